@@ -2,14 +2,8 @@
 
 use crate::config::{Project, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::agent::CLI_AGENT_KIND_KEYS;
+use crate::model::agent::{CLI_AGENT_KEYS, CLI_AGENT_KIND_KEYS, MODEL_AGENT_KEYS};
 use crate::model::{Agent, CliAgentKind};
-
-/// Keys that only agents with a model support.
-const MODEL_KEYS: &[&str] =
-    &["temperature", "max_output_tokens", "reasoning", "top_p", "seed", "stop", "provider_options"];
-/// Keys that only CLI agents support.
-const CLI_AGENT_KEYS: &[&str] = &["tools", "max_turns", "estimate", "env", "sandbox"];
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
@@ -72,7 +66,7 @@ impl CliAgentCheck<'_> {
             return;
         };
         let kind_key = kind_keys.first().copied().unwrap_or_default();
-        for key in MODEL_KEYS.iter().filter(|key| self.has_key(key)) {
+        for key in MODEL_AGENT_KEYS.iter().filter(|key| self.has_key(key)) {
             let message = format!("`{key}` is not supported by CLI agents");
             let help = format!("agent `{name}` has `{kind_key}`; set such options in the settings of that CLI");
             diagnostics.push(self.error_at_key(Code::KeyNotApplicable, message, key).with_help(help));

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::step_scopes::{ScopedStep, ScopedSteps};
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
+use crate::model::name_scope::ExportedNames;
 use crate::model::{Step, StepAction};
 
 pub(super) fn check(project: &Project, scoped_steps: &ScopedSteps<'_>) -> Vec<Diagnostic> {
@@ -16,14 +17,14 @@ pub(super) fn check(project: &Project, scoped_steps: &ScopedSteps<'_>) -> Vec<Di
         let mut seen_names: Vec<&str> = Vec::new();
         for (index, entry) in scoped_step.step.inputs.iter().enumerate() {
             let pointer = item_pointer(&child_pointer(&scoped_step.pointer, "inputs"), index);
-            let (name, optional) = parse_input_entry(entry);
+            let (name, _) = parse_input_entry(entry);
             if seen_names.contains(&name) {
                 let span = project.document.spans.value(&pointer);
                 let message = format!("`{name}` is listed twice");
                 diagnostics
                     .push(Diagnostic::error(Code::DuplicateName, message).with_span(&project.document.file, span));
             } else {
-                diagnostics.extend(unreadable_artifact(project, scoped_step, name, optional, &pointer, &producers));
+                diagnostics.extend(unreadable_artifact(project, scoped_step, name, &pointer, &producers));
             }
             seen_names.push(name);
         }
@@ -53,17 +54,21 @@ struct Producer<'a> {
 fn artifact_producers(project: &Project) -> Vec<Producer<'_>> {
     let mut producers = Vec::new();
     for (pointer, step) in steps_with_pointers(&project.pipeline) {
-        if let Some(name) = &step.output {
-            producers.push(Producer { name, name_pointer: child_pointer(&pointer, "output"), pointer });
-        } else if let Some(StepAction::Pipeline(file)) = step.action() {
-            for name in project.called_projects.get(file).into_iter().flat_map(|called| called.pipeline.outputs.keys())
-            {
-                producers.push(Producer {
-                    name,
-                    name_pointer: child_pointer(&pointer, "pipeline"),
-                    pointer: pointer.clone(),
-                });
+        match (step.exported_names(), &step.pipeline) {
+            (ExportedNames::Output(name), _) => {
+                producers.push(Producer { name, name_pointer: child_pointer(&pointer, "output"), pointer });
             }
+            (ExportedNames::OfCalledPipeline, Some(file)) => {
+                let called = project.called_projects.get(file).into_iter();
+                for name in called.flat_map(|called| called.pipeline.outputs.keys()) {
+                    producers.push(Producer {
+                        name,
+                        name_pointer: child_pointer(&pointer, "pipeline"),
+                        pointer: pointer.clone(),
+                    });
+                }
+            }
+            (ExportedNames::OfCalledPipeline | ExportedNames::OfChildren | ExportedNames::Nothing, _) => {}
         }
     }
     producers
@@ -79,29 +84,25 @@ fn unreadable_artifact(
     project: &Project,
     scoped_step: &ScopedStep<'_>,
     name: &str,
-    optional: bool,
     pointer: &str,
     producers: &[Producer<'_>],
 ) -> Option<Diagnostic> {
     let span = project.document.spans.value(pointer);
     let new_diagnostic =
         |code: Code, message: String| Diagnostic::error(code, message).with_span(&project.document.file, span.clone());
-    match scoped_step.scope.artifacts.get(name) {
-        Some(visible) if !visible.from_previous_round || optional => return None,
-        Some(_) => {
-            let diagnostic = new_diagnostic(Code::ArtifactUsedTooEarly, format!("the first round has no `{name}` yet"));
-            return Some(diagnostic.with_help(format!("make it optional: `{name}?`")));
-        }
-        None => {}
+    if scoped_step.scope.names.artifact(name).is_some() {
+        return None;
     }
     let Some(producer) = producers.iter().find(|producer| producer.name == name) else {
         return Some(unknown_artifact(project, scoped_step, name, new_diagnostic));
     };
+    let previous_value = scoped_step.scope.names.previous_artifact(name).map(|expression| {
+        format!("`{expression}` is its value in the previous round: use that in the texts, and remove it from `inputs`")
+    });
     if producer.pointer == scoped_step.pointer {
-        return Some(new_diagnostic(
-            Code::ArtifactUsedTooEarly,
-            format!("step `{}` cannot read its own output `{name}`", scoped_step.step.id),
-        ));
+        let message = format!("step `{}` cannot read its own output `{name}`", scoped_step.step.id);
+        let diagnostic = new_diagnostic(Code::ArtifactUsedTooEarly, message);
+        return Some(previous_value.into_iter().fold(diagnostic, Diagnostic::with_help));
     }
     let producer_span = project.document.spans.value(&producer.name_pointer);
     let is_earlier = producer_span.start < project.document.spans.value(&scoped_step.pointer).start;
@@ -116,8 +117,8 @@ fn unreadable_artifact(
             "parallel steps cannot read each other's artifacts; those of a `for_each` item are visible only inside it",
         )
     } else {
-        new_diagnostic(Code::ArtifactUsedTooEarly, format!("a later step produces `{name}`"))
-            .with_help("steps run from top to bottom")
+        let help = previous_value.unwrap_or_else(|| "steps run from top to bottom".to_owned());
+        new_diagnostic(Code::ArtifactUsedTooEarly, format!("a later step produces `{name}`")).with_help(help)
     };
     Some(diagnostic.with_secondary_label(&project.document.file, producer_span, "produced here"))
 }
@@ -133,7 +134,7 @@ fn unknown_artifact(
             new_diagnostic(Code::UnknownArtifact, format!("`{name}` is an input of the run, not an artifact"));
         return diagnostic.with_help("every step can use an input of the run without listing it");
     }
-    let artifacts_in_scope = scoped_step.scope.artifacts.keys().copied();
+    let artifacts_in_scope = scoped_step.scope.names.artifacts().keys().copied();
     let diagnostic = new_diagnostic(Code::UnknownArtifact, format!("no step produces `{name}`"))
         .with_suggestion(name, artifacts_in_scope);
     let step = steps_with_pointers(&project.pipeline).into_iter().find(|(_, step)| step.id == name);

@@ -5,35 +5,13 @@ use std::collections::HashMap;
 
 use crate::config::{Project, child_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::step::{Access, STEP_KINDS};
+use crate::model::step::{Access, KINDS_BY_KEY, STEP_KINDS};
 use crate::model::{Step, StepAction};
 
 /// The maximum nesting depth of steps.
 const MAX_DEPTH: usize = 32;
 /// The maximum number of steps of a pipeline, including the steps of called pipelines, counted again for each call.
 const MAX_STEPS: usize = 100_000;
-
-/// Keys that apply only to some kinds of steps, each with these kinds. Every other key applies to all kinds.
-const SUPPORTED_KINDS_BY_KEY: &[(&str, &[&str])] = &[
-    ("prompt", &["agent"]),
-    ("message", &["agent"]),
-    ("re_ask", &["agent"]),
-    ("accept", &["agent"]),
-    ("fallback", &["agent"]),
-    ("extract", &["agent"]),
-    ("schema", &["agent", "run"]),
-    ("retry", &["agent", "run"]),
-    ("deadline", &["agent", "run"]),
-    ("timeout", &["agent", "run", "approve"]),
-    ("access", &["agent", "run"]),
-    ("env", &["run"]),
-    ("cwd", &["run"]),
-    ("stdin", &["run"]),
-    ("expect", &["run"]),
-    ("sandbox", &["run"]),
-    ("on_reject", &["approve"]),
-    ("with", &["pipeline"]),
-];
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
@@ -111,7 +89,7 @@ impl StepCheck<'_> {
             });
             return;
         };
-        for (key, supported_kinds) in SUPPORTED_KINDS_BY_KEY {
+        for (key, supported_kinds) in KINDS_BY_KEY {
             if self.has_key(key) && !supported_kinds.contains(kind) {
                 let diagnostic = self.error_at_key(
                     Code::KeyNotApplicable,

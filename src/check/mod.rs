@@ -29,6 +29,7 @@ mod properties;
 mod sandbox;
 mod schemas;
 mod scope;
+mod scope_types;
 mod statements;
 mod step_scopes;
 mod template_errors;
@@ -40,9 +41,7 @@ mod unconfined;
 pub use self::case::check_case;
 pub use self::file::check_file;
 pub use self::models::{named_models, resolve_reference};
-pub use self::probe::{
-    COMPLETION_MARKER, NameOrigin, ProbedText, TextScope, VisibleName, visible_artifacts, visible_names,
-};
+pub use self::probe::{COMPLETION_MARKER, NameOrigin, ProbedText, VisibleName, visible_artifacts, visible_names};
 use self::step_scopes::ScopedSteps;
 pub use self::texts::check_prompt;
 use crate::config::Project;

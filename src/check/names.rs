@@ -4,10 +4,8 @@ use std::collections::HashMap;
 
 use crate::config::{Project, child_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::StepAction;
-
-/// Names with a special meaning in templates.
-const RESERVED: &[&str] = &["item", "index", "loop", "project", "steps"];
+use crate::model::name_scope::ExportedNames;
+use crate::model::pipeline::RESERVED_NAMES;
 
 /// A declaration of a name.
 #[derive(Clone)]
@@ -29,24 +27,20 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
             &step.id,
             &NameDeclaration { kind: "a step", pointer: child_pointer(&pointer, "id"), step: Some(index) },
         );
-        if let Some(output) = &step.output {
-            names.declare(
-                output,
-                &NameDeclaration { kind: "an artifact", pointer: child_pointer(&pointer, "output"), step: Some(index) },
-            );
-        } else if let Some(StepAction::Pipeline(file)) = step.action().filter(|_| step.for_each.is_none()) {
-            let outputs =
-                project.called_projects.get(file).into_iter().flat_map(|called| called.pipeline.outputs.keys());
-            for output in outputs {
-                names.declare(
-                    output,
-                    &NameDeclaration {
-                        kind: "an artifact",
-                        pointer: child_pointer(&pointer, "pipeline"),
-                        step: Some(index),
-                    },
-                );
+        let declaration = |key: &str| NameDeclaration {
+            kind: "an artifact",
+            pointer: child_pointer(&pointer, key),
+            step: Some(index),
+        };
+        match (step.exported_names(), &step.pipeline) {
+            (ExportedNames::Output(output), _) => names.declare(output, &declaration("output")),
+            (ExportedNames::OfCalledPipeline, Some(file)) => {
+                let called = project.called_projects.get(file).into_iter();
+                for output in called.flat_map(|called| called.pipeline.outputs.keys()) {
+                    names.declare(output, &declaration("pipeline"));
+                }
             }
+            (ExportedNames::OfCalledPipeline | ExportedNames::OfChildren | ExportedNames::Nothing, _) => {}
         }
     }
     names.diagnostics
@@ -60,10 +54,10 @@ struct NameTable<'a> {
 
 impl NameTable<'_> {
     fn declare(&mut self, name: &str, declaration: &NameDeclaration) {
-        if RESERVED.contains(&name) {
+        if RESERVED_NAMES.contains(&name) {
             let message = format!("the name `{name}` is reserved");
             let diagnostic = self.diagnostic_at(Code::InvalidName, message, declaration);
-            self.diagnostics.push(diagnostic.with_help(format!("reserved: {}", quoted_list(RESERVED))));
+            self.diagnostics.push(diagnostic.with_help(format!("reserved: {}", quoted_list(RESERVED_NAMES))));
         }
         let declarations = self.declarations.entry(name.to_lowercase()).or_default();
         let others = || declarations.iter().filter(|other| other.step.is_none() || other.step != declaration.step);

@@ -6,6 +6,7 @@ use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 use super::infer::Checker;
 use super::scope::{InferredValue, Narrowing, TypeScope};
 use super::types::{Property, Type, TypeKind, union};
+use crate::model::name_scope::{PREVIOUS_ROUND, is_loop_path};
 
 /// The path that an expression consists of, such as `plan.steps[0].title`; `None` for any other expression.
 pub(super) fn expression_path(expr: &Expr<'_>) -> Option<String> {
@@ -66,8 +67,15 @@ fn collect_narrowings(expr: &Expr<'_>, outcome: bool, narrowings: &mut Vec<(Stri
             }
         }
         other if outcome => narrowings.extend(expression_path(other).map(|path| (path, Narrowing::Truthy))),
-        _ => {}
+        other => narrowings.extend(path_after_first_round(other).map(|path| (path, Narrowing::Truthy))),
     }
+}
+
+/// The path of the previous round, which is not empty if `loop.first` is false.
+fn path_after_first_round(expr: &Expr<'_>) -> Option<String> {
+    let path = expression_path(expr)?;
+    let round = path.strip_suffix(".first")?;
+    is_loop_path(round).then(|| format!("{round}.{PREVIOUS_ROUND}"))
 }
 
 /// The path of the value whose length an expression computes.
@@ -197,6 +205,9 @@ impl<'a> Checker<'a> {
         let may_be_undefined = inferred.may_be_undefined && !scope.has_narrowing(Some(path), &Narrowing::Defined);
         let mut ty =
             if scope.has_narrowing(Some(path), &Narrowing::NotNull) { inferred.ty.without_null() } else { inferred.ty };
+        if scope.has_narrowing(Some(path), &Narrowing::Truthy) {
+            ty = without_empty_objects(&ty);
+        }
         for (name, narrowing) in scope.type_narrowings(path) {
             ty = self.narrow_union(&ty, name, narrowing);
         }
@@ -241,6 +252,20 @@ impl<'a> Checker<'a> {
             (None, _) => None,
         }
     }
+}
+
+/// The type without the empty object, which counts as false in a condition.
+fn without_empty_objects<'a>(ty: &Type<'a>) -> Type<'a> {
+    match ty {
+        Type::Union(branches) if branches.iter().any(is_empty_object) => {
+            union(branches.iter().filter(|branch| !is_empty_object(branch)).cloned())
+        }
+        other => other.clone(),
+    }
+}
+
+fn is_empty_object(ty: &Type<'_>) -> bool {
+    matches!(ty, Type::FixedObject(members) if members.is_empty())
 }
 
 fn contains(strings: &[String], string: &str) -> bool {

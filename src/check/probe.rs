@@ -20,6 +20,7 @@ use super::types::{SchemaNode, Schemas, Type};
 use crate::config::{Document, OutputType, Project, child_pointer, output_type, steps_with_pointers};
 use crate::diagnostic::SourceFile;
 use crate::model::StepAction;
+use crate::model::name_scope::{ENDED_STEPS, TextScope, is_previous_path};
 use crate::template::inspect_expression;
 
 /// The marker: the name that the caller puts at the position.
@@ -40,17 +41,6 @@ pub enum ProbedText<'s> {
     },
     /// An expression about the whole pipeline, such as `success` or one of `outputs`.
     Pipeline,
-}
-
-/// The scope of a text of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TextScope {
-    /// The scope of the step.
-    Step,
-    /// Also the artifacts of a round of the loop, for the condition that ends the loop.
-    Round,
-    /// Also the reply, under the name of the output, for a condition of `accept`.
-    Reply,
 }
 
 /// The origin of a name.
@@ -120,8 +110,8 @@ pub fn visible_artifacts(project: &Project, pointer: &str) -> Vec<VisibleName> {
     let Some(scoped_step) = scoped_steps.steps.iter().find(|scoped_step| scoped_step.pointer == pointer) else {
         return Vec::new();
     };
-    let names = scoped_step.scope.artifacts.iter().map(|(name, visible)| VisibleName {
-        may_be_absent: visible.conditional || visible.from_previous_round,
+    let names = scoped_step.scope.names.artifacts().iter().map(|(name, visible)| VisibleName {
+        may_be_absent: visible.conditional,
         ..probe.describe_name(name, &visible.ty)
     });
     names.collect()
@@ -146,12 +136,8 @@ fn scopes_at_position<'a>(
                 return Vec::new();
             };
             let scope = match (text_scope, scoped_step.step.action()) {
-                (TextScope::Step, Some(StepAction::Command(_))) => {
-                    scoped_step.scope.for_command(project, scoped_step.step)
-                }
-                (TextScope::Step, _) => scoped_step.scope.for_step(project, scoped_step.step),
-                (TextScope::Round, _) => scoped_step.round_end_scope(project),
-                (TextScope::Reply, _) => scoped_step.reply_scope(project),
+                (TextScope::Step, Some(StepAction::Command(_))) => scoped_step.command_scope(project),
+                (text_scope, _) => scoped_step.text_scope(project, text_scope),
             };
             (Some(scoped_step), scope)
         }
@@ -221,10 +207,12 @@ impl<'a> CompletionProbe<'a> {
         let mut checker = Checker::new(self.project, None);
         checker.text = base;
         let ty = checker.infer(&parsed, scope).ty;
-        if let (Type::Unknown | Type::FixedObject(_), Some((object, _))) = (&ty, base.rsplit_once('.'))
-            && object == "steps"
-        {
+        let object = base.rsplit_once('.').map(|(object, _)| object).unwrap_or_default();
+        if is_steps_path(object) {
             return step_status_properties();
+        }
+        if is_previous_path(base) {
+            return self.previous_artifacts(&ty);
         }
         let properties = self.schemas.members(&ty).into_iter().map(|member| VisibleName {
             name: member.name.to_owned(),
@@ -235,6 +223,16 @@ impl<'a> CompletionProbe<'a> {
             declaration: member.schema.and_then(|node| self.schema_location(node.schema)),
         });
         properties.collect()
+    }
+
+    /// The members of `loop.previous`: the artifacts of the previous round, with their descriptions, and `steps`.
+    fn previous_artifacts(&self, ty: &Type<'a>) -> Vec<VisibleName> {
+        let members = self.schemas.members(ty).into_iter();
+        let names = members.map(|member| VisibleName {
+            may_be_absent: member.may_be_absent,
+            ..self.describe_name(member.name, &member.ty)
+        });
+        names.collect()
     }
 
     /// Finds the file and range of a schema by its address in memory, because types contain schemas, not files.
@@ -248,6 +246,12 @@ impl<'a> CompletionProbe<'a> {
             Some((Arc::clone(&document.file), document.spans.key(&pointer)))
         })
     }
+}
+
+/// Whether a path leads to the statuses of steps: `steps`, or that of the previous round.
+fn is_steps_path(path: &str) -> bool {
+    let previous = path.rsplit_once('.').filter(|(_, name)| *name == ENDED_STEPS).map(|(object, _)| object);
+    path == ENDED_STEPS || previous.is_some_and(is_previous_path)
 }
 
 /// The properties of the status of a step, as in `steps.build.status`.

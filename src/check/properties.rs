@@ -4,13 +4,15 @@ use std::ops::Range;
 
 use minijinja::machinery::ast::Expr;
 
-use super::infer::Checker;
+use super::infer::{Checker, TextLocation};
 use super::narrowing::{constant_index, expression_path};
 use super::probe::COMPLETION_MARKER;
 use super::scope::{InferredValue, TypeScope};
 use super::step_scopes::PROJECT_VARIABLE;
 use super::types::{Property, Type, TypeKind, union};
+use crate::config::child_pointer;
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, equivalents};
+use crate::model::name_scope::{ENDED_STEPS, PARENT_LOOP, PREVIOUS_ROUND};
 use crate::template::{byte_range, expr_range};
 
 /// The property path that begins at this offset, after a name, such as `.build.outputs`.
@@ -49,18 +51,15 @@ impl<'a> Checker<'a> {
         let diagnostic = self.error(Code::UnknownVariable, range, format!("unknown variable `{name}`"));
         let steps = self.project.pipeline.all_steps();
         let is_output = steps.iter().any(|step| step.output.as_deref() == Some(name));
+        if let Some(help) = self.previous_value_help(name).or_else(|| self.own_item_help(name)) {
+            return diagnostic.with_help(help);
+        }
         match self.scoped_step {
             _ if name == PROJECT_VARIABLE => {
                 diagnostic.with_help("only the `run`, `cwd` and `stdin` of a command can use `{{ project.root }}`")
             }
-            Some(scoped_step) if scoped_step.scope.artifacts.contains_key(name) => {
-                let is_optional =
-                    scoped_step.scope.artifacts.get(name).is_some_and(|visible| visible.from_previous_round);
-                let optional_suffix = if is_optional { "?" } else { "" };
-                diagnostic.with_help(format!(
-                    "add `{name}{optional_suffix}` to the `inputs` of step `{}`",
-                    scoped_step.step.id
-                ))
+            Some(scoped_step) if scoped_step.scope.names.artifact(name).is_some() => {
+                diagnostic.with_help(format!("add `{name}` to the `inputs` of step `{}`", scoped_step.step.id))
             }
             Some(scoped_step) if scoped_step.step.output.as_deref() == Some(name) => {
                 diagnostic.with_help(format!("step `{}` itself produces `{name}`", scoped_step.step.id))
@@ -106,6 +105,26 @@ impl<'a> Checker<'a> {
                 }
             }
         }
+    }
+
+    /// Help for an artifact that only the previous round has.
+    fn previous_value_help(&self, name: &str) -> Option<String> {
+        let names = &self.scoped_step?.scope.names;
+        let expression = names.previous_artifact(name).filter(|_| names.artifact(name).is_none())?;
+        Some(format!("`{expression}` is its value in the previous round"))
+    }
+
+    /// Help for a variable of the items of a step in its condition or its list.
+    fn own_item_help(&self, name: &str) -> Option<String> {
+        let scoped_step = self.scoped_step.filter(|_| matches!(name, "item" | "index"))?;
+        let list = scoped_step.step.for_each.as_deref()?.trim();
+        let TextLocation::Yaml(pointer) = &self.location else { return None };
+        let is_key = |key: &str| *pointer == child_pointer(&scoped_step.pointer, key);
+        if is_key("when") {
+            let filtered = format!("for_each: \"{list} | selectattr(…)\"");
+            return Some(format!("orch evaluates `when` once, before the list; to filter items, write `{filtered}`"));
+        }
+        is_key("for_each").then(|| "orch evaluates the list before there is an item".to_owned())
     }
 
     /// Returns a diagnostic for a name with hyphens, which an expression interprets as a subtraction, if the same name
@@ -222,6 +241,20 @@ impl<'a> Checker<'a> {
         if is_not_object { equivalents::property_help(base, name) } else { None }
     }
 
+    /// Help for a step that only the previous round has, and for members of the variable `loop` of a round inside a
+    /// `for` loop.
+    fn round_member_help(&self, base: &str, name: &str, names: &[&str]) -> Option<String> {
+        let scope = &self.scoped_step?.scope.names;
+        if base == ENDED_STEPS {
+            let expression = scope.previous_step(name)?;
+            return Some(format!("`{expression}` is how the step ended in the previous round"));
+        }
+        let is_in_for_loop = base == "loop" && names.contains(&"revindex") && scope.round().is_some();
+        (is_in_for_loop && matches!(name, PREVIOUS_ROUND | PARENT_LOOP)).then(|| {
+            format!("`loop` belongs to the `for` here; write `{{% set {name} = loop.{name} %}}` before it")
+        })
+    }
+
     fn unknown_property(
         &self,
         base: &str,
@@ -244,7 +277,7 @@ impl<'a> Checker<'a> {
             }
             _ => {
                 let diagnostic = new_diagnostic(format!("`{base}` has no `{name}`"));
-                if let Some(advice) = advice {
+                if let Some(advice) = advice.or_else(|| self.round_member_help(base, name, names)) {
                     return diagnostic.with_help(advice);
                 }
                 let diagnostic = diagnostic.with_suggestion(name, names.iter().copied());

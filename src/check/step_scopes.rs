@@ -6,14 +6,16 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use minijinja::machinery::parse_expr;
-use rpds::RedBlackTreeMap;
 use serde_json::Value;
 
 use super::flow::parse_input_entry;
 use super::infer::{Checker, TextLocation};
 use super::scope::{InferredValue, TypeScope};
-use super::types::{ObjectMembers, Schemas, StepStatuses, Type};
-use crate::config::{OutputType, Project, child_pointer, output_type};
+use super::scope_types::{artifact_type, loop_type, object_type, own_output, round_types};
+use super::types::{ObjectMembers, Schemas, Type};
+use crate::config::{Project, child_pointer};
+use crate::model::name_scope::{ENDED_STEPS, ExportedNames, NameMap, NameScope, RoundResult, RoundScope, TextScope};
+use crate::model::step::OnError;
 use crate::model::{Step, StepAction};
 use crate::template::inspect_expression;
 
@@ -27,22 +29,21 @@ pub(super) struct VisibleArtifact<'a> {
     pub(super) ty: Type<'a>,
     /// Whether the artifact may be missing although no step failed, because the step that produces it may be skipped.
     pub(super) conditional: bool,
-    /// Whether the artifact comes from the previous round of a loop, so that it is missing in the first round.
-    pub(super) from_previous_round: bool,
+    /// Whether the artifact may be missing because a step failed and the pipeline continued.
+    pub(super) may_fail: bool,
 }
 
-/// The artifacts in scope, by name. A persistent map: the maps of successive steps share their common entries.
-pub(super) type Artifacts<'a> = RedBlackTreeMap<&'a str, VisibleArtifact<'a>>;
+/// The artifacts in scope, by name.
+pub(super) type Artifacts<'a> = NameMap<&'a str, VisibleArtifact<'a>>;
+/// What a round of a loop exports.
+pub(super) type RoundTypes<'a> = RoundResult<&'a str, VisibleArtifact<'a>, ()>;
+/// A round of a loop, with the type of its variable `loop`.
+pub(super) type RoundNames<'a> = RoundScope<&'a str, VisibleArtifact<'a>, (), Type<'a>>;
 
-/// The scope of one step.
+/// The names in scope at a point of a pipeline, with their types.
 #[derive(Clone, Debug, Default)]
 pub(super) struct VisibleScope<'a> {
-    pub(super) artifacts: Artifacts<'a>,
-    steps: StepStatuses<'a>,
-    /// Whether the scope includes the statuses that the steps of the loop had in the previous round.
-    sees_previous_round: bool,
-    /// The types of `item`, `index` and `loop`, where they exist.
-    locals: Vec<(&'static str, Type<'a>)>,
+    pub(super) names: NameScope<&'a str, VisibleArtifact<'a>, (), Type<'a>>,
 }
 
 /// A step with its scope.
@@ -52,13 +53,15 @@ pub(super) struct ScopedStep<'a> {
     pub(super) pointer: String,
     /// The step.
     pub(super) step: &'a Step,
-    /// The scope of the step.
+    /// The scope of `when` and `for_each`.
+    list_scope: VisibleScope<'a>,
+    /// The scope of the step, or of an item of its list.
     pub(super) scope: VisibleScope<'a>,
-    /// The artifacts that the steps inside it produce, for the condition that ends a loop.
-    pub(super) produced: Artifacts<'a>,
+    /// What the steps inside it export, for the condition that ends a loop.
+    round: RoundTypes<'a>,
 }
 
-/// Every step of a pipeline with its scope, and the scope after the last of `steps`.
+/// Every step of a pipeline with its scope, and the scope at the end of the pipeline.
 #[derive(Debug, Default)]
 pub(super) struct ScopedSteps<'a> {
     pub(super) steps: Vec<ScopedStep<'a>>,
@@ -75,34 +78,15 @@ impl<'a> ScopedSteps<'a> {
     fn with_outputs(project: &'a Project, outputs: &OutputCache<'a>) -> Self {
         let mut walker =
             ScopeWalker { project, scoped_steps: Vec::new(), outputs: outputs.clone(), is_first_pass: false };
-        let mut step_scope = VisibleScope::default();
-        walker.visit_steps(&project.pipeline.steps, "/steps", &mut step_scope);
-        let final_scope = step_scope.clone();
-        walker.visit_steps(&project.pipeline.finally, "/finally", &mut step_scope);
-        Self { steps: walker.scoped_steps, final_scope }
+        let mut scope = VisibleScope::default();
+        walker.visit_sequence(&project.pipeline.steps, "/steps", &mut scope);
+        walker.visit_sequence(&project.pipeline.finally, "/finally", &mut scope);
+        Self { steps: walker.scoped_steps, final_scope: scope }
     }
 }
 
 impl<'a> VisibleScope<'a> {
-    fn add_artifact(&mut self, name: &'a str, visible: VisibleArtifact<'a>) {
-        self.artifacts.insert_mut(name, visible);
-    }
-
-    /// Records that a step has ended.
-    fn add_ended_step(&mut self, step: &'a Step) {
-        self.steps.insert_mut(&step.id, false);
-    }
-
-    /// Records that the steps of a group ended in the previous round, unless this is the first round.
-    fn add_previous_round(&mut self, steps: &'a [Step]) {
-        for step in steps {
-            if !self.steps.contains_key(step.id.as_str()) {
-                self.steps.insert_mut(&step.id, true);
-            }
-        }
-    }
-
-    /// The variables that a step need not list: inputs, `steps`, and the variables of the item or round.
+    /// The variables that a step need not list: inputs, `steps`, and the variables of the item and the round.
     pub(super) fn base_scope(&self, project: &'a Project) -> TypeScope<'a> {
         let mut scope = TypeScope::default();
         let schemas = Schemas(&project.schema_documents);
@@ -111,44 +95,65 @@ impl<'a> VisibleScope<'a> {
             let ty = schema.map_or(Type::Unknown, |schema: &'a Value| schemas.document_type(schema));
             scope.bind(name, InferredValue::defined(ty));
         }
-        scope.bind("steps", InferredValue::defined(Type::StepStatuses(self.steps.clone())));
-        for (name, ty) in &self.locals {
-            scope.bind(name, InferredValue::defined(ty.clone()));
+        let statuses = Type::StepStatuses(self.names.ended_steps().clone());
+        scope.bind(ENDED_STEPS, InferredValue::defined(statuses));
+        if let Some(variables) = self.names.item() {
+            scope.bind("item", InferredValue::defined(variables.item.clone()));
+            scope.bind("index", InferredValue::defined(variables.index.clone()));
+        }
+        if let Some(round) = self.names.round() {
+            scope.bind("loop", InferredValue::defined(round.variable.clone()));
         }
         scope
     }
 
     /// The scope of a step's texts: the base scope and the artifacts that the step lists.
-    pub(super) fn for_step(&self, project: &'a Project, step: &Step) -> TypeScope<'a> {
+    fn for_step(&self, project: &'a Project, step: &Step) -> TypeScope<'a> {
         let mut scope = self.base_scope(project);
         for entry in &step.inputs {
             let (name, optional) = parse_input_entry(entry);
             // The check of `inputs` reports an unknown artifact.
-            let ty = self.artifacts.get(name).map_or(Type::Unknown, |visible| visible.ty.clone());
+            let ty = self.names.artifact(name).map_or(Type::Unknown, |visible| visible.ty.clone());
             scope.bind(name, InferredValue::new(ty, optional));
         }
         scope
     }
 
-    /// The scope of a command's texts, which also has the project's folder.
-    pub(super) fn for_command(&self, project: &'a Project, step: &Step) -> TypeScope<'a> {
-        let mut scope = self.for_step(project, step);
-        let root = ObjectMembers::from_iter([("root", Type::Text(None))]);
-        scope.bind(PROJECT_VARIABLE, InferredValue::defined(Type::FixedObject(root.into())));
-        scope
+    /// The scope at the start of a round of a loop.
+    fn for_round(&self, previous: Option<RoundTypes<'a>>) -> Self {
+        let variable = loop_type(self.names.round().map(|round| &**round), previous.as_ref());
+        Self { names: self.names.for_round(variable, previous) }
     }
 
     /// The scope of an expression about the whole pipeline.
     pub(super) fn for_pipeline(&self, project: &'a Project) -> TypeScope<'a> {
         let mut scope = self.base_scope(project);
-        bind_artifacts(&self.artifacts, &mut scope);
+        bind_artifacts(self.names.artifacts(), &mut scope);
         scope
     }
 }
 
 impl<'a> ScopedStep<'a> {
+    /// The scope of a text of the step.
+    pub(super) fn text_scope(&self, project: &'a Project, text_scope: TextScope) -> TypeScope<'a> {
+        match text_scope {
+            TextScope::List => self.list_scope.for_step(project, self.step),
+            TextScope::Step => self.scope.for_step(project, self.step),
+            TextScope::Round => self.round_end_scope(project),
+            TextScope::Reply => self.reply_scope(project),
+        }
+    }
+
+    /// The scope of a command's texts, which also has the project's folder.
+    pub(super) fn command_scope(&self, project: &'a Project) -> TypeScope<'a> {
+        let mut scope = self.scope.for_step(project, self.step);
+        let root = ObjectMembers::from_iter([("root", Type::Text(None))]);
+        scope.bind(PROJECT_VARIABLE, InferredValue::defined(Type::FixedObject(root.into())));
+        scope
+    }
+
     /// The scope of a condition on the reply: the scope of the step, and the reply under the name of the step's output.
-    pub(super) fn reply_scope(&self, project: &'a Project) -> TypeScope<'a> {
+    fn reply_scope(&self, project: &'a Project) -> TypeScope<'a> {
         let mut scope = self.scope.for_step(project, self.step);
         if let Some(name) = &self.step.output {
             scope.bind(name, InferredValue::defined(own_output(project, self.step)));
@@ -157,11 +162,11 @@ impl<'a> ScopedStep<'a> {
     }
 
     /// The scope of the condition that ends a loop, with the artifacts of the round and the statuses of its steps.
-    pub(super) fn round_end_scope(&self, project: &'a Project) -> TypeScope<'a> {
-        let mut step_scope = self.scope.clone();
-        self.step.children().1.iter().for_each(|step| step_scope.add_ended_step(step));
-        let mut scope = step_scope.for_step(project, self.step);
-        bind_artifacts(&self.produced, &mut scope);
+    fn round_end_scope(&self, project: &'a Project) -> TypeScope<'a> {
+        let round = self.scope.for_round(Some(self.round.clone()));
+        let end = VisibleScope { names: round.names.after_round(&self.round) };
+        let mut scope = end.for_step(project, self.step);
+        bind_artifacts(&self.round.artifacts, &mut scope);
         scope
     }
 }
@@ -186,97 +191,76 @@ struct ScopeWalker<'a> {
 }
 
 impl<'a> ScopeWalker<'a> {
-    fn visit_steps(&mut self, steps: &'a [Step], base: &str, step_scope: &mut VisibleScope<'a>) {
-        for (index, step) in steps.iter().enumerate() {
-            let exported = self.visit_step(step, &format!("{base}/{index}"), step_scope);
-            for (name, visible) in &exported {
-                step_scope.add_artifact(name, visible.clone());
-            }
-            step_scope.add_ended_step(step);
-        }
-    }
-
     /// Adds a step to the list and returns the artifacts that it exports to later steps.
-    fn visit_step(&mut self, step: &'a Step, pointer: &str, step_scope: &VisibleScope<'a>) -> Artifacts<'a> {
-        let step_index = self.scoped_steps.len();
-        let scoped_step =
-            ScopedStep { pointer: pointer.to_owned(), step, scope: step_scope.clone(), produced: Artifacts::default() };
-        self.scoped_steps.push(scoped_step);
-        let mut inner_scope = step_scope.clone();
-        if let Some(list) = &step.for_each {
-            let ty = self.type_of(list, &step_scope.for_step(self.project, step));
-            let item_type = Schemas(&self.project.schema_documents).item_type(&ty);
-            inner_scope.locals.retain(|(name, _)| !matches!(*name, "item" | "index"));
-            inner_scope.locals.extend([("item", item_type), ("index", Type::Number)]);
-            // `item` is also in scope in the step's own texts.
-            if let Some(scoped_step) = self.scoped_steps.get_mut(step_index) {
-                scoped_step.scope.locals.clone_from(&inner_scope.locals);
+    fn visit_step(&mut self, step: &'a Step, pointer: &str, outer_scope: &VisibleScope<'a>) -> Artifacts<'a> {
+        let scope = match &step.for_each {
+            Some(list) => {
+                let ty = self.type_of(list, &outer_scope.for_step(self.project, step));
+                let item_type = Schemas(&self.project.schema_documents).item_type(&ty);
+                VisibleScope { names: outer_scope.names.for_item(item_type, Type::Number) }
             }
-        }
-        let child_artifacts = self.child_artifacts(step, pointer, inner_scope);
+            None => outer_scope.clone(),
+        };
+        let step_index = self.scoped_steps.len();
+        self.scoped_steps.push(ScopedStep {
+            pointer: pointer.to_owned(),
+            step,
+            list_scope: outer_scope.clone(),
+            scope: scope.clone(),
+            round: RoundTypes::default(),
+        });
+        let child_artifacts = self.child_artifacts(step, pointer, scope);
         if let Some(scoped_step) = self.scoped_steps.get_mut(step_index) {
-            scoped_step.produced = child_artifacts.clone();
+            scoped_step.round = round_types(child_artifacts.clone(), step.children().1);
         }
-        self.exported_artifacts(step, child_artifacts, step_scope)
+        self.exported_artifacts(step, child_artifacts, outer_scope)
     }
 
     /// Walks the steps inside a step and returns the artifacts that they produce.
-    fn child_artifacts(&mut self, step: &'a Step, pointer: &str, mut inner_scope: VisibleScope<'a>) -> Artifacts<'a> {
-        let mut produced = Artifacts::default();
+    fn child_artifacts(&mut self, step: &'a Step, pointer: &str, mut scope: VisibleScope<'a>) -> Artifacts<'a> {
         let (key, children) = step.children();
         let base = format!("{pointer}/{key}");
-        let is_loop = matches!(step.action(), Some(StepAction::Repeat(_)));
-        // The statuses of an item's steps are visible only within that item, not from round to round.
-        inner_scope.sees_previous_round = is_loop || (inner_scope.sees_previous_round && step.for_each.is_none());
-        if inner_scope.sees_previous_round {
-            inner_scope.add_previous_round(children);
-        }
         match step.action() {
             Some(StepAction::Parallel(_)) => {
+                let mut produced = Artifacts::default();
                 for (index, child) in children.iter().enumerate() {
-                    let exported = self.visit_step(child, &format!("{base}/{index}"), &inner_scope);
+                    let exported = self.visit_step(child, &format!("{base}/{index}"), &scope);
                     exported.iter().for_each(|(name, visible)| produced.insert_mut(*name, visible.clone()));
                 }
+                produced
             }
-            Some(StepAction::Sequence(_)) => produced = self.visit_sequence(children, &base, &mut inner_scope),
+            Some(StepAction::Sequence(_)) => self.visit_sequence(children, &base, &mut scope),
             Some(StepAction::Repeat(_)) => {
-                inner_scope.locals.retain(|(name, _)| *name != "loop");
-                inner_scope.locals.push(("loop", loop_variable_type()));
-                // A round can read artifacts of the previous round, so a first walk over the steps computes them.
-                if !self.is_first_pass {
+                // A round can read what the previous round exported, so a first walk over the steps computes it.
+                let previous = (!self.is_first_pass).then(|| {
                     let step_count = self.scoped_steps.len();
                     self.is_first_pass = true;
-                    let exported = self.visit_sequence(children, &base, &mut inner_scope.clone());
+                    let exported = self.visit_sequence(children, &base, &mut scope.for_round(None));
                     self.is_first_pass = false;
                     self.scoped_steps.truncate(step_count);
-                    for (name, visible) in &exported {
-                        inner_scope
-                            .add_artifact(name, VisibleArtifact { from_previous_round: true, ..visible.clone() });
-                    }
-                }
-                produced = self.visit_sequence(children, &base, &mut inner_scope);
+                    round_types(exported, children)
+                });
+                self.visit_sequence(children, &base, &mut scope.for_round(previous))
             }
-            Some(StepAction::Pipeline(file)) => {
-                if let Some(called) = self.project.called_projects.get(file) {
-                    produced = self.called_outputs(called);
-                }
-            }
+            Some(StepAction::Pipeline(file)) => match self.project.called_projects.get(file) {
+                Some(called) => self.called_outputs(called),
+                None => Artifacts::default(),
+            },
             Some(StepAction::Agent { .. } | StepAction::Command(_) | StepAction::Write(_) | StepAction::Approve(_))
-            | None => {}
+            | None => Artifacts::default(),
         }
-        produced
     }
 
-    /// Walks steps one after another and returns only the artifacts that they add.
-    fn visit_sequence(&mut self, steps: &'a [Step], base: &str, step_scope: &mut VisibleScope<'a>) -> Artifacts<'a> {
+    /// Walks steps one after another, and returns the artifacts that they add to the scope.
+    fn visit_sequence(&mut self, steps: &'a [Step], base: &str, scope: &mut VisibleScope<'a>) -> Artifacts<'a> {
         let mut produced = Artifacts::default();
         for (index, step) in steps.iter().enumerate() {
-            let exported = self.visit_step(step, &format!("{base}/{index}"), step_scope);
+            let exported = self.visit_step(step, &format!("{base}/{index}"), scope);
             for (name, visible) in &exported {
-                step_scope.add_artifact(name, visible.clone());
+                scope.names.add_artifact(name, visible.clone());
                 produced.insert_mut(*name, visible.clone());
             }
-            step_scope.add_ended_step(step);
+            scope.names.end_step(&step.id, ());
         }
         produced
     }
@@ -286,39 +270,48 @@ impl<'a> ScopeWalker<'a> {
         &self,
         step: &'a Step,
         child_artifacts: Artifacts<'a>,
-        step_scope: &VisibleScope<'a>,
+        outer_scope: &VisibleScope<'a>,
     ) -> Artifacts<'a> {
         // orch skips a step if a required input is missing, so the step's own artifact may be missing too.
-        let required_inputs =
-            step.inputs.iter().map(|entry| parse_input_entry(entry)).filter(|(_, optional)| !optional);
-        let may_be_missing = |name: &str| step_scope.artifacts.get(name).is_some_and(|visible| visible.conditional);
-        let conditional = step.when.is_some() || required_inputs.into_iter().any(|(name, _)| may_be_missing(name));
-        let new_artifact = |ty: Type<'a>| VisibleArtifact { ty, conditional, from_previous_round: false };
-        if let Some(output) = &step.output {
-            let item_type = match step.action() {
-                Some(
-                    StepAction::Parallel(_) | StepAction::Repeat(_) | StepAction::Sequence(_) | StepAction::Pipeline(_),
-                ) => object_type(&child_artifacts),
-                Some(
-                    StepAction::Agent { .. } | StepAction::Command(_) | StepAction::Write(_) | StepAction::Approve(_),
-                )
-                | None => own_output(self.project, step),
-            };
-            let ty = match (&step.for_each, step.on_error) {
-                // The list also has entries for failed items, which the types do not model.
-                (Some(_), Some(crate::model::step::OnError::Continue)) => Type::List(Type::Unknown.into(), 0),
-                (Some(_), _) => Type::List(item_type.into(), 0),
-                (None, _) => item_type,
-            };
-            return Artifacts::default().insert(output, new_artifact(ty));
+        let entries = step.inputs.iter().map(|entry| parse_input_entry(entry)).filter(|(_, optional)| !optional);
+        let required: Vec<&VisibleArtifact<'a>> =
+            entries.filter_map(|(name, _)| outer_scope.names.artifact(name)).collect();
+        let conditional = step.when.is_some() || required.iter().any(|visible| visible.conditional);
+        // With `for_each`, the step produces its list even if items failed.
+        let continues_after_failure = step.on_error == Some(OnError::Continue) && step.for_each.is_none();
+        let may_fail = continues_after_failure || required.iter().any(|visible| visible.may_fail);
+        let exported = match step.exported_names() {
+            ExportedNames::Output(name) => {
+                let result_type = match step.action() {
+                    Some(
+                        StepAction::Parallel(_)
+                        | StepAction::Repeat(_)
+                        | StepAction::Sequence(_)
+                        | StepAction::Pipeline(_),
+                    ) => object_type(&child_artifacts),
+                    Some(
+                        StepAction::Agent { .. }
+                        | StepAction::Command(_)
+                        | StepAction::Write(_)
+                        | StepAction::Approve(_),
+                    )
+                    | None => own_output(self.project, step),
+                };
+                let ty = artifact_type(step, result_type);
+                Artifacts::default().insert(name, VisibleArtifact { ty, conditional: false, may_fail: false })
+            }
+            ExportedNames::OfChildren | ExportedNames::OfCalledPipeline => child_artifacts,
+            ExportedNames::Nothing => Artifacts::default(),
+        };
+        if !conditional && !may_fail {
+            return exported;
         }
-        if step.for_each.is_some() {
-            return Artifacts::default();
-        }
-        if !conditional {
-            return child_artifacts;
-        }
-        child_artifacts.iter().map(|(name, visible)| (*name, new_artifact(visible.ty.clone()))).collect()
+        let weaken = |visible: &VisibleArtifact<'a>| VisibleArtifact {
+            ty: visible.ty.clone(),
+            conditional: visible.conditional || conditional,
+            may_fail: visible.may_fail || may_fail,
+        };
+        exported.iter().map(|(name, visible)| (*name, weaken(visible))).collect()
     }
 
     /// The outputs of a called pipeline, with types inferred from its own steps.
@@ -338,7 +331,7 @@ impl<'a> ScopeWalker<'a> {
         let new_artifact = |expression| VisibleArtifact {
             ty: walker.type_of(expression, &scope),
             conditional: false,
-            from_previous_round: false,
+            may_fail: false,
         };
         let outputs = called.pipeline.outputs.iter();
         let outputs: Artifacts<'a> =
@@ -357,34 +350,4 @@ impl<'a> ScopeWalker<'a> {
         (checker.location, checker.text) = (TextLocation::Yaml(String::new()), text);
         checker.infer(&parsed, scope).ty
     }
-}
-
-/// The output type of a step without nested steps; with `for_each`, the type of one item.
-fn own_output<'a>(project: &'a Project, step: &Step) -> Type<'a> {
-    match output_type(step) {
-        Some(OutputType::Text) => Type::Text(None),
-        Some(OutputType::Any) | None => Type::Unknown,
-        Some(OutputType::BuiltIn(schema)) => Schemas(&project.schema_documents).document_type(schema),
-        Some(OutputType::File(file)) => match project.schema_documents.get(&file) {
-            Some(document) => Schemas(&project.schema_documents).document_type(&document.value),
-            None => Type::Unknown,
-        },
-    }
-}
-
-/// The type of an object whose members are the artifacts of a group.
-fn object_type<'a>(artifacts: &Artifacts<'a>) -> Type<'a> {
-    if artifacts.values().any(|visible| visible.conditional) {
-        return Type::Unknown;
-    }
-    let members: ObjectMembers<'a> = artifacts.iter().map(|(name, visible)| (*name, visible.ty.clone())).collect();
-    Type::FixedObject(members.into())
-}
-
-/// The type of the variable `loop` in a round.
-fn loop_variable_type<'a>() -> Type<'a> {
-    let mut members: ObjectMembers<'a> =
-        ["index", "index0", "max"].into_iter().map(|name| (name, Type::Number)).collect();
-    members.extend(["first", "last"].map(|name| (name, Type::Bool)));
-    Type::FixedObject(members.into())
 }

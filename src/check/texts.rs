@@ -14,6 +14,7 @@ use super::template_errors::template_diagnostic;
 use super::types::{Property, Schemas, Type, TypeKind};
 use crate::config::{Project, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
+use crate::model::name_scope::TextScope;
 use crate::model::step::{CommandLine, Expression};
 use crate::model::{Step, StepAction};
 use crate::template::{TemplateError, expr_range, inspect_expression, inspect_template};
@@ -74,7 +75,7 @@ impl<'a> TextChecks<'a> {
 
     fn check_step(&mut self, scoped_step: &'a ScopedStep<'a>) {
         let (step, pointer) = (scoped_step.step, &scoped_step.pointer);
-        let scope = scoped_step.scope.for_step(self.project, step);
+        let scope = scoped_step.text_scope(self.project, TextScope::Step);
         if let Some(name) = &step.prompt
             && let Some(file) = self.project.prompts.get(name)
             && inspect_template(&file.text).is_ok()
@@ -85,6 +86,10 @@ impl<'a> TextChecks<'a> {
             self.collect_results(checker);
         }
         self.check_kind_texts(scoped_step, &scope);
+        if step.when.is_none() && step.for_each.is_none() {
+            return;
+        }
+        let scope = scoped_step.text_scope(self.project, TextScope::List);
         if let Some(when) = &step.when {
             self.check_condition(Some(scoped_step), &child_pointer(pointer, "when"), when, &scope);
         }
@@ -127,7 +132,7 @@ impl<'a> TextChecks<'a> {
             Some(StepAction::Agent { .. }) => self.check_agent(scoped_step, scope),
             Some(StepAction::Command(line)) => {
                 let pointer = child_pointer(step_pointer, "run");
-                let scope = &scoped_step.scope.for_command(self.project, step);
+                let scope = &scoped_step.command_scope(self.project);
                 match line {
                     CommandLine::Shell(line) => self.check_template(scoped_step, &pointer, line, scope),
                     CommandLine::Argv(argv) => {
@@ -149,7 +154,7 @@ impl<'a> TextChecks<'a> {
             }
             Some(StepAction::Repeat(repeat)) => {
                 if let Some(until) = &repeat.until {
-                    let scope = scoped_step.round_end_scope(self.project);
+                    let scope = scoped_step.text_scope(self.project, TextScope::Round);
                     self.check_condition(
                         Some(scoped_step),
                         &child_pointer(&child_pointer(step_pointer, "repeat"), "until"),
@@ -186,7 +191,8 @@ impl<'a> TextChecks<'a> {
         if step.accept.is_empty() {
             return;
         }
-        let (accept_pointer, scope) = (child_pointer(step_pointer, "accept"), scoped_step.reply_scope(self.project));
+        let scope = scoped_step.text_scope(self.project, TextScope::Reply);
+        let accept_pointer = child_pointer(step_pointer, "accept");
         for (index, condition) in step.accept.iter().enumerate() {
             let condition_pointer = item_pointer(&accept_pointer, index);
             self.check_condition(

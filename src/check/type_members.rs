@@ -97,7 +97,15 @@ pub(super) fn render_type(schemas: Schemas<'_>, ty: &Type<'_>) -> String {
             inner @ Type::Union(_) => format!("list of ({})", render_type(schemas, &inner)),
             inner => format!("list of {}", render_type(schemas, &inner)),
         },
-        Type::Union(branches) => branches.iter().map(|ty| render_type(schemas, ty)).collect::<Vec<_>>().join(" | "),
+        Type::Union(branches) => {
+            let mut names: Vec<String> = Vec::new();
+            for name in branches.iter().map(|ty| render_type(schemas, ty)) {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            names.join(" | ")
+        }
         Type::Unknown => "any".to_owned(),
         Type::Null => "null".to_owned(),
         Type::Bool => "boolean".to_owned(),

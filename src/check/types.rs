@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::all_of::{has_constraints, ignores_ref_siblings};
 use crate::config::Document;
+use crate::model::name_scope::NameMap;
 
 /// A schema inside a document.
 #[derive(Clone, Copy, Debug)]
@@ -52,9 +53,8 @@ pub(super) enum Type<'a> {
 /// The members of an object that no schema describes.
 pub(super) type ObjectMembers<'a> = BTreeMap<&'a str, Type<'a>>;
 
-/// The steps that have ended at a point of the pipeline. The value is true for a step that has ended only in the
-/// previous round of a loop: in the first round, `steps` does not contain it.
-pub(super) type StepStatuses<'a> = rpds::RedBlackTreeMap<&'a str, bool>;
+/// The steps that have ended at a point of the pipeline, or in the previous round of a loop.
+pub(super) type StepStatuses<'a> = NameMap<&'a str, ()>;
 
 /// Whether the objects of a type have a property, and the type of the property.
 #[derive(Clone, Debug)]
@@ -193,8 +193,7 @@ impl<'a> Schemas<'a> {
                 None => Property::Absent(members.keys().copied().collect()),
             }),
             Type::StepStatuses(statuses) => Some(match statuses.get(name) {
-                Some(false) => Property::Present(step_status_type()),
-                Some(true) => Property::Optional(step_status_type()),
+                Some(()) => Property::Present(step_status_type()),
                 None => Property::Absent(statuses.keys().copied().collect()),
             }),
             Type::Object(node) => Some(self.merged_property(std::slice::from_ref(node), name)),
@@ -320,7 +319,13 @@ impl<'a> Type<'a> {
     /// Every kind that the value can have; `None` if the kinds are unknown.
     pub(super) fn kinds(&self) -> Option<Vec<TypeKind>> {
         match self {
-            Type::Union(branches) => branches.iter().map(Type::kind).collect(),
+            Type::Union(branches) => branches.iter().try_fold(Vec::new(), |mut kinds, branch| {
+                let kind = branch.kind()?;
+                if !kinds.contains(&kind) {
+                    kinds.push(kind);
+                }
+                Some(kinds)
+            }),
             other => other.kind().map(|kind| vec![kind]),
         }
     }

@@ -15,6 +15,12 @@ use serde_json::Number;
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SchemaForm<'a> {
+    /// The alternatives of the published form: one for each type or constant. Empty after they are merged.
+    #[serde(rename = "anyOf", borrow, default)]
+    alternatives: Vec<SchemaForm<'a>>,
+    /// The only string that this alternative allows.
+    #[serde(rename = "const", borrow, default)]
+    constant: Option<FormText<'a>>,
     /// The name of the form that replaces this one. The other keywords of this form describe the value, but never
     /// restrict it.
     #[serde(rename = "$ref", borrow, default)]
@@ -93,6 +99,53 @@ impl<'a> SchemaForm<'a> {
     pub(super) fn owners<'f>(&'f self, member: &'f str) -> impl Iterator<Item = &'f str> {
         let has_member = move |(_, form): &&(FormText<'a>, SchemaForm<'a>)| form.properties.get(member).is_some();
         self.definitions.0.iter().filter(has_member).map(|(name, _)| &**name)
+    }
+
+    /// Merges the alternatives of this form and of the forms inside it: the walker does not distinguish them.
+    pub(super) fn with_merged_alternatives(mut self) -> Self {
+        self.merge_alternatives();
+        self
+    }
+
+    fn merge_alternatives(&mut self) {
+        for (_, form) in self.definitions.0.iter_mut().chain(&mut self.properties.0) {
+            form.merge_alternatives();
+        }
+        for form in self.items.iter_mut().chain(&mut self.property_names) {
+            form.merge_alternatives();
+        }
+        if let Some(AdditionalMembers::Matching(form)) = &mut self.additional_properties {
+            form.merge_alternatives();
+        }
+        for mut alternative in std::mem::take(&mut self.alternatives) {
+            alternative.merge_alternatives();
+            self.add_alternative(alternative);
+        }
+    }
+
+    /// Allows in addition what an alternative allows. No two alternatives restrict values of the same type.
+    fn add_alternative(&mut self, alternative: Self) {
+        if let Some(constant) = alternative.constant {
+            self.enum_values.get_or_insert_default().push(constant);
+            return;
+        }
+        if let Some(types) = alternative.types {
+            self.types.get_or_insert_with(|| TypeNames(Vec::new())).0.extend(types.0);
+        }
+        self.properties.0.extend(alternative.properties.0);
+        self.required.extend(alternative.required);
+        self.additional_properties = self.additional_properties.take().or(alternative.additional_properties);
+        self.property_names = self.property_names.take().or(alternative.property_names);
+        self.items = self.items.take().or(alternative.items);
+        self.min_items = self.min_items.max(alternative.min_items);
+        self.max_items = self.max_items.or(alternative.max_items);
+        self.enum_values = self.enum_values.take().or(alternative.enum_values);
+        self.pattern = self.pattern.take().or(alternative.pattern);
+        self.min_length = self.min_length.max(alternative.min_length);
+        self.max_length = self.max_length.or(alternative.max_length);
+        self.minimum = self.minimum.take().or(alternative.minimum);
+        self.exclusive_minimum = self.exclusive_minimum.take().or(alternative.exclusive_minimum);
+        self.maximum = self.maximum.take().or(alternative.maximum);
     }
 
     /// The form in `$defs` with this name.

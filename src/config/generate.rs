@@ -1,7 +1,7 @@
 //! The JSON Schemas of orch's own files, generated from the model.
 //!
 //! The schemas use a plain dialect: no null branches, no `anyOf` or `oneOf`, and no unknown keys at any level. So each
-//! mistake has exactly one location, and the walker in `shape` stays small.
+//! mistake has exactly one location, and the walker in `shape` stays small. `publish` derives the form that orch ships.
 
 use std::sync::OnceLock;
 
@@ -12,16 +12,22 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::form::SchemaForm;
+use super::publish::{publish, publish_pipeline};
 use super::settings::Settings;
 use crate::model::{Case, Event, Pipeline, RunReport};
 
-/// The JSON Schema of a pipeline file, as written to `schemas/pipeline.schema.json`.
+/// The JSON Schema of a pipeline file, in the plain dialect.
 pub fn pipeline_schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     SCHEMA.get_or_init(|| generate::<Pipeline>("orch pipeline"))
 }
 
-/// The shipped schemas of orch's own files. A test checks that they equal the generated ones.
+/// The published JSON Schema of a pipeline file, as written to `schemas/pipeline.schema.json`.
+pub fn published_pipeline_schema() -> Value {
+    publish_pipeline(pipeline_schema())
+}
+
+/// The shipped schemas of orch's own files. A test checks that they equal the published ones.
 const SHIPPED_PIPELINE: &str = include_str!("../../schemas/pipeline.schema.json");
 const SHIPPED_SETTINGS: &str = include_str!("../../schemas/orch.schema.json");
 
@@ -46,22 +52,32 @@ pub(super) fn case_form() -> &'static SchemaForm<'static> {
 /// Unwraps the form of a generated schema.
 fn expect_form(parsed: serde_json::Result<SchemaForm<'static>>) -> SchemaForm<'static> {
     match parsed {
-        Ok(form) => form,
+        Ok(form) => form.with_merged_alternatives(),
         // Tests parse all three schemas, whose content does not depend on the machine.
         Err(error) => unreachable!("a generated schema can't be read: {error}"),
     }
 }
 
-/// The JSON Schema of `orch.yaml`, as written to `schemas/orch.schema.json`.
+/// The JSON Schema of `orch.yaml`, in the plain dialect.
 pub fn settings_schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     SCHEMA.get_or_init(|| generate::<Settings>("orch settings"))
 }
 
-/// The JSON Schema of a test case, as `orch schema case` prints it.
+/// The published JSON Schema of `orch.yaml`, as written to `schemas/orch.schema.json`.
+pub fn published_settings_schema() -> Value {
+    publish(settings_schema())
+}
+
+/// The JSON Schema of a test case, in the plain dialect.
 pub fn case_schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     SCHEMA.get_or_init(|| generate::<Case>("orch test case"))
+}
+
+/// The published JSON Schema of a test case, as `orch schema case` prints it.
+pub fn published_case_schema() -> Value {
+    publish(case_schema())
 }
 
 /// The JSON Schema of an event of a run, as `orch runs events --output json` and webhooks send it.
@@ -175,16 +191,24 @@ mod tests {
         }
     }
 
+    fn form_of(schema: &Value) -> SchemaForm<'_> {
+        SchemaForm::deserialize(schema).unwrap().with_merged_alternatives()
+    }
+
     #[test]
-    fn generated_schemas_use_the_plain_dialect_and_equal_the_shipped_ones() {
+    fn generated_schemas_use_the_plain_dialect_and_are_shipped_in_the_published_form() {
         let parse = |text| serde_json::from_str::<Value>(text);
-        let (pipeline, settings) = (parse(SHIPPED_PIPELINE), parse(SHIPPED_SETTINGS));
-        let shipped = [(pipeline_schema(), pipeline.ok()), (settings_schema(), settings.ok())];
-        for (schema, shipped) in shipped.into_iter().chain([(case_schema(), None)]) {
+        let shipped = [
+            (pipeline_schema(), published_pipeline_schema(), parse(SHIPPED_PIPELINE).ok()),
+            (settings_schema(), published_settings_schema(), parse(SHIPPED_SETTINGS).ok()),
+            (case_schema(), published_case_schema(), None),
+        ];
+        for (schema, published, shipped) in shipped {
             if let Some(shipped) = shipped {
-                assert!(*schema == shipped, "a schema has changed: run `orch schema` again (CONTRIBUTING.md)");
+                assert!(published == shipped, "a schema has changed: run `orch schema` again (CONTRIBUTING.md)");
             }
-            SchemaForm::deserialize(schema).unwrap();
+            let (plain, merged) = (format!("{:?}", form_of(schema)), format!("{:?}", form_of(&published)));
+            assert!(plain == merged, "the published form has lost a part of the plain one:\n{plain}\n{merged}");
             for_each_schema(schema, "", &mut |pointer, map| {
                 for key in map.keys() {
                     assert!(KNOWN_KEYWORDS.contains(&key.as_str()), "{pointer}: the walker does not check `{key}`");

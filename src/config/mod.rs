@@ -15,6 +15,7 @@ mod load;
 mod missing_pipeline;
 mod model_file;
 mod project;
+mod publish;
 mod root;
 mod settings;
 mod shape;
@@ -26,7 +27,10 @@ mod yaml;
 pub use api_server::{ApiServer, EnvAddresses};
 pub use case::{load_case, load_case_from};
 pub use files::{FolderListing, is_outside_folder};
-pub use generate::{case_schema, event_schema, pipeline_schema, report_schema, settings_schema};
+pub use generate::{
+    case_schema, event_schema, pipeline_schema, published_case_schema, published_pipeline_schema,
+    published_settings_schema, report_schema, settings_schema,
+};
 pub use json::{json_document, load_json};
 pub use load::{load, load_from, load_schemas, load_schemas_from, load_settings, load_settings_from, parse_pipeline};
 pub use model_file::{ModelFileProblem, model_file_problem, model_path};

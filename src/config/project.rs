@@ -11,6 +11,7 @@ use super::root::{SETTINGS_FILE, absolute};
 use super::settings::Settings;
 use super::spans::Document;
 use crate::diagnostic::{Diagnostic, SourceFile};
+use crate::model::name_scope::PreviousRead;
 use crate::model::step::STEP_KINDS;
 use crate::model::{Pipeline, Step, StepAction};
 use crate::schema::SchemaSet;
@@ -151,6 +152,11 @@ impl Project {
             self.called_projects.values().flat_map(|project| project.prompt_sources()).collect();
         sources.extend(self.prompts.iter().map(|(name, file)| (name.as_str(), file.text.as_str())));
         sources
+    }
+
+    /// The artifacts of earlier rounds that the texts of a step read through `loop.previous`.
+    pub fn previous_reads(&self, step: &Step) -> BTreeSet<PreviousRead> {
+        template::previous_reads(&step.texts(), &|name| self.prompts.get(name).map(|file| file.text.as_str()))
     }
 
     /// The files from which orch loaded the project, including called pipelines. Also contains missing files that the

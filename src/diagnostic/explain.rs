@@ -9,6 +9,10 @@ use super::Code;
 /// The introduction of the page, with the project that the examples belong to.
 const INTRODUCTION: &str = include_str!("explain/base.md");
 
+/// The paragraph for `{mutations}` in the introduction: how many mistakes the check reports. The test of the mutations
+/// (`tests/it/mutations/`) writes it.
+const MUTATION_FIGURES: &str = include_str!("explain/mutations.md");
+
 /// The entries, one text per group of codes.
 const GROUPS: &[&str] = &[
     include_str!("explain/reading.md"),
@@ -69,7 +73,8 @@ pub fn render_explanation(code: Code) -> String {
 
 /// Renders the page of all codes as Markdown.
 pub fn render_all_explanations() -> String {
-    let mut out = format!("# Checks\n\n{}\n", INTRODUCTION.split("\n```").next().unwrap_or(INTRODUCTION).trim());
+    let introduction = INTRODUCTION.split("\n```").next().unwrap_or(INTRODUCTION).trim();
+    let mut out = format!("# Checks\n\n{}\n", introduction.replace("{mutations}", MUTATION_FIGURES.trim()));
     for file in example_project() {
         let _ = write!(out, "\n`{}`:\n\n{}", file.path, fenced_block(&file));
     }

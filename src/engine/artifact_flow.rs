@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rpds::RedBlackTreeMap;
 
 use crate::model::StepKey;
+use crate::model::name_scope::{PARENT_LOOP, PREVIOUS_ROUND};
 use crate::template::lookup;
 
 use super::node::{FileWriter, NodeKind, PipelineNode, PlanBody, PlanNode};
@@ -22,6 +23,9 @@ pub(super) fn annotate_writes(body: &mut PlanBody) {
         flow.annotate(node, None);
     }
 }
+
+/// The variable of a round.
+const LOOP: &str = "loop";
 
 /// A part of an agent's artifact that a value contains.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,11 +74,7 @@ impl ArtifactFlow {
         }
         for name in node.artifact_names() {
             // The analysis does not look inside the list that a `for_each` step produces.
-            let mut parts = if node.for_each.is_some() { BTreeSet::new() } else { variable_parts(&inner, &name) };
-            // If the step is skipped or fails, the variable keeps its previous value.
-            if node.when.is_some() || !node.stops_on_failure {
-                parts.extend(variable_parts(env, &name));
-            }
+            let parts = if node.for_each.is_some() { BTreeSet::new() } else { variable_parts(&inner, &name) };
             env.insert_mut(name, parts);
         }
     }
@@ -107,29 +107,25 @@ impl ArtifactFlow {
                 }
             }
             NodeKind::Repeat(repeat) => {
-                // The second walk sees the values at the end of the previous round.
+                let mut loop_parts = parts_of_member(PARENT_LOOP, &variable_parts(env, LOOP));
+                env.insert_mut(LOOP.to_owned(), loop_parts.clone());
+                // The second walk sees the values at the end of the previous round, as members of `loop.previous`.
                 if !self.in_first_walk {
                     let mut round_env = env.clone();
                     self.in_first_walk = true;
                     self.follow_nodes(&repeat.nodes, Some(key), &mut round_env);
                     self.in_first_walk = false;
                     for name in repeat.nodes.iter().flat_map(PlanNode::artifact_names) {
-                        let mut parts = variable_parts(env, &name);
-                        parts.extend(variable_parts(&round_env, &name));
-                        env.insert_mut(name, parts);
+                        let artifact_parts = parts_of_member(&name, &variable_parts(&round_env, &name));
+                        loop_parts.extend(parts_of_member(PREVIOUS_ROUND, &artifact_parts));
                     }
+                    env.insert_mut(LOOP.to_owned(), loop_parts);
                 }
                 self.follow_nodes(&repeat.nodes, Some(key), env);
             }
             NodeKind::Pipeline(call) => {
                 let output_parts = self.follow_call(call, key, env);
-                let named_parts =
-                    output_parts.iter().flat_map(|(name, parts)| parts.iter().map(move |part| (name, part)));
-                let inside_value = |(name, part): (&String, &ArtifactPart)| ArtifactPart {
-                    path_in_value: std::iter::once(name).chain(&part.path_in_value).cloned().collect(),
-                    ..part.clone()
-                };
-                let value_parts = named_parts.map(inside_value).collect();
+                let value_parts = output_parts.iter().flat_map(|(name, parts)| parts_of_member(name, parts)).collect();
                 for (name, parts) in &output_parts {
                     env.insert_mut(name.clone(), parts.clone());
                 }
@@ -174,6 +170,16 @@ impl ArtifactFlow {
 
 fn variable_parts(env: &ArtifactSources, name: &str) -> BTreeSet<ArtifactPart> {
     env.get(name).cloned().unwrap_or_default()
+}
+
+/// The parts of an object whose member `name` contains these parts.
+fn parts_of_member(name: &str, parts: &BTreeSet<ArtifactPart>) -> BTreeSet<ArtifactPart> {
+    let inside_object = |part: &ArtifactPart| {
+        let mut part = part.clone();
+        part.path_in_value.insert(0, name.to_owned());
+        part
+    };
+    parts.iter().map(inside_object).collect()
 }
 
 /// The parts of artifacts in an expression's value. Empty unless the expression only looks up a value.

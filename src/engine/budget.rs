@@ -346,8 +346,10 @@ pub fn find_uncounted_agent<'a>(
     let never_reports_usage =
         |model: &PlannedModel| model.program.as_ref().is_some_and(|program| !program.kind.capabilities().usage);
     models.into_iter().filter(|(_, model)| never_reports_usage(model)).find_map(|(step, model)| {
-        let mut applicable = limits.iter().filter(|(scope, _)| scope.covers(&step));
-        let (unit, refuses_estimates) = applicable.find_map(|(_, budget)| uncounted_unit(budget, model.estimate))?;
+        // Only the few budgets that need the usage are compared with the step.
+        let (unit, refuses_estimates) = limits
+            .iter()
+            .find_map(|(scope, budget)| uncounted_unit(budget, model.estimate).filter(|_| scope.covers(&step)))?;
         Some((model.reference.clone(), unit, refuses_estimates))
     })
 }
@@ -360,7 +362,7 @@ pub fn find_unpriced_model<'a>(
 ) -> Option<&'a PlannedModel> {
     let refuses_unpriced = |step: &StepKey| {
         let is_strict = |budget: &Budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow);
-        limits.iter().any(|(scope, budget)| scope.covers(step) && is_strict(budget))
+        limits.iter().any(|(scope, budget)| is_strict(budget) && scope.covers(step))
     };
     let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
     let is_priced = |model: &PlannedModel| {
@@ -368,5 +370,5 @@ pub fn find_unpriced_model<'a>(
         model.estimate.usd.is_some() || model.program.as_ref().is_some_and(CliAgent::always_reports_cost) || has_price()
     };
     let mut step_models = step_models.into_iter();
-    step_models.find(|(step, model)| refuses_unpriced(step) && !is_priced(model)).map(|(_, model)| model)
+    step_models.find(|(step, model)| !is_priced(model) && refuses_unpriced(step)).map(|(_, model)| model)
 }

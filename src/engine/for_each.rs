@@ -74,11 +74,6 @@ async fn evaluate_list(
     })
 }
 
-/// The scope of one item.
-fn item_scope(scope: &ValueScope, index: usize, item: Value) -> ValueScope {
-    scope.with_locals([("item", item), ("index", Value::from(index))])
-}
-
 /// Runs the items in order. Each item sees the changes that the previous items made in the workspace.
 async fn run_sequentially(
     interpreter: Interpreter<'_>,
@@ -92,7 +87,7 @@ async fn run_sequentially(
         if node.stops_on_failure && matches!(item_results.last(), Some(Some(Err(_)))) {
             break;
         }
-        let mut inner = item_scope(scope, index, item);
+        let mut inner = scope.for_item(item, Value::from(index));
         let result = interpreter.run_step_body(&key.item(index), node, &mut inner).await?;
         let delta = inner.into_delta();
         if let Some(workspace_version) = &delta.workspace_version {
@@ -113,7 +108,7 @@ async fn run_in_parallel(
     scope: &mut ValueScope,
 ) -> Result<Vec<ItemResult>, Interrupt> {
     let branch = |(index, item): (usize, Value)| -> Branch<'_> {
-        let mut inner = item_scope(scope, index, item);
+        let mut inner = scope.for_item(item, Value::from(index));
         let key = key.item(index);
         async move {
             let result = interpreter.run_step_body(&key, node, &mut inner).await?;

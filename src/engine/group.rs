@@ -15,6 +15,7 @@ use crate::template::eval;
 use super::compute::takes_long;
 use super::interpret::{Interpreter, PipelineEnd, StepResult};
 use super::node::{NodeKind, PipelineNode, PlanBody, PlanNode, RepeatNode};
+use super::round_values::{round_position, round_values};
 use super::scope::ValueScope;
 use super::step_execution::{StepExecution, StepStart, compute_fingerprint};
 
@@ -91,12 +92,9 @@ pub(super) async fn repeat(
     let mut last_round = ScopeDelta::default();
     let mut first_failure = None;
     for round in 0..repeat_node.max {
-        let max = repeat_node.max;
-        let loop_value = json!({
-            "index": round + 1, "index0": round, "first": round == 0, "last": round + 1 == max, "max": max
-        });
-        let mut inner = scope.with_locals([("loop", loop_value)]);
-        inner.load_previous_round(&last_round);
+        // A round sees what the round before it exported only in `loop.previous`.
+        let previous = (round > 0).then(|| round_values(&last_round, &repeat_node.nodes));
+        let mut inner = scope.for_round(round_position(round, repeat_node.max), previous);
         if let Some(workspace_version) = &last_round.workspace_version {
             inner.set_workspace_version(workspace_version.clone());
         }
@@ -229,7 +227,7 @@ async fn finish_group(
     let object: Map<String, Value> =
         delta.artifacts.iter().map(|(name, value)| (name.clone(), (**value).clone())).collect();
     let value = Value::Object(object);
-    merge_delta(key, node, &delta, scope);
+    merge_delta(node, &delta, scope);
     let mut execution = StepExecution::new(
         interpreter,
         key,
@@ -254,20 +252,19 @@ async fn fail_group(
     failure: Failure,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    merge_delta(key, node, &delta, scope);
+    merge_delta(node, &delta, scope);
     interpreter.fail(key, node, scope, 0, &failure).await?;
     Ok(Err(failure))
 }
 
-fn merge_delta(key: &StepKey, node: &PlanNode, delta: &ScopeDelta, scope: &mut ValueScope) {
-    let is_item = key.is_item();
-    if is_item || node.output.is_some() {
-        scope.note_failure(delta.first_failure.clone());
-        if let Some(workspace_version) = &delta.workspace_version {
-            scope.set_workspace_version(workspace_version.clone());
-        }
-    } else {
+fn merge_delta(node: &PlanNode, delta: &ScopeDelta, scope: &mut ValueScope) {
+    if node.exported_names().are_inner() {
         scope.merge(delta);
+        return;
+    }
+    scope.note_failure(delta.first_failure.clone());
+    if let Some(workspace_version) = &delta.workspace_version {
+        scope.set_workspace_version(workspace_version.clone());
     }
 }
 

@@ -52,11 +52,11 @@ fn needs_other_data(class: FailureClass, node: &PlanNode) -> bool {
 
 /// The hints on how the user can change the data that the step received.
 fn data_hints(plan: &Plan, node: &PlanNode) -> Vec<String> {
-    let input_names = || node.inputs.iter().map(|input| input.name.as_str());
-    let edit_hints = input_names()
+    let edit_hints = node
+        .read_artifacts()
         .filter_map(|name| plan.artifact_path(name))
         .map(|path| format!("edit `{path}` in the workspace and run `orch pipeline resume --accept-changed`"));
-    let producers = input_names().filter_map(|name| plan.producer(name));
+    let producers = node.read_artifacts().filter_map(|name| plan.producer(name));
     let sources: BTreeSet<StepKey> = match &node.kind {
         NodeKind::Write(write) if !write.source_steps.is_empty() => {
             write.source_steps.iter().map(|step| plan.restart_point(step)).collect()

@@ -69,6 +69,7 @@ impl<'a> Interpreter<'a> {
             Err(stop @ (Interrupt::Cancelled | Interrupt::OverBudget(_) | Interrupt::GroupHalted))
                 if !body.finally.is_empty() =>
             {
+                scope.note_unended_steps(&body.nodes);
                 self.record_finally(body, parent).await?;
                 self.run_sequence(&body.finally, parent, scope).await?;
                 return Err(stop);

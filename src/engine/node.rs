@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::model::budget::Budget;
 use crate::model::event::StepKind;
+use crate::model::name_scope::{ExportedNames, PreviousRead};
 use crate::model::step::{Accept, Access, CommandLine, Outcome};
 use crate::model::{Digest, FailureClass, ModelOptions, SandboxSpec, StepKey};
 use crate::schema::Schema;
@@ -42,6 +43,8 @@ pub struct PlanNode {
     pub for_each: Option<ForEach>,
     /// The artifacts that it reads.
     pub inputs: Vec<InputRef>,
+    /// The artifacts of earlier rounds that its texts read through `loop.previous`.
+    pub previous_reads: Vec<PreviousRead>,
     /// The artifact that it produces.
     pub output: Option<ArtifactOutput>,
     /// Whether its artifact has a file in the workspace; false inside an item or a called pipeline.
@@ -333,22 +336,39 @@ impl PlanNode {
     /// The names of the artifacts that exist after the step has completed: its own artifact, the artifacts of the steps
     /// in a group, or the outputs of a called pipeline.
     pub fn artifact_names(&self) -> Vec<String> {
-        if let Some(output) = &self.output {
-            return vec![output.name.clone()];
+        match self.exported_names() {
+            ExportedNames::Output(name) => vec![name.to_owned()],
+            ExportedNames::OfChildren => self.children().flat_map(PlanNode::artifact_names).collect(),
+            ExportedNames::OfCalledPipeline => self.called_outputs().map(str::to_owned).collect(),
+            ExportedNames::Nothing => Vec::new(),
         }
-        if self.for_each.is_some() {
-            return Vec::new();
-        }
-        match &self.kind {
-            NodeKind::Pipeline(call) => call.body.outputs.keys().cloned().collect(),
-            NodeKind::Parallel(..)
-            | NodeKind::Sequence(_)
-            | NodeKind::Repeat(_)
-            | NodeKind::Agent(_)
+    }
+
+    /// The names of the outputs of the pipeline that it calls; nothing if it calls none.
+    fn called_outputs(&self) -> impl Iterator<Item = &str> {
+        let call = match &self.kind {
+            NodeKind::Pipeline(call) => Some(call),
+            NodeKind::Agent(_)
             | NodeKind::Command(_)
             | NodeKind::Write(_)
-            | NodeKind::Approve(_) => self.children().flat_map(PlanNode::artifact_names).collect(),
-        }
+            | NodeKind::Approve(_)
+            | NodeKind::Parallel(..)
+            | NodeKind::Repeat(_)
+            | NodeKind::Sequence(_) => None,
+        };
+        call.into_iter().flat_map(|call| call.body.outputs.keys()).map(String::as_str)
+    }
+
+    /// The names of the artifacts that it reads, of its own round and of earlier rounds.
+    pub fn read_artifacts(&self) -> impl Iterator<Item = &str> {
+        let inputs = self.inputs.iter().map(|input| input.name.as_str());
+        inputs.chain(self.previous_reads.iter().filter_map(|read| read.artifact.as_deref()))
+    }
+
+    /// Which names later steps see.
+    pub fn exported_names(&self) -> ExportedNames<'_> {
+        let output = self.output.as_ref().map(|output| output.name.as_str());
+        ExportedNames::of_step(output, self.for_each.is_some(), matches!(self.kind, NodeKind::Pipeline(_)))
     }
 
     /// The workspace file of its artifact, as a relative path.

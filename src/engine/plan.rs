@@ -81,7 +81,7 @@ impl Plan {
         defaults: &StepDefaults,
         resolve: &dyn Resolve<E>,
     ) -> Result<Self, E> {
-        let mut body = Planner::new(pipeline, defaults, resolve).body()?;
+        let mut body = Planner::new(pipeline, defaults, &templates, resolve).body()?;
         artifact_flow::annotate_writes(&mut body);
         let budget =
             defaults.budget_override.clone().or_else(|| body.budget.clone()).or_else(|| defaults.budget.clone());

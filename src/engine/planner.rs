@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
 use crate::model::step::{Access, Extract, OnError, Outcome, Step, StepAction};
 use crate::model::{Agent, CliAgent, FailureClass, Pipeline, SandboxSpec};
+use crate::template::{Templates, previous_reads};
 
 use super::node::{
     AgentNode, ApproveNode, ArtifactOutput, CommandNode, ForEach, InputContract, InputRef, NodeKind, PipelineNode,
@@ -25,6 +26,8 @@ pub(super) const DEFAULT_MAX_PARALLEL: usize = 4;
 pub(super) struct Planner<'a, E> {
     pipeline: &'a Pipeline,
     defaults: &'a StepDefaults,
+    /// The prompts that the steps use.
+    templates: &'a Templates,
     resolve: &'a dyn Resolve<E>,
     /// Whether the artifacts of this pipeline have files in the workspace.
     has_artifact_files: bool,
@@ -32,32 +35,47 @@ pub(super) struct Planner<'a, E> {
     depth: usize,
 }
 
+/// The properties of the place of a step in its pipeline.
+#[derive(Clone, Copy)]
+struct StepPlace {
+    /// Whether the artifacts of the step have files in the workspace.
+    has_file: bool,
+    /// Whether the step is inside a loop of the pipeline.
+    in_loop: bool,
+}
+
 /// The maximum nesting depth of pipeline calls.
 const MAX_CALL_DEPTH: usize = 32;
 
 impl<'a, E> Planner<'a, E> {
     /// Creates the planner for the pipeline of a run.
-    pub(super) fn new(pipeline: &'a Pipeline, defaults: &'a StepDefaults, resolve: &'a dyn Resolve<E>) -> Self {
-        Self { pipeline, defaults, resolve, has_artifact_files: true, depth: 0 }
+    pub(super) fn new(
+        pipeline: &'a Pipeline,
+        defaults: &'a StepDefaults,
+        templates: &'a Templates,
+        resolve: &'a dyn Resolve<E>,
+    ) -> Self {
+        Self { pipeline, defaults, templates, resolve, has_artifact_files: true, depth: 0 }
     }
 
     /// Plans everything in the file.
     pub(super) fn body(&self) -> Result<PlanBody, E> {
+        let place = StepPlace { has_file: self.has_artifact_files, in_loop: false };
         Ok(PlanBody {
             name: self.pipeline.name.clone(),
-            nodes: self.nodes(&self.pipeline.steps, self.has_artifact_files)?,
-            finally: self.nodes(&self.pipeline.finally, self.has_artifact_files)?,
+            nodes: self.nodes(&self.pipeline.steps, place)?,
+            finally: self.nodes(&self.pipeline.finally, place)?,
             budget: self.pipeline.budget.clone(),
             success: self.pipeline.success.clone(),
             outputs: self.pipeline.outputs.clone(),
         })
     }
 
-    fn nodes(&self, steps: &[Step], has_file: bool) -> Result<Vec<PlanNode>, E> {
-        steps.iter().map(|step| self.node(step, has_file)).collect()
+    fn nodes(&self, steps: &[Step], place: StepPlace) -> Result<Vec<PlanNode>, E> {
+        steps.iter().map(|step| self.node(step, place)).collect()
     }
 
-    fn node(&self, step: &Step, has_file: bool) -> Result<PlanNode, E> {
+    fn node(&self, step: &Step, place: StepPlace) -> Result<PlanNode, E> {
         let output = match &step.output {
             Some(name) => Some(ArtifactOutput { name: name.clone(), contract: self.resolve.contract(step)? }),
             None => None,
@@ -68,14 +86,22 @@ impl<'a, E> Planner<'a, E> {
             // Only the file decides this: `--continue-on-error` must not change the shape of the artifact.
             records_status: step.on_error == Some(OnError::Continue),
         });
-        let children_have_files = has_file && for_each.is_none();
+        let children_place = StepPlace {
+            has_file: place.has_file && for_each.is_none(),
+            in_loop: place.in_loop || step.repeat.is_some(),
+        };
         let mut node = PlanNode {
             id: step.id.clone(),
             when: step.when.clone(),
             for_each,
             inputs: step.inputs.iter().map(|text| InputRef::parse(text)).collect(),
+            previous_reads: if place.in_loop {
+                previous_reads(&step.texts(), &|name| self.templates.prompt_text(name)).into_iter().collect()
+            } else {
+                Vec::new()
+            },
             output,
-            has_file,
+            has_file: place.has_file,
             budget: step.budget.clone(),
             access: step.effective_access(&self.pipeline.agents),
             stops_on_failure: match step.on_error {
@@ -83,13 +109,13 @@ impl<'a, E> Planner<'a, E> {
                 Some(OnError::Continue) => false,
                 None => !self.defaults.continue_on_error,
             },
-            kind: self.kind(step, children_have_files)?,
+            kind: self.kind(step, children_place)?,
         };
         node.access = node.children().map(|child| child.access).fold(node.access, Access::max);
         Ok(node)
     }
 
-    fn kind(&self, step: &Step, has_file: bool) -> Result<NodeKind, E> {
+    fn kind(&self, step: &Step, place: StepPlace) -> Result<NodeKind, E> {
         let Some(kind) = step.action() else {
             return Err(self.resolve.planning_error(format!("step `{}` has no kind", step.id)));
         };
@@ -119,14 +145,14 @@ impl<'a, E> Planner<'a, E> {
                 timeout: step.timeout.map(|duration| duration.0),
             }),
             StepAction::Parallel(steps) => {
-                NodeKind::Parallel(self.nodes(steps, has_file)?, step.max_parallel.map_or(steps.len(), at_least_one))
+                NodeKind::Parallel(self.nodes(steps, place)?, step.max_parallel.map_or(steps.len(), at_least_one))
             }
-            StepAction::Sequence(steps) => NodeKind::Sequence(self.nodes(steps, has_file)?),
+            StepAction::Sequence(steps) => NodeKind::Sequence(self.nodes(steps, place)?),
             StepAction::Repeat(repeat) => NodeKind::Repeat(RepeatNode {
                 until: repeat.until.clone(),
                 max: repeat.max,
                 on_max_iterations: repeat.on_max_iterations.unwrap_or(Outcome::Fail),
-                nodes: self.nodes(&repeat.steps, has_file)?,
+                nodes: self.nodes(&repeat.steps, place)?,
             }),
             StepAction::Pipeline(file) => NodeKind::Pipeline(Box::new(self.call(step, file)?)),
         })
@@ -213,6 +239,7 @@ impl<'a, E> Planner<'a, E> {
         let planner = Planner {
             pipeline,
             defaults: self.defaults,
+            templates: self.templates,
             resolve: &*resolve,
             has_artifact_files: false,
             depth: self.depth + 1,

@@ -12,7 +12,7 @@ use crate::model::event::{FingerprintPart, PartKind, ReplyParsed};
 use crate::model::program::SANDBOX_REFUSAL_PREFIX;
 use crate::model::{CallKey, ChatReply, Failure, FailureClass, StepKey, StopReason};
 use crate::offload::LARGE_TEXT_BYTES;
-use crate::template::{eval_bool, variables};
+use crate::template::{eval_bool, loop_reads_in_expression, variables};
 
 use super::compute::takes_long;
 use super::interpret::Interpreter;
@@ -168,12 +168,18 @@ impl ReplyRules<'_> {
     fn accept_rules(&self) -> Value {
         let output = self.node.output.as_ref().map(|output| output.name.as_str());
         let conditions: Vec<&str> = self.agent.accept.iter().map(|accept| accept.that.as_str()).collect();
-        let values: Map<String, Value> = conditions
-            .iter()
-            .flat_map(|condition| variables(condition))
+        let names = conditions.iter().flat_map(|condition| variables(condition));
+        let variable_values = names
             .filter(|name| Some(name.as_str()) != output)
-            .filter_map(|name| Some((name.clone(), json!(digest(&self.scope.lookup_value(&name)?)))))
-            .collect();
+            .filter_map(|name| Some((name.clone(), json!(digest(&self.scope.lookup_value(&name)?)))));
+        // The digest covers only the members of `loop` that the conditions read: the previous round may be large, and a
+        // change of its other artifacts must not invalidate the result.
+        let loop_members = conditions.iter().flat_map(|condition| loop_reads_in_expression(condition));
+        let loop_values = loop_members.filter_map(|members| {
+            let value = self.scope.lookup_loop_value(&members)?;
+            Some((format!("loop.{}", members.join(".")), json!(digest(&value))))
+        });
+        let values: Map<String, Value> = variable_values.chain(loop_values).collect();
         json!({ "conditions": conditions, "seen": values })
     }
 

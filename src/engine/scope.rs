@@ -2,26 +2,27 @@
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::durable::{ExecutionId, ScopeDelta, StepOutcome};
-use crate::model::event::{MissingProducer, SkipKind};
+use crate::model::event::{FingerprintPart, MissingProducer, PartKind, SkipKind};
+use crate::model::name_scope::{ENDED_STEPS, ItemScope};
 use crate::model::{Digest, Failure, StepStatus};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::template::TemplateContext;
 
 use super::node::{InputRef, PlanNode};
+use super::round_values::{RoundValues, ValueNames, lazy_loop, lazy_steps, loop_value, steps_value};
+use super::shared_map::SharedMap;
+use super::step_execution::fingerprint_part;
 
 /// The values in scope at one point of a run; cheap to clone.
 #[derive(Clone)]
 pub(super) struct ValueScope {
     inputs: Arc<Map<String, Value>>,
-    locals: Arc<Vec<(&'static str, Value)>>,
-    artifacts: Arc<IndexMap<String, Arc<Value>>>,
-    steps: Arc<IndexMap<String, StepOutcome>>,
-    /// Artifacts of the previous round that this round has not produced yet. Steps see them only as optional inputs.
-    previous_round_artifacts: Arc<Vec<String>>,
+    names: ValueNames,
+    /// How steps ended, by id, including the steps inside groups. Only the reason of a skip uses them.
+    outcomes: SharedMap<StepOutcome>,
     /// The workspace version: a digest that changes with each step that writes.
     workspace_version: Digest,
     /// The additions since this scope was opened.
@@ -33,10 +34,8 @@ impl ValueScope {
     pub(super) fn new(inputs: Map<String, Value>, workspace_version: Digest) -> Self {
         Self {
             inputs: Arc::new(inputs),
-            locals: Arc::default(),
-            artifacts: Arc::default(),
-            steps: Arc::default(),
-            previous_round_artifacts: Arc::default(),
+            names: ValueNames::default(),
+            outcomes: SharedMap::default(),
             workspace_version,
             delta: ScopeDelta::default(),
         }
@@ -49,19 +48,23 @@ impl ValueScope {
 
     /// Creates an inner scope, which sees everything in this scope and collects its own additions.
     pub(super) fn child_scope(&self) -> Self {
-        Self { delta: ScopeDelta::default(), ..self.clone() }
+        Self {
+            inputs: self.inputs.clone(),
+            names: self.names.clone(),
+            outcomes: self.outcomes.clone(),
+            workspace_version: self.workspace_version.clone(),
+            delta: ScopeDelta::default(),
+        }
     }
 
-    /// Creates an inner scope with the variables of an item or a round.
-    pub(super) fn with_locals(&self, locals: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
-        let mut inner = self.child_scope();
-        let mut combined = (*self.locals).clone();
-        for (name, value) in locals {
-            combined.retain(|(existing, _)| *existing != name);
-            combined.push((name, value));
-        }
-        inner.locals = Arc::new(combined);
-        inner
+    /// Creates the scope of an item of `for_each`.
+    pub(super) fn for_item(&self, item: Value, index: Value) -> Self {
+        Self { names: self.names.for_item(item, index), ..self.child_scope() }
+    }
+
+    /// Creates the scope of a round. `previous` is what the round before it exported.
+    pub(super) fn for_round(&self, position: Value, previous: Option<RoundValues>) -> Self {
+        Self { names: self.names.for_round(position, previous), ..self.child_scope() }
     }
 
     /// Returns the additions to this scope.
@@ -69,7 +72,8 @@ impl ValueScope {
         ScopeDelta { workspace_version: Some(self.workspace_version), ..self.delta }
     }
 
-    /// Adds everything that the steps of a group added to their inner scope.
+    /// Adds everything that the steps of a group added to their inner scope. `steps` does not show the steps of the
+    /// group.
     pub(super) fn merge(&mut self, delta: &ScopeDelta) {
         for (name, value) in &delta.artifacts {
             self.add_artifact(name, value.clone());
@@ -83,27 +87,36 @@ impl ValueScope {
         }
     }
 
-    /// Adds the results of the previous round, but not to the additions of this round.
-    pub(super) fn load_previous_round(&mut self, delta: &ScopeDelta) {
-        let previous_round_artifacts = Arc::make_mut(&mut self.previous_round_artifacts);
-        previous_round_artifacts.extend(delta.artifacts.keys().cloned());
-        let artifacts = Arc::make_mut(&mut self.artifacts);
-        artifacts.extend(delta.artifacts.iter().map(|(name, value)| (name.clone(), value.clone())));
-        let steps = Arc::make_mut(&mut self.steps);
-        steps.extend(delta.steps.iter().map(|(id, outcome)| (id.clone(), outcome.clone())));
-    }
-
     pub(super) fn inputs(&self) -> impl Iterator<Item = (&String, &Value)> {
         self.inputs.iter()
     }
 
     /// The item of the innermost `for_each`.
     pub(super) fn item(&self) -> Option<&Value> {
-        self.locals.iter().find(|(name, _)| *name == "item").map(|(_, value)| value)
+        self.names.item().map(|variables| &variables.item)
     }
 
     pub(super) fn artifact(&self, name: &str) -> Option<&Arc<Value>> {
-        self.artifacts.get(name)
+        self.names.artifact(name)
+    }
+
+    /// The names of the artifacts of earlier rounds that a step reads, including those that do not exist.
+    pub(super) fn previous_inputs(&self, node: &PlanNode) -> Vec<String> {
+        let reads = node.previous_reads.iter().filter(|read| self.names.has_previous_round(read.parents));
+        reads.filter_map(|read| read.artifact.clone()).collect()
+    }
+
+    /// The parts of a fingerprint for the artifacts of earlier rounds that a step reads.
+    pub(super) fn previous_parts(&self, node: &PlanNode) -> Vec<FingerprintPart> {
+        let artifacts = node.previous_reads.iter().flat_map(|read| self.names.artifacts_read(read));
+        let mut parts: Vec<FingerprintPart> = Vec::new();
+        for (read, value) in artifacts {
+            let kind = PartKind::Previous(read.expression());
+            if !parts.iter().any(|part| part.kind == kind) {
+                parts.push(fingerprint_part(kind, value));
+            }
+        }
+        parts
     }
 
     pub(super) fn workspace_version(&self) -> &Digest {
@@ -122,10 +135,7 @@ impl ValueScope {
     }
 
     pub(super) fn add_artifact(&mut self, name: &str, value: Arc<Value>) {
-        if self.previous_round_artifacts.iter().any(|previous| previous == name) {
-            Arc::make_mut(&mut self.previous_round_artifacts).retain(|previous| previous != name);
-        }
-        Arc::make_mut(&mut self.artifacts).insert(name.to_owned(), value.clone());
+        self.names.add_artifact(Arc::from(name), value.clone());
         self.delta.artifacts.insert(name.to_owned(), value);
     }
 
@@ -154,17 +164,28 @@ impl ValueScope {
     }
 
     fn note_outcome(&mut self, node: &PlanNode, status: StepStatus, error: Option<String>) {
-        self.insert_outcome(&node.id, StepOutcome { status, error, outputs: node.artifact_names().into() });
+        let outcome = StepOutcome { status, error, outputs: node.artifact_names().into() };
+        self.names.end_step(Arc::from(node.id.as_str()), outcome.clone());
+        self.insert_outcome(&node.id, outcome);
     }
 
     fn insert_outcome(&mut self, id: &str, outcome: StepOutcome) {
-        Arc::make_mut(&mut self.steps).insert(id.to_owned(), outcome.clone());
+        self.outcomes.insert(id, outcome.clone());
         self.delta.steps.insert(id.to_owned(), outcome);
     }
 
     /// Records that orch cancelled a step because a parallel step failed.
     pub(super) fn note_cancelled_step(&mut self, node: &PlanNode) {
         self.note_outcome(node, StepStatus::Cancelled, None);
+    }
+
+    /// Records the steps of a pipeline that have not ended as cancelled, so that `finally` can read the status of each.
+    pub(super) fn note_unended_steps(&mut self, nodes: &[PlanNode]) {
+        for node in nodes {
+            if !self.names.ended_steps().contains_key(node.id.as_str()) {
+                self.note_cancelled_step(node);
+            }
+        }
     }
 
     /// The first failure of a step, here or in an inner scope.
@@ -191,12 +212,11 @@ impl ValueScope {
 
     /// Returns why a step must be skipped because a required input is missing; `None` if all required inputs exist.
     pub(super) fn missing_input(&self, node: &PlanNode) -> Option<SkipKind> {
-        let is_available =
-            |name: &String| self.artifacts.contains_key(name) && !self.previous_round_artifacts.contains(name);
-        let input = node.inputs.iter().find(|input| !input.optional && !is_available(&input.name))?;
+        let is_missing = |input: &&InputRef| !input.optional && self.names.artifact(&input.name).is_none();
+        let input = node.inputs.iter().find(is_missing)?;
         let failed_to_produce =
             |outcome: &StepOutcome| outcome.status != StepStatus::Completed && outcome.outputs.contains(&input.name);
-        let producer = self.steps.iter().rev().find(|(_, outcome)| failed_to_produce(outcome));
+        let producer = self.outcomes.iter().rev().find(|(_, outcome)| failed_to_produce(outcome));
         let producer = producer.map(|(id, outcome)| MissingProducer { step: id.clone(), status: outcome.status });
         Some(SkipKind::MissingInput { input: input.name.clone(), producer })
     }
@@ -204,8 +224,9 @@ impl ValueScope {
     /// Whether the values in scope are so large that evaluating templates over all of them may take long.
     pub(super) fn is_large(&self) -> bool {
         let mut remaining = LARGE_TEXT_BYTES;
-        let values = self.inputs.values().chain(self.locals.iter().map(|(_, value)| value));
-        values.chain(self.artifacts.values().map(|value| &**value)).any(|value| exceeds_size(value, &mut remaining))
+        let previous_rounds = self.names.previous_results().flat_map(|result| result.artifacts.values());
+        let artifacts = self.names.artifacts().values().chain(previous_rounds).map(|value| &**value);
+        self.inputs.values().chain(self.item()).chain(artifacts).any(|value| exceeds_size(value, &mut remaining))
     }
 
     /// The variables of a step's templates. They include only the artifacts that are inputs of the step.
@@ -217,27 +238,36 @@ impl ValueScope {
     pub(super) fn context_for_inputs(&self, inputs: &[InputRef]) -> TemplateContext {
         let mut context = self.base_context();
         for input in inputs {
-            if let Some(value) = self.artifacts.get(&input.name) {
+            if let Some(value) = self.names.artifact(&input.name) {
                 context.insert(&input.name, value);
             }
         }
         context
     }
 
-    /// The value of a variable in expressions. For `steps`, an object with the outcome of each step.
+    /// The value of a variable in expressions, except for `loop`. For `steps`, an object with the outcome of each step.
     pub(super) fn lookup_value(&self, name: &str) -> Option<Value> {
-        if name == "steps" {
-            return Some(self.steps.iter().map(|(id, outcome)| (id.clone(), outcome_value(outcome))).collect());
+        let variables = self.names.item();
+        match name {
+            ENDED_STEPS => Some(steps_value(self.names.ended_steps())),
+            "item" => variables.map(|variables| variables.item.clone()),
+            "index" => variables.map(|variables| variables.index.clone()),
+            name => {
+                let artifact = || self.names.artifact(name).map(|value| &**value);
+                self.inputs.get(name).or_else(artifact).cloned()
+            }
         }
-        let local = self.locals.iter().find(|(local, _)| *local == name).map(|(_, value)| value);
-        let artifact = || self.artifacts.get(name).map(|value| &**value);
-        self.inputs.get(name).or(local).or_else(artifact).cloned()
+    }
+
+    /// The value to which the names of members lead from the variable `loop`.
+    pub(super) fn lookup_loop_value(&self, members: &[String]) -> Option<Value> {
+        loop_value(self.names.round()?, members)
     }
 
     /// The variables of an expression that sees every artifact in scope.
     pub(super) fn full_context(&self) -> TemplateContext {
         let mut context = self.base_context();
-        for (name, value) in self.artifacts.iter() {
+        for (name, value) in self.names.artifacts() {
             context.insert(name, value);
         }
         context
@@ -248,16 +278,14 @@ impl ValueScope {
         for (name, value) in self.inputs.iter() {
             context.insert(name, value);
         }
-        for (name, value) in self.locals.iter() {
-            context.insert(name, value);
+        if let Some(ItemScope { item, index }) = self.names.item() {
+            context.insert("item", item);
+            context.insert("index", index);
         }
-        let steps = self.steps.clone();
-        let names = self.steps.clone();
-        context.insert_lookup(
-            "steps",
-            move |id| steps.get(id).map(outcome_value),
-            move || names.keys().cloned().collect(),
-        );
+        if let Some(round) = self.names.round() {
+            context.insert_lazy("loop", lazy_loop(Arc::clone(round)));
+        }
+        context.insert_lazy(ENDED_STEPS, lazy_steps(self.names.ended_steps().clone()));
         context
     }
 }
@@ -288,15 +316,10 @@ fn try_subtract(size: usize, remaining: &mut usize) -> bool {
     })
 }
 
-fn outcome_value(outcome: &StepOutcome) -> Value {
-    match &outcome.error {
-        Some(error) => json!({ "status": outcome.status.as_str(), "error": error }),
-        None => json!({ "status": outcome.status.as_str() }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

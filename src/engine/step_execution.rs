@@ -76,6 +76,7 @@ impl<'a> StepExecution<'a> {
 
     /// Begins the step. Returns the recorded result if it is still valid.
     pub(super) async fn begin(&mut self, scope: &mut ValueScope) -> Result<StepStart, Interrupt> {
+        self.spec.inputs.extend(scope.previous_inputs(self.node));
         Ok(match self.interpreter.durable.begin(&self.spec).await? {
             BeginOutcome::Reusable(artifact, execution_id) => {
                 self.bump_workspace_version(scope, execution_id);
@@ -220,6 +221,7 @@ pub(super) fn common_fingerprint_parts(node: &PlanNode, scope: &ValueScope) -> V
         Some(fingerprint_part(PartKind::Artifact(input.name.clone()), value))
     });
     let mut parts: Vec<FingerprintPart> = inputs.collect();
+    parts.extend(scope.previous_parts(node));
     parts.extend(scope.item().map(|item| fingerprint_part(PartKind::Item, item)));
     parts.extend(node.output.as_ref().map(|output| FingerprintPart {
         kind: PartKind::Schema(output.name.clone()),

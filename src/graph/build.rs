@@ -1,12 +1,11 @@
 //! Builds the graph of a project: finds the step that produces each artifact that another step reads.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::labels::{detail_lines, kind_label, one_line};
 use super::{ConsumedArtifact, Edge, EdgeKind, Graph, GraphNode, NodeShape, ProducedArtifact};
 use crate::config::{OutputType, Project, output_type};
+use crate::model::name_scope::{ExportedNames, NameMap, NameScope, RoundResult};
 use crate::model::{Step, StepAction};
 
 impl Graph {
@@ -16,8 +15,7 @@ impl Graph {
         let mut node_builder = NodeBuilder { next_number: 0 };
         let mut nodes = node_builder.pipeline_nodes(project);
         let mut edge_builder = EdgeBuilder::default();
-        let mut scope = ProducerScope::new();
-        edge_builder.add_sequence(&nodes, &mut scope);
+        edge_builder.add_sequence(&nodes, &mut ProducerScope::default());
         edge_builder.edges.sort_by(|a, b| (a.from, a.to, &a.kind).cmp(&(b.from, b.to, &b.kind)));
         edge_builder.edges.dedup();
         nodes.shrink_to_fit();
@@ -68,6 +66,7 @@ impl NodeBuilder {
                 kind_label: "always, at the end".to_owned(),
                 details: Vec::new(),
                 consumed: Vec::new(),
+                previous_reads: Vec::new(),
                 produced: Vec::new(),
                 is_for_each: false,
                 children,
@@ -93,7 +92,7 @@ impl NodeBuilder {
         };
         let mut produced: Vec<ProducedArtifact> =
             step.output.iter().map(|name| produced_artifact(name, step)).collect();
-        if let (true, Some(called), None) = (produced.is_empty(), called, &step.for_each) {
+        if let (ExportedNames::OfCalledPipeline, Some(called)) = (step.exported_names(), called) {
             let outputs = called.pipeline.outputs.keys();
             produced.extend(outputs.map(|name| ProducedArtifact { name: name.clone(), type_label: String::new() }));
         }
@@ -109,6 +108,7 @@ impl NodeBuilder {
             },
             details: detail_lines(step),
             consumed: step.inputs.iter().map(|input| consumed_artifact(input)).collect(),
+            previous_reads: project.previous_reads(step).into_iter().collect(),
             produced,
             is_for_each: step.for_each.is_some(),
             children,
@@ -148,9 +148,8 @@ fn produced_artifact(name: &str, step: &Step) -> ProducedArtifact {
     ProducedArtifact { name: name.to_owned(), type_label }
 }
 
-/// The artifacts in scope by name: the number of the step that produces each, and whether the artifact is from the
-/// previous iteration of a loop.
-type ProducerScope = BTreeMap<String, (usize, bool)>;
+/// The artifacts in scope by name, each with the number of the step that produces it.
+type ProducerScope = NameScope<String, usize, (), ()>;
 
 #[derive(Default)]
 struct EdgeBuilder {
@@ -168,31 +167,32 @@ impl EdgeBuilder {
             {
                 self.edges.push(Edge { from: previous.number, to: node.number, kind: EdgeKind::Order });
             }
-            scope.extend(exported_artifacts(node).into_iter().map(|(name, number)| (name, (number, false))));
+            for (name, number) in exported_artifacts(node) {
+                scope.add_artifact(name, number);
+            }
         }
     }
 
     fn add_node(&mut self, node: &GraphNode, scope: &ProducerScope) {
         for artifact in &node.consumed {
-            let Some((producer, is_from_previous_iteration)) = scope.get(&artifact.name) else { continue };
+            let Some(producer) = scope.artifact(&artifact.name) else { continue };
             let name = artifact.name.clone();
-            let kind = match (is_from_previous_iteration, artifact.optional) {
-                (true, _) => EdgeKind::PreviousIteration(name),
-                (false, true) => EdgeKind::Optional(name),
-                (false, false) => EdgeKind::Required(name),
-            };
+            let kind = if artifact.optional { EdgeKind::Optional(name) } else { EdgeKind::Required(name) };
             self.edges.push(Edge { from: *producer, to: node.number, kind });
         }
-        let mut inner_scope = scope.clone();
+        for (read, producer) in node.previous_reads.iter().flat_map(|read| scope.artifacts_read(read)) {
+            let kind = EdgeKind::PreviousIteration(read.artifact.unwrap_or_default());
+            self.edges.push(Edge { from: *producer, to: node.number, kind });
+        }
         match node.shape {
-            NodeShape::Parallel => node.children.iter().for_each(|child| self.add_node(child, &inner_scope)),
-            NodeShape::Pipeline => self.add_sequence(&node.children, &mut ProducerScope::new()),
+            NodeShape::Parallel => node.children.iter().for_each(|child| self.add_node(child, scope)),
+            NodeShape::Pipeline => self.add_sequence(&node.children, &mut ProducerScope::default()),
             NodeShape::Repeat => {
-                let artifacts = node.children.iter().flat_map(exported_artifacts);
-                inner_scope.extend(artifacts.map(|(name, number)| (name, (number, true))));
-                self.add_sequence(&node.children, &mut inner_scope);
+                let artifacts: NameMap<String, usize> = node.children.iter().flat_map(exported_artifacts).collect();
+                let previous = RoundResult { artifacts, ended_steps: NameMap::default() };
+                self.add_sequence(&node.children, &mut scope.for_round((), Some(previous)));
             }
-            NodeShape::Sequence | NodeShape::Finally => self.add_sequence(&node.children, &mut inner_scope),
+            NodeShape::Sequence | NodeShape::Finally => self.add_sequence(&node.children, &mut scope.clone()),
             NodeShape::Agent | NodeShape::Command | NodeShape::Write | NodeShape::Approve => {}
         }
     }
@@ -200,11 +200,12 @@ impl EdgeBuilder {
 
 /// Returns the artifacts that later steps can read, each with the number of the step that produces it.
 fn exported_artifacts(node: &GraphNode) -> Vec<(String, usize)> {
+    // The produced artifacts of a node are its output or the outputs of the pipeline that it calls.
     if !node.produced.is_empty() {
         return node.produced.iter().map(|artifact| (artifact.name.clone(), node.number)).collect();
     }
-    if node.is_for_each || node.shape == NodeShape::Pipeline {
-        return Vec::new();
+    match ExportedNames::of_step(None, node.is_for_each, node.shape == NodeShape::Pipeline) {
+        ExportedNames::OfChildren => node.children.iter().flat_map(exported_artifacts).collect(),
+        ExportedNames::OfCalledPipeline | ExportedNames::Nothing | ExportedNames::Output(_) => Vec::new(),
     }
-    node.children.iter().flat_map(exported_artifacts).collect()
 }

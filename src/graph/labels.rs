@@ -51,18 +51,21 @@ pub(super) fn detail_lines(step: &Step) -> Vec<String> {
 
 /// Returns the artifacts that a step reads and produces, as `plan, code? ─▶ review (schemas/review.schema.json)`.
 pub(super) fn data_flow_label(node: &GraphNode, edges: &[Edge]) -> Option<String> {
-    if node.consumed.is_empty() && node.produced.is_empty() {
+    let input_label = |artifact: &ConsumedArtifact| {
+        let suffix = if artifact.optional { "?" } else { "" };
+        format!("{}{suffix}", artifact.name)
+    };
+    let mut consumed: Vec<String> = node.consumed.iter().map(input_label).collect();
+    for edge in edges.iter().filter(|edge| edge.to == node.number) {
+        let label = edge.kind.label();
+        if matches!(edge.kind, EdgeKind::PreviousIteration(_)) && !consumed.contains(&label) {
+            consumed.push(label);
+        }
+    }
+    if consumed.is_empty() && node.produced.is_empty() {
         return None;
     }
-    let consumed_label = |artifact: &ConsumedArtifact| {
-        let suffix = if artifact.optional { "?" } else { "" };
-        let is_from_previous_iteration = edges.iter().any(|edge| {
-            edge.to == node.number && matches!(&edge.kind, EdgeKind::PreviousIteration(name) if *name == artifact.name)
-        });
-        let note = if is_from_previous_iteration { " (previous iteration)" } else { "" };
-        format!("{}{suffix}{note}", artifact.name)
-    };
-    let consumed = node.consumed.iter().map(consumed_label).collect::<Vec<_>>().join(", ");
+    let consumed = consumed.join(", ");
     let produced_label = |artifact: &ProducedArtifact| match artifact.type_label.as_str() {
         "" => artifact.name.clone(),
         type_label => format!("{} ({type_label})", artifact.name),

@@ -18,6 +18,8 @@ pub use mermaid::render_mermaid;
 pub use svg::render_svg;
 pub use text::render_text;
 
+use crate::model::name_scope::PreviousRead;
+
 /// A pipeline's steps, and the artifacts that flow between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Graph {
@@ -52,6 +54,8 @@ pub struct GraphNode {
     pub details: Vec<String>,
     /// The artifacts that it reads.
     pub consumed: Vec<ConsumedArtifact>,
+    /// The artifacts of earlier iterations that it reads.
+    pub previous_reads: Vec<PreviousRead>,
     /// The artifacts that it produces: its own, or the outputs of the pipeline that it calls.
     pub produced: Vec<ProducedArtifact>,
     /// Whether it runs once for each item of a list. If so, other steps can't read the artifacts of the steps inside.

@@ -8,7 +8,7 @@ use super::documents::Documents;
 use super::outline::{Outline, OutlineEntry, PathSegment, ValueStyle};
 use super::projects::{FileRole, ProjectFile, classify_file};
 use super::template_cursor::{self, TemplatePosition};
-use crate::check::TextScope;
+use crate::model::name_scope::TextScope;
 
 /// The meaning of a value in a YAML file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,9 +195,8 @@ pub(super) fn yaml_role(file_role: &FileRole, path: &[PathSegment]) -> YamlRole 
             YamlRole::Model
         }
         (FileRole::Settings, _, ["defaults", "model"] | ["models", _] | ["models", _, "model"]) => YamlRole::Model,
-        (FileRole::Pipeline, true, ["when" | "for_each" | "write" | "stdin"] | ["with", _]) => {
-            YamlRole::Expression(TextScope::Step)
-        }
+        (FileRole::Pipeline, true, ["when" | "for_each"]) => YamlRole::Expression(TextScope::List),
+        (FileRole::Pipeline, true, ["write" | "stdin"] | ["with", _]) => YamlRole::Expression(TextScope::Step),
         (FileRole::Pipeline, true, ["accept", "-", "that"]) => YamlRole::Expression(TextScope::Reply),
         (FileRole::Pipeline, false, ["success"] | ["outputs", _]) => YamlRole::Expression(TextScope::Step),
         (FileRole::Pipeline, true, ["repeat", "until"]) => YamlRole::Expression(TextScope::Round),

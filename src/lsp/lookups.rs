@@ -16,6 +16,7 @@ use super::projects;
 use super::template_cursor::TemplatePosition;
 use crate::check::{self, VisibleName};
 use crate::config::{self, Project, Sources, steps_with_pointers};
+use crate::model::name_scope::TextScope;
 
 /// The maximum number of pipelines that the server checks for the names visible in a prompt.
 const MAX_PIPELINES: usize = 16;
@@ -85,7 +86,7 @@ fn names_in_field(
             Some(_) => {
                 let text_scope = match field.role {
                     YamlRole::Expression(text_scope) => text_scope,
-                    _ => check::TextScope::Step,
+                    _ => TextScope::Step,
                 };
                 check::ProbedText::Step { pointer: &pointer, text_scope }
             }

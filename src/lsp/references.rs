@@ -13,6 +13,7 @@ use super::outline::{Outline, PathSegment};
 use super::projects::{FileRole, ProjectFile};
 use super::template_cursor::{ExpectedSyntax, TemplatePosition, find_tags};
 use crate::diagnostic::SourceFile;
+use crate::model::name_scope::is_previous_path;
 
 /// The agent, artifact or file whose uses the server searches for.
 enum ReferenceQuery {
@@ -92,10 +93,12 @@ fn reference_query(cursor: &EditorCursor) -> Option<ReferenceQuery> {
     }
 }
 
-/// Returns the query for a variable in a template that no tag of the template sets.
+/// Returns the query for a variable in a template that no tag of the template sets, or for a member of `loop.previous`.
 fn artifact_query(template: &TemplatePosition) -> Option<ReferenceQuery> {
-    let is_artifact =
-        template.expected == ExpectedSyntax::Variable && template.binding.is_none() && !template.name.is_empty();
+    let is_variable = template.expected == ExpectedSyntax::Variable && template.binding.is_none();
+    let is_previous_artifact =
+        template.expected == ExpectedSyntax::Property && template.base.as_deref().is_some_and(is_previous_path);
+    let is_artifact = (is_variable || is_previous_artifact) && !template.name.is_empty();
     is_artifact.then(|| ReferenceQuery::Artifact(template.name.clone()))
 }
 
@@ -163,16 +166,19 @@ fn add_uses_in_pipeline(
         let is_listed = outline.entries.iter().filter(|entry| entry.path.starts_with(&inputs)).any(|entry| {
             file.text.get(entry.value_range.clone()).is_some_and(|value| value.trim_end_matches('?') == name)
         });
-        let prompt = resolve_file_name(&pipeline_cursor, YamlRole::Prompt, &prompt).filter(|_| is_listed || is_input);
-        if let Some(file) = prompt.and_then(|path| lookups::current_file(&path, documents)) {
-            for tag in find_tags(&file.text, 0..file.text.len()) {
-                add_occurrences(&file, tag.content_range, name, targets);
-            }
+        let prompt = resolve_file_name(&pipeline_cursor, YamlRole::Prompt, &prompt);
+        let Some(file) = prompt.and_then(|path| lookups::current_file(&path, documents)) else { continue };
+        for tag in find_tags(&file.text, 0..file.text.len()) {
+            let mut occurrences = Vec::new();
+            add_occurrences(&file, tag.content_range, name, &mut occurrences);
+            // A step need not list the artifacts of the previous round.
+            occurrences.retain(|target| is_listed || is_input || follows_previous(&file, target.span.start));
+            targets.append(&mut occurrences);
         }
     }
 }
 
-/// Adds every occurrence of a name in a range, except as a property.
+/// Adds every occurrence of a name in a range, except as a property of a value other than `loop.previous`.
 fn add_occurrences(
     file: &Arc<SourceFile>,
     range: std::ops::Range<usize>,
@@ -182,9 +188,18 @@ fn add_occurrences(
     let tokens = lex(&file.text, range);
     for (index, token) in tokens.iter().enumerate() {
         let previous = index.checked_sub(1).and_then(|previous| tokens.get(previous));
-        let is_property = previous.is_some_and(|token| token.matches_text(&file.text, "."));
+        let is_property = previous.is_some_and(|token| token.matches_text(&file.text, "."))
+            && !follows_previous(file, token.range.start);
         if token.kind == LexemeKind::Name && token.text(&file.text) == name && !is_property {
             targets.push(DefinitionTarget { file: Arc::clone(file), span: token.range.clone() });
         }
     }
+}
+
+/// Whether the word at this offset is a member of `loop.previous`.
+fn follows_previous(file: &SourceFile, offset: usize) -> bool {
+    let preceding = file.text.get(..offset).unwrap_or_default();
+    let is_path_char = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.');
+    let path = preceding.get(preceding.trim_end_matches(is_path_char).len()..).unwrap_or_default();
+    path.strip_suffix('.').is_some_and(is_previous_path)
 }

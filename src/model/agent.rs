@@ -93,6 +93,13 @@ pub const TOOLS_PATTERN: &str = "^none$";
 /// The keys that make an agent a CLI agent.
 pub const CLI_AGENT_KIND_KEYS: &[&str] = &["cli", "acp", "command"];
 
+/// The keys that only agents with a model support.
+pub const MODEL_AGENT_KEYS: &[&str] =
+    &["temperature", "max_output_tokens", "reasoning", "top_p", "seed", "stop", "provider_options"];
+
+/// The keys that only CLI agents support.
+pub const CLI_AGENT_KEYS: &[&str] = &["tools", "max_turns", "estimate", "env", "sandbox"];
+
 impl Agent {
     /// The maximum length of a reply in tokens; `default` is `defaults.max_output_tokens` of `orch.yaml`.
     pub fn reply_limit(&self, default: Option<u32>) -> u32 {

@@ -42,6 +42,8 @@ pub enum PartKind {
     Input(String),
     /// An artifact that the step reads, by its name.
     Artifact(String),
+    /// An artifact of an earlier round that the step reads, by its expression, such as `loop.previous.review`.
+    Previous(String),
     /// The item of `for_each`.
     Item,
     /// The schema of the step's output, by the name of the output.
@@ -72,6 +74,7 @@ impl fmt::Display for PartKind {
             Self::Message => f.write_str("message"),
             Self::Parameters => f.write_str("parameters"),
             Self::Input(name) | Self::Artifact(name) => write!(f, "input {name}"),
+            Self::Previous(expression) => f.write_str(expression),
             Self::Item => f.write_str("item"),
             Self::Schema(output) => write!(f, "schema of {output}"),
             Self::Workspace => f.write_str("workspace"),

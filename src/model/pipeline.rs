@@ -21,6 +21,9 @@ pub const NAME_PATTERN: &str = "^[a-z_][a-z0-9_]*$";
 /// The pattern of an entry of a step's `inputs`: the name of an artifact, with `?` if it is optional.
 pub const INPUT_PATTERN: &str = "^[a-z_][a-z0-9_]*[?]?$";
 
+/// Names with a special meaning in templates, which inputs, artifacts and steps can't have.
+pub const RESERVED_NAMES: &[&str] = &["item", "index", "loop", "project", "steps"];
+
 /// Whether `text` is a name: `[a-z_][a-z0-9_]*`.
 pub fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();

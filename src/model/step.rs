@@ -8,6 +8,7 @@ use serde_json::json;
 use super::agent::Agents;
 use super::budget::Budget;
 use super::duration::HumanDuration;
+use super::name_scope::ExportedNames;
 use super::pipeline::{Agent, INPUT_PATTERN, NAME_PATTERN};
 use super::sandbox::Sandbox;
 
@@ -94,7 +95,8 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"Review this.\n\n{{ code | tojson }}")]
     pub message: Option<String>,
-    /// A condition, as an expression. If it is false, orch skips the step.
+    /// A condition, as an expression. If it is false, orch skips the step. With `for_each`, orch evaluates it once,
+    /// before the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"not review.approved")]
     #[schemars(length(min = 1))]
@@ -191,8 +193,8 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Repeat {
-    /// The condition that ends the loop: an expression over the artifacts of the round. Without it, the steps run `max`
-    /// times.
+    /// The condition that ends the loop: an expression over the artifacts of the round and `loop`. Without it, the
+    /// steps run `max` times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"review.approved")]
     #[schemars(length(min = 1))]
@@ -205,7 +207,7 @@ pub struct Repeat {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"continue")]
     pub on_max_iterations: Option<Outcome>,
-    /// The steps of each round. They can read the artifacts of the previous round.
+    /// The steps of each round. They can read the artifacts of the previous round as `loop.previous.NAME`.
     #[schemars(length(min = 1))]
     #[schemars(example = json!([{"id": "code", "agent": "coder", "prompt": "coder.md", "output": "code"}]))]
     pub steps: Vec<Step>,
@@ -240,6 +242,28 @@ pub enum StepAction<'a> {
 /// The keys that determine a step's kind.
 pub const STEP_KINDS: &[&str] = &["agent", "run", "write", "approve", "parallel", "repeat", "steps", "pipeline"];
 
+/// Keys that apply only to some kinds of steps, each with these kinds. Every other key applies to all kinds.
+pub const KINDS_BY_KEY: &[(&str, &[&str])] = &[
+    ("prompt", &["agent"]),
+    ("message", &["agent"]),
+    ("re_ask", &["agent"]),
+    ("accept", &["agent"]),
+    ("fallback", &["agent"]),
+    ("extract", &["agent"]),
+    ("schema", &["agent", "run"]),
+    ("retry", &["agent", "run"]),
+    ("deadline", &["agent", "run"]),
+    ("timeout", &["agent", "run", "approve"]),
+    ("access", &["agent", "run"]),
+    ("env", &["run"]),
+    ("cwd", &["run"]),
+    ("stdin", &["run"]),
+    ("expect", &["run"]),
+    ("sandbox", &["run"]),
+    ("on_reject", &["approve"]),
+    ("with", &["pipeline"]),
+];
+
 impl Step {
     /// The action of the step; `None` if no key determines it. The loader rejects such a step.
     pub fn action(&self) -> Option<StepAction<'_>> {
@@ -271,6 +295,12 @@ impl Step {
             )
             | None => ("", &[]),
         }
+    }
+
+    /// The names of the artifacts that later steps see.
+    pub fn exported_names(&self) -> ExportedNames<'_> {
+        let calls_pipeline = matches!(self.action(), Some(StepAction::Pipeline(_)));
+        ExportedNames::of_step(self.output.as_deref(), self.for_each.is_some(), calls_pipeline)
     }
 
     /// The access of the step to the workspace: its `access`, else the default of its kind or its agent.

@@ -4,6 +4,7 @@
 //! never loads a remote reference.
 
 mod bundle;
+mod constrained;
 mod mismatch;
 mod pattern;
 mod quick_check;

@@ -87,6 +87,8 @@ impl DryRunDurable {
         let artifact_parts = spec.fingerprint_parts.iter().filter_map(|part| match &part.kind {
             // An input of a called pipeline may depend on artifacts.
             PartKind::Artifact(name) | PartKind::Input(name) => Some(name.as_str()),
+            // The expression ends with the name of the artifact: `loop.previous.review`.
+            PartKind::Previous(expression) => expression.rsplit('.').next(),
             _ => None,
         });
         let reads = spec.inputs.iter().map(String::as_str).chain(artifact_parts);

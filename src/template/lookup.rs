@@ -5,9 +5,13 @@ use minijinja::machinery::parse_expr;
 
 /// The variable and the members that an expression looks up; `None` if it does anything else.
 pub fn lookup(expression: &str) -> Option<(String, Vec<String>)> {
-    let parsed = parse_expr(expression).ok()?;
+    lookup_path(&parse_expr(expression).ok()?)
+}
+
+/// The variable and the members that a parsed expression looks up; `None` if it does anything else.
+pub(super) fn lookup_path(expr: &Expr<'_>) -> Option<(String, Vec<String>)> {
     let mut members = Vec::new();
-    let mut expr = &parsed;
+    let mut expr = expr;
     loop {
         expr = match expr {
             Expr::Var(variable) => {

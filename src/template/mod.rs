@@ -13,6 +13,7 @@ mod fence;
 mod filter_wrap;
 mod inspect;
 mod lookup;
+mod loop_reads;
 mod ranges;
 mod shell;
 mod tags;
@@ -34,10 +35,11 @@ pub use fence::{fence, fence_text};
 pub(crate) use inspect::template_syntax;
 pub use inspect::{Inspection, includes, inspect_expression, inspect_template};
 pub use lookup::lookup;
+pub use loop_reads::{LoopReads, loop_reads_in_expression, loop_reads_in_template, previous_reads};
 pub(crate) use ranges::{byte_range, expr_range, trailing_name_range};
 pub use shell::ShellScript;
 pub(crate) use tags::{follows_dollar, literal_braces_help};
-pub use value::kind_of;
+pub use value::{LazyMember, LazyObject, kind_of};
 
 /// The maximum work of one rendering, in units of fuel. One unit pays for an instruction or for 64 bytes of data.
 const MAX_FUEL: u64 = 2_000_000;
@@ -64,13 +66,8 @@ impl TemplateContext {
     }
 
     /// Sets an object that looks up its members only when a template uses them.
-    pub fn insert_lookup(
-        &mut self,
-        name: &str,
-        get: impl Fn(&str) -> Option<Value> + Send + Sync + 'static,
-        names: impl Fn() -> Vec<String> + Send + Sync + 'static,
-    ) {
-        self.values.insert(name.into(), value::lookup_object(get, names));
+    pub fn insert_lazy(&mut self, name: &str, object: LazyObject) {
+        self.values.insert(name.into(), TemplateValue::from_object(object));
     }
 
     fn root_value(&self) -> TemplateValue {
@@ -129,6 +126,11 @@ impl Templates {
         })?;
         self.sources.insert(name.to_owned(), source);
         Ok(())
+    }
+
+    /// The text of a prompt, without the prompts that it includes.
+    pub fn prompt_text(&self, name: &str) -> Option<&str> {
+        self.sources.get(name).map(|source| source.text.as_str())
     }
 
     /// The text of a prompt, followed by the texts of the prompts that it includes.
@@ -196,7 +198,9 @@ impl Templates {
             if let Ok(template) = self.env.get_template(&name) {
                 variables.extend(template.undeclared_variables(false));
             }
-            let included = self.sources.get(&name).map(|source| includes(&source.text)).unwrap_or_default();
+            let source = self.sources.get(&name).map(|source| source.text.as_str()).unwrap_or_default();
+            variables.extend(round_variable(source));
+            let included = includes(source);
             names.extend(included.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
             next_index += 1;
         }
@@ -208,7 +212,8 @@ impl Templates {
     pub fn variables_inline(&self, text: &str) -> BTreeSet<String> {
         let template = self.env.template_from_named_str(INLINE, text);
         let own_variables = template.map(|template| template.undeclared_variables(false)).unwrap_or_default();
-        own_variables.into_iter().chain(includes(text).iter().flat_map(|name| self.variables(name))).collect()
+        let included_variables = includes(text).into_iter().flat_map(|name| self.variables(&name));
+        own_variables.into_iter().chain(round_variable(text)).chain(included_variables).collect()
     }
 
     fn source(&self, file: &str) -> Option<(Option<&str>, &str, &Inspection)> {
@@ -237,6 +242,12 @@ pub fn eval(expression: &str, context: &TemplateContext) -> Result<Value, Templa
     }
     value::from_template_value(&result)
         .ok_or_else(|| TemplateError::wrong_type(expression, format!("`{}` is not JSON", expression.trim())))
+}
+
+/// The variable `loop`, if a template reads it. `undeclared_variables` omits it if a template only iterates over one of
+/// its members.
+fn round_variable(text: &str) -> Option<String> {
+    (!loop_reads_in_template(text).is_empty()).then(|| "loop".to_owned())
 }
 
 /// The variables that an expression uses; empty if it can't be parsed.

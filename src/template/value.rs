@@ -3,6 +3,8 @@
 //! orch has its own converter because it configures `serde_json` to preserve the digits of numbers, and the generic
 //! conversion through serde would then turn each number into a map.
 
+use std::sync::Arc;
+
 use minijinja::Value as TemplateValue;
 use minijinja::value::ValueKind;
 use serde_json::{Map, Number, Value};
@@ -74,33 +76,50 @@ fn number_to_json(value: &TemplateValue) -> Option<Value> {
 }
 
 /// An object that looks up its members only when a template uses them.
-pub(super) fn lookup_object(
-    get: impl Fn(&str) -> Option<Value> + Send + Sync + 'static,
-    names: impl Fn() -> Vec<String> + Send + Sync + 'static,
-) -> TemplateValue {
-    TemplateValue::from_object(NameLookup { get: Box::new(get), names: Box::new(names) })
-}
-
-type GetMember = dyn Fn(&str) -> Option<Value> + Send + Sync;
-type ListNames = dyn Fn() -> Vec<String> + Send + Sync;
-
-struct NameLookup {
+pub struct LazyObject {
     get: Box<GetMember>,
     names: Box<ListNames>,
 }
 
-impl std::fmt::Debug for NameLookup {
+/// A member of a [`LazyObject`].
+pub enum LazyMember {
+    /// A JSON value.
+    Json(Value),
+    /// A JSON value that other parts of the program also use.
+    Shared(Arc<Value>),
+    /// An object that also looks up its members only when a template uses them.
+    Object(LazyObject),
+}
+
+type GetMember = dyn Fn(&str) -> Option<LazyMember> + Send + Sync;
+type ListNames = dyn Fn() -> Vec<String> + Send + Sync;
+
+impl LazyObject {
+    /// Creates an object from a function that looks up a member and a function that lists the names of all members.
+    pub fn new(
+        get: impl Fn(&str) -> Option<LazyMember> + Send + Sync + 'static,
+        names: impl Fn() -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { get: Box::new(get), names: Box::new(names) }
+    }
+}
+
+impl std::fmt::Debug for LazyObject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries((self.names)()).finish()
     }
 }
 
-impl minijinja::value::Object for NameLookup {
-    fn get_value(self: &std::sync::Arc<Self>, key: &TemplateValue) -> Option<TemplateValue> {
-        (self.get)(key.as_str()?).map(|value| to_template_value(&value))
+impl minijinja::value::Object for LazyObject {
+    fn get_value(self: &Arc<Self>, key: &TemplateValue) -> Option<TemplateValue> {
+        Some(match (self.get)(key.as_str()?)? {
+            LazyMember::Json(value) => to_template_value(&value),
+            LazyMember::Shared(value) => to_template_value(&value),
+            LazyMember::Object(object) => TemplateValue::from_object(object),
+        })
     }
 
-    fn enumerate(self: &std::sync::Arc<Self>) -> minijinja::value::Enumerator {
+    fn enumerate(self: &Arc<Self>) -> minijinja::value::Enumerator {
         minijinja::value::Enumerator::Values((self.names)().into_iter().map(TemplateValue::from).collect())
     }
 }

@@ -4,6 +4,10 @@ use minijinja::machinery::ast::{CallArg, Expr, Stmt};
 
 /// The callbacks of a walk.
 pub(crate) trait Visit<'a> {
+    /// Whether the walk enters the bodies of `for` loops, in which `loop` is a variable of the template.
+    fn visits_loop_bodies(&self) -> bool {
+        true
+    }
     /// Called for each statement, before the statements and expressions inside it.
     fn visit_stmt(&mut self, _stmt: &Stmt<'a>) {}
     /// Called for each expression, before the expressions inside it.
@@ -25,7 +29,9 @@ pub(crate) fn walk_stmt<'a>(stmt: &Stmt<'a>, visit: &mut impl Visit<'a>) {
         Stmt::EmitExpr(inner) => walk_expr(&inner.expr, visit),
         Stmt::ForLoop(inner) => {
             walk_exprs([&inner.target, &inner.iter].into_iter().chain(&inner.filter_expr), visit);
-            walk_stmts(&inner.body, visit);
+            if visit.visits_loop_bodies() {
+                walk_stmts(&inner.body, visit);
+            }
             walk_stmts(&inner.else_body, visit);
         }
         Stmt::IfCond(inner) => {

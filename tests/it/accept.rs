@@ -106,7 +106,7 @@ fn conflicting_files_are_rejected_at_the_agent_step_where_the_write_is_known() {
         format!("  - {{ id: fix, repeat: {{ max: 1, steps: [{plain}, {files}] }} }}\n"),
         format!("  - {{ id: fix, repeat: {{ max: 1, steps: [{plain}] }} }}\n  - {files}\n"),
         format!(
-            "  - {{ id: fix, repeat: {{ max: 2, steps: [{{ id: files, write: code, inputs: [code?], when: code is defined }}, {plain}] }} }}\n"
+            "  - {{ id: fix, repeat: {{ max: 2, steps: [{{ id: files, write: loop.previous.code, when: loop.previous.code is defined }}, {plain}] }} }}\n"
         ),
         format!("  - {{ id: each, for_each: \"[1]\", max_parallel: 1, steps: [{plain}, {files}] }}\n"),
         format!("  - {plain}\n  - {{ id: call, pipeline: put.yaml, inputs: [code], with: {{ list: code.files }} }}\n"),

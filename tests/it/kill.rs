@@ -30,7 +30,7 @@ const STEPS: &str = "  - { id: plan, agent: a, schema: any, prompt: plan.md, out
       until: review.approved
       max: 3
       steps:
-        - { id: code, agent: a, schema: any, prompt: code.md, inputs: [\"review?\"], message: \"round {{ loop.index }}\", output: code }
+        - { id: code, agent: a, schema: any, prompt: code.md, message: \"round {{ loop.index }}{% if loop.previous.review and loop.previous.review.approved %}!{% endif %}\", output: code }
         - { id: files, write: code, inputs: [code], output: written }
         - { id: tests, run: \"cat src/round.txt\", inputs: [code], output: tests }
         - { id: review, agent: a, schema: any, prompt: review.md, inputs: [code, tests], message: \"{{ tests.stdout }}\", output: review }

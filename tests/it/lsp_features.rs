@@ -202,7 +202,10 @@ fn completion_in_expressions_offers_the_inputs_of_their_step() {
     assert_has(&at(review), &["approved", "issues"]);
     assert_has(&at("success: plan.@\n"), &["summary"]);
     let rounds = "  - id: r\n    repeat:\n      max: 2\n      steps:\n        - id: x\n          run: ls\n          when: loop.@\n";
-    assert_has(&at(rounds), &["first", "max"]);
+    assert_has(&at(rounds), &["first", "max", "previous"]);
+    let own_item = "  - id: x\n    inputs: [plan]\n    for_each: plan.steps\n    when: @\n    run: ls\n";
+    assert_has(&at(own_item), &["plan", "task"]);
+    assert_lacks(&at(own_item), &["item", "index"]);
 }
 
 #[test]

@@ -52,17 +52,21 @@ mod llamacpp;
 mod lsp;
 #[cfg(unix)]
 mod lsp_features;
+#[cfg(unix)]
+mod lsp_previous_round;
 #[cfg(all(unix, feature = "local"))]
 mod model_downloads;
 #[cfg(feature = "local")]
 mod model_files;
 mod moved_projects;
+mod mutations;
 mod name_lookup;
 #[cfg(target_os = "linux")]
 mod offload;
 mod orphan_processes;
 mod pipelines_guide;
 mod plan;
+mod previous_rounds;
 mod price_options;
 mod provider;
 mod provider_errors;

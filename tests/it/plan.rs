@@ -151,7 +151,7 @@ fn every_kind_of_step_is_described_also_inside_groups() {
       max: 3
       until: ok.approved
       steps:
-        - { id: draft, agent: a, schema: any, prompt: b.md, inputs: [left, ok?], output: draft }
+        - { id: draft, agent: a, schema: any, prompt: b.md, inputs: [left], message: "{% if loop.previous.ok %}{{ loop.previous.ok.note }}{% endif %}{{ left | tojson }}", output: draft }
         - { id: put, write: "[{'path': 'a/' ~ task, 'content': 'x'}]" }
         - { id: ask, approve: "Is {{ draft }} fine?", inputs: [draft], output: ok }
   - { id: call, pipeline: other.yaml, with: { topic: task }, output: called }
@@ -249,6 +249,27 @@ fn costs_are_estimated_by_prices_and_a_missing_key_is_noted() {
     let ran = orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--model", "local", "--step", "one"]).exits(0);
     assert!(ran.stdout.contains("no charge") && ran.stdout.contains("---- prompt of one, exact"), "{}", ran.stdout);
     orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--step", "oen"]).exits(2).says("did you mean `one`?");
+}
+
+#[test]
+fn the_replies_of_an_embedded_model_have_bounds_of_their_own() {
+    let server = answering_server(|_, _| json!({}));
+    let steps = "  - { id: plan, agent: a, prompt: plan.md, output: plan, re_ask: 2 }\n  - { id: code, agent: a, prompt: code.md, output: code, schema: text, re_ask: 0 }\n";
+    let orch = project(&server, steps);
+    orch.edit("pipelines/main.yaml", "model: auto", "model: auto, max_output_tokens: 16384");
+    let schema = json!({
+        "type": "object", "required": ["ok"],
+        "properties": { "ok": { "type": "boolean" }, "kind": { "enum": ["new", "edit"] } },
+    });
+    orch.write("schemas/plan.schema.json", &schema.to_string());
+    let max_outputs = |more: &[&str]| {
+        let plan = plan_report(&orch, &[&["--task", "do it"], more].concat());
+        ["plan", "code"].map(|name| step(&plan, name)["requests"]["tokens_out"]["max"].as_u64().unwrap())
+    };
+    assert_eq!(max_outputs(&[]), [3 * 16384, 16384]);
+    // The bound counts a comma after the last member, and a token for the end of the reply.
+    let longest = r#"{"ok":false,"kind":"edit"}"#.len() as u64 + 2;
+    assert_eq!(max_outputs(&["--model", "local"]), [3 * longest, 2048]);
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn a_loop_sees_the_previous_round_and_fails_after_its_maximum() {
         _ => json!({ "approved": false, "note": format!("not <{message}>") }),
     });
     let steps = format!(
-        "  - id: fix\n    repeat:\n      until: review.approved\n      max: 2\n      steps:\n        - {{ id: code, {AGENT}, prompt: code.md, inputs: [\"review?\"], message: \"{{{{ loop.index }}}}{{% if review is defined %}} {{{{ review.note }}}}{{% endif %}}\", output: code }}\n        - {{ id: review, {AGENT}, prompt: review.md, inputs: [code], message: \"{{{{ code.text }}}}\", output: review }}\n"
+        "  - id: fix\n    repeat:\n      until: review.approved\n      max: 2\n      steps:\n        - {{ id: code, {AGENT}, prompt: code.md, message: \"{{{{ loop.index }}}}{{% if loop.previous.review is defined %}} {{{{ loop.previous.review.note }}}}{{% endif %}}\", output: code }}\n        - {{ id: review, {AGENT}, prompt: review.md, inputs: [code], message: \"{{{{ code.text }}}}\", output: review }}\n"
     );
     let orch = project(&server, &steps);
     let (ran, report) = run(&orch, &[]);

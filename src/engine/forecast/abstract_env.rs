@@ -4,12 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use rpds::{RedBlackTreeMap, RedBlackTreeSet};
 use serde_json::{Map, Value, json};
 
 use crate::model::Digest;
+use crate::model::name_scope::ExportedNames;
 use crate::schema::{self, Schema};
 
+use super::requests::max_reply_tokens;
 use crate::engine::node::{Contract, NodeKind, PlanNode};
+use crate::engine::round_values::round_position;
 use crate::engine::scope::ValueScope;
 
 /// A value that is not known before its step has run.
@@ -29,18 +33,17 @@ impl UnknownValue {
 }
 
 /// The values at one point of a forecast, in two forms: placeholders for display, and the smallest possible values for
-/// lower bounds.
-#[derive(Clone)]
+/// lower bounds. Copies share their entries, so that the time of a forecast grows linearly with the number of steps.
 pub(super) struct AbstractEnv {
     pub(super) placeholders: ValueScope,
     pub(super) smallest: ValueScope,
     /// The variables whose values are not known yet.
-    pub(super) unknown: BTreeMap<String, UnknownValue>,
+    pub(super) unknown: RedBlackTreeMap<String, UnknownValue>,
     /// Artifacts that may never exist, because their step may not run.
-    pub(super) uncertain: BTreeSet<String>,
-    /// Artifacts that steps of the surrounding loop produce. From the second round on, a step may see the artifacts of
-    /// the previous round.
-    pub(super) later_artifacts: BTreeMap<String, UnknownValue>,
+    pub(super) uncertain: RedBlackTreeSet<String>,
+    /// Artifacts that steps of the surrounding loops produce. Their values differ between rounds, and steps may read
+    /// those of the previous round.
+    pub(super) loop_artifacts: RedBlackTreeMap<String, UnknownValue>,
 }
 
 /// An unknown value, with its placeholder and its smallest possible value.
@@ -60,23 +63,36 @@ impl AbstractEnv {
         Self {
             placeholders: ValueScope::new(placeholders, workspace_version.clone()),
             smallest: ValueScope::new(smallest, workspace_version),
-            unknown: BTreeMap::new(),
-            uncertain: BTreeSet::new(),
-            later_artifacts: BTreeMap::new(),
+            unknown: RedBlackTreeMap::new(),
+            uncertain: RedBlackTreeSet::new(),
+            loop_artifacts: RedBlackTreeMap::new(),
         }
     }
 
-    /// Returns a copy with both forms of an item or a round.
-    pub(super) fn with_locals(
-        &self,
-        placeholders: Vec<(&'static str, Value)>,
-        smallest: Vec<(&'static str, Value)>,
-    ) -> Self {
-        Self {
-            placeholders: self.placeholders.with_locals(placeholders),
-            smallest: self.smallest.with_locals(smallest),
-            ..self.clone()
-        }
+    /// Returns the values in an item, from both forms of the item.
+    pub(super) fn for_item(&self, placeholder: Value, smallest: Value, index: usize) -> Self {
+        let index = Value::from(index);
+        self.with_scopes(
+            self.placeholders.for_item(placeholder, index.clone()),
+            self.smallest.for_item(smallest, index),
+        )
+    }
+
+    /// Returns the values in the first round of a loop.
+    pub(super) fn for_first_round(&self, max_rounds: u32) -> Self {
+        let position = round_position(0, max_rounds);
+        self.with_scopes(self.placeholders.for_round(position.clone(), None), self.smallest.for_round(position, None))
+    }
+
+    /// Returns a copy for the steps inside a step.
+    pub(super) fn child(&self) -> Self {
+        self.with_scopes(self.placeholders.child_scope(), self.smallest.child_scope())
+    }
+
+    /// Returns a copy with these values in both forms.
+    fn with_scopes(&self, placeholders: ValueScope, smallest: ValueScope) -> Self {
+        let (unknown, uncertain) = (self.unknown.clone(), self.uncertain.clone());
+        Self { placeholders, smallest, unknown, uncertain, loop_artifacts: self.loop_artifacts.clone() }
     }
 
     /// Whether the values of all these variables are known. The values of `steps` and `loop` count as unknown.
@@ -85,7 +101,7 @@ impl AbstractEnv {
             name != "steps"
                 && name != "loop"
                 && !self.unknown.contains_key(name)
-                && !self.later_artifacts.contains_key(name)
+                && !self.loop_artifacts.contains_key(name)
         })
     }
 
@@ -93,14 +109,36 @@ impl AbstractEnv {
     pub(super) fn add_unknown(&mut self, name: &str, pair: PlaceholderPair) {
         self.placeholders.add_artifact(name, Arc::new(pair.placeholder));
         self.smallest.add_artifact(name, Arc::new(pair.smallest));
-        self.unknown.insert(name.to_owned(), pair.unknown);
+        self.unknown.insert_mut(name.to_owned(), pair.unknown);
+    }
+
+    /// Marks variables as unknown.
+    pub(super) fn add_unknown_values(&mut self, values: impl IntoIterator<Item = (String, UnknownValue)>) {
+        values.into_iter().for_each(|(name, value)| self.unknown.insert_mut(name, value));
+    }
+
+    /// Marks an artifact as unknown, unless it is unknown already.
+    pub(super) fn mark_unknown(&mut self, name: &str) {
+        if !self.unknown.contains_key(name) {
+            self.unknown.insert_mut(name.to_owned(), UnknownValue { schema: None, max_tokens: None });
+        }
+    }
+
+    /// Marks artifacts that may never exist.
+    pub(super) fn mark_uncertain(&mut self, names: Vec<String>) {
+        names.into_iter().for_each(|name| self.uncertain.insert_mut(name));
+    }
+
+    /// Adds the artifacts of the steps of a loop.
+    pub(super) fn add_loop_artifacts(&mut self, artifacts: impl IntoIterator<Item = (String, UnknownValue)>) {
+        artifacts.into_iter().for_each(|(name, value)| self.loop_artifacts.insert_mut(name, value));
     }
 
     /// Adds an artifact whose value is known.
     pub(super) fn add_known(&mut self, name: &str, value: &Arc<Value>) {
         self.placeholders.add_artifact(name, value.clone());
         self.smallest.add_artifact(name, value.clone());
-        self.unknown.remove(name);
+        self.unknown.remove_mut(name);
     }
 
     /// Copies an artifact from an inner scope.
@@ -110,21 +148,25 @@ impl AbstractEnv {
             self.placeholders.add_artifact(name, placeholder.clone());
             self.smallest.add_artifact(name, smallest.clone());
             match inner.unknown.get(name) {
-                Some(unknown) => drop(self.unknown.insert(name.to_owned(), unknown.clone())),
-                None => drop(self.unknown.remove(name)),
+                Some(unknown) => self.unknown.insert_mut(name.to_owned(), unknown.clone()),
+                None => {
+                    self.unknown.remove_mut(name);
+                }
             }
         }
         if inner.uncertain.contains(name) {
-            self.uncertain.insert(name.to_owned());
+            self.uncertain.insert_mut(name.to_owned());
         }
     }
 
     /// Returns an upper bound, in tokens, of the unknown values that a step reads; `None` if one of them is unbounded.
     pub(super) fn max_read_tokens(&self, node: &PlanNode) -> Option<u64> {
-        let names = node.inputs.iter().map(|input| input.name.as_str());
+        let reads_whole_round = node.previous_reads.iter().any(|read| read.artifact.is_none());
+        let round = self.loop_artifacts.keys().map(String::as_str).filter(|_| reads_whole_round);
         let item = self.placeholders.item().is_some().then_some("item");
-        let unknown_values =
-            names.chain(item).filter_map(|name| self.unknown.get(name).or_else(|| self.later_artifacts.get(name)));
+        let names: BTreeSet<&str> = node.read_artifacts().chain(round).chain(item).collect();
+        let unknown_value = |name: &str| self.unknown.get(name).or_else(|| self.loop_artifacts.get(name));
+        let unknown_values = names.into_iter().filter_map(unknown_value);
         unknown_values.map(|unknown| unknown.max_tokens).try_fold(0_u64, |sum, max| Some(sum.saturating_add(max?)))
     }
 }
@@ -134,7 +176,7 @@ pub(super) fn placeholders_for(node: &PlanNode, name: &str) -> PlaceholderPair {
     let contract = node.output.as_ref().map(|output| &output.contract);
     match (&node.kind, contract) {
         (NodeKind::Agent(agent), Some(contract)) => {
-            contract_placeholders(contract, name, Some(u64::from(agent.max_output_tokens)))
+            contract_placeholders(contract, name, Some(max_reply_tokens(node, agent)))
         }
         (NodeKind::Command(command), Some(contract)) if command.parses_stdout => {
             contract_placeholders(contract, name, None)
@@ -196,28 +238,40 @@ fn contract_placeholders(contract: &Contract, name: &str, max_tokens: Option<u64
     }
 }
 
-/// Returns the unknown artifacts that a step and the steps inside it produce, by name.
+/// Returns the unknown artifacts that later steps see after a step, by name.
 pub(super) fn produced_artifacts(node: &PlanNode) -> BTreeMap<String, UnknownValue> {
-    if let Some(output) = &node.output {
-        let unknown = match &node.for_each {
-            Some(_) => UnknownValue { schema: None, max_tokens: None },
-            None => placeholders_for(node, &output.name).unknown,
-        };
-        return BTreeMap::from([(output.name.clone(), unknown)]);
+    let unbounded = || UnknownValue { schema: None, max_tokens: None };
+    match node.exported_names() {
+        ExportedNames::Output(name) => {
+            let unknown = if node.for_each.is_some() { unbounded() } else { placeholders_for(node, name).unknown };
+            BTreeMap::from([(name.to_owned(), unknown)])
+        }
+        ExportedNames::OfChildren => node.children().flat_map(produced_artifacts).collect(),
+        ExportedNames::OfCalledPipeline | ExportedNames::Nothing => {
+            node.artifact_names().into_iter().map(|name| (name, unbounded())).collect()
+        }
     }
-    match &node.kind {
-        NodeKind::Pipeline(call) => call
-            .body
-            .outputs
-            .keys()
-            .map(|name| (name.clone(), UnknownValue { schema: None, max_tokens: None }))
-            .collect(),
-        NodeKind::Parallel(..)
-        | NodeKind::Sequence(_)
-        | NodeKind::Repeat(_)
-        | NodeKind::Agent(_)
-        | NodeKind::Command(_)
-        | NodeKind::Write(_)
-        | NodeKind::Approve(_) => node.children().flat_map(produced_artifacts).collect(),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts the places that store a value, because the time depends on the machine.
+    #[test]
+    fn a_copy_of_the_values_stores_no_value_again() {
+        let (inputs, version) = (Map::new(), ValueScope::initial_workspace_version());
+        let mut env = AbstractEnv::from_inputs(inputs.clone(), inputs, version);
+        let value = Arc::new(json!(1));
+        for index in 0..1000 {
+            env.add_known(&format!("a{index}"), &value);
+        }
+        let before = Arc::strong_count(&value);
+        let mut inner = env.child();
+        inner.add_known("inner", &value);
+        env.add_known("outer", &value);
+        // An addition stores the value in both forms: among the artifacts and among the additions of the scope.
+        assert_eq!(Arc::strong_count(&value) - before, 2 * 2 * 2);
+        assert!(inner.placeholders.artifact("outer").is_none() && inner.placeholders.artifact("a999").is_some());
     }
 }

@@ -52,10 +52,9 @@ impl ForecastWalk<'_, '_> {
         let first_step = self.steps.len();
         let mut values = Vec::new();
         for (index, item) in items.iter().take(MAX_WALKED_ITEMS).enumerate() {
-            let locals = vec![("item", item.clone()), ("index", Value::from(index))];
-            let mut inner = env.with_locals(locals.clone(), locals);
-            inner.unknown.remove("item");
-            inner.unknown.remove("index");
+            let mut inner = env.for_item(item.clone(), item.clone(), index);
+            inner.unknown.remove_mut("item");
+            inner.unknown.remove_mut("index");
             let item_start = self.steps.len();
             values.extend(self.forecast_once(node, key, &mut inner));
             if item_start > first_step {
@@ -109,15 +108,12 @@ impl ForecastWalk<'_, '_> {
             Ok(_) | Err(_) => None,
         };
         let placeholder_item = first_item.unwrap_or_else(|| schema::placeholder_value("item", "any"));
-        let index_local = ("index", Value::from(0));
-        let mut inner = env.with_locals(
-            vec![("item", placeholder_item.clone()), index_local.clone()],
-            vec![("item", smallest_item.unwrap_or(placeholder_item)), index_local],
-        );
+        let smallest_item = smallest_item.unwrap_or_else(|| placeholder_item.clone());
+        let mut inner = env.for_item(placeholder_item, smallest_item, 0);
         // An item has at most as many tokens as the whole list.
         let max_tokens = list_value.and_then(|list_value| list_value.max_tokens);
-        inner.unknown.insert("item".to_owned(), UnknownValue { schema: None, max_tokens });
-        inner.unknown.insert("index".to_owned(), UnknownValue { schema: None, max_tokens: Some(4) });
+        inner.unknown.insert_mut("item".to_owned(), UnknownValue { schema: None, max_tokens });
+        inner.unknown.insert_mut("index".to_owned(), UnknownValue { schema: None, max_tokens: Some(4) });
         let first_step = self.steps.len();
         self.forecast_once(node, key, &mut inner);
         self.steps.iter_mut().skip(first_step).for_each(|step| step.multiply(count));

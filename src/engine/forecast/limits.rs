@@ -1,10 +1,12 @@
 //! Compares the budgets of a plan with the forecast.
 
+use std::collections::HashMap;
+
 use crate::model::StepKey;
 use crate::model::budget::Budget;
 
 use super::{CostEstimate, Range, StepForecast};
-use crate::engine::budget::BudgetScope;
+use crate::engine::budget::{BudgetScope, Limit};
 use crate::engine::plan::Plan;
 
 /// A budget of the plan, and whether the forecast fits it.
@@ -32,31 +34,166 @@ pub enum LimitStatus {
 impl LimitForecast {
     /// Compares each budget of a plan with the forecast of its steps.
     pub fn compare(plan: &Plan, steps: &[StepForecast]) -> Vec<Self> {
-        let limits = plan.budgets().into_iter();
-        limits.map(|(scope, limit)| Self { status: compare_limit(&scope, &limit, steps), scope, limit }).collect()
+        let mut usages: Vec<LimitUsage> = plan.budgets().into_iter().map(LimitUsage::new).collect();
+        let index = ScopeIndex::new(&usages);
+        for step in steps {
+            for covering in index.covering(&step.step) {
+                if let Some(usage) = usages.get_mut(covering) {
+                    usage.add(step);
+                }
+            }
+        }
+        usages.into_iter().map(LimitUsage::into_forecast).collect()
     }
 }
 
-fn compare_limit(scope: &BudgetScope, limit: &Budget, steps: &[StepForecast]) -> LimitStatus {
-    let (mut tokens, mut usd) = (Range::exactly(0), CostEstimate { min: 0.0, max: Some(0.0) });
-    let mut may_run_out_at = None;
-    for step in steps.iter().filter(|step| scope.covers(&step.step)) {
-        let Some(requests) = &step.requests else { continue };
-        let is_certain = step.executions.min > 0;
-        let min_tokens = tokens.min.saturating_add(if is_certain { requests.reserved_tokens } else { 0 });
-        let min_usd = usd.min + if is_certain { requests.reserved_usd.unwrap_or_default() } else { 0.0 };
-        tokens = tokens.plus(requests.turn_tokens.unwrap_or_else(|| requests.input.plus(requests.output)));
-        usd = usd.plus(requests.cost.unwrap_or(CostEstimate { min: 0.0, max: None }));
-        let exceeds_limit = limit.tokens.is_some_and(|max| min_tokens.max(tokens.min) > max)
-            || limit.usd.is_some_and(|max| min_usd.max(usd.min) > max);
-        if exceeds_limit {
-            return LimitStatus::RunsOut(step.step.clone());
+/// The limits that cover each step, by their position. With it, the time of the comparison grows with the number of
+/// steps plus the number of limits, and not with their product.
+struct ScopeIndex {
+    /// The limits of the run.
+    of_run: Vec<usize>,
+    /// The limits of each step, which also cover the steps inside it.
+    of_steps: HashMap<StepKey, Vec<usize>>,
+    /// The limits of agents, by the steps of the agents.
+    of_agents: HashMap<StepKey, Vec<usize>>,
+}
+
+impl ScopeIndex {
+    fn new(usages: &[LimitUsage]) -> Self {
+        let mut index = Self { of_run: Vec::new(), of_steps: HashMap::new(), of_agents: HashMap::new() };
+        for (position, usage) in usages.iter().enumerate() {
+            match &usage.scope {
+                BudgetScope::Run => index.of_run.push(position),
+                BudgetScope::Step(step) => index.of_steps.entry(step.clone()).or_default().push(position),
+                BudgetScope::Agent(_, agent_steps) => {
+                    agent_steps.iter().for_each(|step| index.of_agents.entry(step.clone()).or_default().push(position))
+                }
+            }
         }
-        let may_exceed = limit.tokens.is_some_and(|max| tokens.max.is_none_or(|tokens| tokens > max))
-            || limit.usd.is_some_and(|max| usd.max.is_none_or(|usd| usd > max));
-        if may_exceed && may_run_out_at.is_none() {
-            may_run_out_at = Some(step.step.clone());
+        index
+    }
+
+    /// The positions of the limits that cover a step.
+    fn covering(&self, step: &StepKey) -> Vec<usize> {
+        let step = step.declared_key();
+        let ancestors = step.ancestors();
+        let of_steps = ancestors.iter().chain([&step]).filter_map(|step| self.of_steps.get(step));
+        self.of_run.iter().chain(of_steps.chain(self.of_agents.get(&step)).flatten()).copied().collect()
+    }
+}
+
+/// The usage of the steps that a limit covers, up to a step.
+struct LimitUsage {
+    scope: BudgetScope,
+    limit: Budget,
+    tokens: Range,
+    usd: CostEstimate,
+    may_run_out_at: Option<StepKey>,
+    runs_out_at: Option<StepKey>,
+}
+
+impl LimitUsage {
+    fn new((scope, limit): Limit) -> Self {
+        let usd = CostEstimate { min: 0.0, max: Some(0.0) };
+        Self { scope, limit, tokens: Range::exactly(0), usd, may_run_out_at: None, runs_out_at: None }
+    }
+
+    /// Adds the usage of the next step.
+    fn add(&mut self, step: &StepForecast) {
+        let Some(requests) = step.requests.as_ref().filter(|_| self.runs_out_at.is_none()) else { return };
+        let is_certain = step.executions.min > 0;
+        let min_tokens = self.tokens.min.saturating_add(if is_certain { requests.reserved_tokens } else { 0 });
+        let min_usd = self.usd.min + if is_certain { requests.reserved_usd.unwrap_or_default() } else { 0.0 };
+        self.tokens = self.tokens.plus(requests.turn_tokens.unwrap_or_else(|| requests.input.plus(requests.output)));
+        self.usd = self.usd.plus(requests.cost.unwrap_or(CostEstimate { min: 0.0, max: None }));
+        let exceeds_limit = self.limit.tokens.is_some_and(|max| min_tokens.max(self.tokens.min) > max)
+            || self.limit.usd.is_some_and(|max| min_usd.max(self.usd.min) > max);
+        let may_exceed = self.limit.tokens.is_some_and(|max| self.tokens.max.is_none_or(|tokens| tokens > max))
+            || self.limit.usd.is_some_and(|max| self.usd.max.is_none_or(|usd| usd > max));
+        if exceeds_limit {
+            self.runs_out_at = Some(step.step.clone());
+        } else if may_exceed && self.may_run_out_at.is_none() {
+            self.may_run_out_at = Some(step.step.clone());
         }
     }
-    may_run_out_at.map_or(LimitStatus::Enough, LimitStatus::MayRunOut)
+
+    fn into_forecast(self) -> LimitForecast {
+        let status = match (self.runs_out_at, self.may_run_out_at) {
+            (Some(step), _) => LimitStatus::RunsOut(step),
+            (None, Some(step)) => LimitStatus::MayRunOut(step),
+            (None, None) => LimitStatus::Enough,
+        };
+        LimitForecast { scope: self.scope, limit: self.limit, status }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::StepKind;
+
+    fn usage_of(scope: BudgetScope) -> LimitUsage {
+        LimitUsage::new((scope, Budget::default()))
+    }
+
+    #[test]
+    fn a_limit_covers_the_steps_of_its_scope() {
+        let outer = StepKey::root("outer");
+        let (inner, other) = (outer.child("inner"), StepKey::root("other"));
+        let usages = [
+            usage_of(BudgetScope::Run),
+            usage_of(BudgetScope::Step(outer.clone())),
+            usage_of(BudgetScope::Agent("a".to_owned(), vec![inner.clone(), other.clone()])),
+            usage_of(BudgetScope::Step(StepKey::root("out"))),
+        ];
+        let index = ScopeIndex::new(&usages);
+        for step in [outer.clone(), inner, other, outer.item(2).child("inner")] {
+            let expected: Vec<usize> =
+                (0..usages.len()).filter(|position| usages[*position].scope.covers(&step)).collect();
+            let mut covering = index.covering(&step);
+            covering.sort_unstable();
+            assert_eq!(covering, expected, "{step}");
+        }
+    }
+
+    #[test]
+    fn the_first_step_that_exceeds_a_limit_decides() {
+        let budget = Budget { tokens: Some(100), ..Budget::default() };
+        let mut usage = LimitUsage::new((BudgetScope::Run, budget));
+        for (id, min, max) in [("a", 10, 60), ("b", 10, 60), ("c", 90, 90), ("d", 90, 90)] {
+            usage.add(&step_with_tokens(id, Range { min, max: Some(max) }));
+        }
+        assert_eq!(usage.may_run_out_at, Some(StepKey::root("b")));
+        assert_eq!(usage.into_forecast().status, LimitStatus::RunsOut(StepKey::root("c")));
+    }
+
+    fn step_with_tokens(id: &str, tokens: Range) -> StepForecast {
+        use crate::engine::forecast::{Prediction, RequestEstimate};
+        let requests = RequestEstimate {
+            agent: "a".to_owned(),
+            models: Vec::new(),
+            is_cli_agent: false,
+            calls: Range::exactly(1),
+            input: tokens,
+            output: Range::exactly(0),
+            cost: None,
+            turn_tokens: None,
+            reserved_tokens: 0,
+            reserved_usd: None,
+            exceeded_window: None,
+        };
+        StepForecast {
+            step: StepKey::root(id),
+            kind: StepKind::Agent,
+            prediction: Prediction::Runs,
+            executions: Range::exactly(1),
+            reused: 0,
+            repetition: None,
+            reads: Vec::new(),
+            output: None,
+            path: None,
+            texts: Vec::new(),
+            requests: Some(requests),
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Estimates the requests of an agent step: their length in tokens, and their cost.
 
+use crate::model::name::{self, LOCAL_PROVIDER};
 use crate::model::{ChatRequest, ModelRef, Usage};
 
 use super::abstract_env::AbstractEnv;
@@ -71,43 +72,68 @@ impl ForecastWalk<'_, '_> {
         let (placeholder_request, smallest_request) = (request(&env.placeholders), request(&env.smallest));
         let Some(smallest_request) = smallest_request.as_ref().or(placeholder_request.as_ref()) else { return };
         let unknown_tokens = if is_known { Some(0) } else { env.max_read_tokens(node) };
-        let max_reply = u64::from(agent.max_output_tokens);
+        let max_reply = max_reply_tokens(node, agent);
         let largest_known_request = placeholder_request.as_ref().unwrap_or(smallest_request);
         let first_input = rate_limit::max_text_usage(largest_known_request).input.saturating_add(MARKUP_TOKENS);
         // The tokens of files do not follow from the plan, so the upper bound of a request with files stays open.
         let unknown_tokens = unknown_tokens.filter(|_| !largest_known_request.has_files());
         let first_input = unknown_tokens.map(|unknown_tokens| first_input.saturating_add(unknown_tokens));
         let (min_input, min_output) = (min_request_tokens(smallest_request), min_reply_tokens(node));
-        // Each re-ask repeats the whole conversation, including the replies so far.
-        let re_ask_sizes =
-            |calls: u64| (0..calls).map(move |call| call.saturating_mul(max_reply.saturating_add(RE_ASK_TOKENS)));
         let calls = estimate.calls.max.unwrap_or(1);
-        let max_input =
-            first_input.map(|first_input| re_ask_sizes(calls).map(|extra| first_input.saturating_add(extra)).sum());
+        let max_input = first_input.map(|first_input| {
+            re_ask_sizes(calls, max_reply)
+                .fold(0_u64, |sum, extra| sum.saturating_add(first_input.saturating_add(extra)))
+        });
         estimate.input = Range { min: min_input, max: max_input };
         estimate.output = Range { min: min_output, max: Some(max_reply.saturating_mul(calls)) };
-        estimate.reserved_tokens = rate_limit::max_text_usage(smallest_request).total();
+        let reserved = rate_limit::max_text_usage(smallest_request);
+        estimate.reserved_tokens = reserved.total();
         let cost = |model: &PlannedModel, input, output| {
             let usage = Usage { input, output, ..Usage::default() };
             self.models.cost_of(&model.price_basis()?, &usage)
         };
-        estimate.reserved_usd = cost(model, estimate.reserved_tokens.saturating_sub(max_reply), max_reply);
+        estimate.reserved_usd = cost(model, reserved.input, reserved.output);
         let min_cost = cost(model, min_input, min_output);
         let is_free = agent.models.iter().all(|model| cost(model, SAMPLE_TOKENS, SAMPLE_TOKENS) == Some(0.0));
         let max_cost = |model: &PlannedModel| {
             if is_free {
                 return Some(0.0);
             }
-            let first_input = first_input?;
-            let call_costs = re_ask_sizes(calls).map(|extra| cost(model, first_input.saturating_add(extra), max_reply));
-            call_costs.sum::<Option<f64>>()
+            let (first_input, max_reply) = (first_input?, model_reply_bound(node, agent, model));
+            let call_cost = |extra| cost(model, first_input.saturating_add(extra), max_reply);
+            re_ask_sizes(calls, max_reply).map(call_cost).sum::<Option<f64>>()
         };
         let max_cost = agent.models.iter().map(max_cost).try_fold(0.0_f64, |highest, cost| Some(highest.max(cost?)));
         estimate.cost = min_cost.map(|min_cost| CostEstimate { min: min_cost, max: max_cost });
         let window = self.models.context_window(&model.reference);
+        let first_reply = model_reply_bound(node, agent, model);
         estimate.exceeded_context_window = window
-            .filter(|window| first_input.is_some_and(|first_input| first_input.saturating_add(max_reply) > *window));
+            .filter(|window| first_input.is_some_and(|first_input| first_input.saturating_add(first_reply) > *window));
     }
+}
+
+/// Returns the upper bound of one reply of an agent step, in tokens: the largest bound of its models.
+pub(super) fn max_reply_tokens(node: &PlanNode, agent: &AgentNode) -> u64 {
+    let bounds = agent.models.iter().map(|model| model_reply_bound(node, agent, model));
+    bounds.max().unwrap_or_else(|| u64::from(agent.max_output_tokens))
+}
+
+/// Returns the upper bound of one reply of a model. The replies of an embedded model have a limit of their own, and the
+/// grammar of the schema may allow only shorter ones.
+fn model_reply_bound(node: &PlanNode, agent: &AgentNode, model: &PlannedModel) -> u64 {
+    let limit = u64::from(name::max_reply_tokens(&model.reference, agent.max_output_tokens));
+    let grammar_bytes = match node.output.as_ref().map(|output| &output.contract) {
+        Some(Contract::Json(schema)) if model.reference.provider == LOCAL_PROVIDER => schema.max_constrained_bytes(),
+        Some(Contract::Json(_) | Contract::Text) | None => None,
+    };
+    // A token has at least one byte, and one more token ends the reply.
+    grammar_bytes.map_or(limit, |bytes| limit.min(bytes.saturating_add(1)))
+}
+
+/// Returns by how much each of these calls is longer than the first: a re-ask repeats the whole conversation, including
+/// the replies so far.
+fn re_ask_sizes(calls: u64, max_reply: u64) -> impl Iterator<Item = u64> {
+    (0..calls).map(move |call| call.saturating_mul(max_reply.saturating_add(RE_ASK_TOKENS)))
 }
 
 /// Fills in the usage of turns of a CLI agent, from the agent's `estimate:`.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::agent::ModelRegistry;
 use crate::model::StepKey;
+use crate::model::name_scope::PreviousRead;
 use crate::model::step::Access;
 use crate::schema::{self, Schema};
 use crate::template::{eval, variables};
@@ -43,8 +44,9 @@ impl ForecastWalk<'_, '_> {
                 inputs_with(&|_, schema| schema.smallest_value()),
             );
             env = AbstractEnv::from_inputs(placeholders, smallest, ValueScope::initial_workspace_version());
-            env.unknown
-                .extend(missing_inputs.iter().map(|(name, schema)| (name.clone(), UnknownValue::from_schema(schema))));
+            env.add_unknown_values(
+                missing_inputs.iter().map(|(name, schema)| (name.clone(), UnknownValue::from_schema(schema))),
+            );
         }
         self.walk_nodes(&plan.body.nodes, None, &mut env);
         self.walk_nodes(&plan.body.finally, None, &mut env);
@@ -73,7 +75,7 @@ impl ForecastWalk<'_, '_> {
         env.placeholders.note_completed_step(node, None);
         env.smallest.note_completed_step(node, None);
         if let Prediction::MayRun(_) = &prediction {
-            env.uncertain.extend(node.artifact_names());
+            env.mark_uncertain(node.artifact_names());
             for step in self.steps.iter_mut().skip(first_step) {
                 step.multiply(Range { min: 0, max: Some(1) });
             }
@@ -97,7 +99,7 @@ impl ForecastWalk<'_, '_> {
     }
 
     fn forecast_single(&mut self, node: &PlanNode, key: &StepKey, env: &mut AbstractEnv) {
-        let mut inner = env.clone();
+        let mut inner = env.child();
         let value = self.forecast_once(node, key, &mut inner);
         match (&node.output, value) {
             (Some(output), Some(value)) => env.add_known(&output.name, &value),
@@ -123,9 +125,9 @@ impl ForecastWalk<'_, '_> {
             }
             NodeKind::Parallel(nodes, _) => {
                 self.steps.push(new_forecast(node, key));
-                let outer_env = env.clone();
+                let outer_env = env.child();
                 for child in nodes {
-                    let mut inner = outer_env.clone();
+                    let mut inner = outer_env.child();
                     self.walk_nodes(std::slice::from_ref(child), Some(key), &mut inner);
                     child.artifact_names().iter().for_each(|name| env.copy_artifact(name, &inner));
                 }
@@ -179,10 +181,9 @@ impl ForecastWalk<'_, '_> {
         let first_step = self.steps.len();
         self.steps.push(new_forecast(node, key));
         let max = u64::from(repeat.max);
-        let loop_value = json!({ "index": 1, "index0": 0, "first": true, "last": repeat.max == 1, "max": repeat.max });
-        let mut inner = env.with_locals(vec![("loop", loop_value.clone())], vec![("loop", loop_value)]);
+        let mut inner = env.for_first_round(repeat.max);
         if repeat.max > 1 {
-            inner.later_artifacts.extend(repeat.nodes.iter().flat_map(produced_artifacts));
+            inner.add_loop_artifacts(repeat.nodes.iter().flat_map(produced_artifacts));
         }
         self.walk_nodes(&repeat.nodes, Some(key), &mut inner);
         let rounds = Range { min: if repeat.until.is_some() { 1 } else { max }, max: Some(max) };
@@ -191,7 +192,7 @@ impl ForecastWalk<'_, '_> {
             env.copy_artifact(&name, &inner);
             // The walk covers only the first round. A later round may produce another value, so the artifact counts as
             // unknown even if the first round reuses a result.
-            env.unknown.entry(name).or_insert(UnknownValue { schema: None, max_tokens: None });
+            env.mark_unknown(&name);
         }
     }
 
@@ -211,7 +212,7 @@ impl ForecastWalk<'_, '_> {
             }
         }
         let mut inner = AbstractEnv::from_inputs(placeholders, smallest, env.placeholders.workspace_version().clone());
-        inner.unknown.extend(unknown_inputs);
+        inner.add_unknown_values(unknown_inputs);
         self.walk_nodes(&call.body.nodes, Some(key), &mut inner);
         self.walk_nodes(&call.body.finally, Some(key), &mut inner);
         for (name, expression) in &call.body.outputs {
@@ -267,14 +268,16 @@ fn new_forecast(node: &PlanNode, key: &StepKey) -> StepForecast {
         executions: Range::exactly(1),
         reused: 0,
         repetition,
-        reads: node
-            .inputs
-            .iter()
-            .map(|input| format!("{}{}", input.name, if input.optional { "?" } else { "" }))
-            .collect(),
+        reads: described_reads(node),
         output: node.output.as_ref().map(|output| output.name.clone()),
         path: node.artifact_path(),
         texts: Vec::new(),
         requests: None,
     }
+}
+
+/// Describes the artifacts that a step reads: `plan`, `code?`, `loop.previous.review`.
+fn described_reads(node: &PlanNode) -> Vec<String> {
+    let inputs = node.inputs.iter().map(|input| format!("{}{}", input.name, if input.optional { "?" } else { "" }));
+    inputs.chain(node.previous_reads.iter().map(PreviousRead::expression)).collect()
 }

@@ -1,4 +1,4 @@
-//! A `Durable` without a store, whose models reply with random values that fit the requested schema.
+//! A `Durable` without a store, whose models reply with random values that fit the requested schema, or fail.
 
 use std::sync::Mutex;
 
@@ -11,24 +11,50 @@ use orch::durable::{
 };
 use orch::model::approval::ApprovalDecision;
 use orch::model::event::{CallOutput, CommandOutput};
-use orch::model::{CallKey, ChatReply, Content, Failure, StepKey, StopReason, Usage};
+use orch::model::{CallKey, ChatReply, Content, Failure, FailureClass, StepKey, StopReason, Usage};
 use serde_json::{Value, json};
 
-use super::generate::{Rng, fitting_value};
+use super::generate::{Rng, ValueChoice, fitting_value};
 
 /// Values or failures of steps.
 pub(crate) type StepResults<T> = Vec<(StepKey, T)>;
 
-/// Executes a plan in memory, and records failures.
+/// How the models and commands of a run behave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunBehavior {
+    /// The seed of all random decisions.
+    pub(crate) seed: u64,
+    /// Which values the models reply with.
+    pub(crate) values: ValueChoice,
+    /// How many percent of the requests and commands fail.
+    pub(crate) failure_percent: usize,
+}
+
+/// Executes a plan in memory, and records failures and commands.
 pub(crate) struct MemoryDurable {
+    behavior: RunBehavior,
     rng: Mutex<Rng>,
     failed: Mutex<Vec<(StepKey, Failure)>>,
     replies: Mutex<Vec<(StepKey, Value)>>,
+    commands: Mutex<Vec<(StepKey, Vec<String>)>>,
+}
+
+impl RunBehavior {
+    /// The behavior of models that reply with any fitting values and never fail.
+    pub(crate) fn without_failures(seed: u64) -> Self {
+        Self { seed, values: ValueChoice::Random, failure_percent: 0 }
+    }
 }
 
 impl MemoryDurable {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { rng: Mutex::new(Rng::new(seed)), failed: Mutex::default(), replies: Mutex::default() }
+    pub(crate) fn new(behavior: RunBehavior) -> Self {
+        let rng = Mutex::new(Rng::new(behavior.seed));
+        Self { behavior, rng, failed: Mutex::default(), replies: Mutex::default(), commands: Mutex::default() }
+    }
+
+    /// The commands, each as a program and its arguments.
+    pub(crate) fn commands(&self) -> StepResults<Vec<String>> {
+        self.commands.lock().unwrap().clone()
     }
 
     /// The failures, and the replies before them.
@@ -36,38 +62,65 @@ impl MemoryDurable {
         (self.failed.into_inner().unwrap(), self.replies.into_inner().unwrap())
     }
 
+    /// Whether the next call fails.
+    fn fails(&self) -> bool {
+        self.rng.lock().unwrap().chance(self.behavior.failure_percent)
+    }
+
     #[allow(clippy::match_wildcard_for_single_variants, reason = "no pipeline here makes calls of other kinds")]
-    fn answer(&self, call: &Call) -> CallReply {
-        let mut rng = self.rng.lock().unwrap();
-        match &call.effect {
-            Effect::ModelRequest(ask) => {
-                let value = match &ask.request.schema {
-                    Some(schema) => fitting_value(schema, &mut rng),
-                    None => json!(rng.word()),
-                };
-                self.replies.lock().unwrap().push((call.key.step.clone(), value.clone()));
-                let text = if ask.request.schema.is_some() { value.to_string() } else { rng.word() };
-                CallReply::Chat(ChatReply {
-                    content: Content::from_text(text),
-                    stop: StopReason::End,
-                    usage: Usage::default().into(),
-                    model: None,
-                    id: None,
-                    constrained: true,
-                    details: Box::default(),
-                })
+    fn answer(&self, call: &Call) -> Result<CallReply, Failure> {
+        let fails = self.fails();
+        Ok(match &call.effect {
+            Effect::ModelRequest(_) if fails => {
+                // orch neither retries nor re-asks after a refusal.
+                return Err(Failure::new(FailureClass::Refusal, "the model refuses"));
             }
-            Effect::Command(_) => CallReply::Output(CallOutput::Command(CommandOutput {
-                exit_code: 0,
-                stdout: rng.word(),
-                stderr: String::new(),
-                cut: false,
-                folder: String::new(),
-                probable_limit: None,
-            })),
+            Effect::ModelRequest(ask) => CallReply::Chat(self.reply(call, ask.request.schema.as_deref())),
+            Effect::Command(command) => {
+                self.commands.lock().unwrap().push((call.key.step.clone(), command.argv.clone()));
+                CallReply::Output(CallOutput::Command(CommandOutput {
+                    exit_code: i32::from(fails),
+                    stdout: self.text(),
+                    stderr: String::new(),
+                    cut: false,
+                    folder: String::new(),
+                    probable_limit: None,
+                }))
+            }
             Effect::Snapshot(files) => CallReply::Output(CallOutput::Snapshot(json!({ "files": files.files }))),
             Effect::Write(record) => CallReply::Output(CallOutput::Applied(record.clone())),
             other => unreachable!("no pipeline here makes this call: {other:?}"),
+        })
+    }
+
+    /// A text as a model or a command writes it.
+    fn text(&self) -> String {
+        match self.behavior.values {
+            ValueChoice::Random => self.rng.lock().unwrap().word(),
+            ValueChoice::Smallest => String::new(),
+            ValueChoice::Largest => "a long line\n".repeat(200),
+        }
+    }
+
+    /// The reply of a model: a value that fits the schema, or a text that is not empty.
+    fn reply(&self, call: &Call, schema: Option<&Value>) -> ChatReply {
+        let text = match schema {
+            Some(schema) => {
+                let value = fitting_value(schema, self.behavior.values, &mut self.rng.lock().unwrap());
+                let text = value.to_string();
+                self.replies.lock().unwrap().push((call.key.step.clone(), value));
+                text
+            }
+            None => format!("text {}", self.text()),
+        };
+        ChatReply {
+            content: Content::from_text(text),
+            stop: StopReason::End,
+            usage: Usage::default().into(),
+            model: None,
+            id: None,
+            constrained: true,
+            details: Box::default(),
         }
     }
 }
@@ -83,7 +136,7 @@ impl Durable for MemoryDurable {
             Ok(CallOutcome {
                 started: now,
                 ended: now,
-                result: Ok(self.answer(&call)),
+                result: self.answer(&call),
                 agent_activity: None,
                 cost: None,
                 estimated: None,
@@ -122,7 +175,8 @@ impl Durable for MemoryDurable {
 
     fn wait(&self, _: CallKey, on: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {
         let approved = self.rng.lock().unwrap().chance(70);
-        let verdict = ApprovalDecision { approved, note: "a note".into(), by: "me".into(), at: Timestamp::UNIX_EPOCH };
+        let note = if self.behavior.values == ValueChoice::Smallest { "" } else { "a note" };
+        let verdict = ApprovalDecision { approved, note: note.into(), by: "me".into(), at: Timestamp::UNIX_EPOCH };
         let answer =
             if matches!(on, Wait::Approval(_)) { WaitOutcome::Answered(verdict) } else { WaitOutcome::Elapsed };
         async { Ok(answer) }.boxed()

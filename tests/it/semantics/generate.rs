@@ -193,7 +193,8 @@ impl PipelineGenerator {
                 for step in &mut steps {
                     // The steps of a round can use the artifacts of the previous round.
                     if let Some(artifact) = self.pick(&round_artifacts).filter(|_| self.chance(50)) {
-                        add_input(&mut step.inputs, &artifact.name, true);
+                        let (name, optional) = (artifact.name, true);
+                        step.inputs.push(StepInput { name, optional, from_previous_round: true });
                     }
                 }
                 let max = u32::try_from(1 + self.random_below(3)).unwrap();
@@ -216,7 +217,7 @@ impl PipelineGenerator {
 fn add_input(inputs: &mut Vec<StepInput>, name: &str, optional: bool) {
     match inputs.iter_mut().find(|input| input.name == name) {
         Some(input) => input.optional &= optional,
-        None => inputs.push(StepInput { name: name.to_owned(), optional }),
+        None => inputs.push(StepInput { name: name.to_owned(), optional, from_previous_round: false }),
     }
 }
 

@@ -135,10 +135,12 @@ impl Model<'_> {
         let mut total = Evaluation::new(time, scope);
         let mut last_round = Evaluation::new(time, scope);
         for round in 0..max {
-            let mut inner_scope = EvalScope { round: Some(round + 1), ..scope.clone() };
-            inner_scope.apply(&last_round);
-            inner_scope.from_previous_round.extend(last_round.artifacts.iter().map(|(name, _)| name.clone()));
-            inner_scope.workspace_version = total.workspace_version;
+            let inner_scope = EvalScope {
+                round: Some(round + 1),
+                previous_round: last_round.artifacts.iter().cloned().collect(),
+                workspace_version: total.workspace_version,
+                ..scope.clone()
+            };
             last_round =
                 self.evaluate_steps(&format!("{path}[{round}]"), steps, &inner_scope, total.end_time, halt_time);
             total.facts.extend(last_round.facts.iter().cloned());
@@ -188,6 +190,10 @@ impl Model<'_> {
         }
         let mut final_scope = scope.clone();
         final_scope.apply(&total);
+        // A stop leaves steps without a status of their own.
+        for step in &pipeline.steps {
+            final_scope.statuses.entry(step.id.clone()).or_insert("cancelled");
+        }
         final_scope.in_finally = true;
         let finally = self.evaluate_steps(path, &pipeline.finally, &final_scope, total.end_time, NEVER);
         final_scope.apply(&finally);

@@ -289,8 +289,13 @@ impl RunningLeaf<'_> {
 fn step_text(step: &Step, scope: &EvalScope) -> String {
     let mut text = format!("{} {}", step.id, step.revision);
     for input in &step.inputs {
-        let value = scope.artifacts.get(&input.name).map_or_else(|| "-".to_owned(), Value::to_string);
-        text += &format!("|{}={value}", input.name);
+        let (expression, artifacts) = if input.from_previous_round {
+            (format!("loop.previous.{}", input.name), &scope.previous_round)
+        } else {
+            (input.name.clone(), &scope.artifacts)
+        };
+        let value = artifacts.get(&input.name).map_or_else(|| "-".to_owned(), Value::to_string);
+        text += &format!("|{expression}={value}");
     }
     if let Some(call_input) = &scope.call_input {
         text += &format!("|p={call_input}");

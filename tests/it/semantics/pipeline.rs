@@ -87,6 +87,8 @@ pub(crate) enum ItemSource {
 pub(crate) struct StepInput {
     pub(crate) name: String,
     pub(crate) optional: bool,
+    /// Whether the text of the step reads the artifact of the previous round, which `inputs` does not list.
+    pub(crate) from_previous_round: bool,
 }
 
 /// The values that the text of a step can use in addition to the inputs of the step.
@@ -126,18 +128,19 @@ impl Step {
 
     /// The first required input, which `write` and `with` use.
     pub(crate) fn required_input(&self) -> Option<&StepInput> {
-        self.inputs.iter().find(|input| !input.optional)
+        self.inputs.iter().find(|input| !input.optional && !input.from_previous_round)
     }
 
     /// The template of the step's message, command argument or question.
     fn template_text(&self, scope: TemplateScope) -> String {
         let mut text = format!("{} {}", self.id, self.revision);
-        for StepInput { name, optional } in &self.inputs {
+        for StepInput { name, optional, from_previous_round } in &self.inputs {
+            let value = if *from_previous_round { format!("loop.previous.{name}") } else { name.clone() };
             text += &match optional {
                 true => format!(
-                    "|{name}={{% if {name} is defined %}}{{{{ {name} | tojson(indent=0) }}}}{{% else %}}-{{% endif %}}"
+                    "|{value}={{% if {value} is defined %}}{{{{ {value} | tojson(indent=0) }}}}{{% else %}}-{{% endif %}}"
                 ),
-                false => format!("|{name}={{{{ {name} | tojson(indent=0) }}}}"),
+                false => format!("|{value}={{{{ {value} | tojson(indent=0) }}}}"),
             };
         }
         if scope.is_called {
@@ -228,6 +231,7 @@ impl Step {
         let inputs: Vec<String> = self
             .inputs
             .iter()
+            .filter(|input| !input.from_previous_round)
             .map(|input| format!("{}{}", input.name, if input.optional { "?" } else { "" }))
             .collect();
         if !inputs.is_empty() {

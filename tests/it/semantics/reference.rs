@@ -41,8 +41,8 @@ pub(crate) struct EvalScope {
     pub(crate) item: Option<(Value, usize)>,
     pub(crate) round: Option<u32>,
     pub(crate) statuses: BTreeMap<String, &'static str>,
-    /// The artifacts of the previous round that this round has not produced yet. Only optional inputs can use them.
-    pub(crate) from_previous_round: Vec<String>,
+    /// The artifacts of the previous round; empty in the first round.
+    pub(crate) previous_round: BTreeMap<String, Value>,
     /// A number that changes with every execution that writes into the workspace.
     pub(crate) workspace_version: u64,
     /// Whether the step is inside an item or a called pipeline, whose artifacts have no files.
@@ -123,15 +123,9 @@ impl Evaluation {
 }
 
 impl EvalScope {
-    /// Whether a step can use this artifact as a required input.
-    fn has_required_artifact(&self, name: &String) -> bool {
-        self.artifacts.contains_key(name) && !self.from_previous_round.contains(name)
-    }
-
     /// Adds the artifacts, statuses and writes of an evaluation.
     pub(crate) fn apply(&mut self, evaluation: &Evaluation) {
         self.artifacts.extend(evaluation.artifacts.iter().cloned());
-        self.from_previous_round.retain(|name| !evaluation.artifacts.iter().any(|(other, _)| other == name));
         self.statuses.extend(evaluation.statuses.iter().cloned());
         self.workspace_version = evaluation.workspace_version;
     }
@@ -193,7 +187,7 @@ impl Model<'_> {
             skipped.statuses.push((step.id.clone(), "skipped"));
             skipped.clone()
         };
-        let is_missing = |input: &&StepInput| !input.optional && !scope.has_required_artifact(&input.name);
+        let is_missing = |input: &&StepInput| !input.optional && !scope.artifacts.contains_key(&input.name);
         if let Some(input) = step.inputs.iter().find(is_missing) {
             return skip(format!("input {} missing", input.name));
         }

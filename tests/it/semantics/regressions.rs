@@ -1,6 +1,6 @@
 //! Minimal cases in which orch once behaved differently from the documentation.
 
-use super::combinations::{agent, command, step, with_input};
+use super::combinations::{agent, command, step, with_input, with_previous_input};
 use super::harness::Harness;
 use super::pipeline::{Access, ForEachSpec, ItemSource, Kind, OnError, Step, TestPipeline, When};
 use super::script::{Script, ScriptedOutcome};
@@ -67,6 +67,36 @@ fn a_required_input_is_not_taken_from_the_previous_round() {
     for revision in 0..8 {
         let round = vec![Step { revision, ..agent("a") }, conditional.clone(), with_input(agent("c"), "of_b", false)];
         let repeat = Kind::Repeat { until: None, max: 3, continues: false, steps: round };
+        assert_matches_model(
+            TestPipeline { steps: vec![step("again", repeat)], ..TestPipeline::default() },
+            ScriptedOutcome::Success,
+        );
+    }
+}
+
+#[test]
+fn each_entry_into_an_inner_loop_begins_without_a_previous_round() {
+    let inner = Kind::Repeat {
+        until: None,
+        max: 2,
+        continues: false,
+        steps: vec![with_previous_input(agent("a"), "of_b"), with_previous_input(agent("b"), "of_a")],
+    };
+    let outer = Kind::Repeat { until: None, max: 2, continues: false, steps: vec![step("inner", inner)] };
+    assert_matches_model(
+        TestPipeline { steps: vec![step("outer", outer)], ..TestPipeline::default() },
+        ScriptedOutcome::Success,
+    );
+}
+
+#[test]
+fn a_skipped_step_leaves_the_artifact_of_the_previous_round_only_in_loop_previous() {
+    for revision in 0..8 {
+        let patch = with_input(agent("patch"), "of_a", false);
+        let patch = Step { when: Some(When::Ok("of_a".into())), ..patch };
+        let apply = with_previous_input(with_input(agent("apply"), "of_patch", true), "of_patch");
+        let round = vec![Step { revision, ..agent("a") }, patch, apply];
+        let repeat = Kind::Repeat { until: None, max: 4, continues: false, steps: round };
         assert_matches_model(
             TestPipeline { steps: vec![step("again", repeat)], ..TestPipeline::default() },
             ScriptedOutcome::Success,
@@ -146,7 +176,7 @@ fn a_step_that_did_not_run_does_not_count_as_a_write() {
 fn the_file_of_a_loop_comes_from_the_last_round_even_if_a_resume_reuses_only_this_round() {
     // The resume repeats the first round and reuses the second one. The file of the first round must not replace the
     // file of the second round.
-    let first = with_continue_on_error(with_input(agent("x"), "of_b", true));
+    let first = with_continue_on_error(with_previous_input(agent("x"), "of_b"));
     let round = vec![first, agent("b")];
     let repeat = Kind::Repeat { until: None, max: 2, continues: false, steps: round };
     assert_matches_model(

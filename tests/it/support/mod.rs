@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "on some systems, no test uses a helper")]
 
 pub(crate) mod agents;
+pub(crate) mod ajv;
 pub(crate) mod convex;
 mod editor;
 #[path = "../../../local-llm/tests/support/gguf.rs"]

@@ -29,11 +29,11 @@ pub(in crate::cli) enum SchemaCommand {
 pub(in crate::cli) fn run(command: &SchemaCommand, ui: &Ui) -> Result<ExitStatus> {
     let schema = match command {
         SchemaCommand::Check(args) => return check::run(args, ui),
-        SchemaCommand::Pipeline => config::pipeline_schema(),
-        SchemaCommand::Orch => config::settings_schema(),
-        SchemaCommand::Case => config::case_schema(),
-        SchemaCommand::Events => config::event_schema(),
-        SchemaCommand::Report => config::report_schema(),
+        SchemaCommand::Pipeline => config::published_pipeline_schema(),
+        SchemaCommand::Orch => config::published_settings_schema(),
+        SchemaCommand::Case => config::published_case_schema(),
+        SchemaCommand::Events => config::event_schema().clone(),
+        SchemaCommand::Report => config::report_schema().clone(),
     };
     ui.write_data(&format!("{schema:#}"))?;
     Ok(ExitStatus::Success)
