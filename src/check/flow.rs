@@ -90,7 +90,7 @@ fn unreadable_artifact(
         Some(visible) if !visible.from_previous_round || optional => return None,
         Some(_) => {
             let diagnostic = new_diagnostic(Code::ArtifactUsedTooEarly, format!("the first round has no `{name}` yet"));
-            return Some(diagnostic.with_help(format!("make it optional: `{name}?`")));
+            return Some(diagnostic.with_help(format!("make it optional: `\"{name}?\"`")));
         }
         None => {}
     }

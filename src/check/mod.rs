@@ -23,6 +23,7 @@ mod narrowing;
 mod operators;
 mod options;
 mod placeholders;
+mod portability;
 mod probe;
 mod properties;
 mod sandbox;
@@ -39,6 +40,7 @@ mod unconfined;
 pub use self::case::check_case;
 pub use self::file::check_file;
 pub use self::models::{named_models, resolve_reference};
+pub use self::portability::check_portability;
 pub use self::probe::{
     COMPLETION_MARKER, NameOrigin, ProbedText, TextScope, VisibleName, visible_artifacts, visible_names,
 };

@@ -56,11 +56,9 @@ impl<'a> Checker<'a> {
             Some(scoped_step) if scoped_step.scope.artifacts.contains_key(name) => {
                 let is_optional =
                     scoped_step.scope.artifacts.get(name).is_some_and(|visible| visible.from_previous_round);
-                let optional_suffix = if is_optional { "?" } else { "" };
-                diagnostic.with_help(format!(
-                    "add `{name}{optional_suffix}` to the `inputs` of step `{}`",
-                    scoped_step.step.id
-                ))
+                // Other YAML tools read `?` in a list such as `[plan, code?]` as syntax, hence the quotes.
+                let entry = if is_optional { format!("\"{name}?\"") } else { name.to_owned() };
+                diagnostic.with_help(format!("add `{entry}` to the `inputs` of step `{}`", scoped_step.step.id))
             }
             Some(scoped_step) if scoped_step.step.output.as_deref() == Some(name) => {
                 diagnostic.with_help(format!("step `{}` itself produces `{name}`", scoped_step.step.id))

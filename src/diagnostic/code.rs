@@ -42,6 +42,7 @@ codes! {
     UnsupportedYaml = "ORCH0112", "a file uses an unsupported YAML feature";
     YamlTooComplex = "ORCH0113", "a file is nested too deeply or expands too far";
     JsonSyntax = "ORCH0114", "the JSON cannot be parsed";
+    UnportableYaml = "ORCH0115", "other YAML tools cannot read a value";
     // 02: the shape of a file
     UnknownKey = "ORCH0201", "a key is unknown";
     MissingKey = "ORCH0202", "a key is missing";

@@ -99,14 +99,14 @@ fn conflicting_files_are_rejected_at_the_agent_step_where_the_write_is_known() {
         format!("  - {plain}\n  - {files}\n"),
         format!("  - {plain}\n  - {}\n", write("\"code['files']\"")),
         format!("  - {plain}\n  - {{ id: files, write: code.files, inputs: [code], when: code.files }}\n"),
-        format!("  - {}\n  - {{ id: files, write: code, inputs: [code?], when: code is defined }}\n", code(", when: \"task | length > 0\"")),
+        format!("  - {}\n  - {{ id: files, write: code, inputs: ['code?'], when: code is defined }}\n", code(", when: \"task | length > 0\"")),
         format!("  - {{ id: group, steps: [{plain}] }}\n  - {files}\n"),
         format!("  - {plain}\n  - {{ id: group, steps: [{files}] }}\n"),
         format!("  - {{ id: both, parallel: [{plain}, {{ id: one, {AGENT}, prompt: one.md, output: x }}] }}\n  - {files}\n"),
         format!("  - {{ id: fix, repeat: {{ max: 1, steps: [{plain}, {files}] }} }}\n"),
         format!("  - {{ id: fix, repeat: {{ max: 1, steps: [{plain}] }} }}\n  - {files}\n"),
         format!(
-            "  - {{ id: fix, repeat: {{ max: 2, steps: [{{ id: files, write: code, inputs: [code?], when: code is defined }}, {plain}] }} }}\n"
+            "  - {{ id: fix, repeat: {{ max: 2, steps: [{{ id: files, write: code, inputs: ['code?'], when: code is defined }}, {plain}] }} }}\n"
         ),
         format!("  - {{ id: each, for_each: \"[1]\", max_parallel: 1, steps: [{plain}, {files}] }}\n"),
         format!("  - {plain}\n  - {{ id: call, pipeline: put.yaml, inputs: [code], with: {{ list: code.files }} }}\n"),

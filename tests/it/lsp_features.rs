@@ -106,6 +106,14 @@ fn completion_offers_the_artifacts_that_the_check_accepts() {
     let group = "  - id: maybe\n    when: \"true\"\n    agent: coder\n    prompt: coder.md\n    inputs: [plan]\n    output: code\n  - id: both\n    parallel:\n      - id: left\n        run: ls\n        output: left\n      - id: right\n        run: ls\n        inputs: [@]\n        output: right\n";
     let found = editor.complete("pipelines/a.yaml", &steps(group));
     assert_eq!(found, ["code?", "plan"], "what may be missing is offered with its mark, a sibling not at all");
+    let inserted = |editor: &mut Editor<'_>, file: &str, text: &str| {
+        let (text, place) = split_cursor(text);
+        editor.open(file, &text);
+        editor.request_at("completion", file, place)["items"][0]["textEdit"]["newText"].clone()
+    };
+    let text = steps(group);
+    assert_eq!(inserted(&mut editor, "pipelines/b.yaml", &text), "\"code?\"", "other YAML tools need the quotes");
+    assert_eq!(inserted(&mut editor, "pipelines/c.yaml", &text.replace("[@]", "[\"@\"]")), "code?");
 }
 
 #[test]

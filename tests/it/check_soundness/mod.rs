@@ -72,7 +72,7 @@ impl GeneratedProject {
                 ));
                 let (until, text) = (json!(writer.condition(0)), json!(format!("{{{{ {} }}}}", writer.value(0))));
                 format!(
-                    "{{ id: last, {reads}, repeat: {{ max: 2, on_max_iterations: continue, until: {until}, steps: [{{ id: say, run: [echo, {text}], inputs: [plan, code, said?], output: said }}] }} }}"
+                    "{{ id: last, {reads}, repeat: {{ max: 2, on_max_iterations: continue, until: {until}, steps: [{{ id: say, run: [echo, {text}], inputs: [plan, code, 'said?'], output: said }}] }} }}"
                 )
             }
             _ => format!(

@@ -14,7 +14,7 @@ use crate::cli::args::lookup;
 use crate::cli::output::{FindingsArgs, FindingsFormat, Ui, print_findings};
 use crate::cli::startup::runner;
 use crate::config;
-use crate::diagnostic::{self, Diagnostic};
+use crate::diagnostic::{self, Code, Diagnostic};
 use crate::model::visible::escape_line_breaks;
 use crate::session::execute::resolve_path;
 use crate::session::models::{self, MissingKeys};
@@ -34,6 +34,10 @@ pub(in crate::cli) struct ValidateArgs {
 
     #[command(flatten)]
     findings_args: FindingsArgs,
+
+    /// Also report what orch accepts, but other tools refuse: values that other YAML tools cannot read
+    #[arg(long)]
+    strict: bool,
 
     /// Apply unambiguous fixes and list them, then check again
     #[arg(long)]
@@ -61,13 +65,17 @@ fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitSt
     let (paths, load_findings) = selected_files(&args.paths, current_dir)?;
     let (mut findings, missing_keys) = match (args.fix, args.dry_run) {
         (true, true) => {
-            let (findings, missing_keys) = check_all(&paths, runner);
+            let (findings, missing_keys) = check_all(&paths, true, runner);
             ui.write_data(&fix::first_round_diff(&findings))?;
             (findings, missing_keys)
         }
-        (true, false) => (fix::apply_fixes(&|| check_all(&paths, runner).0, ui)?, MissingKeys::new()),
-        (false, _) => check_all(&paths, runner),
+        (true, false) => (fix::apply_fixes(&|| check_all(&paths, true, runner).0, ui)?, MissingKeys::new()),
+        (false, _) => check_all(&paths, args.strict, runner),
     };
+    if !args.strict {
+        // `--fix` also fixes what only `--strict` reports.
+        findings.retain(|finding| finding.code != Code::UnportableYaml);
+    }
     findings.extend(load_findings);
     diagnostic::sort_and_dedup(&mut findings);
     let checked_files: Vec<String> = paths.iter().map(|path| display_path(path)).collect();
@@ -128,20 +136,20 @@ fn selected_files(paths: &[PathBuf], current_dir: &Path) -> Result<(Vec<PathBuf>
 const CHECK_STACK_BYTES: usize = 8 << 20;
 
 /// Checks all files in parallel. Reports a finding only once, even if several pipelines use the same schema. A missing
-/// key is not a finding, because it depends on the machine.
-fn check_all(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
+/// key is not a finding, because it depends on the machine. `is_strict` adds the findings of `--strict`.
+fn check_all(paths: &[PathBuf], is_strict: bool, runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let chunk_size = paths.len().div_ceil(threads).max(1);
     let results: Vec<(Vec<Diagnostic>, MissingKeys)> = std::thread::scope(|scope| {
         let spawn_check = |chunk| {
             let thread = std::thread::Builder::new().stack_size(CHECK_STACK_BYTES);
-            (chunk, thread.spawn_scoped(scope, move || check_files(chunk, runner)))
+            (chunk, thread.spawn_scoped(scope, move || check_files(chunk, is_strict, runner)))
         };
         let threads: Vec<_> = paths.chunks(chunk_size).map(spawn_check).collect();
         let results = threads.into_iter().map(|(chunk, thread)| match thread {
             Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             // If the system can't start another thread, check the files on this thread.
-            Err(_) => check_files(chunk, runner),
+            Err(_) => check_files(chunk, is_strict, runner),
         });
         results.collect()
     });
@@ -151,18 +159,26 @@ fn check_all(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKey
     (findings, missing_keys.into_iter().flatten().collect())
 }
 
-fn check_files(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
+fn check_files(paths: &[PathBuf], is_strict: bool, runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
     let (mut findings, mut missing) = (Vec::new(), MissingKeys::new());
     for path in paths {
         let sources = runner.environment.sources();
         if config::is_case(path) {
             findings.extend(check::check_file(&sources, path));
+            if is_strict && let Ok((document, _)) = config::load_case_from(&sources, path) {
+                findings.extend(check::check_portability(&document));
+            }
             continue;
         }
         match config::load_from(&sources, path) {
             Ok(project) => {
                 findings.extend(check::check(&project));
                 missing.extend(missing_keys(&project, runner));
+                if is_strict {
+                    let documents = project.with_called_projects().into_iter().map(|called| &called.document);
+                    let documents = documents.chain(&project.settings_document);
+                    findings.extend(documents.flat_map(check::check_portability));
+                }
             }
             Err(problems) => findings.extend(problems),
         }
