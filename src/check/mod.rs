@@ -9,6 +9,7 @@ mod all_of;
 mod case;
 mod cli_agent_usage;
 mod cli_agents;
+mod command_outputs;
 mod contradictions;
 mod cut_off;
 mod endpoints;

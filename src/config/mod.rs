@@ -16,6 +16,7 @@ mod missing_pipeline;
 mod model_file;
 mod project;
 mod root;
+mod schema_files;
 mod settings;
 mod shape;
 mod sources;

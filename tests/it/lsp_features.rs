@@ -334,7 +334,7 @@ fn an_output_leads_only_to_the_schema_of_its_step() {
         ("agent: coder\n    schema: plan", Some("schemas/plan.schema.json")),
         ("agent: coder\n    schema: text", None),
         ("run: ls\n    schema: notes", Some("schemas/notes.schema.json")),
-        ("run: ls", None),
+        ("run: ls", Some("schemas/notes.schema.json")),
         ("write: plan", None),
         ("approve: Fine?", None),
         ("repeat: { max: 2, steps: [] }", None),
@@ -370,7 +370,8 @@ fn references_of_a_schema_include_outputs_in_open_pipelines() {
         here.map(|place| text.lines().nth(line(place)).unwrap().trim().to_owned()).collect::<Vec<_>>()
     };
     let open = lines(&editor, "pipelines/only_open.yaml", &other);
-    assert_eq!(open, ["- { id: a, agent: coder, output: review }"], "{found:?}");
+    let both = ["- { id: a, agent: coder, output: review }", "- { id: b, run: ls, output: review }"];
+    assert_eq!(open, both, "{found:?}");
     assert_eq!(lines(&editor, "pipelines/a.yaml", &text), ["schema: review"]);
     assert_eq!(lines(&editor, PIPELINE, &orch.read(PIPELINE)), ["output: review"]);
 }
