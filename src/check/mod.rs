@@ -32,6 +32,7 @@ mod schemas;
 mod scope;
 mod statements;
 mod step_scopes;
+mod suppressions;
 mod template_errors;
 mod texts;
 mod type_members;
@@ -46,15 +47,25 @@ pub use self::probe::{
     COMPLETION_MARKER, NameOrigin, ProbedText, TextScope, VisibleName, visible_artifacts, visible_names,
 };
 use self::step_scopes::ScopedSteps;
+pub use self::suppressions::SharedSuppressions;
 pub use self::texts::check_prompt;
 use crate::config::Project;
 use crate::diagnostic::{Diagnostic, sort_and_dedup};
 
-/// Checks a project and the pipelines that it calls. Returns all findings, sorted by file and position.
+/// Checks a project and the pipelines that it calls. Returns all findings that no comment suppresses, sorted by file and
+/// position.
 pub fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut diagnostics = Vec::new();
-    for (index, project) in project.with_called_projects().into_iter().enumerate() {
-        let mut new_diagnostics = check_pipeline(project);
+    check_with_suppressions(project).0
+}
+
+/// Like [`check`]. Also returns the suppressions in the prompts and the settings, which other pipelines may use too.
+pub fn check_with_suppressions(project: &Project) -> (Vec<Diagnostic>, SharedSuppressions) {
+    let projects = project.with_called_projects();
+    let checked: Vec<_> = projects.into_iter().map(|project| (project, check_pipeline(project))).collect();
+    let has_errors = checked.iter().flat_map(|(_, new_diagnostics)| new_diagnostics).any(Diagnostic::is_error);
+    let (mut diagnostics, mut shared) = (Vec::new(), SharedSuppressions::default());
+    for (index, (project, mut new_diagnostics)) in checked.into_iter().enumerate() {
+        shared.merge(suppressions::apply(project, &mut new_diagnostics, has_errors));
         if index > 0 {
             // Called pipelines share prompts, schemas and settings with their callers. Report each finding only once.
             new_diagnostics.retain(|diagnostic| !diagnostics.contains(diagnostic));
@@ -62,7 +73,7 @@ pub fn check(project: &Project) -> Vec<Diagnostic> {
         diagnostics.append(&mut new_diagnostics);
     }
     sort_and_dedup(&mut diagnostics);
-    diagnostics
+    (diagnostics, shared)
 }
 
 /// Checks one pipeline and the files that it names.

@@ -6,6 +6,7 @@
 mod advice;
 mod api_server;
 mod case;
+mod comments;
 mod files;
 mod form;
 mod generate;

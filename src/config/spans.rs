@@ -69,6 +69,11 @@ impl SpanIndex {
         self.entries.keys().map(String::as_str)
     }
 
+    /// The ranges of all keys, in no particular order.
+    pub(super) fn key_ranges(&self) -> impl Iterator<Item = &Range<usize>> {
+        self.entries.values().filter_map(|entry| entry.key.as_ref())
+    }
+
     /// The entry of the value, or of its nearest indexed ancestor.
     fn nearest_entry(&self, pointer: &str) -> Option<&SpanEntry> {
         let mut pointer = pointer;

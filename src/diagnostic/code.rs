@@ -107,6 +107,9 @@ codes! {
     ContextWindowExceeded = "ORCH0712", "a prompt exceeds the context window of its model";
     UsageNotReported = "ORCH0713", "a budget covers a CLI agent that may not report its usage";
     CutsRepliesOff = "ORCH0714", "an option can cut replies off";
+    // 08: comments that suppress warnings
+    InvalidSuppression = "ORCH0801", "a comment that suppresses a warning is invalid";
+    UnusedSuppression = "ORCH0802", "a comment suppresses nothing";
 }
 
 impl fmt::Display for Code {

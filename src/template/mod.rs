@@ -36,6 +36,7 @@ pub use inspect::{Inspection, includes, inspect_expression, inspect_template};
 pub use lookup::lookup;
 pub(crate) use ranges::{byte_range, expr_range, trailing_name_range};
 pub use shell::ShellScript;
+pub use tags::comments;
 pub(crate) use tags::{follows_dollar, literal_braces_help};
 pub use value::kind_of;
 

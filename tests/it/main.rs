@@ -92,6 +92,7 @@ mod step_kinds;
 mod stop_texts;
 mod store;
 mod support;
+mod suppressions;
 #[cfg(unix)]
 mod symlinks;
 mod syntax_mistakes;
