@@ -21,6 +21,7 @@ mod kinds;
 mod models;
 mod names;
 mod narrowing;
+mod normalizers;
 mod operators;
 mod options;
 mod placeholders;
@@ -42,6 +43,7 @@ mod unconfined;
 pub use self::case::check_case;
 pub use self::file::check_file;
 pub use self::models::{named_models, resolve_reference};
+pub use self::normalizers::check_case_normalizers;
 pub use self::portability::check_portability;
 pub use self::probe::{
     COMPLETION_MARKER, NameOrigin, ProbedText, TextScope, VisibleName, visible_artifacts, visible_names,
@@ -90,6 +92,7 @@ fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
     diagnostics.extend(endpoints::check(project));
     diagnostics.extend(sandbox::check(project));
     diagnostics.extend(unconfined::check(project));
+    diagnostics.extend(normalizers::check(project));
     diagnostics.extend(flow::check(project, &scoped_steps));
     diagnostics.extend(schemas::check(project));
     diagnostics.extend(texts::check(project, &scoped_steps));

@@ -37,7 +37,9 @@ pub use root::{
     SETTINGS_FILE, absolute, find_root, find_root_from, find_root_with_settings, is_case, list_cases, list_pipelines,
     path_in_folder, pipeline_listing, pipelines_below,
 };
-pub use settings::{AwsSettings, Defaults, ModelSettings, ProviderSettings, SecretRef, Settings, StructuredOutput};
+pub use settings::{
+    AwsSettings, Defaults, ModelSettings, ProviderSettings, RecordingSettings, SecretRef, Settings, StructuredOutput,
+};
 pub use sources::Sources;
 pub use spans::{Document, SpanIndex, child_pointer, item_pointer};
 pub use tracking::{Address, ConvexSettings, TrackerSettings, WebhookSettings};
