@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::durable::{Call, CallReply, CommandSpec, Effect, Interrupt};
 use crate::model::event::{CallOutput, CommandOutput, PartKind};
-use crate::model::step::CommandLine;
+use crate::model::step::{Access, CommandLine};
 use crate::model::{Failure, FailureClass, SandboxSpec, StepKey};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::process::{last_lines, shorten_middle};
@@ -40,9 +40,9 @@ pub(super) async fn run(
             return Ok(Err(failure));
         }
     };
-    // Neither the time limit nor the minimum level of the sandbox is part of the fingerprint.
+    // Neither the time limit, the minimum level of the sandbox nor the access is part of the fingerprint.
     let sandbox = fingerprint_command.sandbox.as_ref().map(SandboxSpec::without_level);
-    let request = json!(CommandSpec { timeout_ms: None, sandbox, ..fingerprint_command });
+    let request = json!(CommandSpec { timeout_ms: None, sandbox, may_write: false, ..fingerprint_command });
     let contract = node.output.as_ref().map(|output| output.contract.digest());
     let fingerprint = compute_fingerprint(
         &json!({ "command": request, "tree": workspace_version(node, scope) }),
@@ -206,6 +206,7 @@ pub(super) fn render_command(
         stdin,
         timeout_ms: timeout.map(millis),
         sandbox: command_node.sandbox.clone(),
+        may_write: node.access == Access::Write,
     })
 }
 

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::agent::Replay;
 use crate::engine::{Plan, PlannedSandbox};
+use crate::model::StepKey;
+use crate::model::effect::CallKind;
 use crate::process::SandboxContext;
 
 use super::Runner;
@@ -11,12 +14,16 @@ use super::error::SessionError;
 
 impl Runner {
     /// Checks that this machine can enforce the sandbox of every step. The caller does this before any step runs,
-    /// because earlier steps would cost money for nothing if a later step can't start.
+    /// because earlier steps would cost money for nothing if a later step can't start. A step whose program `replay`
+    /// replaces needs no sandbox.
     ///
     /// # Errors
     /// This machine can't enforce a sandbox. The error has the step, the reason and what the user can do.
-    pub(crate) async fn ensure_sandboxes(&self, plan: &Plan, replays_agents: bool) -> Result<(), SessionError> {
-        for PlannedSandbox { step, sandbox, needs_hosts } in plan.sandboxes(replays_agents) {
+    pub(crate) async fn ensure_sandboxes(&self, plan: &Plan, replay: Option<&Replay>) -> Result<(), SessionError> {
+        let is_replayed = |step: &StepKey, kind: CallKind| {
+            replay.is_some_and(|replay| kind != CallKind::Command || replay.replays_command(step))
+        };
+        for PlannedSandbox { step, sandbox, needs_hosts } in plan.sandboxes(&is_replayed) {
             let machine = self.sandbox_probe.machine().await?;
             machine.check(sandbox, needs_hosts).map_err(|failure| {
                 let error = SessionError::usage(format!("step `{step}` can't be confined: {}", failure.message));

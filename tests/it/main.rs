@@ -69,6 +69,8 @@ mod provider_errors;
 mod proxies;
 mod recovery_hints;
 mod replay;
+#[cfg(unix)]
+mod replayed_commands;
 mod reply_completeness;
 mod reply_failures;
 mod request_files;

@@ -64,6 +64,7 @@ impl MemoryDurable {
                 cut: false,
                 folder: String::new(),
                 probable_limit: None,
+                replayed: false,
             })),
             Effect::Snapshot(files) => CallReply::Output(CallOutput::Snapshot(json!({ "files": files.files }))),
             Effect::Write(record) => CallReply::Output(CallOutput::Applied(record.clone())),
