@@ -1,4 +1,5 @@
-//! The changes of a CLI agent in the workspace: the difference between two snapshots of its files.
+//! The changes of a CLI agent or a recorded command in the workspace: the difference between two snapshots of its
+//! files.
 //!
 //! The difference is a [`ChangeSet`], as for steps that write files, so orch can show and revert it in the same way.
 //! The workspace needs no version control. Snapshots exclude `.git`, dependencies, build output and orch's own files.
@@ -30,7 +31,7 @@ const ORCH_PREFIX: &str = ".orch";
 
 /// A snapshot of the files in a folder.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct FileSnapshot {
+pub struct FileSnapshot {
     files: BTreeMap<String, SnapshotFile>,
     folders: BTreeSet<String>,
     /// The total size of the file contents, in bytes.
@@ -51,7 +52,7 @@ struct SnapshotFile {
 impl FileSnapshot {
     /// Takes a snapshot of a folder without the files in `excluded`. The snapshot is partial if a folder can't be read
     /// or there are too many files.
-    pub(super) fn from_folder(folder: &Path, excluded: &[String]) -> Self {
+    pub fn from_folder(folder: &Path, excluded: &[String]) -> Self {
         let mut snapshot = Self::default();
         snapshot.walk(folder, folder);
         snapshot.files.retain(|path, _| !excluded.contains(path));
@@ -106,7 +107,7 @@ impl FileSnapshot {
     }
 
     /// The changes from this snapshot to `after`: new, removed and different files.
-    pub(super) fn difference(&self, after: &Self) -> AgentActivity {
+    pub fn difference(&self, after: &Self) -> AgentActivity {
         self.difference_with_foreign(after, &|_| false)
     }
 

@@ -1,5 +1,6 @@
-//! Checks test cases: the inputs, approvals and steps that they name must exist in their pipeline.
+//! Checks test cases: the inputs, approvals, commands and steps that they name must exist in their pipeline.
 
+use super::normalizers::check_case_normalizers;
 use super::template_errors::template_diagnostic;
 use crate::config::{Document, Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, sort_and_dedup};
@@ -7,8 +8,8 @@ use crate::model::StepAction;
 use crate::model::case::Case;
 use crate::template::inspect_expression;
 
-/// Checks a test case against the pipeline of `project`. Reports inputs, approvals and steps that the pipeline does not
-/// have, and expressions that can't be parsed.
+/// Checks a test case against the pipeline of `project`. Reports inputs, approvals, commands and steps that the pipeline
+/// does not have, and expressions and patterns that can't be parsed.
 pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     let inputs = &project.pipeline.inputs;
@@ -36,6 +37,15 @@ pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Di
     }
     // A key with `/` may name a step of a called pipeline. This check does not know the steps of called pipelines.
     let has_calls = steps.iter().any(|step| matches!(step.action(), Some(StepAction::Pipeline(_))));
+    let commands = || steps.iter().filter(|step| matches!(step.action(), Some(StepAction::Command(_))));
+    // The name may also be that of a step of a called pipeline.
+    let is_unknown = |name: &&str| !has_calls && commands().all(|step| step.id != step_id(name));
+    for name in case.commands.step_names().filter(is_unknown) {
+        let message = format!("no step `{name}` runs a command");
+        let diagnostic = diagnostic_at(document, Code::WrongValue, message, &child_pointer("/commands", name));
+        diagnostics.push(add_name_advice(diagnostic, name, commands().map(|step| step.id.as_str())));
+    }
+    diagnostics.extend(check_case_normalizers(document, &case.normalize));
     for key in case.expect.steps.keys().filter(|key| steps.iter().all(|step| step.id != step_id(key))) {
         if has_calls && key.contains('/') {
             continue;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{check, check_case};
+use super::{check, check_case, suppressions};
 use crate::config::{self, Sources};
 use crate::diagnostic::{Code, Diagnostic};
 
@@ -26,7 +26,7 @@ fn check_case_file(sources: &Sources, path: &Path) -> Vec<Diagnostic> {
     };
     let pipeline = path.parent().unwrap_or(Path::new(".")).join(&case.pipeline);
     match config::load_from(sources, &pipeline) {
-        Ok(project) => check_case(&document, &case, &project),
+        Ok(project) => suppressions::apply_to_file(&document, check_case(&document, &case, &project)),
         Err(_) if sources.exists(&pipeline) => Vec::new(),
         Err(_) => {
             let message = format!("the pipeline `{}` does not exist", case.pipeline);

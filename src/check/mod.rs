@@ -9,6 +9,7 @@ mod all_of;
 mod case;
 mod cli_agent_usage;
 mod cli_agents;
+mod command_outputs;
 mod contradictions;
 mod cut_off;
 mod endpoints;
@@ -21,9 +22,11 @@ mod model_text;
 mod models;
 mod names;
 mod narrowing;
+mod normalizers;
 mod operators;
 mod options;
 mod placeholders;
+mod portability;
 mod probe;
 mod properties;
 mod sandbox;
@@ -32,6 +35,7 @@ mod scope;
 mod scope_types;
 mod statements;
 mod step_scopes;
+mod suppressions;
 mod template_errors;
 mod texts;
 mod type_members;
@@ -41,26 +45,46 @@ mod unconfined;
 pub use self::case::check_case;
 pub use self::file::check_file;
 pub use self::models::{named_models, resolve_reference};
+pub use self::normalizers::check_case_normalizers;
+pub use self::portability::check_portability;
 pub use self::probe::{COMPLETION_MARKER, NameOrigin, ProbedText, VisibleName, visible_artifacts, visible_names};
 use self::step_scopes::ScopedSteps;
+pub use self::suppressions::SharedSuppressions;
 pub use self::texts::check_prompt;
 use crate::config::Project;
 use crate::diagnostic::{Diagnostic, sort_and_dedup};
 
-/// Checks a project and the pipelines that it calls. Returns all findings, sorted by file and position.
+/// Checks a project and the pipelines that it calls. Returns all findings that no comment suppresses, sorted by file and
+/// position.
 pub fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut diagnostics = Vec::new();
-    for (index, project) in project.with_called_projects().into_iter().enumerate() {
-        let mut new_diagnostics = check_pipeline(project);
+    check_with_suppressions(project).0
+}
+
+/// Like [`check`]. Also returns the suppressions that the checks of other pipelines may use too.
+pub fn check_with_suppressions(project: &Project) -> (Vec<Diagnostic>, SharedSuppressions) {
+    // These findings depend on the callers of a pipeline, but the comments in its own file apply to them.
+    let unconfined_commands = unconfined::check(project);
+    let check_with_calls = |called: &Project| {
+        let path = &called.document.file.path;
+        let is_in_file = |finding: &&Diagnostic| finding.file.as_ref().is_some_and(|file| file.path == *path);
+        let mut findings = check_pipeline(called);
+        findings.extend(unconfined_commands.iter().filter(is_in_file).cloned());
+        findings
+    };
+    let projects = project.with_called_projects();
+    let checked: Vec<_> = projects.into_iter().map(|called| (called, check_with_calls(called))).collect();
+    let has_errors = checked.iter().flat_map(|(_, new_diagnostics)| new_diagnostics).any(Diagnostic::is_error);
+    let (mut diagnostics, mut shared) = (Vec::new(), SharedSuppressions::default());
+    for (index, (project, mut new_diagnostics)) in checked.into_iter().enumerate() {
+        shared.merge(suppressions::apply(project, &mut new_diagnostics, has_errors));
         if index > 0 {
             // Called pipelines share prompts, schemas and settings with their callers. Report each finding only once.
             new_diagnostics.retain(|diagnostic| !diagnostics.contains(diagnostic));
         }
         diagnostics.append(&mut new_diagnostics);
     }
-    diagnostics.extend(unconfined::check(project));
     sort_and_dedup(&mut diagnostics);
-    diagnostics
+    (diagnostics, shared)
 }
 
 /// Checks one pipeline and the files that it names.
@@ -76,6 +100,7 @@ fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
     diagnostics.extend(cli_agents::check(project));
     diagnostics.extend(endpoints::check(project));
     diagnostics.extend(sandbox::check(project));
+    diagnostics.extend(normalizers::check(project));
     diagnostics.extend(flow::check(project, &scoped_steps));
     diagnostics.extend(schemas::check(project));
     diagnostics.extend(texts::check(project, &scoped_steps));

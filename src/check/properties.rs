@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use minijinja::machinery::ast::Expr;
 
+use super::command_outputs::property_advice;
 use super::infer::{Checker, TextLocation};
 use super::narrowing::{constant_index, expression_path};
 use super::probe::COMPLETION_MARKER;
@@ -273,7 +274,8 @@ impl<'a> Checker<'a> {
             Some(TypeKind::List) => new_diagnostic(format!("`{base}` is a list and has no `{name}`"))
                 .with_help(format!("loop over it: `{{% for item in {base} %}}`, or use one item: `{base}[0].{name}`")),
             Some(kind) if kind != TypeKind::Object => {
-                new_diagnostic(format!("`{base}` is {} and has no `{name}`", kind.describe()))
+                let diagnostic = new_diagnostic(format!("`{base}` is {} and has no `{name}`", kind.describe()));
+                property_advice(self.project, base).into_iter().fold(diagnostic, Diagnostic::with_help)
             }
             _ => {
                 let diagnostic = new_diagnostic(format!("`{base}` has no `{name}`"));
@@ -286,7 +288,8 @@ impl<'a> Checker<'a> {
                 }
                 let unique_names = names.iter().enumerate().filter(|(index, name)| !names[..*index].contains(name));
                 let quoted: Vec<String> = unique_names.map(|(_, name)| format!("`{name}`")).collect();
-                diagnostic.with_help(format!("it has {}", quoted.join(", ")))
+                let diagnostic = diagnostic.with_help(format!("it has {}", quoted.join(", ")));
+                property_advice(self.project, base).into_iter().fold(diagnostic, Diagnostic::with_help)
             }
         }
     }

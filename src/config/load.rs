@@ -16,13 +16,13 @@ use super::json::{collect_references, parse_json, parse_json_value};
 use super::missing_pipeline::{add_file_type_advice, add_missing_pipeline_advice};
 use super::project::{Project, steps_with_pointers};
 use super::root::{self, SETTINGS_FILE};
+use super::schema_files::{schema_set, set_command_schemas, unreadable_schema};
 use super::settings::Settings;
 use super::sources::Sources;
 use super::spans::{Document, SpanIndex};
 use super::{files, generate, shape, yaml};
 use crate::diagnostic::{Code, Diagnostic, SourceFile, sort_and_dedup};
 use crate::model::{Pipeline, StepAction};
-use crate::schema::SchemaSet;
 use crate::template;
 
 /// Loads the pipeline at `path` with everything that it names.
@@ -65,7 +65,8 @@ fn load_in_root(
         .read(path, &display_path)
         .map_err(|diagnostic| vec![add_missing_pipeline_advice(*diagnostic, &root, &display_path)])?;
     let parsed = parse_with_form::<Pipeline>(&file, generate::pipeline_form(), "Pipeline");
-    let (document, pipeline) = parsed.map_err(|diagnostics| add_file_type_advice(diagnostics, path))?;
+    let (document, mut pipeline) = parsed.map_err(|diagnostics| add_file_type_advice(diagnostics, path))?;
+    set_command_schemas(&mut pipeline, &root, sources);
     let mut loader = Loader { sources, root: &root, diagnostics: Vec::new(), has_missing_file: false };
     let (settings, settings_document) = loader.load_settings();
     let prompts = loader.load_prompts(&pipeline);
@@ -149,31 +150,6 @@ pub fn load_schemas_from(sources: &Sources, root: &Path) -> Result<Project, Vec<
     #[rustfmt::skip]
     let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called_projects: BTreeMap::new(), diagnostics, env_addresses: sources.env_addresses() };
     Ok(project)
-}
-
-/// The diagnostic for a listed schema that is a link out of its folder, or whose name is not UTF-8. In a pipeline, the
-/// check of the step that names such a schema reports it instead.
-fn unreadable_schema(sources: &Sources, root: &Path, name: &str) -> Option<Diagnostic> {
-    let display_path = root::display_path(root, &format!("schemas/{name}"));
-    if files::check_link_target(root, &root.join("schemas").join(name), &display_path).is_some() {
-        // `load_schema_files` has reported this already.
-        return None;
-    }
-    match files::resolve_in_folder(&root.join("schemas"), name) {
-        Err(reason) => {
-            Some(Diagnostic::error(Code::PathOutsideFolder, reason).with_file(&SourceFile::new(display_path, "")))
-        }
-        Ok(path) if !sources.exists(&path) => sources.read(&path, &display_path).err().map(|diagnostic| *diagnostic),
-        Ok(_) => None,
-    }
-}
-
-fn schema_set(documents: &BTreeMap<String, Document>) -> SchemaSet {
-    let mut schemas = SchemaSet::default();
-    for (name, document) in documents {
-        schemas.insert(name, document.value.clone());
-    }
-    schemas
 }
 
 /// Parses a pipeline from a text, without reading any other file.

@@ -6,6 +6,7 @@
 mod advice;
 mod api_server;
 mod case;
+mod comments;
 mod files;
 mod form;
 mod generate;
@@ -17,6 +18,7 @@ mod model_file;
 mod project;
 mod publish;
 mod root;
+mod schema_files;
 mod settings;
 mod shape;
 mod sources;
@@ -39,7 +41,9 @@ pub use root::{
     SETTINGS_FILE, absolute, find_root, find_root_from, find_root_with_settings, is_case, list_cases, list_pipelines,
     path_in_folder, pipeline_listing, pipelines_below,
 };
-pub use settings::{AwsSettings, Defaults, ModelSettings, ProviderSettings, SecretRef, Settings, StructuredOutput};
+pub use settings::{
+    AwsSettings, Defaults, ModelSettings, ProviderSettings, RecordingSettings, SecretRef, Settings, StructuredOutput,
+};
 pub use sources::Sources;
 pub use spans::{Document, SpanIndex, child_pointer, item_pointer};
 pub use tracking::{Address, ConvexSettings, TrackerSettings, WebhookSettings};

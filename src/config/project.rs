@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::api_server::{ApiServer, EnvAddresses};
 use super::root::{SETTINGS_FILE, absolute};
+use super::schema_files::command_schema_file;
 use super::settings::Settings;
 use super::spans::Document;
 use crate::diagnostic::{Diagnostic, SourceFile};
@@ -63,6 +64,8 @@ pub enum OutputType {
 
 /// The type of a step's output: its `schema`, else the built-in schema of its kind, else the schema with the output's
 /// name. With `for_each`, the type of the output of one item. `None` for a step without an output.
+///
+/// When orch loads a pipeline, it sets the `schema` of a command whose output has the name of a schema file.
 pub fn output_type(step: &Step) -> Option<OutputType> {
     let output = step.output.as_ref()?;
     Some(match (step.schema.as_deref(), step.action()) {
@@ -88,7 +91,7 @@ pub fn output_type_from_name(name: &str) -> OutputType {
 }
 
 /// The file name of a schema: `plan` and `plan.schema.json` name the same file.
-fn schema_file(name: &str) -> String {
+pub(super) fn schema_file(name: &str) -> String {
     let has_extension = Path::new(name).extension().is_some_and(|extension| extension == "json");
     if has_extension { name.to_owned() } else { format!("{name}.schema.json") }
 }
@@ -97,7 +100,8 @@ fn schema_file(name: &str) -> String {
 pub fn draft_output_type(output: &str, schema: Option<&str>, has_key: impl Fn(&str) -> bool) -> Option<OutputType> {
     match schema {
         Some(name) => Some(output_type_from_name(name)),
-        None if STEP_KINDS.iter().any(|kind| *kind != "agent" && has_key(kind)) => None,
+        // A command uses the schema with the name of its output only if the file exists, which the caller finds out.
+        None if STEP_KINDS.iter().any(|kind| !matches!(*kind, "agent" | "run") && has_key(kind)) => None,
         None => Some(OutputType::File(schema_file(output))),
     }
 }
@@ -160,8 +164,8 @@ impl Project {
     }
 
     /// The files from which orch loaded the project, including called pipelines. Also contains missing files that the
-    /// next load would read if they existed: an `orch.yaml` in any folder from the pipeline up to the root, and
-    /// included prompts.
+    /// next load would read if they existed: an `orch.yaml` in any folder from the pipeline up to the root, included
+    /// prompts, and schemas with the names of the outputs of commands.
     pub fn source_paths(&self) -> BTreeSet<PathBuf> {
         let project_files = |project: &Project| {
             let path_in = |folder: &str, name: &str| project.root.join(folder).join(name);
@@ -171,7 +175,9 @@ impl Project {
                 project.prompts.values().map(|file| file.text.as_str()).chain(inline_templates.map(String::as_str));
             let included: Vec<String> = sources.flat_map(template::includes).collect();
             let prompts = project.prompts.keys().chain(&included).map(|name| path_in("prompts", name));
-            let schemas = project.schema_documents.keys().map(|name| path_in("schemas", name));
+            let command_schemas: Vec<String> = steps.iter().filter_map(|step| command_schema_file(step)).collect();
+            let schemas = project.schema_documents.keys().chain(&command_schemas);
+            let schemas = schemas.map(|name| path_in("schemas", name));
             let file = PathBuf::from(&project.document.file.path);
             let (absolute_file, root) = (absolute(&file), absolute(&project.root));
             let folders =

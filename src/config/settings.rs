@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::tracking::TrackerSettings;
 use crate::model::budget::Budget;
 use crate::model::name::LOCAL_FILE_PREFIX;
-use crate::model::{Agent, Dialect, HumanDuration, ModelRef, Sandbox};
+use crate::model::{Agent, Dialect, HumanDuration, ModelRef, Normalizer, Sandbox};
 
 /// The pattern of a provider's name, the part of `provider/model` before the slash.
 pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
@@ -53,6 +53,9 @@ pub struct Settings {
     /// and variables with names that look like secrets.
     #[schemars(example = json!(["STAGING_LOGIN"]), inner(regex(pattern = ENV_PATTERN)))]
     pub secrets: Vec<String>,
+    /// How orch compares requests with recordings, in test cases and with `--replay`.
+    #[schemars(example = json!({"normalize": [{"match": "seed [0-9]+", "as": "seed …"}]}))]
+    pub recordings: RecordingSettings,
     /// External services to which orch sends the events of runs.
     #[schemars(example = json!({"convex": {"url": {"env": "CONVEX_URL"}, "auth": {"env": "CONVEX_DEPLOY_KEY"}}}))]
     pub tracker: TrackerSettings,
@@ -65,6 +68,16 @@ pub struct Limits {
     /// The maximum number of parallel requests and commands of a run, in all branches together. Default: 64.
     #[schemars(example = 16, range(min = 1, max = 10_000))]
     pub max_concurrency: Option<u32>,
+}
+
+/// How orch compares requests with recordings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordingSettings {
+    /// Rules that make requests comparable: orch replaces each match in the recorded requests and in the requests of the
+    /// run before it compares them.
+    #[schemars(example = json!([{"match": "seed [0-9]+", "as": "seed …"}]))]
+    pub normalize: Vec<Normalizer>,
 }
 
 /// A model API that uses one of the known dialects.

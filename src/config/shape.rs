@@ -11,6 +11,7 @@ use super::settings::{ENV_PATTERN, PROVIDER_PATTERN, REGION_PATTERN};
 use super::spans::{Document, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::TOOLS_PATTERN;
+use crate::model::command_mode::COMMAND_MODE_PATTERN;
 use crate::model::pipeline::{INPUT_PATTERN, NAME_PATTERN, is_name};
 use crate::model::sandbox::NETWORK_PATTERN;
 use crate::model::{HumanBytes, HumanDuration};
@@ -28,6 +29,7 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
     ),
     (TOOLS_PATTERN, |text| text == "none", "`none`, or a list of names"),
     (NETWORK_PATTERN, |text| matches!(text, "none" | "all"), "`none`, `all` or a list of hosts"),
+    (COMMAND_MODE_PATTERN, |text| matches!(text, "replay" | "run"), "`replay`, `run` or a mapping of steps to these"),
     (HumanBytes::PATTERN, |text| HumanBytes::parse(text).is_some(), "a size such as `512MiB` or `2GiB`"),
     (HumanDuration::PATTERN, |text| HumanDuration::parse(text).is_some(), "a duration such as `90s`, `5m` or `1h30m`"),
     (
@@ -239,7 +241,8 @@ impl<'a> ShapeWalker<'a> {
         if is_match(text) {
             return;
         }
-        let is_name = ![HumanDuration::PATTERN, HumanBytes::PATTERN, NETWORK_PATTERN].contains(known_pattern);
+        let is_name = ![HumanDuration::PATTERN, HumanBytes::PATTERN, NETWORK_PATTERN, COMMAND_MODE_PATTERN]
+            .contains(known_pattern);
         let code = if is_name { Code::InvalidName } else { Code::WrongValue };
         let message = if is_name {
             format!("`{text}` is not a valid name")

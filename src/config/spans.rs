@@ -24,6 +24,7 @@ pub struct Document {
 #[derive(Clone, Debug, Default)]
 pub struct SpanIndex {
     entries: HashMap<String, SpanEntry>,
+    unportable_scalars: Vec<Range<usize>>,
 }
 
 #[derive(Clone, Debug)]
@@ -36,6 +37,16 @@ impl SpanIndex {
     /// Records the range of a value, and of its key if it has one.
     pub(super) fn insert(&mut self, pointer: String, key: Option<Range<usize>>, value: Range<usize>) {
         self.entries.insert(pointer, SpanEntry { key, value });
+    }
+
+    /// Records the range of a scalar that YAML 1.1 parsers refuse.
+    pub(super) fn add_unportable_scalar(&mut self, range: Range<usize>) {
+        self.unportable_scalars.push(range);
+    }
+
+    /// The ranges of plain scalars with a `?` between brackets or braces, which YAML 1.1 parsers such as PyYAML refuse.
+    pub fn unportable_scalars(&self) -> &[Range<usize>] {
+        &self.unportable_scalars
     }
 
     /// The byte range of a value, or of its nearest indexed ancestor if the index does not contain the value.
@@ -56,6 +67,11 @@ impl SpanIndex {
     /// Every pointer, in no particular order.
     pub fn pointers(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
+    }
+
+    /// The ranges of all keys, in no particular order.
+    pub(super) fn key_ranges(&self) -> impl Iterator<Item = &Range<usize>> {
+        self.entries.values().filter_map(|entry| entry.key.as_ref())
     }
 
     /// The entry of the value, or of its nearest indexed ancestor.

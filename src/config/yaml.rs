@@ -1,18 +1,22 @@
 //! Parses YAML into a JSON value and an index of byte ranges.
 //!
-//! Only this file uses the YAML crates. It works in two passes. The *span pass* reads parser events, builds the index
+//! Only this module uses the YAML crates. It works in two passes. The *span pass* reads parser events, builds the index
 //! and refuses constructs that the second pass would accept silently (duplicate keys, tags, `.nan`, merge keys, alias
 //! bombs). In the second pass, the YAML crate builds the value. Time and memory are bounded on any input.
+
+mod scalars;
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, StructureStyle};
 use serde_json::Value;
 
 use super::spans::{Document, SpanIndex, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
+
+use scalars::{is_string, is_unsafe_number};
 
 /// The maximum nesting depth of lists and mappings.
 const MAX_DEPTH: usize = 128;
@@ -117,6 +121,7 @@ struct YamlFrame {
     anchor: usize,
     total_at_start: ValueSize,
     height: usize,
+    style: StructureStyle,
     kind: FrameKind,
 }
 
@@ -195,9 +200,11 @@ impl<'a> YamlPass<'a> {
             }
             Event::Scalar(text, style, anchor, _) => self.visit_scalar(text, *style, *anchor, range),
             Event::Alias(id) => self.visit_alias(*id, range),
-            Event::SequenceStart(_, anchor, _) => self.open_frame(FrameKind::List { next_index: 0 }, *anchor, range),
-            Event::MappingStart(_, anchor, _) => {
-                self.open_frame(FrameKind::Map { keys: HashMap::new(), key: None }, *anchor, range)
+            Event::SequenceStart(style, anchor, _) => {
+                self.open_frame(FrameKind::List { next_index: 0 }, *style, *anchor, range)
+            }
+            Event::MappingStart(style, anchor, _) => {
+                self.open_frame(FrameKind::Map { keys: HashMap::new(), key: None }, *style, *anchor, range)
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 self.close_frame(range.end);
@@ -221,6 +228,9 @@ impl<'a> YamlPass<'a> {
         range: Range<usize>,
     ) -> Result<(), Fatal> {
         let is_plain = style == ScalarStyle::Plain;
+        if is_plain && text.contains('?') && self.is_in_flow() {
+            self.spans.add_unportable_scalar(trim_range(&self.file.text, range.clone()));
+        }
         if self.expects_key() {
             self.visit_key(text, is_plain, range);
             return Ok(());
@@ -257,7 +267,13 @@ impl<'a> YamlPass<'a> {
         Ok(())
     }
 
-    fn open_frame(&mut self, kind: FrameKind, anchor: usize, range: Range<usize>) -> Result<(), Fatal> {
+    fn open_frame(
+        &mut self,
+        kind: FrameKind,
+        style: StructureStyle,
+        anchor: usize,
+        range: Range<usize>,
+    ) -> Result<(), Fatal> {
         if self.expects_key() {
             let message = "a list or mapping cannot be a key";
             let diagnostic = Diagnostic::error(Code::UnsupportedYaml, message).with_span(self.file, range.clone());
@@ -270,7 +286,7 @@ impl<'a> YamlPass<'a> {
         let total_at_start = self.total;
         self.add_size(ValueSize { nodes: 1, bytes: 0, height: 0 }, &range)?;
         let (pointer, key) = self.next_location();
-        self.stack.push(YamlFrame { pointer, key, start: range.start, anchor, total_at_start, height: 0, kind });
+        self.stack.push(YamlFrame { pointer, key, start: range.start, anchor, total_at_start, height: 0, style, kind });
         self.check_depth(0, &range)
     }
 
@@ -312,6 +328,10 @@ impl<'a> YamlPass<'a> {
             return Ok(());
         }
         Err(Box::new(too_deep_diagnostic().with_span(self.file, range.clone())))
+    }
+
+    fn is_in_flow(&self) -> bool {
+        self.stack.last().is_some_and(|frame| frame.style == StructureStyle::Flow)
     }
 
     fn expects_key(&self) -> bool {
@@ -360,37 +380,6 @@ impl<'a> YamlPass<'a> {
 fn trim_range(text: &str, range: Range<usize>) -> Range<usize> {
     let slice = text.get(range.clone()).unwrap_or_default();
     range.start..range.start + slice.trim_end().len()
-}
-
-/// Whether a plain scalar is a string, rather than null, a boolean or a number.
-fn is_string(text: &str) -> bool {
-    matches!(serde_yaml::from_str::<Value>(text), Ok(Value::String(_))) && !is_unsafe_number(text)
-}
-
-/// Whether a plain scalar is infinite, `.nan`, or an integer of more than 64 bits.
-fn is_unsafe_number(text: &str) -> bool {
-    let digits = text.trim_start_matches(['+', '-']);
-    if matches!(digits, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN") {
-        return true;
-    }
-    let digits_without_prefix = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0o")).unwrap_or(digits);
-    if digits_without_prefix.len() < 16 || !digits_without_prefix.starts_with(|c: char| c.is_ascii_hexdigit()) {
-        // A short number is exact, unless it is a float that overflows, such as `1e999`.
-        return digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-            && digits.parse::<f64>().is_ok_and(f64::is_infinite);
-    }
-    let is_decimal_integer =
-        digits_without_prefix.len() == digits.len() && digits_without_prefix.bytes().all(|b| b.is_ascii_digit());
-    if is_decimal_integer && text.starts_with('-') {
-        text.parse::<i64>().is_err()
-    } else if is_decimal_integer {
-        digits.parse::<u64>().is_err()
-    } else if digits_without_prefix.len() == digits.len() {
-        digits.parse::<f64>().is_ok_and(f64::is_infinite)
-    } else {
-        u64::from_str_radix(digits_without_prefix, 16).is_err()
-            && digits_without_prefix.bytes().all(|b| b.is_ascii_hexdigit())
-    }
 }
 
 #[cfg(test)]

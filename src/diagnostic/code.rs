@@ -42,6 +42,7 @@ codes! {
     UnsupportedYaml = "ORCH0112", "a file uses an unsupported YAML feature";
     YamlTooComplex = "ORCH0113", "a file is nested too deeply or expands too far";
     JsonSyntax = "ORCH0114", "the JSON cannot be parsed";
+    UnportableYaml = "ORCH0115", "other YAML tools cannot read a value";
     // 02: the shape of a file
     UnknownKey = "ORCH0201", "a key is unknown";
     MissingKey = "ORCH0202", "a key is missing";
@@ -106,6 +107,9 @@ codes! {
     ContextWindowExceeded = "ORCH0712", "a prompt exceeds the context window of its model";
     UsageNotReported = "ORCH0713", "a budget covers a CLI agent that may not report its usage";
     CutsRepliesOff = "ORCH0714", "an option can cut replies off";
+    // 08: comments that suppress warnings
+    InvalidSuppression = "ORCH0801", "a comment that suppresses a warning is invalid";
+    UnusedSuppression = "ORCH0802", "a comment suppresses nothing";
 }
 
 impl fmt::Display for Code {

@@ -22,6 +22,7 @@ const GROUPS: &[&str] = &[
     include_str!("explain/schemas.md"),
     include_str!("explain/types.md"),
     include_str!("explain/models.md"),
+    include_str!("explain/suppressions.md"),
 ];
 
 /// A file of an example.

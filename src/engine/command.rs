@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::durable::{Call, CallReply, CommandSpec, Effect, Interrupt};
 use crate::model::event::{CallOutput, CommandOutput, PartKind};
-use crate::model::step::CommandLine;
+use crate::model::step::{Access, CommandLine};
 use crate::model::{Failure, FailureClass, SandboxSpec, StepKey};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::process::{hidden_file_hint, last_lines, mentions_missing_file, shorten_middle};
@@ -15,7 +15,7 @@ use crate::template::{TemplateContext, Templates, eval};
 use super::compute::takes_long;
 use super::conversation::millis;
 use super::interpret::{Interpreter, StepResult};
-use super::node::{CommandNode, Contract, PlanNode};
+use super::node::{ArtifactOutput, CommandNode, Contract, PlanNode};
 use super::scope::ValueScope;
 use super::step_execution::{
     StepExecution, StepStart, common_fingerprint_parts, compute_fingerprint, digest, fingerprint_part,
@@ -40,9 +40,9 @@ pub(super) async fn run(
             return Ok(Err(failure));
         }
     };
-    // Neither the time limit nor the minimum level of the sandbox is part of the fingerprint.
+    // Neither the time limit, the minimum level of the sandbox nor the access is part of the fingerprint.
     let sandbox = fingerprint_command.sandbox.as_ref().map(SandboxSpec::without_level);
-    let request = json!(CommandSpec { timeout_ms: None, sandbox, ..fingerprint_command });
+    let request = json!(CommandSpec { timeout_ms: None, sandbox, may_write: false, ..fingerprint_command });
     let contract = node.output.as_ref().map(|output| output.contract.digest());
     let fingerprint = compute_fingerprint(
         &json!({ "command": request, "tree": workspace_version(node, scope) }),
@@ -206,6 +206,7 @@ pub(super) fn render_command(
         stdin,
         timeout_ms: timeout.map(millis),
         sandbox: command_node.sandbox.clone(),
+        may_write: node.access == Access::Write,
     })
 }
 
@@ -235,9 +236,8 @@ fn artifact_from_output(node: &PlanNode, command_node: &CommandNode, output: &Co
         }
         return Err(Failure::new(FailureClass::CommandFailed, message).with_hint(hint));
     }
-    let contract = node.output.as_ref().map(|output| &output.contract);
-    match contract {
-        Some(contract) if command_node.parses_stdout => artifact_from_stdout(contract, output),
+    match &node.output {
+        Some(artifact) if command_node.parses_stdout => artifact_from_stdout(artifact, output),
         Some(_) | None => {
             let stdout = shorten_middle(&output.stdout, MAX_ARTIFACT_OUTPUT);
             let stderr = shorten_middle(&output.stderr, MAX_ARTIFACT_OUTPUT);
@@ -311,21 +311,24 @@ pub(super) const PROJECT_FILE_HINT: &str =
     "in the workspace; refer to a project file as `{{ project.root }}/NAME` in `run:`";
 
 /// Converts standard output into the artifact: text, or exactly one JSON value that fits the schema.
-fn artifact_from_stdout(contract: &Contract, output: &CommandOutput) -> Result<Value, Failure> {
+fn artifact_from_stdout(artifact: &ArtifactOutput, output: &CommandOutput) -> Result<Value, Failure> {
     if output.stdout.len() > MAX_ARTIFACT_OUTPUT {
         let max_mib = MAX_ARTIFACT_OUTPUT >> 20;
         let message = format!("the command wrote more than {max_mib} MiB to standard output, the limit of an artifact");
         let hint = "write less to standard output, and the rest to a file in the workspace";
         return Err(Failure::new(FailureClass::OutputTooLarge, message).with_hint(hint));
     }
-    let schema = match contract {
+    let schema = match &artifact.contract {
         Contract::Text => return Ok(Value::String(output.stdout.clone())),
         Contract::Json(schema) => schema,
     };
     let value: Value = serde_json::from_str(&output.stdout).map_err(|error| {
         let message = format!("standard output is not JSON: {error}{}", quote_last_lines(&output.stdout));
-        Failure::new(FailureClass::NoJson, message)
-            .with_hint("print the JSON value and nothing else to standard output")
+        Failure::new(FailureClass::NoJson, message).with_hint(format!(
+            "print the JSON value and nothing else to standard output; orch parses it, because the step has `schema:` \
+             or because `schemas/{}.schema.json` exists",
+            artifact.name
+        ))
     })?;
     let errors = schema.mismatches(&value);
     match errors.first() {

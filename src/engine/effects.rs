@@ -106,6 +106,7 @@ pub(super) async fn run_command(
         stderr: recorded_text(&redactor, &result.stderr),
         folder: redactor.redact(&folder),
         probable_limit,
+        replayed: false,
     });
     Ok(CallOutput::Command(output.await))
 }

@@ -27,6 +27,7 @@ pub mod plan;
 mod planned_model;
 mod planner;
 pub mod rate_limit;
+mod record_replay;
 mod reply_failures;
 mod reply_reader;
 mod retry;

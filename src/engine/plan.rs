@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use crate::model::budget::Budget;
+use crate::model::effect::CallKind;
 use crate::model::event::PlannedStep;
 use crate::model::step::Step;
 use crate::model::{CliAgentKind, Pipeline, Sandbox, SandboxSpec, StepKey};
@@ -204,22 +205,24 @@ impl Plan {
         agents.flat_map(|(step, agent)| agent.models.iter().map(move |model| (step.clone(), model))).collect()
     }
 
-    /// The sandboxes of commands and, unless `replays_agents`, of CLI agents.
-    pub fn sandboxes(&self, replays_agents: bool) -> Vec<PlannedSandbox<'_>> {
+    /// The sandboxes of commands and CLI agents. Leaves out the steps whose calls of a kind `is_replayed`, since their
+    /// programs do not run.
+    pub fn sandboxes(&self, is_replayed: &dyn Fn(&StepKey, CallKind) -> bool) -> Vec<PlannedSandbox<'_>> {
         let mut sandboxes = Vec::new();
         self.visit(&mut |step, node, _| match &node.kind {
-            NodeKind::Command(command) => {
+            NodeKind::Command(command) if !is_replayed(&step, CallKind::Command) => {
                 let planned = |sandbox| PlannedSandbox { step, sandbox, needs_hosts: false };
                 sandboxes.extend(command.sandbox.as_ref().map(planned));
             }
-            NodeKind::Agent(agent) if !replays_agents => {
+            NodeKind::Agent(agent) if !is_replayed(&step, CallKind::Turn) => {
                 for program in agent.models.iter().filter_map(|model| model.program.as_ref()) {
                     let needs_hosts = matches!(program.kind, CliAgentKind::Claude | CliAgentKind::Codex);
                     let planned = |sandbox| PlannedSandbox { step: step.clone(), sandbox, needs_hosts };
                     sandboxes.extend(program.sandbox.as_ref().map(planned));
                 }
             }
-            NodeKind::Agent(_)
+            NodeKind::Command(_)
+            | NodeKind::Agent(_)
             | NodeKind::Write(_)
             | NodeKind::Approve(_)
             | NodeKind::Parallel(..)

@@ -25,6 +25,7 @@ mod path;
 mod prepare;
 mod problem;
 mod record;
+mod repeat;
 mod revert;
 mod tree;
 
@@ -38,6 +39,7 @@ pub use record::{
     AppliedFile, ApplyReport, ChangeKind, ChangeSet, Content, FileChange, FileState, RevertOutcome, RevertReport,
     RevertedFile, merge_change_sets,
 };
+pub use repeat::TextComparison;
 pub use tree::Tree;
 
 /// Checks whether `write` may write a path.

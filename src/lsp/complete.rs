@@ -288,15 +288,21 @@ fn artifact_completions(cursor: &EditorCursor, field: &YamlPosition, documents: 
         .collect();
     let artifacts = lookups::readable_artifacts(cursor, field, documents);
     let unlisted = artifacts.iter().filter(|artifact| !listed_names.contains(&artifact.name.as_str()));
+    let preceding = cursor.text.get(..field.word_range.start).unwrap_or_default();
+    let is_quoted = preceding.ends_with(['"', '\'']);
     let completions = unlisted.map(|artifact| {
         let name = if artifact.may_be_absent { format!("{}?", artifact.name) } else { artifact.name.clone() };
-        new_completion(
+        let completion = new_completion(
             &name,
             CompletionKind::Variable,
             &artifact.ty,
             artifact.description.as_deref(),
             &field.word_range,
-        )
+        );
+        // Other YAML tools read `?` in a list such as `[plan, code?]` as syntax.
+        let needs_quotes = artifact.may_be_absent && !is_quoted;
+        let insert_text = if needs_quotes { format!("\"{name}\"") } else { name };
+        Completion { insert_text, ..completion }
     });
     completions.collect()
 }

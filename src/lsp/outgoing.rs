@@ -110,7 +110,7 @@ fn encode_finding(
         Some(lsp::DiagnosticRelatedInformation { location, message: sanitize_line(&label.text) })
     });
     let labels: Vec<_> = labels.collect();
-    let is_unused = matches!(finding.code, Code::UnusedInput | Code::UnusedAgent);
+    let is_unused = matches!(finding.code, Code::UnusedInput | Code::UnusedAgent | Code::UnusedSuppression);
     to_value(lsp::Diagnostic {
         range,
         severity: Some(severity),

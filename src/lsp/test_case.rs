@@ -10,7 +10,7 @@ use crate::model::StepAction;
 /// A name, its kind, and its description.
 pub(super) type NamedItem = (String, &'static str, Option<String>);
 
-/// Returns the possible keys of a mapping in a test case: the pipeline's inputs, approvals or steps.
+/// Returns the possible keys of a mapping in a test case: the pipeline's inputs, approvals, commands or steps.
 pub(super) fn mapping_keys(
     cursor: &EditorCursor,
     field: &YamlPosition,
@@ -31,6 +31,10 @@ pub(super) fn mapping_keys(
         ["answers"] => {
             let approvals = steps.iter().filter(|(_, step)| matches!(step.action(), Some(StepAction::Approve(_))));
             approvals.map(|(_, step)| (step.id.clone(), "approval", None)).collect()
+        }
+        ["commands"] => {
+            let commands = steps.iter().filter(|(_, step)| matches!(step.action(), Some(StepAction::Command(_))));
+            commands.map(|(_, step)| (step.id.clone(), "command", None)).collect()
         }
         ["expect", "steps"] => steps.iter().map(|(_, step)| (step.id.clone(), "step", None)).collect(),
         _ => Vec::new(),

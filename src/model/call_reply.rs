@@ -142,6 +142,7 @@ impl CallOutput {
     /// A short description of the output.
     pub fn summary(&self) -> String {
         match self {
+            Self::Command(output) if output.replayed => format!("exit code {} (from a recording)", output.exit_code),
             Self::Command(output) => format!("exit code {}", output.exit_code),
             Self::Snapshot(_) => "scanned the files".to_owned(),
             Self::Applied(_) => "wrote the files".to_owned(),
@@ -190,6 +191,9 @@ pub struct CommandOutput {
     /// The limit of its sandbox that the program probably reached according to its output, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probable_limit: Option<String>,
+    /// Whether the command did not run, because the run replayed its recorded result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replayed: bool,
 }
 
 #[cfg(test)]
@@ -218,6 +222,7 @@ mod tests {
             cut: false,
             folder: "secret".to_owned(),
             probable_limit: None,
+            replayed: false,
         })
     }
 

@@ -5,10 +5,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::command_mode::CommandModes;
 use super::event::RunStatus;
+use super::normalizer::Normalizer;
 use super::step_state::StepStatus;
 
-/// A test case: a pipeline, its inputs, recorded model replies, and the expected results.
+/// A test case: a pipeline, its inputs, recorded replies and results of commands, and the expected results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
@@ -23,11 +25,21 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(example = json!({"task": "Create a User model"}))]
     pub inputs: Map<String, Value>,
-    /// The folder with the recorded model replies, relative to this file. Default: the name of this file without its
-    /// extension.
+    /// The folder with the recorded replies and results of commands, relative to this file. Default: the name of this
+    /// file without its extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1), example = &"default")]
     pub recordings: Option<String>,
+    /// Whether the test repeats the recorded results of commands (`replay`) or runs the commands (`run`); also a mapping
+    /// of the ids of steps to one of these. Default: `replay` if the recordings contain results of commands, else `run`.
+    #[serde(default, skip_serializing_if = "CommandModes::is_empty")]
+    #[schemars(example = &"run", example = json!({"read_diff": "run"}))]
+    pub commands: CommandModes,
+    /// Rules that make requests comparable: orch replaces each match in the recorded requests and in the requests of the
+    /// test before it compares them. Applies in addition to `recordings.normalize` of `orch.yaml`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(example = json!([{"match": "seed [0-9]+", "as": "seed …"}]))]
+    pub normalize: Vec<Normalizer>,
     /// A folder, relative to this file, whose files orch copies into the workspace before the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1), example = &"default-files")]

@@ -256,6 +256,9 @@ pub struct CommandSpec {
     /// The sandbox of the command; `None` if orch does not confine it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxSpec>,
+    /// Whether the step may change the workspace, so that a recording contains the files that it changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_write: bool,
 }
 
 /// Files to write into the workspace.

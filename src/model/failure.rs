@@ -91,7 +91,7 @@ failure_classes! {
     Rejected = "rejected",
     /// The user did not answer an approval in time.
     ApprovalTimeout = "approval_timeout",
-    /// The recordings contain no reply to this request.
+    /// No recording has the request or the command, or its changes do not fit the files in the workspace.
     NoRecording = "no_recording",
     /// The journal, a blob or the workspace could not be read or written.
     Storage = "storage",

@@ -14,6 +14,7 @@ use super::options::{ModelOptions, ReasoningEffort};
 use super::program::TurnEstimate;
 use super::sandbox::Sandbox;
 use super::step::Step;
+use super::step_values::{Condition, Expression, expressions, optional_condition};
 
 /// The pattern of the names of inputs, artifacts and steps.
 pub const NAME_PATTERN: &str = "^[a-z_][a-z0-9_]*$";
@@ -61,7 +62,8 @@ pub struct Pipeline {
     #[schemars(example = json!([{"id": "tidy", "run": ["rm", "-rf", "scratch"]}]))]
     pub finally: Vec<Step>,
     /// The outputs of the pipeline: names with expressions. They are its result, also for a pipeline that calls it.
-    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[serde(default, deserialize_with = "expressions", skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(with = "IndexMap<String, Expression>")]
     #[schemars(example = json!({"report": "synthesis", "score": "review.score"}))]
     #[schemars(extend("propertyNames" = {"pattern": NAME_PATTERN}))]
     pub outputs: IndexMap<String, String>,
@@ -71,9 +73,8 @@ pub struct Pipeline {
     pub budget: Option<Budget>,
     /// An expression over inputs, artifacts and `steps` that determines at the end whether the run succeeded. By
     /// default, a run succeeds if no step failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"review.approved")]
-    #[schemars(length(min = 1))]
+    #[serde(default, deserialize_with = "optional_condition", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Condition>", example = &"review.approved")]
     pub success: Option<String>,
 }
 

@@ -11,6 +11,7 @@ use super::duration::HumanDuration;
 use super::name_scope::ExportedNames;
 use super::pipeline::{Agent, INPUT_PATTERN, NAME_PATTERN};
 use super::sandbox::Sandbox;
+use super::step_values::{Condition, optional_condition};
 
 pub use super::step_values::{Accept, Access, CommandLine, Expect, Expression, Extract, OnError, Outcome, Retry};
 
@@ -85,7 +86,8 @@ pub struct Step {
     #[schemars(regex(pattern = NAME_PATTERN))]
     pub output: Option<String>,
     /// The schema of the output: a file in `schemas/` (`plan` or `plan.schema.json`), `text` for a string, or `any` for
-    /// any JSON value. Default: the schema with the name of the output. With `for_each`, it is the schema of one item.
+    /// any JSON value. Default: the schema with the name of the output; for a command, only if that file exists. With
+    /// `for_each`, it is the schema of one item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"plan")]
     #[schemars(length(min = 1))]
@@ -97,9 +99,8 @@ pub struct Step {
     pub message: Option<String>,
     /// A condition, as an expression. If it is false, orch skips the step. With `for_each`, orch evaluates it once,
     /// before the list.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"not review.approved")]
-    #[schemars(length(min = 1))]
+    #[serde(default, deserialize_with = "optional_condition", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Condition>", example = &"not review.approved")]
     pub when: Option<String>,
     /// An expression for a list. The step runs once for each element. Templates and expressions of the step read the
     /// element as `item` and its position, from 0, as `index`.
@@ -195,9 +196,8 @@ pub struct Step {
 pub struct Repeat {
     /// The condition that ends the loop: an expression over the artifacts of the round and `loop`. Without it, the
     /// steps run `max` times.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"review.approved")]
-    #[schemars(length(min = 1))]
+    #[serde(default, deserialize_with = "optional_condition", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Condition>", example = &"review.approved")]
     pub until: Option<String>,
     /// The maximum number of rounds.
     #[schemars(range(min = 1, max = 1000))]

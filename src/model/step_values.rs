@@ -1,5 +1,6 @@
 //! The types of the values of a step's keys.
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -35,6 +36,53 @@ impl JsonSchema for Expression {
             "minLength": 1
         })
     }
+}
+
+/// A condition: an expression for a boolean. YAML booleans are accepted without quotes.
+///
+/// Only the file format has this type. The model stores the text of the expression.
+pub(super) struct Condition(String);
+
+impl<'de> Deserialize<'de> for Condition {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self(text)),
+            Value::Bool(literal) => Ok(Self(literal.to_string())),
+            Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                Err(D::Error::custom("expected a condition"))
+            }
+        }
+    }
+}
+
+impl JsonSchema for Condition {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Condition".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": ["string", "boolean"], "minLength": 1 })
+    }
+}
+
+/// Reads a condition.
+pub(super) fn condition<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Condition::deserialize(deserializer).map(|condition| condition.0)
+}
+
+/// Reads a condition that may be absent.
+pub(super) fn optional_condition<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    condition(deserializer).map(Some)
+}
+
+/// Reads expressions by name.
+pub(super) fn expressions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IndexMap<String, String>, D::Error> {
+    let expressions = IndexMap::<String, Expression>::deserialize(deserializer)?;
+    Ok(expressions.into_iter().map(|(name, expression)| (name, expression.0)).collect())
 }
 
 /// A command: a list of arguments, or one line for the shell.
@@ -89,8 +137,8 @@ pub struct Expect {
 #[serde(deny_unknown_fields)]
 pub struct Accept {
     /// The condition: an expression over the reply, by the name of the output, and over the values in the step's scope.
-    #[schemars(length(min = 1))]
-    #[schemars(example = &"plan.steps | length <= 3")]
+    #[serde(deserialize_with = "condition")]
+    #[schemars(with = "Condition", example = &"plan.steps | length <= 3")]
     pub that: String,
     /// The message to the agent if the condition is false.
     #[serde(rename = "else")]

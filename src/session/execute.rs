@@ -55,7 +55,7 @@ pub(crate) struct RunContext<'a> {
     pub(crate) rate_limiters: Arc<RateLimiters>,
     /// The prompter for approvals. If `None`, orch uses the session's prompter.
     pub(crate) approver: Option<Arc<dyn ApprovalPrompter>>,
-    /// The recorder of model calls, and the recordings that replace model calls.
+    /// The recorder of model calls and commands, and the recordings that replace them.
     pub(crate) record_replay: RecordReplay,
     /// The results of earlier runs, if this run may reuse them.
     pub(crate) result_cache: Option<ResultCache>,
@@ -226,7 +226,11 @@ fn run_parts(
         env_vars: runner.environment.variable_lookup(),
         rate_limiters: restore_rate_limiters(&context.rate_limiters, events),
         budgets,
-        record_replay: context.record_replay.clone(),
+        record_replay: context.record_replay.clone().with_folders(
+            context.workspace.folder(),
+            Path::new(&*context.plan.project_root),
+            runner.environment.variable_lookup()("TMPDIR"),
+        ),
         file_ledger: Arc::new(Mutex::new(ledger)),
         clock: Arc::new(SystemClock),
         guard: GuardProgram {

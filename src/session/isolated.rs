@@ -52,7 +52,7 @@ impl Runner {
             approver,
         } = isolated;
         let plan = prepare::plan(project, inputs.clone(), &resolved_models, &models, &PlanOptions::default(), self)?;
-        self.ensure_sandboxes(&plan, record_replay.replay.is_some(), workspace.folder()).await?;
+        self.ensure_sandboxes(&plan, record_replay.replay.as_deref(), workspace.folder()).await?;
         let (root, file) = execute::root_and_file(project, self.current_dir());
         let run = RunId(uuid::Uuid::now_v7());
         let locks = RunLocks::acquire(journal, run, &workspace)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::{AutoError, ModelRegistry, REPLAY_PROVIDER, Recorder, Replay, choose_model};
+use crate::agent::{AutoError, ModelRegistry, REPLAY_PROVIDER, Recorder, Replay, ReplayOptions, choose_model};
 use crate::config::{self, Project};
 use crate::engine::PlannedModel;
 use crate::folder::{FolderAccess, NoFollowFolder, is_link_refused};
@@ -153,16 +153,11 @@ pub(crate) fn open_recorder(folder: &Path, root: &Path, runner: &Runner) -> Resu
     recorder.map(Arc::new).map_err(to_session_error)
 }
 
-/// Opens the recordings in a folder. `remedy` says how to record missing replies, if not with `--record`.
-pub(crate) fn open_recordings(folder: &Path, remedy: Option<String>) -> Result<Arc<Replay>, SessionError> {
-    match (Replay::open(folder), remedy) {
-        (Ok(replay), Some(remedy)) => Ok(Arc::new(replay.with_remedy(remedy))),
-        (Ok(replay), None) => Ok(Arc::new(replay)),
-        (Err(error), Some(remedy)) => Err(SessionError::usage(error).with_hint(remedy)),
-        (Err(error), None) => {
-            Err(SessionError::usage(error).with_hint("`orch pipeline run … --record DIR` writes recordings"))
-        }
-    }
+/// Opens the recordings in a folder.
+pub(crate) fn open_recordings(folder: &Path, options: ReplayOptions) -> Result<Arc<Replay>, SessionError> {
+    let default_hint = || "`orch pipeline run … --record DIR` writes recordings".to_owned();
+    let hint = options.remedy.clone().unwrap_or_else(default_hint);
+    Replay::open(folder, options).map(Arc::new).map_err(|error| SessionError::usage(error).with_hint(hint))
 }
 
 /// Resolves a model name other than `auto`.

@@ -127,13 +127,13 @@ impl Runner {
             from_step,
             resumed_fact,
         } = prepared;
-        self.ensure_sandboxes(&plan, false, &workspace_path).await?;
+        self.ensure_sandboxes(&plan, None, &workspace_path).await?;
         let current_dir = self.current_dir();
         let recording_folder =
             request.recording_folder.as_deref().map(|folder| execute::resolve_path(folder, current_dir));
         let recorder =
             recording_folder.map(|folder| models::open_recorder(&folder, &project.root, self)).transpose()?;
-        let record_replay = RecordReplay { recorder, replay: None };
+        let record_replay = RecordReplay { recorder, ..RecordReplay::default() };
         let workspace = Workspace::open(&workspace_path)?;
         let locks = RunLocks::acquire(&journal, row.run, &workspace)?;
         // Read again under the lock, since the previous owner may have recorded events until it released the lock.

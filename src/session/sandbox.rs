@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::agent::Replay;
 use crate::engine::{Plan, PlannedSandbox};
+use crate::model::StepKey;
+use crate::model::effect::CallKind;
 use crate::process::SandboxContext;
 
 use super::Runner;
@@ -12,7 +15,8 @@ use super::project_files::resolve_links;
 
 impl Runner {
     /// Checks that this machine can enforce the sandbox of every step, and that orch can use its paths. The caller does
-    /// this before any step runs, because earlier steps would cost money for nothing if a later step can't start.
+    /// this before any step runs, because earlier steps would cost money for nothing if a later step can't start. Steps
+    /// whose programs `replay` replaces need no sandbox.
     ///
     /// # Errors
     /// This machine can't enforce a sandbox, or orch can't use a path of its settings. The error has the step, the
@@ -20,13 +24,17 @@ impl Runner {
     pub(crate) async fn ensure_sandboxes(
         &self,
         plan: &Plan,
-        replays_agents: bool,
+        replay: Option<&Replay>,
         workspace: &Path,
     ) -> Result<(), SessionError> {
+        let is_replayed = |step: &StepKey, kind: CallKind| {
+            replay.is_some_and(|replay| kind != CallKind::Command || replay.replays_command(step))
+        };
         // The workspace may not exist yet.
         let workspace = resolve_links(workspace).unwrap_or_else(|| workspace.to_owned());
         let context = self.sandbox_host(workspace, Vec::new(), Vec::new());
-        for PlannedSandbox { step, sandbox, needs_hosts } in plan.sandboxes(replays_agents) {
+        let sandboxes = plan.sandboxes(&is_replayed);
+        for PlannedSandbox { step, sandbox, needs_hosts } in sandboxes {
             let machine = self.sandbox_probe.machine().await?;
             let checked = machine.check(sandbox, needs_hosts);
             checked.and_then(|()| context.check_paths(sandbox, machine.level())).map_err(|failure| {

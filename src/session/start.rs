@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::agent::ReplayOptions;
 use crate::config::Project;
 use crate::engine::perform::RecordReplay;
-use crate::model::RunId;
 use crate::model::budget::Budget;
 use crate::model::event::{Fact, RunStarted};
+use crate::model::{CommandModes, RunId};
 use crate::secret::Redactor;
 use crate::store::{Journal, ResultCache, Workspace};
 
@@ -49,10 +50,12 @@ pub struct RunRequest {
     pub may_download: bool,
     /// Whether orch reuses the results of earlier runs with equal requests.
     pub reuse: bool,
-    /// The folder into which orch writes each exchange with a model.
+    /// The folder into which orch writes each exchange with a model and each result of a command.
     pub recording_folder: Option<PathBuf>,
-    /// The folder of recordings that replace the models.
+    /// The folder of recordings that replace the models and, depending on `commands`, the commands.
     pub replay_folder: Option<PathBuf>,
+    /// Which commands a replay runs. By default, it repeats the recorded results if there are any.
+    pub commands: CommandModes,
     /// The budget that replaces the budget in the pipeline file.
     pub budget: Option<Budget>,
     /// The digest that `orch trust` prints, if the user agreed to what orch.yaml sends to other machines.
@@ -76,6 +79,7 @@ impl RunRequest {
             reuse: false,
             recording_folder: None,
             replay_folder: None,
+            commands: CommandModes::default(),
             budget: None,
             trusted_digest: None,
         }
@@ -104,7 +108,7 @@ impl Runner {
         let trusted = self.ensure_start_trusted(request, &project)?;
         let registry = self.model_registry(&project.root, &project.settings, Some(&trusted));
         refuse_secrets(&inputs, &registry.redactor())?;
-        let record_replay = self.open_record_replay(request, &project.root)?;
+        let record_replay = self.open_record_replay(request, &project)?;
         let resolved_models = if record_replay.replay.is_some() {
             models::replayed_models(&project)
         } else {
@@ -113,7 +117,7 @@ impl Runner {
         let options = PlanOptions { continue_on_error: request.continue_on_error, budget: request.budget.clone() };
         let plan = prepare::plan(&project, inputs.clone(), &resolved_models, &registry, &options, self)?;
         let workspace_path = execute::workspace_path(request.workspace.as_ref(), current_dir);
-        self.ensure_sandboxes(&plan, record_replay.replay.is_some(), &workspace_path).await?;
+        self.ensure_sandboxes(&plan, record_replay.replay.as_deref(), &workspace_path).await?;
 
         let (root, file) = execute::root_and_file(&project, current_dir);
         let journal = Journal::open(&request.state.path_for(&root))?;
@@ -178,13 +182,21 @@ impl Runner {
     }
 
     /// Opens the folders of a request for recording and for replay.
-    fn open_record_replay(&self, request: &RunRequest, root: &Path) -> Result<RecordReplay, SessionError> {
+    fn open_record_replay(&self, request: &RunRequest, project: &Project) -> Result<RecordReplay, SessionError> {
         let current_dir = self.current_dir();
         let recording_folder = request.recording_folder.as_deref().map(|folder| resolve_path(folder, current_dir));
-        let recorder = recording_folder.map(|folder| models::open_recorder(&folder, root, self)).transpose()?;
+        let recorder =
+            recording_folder.map(|folder| models::open_recorder(&folder, &project.root, self)).transpose()?;
         let replay_folder = request.replay_folder.as_deref().map(|folder| resolve_path(folder, current_dir));
-        let replay = replay_folder.map(|folder| models::open_recordings(&folder, None)).transpose()?;
-        Ok(RecordReplay { recorder, replay })
+        let options = ReplayOptions {
+            normalizers: project.settings.recordings.normalize.clone(),
+            normalize_site: "`recordings` of orch.yaml".to_owned(),
+            commands: request.commands.clone(),
+            run_advice: "to run the command instead, add `--commands run`".to_owned(),
+            remedy: None,
+        };
+        let replay = replay_folder.map(|folder| models::open_recordings(&folder, options)).transpose()?;
+        Ok(RecordReplay { recorder, replay, ..RecordReplay::default() })
     }
 }
 

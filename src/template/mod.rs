@@ -38,6 +38,7 @@ pub use lookup::lookup;
 pub use loop_reads::{LoopReads, loop_reads_in_expression, loop_reads_in_template, previous_reads};
 pub(crate) use ranges::{byte_range, expr_range, trailing_name_range};
 pub use shell::ShellScript;
+pub use tags::comments;
 pub(crate) use tags::{follows_dollar, literal_braces_help};
 pub use value::{LazyMember, LazyObject, kind_of};
 

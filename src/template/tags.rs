@@ -171,6 +171,13 @@ fn innermost_open_block<'a>(text: &str, tags: &'a [SourceTag]) -> Option<(&'a So
     open_blocks.pop()
 }
 
+/// The ranges of the comments `{# … #}` of a template, in order.
+pub fn comments(text: &str) -> Vec<Range<usize>> {
+    let is_comment =
+        |tag: &SourceTag| tag.closed && text.get(tag.range.clone()).is_some_and(|source| source.starts_with("{#"));
+    find_tags(text).into_iter().filter(is_comment).map(|tag| tag.range).collect()
+}
+
 /// The tags of a text in order. The content of `{% raw %}` contains no tags.
 fn find_tags(text: &str) -> Vec<SourceTag> {
     let mut tags = Vec::new();

@@ -53,6 +53,7 @@ pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
     ("defaults.re_ask", KeyClass::Inert),
     ("defaults.max_output_tokens", KeyClass::Inert),
     ("limits.max_concurrency", KeyClass::Inert),
+    ("recordings.normalize", KeyClass::Inert),
     ("budget.usd", KeyClass::Inert),
     ("budget.tokens", KeyClass::Inert),
     ("budget.seconds", KeyClass::Inert),

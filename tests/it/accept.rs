@@ -99,7 +99,7 @@ fn conflicting_files_are_rejected_at_the_agent_step_where_the_write_is_known() {
         format!("  - {plain}\n  - {files}\n"),
         format!("  - {plain}\n  - {}\n", write("\"code['files']\"")),
         format!("  - {plain}\n  - {{ id: files, write: code.files, inputs: [code], when: code.files }}\n"),
-        format!("  - {}\n  - {{ id: files, write: code, inputs: [code?], when: code is defined }}\n", code(", when: \"task | length > 0\"")),
+        format!("  - {}\n  - {{ id: files, write: code, inputs: ['code?'], when: code is defined }}\n", code(", when: \"task | length > 0\"")),
         format!("  - {{ id: group, steps: [{plain}] }}\n  - {files}\n"),
         format!("  - {plain}\n  - {{ id: group, steps: [{files}] }}\n"),
         format!("  - {{ id: both, parallel: [{plain}, {{ id: one, {AGENT}, prompt: one.md, output: x }}] }}\n  - {files}\n"),

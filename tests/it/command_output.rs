@@ -88,3 +88,33 @@ fn the_message_of_a_timeout_has_the_end_of_the_output() {
         assert!(message.contains(part), "{message}");
     }
 }
+
+#[test]
+fn the_schema_with_the_name_of_the_output_applies_to_the_output_of_a_command() {
+    let orch = Orch::empty();
+    let text = r#"name: counted
+steps:
+  - { id: count, run: [echo, '{"files": NUMBER}'], output: counted }
+  - { id: say, run: [echo, "{{ counted.files }}"], inputs: [counted], output: said, schema: text }
+success: true
+"#;
+    let pipeline = |number: &str| text.replace("NUMBER", number);
+    orch.write("pipelines/main.yaml", &pipeline("3"));
+    orch.run(&["pipeline", "validate"]).exits(2).says("write `schemas/counted.schema.json`, or set `schema:`");
+    let schema = json!({ "type": "object", "required": ["files"], "properties": { "files": { "type": "integer" } } });
+    orch.write("schemas/counted.schema.json", &schema.to_string());
+    orch.run(&["pipeline", "validate", "--deny", "warnings"]).exits(0);
+    let shown = orch.run(&["pipeline", "show", "pipelines/main.yaml"]).exits(0).stdout;
+    assert!(shown.contains("produces counted (schemas/counted.schema.json)"), "{shown}");
+    let found = report(&orch);
+    assert_eq!(orch.json("workspace/counted.json"), json!({ "files": 3 }), "{found:#}");
+    assert_eq!(orch.read("workspace/said.md"), "3\n");
+
+    orch.write("pipelines/main.yaml", &pipeline("true"));
+    let error = report(&orch)["steps"][0]["error"].clone();
+    assert_eq!(error["class"], "schema_mismatch", "{error:#}");
+    orch.write("pipelines/main.yaml", "name: counted\nsteps: [{ id: count, run: echo 3 files, output: counted }]\n");
+    let error = report(&orch)["steps"][0]["error"].clone();
+    assert_eq!(error["class"], "no_json", "{error:#}");
+    assert!(error["hint"].as_str().unwrap().contains("because `schemas/counted.schema.json` exists"), "{error:#}");
+}

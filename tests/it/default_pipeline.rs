@@ -209,7 +209,7 @@ fn a_path_that_leads_out_of_the_workspace_is_never_written() {
 fn a_missing_required_input_skips_the_step_with_a_reason() {
     let server = server_with_failing_step("code");
     let orch = Orch::new().with(&server);
-    orch.edit("pipelines/default.yaml", "[plan, code?]", "[plan, code]");
+    orch.edit("pipelines/default.yaml", "[plan, \"code?\"]", "[plan, code]");
     orch.edit("prompts/reviewer.md", "{% if code -%}", "{% if true -%}");
     let (code, report) = orch.report(&["--continue-on-error"]);
     assert_eq!(code, 1);
@@ -363,8 +363,8 @@ fn a_step_whose_condition_is_false_is_skipped() {
     let orch = Orch::new().with(&server);
     orch.edit(
         "pipelines/default.yaml",
-        "    inputs: [plan, code?]",
-        "    when: code is defined and plan.risks | length > 0\n    inputs: [plan, code?]",
+        "    inputs: [plan, \"code?\"]",
+        "    when: code is defined and plan.risks | length > 0\n    inputs: [plan, \"code?\"]",
     );
     let (code, report) = orch.report(&[]);
     assert_eq!(code, 0);

@@ -110,7 +110,7 @@ fn inputs_are_checked_before_the_run() {
 fn all_findings_are_reported_at_once() {
     let orch = Orch::new();
     orch.edit("pipelines/default.yaml", "agent: coder", "agent: codr");
-    orch.edit("pipelines/default.yaml", "inputs: [plan, code?]", "inputs: [plann, code?]");
+    orch.edit("pipelines/default.yaml", "inputs: [plan, \"code?\"]", "inputs: [plann, \"code?\"]");
     orch.edit("schemas/plan.schema.json", "\"type\": \"object\"", "\"type\": \"objekt\"");
     orch.edit("prompts/planner.md", "Read the task.", "Read {{ taks }}.");
     let ran = orch.run(&["pipeline", "validate"]).exits(2);

@@ -45,7 +45,7 @@ steps:
   - id: second-draft
     agent: coder
     prompt: draft.md
-    inputs: [the-plan?]
+    inputs: ['the-plan?']
     message: \"{{ my-task }} {% if the-plan %}{{ the-plan.summary }}{% endif %}\"
     when: steps.first-draft.status == 'completed'
     output: next_plan
@@ -70,6 +70,37 @@ fn names_with_hyphens_are_fixed_with_all_their_uses() {
     assert_eq!(orch.read("pipelines/hyphens.yaml"), mended);
     assert_eq!(orch.read("prompts/draft.md"), "Write a draft of {{ my_task }}.\n");
     assert!(orch.read("pipelines/tests/hyphens.yaml").contains("my_task: x"));
+}
+
+#[test]
+fn optional_inputs_get_the_quotes_that_other_yaml_tools_need() {
+    let orch = Orch::new();
+    let quoted = orch.read("pipelines/default.yaml");
+    orch.edit("pipelines/default.yaml", "[plan, \"code?\"]", "[plan, code?]");
+    let validate = |more: &[&str]| orch.run(&[&["pipeline", "validate", "--deny", "warnings"], more].concat());
+    validate(&[]).exits(0);
+    let ran = validate(&["--strict"]).exits(2);
+    assert!(ran.stderr.contains("ORCH0115") && ran.stderr.contains("cannot read `code?` without"), "{}", ran.stderr);
+    let ran = fix(&orch, &[]).exits(0);
+    assert!(ran.stderr.contains("`code?` is now `\"code?\"` (ORCH0115)"), "{}", ran.stderr);
+    assert_eq!(orch.read("pipelines/default.yaml"), quoted);
+    validate(&["--strict"]).exits(0);
+}
+
+#[test]
+fn other_yaml_tools_read_every_pipeline_and_test_case_of_the_repository() {
+    let orch = Orch::empty();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines");
+    orch.run(&["pipeline", "validate", "--strict", "--deny", "warnings", folder]).exits(0);
+    for file in std::fs::read_dir("tests/pipelines/valid").unwrap() {
+        let file = file.unwrap().path().join("pipelines/main.yaml");
+        let document = orch::config::parse(&orch::diagnostic::SourceFile::new(
+            file.to_string_lossy(),
+            std::fs::read_to_string(&file).unwrap(),
+        ));
+        let findings = orch::check::check_portability(&document.unwrap());
+        assert!(findings.is_empty(), "{}: {findings:?}", file.display());
+    }
 }
 
 #[test]

@@ -106,6 +106,14 @@ fn completion_offers_the_artifacts_that_the_check_accepts() {
     let group = "  - id: maybe\n    when: \"true\"\n    agent: coder\n    prompt: coder.md\n    inputs: [plan]\n    output: code\n  - id: both\n    parallel:\n      - id: left\n        run: ls\n        output: left\n      - id: right\n        run: ls\n        inputs: [@]\n        output: right\n";
     let found = editor.complete("pipelines/a.yaml", &steps(group));
     assert_eq!(found, ["code?", "plan"], "what may be missing is offered with its mark, a sibling not at all");
+    let inserted = |editor: &mut Editor<'_>, file: &str, text: &str| {
+        let (text, place) = split_cursor(text);
+        editor.open(file, &text);
+        editor.request_at("completion", file, place)["items"][0]["textEdit"]["newText"].clone()
+    };
+    let text = steps(group);
+    assert_eq!(inserted(&mut editor, "pipelines/b.yaml", &text), "\"code?\"", "other YAML tools need the quotes");
+    assert_eq!(inserted(&mut editor, "pipelines/c.yaml", &text.replace("[@]", "[\"@\"]")), "code?");
 }
 
 #[test]
@@ -329,7 +337,7 @@ fn an_output_leads_only_to_the_schema_of_its_step() {
         ("agent: coder\n    schema: plan", Some("schemas/plan.schema.json")),
         ("agent: coder\n    schema: text", None),
         ("run: ls\n    schema: notes", Some("schemas/notes.schema.json")),
-        ("run: ls", None),
+        ("run: ls", Some("schemas/notes.schema.json")),
         ("write: plan", None),
         ("approve: Fine?", None),
         ("repeat: { max: 2, steps: [] }", None),
@@ -365,7 +373,8 @@ fn references_of_a_schema_include_outputs_in_open_pipelines() {
         here.map(|place| text.lines().nth(line(place)).unwrap().trim().to_owned()).collect::<Vec<_>>()
     };
     let open = lines(&editor, "pipelines/only_open.yaml", &other);
-    assert_eq!(open, ["- { id: a, agent: coder, output: review }"], "{found:?}");
+    let both = ["- { id: a, agent: coder, output: review }", "- { id: b, run: ls, output: review }"];
+    assert_eq!(open, both, "{found:?}");
     assert_eq!(lines(&editor, "pipelines/a.yaml", &text), ["schema: review"]);
     assert_eq!(lines(&editor, PIPELINE, &orch.read(PIPELINE)), ["output: review"]);
 }

@@ -73,6 +73,8 @@ mod provider_errors;
 mod proxies;
 mod recovery_hints;
 mod replay;
+#[cfg(unix)]
+mod replayed_commands;
 mod reply_completeness;
 mod reply_failures;
 mod request_files;
@@ -96,6 +98,7 @@ mod step_kinds;
 mod stop_texts;
 mod store;
 mod support;
+mod suppressions;
 #[cfg(unix)]
 mod symlinks;
 mod syntax_mistakes;

@@ -123,7 +123,7 @@ fn a_schema_stands_for_an_unknown_value_and_limits_its_size() {
 fn known_conditions_and_lists_decide_and_unknown_ones_leave_it_open() {
     let server = answering_server(|step, message| json!({ "step": step, "heard": message }));
     let steps = format!(
-        "  - {{ id: no, {AGENT}, prompt: a.md, when: \"task == 'other'\", output: no }}\n  - {{ id: after, {AGENT}, prompt: b.md, inputs: [no], output: after }}\n  - {{ id: three, {AGENT}, prompt: c.md, for_each: \"[1, 2, 3]\", message: \"{{{{ item }}}} of {{{{ task }}}}\", output: three }}\n  - {{ id: maybe, {AGENT}, prompt: d.md, inputs: [three], when: \"three[0].ok is defined\", output: maybe }}\n  - {{ id: last, {AGENT}, prompt: e.md, inputs: [maybe?, no?], output: last }}\n  - {{ id: needs, {AGENT}, prompt: f.md, inputs: [maybe], output: needs }}\n"
+        "  - {{ id: no, {AGENT}, prompt: a.md, when: \"task == 'other'\", output: no }}\n  - {{ id: after, {AGENT}, prompt: b.md, inputs: [no], output: after }}\n  - {{ id: three, {AGENT}, prompt: c.md, for_each: \"[1, 2, 3]\", message: \"{{{{ item }}}} of {{{{ task }}}}\", output: three }}\n  - {{ id: maybe, {AGENT}, prompt: d.md, inputs: [three], when: \"three[0].ok is defined\", output: maybe }}\n  - {{ id: last, {AGENT}, prompt: e.md, inputs: ['maybe?', 'no?'], output: last }}\n  - {{ id: needs, {AGENT}, prompt: f.md, inputs: [maybe], output: needs }}\n"
     );
     let orch = project(&server, &steps);
     let plan = plan_report(&orch, &["--task", "do it"]);

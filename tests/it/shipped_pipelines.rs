@@ -63,11 +63,26 @@ fn init_writes_every_pipeline_prompt_and_schema_of_the_repository_and_they_are_v
 }
 
 #[test]
-fn the_test_cases_of_the_repository_pass_with_recordings_of_a_real_model() {
+fn the_test_cases_of_the_repository_pass_from_their_recordings() {
     let orch = Orch::empty();
     let args = ["pipeline", "test", concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/tests")];
     let ran = RunOutput::of(&orch.command(&args).output().unwrap()).exits(0);
-    assert!(ran.stdout.contains("4 passed, 0 failed"), "{ran:?}");
+    assert!(ran.stdout.contains("4 passed, 0 failed") && !ran.stderr.contains("warning"), "{ran:?}");
+}
+
+#[test]
+fn the_recorded_tests_of_iterate_fail_in_the_first_round_and_pass_in_the_second() {
+    let entries = std::fs::read_dir("pipelines/tests/iterate").unwrap();
+    let recordings = entries.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+    let results = recordings.filter_map(|text| {
+        let recording: Value = serde_json::from_str(&text).unwrap();
+        let exit_code = recording["result"]["exited"]["exit_code"].as_i64()?;
+        Some((recording["step"].as_str().unwrap().to_owned(), exit_code))
+    });
+    let mut results: Vec<(String, i64)> = results.collect();
+    results.sort();
+    let expected = [("work[0]/rounds[0]/run_tests", 1), ("work[0]/rounds[1]/run_tests", 0)];
+    assert_eq!(results, expected.map(|(step, exit_code)| (step.to_owned(), exit_code)));
 }
 
 #[test]

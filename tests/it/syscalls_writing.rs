@@ -145,7 +145,7 @@ fn commands_that_create_and_check_projects_do_no_more_than_the_table_says() {
             && orch.read("pipelines/main.yaml").contains("output: made")
     );
     orch.write("pipelines/main.yaml", &format!("name: main\nagents:\n  a: {{ model: auto }}\nsteps:\n  - {{ id: one, {AGENT}, prompt: one.md, output: made }}\n  - {{ id: two, run: [touch, ran] }}\n"));
-    orch.write("pipelines/tests/one.yaml", "pipeline: ../main.yaml\n");
+    orch.write("pipelines/tests/one.yaml", "pipeline: ../main.yaml\ncommands: run\n");
     assert_row(&orch, "orch pipeline test", &["pipeline", "test", "--update", "--model", "lab/m", "--yes"]);
     drop(server);
     let acts = assert_row(&orch, "orch pipeline test", &["pipeline", "test"]);

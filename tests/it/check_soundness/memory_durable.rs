@@ -85,6 +85,7 @@ impl MemoryDurable {
                     cut: false,
                     folder: String::new(),
                     probable_limit: None,
+                    replayed: false,
                 }))
             }
             Effect::Snapshot(files) => CallReply::Output(CallOutput::Snapshot(json!({ "files": files.files }))),

@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
     ]),
     row(Step, "for_each: 3\nrun: [make, '{{ item }}']\nmax_parallel: 1", "`for_each` iterates over a list: `for_each: range(3)`", &[(Step, "for_each: range(3)\nrun: [make, '{{ item }}']\nmax_parallel: 1")]),
     row(Step, "run: make\nwhen: [task == 'x', task == 'y']", "`when` is one expression: join conditions with `and` and `or`, as `when: CONDITION and CONDITION`", &[(Step, "run: make\nwhen: task == 'x' and task == 'y'")]),
-    row(Step, "run: make\nwhen: true", "put quotes around it", &[(Step, "run: make\n# put quotes around it\nwhen: 'true'")]),
+    row(Step, "run: make\ncwd: 1", "put quotes around it", &[(Step, "run: make\n# put quotes around it\ncwd: '1'")]),
     row(Step, "run: make\nretry: 3", "write `retry: { max: 3 }`, which includes the first attempt", &[(Step, "run: make\nretry: { max: 3 }")]),
     row(Step, "run: make\nretry: true", "write `retry: { max: NUMBER }`, which includes the first attempt", &[(Step, "run: make\nretry: { max: 3 }")]),
     row(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\naccept: again.ok", "write `accept: [{ that: again.ok, else: TEXT }]`", &[(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\naccept: [{ that: again.ok, else: Make it right. }]")]),

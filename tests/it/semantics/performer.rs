@@ -158,6 +158,7 @@ impl ScriptedPerformer {
                     cut: false,
                     folder: String::new(),
                     probable_limit: None,
+                    replayed: false,
                 })))
             }
             Effect::Snapshot(files) => {

@@ -71,7 +71,8 @@ pub(in crate::cli) struct ResumeArgs {
     #[arg(long, value_name = "LIMITS", value_parser = budget::parse)]
     budget: Option<Budget>,
 
-    /// Write each exchange with a model to this folder, without secrets, for `orch pipeline run --replay`
+    /// Write each exchange with a model and each result of a command to this folder, without secrets, for
+    /// `orch pipeline run --replay`
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
 

@@ -8,6 +8,7 @@ use crate::cli::args::{CliInputs, OutputFormat, StateArgs, TrustArgs, agents, bu
 use crate::cli::output::{Ui, print_result};
 use crate::cli::startup::{runner, runtime};
 use crate::model::budget::Budget;
+use crate::model::{CommandMode, CommandModes};
 use crate::session::{ExitStatus, RunRequest};
 
 /// Run a pipeline
@@ -70,13 +71,18 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long)]
     reuse: bool,
 
-    /// Write each exchange with a model to this folder, without secrets, for `--replay`
+    /// Write each exchange with a model and each result of a command to this folder, without secrets, for `--replay`
     #[arg(long, value_name = "DIR", conflicts_with = "replay")]
     record: Option<PathBuf>,
 
     /// Answer requests from this folder of recordings instead of calling a model; unrecorded requests fail
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "agents", "reuse"])]
     replay: Option<PathBuf>,
+
+    /// Whether `--replay` repeats the recorded results of commands or runs the commands [default: replay if the folder
+    /// has results of commands, else run]
+    #[arg(long, value_enum, value_name = "MODE", requires = "replay")]
+    commands: Option<CommandsArg>,
 
     /// The limits of the run, such as `usd=2,tokens=500000,seconds=3600`; replaces the whole budget of
     /// the pipeline file or orch.yaml
@@ -92,6 +98,24 @@ pub(in crate::cli) struct RunArgs {
 
     #[command(flatten)]
     state: StateArgs,
+}
+
+/// What a replay does with commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum CommandsArg {
+    /// Repeat the recorded results.
+    Replay,
+    /// Run the commands.
+    Run,
+}
+
+impl CommandsArg {
+    fn modes(self) -> CommandModes {
+        CommandModes::All(match self {
+            Self::Replay => CommandMode::Replay,
+            Self::Run => CommandMode::Run,
+        })
+    }
 }
 
 pub(super) fn run(args: RunArgs, ui: &mut Ui) -> Result<ExitStatus> {
@@ -111,6 +135,7 @@ pub(super) fn run(args: RunArgs, ui: &mut Ui) -> Result<ExitStatus> {
         reuse: args.reuse,
         recording_folder: args.record,
         replay_folder: args.replay,
+        commands: args.commands.map(CommandsArg::modes).unwrap_or_default(),
         budget: args.budget,
         trusted_digest: args.trust.digest(),
     };

@@ -1,5 +1,7 @@
 //! `orch pipeline test`: runs test cases offline, from recordings.
 
+mod case_recordings;
+mod expectations;
 mod new_recordings;
 mod workspace_setup;
 
@@ -8,44 +10,44 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 
 use crate::agent::Recorder;
+use crate::check;
 use crate::cli::args::{TrustArgs, agents, lookup};
 use crate::cli::error::to_session_error;
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner, runtime};
-use crate::config::{self, Document, Project, steps_with_pointers};
+use crate::config::{self, Document};
 use crate::engine::perform::RecordReplay;
 use crate::folder::{FolderAccess, NoFollowFolder, TemporaryFolder};
-use crate::model::case::{CannedAnswer, Case};
-use crate::model::event::ApprovalDecision;
+use crate::model::RunStatus;
+use crate::model::case::Case;
 use crate::model::visible::{escape_line_breaks, path_for_display};
-use crate::model::{RunState, RunStatus, StepKey, StepState};
 use crate::report::human;
 use crate::report::junit::{CaseResult, junit_report};
 use crate::session::execute::{self, resolve_path};
 use crate::session::project_state::{project_root, resolve_link};
 use crate::session::trust::Trusted;
 use crate::session::{AgentChoices, ExitStatus, IsolatedRun, SessionError, inputs, models, prepare};
-use crate::store::{ApprovalPrompter, Journal, Workspace};
-use crate::template::{TemplateContext, eval_bool};
+use crate::store::{Journal, Workspace};
 
+use case_recordings::UnusedNormalizers;
+use expectations::CannedApprovals;
 use new_recordings::NewRecordings;
 
 /// Run the test cases of a project, offline, from recordings
 ///
-/// A test case specifies a pipeline, its inputs, a folder of recordings and the expected result. orch
-/// runs each case with a temporary workspace and journal. Test cases are the YAML files in
-/// pipelines/tests/; `orch schema case` prints the schema of their format.
+/// A test case specifies a pipeline, its inputs, a folder of recordings and the expected result. The
+/// recordings replace the models and, unless the case says `commands: run`, the commands. orch runs each
+/// case with a temporary workspace and journal. Test cases are the YAML files in pipelines/tests/;
+/// `orch schema case` prints the schema of their format.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct TestArgs {
     /// Test case files, their names, or folders of test cases [default: pipelines/tests/]
     #[arg(value_name = "CASE")]
     cases: Vec<PathBuf>,
 
-    /// Call the models and record their replies again
+    /// Call the models, run the commands, and record their replies and results again
     #[arg(long)]
     update: bool,
 
@@ -86,11 +88,11 @@ pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus> {
         check_choices(args, &files, &current_dir, ui)?;
     }
     let quiet = std::mem::replace(&mut ui.quiet, true);
-    let mut results = Vec::new();
+    let (mut results, mut unused_normalizers) = (Vec::new(), UnusedNormalizers::default());
     for file in files {
         let start = Instant::now();
         let name = path_for_display(&resolve_path(&file, &current_dir));
-        let problems = match run_case(args, &file, &current_dir, ui).map_err(to_session_error) {
+        let problems = match run_case(args, &file, &mut unused_normalizers, ui).map_err(to_session_error) {
             Ok(problems) => problems,
             Err(error) if error.status() == ExitStatus::Interrupted => return Err(error.into()),
             Err(error) if error.findings().is_empty() => {
@@ -112,6 +114,9 @@ pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus> {
     }
     ui.quiet = quiet;
     let failed = results.iter().filter(|result| !result.problems.is_empty()).count();
+    for warning in unused_normalizers.warnings(failed == 0 && args.cases.is_empty()) {
+        ui.print_always(&format!("{} {}", ui.stderr_style.warning("warning:"), escape_line_breaks(warning)));
+    }
     match args.format {
         TestFormat::Human => ui.write_text(&format!("\n{} passed, {failed} failed", results.len() - failed))?,
         TestFormat::Junit => {
@@ -192,15 +197,21 @@ fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, Sessi
     Ok(files)
 }
 
-/// Runs one test case, and returns the differences from the expected result.
-fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result<Vec<String>> {
-    let (document, case) = config::load_case(&resolve_path(file, current_dir)).map_err(SessionError::with_findings)?;
-    let folder = file.parent().unwrap_or(current_dir);
+/// Runs one test case, and returns the differences from the expected result. Adds the normalizers of a passed test to
+/// `unused_normalizers`.
+fn run_case(args: &TestArgs, file: &Path, unused_normalizers: &mut UnusedNormalizers, ui: &Ui) -> Result<Vec<String>> {
+    let current_dir = current_dir()?;
+    let (document, case) = config::load_case(&resolve_path(file, &current_dir)).map_err(SessionError::with_findings)?;
+    let findings = check::check_case_normalizers(&document, &case.normalize);
+    if !findings.is_empty() {
+        return Err(SessionError::with_findings(findings).into());
+    }
+    let folder = file.parent().unwrap_or(&current_dir);
     let runner = runner(ui)?;
     let choices = AgentChoices::new(args.model.as_ref(), &agents::by_name(&args.agents)?);
     let project = prepare::load(&folder.join(&case.pipeline), &choices, &runner)?;
     let inputs = inputs::complete_inputs(&project.pipeline, &case.inputs)?;
-    let (root, _) = execute::root_and_file(&project, current_dir);
+    let (root, _) = execute::root_and_file(&project, &current_dir);
     let runtime = runtime()?;
     let trusted = if args.update {
         runner.ensure_trusted(&root, &project.settings, args.trust.digest().as_deref())?
@@ -222,17 +233,12 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
             runtime.block_on(models::resolve_and_install(&project, &registry, None, args.yes, &runner))?;
         let recorder =
             Recorder::new(&new_recordings.path()).map_err(|error| path_error(&new_recordings.path(), &error))?;
-        (RecordReplay { recorder: Some(Arc::new(recorder)), replay: None }, resolved_models)
+        let recorder = Some(Arc::new(recorder.with_commands(case.commands.clone())));
+        (RecordReplay { recorder, ..RecordReplay::default() }, resolved_models)
     } else {
-        let replay = if has_agents(&project) {
-            let recordings = check_inside_project(&project, folder.join(&recordings))?;
-            let case = path_for_display(&resolve_path(file, current_dir));
-            let remedy = format!("record the replies with `orch pipeline test --update {case}`");
-            Some(models::open_recordings(&recordings, Some(remedy))?)
-        } else {
-            None
-        };
-        (RecordReplay { replay, recorder: None }, models::replayed_models(&project))
+        let name = path_for_display(&resolve_path(file, &current_dir));
+        let replay = case_recordings::open_replay(&case, &name, &project, folder.join(&recordings))?;
+        (RecordReplay { replay, ..RecordReplay::default() }, models::replayed_models(&project))
     };
     let temporary_folder = TemporaryFolder::new()
         .map_err(|error| SessionError::usage(format!("can't create a temporary folder: {error}")))?;
@@ -254,8 +260,12 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
         let error = SessionError::usage("interrupted before all test cases had run");
         return Err(error.with_status(ExitStatus::Interrupted).into());
     }
-    let mut problems = compare_with_expected(&case, &state, &workspace);
-    problems.extend(record_replay.recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
+    let mut problems = expectations::compare_with_expected(&case, &state, &workspace);
+    let RecordReplay { recorder, replay, .. } = record_replay;
+    problems.extend(recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
+    if problems.is_empty() && !args.update {
+        unused_normalizers.add(&document, &case, &project, replay.as_deref());
+    }
     match new_recordings {
         Some(new_recordings) if state.status == case.expect.status.unwrap_or(RunStatus::Completed) => {
             new_recordings.replace_old(&recordings, case.recordings.is_none())?;
@@ -266,91 +276,12 @@ fn run_case(args: &TestArgs, file: &Path, current_dir: &Path, ui: &Ui) -> Result
     Ok(problems)
 }
 
-/// Whether any step has an agent. A pipeline without agents needs no recordings.
-fn has_agents(project: &Project) -> bool {
-    let has_agent_step =
-        |project: &Project| steps_with_pointers(&project.pipeline).iter().any(|(_, step)| step.agent.is_some());
-    project.with_called_projects().into_iter().any(has_agent_step)
-}
-
 /// The folder of a test case's recordings. By default, it has the name of the test case.
 fn recordings_folder(document: &Document, case: &Case) -> String {
     let default_name = Path::new(&document.file.path).file_stem().unwrap_or_default();
     case.recordings.clone().unwrap_or_else(|| default_name.to_string_lossy().into_owned())
 }
 
-/// Returns the path, or an error if the path leads out of the project through a link.
-fn check_inside_project(project: &Project, path: PathBuf) -> Result<PathBuf, SessionError> {
-    if config::is_outside_folder(&project.root, &path) {
-        let message = format!("`{}` is a link that leads out of the project", path.display());
-        return Err(SessionError::usage(message).with_hint("copy its target into the project"));
-    }
-    Ok(path)
-}
-
 fn path_error(path: &Path, error: &std::io::Error) -> SessionError {
     SessionError::usage(format!("`{}`: {error}", path.display()))
-}
-
-/// Compares the result of a run with the expected result of the test case, and returns the differences.
-fn compare_with_expected(case: &Case, state: &RunState, workspace: &Workspace) -> Vec<String> {
-    let mut problems = Vec::new();
-    let expected = case.expect.status.unwrap_or(RunStatus::Completed);
-    if state.status != expected {
-        problems.push(format!("the run {}, expected {}", state.status.as_str(), expected.as_str()));
-        let failures =
-            state.steps_in_file_order().into_iter().filter_map(|step| Some((&step.key, step.failure.as_ref()?)));
-        for (step, failure) in failures {
-            problems.push(format!("step {step}: {failure}"));
-            problems.extend(failure.hint.clone());
-        }
-        problems.extend(state.failure.as_ref().map(ToString::to_string));
-    }
-    for (key, status) in &case.expect.steps {
-        match state.steps.iter().find(|step| step.key.as_str() == key) {
-            Some(step) if step.status == *status => {}
-            Some(step) => problems.push(format!("step {key} is {}, not {}", step.status.as_str(), status.as_str())),
-            None => problems.push(format!("there is no step {key}")),
-        }
-    }
-    let mut context = TemplateContext::new();
-    for (name, value) in &state.inputs {
-        context.insert(name, value);
-    }
-    // Expressions can use only artifacts with a file. The artifacts of items and of called pipelines have no file.
-    let has_file = |step: &&StepState| step.artifact.as_ref().is_some_and(|artifact| artifact.path.is_some());
-    for artifact in state.steps_in_file_order().into_iter().filter(has_file).filter_map(|step| step.artifact.as_ref()) {
-        context.insert(&artifact.name, &artifact.value);
-    }
-    for expression in &case.expect.assert {
-        match eval_bool(expression, &context) {
-            Ok(true) => {}
-            Ok(false) => problems.push(format!("`{expression}` is false")),
-            Err(error) => problems.push(format!("`{expression}`: {error}")),
-        }
-    }
-    for file in &case.expect.files {
-        // Do not follow links that the run created, because they could reveal files outside of the workspace.
-        let path = workspace.folder().join(file);
-        if config::is_outside_folder(workspace.folder(), &path) || !path.is_file() {
-            problems.push(format!("the workspace has no file `{file}`"));
-        }
-    }
-    problems
-}
-
-/// Answers approvals with the answers in the test case.
-struct CannedApprovals(std::collections::HashMap<String, CannedAnswer>);
-
-impl ApprovalPrompter for CannedApprovals {
-    fn prompt(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
-        let answer = self.0.get(step.last_segment()).or_else(|| self.0.get(step.as_str()));
-        let decision = answer.map(|answer| ApprovalDecision {
-            approved: answer.approved,
-            note: answer.note.clone(),
-            by: "test".to_owned(),
-            at: jiff::Timestamp::now(),
-        });
-        async move { decision }.boxed()
-    }
 }

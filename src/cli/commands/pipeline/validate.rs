@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::agent::ModelRegistry;
-use crate::check;
+use crate::check::{self, SharedSuppressions};
 use crate::cli::args::lookup;
 use crate::cli::output::{FindingsArgs, FindingsFormat, Ui, print_findings};
 use crate::cli::startup::runner;
 use crate::config;
-use crate::diagnostic::{self, Diagnostic};
+use crate::diagnostic::{self, Code, Diagnostic};
 use crate::model::visible::escape_line_breaks;
 use crate::session::execute::resolve_path;
 use crate::session::models::{self, MissingKeys};
@@ -34,6 +34,10 @@ pub(in crate::cli) struct ValidateArgs {
 
     #[command(flatten)]
     findings_args: FindingsArgs,
+
+    /// Also report what orch accepts, but other tools refuse: values that other YAML tools cannot read
+    #[arg(long)]
+    strict: bool,
 
     /// Apply unambiguous fixes and list them, then check again
     #[arg(long)]
@@ -59,15 +63,20 @@ pub(super) fn run(args: &ValidateArgs, ui: &Ui) -> Result<ExitStatus> {
 fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = runner.current_dir();
     let (paths, load_findings) = selected_files(&args.paths, current_dir)?;
-    let (mut findings, missing_keys) = match (args.fix, args.dry_run) {
-        (true, true) => {
-            let (findings, missing_keys) = check_all(&paths, runner);
-            ui.write_data(&fix::first_round_diff(&findings))?;
-            (findings, missing_keys)
+    // `--fix` also fixes what only `--strict` reports.
+    let options = CheckOptions { is_strict: args.strict || args.fix, is_whole_project: args.paths.is_empty() };
+    let (mut findings, missing_keys) = if args.fix && !args.dry_run {
+        (fix::apply_fixes(&|| check_all(&paths, options, runner).findings, ui)?, MissingKeys::new())
+    } else {
+        let results = check_all(&paths, options, runner);
+        if args.dry_run {
+            ui.write_data(&fix::first_round_diff(&results.findings))?;
         }
-        (true, false) => (fix::apply_fixes(&|| check_all(&paths, runner).0, ui)?, MissingKeys::new()),
-        (false, _) => check_all(&paths, runner),
+        (results.findings, results.missing_keys)
     };
+    if !args.strict {
+        findings.retain(|finding| finding.code != Code::UnportableYaml);
+    }
     findings.extend(load_findings);
     diagnostic::sort_and_dedup(&mut findings);
     let checked_files: Vec<String> = paths.iter().map(|path| display_path(path)).collect();
@@ -127,47 +136,87 @@ fn selected_files(paths: &[PathBuf], current_dir: &Path) -> Result<(Vec<PathBuf>
 /// The stack size of a thread that checks files, equal to the usual stack size of a main thread.
 const CHECK_STACK_BYTES: usize = 8 << 20;
 
-/// Checks all files in parallel. Reports a finding only once, even if several pipelines use the same schema. A missing
-/// key is not a finding, because it depends on the machine.
-fn check_all(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let chunk_size = paths.len().div_ceil(threads).max(1);
-    let results: Vec<(Vec<Diagnostic>, MissingKeys)> = std::thread::scope(|scope| {
-        let spawn_check = |chunk| {
-            let thread = std::thread::Builder::new().stack_size(CHECK_STACK_BYTES);
-            (chunk, thread.spawn_scoped(scope, move || check_files(chunk, runner)))
-        };
-        let threads: Vec<_> = paths.chunks(chunk_size).map(spawn_check).collect();
-        let results = threads.into_iter().map(|(chunk, thread)| match thread {
-            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            // If the system can't start another thread, check the files on this thread.
-            Err(_) => check_files(chunk, runner),
-        });
-        results.collect()
-    });
-    let (findings, missing_keys): (Vec<_>, Vec<_>) = results.into_iter().unzip();
-    let mut findings = findings.into_iter().flatten().collect();
-    diagnostic::sort_and_dedup(&mut findings);
-    (findings, missing_keys.into_iter().flatten().collect())
+/// What a check covers.
+#[derive(Clone, Copy)]
+struct CheckOptions {
+    /// Whether to report values that only other tools refuse.
+    is_strict: bool,
+    /// Whether the files are all pipelines and test cases of the project.
+    is_whole_project: bool,
 }
 
-fn check_files(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
-    let (mut findings, mut missing) = (Vec::new(), MissingKeys::new());
+/// The results of the checks of several files.
+#[derive(Default)]
+struct CheckResults {
+    findings: Vec<Diagnostic>,
+    missing_keys: MissingKeys,
+    suppressions: SharedSuppressions,
+}
+
+impl CheckResults {
+    fn merge(&mut self, other: Self) {
+        self.findings.extend(other.findings);
+        self.missing_keys.extend(other.missing_keys);
+        self.suppressions.merge(other.suppressions);
+    }
+}
+
+/// Checks all files in parallel. Reports a finding only once, even if several pipelines use the same schema. A missing
+/// key is not a finding, because it depends on the machine.
+fn check_all(paths: &[PathBuf], options: CheckOptions, runner: &Runner) -> CheckResults {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let chunk_size = paths.len().div_ceil(threads).max(1);
+    let mut results = CheckResults::default();
+    std::thread::scope(|scope| {
+        let spawn_check = |chunk| {
+            let thread = std::thread::Builder::new().stack_size(CHECK_STACK_BYTES);
+            (chunk, thread.spawn_scoped(scope, move || check_files(chunk, options, runner)))
+        };
+        let threads: Vec<_> = paths.chunks(chunk_size).map(spawn_check).collect();
+        for (chunk, thread) in threads {
+            results.merge(match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                // If the system can't start another thread, check the files on this thread.
+                Err(_) => check_files(chunk, options, runner),
+            });
+        }
+    });
+    if options.is_whole_project && !results.findings.iter().any(Diagnostic::is_error) {
+        results.findings.extend(std::mem::take(&mut results.suppressions).into_unused());
+    }
+    diagnostic::sort_and_dedup(&mut results.findings);
+    results
+}
+
+fn check_files(paths: &[PathBuf], options: CheckOptions, runner: &Runner) -> CheckResults {
+    let mut results = CheckResults::default();
     for path in paths {
         let sources = runner.environment.sources();
         if config::is_case(path) {
-            findings.extend(check::check_file(&sources, path));
+            results.findings.extend(check::check_file(&sources, path));
+            if options.is_strict
+                && let Ok((document, _)) = config::load_case_from(&sources, path)
+            {
+                results.findings.extend(check::check_portability(&document));
+            }
             continue;
         }
         match config::load_from(&sources, path) {
             Ok(project) => {
-                findings.extend(check::check(&project));
-                missing.extend(missing_keys(&project, runner));
+                let (findings, suppressions) = check::check_with_suppressions(&project);
+                results.findings.extend(findings);
+                results.suppressions.merge(suppressions);
+                results.missing_keys.extend(missing_keys(&project, runner));
+                if options.is_strict {
+                    let documents = project.with_called_projects().into_iter().map(|called| &called.document);
+                    let documents = documents.chain(&project.settings_document);
+                    results.findings.extend(documents.flat_map(check::check_portability));
+                }
             }
-            Err(problems) => findings.extend(problems),
+            Err(problems) => results.findings.extend(problems),
         }
     }
-    (findings, missing)
+    results
 }
 
 fn missing_keys(project: &config::Project, runner: &Runner) -> MissingKeys {

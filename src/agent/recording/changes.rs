@@ -1,0 +1,105 @@
+//! The files that a command or a CLI agent changed, as recordings contain them.
+
+use serde::{Deserialize, Serialize};
+
+use super::RecordingContext;
+use super::paths::RunPaths;
+use crate::files::{ChangeSet, Content, FileChange, FileState, check_path};
+use crate::model::AgentActivity;
+
+/// Folders of caches, whose files no later step needs.
+const CACHE_FOLDERS: &[&str] = &[
+    "__pycache__",
+    ".cache",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".tox",
+    ".venv",
+    "venv",
+    ".gradle",
+    ".next",
+];
+
+/// The changes of files in a recording.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct RecordedChanges {
+    /// The files, with their contents before and after.
+    #[serde(default)]
+    pub(super) files: Vec<FileChange>,
+    /// The folders that did not exist before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    new_folders: Vec<String>,
+    /// Changed files that the recording lacks: they are too large, not regular files, or contain a secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<String>,
+    /// Whether changes may be missing, because the workspace has too many files.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
+}
+
+impl RecordedChanges {
+    /// The changes that a program made, without secrets and independent of the folders of the run.
+    pub(super) fn new(activity: &AgentActivity, context: &RecordingContext<'_>) -> Self {
+        let activity = context.redactor.redact_activity(activity.clone());
+        let record = activity.files.and_then(|files| serde_json::from_value::<ChangeSet>(files).ok());
+        let ChangeSet { files, new_folders } = record.unwrap_or_default();
+        let (files, refused): (Vec<FileChange>, Vec<FileChange>) = files
+            .into_iter()
+            .filter(|change| !is_in_cache(&change.path))
+            .partition(|change| check_path(&change.path).is_ok());
+        let files: Vec<FileChange> = files
+            .into_iter()
+            .map(|change| FileChange {
+                before: change.before.map(|state| FileState { mode: None, ..portable_state(state, context.paths) }),
+                after: change.after.map(|state| portable_state(state, context.paths)),
+                path: change.path,
+            })
+            .collect();
+        let contains_file = |folder: &String| {
+            let is_inside = |path: &str| path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'));
+            files.iter().any(|change| is_inside(&change.path))
+        };
+        let new_folders = new_folders.into_iter().filter(contains_file).collect();
+        let left_out = activity.left_out.into_iter().chain(refused.into_iter().map(|change| change.path));
+        let left_out = left_out.filter(|path| !is_in_cache(path)).collect();
+        Self { files, new_folders, left_out, partial: activity.partial }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.left_out.is_empty() && !self.partial
+    }
+
+    /// The changes with the folders of this run; `None` if there are none.
+    pub(super) fn change_set(&self, paths: &RunPaths) -> Option<ChangeSet> {
+        let fill = |state: &FileState| map_text(state.clone(), |text| paths.fill_placeholders(text));
+        let files: Vec<FileChange> = self
+            .files
+            .iter()
+            .map(|change| FileChange {
+                path: change.path.clone(),
+                before: change.before.as_ref().map(fill),
+                after: change.after.as_ref().map(fill),
+            })
+            .collect();
+        (!files.is_empty()).then(|| ChangeSet { files, new_folders: self.new_folders.clone() })
+    }
+}
+
+fn is_in_cache(path: &str) -> bool {
+    path.split('/').any(|name| CACHE_FOLDERS.contains(&name))
+}
+
+/// A state for a recording. Of its mode, only the right to execute the file does not depend on the user.
+fn portable_state(state: FileState, paths: &RunPaths) -> FileState {
+    let mode = state.mode.filter(|mode| mode & 0o111 != 0).map(|_| 0o755);
+    map_text(FileState { mode, ..state }, |text| paths.to_placeholders(text))
+}
+
+/// Changes the content of a state if it is a text.
+fn map_text(state: FileState, change: impl Fn(&str) -> String) -> FileState {
+    match state.content.text() {
+        Some(text) => FileState { content: Content::from(change(text).into_bytes()), mode: state.mode },
+        None => state,
+    }
+}

@@ -1,0 +1,205 @@
+//! Describes how a request differs from the nearest recorded one, and which normalizer would make them equal.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+use similar::TextDiff;
+
+use super::exchange::RequestText;
+
+/// The maximum number of lines of a diff in a message.
+const MAX_DIFF_LINES: usize = 24;
+/// The maximum number of characters of a line in a message.
+const MAX_LINE_CHARS: usize = 160;
+/// The number of characters of a line that a suggested pattern has before and after the part that changes.
+const MAX_CONTEXT_CHARS: usize = 24;
+
+/// Describes the difference between two normalized requests, in lines.
+pub(super) fn describe_difference(recorded: &RequestText, requested: &RequestText, normalize_site: &str) -> String {
+    if recorded.parts == requested.parts {
+        return "only the schema of the reply differs".to_owned();
+    }
+    let mut lines = Vec::new();
+    let difference = first_difference(recorded, requested);
+    if let Some(difference) = &difference {
+        lines.push(format!("the first difference is in {}:", difference.site));
+        lines.push(format!("  recorded:  {}", shorten(&difference.recorded)));
+        lines.push(format!("  requested: {}", shorten(&difference.requested)));
+    }
+    let (recorded_text, requested_text) = (recorded.full_text(), requested.full_text());
+    let diff = TextDiff::from_lines(&recorded_text, &requested_text);
+    let diff = diff.unified_diff().context_radius(1).to_string();
+    lines.push("the difference (- recorded, + requested):".to_owned());
+    lines.extend(diff.lines().take(MAX_DIFF_LINES).map(shorten));
+    if diff.lines().count() > MAX_DIFF_LINES {
+        lines.push("…".to_owned());
+    }
+    if let Some(advice) = difference.and_then(|difference| normalizer_advice(&difference, normalize_site)) {
+        lines.push(advice);
+    }
+    lines.join("\n")
+}
+
+/// The first line that differs.
+struct LineDifference {
+    /// The line and the part of the request.
+    site: String,
+    recorded: String,
+    requested: String,
+}
+
+fn first_difference(recorded: &RequestText, requested: &RequestText) -> Option<LineDifference> {
+    let count = recorded.parts.len().max(requested.parts.len());
+    (0..count).find_map(|index| {
+        let (recorded, requested) = (recorded.parts.get(index), requested.parts.get(index));
+        let name = requested.or(recorded).map(|part| describe_part(&part.name)).unwrap_or_default();
+        let lines = |text: Option<&str>| text.map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
+        let recorded = lines(recorded.map(|part| part.text.as_str()));
+        let requested = lines(requested.map(|part| part.text.as_str()));
+        let (Some(recorded), Some(requested)) = (&recorded, &requested) else {
+            let is_new = recorded.is_none();
+            let first_line = |lines: Option<Vec<String>>| lines.and_then(|lines| lines.into_iter().next());
+            let absent = || "(nothing)".to_owned();
+            return Some(LineDifference {
+                site: if is_new { format!("{name}, which is new") } else { format!("{name}, which is missing now") },
+                recorded: first_line(recorded).unwrap_or_else(absent),
+                requested: first_line(requested).unwrap_or_else(absent),
+            });
+        };
+        let line_count = recorded.len().max(requested.len());
+        let line = (0..line_count).find(|line| recorded.get(*line) != requested.get(*line))?;
+        let text = |lines: &[String]| lines.get(line).cloned().unwrap_or_else(|| "(the end)".to_owned());
+        Some(LineDifference {
+            site: format!("line {} of {name}", line + 1),
+            recorded: text(recorded),
+            requested: text(requested),
+        })
+    })
+}
+
+/// Describes a part of a request in a message.
+fn describe_part(name: &str) -> String {
+    match name {
+        "system" => "the system prompt".to_owned(),
+        "user" => "the user message".to_owned(),
+        "assistant" => "an earlier reply".to_owned(),
+        "command" => "the command".to_owned(),
+        "cwd" => "the folder of the command".to_owned(),
+        "standard input" => "the standard input".to_owned(),
+        name => format!("the value `{name}`"),
+    }
+}
+
+fn shorten(line: &str) -> String {
+    match line.char_indices().nth(MAX_LINE_CHARS) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line.to_owned(),
+    }
+}
+
+/// The parts of a line that often change from run to run: absolute paths, hexadecimal numbers, and numbers.
+static VARIABLE_PARTS: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r#"/[^\s"'`<>|:;,()\[\]{}]+|\b0x[0-9a-fA-F]+|[0-9]+(?:[.,:][0-9]+)*"#).ok());
+
+/// Advice on a normalizer, if the lines differ only in numbers and paths.
+fn normalizer_advice(difference: &LineDifference, normalize_site: &str) -> Option<String> {
+    let pattern = VARIABLE_PARTS.as_ref()?;
+    let (recorded, requested) = (difference.recorded.as_str(), difference.requested.as_str());
+    let variable_parts = |text| pattern.find_iter(text).collect::<Vec<_>>();
+    let (recorded_parts, requested_parts) = (variable_parts(recorded), variable_parts(requested));
+    if recorded_parts.len() != requested_parts.len()
+        || pattern.replace_all(recorded, "…") != pattern.replace_all(requested, "…")
+    {
+        return None;
+    }
+    let mut pairs = recorded_parts.iter().zip(&requested_parts);
+    let (part, _) = pairs.find(|(recorded, requested)| recorded.as_str() != requested.as_str())?;
+    let (kind, part_pattern) = if part.as_str().starts_with('/') {
+        ("a path", r#"/[^\s"']+"#)
+    } else if part.as_str().starts_with("0x") {
+        ("a number", "0x[0-9a-f]+")
+    } else {
+        ("a number", "[0-9.,:]+")
+    };
+    let before = last_chars(recorded.get(..part.start())?.trim_start());
+    let after = first_chars(recorded.get(part.end()..)?.trim_end());
+    let rule = format!(
+        "{{ match: {}, as: {} }}",
+        quote(&format!("{}{part_pattern}{}", regex::escape(before), regex::escape(after))),
+        quote(&format!("{before}…{after}"))
+    );
+    Some(format!("if {kind} differs in every run, let orch ignore it: `normalize: [{rule}]` in {normalize_site}"))
+}
+
+/// The end of a text that begins with a word, short enough for a pattern. Without numbers, which may change too.
+fn last_chars(text: &str) -> &str {
+    let start = text.char_indices().rev().nth(MAX_CONTEXT_CHARS - 1).map_or(0, |(start, _)| start);
+    let end = text.get(start..).unwrap_or_default();
+    end.rfind(|c: char| c.is_ascii_digit()).and_then(|digit| end.get(digit + 1..)).unwrap_or(end)
+}
+
+/// The beginning of a text, short enough for a pattern. Without numbers, which may change too.
+fn first_chars(text: &str) -> &str {
+    let end = text.char_indices().nth(MAX_CONTEXT_CHARS).map_or(text.len(), |(end, _)| end);
+    let start = text.get(..end).unwrap_or_default();
+    start.find(|c: char| c.is_ascii_digit()).and_then(|digit| start.get(..digit)).unwrap_or(start)
+}
+
+/// Puts a text in single quotes for YAML.
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::recording::exchange::RequestPart;
+    use crate::model::Normalizer;
+
+    fn request(user: &str) -> RequestText {
+        let part = |name: &str, text: &str| RequestPart { name: name.to_owned(), text: text.to_owned() };
+        RequestText { parts: vec![part("system", "Test it.\nBe brief."), part("user", user)], schema: None }
+    }
+
+    #[test]
+    fn the_first_line_that_differs_is_named() {
+        let text = describe_difference(&request("a\nold"), &request("a\nnew\nb"), "the test case");
+        assert!(
+            text.starts_with("the first difference is in line 2 of the user message:\n  recorded:  old\n"),
+            "{text}"
+        );
+        assert!(text.contains("\n  requested: new\n") && text.contains("\n-old\n+new\n"), "{text}");
+        assert!(!text.contains("normalize"), "{text}");
+        let longer = RequestText { parts: [request("a").parts, request("b").parts].concat(), schema: None };
+        let text = describe_difference(&request("a"), &longer, "the test case");
+        assert!(text.contains("in the system prompt, which is new:\n  recorded:  (nothing)\n"), "{text}");
+        let text = describe_difference(&request("a\nb"), &request("a"), "the test case");
+        assert!(text.contains("recorded:  b\n  requested: (the end)\n"), "{text}");
+    }
+
+    #[test]
+    fn the_suggested_normalizer_makes_lines_equal_that_differ_in_a_number_or_a_path() {
+        for (recorded, requested) in [
+            ("it's seed 17 (of 20)", "it's seed 4 (of 20)"),
+            ("using port 8080.", "using port 41231."),
+            ("cache: /var/cache/x1 ok", "cache: /home/u/cache ok"),
+            ("<object at 0x7f01>", "<object at 0x5aff>"),
+            ("rate 1,234.5 req", "rate 99.1 req"),
+        ] {
+            let text = describe_difference(&request(recorded), &request(requested), "the test case");
+            let yaml = text.split("normalize: [").nth(1).unwrap().split("]`").next().unwrap();
+            let rule: Normalizer = serde_json::from_value(parse_rule(yaml)).unwrap();
+            let pattern = rule.compile().unwrap();
+            let replaced = |text: &str| pattern.replace_all(text, regex::NoExpand(&rule.replacement)).into_owned();
+            assert_eq!(replaced(recorded), replaced(requested), "{yaml}");
+        }
+    }
+
+    /// The mapping of a line of YAML with texts in single quotes.
+    fn parse_rule(text: &str) -> serde_json::Value {
+        let (pattern, replacement) = text.split_once(", as: ").unwrap();
+        let unquote = |text: &str| text.trim().trim_matches('\'').replace("''", "'");
+        let pattern = unquote(pattern.trim_start_matches("{ match: "));
+        serde_json::json!({ "match": pattern, "as": unquote(replacement.trim_end_matches(" }")) })
+    }
+}

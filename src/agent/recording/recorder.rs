@@ -1,0 +1,203 @@
+//! Records the exchanges and commands of a run.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::RecordingContext;
+use super::changes::RecordedChanges;
+use super::exchange::{
+    CallPosition, CommandRecording, Exchange, RecordedCommand, RecordedResult, ReplyRecording, chat_request_key,
+    chat_request_text, split_lines,
+};
+use crate::folder::{FolderAccess, NoFollowFolder};
+use crate::model::call_reply::CommandOutput;
+use crate::model::effect::CommandSpec;
+use crate::model::{
+    AgentActivity, CallKey, ChatReply, ChatRequest, CommandMode, CommandModes, Failure, FailureClass, StepKey,
+};
+
+/// Records the exchanges and commands of a run in a folder that only the user can read, since they may be private.
+#[derive(Debug)]
+pub struct Recorder {
+    folder: NoFollowFolder,
+    /// The commands that the recorder leaves out, because replays run them.
+    commands: CommandModes,
+    /// How often each file name was used: steps may send the same request and get different replies.
+    name_counts: Mutex<HashMap<String, usize>>,
+    first_failure: Mutex<Option<Failure>>,
+}
+
+/// What a call of a run did.
+#[derive(Clone, Copy, Debug)]
+pub enum RecordedExchange<'a> {
+    /// A model or a CLI agent replied.
+    Reply {
+        /// The request.
+        request: &'a ChatRequest,
+        /// The reply.
+        reply: &'a ChatReply,
+        /// What a CLI agent did besides replying.
+        activity: Option<&'a AgentActivity>,
+    },
+    /// A command ended.
+    Command {
+        /// The command.
+        command: &'a CommandSpec,
+        /// Its output, or why it has none.
+        result: Result<&'a CommandOutput, &'a Failure>,
+        /// The files that it changed.
+        activity: &'a AgentActivity,
+    },
+}
+
+impl Recorder {
+    /// Creates a recorder that writes to a folder, which it creates if necessary.
+    ///
+    /// # Errors
+    /// The folder can't be created.
+    pub fn new(folder: &Path) -> std::io::Result<Self> {
+        NoFollowFolder::create(folder, FolderAccess::Private).map(Self::from_folder)
+    }
+
+    /// Creates a recorder that writes to a folder.
+    pub fn from_folder(folder: NoFollowFolder) -> Self {
+        let commands = CommandModes::default();
+        Self { folder, commands, name_counts: Mutex::default(), first_failure: Mutex::default() }
+    }
+
+    /// The same recorder, without the commands that a replay runs.
+    #[must_use]
+    pub fn with_commands(self, commands: CommandModes) -> Self {
+        Self { commands, ..self }
+    }
+
+    /// Whether the recorder records the command of a step.
+    pub fn records_command(&self, step: &StepKey) -> bool {
+        self.commands.mode(step) != Some(CommandMode::Run)
+    }
+
+    /// Records an exchange without its secrets. An error does not fail the call, because the run would then lose a reply
+    /// that the user paid for. [`Recorder::failure`] returns the error.
+    pub fn record(&self, key: &CallKey, exchange: RecordedExchange<'_>, context: &RecordingContext<'_>) {
+        let result = match exchange {
+            RecordedExchange::Reply { request, reply, activity } => {
+                self.write(&reply_recording(key, request, reply, activity, context), &key.step)
+            }
+            RecordedExchange::Command { command, result, activity } => {
+                match command_recording(key, command, result, activity, context) {
+                    Some(recording) => self.write(&recording, &key.step),
+                    None => Ok(()),
+                }
+            }
+        };
+        if let Err(failure) = result {
+            self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+        }
+    }
+
+    /// The first error of [`Recorder::record`].
+    pub fn failure(&self) -> Option<Failure> {
+        self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns a file name that this run has not used yet: `vote.1f2e.json`, then `vote.1f2e.2.json`.
+    fn unused_file_name(&self, name: String) -> String {
+        let mut counts = self.name_counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(name.clone()).or_default();
+        *count += 1;
+        if *count == 1 { format!("{name}.json") } else { format!("{name}.{count}.json") }
+    }
+
+    fn write(&self, recording: &(impl Exchange + Serialize), step: &StepKey) -> Result<(), Failure> {
+        let name = format!("{}.{}", step.declared_key().as_str().replace('/', "."), recording.key().short());
+        let file = self.folder.file(self.unused_file_name(name));
+        let write_failure = |reason: String| {
+            let path = file.path();
+            Failure::new(
+                FailureClass::Storage,
+                format!("the recording `{}` can't be written: {reason}", path.display()),
+            )
+        };
+        let value: Value = serde_json::to_value(recording).map_err(|error| write_failure(error.to_string()))?;
+        file.replace(format!("{value:#}\n").as_bytes()).map_err(|error| write_failure(error.to_string()))
+    }
+}
+
+fn reply_recording(
+    key: &CallKey,
+    request: &ChatRequest,
+    reply: &ChatReply,
+    activity: Option<&AgentActivity>,
+    context: &RecordingContext<'_>,
+) -> ReplyRecording {
+    let text = chat_request_text(request, context);
+    // The system prompt is the first part.
+    let mut parts = text.parts.into_iter();
+    let system = parts.next().map(|part| split_lines(&part.text)).unwrap_or_default();
+    ReplyRecording {
+        step: key.step.to_string(),
+        call: CallPosition::from(key),
+        model: request.model.to_string(),
+        system,
+        messages: parts.map(|part| (part.name, split_lines(&part.text))).collect(),
+        schema: text.schema,
+        reply: split_lines(&context.portable_text(&reply.text())),
+        stop: reply.stop,
+        usage: reply.usage,
+        details: Box::new(context.redactor.redact_details((*reply.details).clone())),
+        changes: activity.map(|activity| RecordedChanges::new(activity, context)).unwrap_or_default(),
+        key: chat_request_key(request, context),
+    }
+}
+
+/// The recording of a command; `None` if orch ended the command, so that its result says nothing about it.
+fn command_recording(
+    key: &CallKey,
+    command: &CommandSpec,
+    result: Result<&CommandOutput, &Failure>,
+    activity: &AgentActivity,
+    context: &RecordingContext<'_>,
+) -> Option<CommandRecording> {
+    let lines = |text: &str| split_lines(&context.portable_text(text));
+    let result = match result {
+        Ok(output) => RecordedResult::Exited {
+            exit_code: output.exit_code,
+            stdout: lines(&output.stdout),
+            stderr: lines(&output.stderr),
+            cut: output.cut,
+            probable_limit: output.probable_limit.as_deref().map(|limit| context.portable_text(limit)),
+        },
+        Err(failure) if !is_repeatable(failure.class) => return None,
+        Err(failure) => RecordedResult::Failed {
+            class: failure.class,
+            message: context.portable_text(&failure.message),
+            hint: failure.hint.as_deref().map(|hint| context.portable_text(hint)),
+        },
+    };
+    let recorded_command = RecordedCommand::new(command, context);
+    Some(CommandRecording {
+        step: key.step.to_string(),
+        call: CallPosition::from(key),
+        key: recorded_command.key(),
+        command: recorded_command,
+        result,
+        changes: RecordedChanges::new(activity, context),
+    })
+}
+
+/// Whether a failure belongs to the command, and not to this run: a stop, a budget or the disk.
+fn is_repeatable(class: FailureClass) -> bool {
+    matches!(
+        class,
+        FailureClass::CommandFailed
+            | FailureClass::Timeout
+            | FailureClass::NotInstalled
+            | FailureClass::PathRefused
+            | FailureClass::OutputTooLarge
+            | FailureClass::SandboxLimit
+    )
+}

@@ -1,0 +1,258 @@
+//! Returns recorded replies and results of commands, without calling a model.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::RecordingContext;
+use super::difference::describe_difference;
+use super::exchange::{
+    CommandRecording, Exchange, RecordedCommand, RecordedResult, ReplyRecording, RequestText, chat_request_key,
+    chat_request_text, join_lines,
+};
+use super::index::RecordingIndex;
+use super::normalize::RequestNormalizer;
+use super::paths::RunPaths;
+use crate::files::{ChangeSet, read_to_end_bounded};
+use crate::folder::open_file;
+use crate::model::call_reply::CommandOutput;
+use crate::model::effect::CommandSpec;
+use crate::model::text::decode_text;
+use crate::model::{
+    ChatReply, ChatRequest, CommandMode, CommandModes, Content, Failure, FailureClass, Normalizer, StepKey,
+};
+
+/// The size of the largest recording that orch reads, in bytes.
+const MAX_RECORDING_BYTES: u64 = 256 << 20;
+
+/// How to replay a folder of recordings.
+#[derive(Clone, Debug, Default)]
+pub struct ReplayOptions {
+    /// The rules for the parts of requests that change from run to run.
+    pub normalizers: Vec<Normalizer>,
+    /// Where the user can add such a rule, for advice.
+    pub normalize_site: String,
+    /// Which commands to replay. By default, all of them if the folder has the result of a command, else none.
+    pub commands: CommandModes,
+    /// How the user can run a command instead of replaying it, for advice.
+    pub run_advice: String,
+    /// How the user can record a missing reply; by default, with `--record`.
+    pub remedy: Option<String>,
+}
+
+/// Returns recorded replies and results of commands from a folder.
+#[derive(Debug)]
+pub struct Replay {
+    folder: PathBuf,
+    remedy: String,
+    normalize_site: String,
+    run_advice: String,
+    commands: CommandModes,
+    normalizer: RequestNormalizer,
+    replies: RecordingIndex<ReplyRecording>,
+    command_results: RecordingIndex<CommandRecording>,
+}
+
+/// A recorded reply.
+#[derive(Clone, Debug)]
+pub struct ReplayedReply {
+    /// The reply.
+    pub reply: ChatReply,
+    /// The files that the CLI agent changed.
+    pub changes: Option<ChangeSet>,
+}
+
+/// A recorded result of a command.
+#[derive(Clone, Debug)]
+pub struct ReplayedCommand {
+    /// The output of the command, or why it has none.
+    pub result: Result<CommandOutput, Failure>,
+    /// The files that the command changed.
+    pub changes: Option<ChangeSet>,
+}
+
+/// A recording in a file.
+enum RecordingFile {
+    Reply(Box<ReplyRecording>),
+    Command(Box<CommandRecording>),
+}
+
+impl Replay {
+    /// Opens a folder of recordings.
+    ///
+    /// # Errors
+    /// The folder or a recording can't be read, the folder has no recordings, or a normalizer is invalid.
+    pub fn open(folder: &Path, options: ReplayOptions) -> Result<Self, String> {
+        let normalizer = RequestNormalizer::new(&options.normalizers)
+            .map_err(|error| format!("a pattern of `normalize` can't be used: {}", error.message))?;
+        let (mut replies, mut command_results) = (Vec::new(), Vec::new());
+        for path in recording_paths(folder)? {
+            match read_recording(&path)? {
+                RecordingFile::Reply(recording) => replies.push(*recording),
+                RecordingFile::Command(recording) => command_results.push(*recording),
+            }
+        }
+        if replies.is_empty() && command_results.is_empty() {
+            return Err(format!("there are no recordings in `{}`", folder.display()));
+        }
+        let record = || format!("run the pipeline with `--record {}` to record it again", folder.display());
+        Ok(Self {
+            folder: folder.to_owned(),
+            remedy: options.remedy.unwrap_or_else(record),
+            normalize_site: options.normalize_site,
+            run_advice: options.run_advice,
+            commands: options.commands,
+            replies: RecordingIndex::new(replies, &normalizer),
+            command_results: RecordingIndex::new(command_results, &normalizer),
+            normalizer,
+        })
+    }
+
+    /// Whether the command of a step does not run, because the replay returns its recorded result.
+    pub fn replays_command(&self, step: &StepKey) -> bool {
+        match self.commands.mode(step) {
+            Some(CommandMode::Replay) => true,
+            Some(CommandMode::Run) => false,
+            None => !self.command_results.is_empty(),
+        }
+    }
+
+    /// The positions of the normalizers that have matched neither a request nor a recording.
+    pub fn unused_normalizers(&self) -> Vec<usize> {
+        self.normalizer.unused()
+    }
+
+    /// Whether a recorded text of a file equals the text of a file in this run, apart from the parts that change from
+    /// run to run.
+    pub fn is_same_text(&self, recorded: &str, text: &str, paths: &RunPaths) -> bool {
+        let normalize = |text: &str| self.normalizer.normalize(&paths.to_placeholders(text));
+        recorded == text || normalize(recorded) == normalize(text)
+    }
+
+    /// The recorded reply to a request.
+    ///
+    /// # Errors
+    /// `no_recording`, with the differences between the request and the nearest recorded one.
+    pub fn reply(
+        &self,
+        step: &StepKey,
+        request: &ChatRequest,
+        context: &RecordingContext<'_>,
+    ) -> Result<ReplayedReply, Failure> {
+        let key = chat_request_key(request, context);
+        let normalized = chat_request_text(request, context).normalized(&self.normalizer);
+        let Some(recording) = self.replies.find(step, &key, &normalized) else {
+            let what = "this request";
+            return Err(self.no_recording(what, &self.remedy, self.describe_nearest(&self.replies, step, &normalized)));
+        };
+        let reply = ChatReply {
+            content: Content::from_text(context.paths.fill_placeholders(&join_lines(&recording.reply))),
+            stop: recording.stop,
+            usage: recording.usage,
+            model: Some(recording.model.clone()),
+            id: None,
+            constrained: false,
+            details: recording.details.clone(),
+        };
+        Ok(ReplayedReply { reply, changes: recording.changes.change_set(context.paths) })
+    }
+
+    /// The recorded result of a command.
+    ///
+    /// # Errors
+    /// `no_recording`, with the differences between the command and the nearest recorded one.
+    pub fn command(
+        &self,
+        step: &StepKey,
+        command: &CommandSpec,
+        context: &RecordingContext<'_>,
+    ) -> Result<ReplayedCommand, Failure> {
+        let command = RecordedCommand::new(command, context);
+        let (key, normalized) = (command.key(), command.request().normalized(&self.normalizer));
+        let Some(recording) = self.command_results.find(step, &key, &normalized) else {
+            let what = format!("the command of step `{step}`");
+            let remedy = format!("{}; {}", self.remedy, self.run_advice);
+            let nearest = self.describe_nearest(&self.command_results, step, &normalized);
+            return Err(self.no_recording(&what, &remedy, nearest));
+        };
+        let text = |lines: &[String]| context.paths.fill_placeholders(&join_lines(lines));
+        let result = match &recording.result {
+            RecordedResult::Exited { exit_code, stdout, stderr, cut, probable_limit } => Ok(CommandOutput {
+                exit_code: *exit_code,
+                stdout: text(stdout),
+                stderr: text(stderr),
+                cut: *cut,
+                folder: String::new(),
+                probable_limit: probable_limit.clone(),
+                replayed: true,
+            }),
+            RecordedResult::Failed { class, message, hint } => {
+                let failure = Failure::new(*class, context.paths.fill_placeholders(message));
+                Err(Failure { hint: hint.as_deref().map(|hint| context.paths.fill_placeholders(hint)), ..failure })
+            }
+        };
+        Ok(ReplayedCommand { result, changes: recording.changes.change_set(context.paths) })
+    }
+
+    /// The failure of a step whose recorded changes do not fit the files in the workspace.
+    pub fn changes_refused(&self, step: &StepKey, failure: &Failure) -> Failure {
+        let message = format!("the recorded changes of step `{step}` don't fit the workspace: {}", failure.message);
+        Failure::new(FailureClass::NoRecording, message).with_hint(format!("if this is intended, {}", self.remedy))
+    }
+
+    fn no_recording(&self, what: &str, remedy: &str, nearest: Option<String>) -> Failure {
+        let message = format!("no recording in `{}` matches {what}", self.folder.display());
+        let hint = match nearest {
+            Some(nearest) => format!("{nearest}\nif this change is intended, {remedy}"),
+            None => remedy.to_owned(),
+        };
+        Failure::new(FailureClass::NoRecording, message).with_hint(hint)
+    }
+
+    /// Describes the recording whose request is most similar to a request, and the difference.
+    fn describe_nearest<E: Exchange>(
+        &self,
+        index: &RecordingIndex<E>,
+        step: &StepKey,
+        normalized: &RequestText,
+    ) -> Option<String> {
+        let (nearest, recorded) = index.find_nearest(step, normalized, &self.normalizer)?;
+        let difference = describe_difference(&recorded, normalized, &self.normalize_site);
+        Some(format!("the nearest recording is from step {}; {difference}", nearest.step()))
+    }
+}
+
+/// The files of a folder of recordings. Files with the same request are in the order in which orch recorded them.
+fn recording_paths(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let read_error = |error: std::io::Error| read_error(folder, &error.to_string());
+    let entries = std::fs::read_dir(folder).map_err(read_error)?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<PathBuf> = paths.collect::<Result<_, _>>().map_err(read_error)?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort_by_cached_key(|path| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        // `vote.1f2e.10` follows `vote.1f2e.9`.
+        match stem.rsplit_once('.').and_then(|(name, count)| Some((name.to_owned(), count.parse::<u64>().ok()?))) {
+            Some(name_and_count) => name_and_count,
+            None => (stem, 0),
+        }
+    });
+    Ok(paths)
+}
+
+fn read_error(path: &Path, reason: &str) -> String {
+    format!("the recording `{}` can't be read: {reason}", path.display())
+}
+
+fn read_recording(path: &Path) -> Result<RecordingFile, String> {
+    let bytes = open_file(path)
+        .and_then(|file| read_to_end_bounded(file, MAX_RECORDING_BYTES))
+        .map_err(|error| read_error(path, &error.to_string()))?;
+    let text = decode_text(bytes).map_err(|reason| read_error(path, &format!("it {reason}")))?;
+    let parse_error = |error: serde_json::Error| read_error(path, &error.to_string());
+    let value: Value = serde_json::from_str(&text).map_err(parse_error)?;
+    if value.get("command").is_some() {
+        return serde_json::from_value(value).map(RecordingFile::Command).map_err(parse_error);
+    }
+    serde_json::from_value(value).map(RecordingFile::Reply).map_err(parse_error)
+}

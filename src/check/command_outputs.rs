@@ -1,0 +1,31 @@
+//! Explains the properties of a command's output, which depend on whether the output has a schema.
+
+use crate::config::{OutputType, Project, child_pointer, output_type, steps_with_pointers};
+use crate::model::StepAction;
+use crate::model::name_scope::is_previous_path;
+
+/// Advice about a property that the value of the expression `base` does not have; `None` unless the value is the output
+/// of a command, of this round or of the previous one.
+pub(super) fn property_advice(project: &Project, base: &str) -> Option<String> {
+    let name = base.rsplit_once('.').filter(|(round, _)| is_previous_path(round)).map_or(base, |(_, name)| name);
+    let (pointer, step) = steps_with_pointers(&project.pipeline).into_iter().find(|(_, step)| {
+        step.output.as_deref() == Some(name) && matches!(step.action(), Some(StepAction::Command(_)))
+    })?;
+    match output_type(step)? {
+        OutputType::BuiltIn(_) => Some(format!(
+            "`{base}` is the result of a command; to read the JSON that the command prints, write \
+             `schemas/{name}.schema.json`, or set `schema:`"
+        )),
+        OutputType::Text => Some(format!("`{base}` is the standard output of a command, because of `schema: text`")),
+        OutputType::File(file) => {
+            let names_schema = project.document.spans.contains(&child_pointer(&pointer, "schema"));
+            let reason = if names_schema {
+                "because of `schema:`".to_owned()
+            } else {
+                format!("because `schemas/{file}` has the name of the output; rename one of them to read its exit code")
+            };
+            Some(format!("`{base}` is the JSON that a command prints, {reason}"))
+        }
+        OutputType::Any => None,
+    }
+}

@@ -1,0 +1,101 @@
+//! The recordings that a test case replays, and the normalizers that match nothing in them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::agent::{Replay, ReplayOptions};
+use crate::config::{self, Document, Project, item_pointer, steps_with_pointers};
+use crate::model::case::Case;
+use crate::model::{CommandMode, Normalizer};
+use crate::session::{SessionError, models};
+
+/// Opens the recordings of a test case in the folder `recordings`. `name` is the name of the test case in messages.
+/// Returns `None` if the test runs without recordings: the pipeline has no agents, and nothing was recorded.
+pub(super) fn open_replay(
+    case: &Case,
+    name: &str,
+    project: &Project,
+    recordings: PathBuf,
+) -> Result<Option<Arc<Replay>>, SessionError> {
+    let needs_recordings = has_agents(project) || case.commands.contains(CommandMode::Replay);
+    if !needs_recordings && !has_recordings(case, &recordings) {
+        return Ok(None);
+    }
+    let recordings = check_inside_project(project, recordings)?;
+    let options = ReplayOptions {
+        normalizers: case.normalize.iter().chain(&project.settings.recordings.normalize).cloned().collect(),
+        normalize_site: "the test case".to_owned(),
+        commands: case.commands.clone(),
+        run_advice: "to run the command instead, set `commands: run` in the test case".to_owned(),
+        remedy: Some(format!("record the replies with `orch pipeline test --update {name}`")),
+    };
+    models::open_recordings(&recordings, options).map(Some)
+}
+
+/// Whether any step has an agent. Without recordings, the test of a pipeline without agents runs its commands.
+fn has_agents(project: &Project) -> bool {
+    let has_agent_step =
+        |project: &Project| steps_with_pointers(&project.pipeline).iter().any(|(_, step)| step.agent.is_some());
+    project.with_called_projects().into_iter().any(has_agent_step)
+}
+
+/// Whether a folder has recordings. The folder with the name of the test case may also be the one that the test copies
+/// into its workspace.
+fn has_recordings(case: &Case, recordings: &Path) -> bool {
+    let is_workspace = case.recordings.is_none()
+        && case.workspace.as_deref().is_some_and(|files| Path::new(files).file_name() == recordings.file_name());
+    let is_recording = |path: PathBuf| path.extension().is_some_and(|extension| extension == "json");
+    let entries = std::fs::read_dir(recordings).ok();
+    !is_workspace && entries.is_some_and(|entries| entries.flatten().any(|entry| is_recording(entry.path())))
+}
+
+/// Returns the path, or an error if the path leads out of the project through a link.
+fn check_inside_project(project: &Project, path: PathBuf) -> Result<PathBuf, SessionError> {
+    if config::is_outside_folder(&project.root, &path) {
+        let message = format!("`{}` is a link that leads out of the project", path.display());
+        return Err(SessionError::usage(message).with_hint("copy its target into the project"));
+    }
+    Ok(path)
+}
+
+/// The normalizers that matched nothing in the tests that passed.
+#[derive(Debug, Default)]
+pub(super) struct UnusedNormalizers {
+    /// Warnings about the rules of test cases.
+    case_warnings: Vec<String>,
+    /// Warnings about the rules of `orch.yaml`, and whether a rule matched in no test.
+    settings_warnings: BTreeMap<String, bool>,
+}
+
+impl UnusedNormalizers {
+    /// Adds the rules that apply to a test case. `replay` has compared its requests.
+    pub(super) fn add(&mut self, document: &Document, case: &Case, project: &Project, replay: Option<&Replay>) {
+        let unused = replay.map(Replay::unused_normalizers);
+        let is_unused = |position: &usize| unused.as_ref().is_none_or(|unused| unused.contains(position));
+        for (index, rule) in case.normalize.iter().enumerate().filter(|(index, _)| is_unused(index)) {
+            self.case_warnings.push(unused_warning(document, &item_pointer("/normalize", index), rule));
+        }
+        let Some(settings_document) = &project.settings_document else { return };
+        for (index, rule) in project.settings.recordings.normalize.iter().enumerate() {
+            let warning = unused_warning(settings_document, &item_pointer("/recordings/normalize", index), rule);
+            // In a replay, the rules of the test case come first.
+            let is_unused_here = is_unused(&(case.normalize.len() + index));
+            *self.settings_warnings.entry(warning).or_insert(true) &= is_unused_here;
+        }
+    }
+
+    /// The warnings. Those about `orch.yaml` only if all tests ran, because each of its rules may serve a single test.
+    pub(super) fn warnings(&self, all_tests_passed: bool) -> impl Iterator<Item = &str> {
+        let of_settings = self.settings_warnings.iter().filter(move |(_, is_unused)| all_tests_passed && **is_unused);
+        self.case_warnings.iter().chain(of_settings.map(|(warning, _)| warning)).map(String::as_str)
+    }
+}
+
+fn unused_warning(document: &Document, pointer: &str, rule: &Normalizer) -> String {
+    let (line, _) = document.file.line_column(document.spans.value(pointer).start);
+    format!(
+        "{}:{line}: no request of the test contains a match of the normalizer `{}`; delete it or correct its pattern",
+        document.file.path, rule.pattern
+    )
+}

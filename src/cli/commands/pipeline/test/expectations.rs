@@ -1,0 +1,76 @@
+//! The expected results of a test case, and its answers to approvals.
+
+use std::collections::HashMap;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use crate::config;
+use crate::model::case::{CannedAnswer, Case};
+use crate::model::event::ApprovalDecision;
+use crate::model::{RunState, RunStatus, StepKey, StepState};
+use crate::store::{ApprovalPrompter, Workspace};
+use crate::template::{TemplateContext, eval_bool};
+
+/// Compares the result of a run with the expected result of the test case, and returns the differences.
+pub(super) fn compare_with_expected(case: &Case, state: &RunState, workspace: &Workspace) -> Vec<String> {
+    let mut problems = Vec::new();
+    let expected = case.expect.status.unwrap_or(RunStatus::Completed);
+    if state.status != expected {
+        problems.push(format!("the run {}, expected {}", state.status.as_str(), expected.as_str()));
+        let failures =
+            state.steps_in_file_order().into_iter().filter_map(|step| Some((&step.key, step.failure.as_ref()?)));
+        for (step, failure) in failures {
+            problems.push(format!("step {step}: {failure}"));
+            problems.extend(failure.hint.clone());
+        }
+        problems.extend(state.failure.as_ref().map(ToString::to_string));
+    }
+    for (key, status) in &case.expect.steps {
+        match state.steps.iter().find(|step| step.key.as_str() == key) {
+            Some(step) if step.status == *status => {}
+            Some(step) => problems.push(format!("step {key} is {}, not {}", step.status.as_str(), status.as_str())),
+            None => problems.push(format!("there is no step {key}")),
+        }
+    }
+    let mut context = TemplateContext::new();
+    for (name, value) in &state.inputs {
+        context.insert(name, value);
+    }
+    // Expressions can use only artifacts with a file. The artifacts of items and of called pipelines have no file.
+    let has_file = |step: &&StepState| step.artifact.as_ref().is_some_and(|artifact| artifact.path.is_some());
+    for artifact in state.steps_in_file_order().into_iter().filter(has_file).filter_map(|step| step.artifact.as_ref()) {
+        context.insert(&artifact.name, &artifact.value);
+    }
+    for expression in &case.expect.assert {
+        match eval_bool(expression, &context) {
+            Ok(true) => {}
+            Ok(false) => problems.push(format!("`{expression}` is false")),
+            Err(error) => problems.push(format!("`{expression}`: {error}")),
+        }
+    }
+    for file in &case.expect.files {
+        // Do not follow links that the run created, because they could reveal files outside of the workspace.
+        let path = workspace.folder().join(file);
+        if config::is_outside_folder(workspace.folder(), &path) || !path.is_file() {
+            problems.push(format!("the workspace has no file `{file}`"));
+        }
+    }
+    problems
+}
+
+/// Answers approvals with the answers in the test case.
+pub(super) struct CannedApprovals(pub(super) HashMap<String, CannedAnswer>);
+
+impl ApprovalPrompter for CannedApprovals {
+    fn prompt(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
+        let answer = self.0.get(step.last_segment()).or_else(|| self.0.get(step.as_str()));
+        let decision = answer.map(|answer| ApprovalDecision {
+            approved: answer.approved,
+            note: answer.note.clone(),
+            by: "test".to_owned(),
+            at: jiff::Timestamp::now(),
+        });
+        async move { decision }.boxed()
+    }
+}

@@ -1,0 +1,188 @@
+//! Records the exchanges and commands of a run, or replays recorded ones in their place.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::{
+    CallContext, FileSnapshot, RecordedExchange, Recorder, RecordingContext, Replay, RunPaths, TurnResult,
+};
+use crate::durable::{CommandSpec, ModelRequest};
+use crate::files::{ChangeSet, Tree};
+use crate::model::event::CallOutput;
+use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure};
+use crate::offload::run_on_thread;
+
+use super::effects;
+use super::message::with_schema_instruction;
+use super::model_call::{run_agent_turn, send_request};
+use super::perform::Performer;
+
+/// Whether exchanges with models and commands are recorded or replayed.
+#[derive(Clone, Debug, Default)]
+pub struct RecordReplay {
+    /// Records each exchange and command, if set.
+    pub recorder: Option<Arc<Recorder>>,
+    /// Replies instead of the models, and returns the recorded results of commands, if set.
+    pub replay: Option<Arc<Replay>>,
+    /// The folders of the run, on which recordings do not depend.
+    pub paths: RunPaths,
+}
+
+impl RecordReplay {
+    /// The same, for a run in these folders. `temporary` is the folder that the environment names for temporary files.
+    #[must_use]
+    pub fn with_folders(self, workspace: &Path, project: &Path, temporary: Option<String>) -> Self {
+        if self.recorder.is_none() && self.replay.is_none() {
+            return self;
+        }
+        Self { paths: RunPaths::new(workspace, project, temporary.map(Into::into)), ..self }
+    }
+}
+
+impl Performer {
+    fn recording_context(&self) -> RecordingContext<'_> {
+        RecordingContext { redactor: &self.redactor, paths: &self.record_replay.paths }
+    }
+
+    /// Returns the model's reply, or the recorded reply in a replay. Records the reply if there is a recorder.
+    pub(super) async fn exchange_reply(
+        &self,
+        key: &CallKey,
+        model_request: &ModelRequest,
+        now: Timestamp,
+        cancellation: &CancellationToken,
+    ) -> Result<ChatReply, Failure> {
+        let request = &model_request.request;
+        if let Some(replay) = &self.record_replay.replay {
+            return replay.reply(&key.step, request, &self.recording_context()).map(|replayed| replayed.reply);
+        }
+        let reply = send_request(self, key, model_request, now, cancellation).await?;
+        if let Some(recorder) = &self.record_replay.recorder {
+            let exchange = RecordedExchange::Reply { request, reply: &reply, activity: None };
+            recorder.record(key, exchange, &self.recording_context());
+        }
+        Ok(reply)
+    }
+
+    /// Runs a turn of a CLI agent. In a replay, returns the recorded reply and repeats the recorded changes.
+    pub(super) async fn run_turn(
+        &self,
+        key: &CallKey,
+        turn: &AgentTurn,
+        context: &CallContext,
+        interruption: impl Future<Output = Failure>,
+    ) -> TurnResult {
+        if let Some(replay) = &self.record_replay.replay {
+            return self.replay_turn(replay, key, turn).await.unwrap_or_else(TurnResult::from);
+        }
+        let turn_with_schema = AgentTurn { request: with_schema_instruction(turn.request.clone()), ..turn.clone() };
+        let result = run_agent_turn(self, key, &turn_with_schema, context, interruption).await;
+        if let (Some(recorder), Ok(reply)) = (&self.record_replay.recorder, &result.reply) {
+            let exchange = RecordedExchange::Reply { request: &turn.request, reply, activity: Some(&result.activity) };
+            recorder.record(key, exchange, &self.recording_context());
+        }
+        result
+    }
+
+    async fn replay_turn(&self, replay: &Arc<Replay>, key: &CallKey, turn: &AgentTurn) -> Result<TurnResult, Failure> {
+        let replayed = replay.reply(&key.step, &turn.request, &self.recording_context())?;
+        let mut activity = AgentActivity::default();
+        if let Some(changes) = replayed.changes {
+            let changes = self.repeat_changes(replay, key, changes).await?;
+            activity.changed = changes.files.iter().map(|change| change.path.clone()).collect();
+            // A change set is plain data, so this conversion can't fail.
+            activity.files = serde_json::to_value(changes).ok();
+        }
+        // A replayed turn costs nothing.
+        Ok(TurnResult { reply: Ok(replayed.reply), cost: Some(0.0), activity })
+    }
+
+    /// Runs a command, or returns its recorded result and repeats its recorded changes in a replay. Records the command
+    /// if there is a recorder.
+    pub(super) async fn run_command(
+        &self,
+        key: &CallKey,
+        command: &CommandSpec,
+        interruption: impl Future<Output = Failure>,
+    ) -> Result<CallOutput, Failure> {
+        let RecordReplay { recorder, replay, .. } = &self.record_replay;
+        if let Some(replay) = replay.as_ref().filter(|replay| replay.replays_command(&key.step)) {
+            let replayed = replay.command(&key.step, command, &self.recording_context())?;
+            if let Some(changes) = replayed.changes {
+                self.repeat_changes(replay, key, changes).await?;
+            }
+            return replayed.result.map(CallOutput::Command);
+        }
+        let Some(recorder) = recorder.as_ref().filter(|recorder| recorder.records_command(&key.step)) else {
+            return effects::run_command(self, key, command, interruption).await;
+        };
+        let before = self.snapshot_before_recording(command).await;
+        let result = effects::run_command(self, key, command, interruption).await;
+        self.record_command(recorder, key, command, before, &result).await;
+        result
+    }
+
+    /// Takes a snapshot of the workspace before a command that may change files.
+    async fn snapshot_before_recording(&self, command: &CommandSpec) -> Option<FileSnapshot> {
+        if !command.may_write {
+            return None;
+        }
+        let performer = self.clone();
+        Some(self.run_on_thread(move || performer.snapshot()).await)
+    }
+
+    fn snapshot(&self) -> FileSnapshot {
+        FileSnapshot::from_folder(&self.workspace, &self.artifact_files)
+    }
+
+    async fn record_command(
+        &self,
+        recorder: &Arc<Recorder>,
+        key: &CallKey,
+        command: &CommandSpec,
+        before: Option<FileSnapshot>,
+        result: &Result<CallOutput, Failure>,
+    ) {
+        let result = match result {
+            Ok(CallOutput::Command(output)) => Ok(output.clone()),
+            // A command has no other output.
+            Ok(CallOutput::Snapshot(_) | CallOutput::Applied(_)) => return,
+            Err(failure) => Err(failure.clone()),
+        };
+        let (performer, recorder) = (self.clone(), Arc::clone(recorder));
+        let (key, command) = (key.clone(), command.clone());
+        let record = move || {
+            let activity = before.map(|before| before.difference(&performer.snapshot())).unwrap_or_default();
+            let exchange =
+                RecordedExchange::Command { command: &command, result: result.as_ref(), activity: &activity };
+            recorder.record(&key, exchange, &performer.recording_context());
+        };
+        // The recorder stores its own failures.
+        self.run_on_thread(record).await;
+    }
+
+    /// Repeats recorded changes in the workspace. Returns the changes of this workspace.
+    async fn repeat_changes(
+        &self,
+        replay: &Arc<Replay>,
+        key: &CallKey,
+        changes: ChangeSet,
+    ) -> Result<ChangeSet, Failure> {
+        let (performer, replay, step) = (self.clone(), Arc::clone(replay), key.step.clone());
+        self.run_on_thread(move || -> Result<ChangeSet, Failure> {
+            let paths = &performer.record_replay.paths;
+            let is_same_text = |recorded: &str, text: &str| replay.is_same_text(recorded, text, paths);
+            let tree = Tree::open(&performer.workspace)?;
+            tree.repeat(&changes, &is_same_text).map_err(|failure| replay.changes_refused(&step, &failure))
+        })
+        .await
+    }
+
+    /// Runs work on files on another thread, because there may be many files.
+    async fn run_on_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        run_on_thread(self.clock.hold_virtual_time(), work).await
+    }
+}

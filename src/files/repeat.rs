@@ -1,0 +1,108 @@
+//! Repeats changes that were recorded in another workspace.
+
+use crate::model::{Failure, FailureClass};
+
+use super::apply::check_record_paths;
+use super::commit::read_state;
+use super::problem::Problems;
+use super::record::{ChangeSet, FileChange, FileState, describe_difference};
+use super::tree::Tree;
+
+/// Compares a recorded text with the text of a file.
+pub type TextComparison<'a> = &'a dyn Fn(&str, &str) -> bool;
+
+impl Tree {
+    /// Makes all changes of a recording, or none. Each file must have the content that it had before or after the
+    /// change when orch recorded it; `is_same_text` compares texts. The modes of the files don't count, because they
+    /// depend on the user who made the recording. Returns the changes of this workspace.
+    pub fn repeat(&self, recorded: &ChangeSet, is_same_text: TextComparison<'_>) -> Result<ChangeSet, Failure> {
+        check_record_paths(recorded)?;
+        let mut problems = Problems::default();
+        let mut changes = ChangeSet { new_folders: recorded.new_folders.clone(), ..ChangeSet::default() };
+        for change in &recorded.files {
+            match read_state(self, &change.path) {
+                Ok(current) if is_recorded(change, current.as_ref(), is_same_text) => {
+                    let after = change.after.clone();
+                    changes.files.push(FileChange { path: change.path.clone(), before: current, after });
+                }
+                Ok(current) => {
+                    let difference = describe_difference(current.as_ref(), change.before.as_ref());
+                    problems.add_for_path(&change.path, difference);
+                }
+                Err(problem) => problems.add_for_path(&change.path, problem),
+            }
+        }
+        let hint = "nothing was written";
+        problems.into_result(FailureClass::PathRefused, "the files differ from the recorded ones", hint)?;
+        self.apply(&changes)?;
+        Ok(changes)
+    }
+}
+
+/// Whether a file has the content from before or after a recorded change.
+fn is_recorded(change: &FileChange, current: Option<&FileState>, is_same_text: TextComparison<'_>) -> bool {
+    let has_content = |recorded: Option<&FileState>| match (recorded, current) {
+        (None, None) => true,
+        (Some(recorded), Some(current)) => {
+            let texts = recorded.content.text().zip(current.content.text());
+            recorded.content == current.content || texts.is_some_and(|(recorded, text)| is_same_text(recorded, text))
+        }
+        (None, Some(_)) | (Some(_), None) => false,
+    };
+    has_content(change.before.as_ref()) || has_content(change.after.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::Content;
+
+    fn state(text: &str) -> Option<FileState> {
+        Some(FileState { content: Content::from(text.as_bytes().to_vec()), mode: None })
+    }
+
+    fn change(path: &str, before: Option<&str>, after: Option<&str>) -> FileChange {
+        FileChange { path: path.to_owned(), before: before.and_then(state), after: after.and_then(state) }
+    }
+
+    /// Ignores digits.
+    fn is_same_text(recorded: &str, text: &str) -> bool {
+        let without_digits = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+        without_digits(recorded) == without_digits(text)
+    }
+
+    #[test]
+    fn files_with_comparable_contents_are_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("changed", "at 7"), ("removed", "x"), ("done", "at 8")] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let files = vec![
+            change("changed", Some("at 1"), Some("after")),
+            change("removed", Some("x"), None),
+            change("sub/new", None, Some("new")),
+            change("done", Some("before"), Some("at 2")),
+        ];
+        let recorded = ChangeSet { files, ..ChangeSet::default() };
+        let changes = Tree::open(folder.path()).unwrap().repeat(&recorded, &is_same_text).unwrap();
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).ok();
+        assert_eq!((read("changed").as_deref(), read("removed")), (Some("after"), None));
+        assert_eq!((read("sub/new").as_deref(), read("done").as_deref()), (Some("new"), Some("at 2")));
+        let before = changes.files[0].before.as_ref().and_then(|state| state.content.text());
+        assert_eq!(before, Some("at 7"), "the changes are those of this workspace");
+    }
+
+    #[test]
+    fn a_file_with_another_content_refuses_the_whole_recording() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), "mine").unwrap();
+        let files = vec![change("new", None, Some("new")), change("a", Some("old"), Some("after"))];
+        let recorded = ChangeSet { files, ..ChangeSet::default() };
+        let tree = Tree::open(folder.path()).unwrap();
+        let failure = tree.repeat(&recorded, &is_same_text).unwrap_err();
+        assert!(failure.message.contains("`a` was edited"), "{failure}");
+        assert!(!folder.path().join("new").exists());
+        let outside = ChangeSet { files: vec![change("../b", None, Some("x"))], ..ChangeSet::default() };
+        assert_eq!(tree.repeat(&outside, &is_same_text).unwrap_err().class, FailureClass::PathRefused);
+    }
+}
