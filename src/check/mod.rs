@@ -28,6 +28,7 @@ mod properties;
 mod sandbox;
 mod schemas;
 mod scope;
+mod shell_values;
 mod statements;
 mod step_scopes;
 mod template_errors;
