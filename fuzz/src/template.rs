@@ -39,8 +39,11 @@ fn render(text: &str, included: &str, context: &TemplateContext) {
         Ok(rendered) => assert!(rendered.len() <= MAX_OUTPUT),
         Err(error) => assert_error(&error, if error.file.is_some() { included } else { text }),
     }
-    if let Err(error) = templates.render_shell(text, context) {
-        assert_error(&error, text);
+    let script = templates.render_shell(text, context);
+    assert_eq!(script, templates.render_shell(text, context));
+    match script {
+        Ok(script) => assert!(script.values.iter().all(|(name, _)| script.script.contains(name))),
+        Err(error) => assert_error(&error, if error.file.is_some() { included } else { text }),
     }
 }
 

@@ -33,6 +33,7 @@ mod sandbox;
 mod schemas;
 mod scope;
 mod scope_types;
+mod shell_values;
 mod statements;
 mod step_scopes;
 mod suppressions;

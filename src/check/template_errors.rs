@@ -14,6 +14,7 @@ pub(super) fn template_diagnostic(
         TemplateErrorKind::Refused => Code::UnsupportedTemplate,
         TemplateErrorKind::UnknownCallable => Code::UnknownCallable,
         TemplateErrorKind::MissingInclude => Code::IncludeNotFound,
+        TemplateErrorKind::NotShellWord => Code::NotShellWord,
         TemplateErrorKind::Syntax
         | TemplateErrorKind::LimitExceeded
         | TemplateErrorKind::Undefined

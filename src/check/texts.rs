@@ -9,6 +9,7 @@ use minijinja::machinery::parse_expr;
 use super::cli_agents::has_tags;
 use super::infer::{Checker, TextLocation};
 use super::scope::{InferredValue, TypeScope};
+use super::shell_values;
 use super::step_scopes::{ScopedStep, ScopedSteps};
 use super::template_errors::template_diagnostic;
 use super::types::{Property, Schemas, Type, TypeKind};
@@ -134,7 +135,14 @@ impl<'a> TextChecks<'a> {
                 let pointer = child_pointer(step_pointer, "run");
                 let scope = &scoped_step.command_scope(self.project);
                 match line {
-                    CommandLine::Shell(line) => self.check_template(scoped_step, &pointer, line, scope),
+                    CommandLine::Shell(line) => {
+                        let finding_count = self.diagnostics.len();
+                        self.check_template(scoped_step, &pointer, line, scope);
+                        // The text of an expression with a mistake may not be meant as a template.
+                        if !self.diagnostics.iter().skip(finding_count).any(Diagnostic::is_error) {
+                            self.diagnostics.extend(shell_values::check(self.project, &pointer, line));
+                        }
+                    }
                     CommandLine::Argv(argv) => {
                         for (index, argument) in argv.iter().enumerate() {
                             self.check_template(scoped_step, &item_pointer(&pointer, index), argument, scope);

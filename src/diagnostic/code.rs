@@ -79,6 +79,7 @@ codes! {
     UnknownVariable = "ORCH0406", "a variable is unknown";
     PromptNotFound = "ORCH0407", "a prompt does not exist";
     LiteralPlaceholder = "ORCH0408", "a placeholder is not written in template syntax";
+    NotShellWord = "ORCH0409", "a shell does not take a value as one word";
     // 05: schemas
     SchemaNotFound = "ORCH0501", "a schema does not exist";
     SchemaInvalid = "ORCH0502", "a schema is not a valid JSON Schema";

@@ -10,7 +10,7 @@ use crate::model::step::{Access, CommandLine};
 use crate::model::{Failure, FailureClass, SandboxSpec, StepKey};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::process::{hidden_file_hint, last_lines, mentions_missing_file, shorten_middle};
-use crate::template::{TemplateContext, Templates, eval};
+use crate::template::{TemplateContext, TemplateError, TemplateErrorKind, Templates, eval};
 
 use super::compute::takes_long;
 use super::conversation::millis;
@@ -176,8 +176,7 @@ pub(super) fn render_command(
             (parts?, Vec::new())
         }
         CommandLine::Shell(line) => {
-            let shell = templates.render_shell(line, &context);
-            let shell = shell.map_err(|error| Failure::new(FailureClass::TemplateError, error.to_string()))?;
+            let shell = templates.render_shell(line, &context).map_err(shell_failure)?;
             (vec!["sh".to_owned(), "-c".to_owned(), shell.script], shell.values)
         }
     };
@@ -208,6 +207,16 @@ pub(super) fn render_command(
         sandbox: command_node.sandbox.clone(),
         may_write: node.access == Access::Write,
     })
+}
+
+/// The failure of a step whose command line can't be rendered, with advice about a value that the shell would not take
+/// as one word.
+fn shell_failure(error: TemplateError) -> Failure {
+    let failure = Failure::new(FailureClass::TemplateError, error.to_string());
+    match error.help {
+        Some(help) if error.kind == TemplateErrorKind::NotShellWord => failure.with_hint(help),
+        Some(_) | None => failure,
+    }
 }
 
 fn render_text(templates: &Templates, template: &str, context: &TemplateContext) -> Result<String, Failure> {

@@ -25,6 +25,8 @@ pub enum TemplateErrorKind {
     WrongType,
     /// It does too much work, or its output is too large.
     LimitExceeded,
+    /// It prints a value in a command line where the shell would not take it as one word.
+    NotShellWord,
 }
 
 /// The error for a template or expression that can't be used, with its location.

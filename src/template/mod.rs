@@ -38,6 +38,7 @@ pub use lookup::lookup;
 pub use loop_reads::{LoopReads, loop_reads_in_expression, loop_reads_in_template, previous_reads};
 pub(crate) use ranges::{byte_range, expr_range, trailing_name_range};
 pub use shell::ShellScript;
+pub(crate) use shell::{PlaceUse, place_uses};
 pub use tags::comments;
 pub(crate) use tags::{follows_dollar, literal_braces_help};
 pub use value::{LazyMember, LazyObject, kind_of};
@@ -172,23 +173,6 @@ impl Templates {
         };
         let template = self.env.template_from_named_str(INLINE, &rewritten).map_err(|error| convert_error(&error))?;
         render(&template, context).map_err(|error| convert_error(&error))
-    }
-
-    /// Renders a command line for a shell; see [`ShellScript`].
-    ///
-    /// # Errors
-    /// The error with its location.
-    pub fn render_shell(&self, text: &str, context: &TemplateContext) -> Result<ShellScript, TemplateError> {
-        let inspection = inspect_template(text).map_err(first_error)?;
-        let rewritten = inspection.rewrite(text);
-        let convert_error =
-            |error: &minijinja::Error| TemplateError::from_engine_error(error, |_| Some((None, text, &inspection)));
-        let values = shell::ShellValues::default();
-        let mut env = environment();
-        env.set_formatter(values.formatter());
-        let template = env.template_from_named_str(INLINE, &rewritten).map_err(|error| convert_error(&error))?;
-        let text_with_markers = render(&template, context).map_err(|error| convert_error(&error))?;
-        Ok(values.into_script(&text_with_markers))
     }
 
     /// The variables that a prompt uses, including the variables of the prompts that it includes.

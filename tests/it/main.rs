@@ -93,6 +93,8 @@ mod secrets;
 mod semantics;
 mod session;
 mod shell_completion;
+#[cfg(unix)]
+mod shell_values;
 mod shipped_pipelines;
 mod step_kinds;
 mod stop_texts;
