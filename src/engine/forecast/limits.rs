@@ -180,7 +180,7 @@ mod tests {
             turn_tokens: None,
             reserved_tokens: 0,
             reserved_usd: None,
-            exceeded_window: None,
+            exceeded_context_window: None,
         };
         StepForecast {
             step: StepKey::root(id),
