@@ -178,7 +178,8 @@ impl ProjectWriter<'_> {
         let (first_step, first_schema) = self.agent_step(&first, &[]);
         let (mut second_step, second_schema) = self.agent_step(&second, &[]);
         second_step["on_error"] = json!("continue");
-        self.steps.push(json!({ "id": self.new_name("s"), "parallel": [first_step, second_step] }));
+        let group = self.new_name("s");
+        self.steps.push(json!({ "id": group, "parallel": [first_step, second_step] }));
         self.add_artifact(&first, first_schema, false);
         self.add_artifact(&second, second_schema, true);
     }
