@@ -23,7 +23,7 @@ pub use replay::{Replay, ReplayOptions, ReplayedCommand, ReplayedReply};
 pub const REPLAY_PROVIDER: &str = "replay";
 
 /// The parts of a run on which its recordings must not depend: its secrets and its folders.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct RecordingContext<'a> {
     /// Removes the secrets.
     pub redactor: &'a Redactor,
