@@ -176,13 +176,13 @@ fn unknown_home(key: &str, path: &str) -> Failure {
 pub(super) mod tests {
     use std::path::Path;
 
-    use super::super::sandbox::SandboxNeeds;
-    use super::super::sandbox_probe::SandboxProbe;
+    use crate::process::sandbox::SandboxNeeds;
+    use crate::process::sandbox_probe::SandboxProbe;
     use super::*;
     use crate::model::Sandbox;
     use crate::model::step::Access;
 
-    pub(in super::super) fn host(workspace: &Path) -> SandboxContext {
+    pub(in crate::process) fn host(workspace: &Path) -> SandboxContext {
         let workspace = workspace.canonicalize().unwrap();
         SandboxContext {
             probe: SandboxProbe::new("/nowhere/orch".into()),
@@ -194,7 +194,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in super::super) fn spec(settings: serde_json::Value, access: Access) -> SandboxSpec {
+    pub(in crate::process) fn spec(settings: serde_json::Value, access: Access) -> SandboxSpec {
         let settings: Sandbox = serde_json::from_value(settings).unwrap();
         SandboxSpec::resolve(&settings, &Sandbox::default(), access).unwrap()
     }
@@ -236,7 +236,7 @@ pub(super) mod tests {
     }
 
     /// A project with a workspace in a home.
-    pub(in super::super) fn project() -> (tempfile::TempDir, SandboxContext) {
+    pub(in crate::process) fn project() -> (tempfile::TempDir, SandboxContext) {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().canonicalize().unwrap();
         for name in ["project/workspace/src", "project/.orch", ".config/orch"] {

@@ -75,8 +75,8 @@ pub fn remove_leftover_placeholders(workspace: &Path) {
 mod tests {
     use orch_confine::confine::{Level, Network, Policy};
 
-    use super::super::sandbox::SandboxNeeds;
-    use super::super::sandbox_paths::tests::{host, project, spec};
+    use crate::process::sandbox::SandboxNeeds;
+    use crate::process::sandbox_paths::tests::{host, project, spec};
     use super::*;
     use crate::model::SandboxLevel;
     use crate::model::step::Access;
