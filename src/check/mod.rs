@@ -35,6 +35,7 @@ mod texts;
 mod type_members;
 mod types;
 mod unconfined;
+mod unions;
 
 pub use self::case::check_case;
 pub use self::file::check_file;

@@ -130,7 +130,7 @@ impl<'a> Checker<'a> {
     /// Reports a comparison of a value with a constant string, if the value's schema lists its strings without this
     /// one.
     fn check_constant(&mut self, value: &Expr<'a>, ty: &Type<'a>, constant: &Expr<'a>) {
-        let (Type::Text(Some(allowed)), Expr::Const(text)) = (ty, constant) else { return };
+        let (Some(allowed), Expr::Const(text)) = (possible_texts(ty), constant) else { return };
         let Some(text) = text.value.as_str() else { return };
         if allowed.contains(&text) {
             return;
@@ -240,6 +240,19 @@ impl<'a> Checker<'a> {
         };
         self.report(diagnostic);
     }
+}
+
+/// The strings that a value can be, if the schema lists them. A value of another kind equals no string.
+fn possible_texts<'a>(ty: &Type<'a>) -> Option<Vec<&'a str>> {
+    let mut possible_texts: Option<Vec<&'a str>> = None;
+    for branch in ty.branches() {
+        match (branch.kind()?, branch) {
+            (TypeKind::Text, Type::Text(Some(texts))) => possible_texts.get_or_insert_default().extend(texts),
+            (TypeKind::Text, _) => return None,
+            (_, _) => {}
+        }
+    }
+    possible_texts
 }
 
 /// The type of a product: `*` multiplies numbers, and repeats a string.

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use super::all_of::{has_constraints, ignores_ref_siblings};
+pub(super) use super::unions::union;
 use crate::config::Document;
 
 /// A schema inside a document.
@@ -252,30 +253,6 @@ fn type_from_constants(values: &[Value]) -> Type<'_> {
         Value::String(_) => Type::Text(None),
         Value::Array(_) | Value::Object(_) => Type::Unknown,
     }))
-}
-
-/// The union of types; unknown if one of the types is unknown, or if there are none.
-pub(super) fn union<'a>(types: impl IntoIterator<Item = Type<'a>>) -> Type<'a> {
-    let mut flattened: Vec<Type<'a>> = Vec::new();
-    for ty in types {
-        match ty {
-            Type::Unknown => return Type::Unknown,
-            Type::Union(inner) => flattened.extend(inner.iter().cloned()),
-            ty => flattened.push(ty),
-        }
-    }
-    let mut distinct: Vec<Type<'a>> = Vec::new();
-    for ty in flattened {
-        let is_simple = matches!(ty, Type::Null | Type::Bool | Type::Number | Type::Text(None));
-        if !(is_simple && distinct.iter().any(|other| other.kind() == ty.kind())) {
-            distinct.push(ty);
-        }
-    }
-    match distinct.len() {
-        0 => Type::Unknown,
-        1 => distinct.swap_remove(0),
-        _ => Type::Union(Rc::new(distinct)),
-    }
 }
 
 /// The kind of a type that is not a union.
