@@ -26,12 +26,16 @@ impl<'a> Checker<'a> {
         right: &Expr<'a>,
         scope: &TypeScope<'a>,
     ) -> InferredValue<'a> {
+        if matches!(op, BinOpKind::Concat) {
+            self.infer_printed(left, scope);
+            self.infer_printed(right, scope);
+            return InferredValue::defined(Type::Text(None));
+        }
         let (left_type, right_type) = (self.infer_defined(left, scope).ty, self.infer_defined(right, scope).ty);
         let comparison = match op {
             BinOpKind::Eq | BinOpKind::Ne => Comparison::Equal,
             BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => Comparison::Order,
             BinOpKind::In => Comparison::Contains,
-            BinOpKind::Concat => return InferredValue::defined(Type::Text(None)),
             BinOpKind::Add => return self.infer_sum(left, &left_type, right, &right_type),
             BinOpKind::Mul => return InferredValue::defined(infer_product(&left_type, &right_type)),
             BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem | BinOpKind::Pow => {
@@ -39,7 +43,7 @@ impl<'a> Checker<'a> {
                 self.check_number(right, &right_type);
                 return InferredValue::defined(Type::Number);
             }
-            BinOpKind::ScAnd | BinOpKind::ScOr => return InferredValue::unknown(),
+            BinOpKind::Concat | BinOpKind::ScAnd | BinOpKind::ScOr => return InferredValue::unknown(),
         };
         self.check_comparison(comparison, left, &left_type, right, &right_type);
         InferredValue::defined(Type::Bool)

@@ -221,7 +221,7 @@ impl<'a> CompletionProbe<'a> {
         let mut checker = Checker::new(self.project, None);
         checker.text = base;
         let ty = checker.infer(&parsed, scope).ty;
-        if let (Type::Unknown | Type::FixedObject(_), Some((object, _))) = (&ty, base.rsplit_once('.'))
+        if let (Type::Unknown | Type::FixedObject(_) | Type::Union(_), Some((object, _))) = (&ty, base.rsplit_once('.'))
             && object == "steps"
         {
             return step_status_properties();

@@ -193,11 +193,8 @@ impl<'a> Checker<'a> {
         is_existence_test: bool,
         scope: &TypeScope<'a>,
     ) -> InferredValue<'a> {
-        let narrowed = self.narrow(
-            InferredValue { declared_properties: Vec::new(), ..inferred.clone() },
-            expression_path(expr).as_ref(),
-            scope,
-        );
+        let narrowed =
+            self.narrow(InferredValue { declared_properties: Vec::new(), ..inferred.clone() }, expr, scope);
         if inferred.declared_properties.is_empty() || is_existence_test || !narrowed.may_be_undefined {
             return narrowed;
         }
@@ -214,6 +211,9 @@ impl<'a> Checker<'a> {
     /// Advice for a property name of another language or tool.
     fn foreign_property_help(&self, base: &str, ty: &Type<'a>, name: &str, names: &[&str]) -> Option<String> {
         if let Some(id) = base.strip_prefix("steps.") {
+            if name == "error" && names.contains(&"status") {
+                return Some("only a step that failed or was skipped has an `error`".to_owned());
+            }
             let step = self.project.pipeline.all_steps().into_iter().find(|step| step.id == id);
             return equivalents::step_property_help(name, step.and_then(|step| step.output.as_deref()));
         }

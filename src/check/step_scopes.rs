@@ -9,11 +9,15 @@ use minijinja::machinery::parse_expr;
 use rpds::RedBlackTreeMap;
 use serde_json::Value;
 
+use super::bindings::Presence;
+use super::condition::Condition;
+use super::exports::{exported_artifacts, own_output};
 use super::flow::parse_input_entry;
 use super::infer::{Checker, TextLocation};
 use super::scope::{InferredValue, TypeScope};
+use super::step_conditions::{EndedStep, KnownFacts, StepCompletion, assume_when, required_presence};
 use super::types::{ObjectMembers, Schemas, StepStatuses, Type};
-use crate::config::{OutputType, Project, child_pointer, output_type};
+use crate::config::{Project, child_pointer};
 use crate::model::{Step, StepAction};
 use crate::template::inspect_expression;
 
@@ -25,10 +29,20 @@ pub(super) const PROJECT_VARIABLE: &str = "project";
 pub(super) struct VisibleArtifact<'a> {
     /// The type of the artifact, if it exists.
     pub(super) ty: Type<'a>,
-    /// Whether the artifact may be missing although no step failed, because the step that produces it may be skipped.
+    /// Whether the artifact may be missing, because the step that produces it may be skipped, or may fail without
+    /// stopping the run.
     pub(super) conditional: bool,
     /// Whether the artifact comes from the previous round of a loop, so that it is missing in the first round.
     pub(super) from_previous_round: bool,
+    /// When the artifact exists.
+    pub(super) presence: Presence,
+}
+
+impl<'a> VisibleArtifact<'a> {
+    /// An artifact of this round.
+    pub(super) fn new(ty: Type<'a>, presence: Presence) -> Self {
+        Self { ty, conditional: !presence.condition.is_always(), from_previous_round: false, presence }
+    }
 }
 
 /// The artifacts in scope, by name. A persistent map: the maps of successive steps share their common entries.
@@ -43,6 +57,8 @@ pub(super) struct VisibleScope<'a> {
     sees_previous_round: bool,
     /// The types of `item`, `index` and `loop`, where they exist.
     locals: Vec<(&'static str, Type<'a>)>,
+    /// What is known about the steps that have ended, and from the guards around the step.
+    facts: KnownFacts<'a>,
 }
 
 /// A step with its scope.
@@ -56,6 +72,8 @@ pub(super) struct ScopedStep<'a> {
     pub(super) scope: VisibleScope<'a>,
     /// The artifacts that the steps inside it produce, for the condition that ends a loop.
     pub(super) produced: Artifacts<'a>,
+    /// What is known after the steps inside it.
+    inner_facts: KnownFacts<'a>,
 }
 
 /// Every step of a pipeline with its scope, and the scope after the last of `steps`.
@@ -78,19 +96,32 @@ impl<'a> ScopedSteps<'a> {
         let mut step_scope = VisibleScope::default();
         walker.visit_steps(&project.pipeline.steps, "/steps", &mut step_scope);
         let final_scope = step_scope.clone();
+        step_scope.enter_finally();
         walker.visit_steps(&project.pipeline.finally, "/finally", &mut step_scope);
         Self { steps: walker.scoped_steps, final_scope }
     }
 }
 
 impl<'a> VisibleScope<'a> {
-    fn add_artifact(&mut self, name: &'a str, visible: VisibleArtifact<'a>) {
+    fn add_artifact(&mut self, name: &'a str, mut visible: VisibleArtifact<'a>) {
+        if let Some(earlier) = self.artifacts.get(name).filter(|earlier| earlier.from_previous_round) {
+            visible.presence.earlier = earlier.presence.condition.clone();
+        }
         self.artifacts.insert_mut(name, visible);
     }
 
     /// Records that a step has ended.
     fn add_ended_step(&mut self, step: &'a Step) {
         self.steps.insert_mut(&step.id, false);
+    }
+
+    /// Forgets what is known only if no step has failed.
+    fn enter_finally(&mut self) {
+        self.facts.enter_finally();
+        let artifacts = self.artifacts.iter().map(|(name, visible)| {
+            (*name, VisibleArtifact { presence: visible.presence.in_finally(), ..visible.clone() })
+        });
+        self.artifacts = artifacts.collect();
     }
 
     /// Records that the steps of a group ended in the previous round, unless this is the first round.
@@ -115,18 +146,31 @@ impl<'a> VisibleScope<'a> {
         for (name, ty) in &self.locals {
             scope.bind(name, InferredValue::defined(ty.clone()));
         }
+        self.facts.add_completions(&mut scope);
         scope
     }
 
-    /// The scope of a step's texts: the base scope and the artifacts that the step lists.
-    pub(super) fn for_step(&self, project: &'a Project, step: &Step) -> TypeScope<'a> {
+    /// The scope of a step's `when`: the base scope and the artifacts that the step lists.
+    pub(super) fn for_when(&self, project: &'a Project, step: &Step) -> TypeScope<'a> {
         let mut scope = self.base_scope(project);
         for entry in &step.inputs {
             let (name, optional) = parse_input_entry(entry);
-            // The check of `inputs` reports an unknown artifact.
-            let ty = self.artifacts.get(name).map_or(Type::Unknown, |visible| visible.ty.clone());
-            scope.bind(name, InferredValue::new(ty, optional));
+            match self.artifacts.get(name) {
+                Some(visible) => scope.bind_artifact(name, visible.ty.clone(), visible.presence.as_input(optional)),
+                // The check of `inputs` reports an unknown artifact.
+                None => scope.bind(name, InferredValue::new(Type::Unknown, optional)),
+            }
         }
+        self.facts.add_guards(&mut scope);
+        // orch skips a step whose required inputs do not exist.
+        required_presence(step, &self.artifacts).for_each(|condition| scope.add_assumption(condition));
+        scope
+    }
+
+    /// The scope of a step's other texts, which orch evaluates only if `when` is true.
+    pub(super) fn for_step(&self, project: &'a Project, step: &Step) -> TypeScope<'a> {
+        let mut scope = self.for_when(project, step);
+        assume_when(step, Schemas(&project.schema_documents), &mut scope);
         scope
     }
 
@@ -142,6 +186,7 @@ impl<'a> VisibleScope<'a> {
     pub(super) fn for_pipeline(&self, project: &'a Project) -> TypeScope<'a> {
         let mut scope = self.base_scope(project);
         bind_artifacts(&self.artifacts, &mut scope);
+        self.facts.add_guards(&mut scope);
         scope
     }
 }
@@ -162,6 +207,8 @@ impl<'a> ScopedStep<'a> {
         self.step.children().1.iter().for_each(|step| step_scope.add_ended_step(step));
         let mut scope = step_scope.for_step(project, self.step);
         bind_artifacts(&self.produced, &mut scope);
+        self.inner_facts.add_completions(&mut scope);
+        self.inner_facts.add_guards(&mut scope);
         scope
     }
 }
@@ -169,7 +216,7 @@ impl<'a> ScopedStep<'a> {
 /// Binds artifacts in a scope. An artifact of a conditional step may be undefined.
 fn bind_artifacts<'a>(artifacts: &Artifacts<'a>, scope: &mut TypeScope<'a>) {
     for (name, visible) in artifacts {
-        scope.bind(name, InferredValue::new(visible.ty.clone(), visible.conditional));
+        scope.bind_artifact(name, visible.ty.clone(), visible.presence.clone());
     }
 }
 
@@ -188,40 +235,63 @@ struct ScopeWalker<'a> {
 impl<'a> ScopeWalker<'a> {
     fn visit_steps(&mut self, steps: &'a [Step], base: &str, step_scope: &mut VisibleScope<'a>) {
         for (index, step) in steps.iter().enumerate() {
-            let exported = self.visit_step(step, &format!("{base}/{index}"), step_scope);
+            let (exported, ended) = self.visit_step(step, &format!("{base}/{index}"), step_scope);
             for (name, visible) in &exported {
                 step_scope.add_artifact(name, visible.clone());
             }
             step_scope.add_ended_step(step);
+            step_scope.facts.add_ended_step(&step.id, ended);
         }
     }
 
-    /// Adds a step to the list and returns the artifacts that it exports to later steps.
-    fn visit_step(&mut self, step: &'a Step, pointer: &str, step_scope: &VisibleScope<'a>) -> Artifacts<'a> {
+    /// Adds a step to the list. Returns the artifacts that it exports to later steps, and how it may have ended.
+    fn visit_step(
+        &mut self,
+        step: &'a Step,
+        pointer: &str,
+        step_scope: &VisibleScope<'a>,
+    ) -> (Artifacts<'a>, EndedStep) {
         let step_index = self.scoped_steps.len();
-        let scoped_step =
-            ScopedStep { pointer: pointer.to_owned(), step, scope: step_scope.clone(), produced: Artifacts::default() };
-        self.scoped_steps.push(scoped_step);
+        self.scoped_steps.push(ScopedStep {
+            pointer: pointer.to_owned(),
+            step,
+            scope: step_scope.clone(),
+            produced: Artifacts::default(),
+            inner_facts: KnownFacts::default(),
+        });
         let mut inner_scope = step_scope.clone();
+        if !step.children().1.is_empty() {
+            inner_scope.facts.enter_group(self.project, step, &step_scope.for_step(self.project, step));
+        }
         if let Some(list) = &step.for_each {
             let ty = self.type_of(list, &step_scope.for_step(self.project, step));
             let item_type = Schemas(&self.project.schema_documents).item_type(&ty);
             inner_scope.locals.retain(|(name, _)| !matches!(*name, "item" | "index"));
             inner_scope.locals.extend([("item", item_type), ("index", Type::Number)]);
+            inner_scope.facts.set_owner(&["item", "index"], step);
             // `item` is also in scope in the step's own texts.
             if let Some(scoped_step) = self.scoped_steps.get_mut(step_index) {
                 scoped_step.scope.locals.clone_from(&inner_scope.locals);
+                scoped_step.scope.facts.set_owner(&["item", "index"], step);
             }
         }
-        let child_artifacts = self.child_artifacts(step, pointer, inner_scope);
+        let child_artifacts = self.child_artifacts(step, pointer, &mut inner_scope);
+        let schemas = Schemas(&self.project.schema_documents);
+        let when_scope = step_scope.for_when(self.project, step);
+        let completion = StepCompletion::of_step(step, &step_scope.artifacts, schemas, &when_scope);
+        let mut ended = EndedStep::new(completion.clone());
         if let Some(scoped_step) = self.scoped_steps.get_mut(step_index) {
             scoped_step.produced = child_artifacts.clone();
+            scoped_step.inner_facts = inner_scope.facts;
+            if step.repeat.is_some() {
+                ended = ended.with_end_of_loop(step, schemas, &scoped_step.round_end_scope(self.project));
+            }
         }
-        self.exported_artifacts(step, child_artifacts, step_scope)
+        (exported_artifacts(self.project, step, &child_artifacts, &completion), ended)
     }
 
     /// Walks the steps inside a step and returns the artifacts that they produce.
-    fn child_artifacts(&mut self, step: &'a Step, pointer: &str, mut inner_scope: VisibleScope<'a>) -> Artifacts<'a> {
+    fn child_artifacts(&mut self, step: &'a Step, pointer: &str, inner_scope: &mut VisibleScope<'a>) -> Artifacts<'a> {
         let mut produced = Artifacts::default();
         let (key, children) = step.children();
         let base = format!("{pointer}/{key}");
@@ -234,14 +304,15 @@ impl<'a> ScopeWalker<'a> {
         match step.action() {
             Some(StepAction::Parallel(_)) => {
                 for (index, child) in children.iter().enumerate() {
-                    let exported = self.visit_step(child, &format!("{base}/{index}"), &inner_scope);
+                    let (exported, _) = self.visit_step(child, &format!("{base}/{index}"), inner_scope);
                     exported.iter().for_each(|(name, visible)| produced.insert_mut(*name, visible.clone()));
                 }
             }
-            Some(StepAction::Sequence(_)) => produced = self.visit_sequence(children, &base, &mut inner_scope),
+            Some(StepAction::Sequence(_)) => produced = self.visit_sequence(children, &base, inner_scope),
             Some(StepAction::Repeat(_)) => {
                 inner_scope.locals.retain(|(name, _)| *name != "loop");
                 inner_scope.locals.push(("loop", loop_variable_type()));
+                inner_scope.facts.set_owner(&["loop"], step);
                 // A round can read artifacts of the previous round, so a first walk over the steps computes them.
                 if !self.is_first_pass {
                     let step_count = self.scoped_steps.len();
@@ -250,11 +321,12 @@ impl<'a> ScopeWalker<'a> {
                     self.is_first_pass = false;
                     self.scoped_steps.truncate(step_count);
                     for (name, visible) in &exported {
-                        inner_scope
-                            .add_artifact(name, VisibleArtifact { from_previous_round: true, ..visible.clone() });
+                        let presence = visible.presence.of_previous_round(name, step);
+                        let visible = VisibleArtifact { from_previous_round: true, presence, ..visible.clone() };
+                        inner_scope.add_artifact(name, visible);
                     }
                 }
-                produced = self.visit_sequence(children, &base, &mut inner_scope);
+                produced = self.visit_sequence(children, &base, inner_scope);
             }
             Some(StepAction::Pipeline(file)) => {
                 if let Some(called) = self.project.called_projects.get(file) {
@@ -271,54 +343,15 @@ impl<'a> ScopeWalker<'a> {
     fn visit_sequence(&mut self, steps: &'a [Step], base: &str, step_scope: &mut VisibleScope<'a>) -> Artifacts<'a> {
         let mut produced = Artifacts::default();
         for (index, step) in steps.iter().enumerate() {
-            let exported = self.visit_step(step, &format!("{base}/{index}"), step_scope);
+            let (exported, ended) = self.visit_step(step, &format!("{base}/{index}"), step_scope);
             for (name, visible) in &exported {
                 step_scope.add_artifact(name, visible.clone());
                 produced.insert_mut(*name, visible.clone());
             }
             step_scope.add_ended_step(step);
+            step_scope.facts.add_ended_step(&step.id, ended);
         }
         produced
-    }
-
-    /// The artifacts that a step exports to later steps.
-    fn exported_artifacts(
-        &self,
-        step: &'a Step,
-        child_artifacts: Artifacts<'a>,
-        step_scope: &VisibleScope<'a>,
-    ) -> Artifacts<'a> {
-        // orch skips a step if a required input is missing, so the step's own artifact may be missing too.
-        let required_inputs =
-            step.inputs.iter().map(|entry| parse_input_entry(entry)).filter(|(_, optional)| !optional);
-        let may_be_missing = |name: &str| step_scope.artifacts.get(name).is_some_and(|visible| visible.conditional);
-        let conditional = step.when.is_some() || required_inputs.into_iter().any(|(name, _)| may_be_missing(name));
-        let new_artifact = |ty: Type<'a>| VisibleArtifact { ty, conditional, from_previous_round: false };
-        if let Some(output) = &step.output {
-            let item_type = match step.action() {
-                Some(
-                    StepAction::Parallel(_) | StepAction::Repeat(_) | StepAction::Sequence(_) | StepAction::Pipeline(_),
-                ) => object_type(&child_artifacts),
-                Some(
-                    StepAction::Agent { .. } | StepAction::Command(_) | StepAction::Write(_) | StepAction::Approve(_),
-                )
-                | None => own_output(self.project, step),
-            };
-            let ty = match (&step.for_each, step.on_error) {
-                // The list also has entries for failed items, which the types do not model.
-                (Some(_), Some(crate::model::step::OnError::Continue)) => Type::List(Type::Unknown.into(), 0),
-                (Some(_), _) => Type::List(item_type.into(), 0),
-                (None, _) => item_type,
-            };
-            return Artifacts::default().insert(output, new_artifact(ty));
-        }
-        if step.for_each.is_some() {
-            return Artifacts::default();
-        }
-        if !conditional {
-            return child_artifacts;
-        }
-        child_artifacts.iter().map(|(name, visible)| (*name, new_artifact(visible.ty.clone()))).collect()
     }
 
     /// The outputs of a called pipeline, with types inferred from its own steps.
@@ -335,14 +368,11 @@ impl<'a> ScopeWalker<'a> {
             outputs: self.outputs.clone(),
             is_first_pass: false,
         };
-        let new_artifact = |expression| VisibleArtifact {
-            ty: walker.type_of(expression, &scope),
-            conditional: false,
-            from_previous_round: false,
-        };
-        let outputs = called.pipeline.outputs.iter();
-        let outputs: Artifacts<'a> =
-            outputs.map(|(name, expression)| (name.as_str(), new_artifact(expression))).collect();
+        let outputs = called.pipeline.outputs.iter().map(|(name, expression)| {
+            let presence = Presence::new(name, Condition::Always);
+            (name.as_str(), VisibleArtifact::new(walker.type_of(expression, &scope), presence))
+        });
+        let outputs: Artifacts<'a> = outputs.collect();
         self.outputs.borrow_mut().insert(file, outputs.clone());
         outputs
     }
@@ -357,28 +387,6 @@ impl<'a> ScopeWalker<'a> {
         (checker.location, checker.text) = (TextLocation::Yaml(String::new()), text);
         checker.infer(&parsed, scope).ty
     }
-}
-
-/// The output type of a step without nested steps; with `for_each`, the type of one item.
-fn own_output<'a>(project: &'a Project, step: &Step) -> Type<'a> {
-    match output_type(step) {
-        Some(OutputType::Text) => Type::Text(None),
-        Some(OutputType::Any) | None => Type::Unknown,
-        Some(OutputType::BuiltIn(schema)) => Schemas(&project.schema_documents).document_type(schema),
-        Some(OutputType::File(file)) => match project.schema_documents.get(&file) {
-            Some(document) => Schemas(&project.schema_documents).document_type(&document.value),
-            None => Type::Unknown,
-        },
-    }
-}
-
-/// The type of an object whose members are the artifacts of a group.
-fn object_type<'a>(artifacts: &Artifacts<'a>) -> Type<'a> {
-    if artifacts.values().any(|visible| visible.conditional) {
-        return Type::Unknown;
-    }
-    let members: ObjectMembers<'a> = artifacts.iter().map(|(name, visible)| (*name, visible.ty.clone())).collect();
-    Type::FixedObject(members.into())
 }
 
 /// The type of the variable `loop` in a round.

@@ -86,7 +86,8 @@ impl<'a> TextChecks<'a> {
         }
         self.check_kind_texts(scoped_step, &scope);
         if let Some(when) = &step.when {
-            self.check_condition(Some(scoped_step), &child_pointer(pointer, "when"), when, &scope);
+            let when_scope = scoped_step.scope.for_when(self.project, step);
+            self.check_condition(Some(scoped_step), &child_pointer(pointer, "when"), when, &when_scope);
         }
         if let Some(list) = &step.for_each {
             let list_pointer = child_pointer(pointer, "for_each");
@@ -325,6 +326,7 @@ impl<'a> TextChecks<'a> {
         scope: &TypeScope<'a>,
     ) {
         let Some((inferred, range)) = self.check_expression(scoped_step, pointer, text, scope) else { return };
+        self.check_impossible_status(scoped_step, pointer, text, scope);
         let Some(kinds) = inferred.ty.kinds() else { return };
         let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::Bool) else { return };
         if kinds.contains(&TypeKind::Bool) {
@@ -347,6 +349,21 @@ impl<'a> TextChecks<'a> {
             _ => format!("test it: `{} is defined`", text.trim()),
         };
         self.diagnostics.push(diagnostic.with_help(help));
+    }
+
+    /// Reports a condition that is never true because of the status of a step.
+    fn check_impossible_status(
+        &mut self,
+        scoped_step: Option<&'a ScopedStep<'a>>,
+        pointer: &str,
+        text: &'a str,
+        scope: &TypeScope<'a>,
+    ) {
+        let Ok(parsed) = parse_expr(text) else { return };
+        let mut checker = Checker::new(self.project, scoped_step);
+        (checker.location, checker.text) = (TextLocation::Yaml(pointer.to_owned()), text);
+        checker.check_impossible_status(&parsed, scope);
+        self.collect_results(checker);
     }
 
     /// Reports the errors that inspection found in a text.

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use super::all_of::{has_constraints, ignores_ref_siblings};
+use super::refined_types::{RefinedObject, step_status_type};
 pub(super) use super::unions::union;
 use crate::config::Document;
 
@@ -44,6 +45,8 @@ pub(super) enum Type<'a> {
     AllOf(Rc<Vec<SchemaNode<'a>>>),
     /// An object with exactly these members.
     FixedObject(Rc<ObjectMembers<'a>>),
+    /// An object about some of whose properties more is known.
+    RefinedObject(Rc<RefinedObject<'a>>),
     /// The variable `steps`: the status of each step that has ended, by the step's id.
     StepStatuses(StepStatuses<'a>),
     /// One of several types.
@@ -182,6 +185,7 @@ impl<'a> Schemas<'a> {
             | Type::Object(_)
             | Type::AllOf(_)
             | Type::FixedObject(_)
+            | Type::RefinedObject(_)
             | Type::StepStatuses(_) => Type::Unknown,
         }
     }
@@ -193,6 +197,10 @@ impl<'a> Schemas<'a> {
                 Some(ty) => Property::Present(ty.clone()),
                 None => Property::Absent(members.keys().copied().collect()),
             }),
+            Type::RefinedObject(refined) => match refined.properties.get(name) {
+                Some(property) => Some(property.clone()),
+                None => self.property(&refined.base, name),
+            },
             Type::StepStatuses(statuses) => Some(match statuses.get(name) {
                 Some(false) => Property::Present(step_status_type()),
                 Some(true) => Property::Optional(step_status_type()),
@@ -210,13 +218,6 @@ impl<'a> Schemas<'a> {
             | Type::Union(_) => None,
         }
     }
-}
-
-/// The type of the status of a step. Whether `error` exists depends on `status`, which a type can't express.
-fn step_status_type<'a>() -> Type<'a> {
-    let status = Type::Text(Some(vec!["completed", "failed", "skipped", "cancelled"]));
-    let members: ObjectMembers<'a> = [("status", status), ("error", Type::Unknown)].into_iter().collect();
-    Type::FixedObject(members.into())
 }
 
 /// Whether an alternative of `anyOf` or `oneOf` only requires names and has no other restriction.
@@ -290,7 +291,11 @@ impl<'a> Type<'a> {
             Type::Number => Some(TypeKind::Number),
             Type::Text(_) => Some(TypeKind::Text),
             Type::List(..) | Type::SchemaList(..) => Some(TypeKind::List),
-            Type::Object(_) | Type::AllOf(_) | Type::FixedObject(_) | Type::StepStatuses(_) => Some(TypeKind::Object),
+            Type::Object(_)
+            | Type::AllOf(_)
+            | Type::FixedObject(_)
+            | Type::RefinedObject(_)
+            | Type::StepStatuses(_) => Some(TypeKind::Object),
         }
     }
 
@@ -330,6 +335,7 @@ impl<'a> Type<'a> {
             | Type::Object(_)
             | Type::AllOf(_)
             | Type::FixedObject(_)
+            | Type::RefinedObject(_)
             | Type::StepStatuses(_)
             | Type::Union(_) => 0,
         }
