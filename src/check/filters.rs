@@ -8,6 +8,7 @@ use minijinja::machinery::ast::{CallArg, Expr, Filter};
 use super::infer::Checker;
 use super::narrowing::expression_path;
 use super::scope::{InferredValue, Narrowing, TypeScope};
+use super::truth::ConditionReader;
 use super::types::{Type, TypeKind, union};
 use crate::diagnostic::Code;
 use crate::template::expr_range;
@@ -16,15 +17,14 @@ use crate::template::walk::arg_expr;
 impl<'a> Checker<'a> {
     /// Infers the value that a filter returns.
     pub(super) fn infer_filter(&mut self, inner: &Filter<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
-        for argument in &inner.args {
-            self.infer_defined(arg_expr(argument), scope);
+        if let (Some(operand), "default" | "d") = (&inner.expr, inner.name) {
+            return self.infer_default(operand, inner, scope);
         }
+        let argument_types: Vec<Type<'a>> =
+            inner.args.iter().map(|argument| self.infer_defined(arg_expr(argument), scope).ty).collect();
         let Some(operand) = &inner.expr else {
             return InferredValue::defined(Type::Text(None)); // a filter block
         };
-        if matches!(inner.name, "default" | "d") {
-            return self.infer_default(operand, inner, scope);
-        }
         let base = self.infer_defined(operand, scope).ty;
         self.check_operand(inner.name, operand, &base);
         let is_not_empty =
@@ -38,7 +38,12 @@ impl<'a> Checker<'a> {
             "bool" => InferredValue::defined(Type::Bool),
             "tojson" | "join" | "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "indent"
             | "string" => InferredValue::defined(Type::Text(None)),
-            "lines" | "split" => InferredValue::defined(Type::List(Type::Text(None).into(), 0)),
+            "lines" => InferredValue::defined(Type::List(Type::Text(None).into(), 0)),
+            "split" => {
+                // A text without the separator is one item. Splitting an empty text at white space gives no items.
+                let has_separator = argument_types.first().is_some_and(|ty| ty.kind() == Some(TypeKind::Text));
+                InferredValue::defined(Type::List(Type::Text(None).into(), u64::from(has_separator)))
+            }
             "first" | "last" | "min" | "max" if base.kinds().is_some() => {
                 InferredValue::new(self.element_type(&base), !is_not_empty)
             }
@@ -52,8 +57,10 @@ impl<'a> Checker<'a> {
             "items" | "dictsort" | "zip" => {
                 InferredValue::defined(Type::List(Type::List(Type::Unknown.into(), 2).into(), 0))
             }
-            "map" => self.infer_map(inner, operand, attribute),
-            "select" | "selectattr" | "reject" | "rejectattr" => InferredValue::defined(self.list_type(&base, 0)),
+            "map" => self.infer_map(inner, operand, attribute, base.min_length()),
+            "select" | "selectattr" | "reject" | "rejectattr" => {
+                InferredValue::defined(Type::List(self.selected_item_type(inner, &base).into(), 0))
+            }
             "reverse" if base.kind() == Some(TypeKind::Text) => InferredValue::defined(Type::Text(None)),
             "sort" | "reverse" | "list" => InferredValue::defined(self.list_type(&base, base.min_length())),
             "unique" => InferredValue::defined(self.list_type(&base, base.min_length().min(1))),
@@ -90,12 +97,21 @@ impl<'a> Checker<'a> {
 
     fn infer_default(&mut self, operand: &Expr<'a>, inner: &Filter<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
         self.is_existence_test = true;
-        let operand_type = self.infer(operand, scope).ty;
-        let default_type = match inner.args.first() {
-            Some(argument) => self.infer(arg_expr(argument), scope).ty,
-            None => Type::Text(None),
+        let value = self.infer(operand, scope);
+        let mut arguments = inner.args.iter().map(arg_expr);
+        // Only if the operand is undefined, the value of the filter is the default.
+        let mut default_scope = scope.clone();
+        default_scope.add_assumption(ConditionReader { schemas: self.schemas, scope }.presence(operand).negate());
+        let default = match arguments.next() {
+            Some(argument) if inner.args.len() == 1 => self.infer(argument, &default_scope),
+            Some(argument) => self.infer(argument, scope),
+            None => InferredValue::defined(Type::Text(None)),
         };
-        InferredValue::defined(union([operand_type, default_type]))
+        for argument in arguments {
+            self.infer_defined(argument, scope);
+        }
+        let may_be_undefined = (value.may_be_undefined || inner.args.len() > 1) && default.may_be_undefined;
+        InferredValue::new(union([value.ty, default.ty]), may_be_undefined)
     }
 
     /// Reports an operand that the filter does not accept.
@@ -168,6 +184,7 @@ impl<'a> Checker<'a> {
         inner: &Filter<'a>,
         operand: &Expr<'a>,
         attribute: Option<InferredValue<'a>>,
+        min_length: u64,
     ) -> InferredValue<'a> {
         let Some(property) = attribute else {
             let item_type = match inner.args.first().map(arg_expr) {
@@ -180,14 +197,14 @@ impl<'a> Checker<'a> {
                 },
                 Some(_) | None => Type::Unknown,
             };
-            return InferredValue::defined(Type::List(item_type.into(), 0));
+            return InferredValue::defined(Type::List(item_type.into(), min_length));
         };
         let ty = if self.report_missing_attribute(inner, operand, Some(property.clone())) {
             Type::Unknown
         } else {
             property.ty
         };
-        InferredValue::defined(Type::List(ty.into(), 0))
+        InferredValue::defined(Type::List(ty.into(), min_length))
     }
 
     /// Reports that some items may lack the property that a filter reads from each. Returns whether the filter has a

@@ -3,9 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
+use minijinja::machinery::ast::{BinOpKind, Expr, IfExpr, UnaryOpKind};
 
-use super::narrowing::{condition_narrowings, constant_index, expression_path};
 use super::scope::{InferredValue, TypeScope};
 use super::step_scopes::ScopedStep;
 use super::types::{ObjectMembers, Schemas, Type, TypeKind, union};
@@ -40,6 +39,8 @@ pub(super) struct Checker<'a> {
     pub(super) remaining_includes: usize,
     /// Whether the text only tests whether the next expression to infer exists, as in `x is defined`.
     pub(super) is_existence_test: bool,
+    /// Whether the text is a template, not an expression.
+    pub(super) is_template: bool,
     /// The scopes in which the text uses the name [`COMPLETION_MARKER`](super::probe::COMPLETION_MARKER).
     pub(super) marker_scopes: Vec<TypeScope<'a>>,
 }
@@ -65,6 +66,7 @@ impl<'a> Checker<'a> {
             includes: Vec::new(),
             remaining_includes: MAX_INCLUDES,
             is_existence_test: false,
+            is_template: false,
             marker_scopes: Vec::new(),
         }
     }
@@ -122,18 +124,19 @@ impl<'a> Checker<'a> {
     pub(super) fn infer_defined(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
         let inferred = self.infer(expr, scope);
         if inferred.may_be_undefined {
-            let source = self.source(expr).to_owned();
-            let diagnostic =
-                self.warning(Code::PossiblyMissing, expr_range(expr), format!("`{source}` may be missing"));
-            let condition = match list_that_must_have_items(expr) {
-                Some(list) => self.source(list).to_owned(),
-                None => format!("{source} is defined"),
-            };
-            let guard = match &self.location {
-                TextLocation::Yaml(pointer) if !pointer.ends_with("/message") => format!("`{condition} and …`"),
-                _ => format!("`{{% if {condition} %}}…{{% endif %}}`"),
-            };
-            self.report(diagnostic.with_help(format!("guard it: {guard}, or set a default: `{source} | default(…)`")));
+            let diagnostic = self.missing_value(expr, &inferred, scope);
+            self.report(diagnostic);
+        }
+        InferredValue::defined(inferred.ty)
+    }
+
+    /// Infers the value of an expression that a template prints, joins or iterates over. Unlike
+    /// [`infer_defined`](Self::infer_defined), accepts a conditional expression without `else`.
+    pub(super) fn infer_printed(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
+        let inferred = self.infer(expr, scope);
+        if inferred.may_be_undefined && !inferred.prints_as_nothing {
+            let diagnostic = self.missing_value(expr, &inferred, scope);
+            self.report(diagnostic);
         }
         InferredValue::defined(inferred.ty)
     }
@@ -186,17 +189,7 @@ impl<'a> Checker<'a> {
                 op => self.infer_operator(op, &inner.left, &inner.right, scope),
             },
             Expr::Compare(inner) => self.infer_comparison_chain(&inner.expr, &inner.ops, scope),
-            Expr::IfExpr(inner) => {
-                self.infer(&inner.test_expr, scope);
-                let (mut true_scope, mut false_scope) = (scope.clone(), scope.clone());
-                true_scope.add_narrowings(condition_narrowings(&inner.test_expr, true));
-                false_scope.add_narrowings(condition_narrowings(&inner.test_expr, false));
-                let first = self.infer(&inner.true_expr, &true_scope);
-                match &inner.false_expr {
-                    Some(false_expr) => either(first, self.infer(false_expr, &false_scope)),
-                    None => InferredValue { ty: Type::Unknown, ..first },
-                }
-            }
+            Expr::IfExpr(inner) => self.infer_conditional(inner, scope),
             Expr::Filter(inner) => self.infer_filter(inner, scope),
             Expr::Test(inner) => {
                 self.is_existence_test = matches!(inner.name, "defined" | "undefined");
@@ -236,7 +229,23 @@ impl<'a> Checker<'a> {
                 })
             }
         };
-        self.narrow(inferred, expression_path(expr).as_ref(), scope)
+        self.narrow(inferred, expr, scope)
+    }
+
+    fn infer_conditional(&mut self, inner: &IfExpr<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
+        self.infer(&inner.test_expr, scope);
+        self.check_impossible_status(&inner.test_expr, scope);
+        let (mut true_scope, mut false_scope) = (scope.clone(), scope.clone());
+        self.assume(&inner.test_expr, true, &mut true_scope);
+        self.assume(&inner.test_expr, false, &mut false_scope);
+        let first = self.infer(&inner.true_expr, &true_scope);
+        match &inner.false_expr {
+            Some(false_expr) => either(first, self.infer(false_expr, &false_scope)),
+            None => InferredValue {
+                prints_as_nothing: !first.may_be_undefined || first.prints_as_nothing,
+                ..InferredValue::new(first.ty, true)
+            },
+        }
     }
 
     fn infer_list(&mut self, items: &[Expr<'a>], scope: &TypeScope<'a>) -> InferredValue<'a> {
@@ -256,7 +265,7 @@ impl<'a> Checker<'a> {
     ) -> InferredValue<'a> {
         let left_value = self.infer(left, scope);
         let mut right_scope = scope.clone();
-        right_scope.add_narrowings(condition_narrowings(left, is_and));
+        self.assume(left, is_and, &mut right_scope);
         let right_value = self.infer(right, &right_scope);
         // An `or` returns its left side only if it is true, and an undefined value is not true.
         let left_value = if is_and { left_value } else { InferredValue::defined(left_value.ty) };
@@ -264,22 +273,11 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// The list from which an expression takes its first, last, smallest or largest item, which is missing only if the list
-/// is empty.
-fn list_that_must_have_items<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
-    match expr {
-        Expr::GetItem(inner) => match &inner.subscript_expr {
-            key if matches!(constant_index(key), Some(0 | -1)) => Some(&inner.expr),
-            _ => None,
-        },
-        Expr::Filter(inner) if matches!(inner.name, "first" | "last" | "min" | "max") => inner.expr.as_ref(),
-        _ => None,
-    }
-}
-
 /// The value of an expression that returns one of two values.
 fn either<'a>(first: InferredValue<'a>, second: InferredValue<'a>) -> InferredValue<'a> {
-    InferredValue::new(union([first.ty, second.ty]), first.may_be_undefined || second.may_be_undefined)
+    let prints_as_nothing = [&first, &second].iter().all(|value| !value.may_be_undefined || value.prints_as_nothing);
+    let may_be_undefined = first.may_be_undefined || second.may_be_undefined;
+    InferredValue { prints_as_nothing, ..InferredValue::new(union([first.ty, second.ty]), may_be_undefined) }
 }
 
 fn constant_type<'a>(value: &minijinja::Value) -> Type<'a> {

@@ -1,12 +1,15 @@
 //! Type narrowing: derives facts about values from a condition, for the branch in which it is true and for the branch
 //! in which it is false, and narrows the types of these values.
 
-use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
+use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, UnaryOpKind};
 
+use super::bindings::ConditionResult;
 use super::infer::Checker;
+use super::refined_types::requires_property;
 use super::scope::{InferredValue, Narrowing, TypeScope};
-use super::types::{Property, Type, TypeKind, union};
-use crate::model::name_scope::{PREVIOUS_ROUND, is_loop_path};
+use super::truth::ConditionReader;
+use super::types::{Property, Schemas, Type, TypeKind, union};
+use crate::template::walk::arg_expr;
 
 /// The path that an expression consists of, such as `plan.steps[0].title`; `None` for any other expression.
 pub(super) fn expression_path(expr: &Expr<'_>) -> Option<String> {
@@ -21,6 +24,18 @@ pub(super) fn expression_path(expr: &Expr<'_>) -> Option<String> {
             let Expr::Const(key) = &item.subscript_expr else { return None };
             key.value.as_str().map(|name| format!("{base}.{name}"))
         }
+        _ => None,
+    }
+}
+
+/// The value of which an expression is a member, and the name of the member; `None` for any other expression.
+pub(super) fn member_of<'e, 't>(expr: &'e Expr<'t>) -> Option<(&'e Expr<'t>, &'e str)> {
+    match expr {
+        Expr::GetAttr(inner) => Some((&inner.expr, inner.name)),
+        Expr::GetItem(inner) => match &inner.subscript_expr {
+            Expr::Const(name) => Some((&inner.expr, name.value.as_str()?)),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -57,7 +72,8 @@ fn collect_narrowings(expr: &Expr<'_>, outcome: bool, narrowings: &mut Vec<(Stri
         },
         Expr::Test(inner) => {
             if let Some(path) = expression_path(&inner.expr) {
-                collect_test(path, inner.name, outcome, narrowings);
+                let established = test_narrowings(inner.name, &inner.args, outcome);
+                narrowings.extend(established.into_iter().map(|narrowing| (path.clone(), narrowing)));
             }
         }
         // A length counts as true only if the list is not empty.
@@ -66,16 +82,11 @@ fn collect_narrowings(expr: &Expr<'_>, outcome: bool, narrowings: &mut Vec<(Stri
                 narrowings.push((path, Narrowing::Truthy));
             }
         }
-        other if outcome => narrowings.extend(expression_path(other).map(|path| (path, Narrowing::Truthy))),
-        other => narrowings.extend(path_after_first_round(other).map(|path| (path, Narrowing::Truthy))),
+        other => {
+            let narrowing = if outcome { Narrowing::Truthy } else { Narrowing::Falsy };
+            narrowings.extend(expression_path(other).map(|path| (path, narrowing)));
+        }
     }
-}
-
-/// The path of the previous round, which is not empty if `loop.first` is false.
-fn path_after_first_round(expr: &Expr<'_>) -> Option<String> {
-    let path = expression_path(expr)?;
-    let round = path.strip_suffix(".first")?;
-    is_loop_path(round).then(|| format!("{round}.{PREVIOUS_ROUND}"))
 }
 
 /// The path of the value whose length an expression computes.
@@ -165,8 +176,19 @@ fn swap_operands(op: BinOpKind) -> BinOpKind {
     }
 }
 
-/// Collects the narrowings that follow from a test such as `is string`.
-fn collect_test(path: String, test: &str, outcome: bool, narrowings: &mut Vec<(String, Narrowing)>) {
+/// The narrowings of a value that follow when a test such as `is string` has this outcome.
+pub(super) fn test_narrowings(test: &str, args: &[CallArg<'_>], outcome: bool) -> Vec<Narrowing> {
+    let mut narrowings = Vec::new();
+    match (test, outcome) {
+        ("defined", true) | ("undefined", false) => narrowings.push(Narrowing::Defined),
+        ("defined", false) | ("undefined", true) => narrowings.push(Narrowing::Undefined),
+        ("none", false) => narrowings.push(Narrowing::NotNull),
+        // The results of these tests establish nothing: they can be the same for an undefined value, which is a
+        // sequence, differs from every other value and is less than every other value.
+        ("none" | "false" | "sequence" | "iterable" | "ne" | "!=" | "lt" | "<" | "le" | "<=", _) => {}
+        (_, true) => narrowings.extend([Narrowing::Defined, Narrowing::NotNull]),
+        (_, false) => {}
+    }
     let kinds = match test {
         "string" => vec![TypeKind::Text],
         "mapping" => vec![TypeKind::Object],
@@ -177,47 +199,93 @@ fn collect_test(path: String, test: &str, outcome: bool, narrowings: &mut Vec<(S
         _ => Vec::new(),
     };
     if !kinds.is_empty() {
-        narrowings.push((path.clone(), Narrowing::Kinds(kinds, outcome)));
+        narrowings.push(Narrowing::Kinds(kinds, outcome));
     }
-    match (test, outcome) {
-        ("defined", true) | ("undefined", false) => narrowings.push((path, Narrowing::Defined)),
-        ("none", false) => narrowings.push((path, Narrowing::NotNull)),
-        // The results of these tests establish nothing: they can be the same for an undefined value, which is a
-        // sequence and differs from every other value.
-        ("none" | "undefined" | "defined" | "false" | "sequence" | "iterable" | "ne" | "!=", _) => {}
-        (_, true) => {
-            narrowings.push((path.clone(), Narrowing::Defined));
-            narrowings.push((path, Narrowing::NotNull));
-        }
-        _ => {}
+    let texts = match (test, args.first().map(arg_expr)) {
+        ("eq" | "==" | "equalto" | "ne" | "!=", Some(constant)) => string_constant(constant).map(|text| vec![text]),
+        ("in", Some(Expr::List(list))) => list.items.iter().map(string_constant).collect(),
+        (_, _) => None,
+    };
+    let is_equal = outcome != matches!(test, "ne" | "!=");
+    narrowings.extend(texts.map(|texts| Narrowing::OneOf(texts, is_equal)));
+    narrowings
+}
+
+/// Adds to a scope what is known if a condition evaluates to `outcome`.
+pub(super) fn assume<'a>(schemas: Schemas<'a>, expr: &Expr<'_>, outcome: bool, scope: &mut TypeScope<'a>) {
+    let truth = ConditionReader { schemas, scope }.truth(expr);
+    let narrowings = expand_results(condition_narrowings(expr, outcome), scope);
+    scope.add_narrowings(narrowings);
+    scope.add_assumption(if outcome { truth } else { truth.negate() });
+}
+
+/// Adds the narrowings that follow from the results of conditions that variables hold.
+fn expand_results(mut narrowings: Vec<(String, Narrowing)>, scope: &TypeScope<'_>) -> Vec<(String, Narrowing)> {
+    let mut expanded = Vec::new();
+    for (path, narrowing) in &narrowings {
+        let established = match (scope.condition_result(path), narrowing) {
+            (Some(result), Narrowing::Truthy) => &result.if_true,
+            (Some(result), Narrowing::Falsy) => &result.if_false,
+            (Some(_) | None, _) => continue,
+        };
+        expanded.extend(established.iter().cloned());
     }
+    narrowings.append(&mut expanded);
+    narrowings
 }
 
 impl<'a> Checker<'a> {
-    /// Narrows a value by the facts that conditions have established about its path.
+    /// Adds to a scope what is known if a condition evaluates to `outcome`.
+    pub(super) fn assume(&self, expr: &Expr<'_>, outcome: bool, scope: &mut TypeScope<'a>) {
+        assume(self.schemas, expr, outcome, scope);
+    }
+
+    /// The condition that the value of an expression is the result of.
+    pub(super) fn condition_result(&self, expr: &Expr<'_>, scope: &TypeScope<'a>) -> ConditionResult {
+        ConditionResult {
+            truth: ConditionReader { schemas: self.schemas, scope }.truth(expr),
+            if_true: expand_results(condition_narrowings(expr, true), scope),
+            if_false: expand_results(condition_narrowings(expr, false), scope),
+        }
+    }
+
+    /// Narrows the value of an expression by the facts that conditions have established.
     pub(super) fn narrow(
         &self,
         inferred: InferredValue<'a>,
-        path: Option<&String>,
+        expr: &Expr<'_>,
         scope: &TypeScope<'a>,
     ) -> InferredValue<'a> {
-        let Some(path) = path else { return inferred };
-        let may_be_undefined = inferred.may_be_undefined && !scope.has_narrowing(Some(path), &Narrowing::Defined);
-        let mut ty =
-            if scope.has_narrowing(Some(path), &Narrowing::NotNull) { inferred.ty.without_null() } else { inferred.ty };
-        if scope.has_narrowing(Some(path), &Narrowing::Truthy) {
-            ty = without_empty_objects(&ty);
+        let mut narrowed = inferred;
+        let reader = ConditionReader { schemas: self.schemas, scope };
+        if let Some(path) = expression_path(expr) {
+            narrowed.may_be_undefined &= !scope.has_narrowing(Some(&path), &Narrowing::Defined);
+            if scope.has_narrowing(Some(&path), &Narrowing::NotNull) {
+                narrowed.ty = narrowed.ty.without_null();
+            }
+            let is_nonempty = scope.has_narrowing(Some(&path), &Narrowing::Truthy)
+                || reader.previous_round_exists(expr).is_some_and(|exists| scope.is_implied(&exists));
+            if is_nonempty {
+                narrowed.ty = without_empty_objects(&narrowed.ty);
+            }
+            for (name, narrowing) in scope.type_narrowings(&path) {
+                narrowed.ty = self.narrow_union(&narrowed.ty, name, narrowing);
+            }
         }
-        for (name, narrowing) in scope.type_narrowings(path) {
-            ty = self.narrow_union(&ty, name, narrowing);
+        if narrowed.may_be_undefined {
+            narrowed.may_be_undefined = !scope.is_implied(&reader.presence(expr));
         }
-        InferredValue { ty, may_be_undefined, declared_properties: inferred.declared_properties }
+        narrowed
     }
 
     /// Removes the branches of a union that contradict a narrowing. Returns the union unchanged if every branch does:
     /// then the mistake is in the condition, not in the value.
     fn narrow_union(&self, ty: &Type<'a>, name: &str, narrowing: &Narrowing) -> Type<'a> {
         let Type::Union(branches) = ty else { return ty.clone() };
+        // A path with an index leads to an item of a list.
+        if name.contains('[') {
+            return ty.clone();
+        }
         let compatible: Vec<Type<'a>> =
             branches.iter().filter(|branch| self.is_compatible(branch, name, narrowing)).cloned().collect();
         if compatible.is_empty() { ty.clone() } else { union(compatible) }
@@ -232,7 +300,32 @@ impl<'a> Checker<'a> {
             Narrowing::OneOf(strings, false) => self
                 .possible_strings(branch, name)
                 .is_none_or(|possible| possible.is_empty() || !possible.iter().all(|string| contains(strings, string))),
-            Narrowing::Defined | Narrowing::NotNull | Narrowing::Truthy | Narrowing::MinItems(_) => true,
+            Narrowing::Defined | Narrowing::Truthy => !matches!(self.path_property(branch, name), Property::Absent(_)),
+            Narrowing::Undefined => !matches!(self.path_property(branch, name), Property::Present(_)),
+            Narrowing::Falsy => match self.path_property(branch, name) {
+                Property::Present(ty) => !self.schemas.is_always_truthy(&ty),
+                Property::Optional(_) | Property::Absent(_) | Property::Open(_) => true,
+            },
+            Narrowing::NotNull | Narrowing::MinItems(_) => true,
+        }
+    }
+
+    /// Whether the objects of a type have the property at a dotted path. Only a property that the type requires counts
+    /// as present.
+    fn path_property(&self, ty: &Type<'a>, path: &str) -> Property<'a> {
+        let (name, remaining) =
+            path.split_once('.').map_or((path, None), |(name, remaining)| (name, Some(remaining)));
+        let property = match self.schemas.property(ty, name) {
+            Some(Property::Present(_)) if !requires_property(ty, name) => return Property::Open(Vec::new()),
+            Some(property) => property,
+            // A value that is no object has no properties.
+            None if ty.kind().is_some() => Property::Absent(Vec::new()),
+            None => Property::Open(Vec::new()),
+        };
+        match (property, remaining) {
+            (Property::Present(ty), Some(remaining)) => self.path_property(&ty, remaining),
+            (Property::Optional(_) | Property::Open(_), Some(_)) => Property::Open(Vec::new()),
+            (property, _) => property,
         }
     }
 

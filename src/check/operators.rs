@@ -26,12 +26,16 @@ impl<'a> Checker<'a> {
         right: &Expr<'a>,
         scope: &TypeScope<'a>,
     ) -> InferredValue<'a> {
+        if matches!(op, BinOpKind::Concat) {
+            self.infer_printed(left, scope);
+            self.infer_printed(right, scope);
+            return InferredValue::defined(Type::Text(None));
+        }
         let (left_type, right_type) = (self.infer_defined(left, scope).ty, self.infer_defined(right, scope).ty);
         let comparison = match op {
             BinOpKind::Eq | BinOpKind::Ne => Comparison::Equal,
             BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => Comparison::Order,
             BinOpKind::In => Comparison::Contains,
-            BinOpKind::Concat => return InferredValue::defined(Type::Text(None)),
             BinOpKind::Add => return self.infer_sum(left, &left_type, right, &right_type),
             BinOpKind::Mul => return InferredValue::defined(infer_product(&left_type, &right_type)),
             BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem | BinOpKind::Pow => {
@@ -39,7 +43,7 @@ impl<'a> Checker<'a> {
                 self.check_number(right, &right_type);
                 return InferredValue::defined(Type::Number);
             }
-            BinOpKind::ScAnd | BinOpKind::ScOr => return InferredValue::unknown(),
+            BinOpKind::Concat | BinOpKind::ScAnd | BinOpKind::ScOr => return InferredValue::unknown(),
         };
         self.check_comparison(comparison, left, &left_type, right, &right_type);
         InferredValue::defined(Type::Bool)
@@ -130,7 +134,7 @@ impl<'a> Checker<'a> {
     /// Reports a comparison of a value with a constant string, if the value's schema lists its strings without this
     /// one.
     fn check_constant(&mut self, value: &Expr<'a>, ty: &Type<'a>, constant: &Expr<'a>) {
-        let (Type::Text(Some(allowed)), Expr::Const(text)) = (ty, constant) else { return };
+        let (Some(allowed), Expr::Const(text)) = (possible_texts(ty), constant) else { return };
         let Some(text) = text.value.as_str() else { return };
         if allowed.contains(&text) {
             return;
@@ -240,6 +244,19 @@ impl<'a> Checker<'a> {
         };
         self.report(diagnostic);
     }
+}
+
+/// The strings that a value can be, if the schema lists them. A value of another kind equals no string.
+fn possible_texts<'a>(ty: &Type<'a>) -> Option<Vec<&'a str>> {
+    let mut possible_texts: Option<Vec<&'a str>> = None;
+    for branch in ty.branches() {
+        match (branch.kind()?, branch) {
+            (TypeKind::Text, Type::Text(Some(texts))) => possible_texts.get_or_insert_default().extend(texts),
+            (TypeKind::Text, _) => return None,
+            (_, _) => {}
+        }
+    }
+    possible_texts
 }
 
 /// The type of a product: `*` multiplies numbers, and repeats a string.

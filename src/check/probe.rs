@@ -111,7 +111,7 @@ pub fn visible_artifacts(project: &Project, pointer: &str) -> Vec<VisibleName> {
         return Vec::new();
     };
     let names = scoped_step.scope.names.artifacts().iter().map(|(name, visible)| VisibleName {
-        may_be_absent: visible.conditional,
+        may_be_absent: visible.may_be_missing(),
         ..probe.describe_name(name, &visible.ty)
     });
     names.collect()
@@ -249,7 +249,7 @@ impl<'a> CompletionProbe<'a> {
 }
 
 /// Whether a path leads to the statuses of steps: `steps`, or that of the previous round.
-fn is_steps_path(path: &str) -> bool {
+pub(super) fn is_steps_path(path: &str) -> bool {
     let previous = path.rsplit_once('.').filter(|(_, name)| *name == ENDED_STEPS).map(|(object, _)| object);
     path == ENDED_STEPS || previous.is_some_and(is_previous_path)
 }

@@ -7,7 +7,7 @@ use minijinja::machinery::ast::Expr;
 use super::command_outputs::property_advice;
 use super::infer::{Checker, TextLocation};
 use super::narrowing::{constant_index, expression_path};
-use super::probe::COMPLETION_MARKER;
+use super::probe::{COMPLETION_MARKER, is_steps_path};
 use super::scope::{InferredValue, TypeScope};
 use super::step_scopes::PROJECT_VARIABLE;
 use super::types::{Property, Type, TypeKind, union};
@@ -213,11 +213,8 @@ impl<'a> Checker<'a> {
         is_existence_test: bool,
         scope: &TypeScope<'a>,
     ) -> InferredValue<'a> {
-        let narrowed = self.narrow(
-            InferredValue { declared_properties: Vec::new(), ..inferred.clone() },
-            expression_path(expr).as_ref(),
-            scope,
-        );
+        let narrowed =
+            self.narrow(InferredValue { declared_properties: Vec::new(), ..inferred.clone() }, expr, scope);
         if inferred.declared_properties.is_empty() || is_existence_test || !narrowed.may_be_undefined {
             return narrowed;
         }
@@ -233,6 +230,10 @@ impl<'a> Checker<'a> {
 
     /// Advice for a property name of another language or tool.
     fn foreign_property_help(&self, base: &str, ty: &Type<'a>, name: &str, names: &[&str]) -> Option<String> {
+        let is_step = base.rsplit_once('.').is_some_and(|(path, _)| is_steps_path(path));
+        if is_step && name == "error" && names.contains(&"status") {
+            return Some("only a step that failed or was skipped has an `error`".to_owned());
+        }
         if let Some(id) = base.strip_prefix("steps.") {
             let step = self.project.pipeline.all_steps().into_iter().find(|step| step.id == id);
             return equivalents::step_property_help(name, step.and_then(|step| step.output.as_deref()));

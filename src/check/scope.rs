@@ -1,7 +1,14 @@
 //! The variables that a template can use at one point, and the facts that conditions have established about them.
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
 
+use super::bindings::{AssignedValue, Binding, ConditionResult, Presence, merge_bindings, presence_test};
+use super::condition::Condition;
+use super::implication::implies;
+use super::loop_variable::LocalVariable;
+use super::step_scopes::RoundNames;
 use super::types::{Type, TypeKind};
 
 /// The inferred type of an expression's value, and whether the value can be undefined.
@@ -11,6 +18,9 @@ pub(super) struct InferredValue<'a> {
     pub(super) ty: Type<'a>,
     /// Whether it can be undefined.
     pub(super) may_be_undefined: bool,
+    /// Whether it can be undefined only because a conditional expression has no `else`. A template prints such a value
+    /// as nothing; every other use of it fails.
+    pub(super) prints_as_nothing: bool,
     /// The properties that the schema declares, if the expression reads one that it does not declare; otherwise empty.
     pub(super) declared_properties: Vec<&'a str>,
 }
@@ -18,12 +28,12 @@ pub(super) struct InferredValue<'a> {
 impl<'a> InferredValue<'a> {
     /// A value that is always defined.
     pub(super) fn defined(ty: Type<'a>) -> Self {
-        Self { ty, may_be_undefined: false, declared_properties: Vec::new() }
+        Self::new(ty, false)
     }
 
     /// A value of this type that may also be undefined if `may_be_undefined` is true.
     pub(super) fn new(ty: Type<'a>, may_be_undefined: bool) -> Self {
-        Self { ty, may_be_undefined, declared_properties: Vec::new() }
+        Self { ty, may_be_undefined, prints_as_nothing: false, declared_properties: Vec::new() }
     }
 
     /// A value of unknown type, about which the checks report nothing.
@@ -37,10 +47,14 @@ impl<'a> InferredValue<'a> {
 pub(super) enum Narrowing {
     /// It is defined.
     Defined,
+    /// It is undefined.
+    Undefined,
     /// It is not null.
     NotNull,
     /// It counts as true in a condition: it is not empty and not zero.
     Truthy,
+    /// It counts as false in a condition: it is undefined, null, false, empty or zero.
+    Falsy,
     /// It has at least this many items.
     MinItems(u64),
     /// It has one of these kinds; with `false`, none of them.
@@ -52,25 +66,120 @@ pub(super) enum Narrowing {
 /// The variables in scope, and the facts that conditions have established about them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TypeScope<'a> {
-    vars: HashMap<String, InferredValue<'a>>,
+    vars: HashMap<String, Rc<Binding<'a>>>,
     narrowings: HashSet<(String, Narrowing)>,
+    /// The conditions that are true here.
+    assumptions: Vec<Condition>,
+    /// The round whose variable `loop` is bound, unless a template has bound `loop` again.
+    round: Option<Arc<RoundNames<'a>>>,
+    /// The number of values that templates have assigned to variables so far.
+    assignment_count: usize,
 }
 
 impl<'a> TypeScope<'a> {
     /// Binds a name to a value, and removes the narrowings of its earlier value.
     pub(super) fn bind(&mut self, name: &str, value: InferredValue<'a>) {
+        let condition = if value.may_be_undefined { presence_test(name) } else { Condition::Always };
+        self.bind_artifact(name, value.ty, Presence::new(name, condition));
+    }
+
+    /// Binds a name to an artifact.
+    pub(super) fn bind_artifact(&mut self, name: &str, ty: Type<'a>, presence: Presence) {
+        let Presence { key, condition, is_never_empty } = presence;
+        let value = InferredValue::new(ty, !condition.is_always());
+        self.insert(name, Binding { value, presence: condition, key: Some(key), is_never_empty, result: None });
+    }
+
+    /// Binds a variable of an item or a round.
+    pub(super) fn bind_local(&mut self, name: &str, variable: &LocalVariable<'a>) {
+        self.bind_artifact(name, variable.ty.clone(), Presence::new(&variable.key, Condition::Always));
+    }
+
+    /// Binds the variable `loop` of a round.
+    pub(super) fn bind_round(&mut self, round: &Arc<RoundNames<'a>>) {
+        self.bind_local("loop", &round.variable);
+        self.round = Some(Arc::clone(round));
+    }
+
+    /// Binds a name to a value that a template assigns to it.
+    pub(super) fn assign(&mut self, name: &str, assigned: AssignedValue<'a>) {
+        let AssignedValue { value, presence, result, is_namespace } = assigned;
+        let key = (!is_namespace).then(|| self.next_key(name));
+        let result = result.map(Rc::new);
+        self.insert(name, Binding { value, presence, key, is_never_empty: false, result });
+    }
+
+    fn insert(&mut self, name: &str, binding: Binding<'a>) {
         self.narrowings.retain(|(path, _)| !is_at_or_below(path, name));
-        self.vars.insert(name.to_owned(), value);
+        for other in self.vars.values_mut() {
+            if let Some(result) = other.result.as_ref().filter(|result| result.mentions(name)) {
+                let result = Rc::new(result.without(name));
+                Rc::make_mut(other).result = Some(result);
+            }
+        }
+        self.vars.insert(name.to_owned(), Rc::new(binding));
+    }
+
+    fn next_key(&mut self, name: &str) -> Rc<str> {
+        self.assignment_count += 1;
+        format!("{name}#{}", self.assignment_count).into()
     }
 
     /// The value of a name.
     pub(super) fn get(&self, name: &str) -> Option<&InferredValue<'a>> {
-        self.vars.get(name)
+        self.vars.get(name).map(|binding| &binding.value)
     }
 
     /// The names in scope.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.vars.keys().map(String::as_str)
+    }
+
+    /// When a variable is defined.
+    pub(super) fn presence(&self, name: &str) -> Condition {
+        self.vars.get(name).map_or_else(|| presence_test(name), |binding| binding.presence.clone())
+    }
+
+    /// The name of a variable's value in conditions; `None` if the value can change.
+    pub(super) fn key(&self, name: &str) -> Option<&str> {
+        self.vars.get(name)?.key.as_deref()
+    }
+
+    /// Whether a variable is never empty if it is defined, although its type allows that.
+    pub(super) fn is_never_empty(&self, name: &str) -> bool {
+        self.vars.get(name).is_some_and(|binding| binding.is_never_empty)
+    }
+
+    /// The condition that the value of a variable is the result of.
+    pub(super) fn condition_result(&self, name: &str) -> Option<&ConditionResult> {
+        self.vars.get(name)?.result.as_deref()
+    }
+
+    /// The round to which the variable `loop` belongs; `None` if it belongs to a `for` of a template.
+    pub(super) fn round(&self) -> Option<&RoundNames<'a>> {
+        self.round.as_deref().filter(|round| self.key("loop") == Some(&*round.variable.key))
+    }
+
+    /// Adds a condition that is true here.
+    pub(super) fn add_assumption(&mut self, condition: Condition) {
+        if !condition.is_always() && !self.assumptions.contains(&condition) {
+            self.assumptions.push(condition.bounded());
+        }
+    }
+
+    /// The conditions that are true here.
+    pub(super) fn assumptions(&self) -> &[Condition] {
+        &self.assumptions
+    }
+
+    /// The narrowings that hold here, each with the path of its value.
+    pub(super) fn narrowings(&self) -> impl Iterator<Item = &(String, Narrowing)> {
+        self.narrowings.iter()
+    }
+
+    /// Whether a condition follows from the conditions that are true here.
+    pub(super) fn is_implied(&self, condition: &Condition) -> bool {
+        implies(&self.assumptions, condition)
     }
 
     /// Adds the narrowings that follow from a condition.
@@ -98,35 +207,117 @@ impl<'a> TypeScope<'a> {
         let min_items = path_narrowings.map(|(_, narrowing)| match narrowing {
             Narrowing::MinItems(min_items) => *min_items,
             Narrowing::Truthy => 1,
-            Narrowing::Defined | Narrowing::NotNull | Narrowing::Kinds(..) | Narrowing::OneOf(..) => 0,
+            Narrowing::Defined
+            | Narrowing::Undefined
+            | Narrowing::NotNull
+            | Narrowing::Falsy
+            | Narrowing::Kinds(..)
+            | Narrowing::OneOf(..) => 0,
         });
         min_items.max().unwrap_or(0)
     }
 
-    /// The narrowings that affect the type of the value at `path`: narrowings of its kind, and of the strings in its
+    /// The narrowings that affect the type of the value at `path`: narrowings of its kind, and narrowings of its
     /// properties. Each comes with the property's path relative to `path`, which is empty for the value itself.
     pub(super) fn type_narrowings<'b>(&'b self, path: &'b str) -> impl Iterator<Item = (&'b str, &'b Narrowing)> {
         self.narrowings.iter().filter_map(move |(narrowed_path, narrowing)| {
             let suffix = narrowed_path.strip_prefix(path)?;
             match narrowing {
                 Narrowing::Kinds(..) if suffix.is_empty() => Some(("", narrowing)),
-                Narrowing::OneOf(..) => suffix.strip_prefix('.').map(|name| (name, narrowing)),
-                _ => None,
+                Narrowing::OneOf(..)
+                | Narrowing::Defined
+                | Narrowing::Undefined
+                | Narrowing::Truthy
+                | Narrowing::Falsy => suffix.strip_prefix('.').map(|name| (name, narrowing)),
+                Narrowing::Kinds(..) | Narrowing::NotNull | Narrowing::MinItems(_) => None,
             }
         })
     }
 
-    /// Adds the names that a branch has set, as unknown values: the other branch may have set them differently or not
-    /// at all.
-    pub(super) fn merge(&mut self, branch: &TypeScope<'a>) {
-        for name in branch.vars.keys() {
-            if !self.vars.contains_key(name) {
-                self.vars.insert(name.clone(), InferredValue::unknown());
+    /// Merges the variables that the two branches of a condition have set.
+    pub(super) fn merge_branches(&mut self, condition: &Condition, if_true: &Self, if_false: &Self) {
+        self.assignment_count = if_true.assignment_count.max(if_false.assignment_count);
+        let mut names: Vec<&String> = if_true.vars.keys().chain(if_false.vars.keys()).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let is_unchanged = |branch: &Self| match (branch.vars.get(name), self.vars.get(name)) {
+                (Some(binding), Some(earlier)) => Rc::ptr_eq(binding, earlier),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            if is_unchanged(if_true) && is_unchanged(if_false) {
+                continue;
             }
+            let Some(assigned) = merge_bindings(condition, if_true.vars.get(name), if_false.vars.get(name)) else {
+                continue;
+            };
+            self.assign(name, assigned);
+            let holds_in_both =
+                |entry: &&(String, Narrowing)| is_at_or_below(&entry.0, name) && if_false.narrowings.contains(*entry);
+            self.narrowings.extend(if_true.narrowings.iter().filter(holds_in_both).cloned());
         }
     }
 }
 
-fn is_at_or_below(path: &str, name: &str) -> bool {
+/// The variable at which a path begins.
+pub(super) fn root_name(path: &str) -> &str {
+    path.split(['.', '[']).next().unwrap_or_default()
+}
+
+/// Whether a path leads to the variable `name` or to a part of its value.
+pub(super) fn is_at_or_below(path: &str, name: &str) -> bool {
     path.strip_prefix(name).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(['.', '[']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assigned(ty: Type<'static>) -> AssignedValue<'static> {
+        AssignedValue::defined(InferredValue::defined(ty))
+    }
+
+    #[test]
+    fn a_variable_of_one_branch_is_defined_only_if_the_branch_was_taken() {
+        let condition = Condition::test("plan.ready");
+        let mut scope = TypeScope::default();
+        scope.assign("both", assigned(Type::Bool));
+        let (mut if_true, mut if_false) = (scope.clone(), scope.clone());
+        if_true.assign("one", assigned(Type::Number));
+        if_true.assign("both", assigned(Type::Number));
+        if_false.assign("both", assigned(Type::Null));
+        scope.merge_branches(&condition, &if_true, &if_false);
+        assert!(scope.get("one").is_some_and(|value| value.may_be_undefined));
+        assert_eq!(scope.presence("one"), condition);
+        assert!(scope.get("both").is_some_and(|value| !value.may_be_undefined));
+        assert_eq!(scope.get("both").map(|value| value.ty.describe()).as_deref(), Some("a number or null"));
+        scope.add_assumption(condition);
+        assert!(scope.is_implied(&scope.presence("one")));
+    }
+
+    #[test]
+    fn a_variable_that_no_branch_sets_keeps_its_facts() {
+        let mut scope = TypeScope::default();
+        scope.bind("plan", InferredValue::unknown());
+        scope.add_narrowings([("plan.note".to_owned(), Narrowing::Defined)]);
+        let (if_true, if_false) = (scope.clone(), scope.clone());
+        scope.merge_branches(&Condition::test("x"), &if_true, &if_false);
+        assert!(scope.has_narrowing(Some(&"plan.note".to_owned()), &Narrowing::Defined));
+        assert_eq!(scope.key("plan"), Some("plan"));
+    }
+
+    #[test]
+    fn the_facts_about_a_variable_end_when_it_gets_another_value() {
+        let mut scope = TypeScope::default();
+        scope.bind("plan", InferredValue::unknown());
+        let truth = Condition::test("plan.note is defined");
+        let if_true = vec![("plan.note".to_owned(), Narrowing::Defined)];
+        let result = ConditionResult { truth, if_true, if_false: Vec::new() };
+        let ready = AssignedValue { result: Some(result), ..assigned(Type::Bool) };
+        scope.assign("ready", ready);
+        scope.assign("plan", assigned(Type::Null));
+        assert_eq!(scope.condition_result("ready").map(|result| result.if_true.len()), Some(0));
+        assert_ne!(scope.key("plan"), Some("plan"));
+    }
 }

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use minijinja::machinery::ast::{Expr, ForLoop, IfCond, Stmt};
 use minijinja::machinery::parse;
 
+use super::bindings::AssignedValue;
+use super::condition::Condition;
 use super::infer::{Checker, TextLocation};
-use super::narrowing::condition_narrowings;
-use super::scope::{InferredValue, TypeScope};
-use super::types::{ObjectMembers, Type, TypeKind};
+use super::refined_types::object_with_optional_members;
+use super::scope::{InferredValue, TypeScope, root_name};
+use super::truth::ConditionReader;
+use super::types::{Type, TypeKind};
 use crate::diagnostic::Code;
 use crate::template::{byte_range, expr_range, inspect_template, template_syntax};
 
@@ -20,6 +23,7 @@ impl<'a> Checker<'a> {
     pub(super) fn check_template(&mut self, location: TextLocation, text: &'a str, scope: &mut TypeScope<'a>) {
         let (outer_location, outer_text) =
             (std::mem::replace(&mut self.location, location), std::mem::replace(&mut self.text, text));
+        self.is_template = true;
         if let Ok(Stmt::Template(parsed)) = parse(text, "template", template_syntax()) {
             self.check_statements(&parsed.children, scope);
         }
@@ -41,26 +45,27 @@ impl<'a> Checker<'a> {
             Stmt::WithBlock(inner) => {
                 let mut block_scope = scope.clone();
                 for (target, value) in &inner.assignments {
-                    let inferred = self.infer(value, &block_scope);
-                    bind_target(target, inferred, &mut block_scope);
+                    let assigned = self.infer_assigned(value, &block_scope);
+                    assign_target(target, assigned, &mut block_scope);
                 }
                 self.check_statements(&inner.body, &mut block_scope);
             }
             Stmt::Set(inner) => {
-                let inferred = self.infer(&inner.expr, scope);
-                bind_target(&inner.target, inferred, scope);
+                let assigned = self.infer_assigned(&inner.expr, scope);
+                assign_target(&inner.target, assigned, scope);
             }
+            // Variables that the text of a block sets exist after the block too.
             Stmt::SetBlock(inner) => {
-                self.check_statements(&inner.body, &mut scope.clone());
+                self.check_statements(&inner.body, scope);
                 let inferred = match &inner.filter {
                     Some(filter) => self.infer(filter, scope),
                     None => InferredValue::defined(Type::Text(None)),
                 };
-                bind_target(&inner.target, inferred, scope);
+                assign_target(&inner.target, AssignedValue::defined(inferred), scope);
             }
             Stmt::FilterBlock(inner) => {
+                self.check_statements(&inner.body, scope);
                 self.infer(&inner.filter, scope);
-                self.check_statements(&inner.body, &mut scope.clone());
             }
             Stmt::Include(inner) => self.check_include(&inner.name, inner.ignore_missing, scope),
             Stmt::EmitRaw(inner) => self.check_plain_text(byte_range(inner.span()), scope),
@@ -79,7 +84,7 @@ impl<'a> Checker<'a> {
     }
 
     fn check_printed_value(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) {
-        let inferred = self.infer_defined(expr, scope);
+        let inferred = self.infer_printed(expr, scope);
         let is_structure = |kind: &TypeKind| matches!(kind, TypeKind::List | TypeKind::Object);
         let Some(kinds) = inferred.ty.kinds() else { return };
         if let Some(kind) = kinds.into_iter().find(is_structure) {
@@ -91,15 +96,18 @@ impl<'a> Checker<'a> {
     }
 
     fn check_for_loop(&mut self, inner: &ForLoop<'a>, scope: &mut TypeScope<'a>) {
-        let inferred = self.infer_defined(&inner.iter, scope);
+        let inferred = self.infer_printed(&inner.iter, scope);
         let mut body_scope = scope.clone();
         self.check_iterable(&inner.iter, &inferred.ty);
-        bind_target(&inner.target, InferredValue::defined(self.element_type(&inferred.ty)), &mut body_scope);
+        // The body is used only if the list has an item.
+        self.assume(&inner.iter, true, &mut body_scope);
+        let item = AssignedValue::defined(InferredValue::defined(self.element_type(&inferred.ty)));
+        assign_target(&inner.target, item, &mut body_scope);
         if let Some(filter) = &inner.filter_expr {
             self.infer(filter, &body_scope);
-            body_scope.add_narrowings(condition_narrowings(filter, true));
+            self.assume(filter, true, &mut body_scope);
         }
-        body_scope.bind("loop", InferredValue::defined(loop_type()));
+        body_scope.assign("loop", AssignedValue::defined(InferredValue::defined(loop_type())));
         self.check_statements(&inner.body, &mut body_scope);
         self.check_statements(&inner.else_body, &mut scope.clone());
     }
@@ -131,21 +139,42 @@ impl<'a> Checker<'a> {
 
     fn check_if(&mut self, inner: &IfCond<'a>, scope: &mut TypeScope<'a>) {
         self.infer(&inner.expr, scope);
+        self.check_impossible_status(&inner.expr, scope);
+        let result = self.condition_result(&inner.expr, scope);
         let (mut true_scope, mut false_scope) = (scope.clone(), scope.clone());
-        true_scope.add_narrowings(condition_narrowings(&inner.expr, true));
-        false_scope.add_narrowings(condition_narrowings(&inner.expr, false));
+        self.assume(&inner.expr, true, &mut true_scope);
+        self.assume(&inner.expr, false, &mut false_scope);
         self.check_statements(&inner.true_body, &mut true_scope);
         self.check_statements(&inner.false_body, &mut false_scope);
-        scope.merge(&true_scope);
-        scope.merge(&false_scope);
+        let before = scope.clone();
+        scope.merge_branches(&result.truth, &true_scope, &false_scope);
         // If one branch ends with `continue` or `break`, the template renders the text after the `if` only after the
         // other branch.
         let leaves_iteration = |body: &[Stmt<'a>]| matches!(body.last(), Some(Stmt::Continue(_) | Stmt::Break(_)));
-        if leaves_iteration(&inner.true_body) {
-            scope.add_narrowings(condition_narrowings(&inner.expr, false));
+        let (condition, narrowings) = if leaves_iteration(&inner.true_body) {
+            (result.truth.negate(), result.if_false)
         } else if leaves_iteration(&inner.false_body) {
-            scope.add_narrowings(condition_narrowings(&inner.expr, true));
-        }
+            (result.truth, result.if_true)
+        } else {
+            return;
+        };
+        scope.add_assumption(condition);
+        // The branch may have set a variable that the condition is about.
+        let is_unchanged = |path: &str| before.key(root_name(path)) == scope.key(root_name(path));
+        let unchanged: Vec<_> = narrowings.into_iter().filter(|(path, _)| is_unchanged(path)).collect();
+        scope.add_narrowings(unchanged);
+    }
+
+    /// Infers the value of an expression that a template assigns to a variable.
+    fn infer_assigned(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> AssignedValue<'a> {
+        let value = self.infer(expr, scope);
+        let presence = if value.may_be_undefined {
+            ConditionReader { schemas: self.schemas, scope }.presence(expr)
+        } else {
+            Condition::Always
+        };
+        let is_namespace = may_be_namespace(expr, scope);
+        AssignedValue { value, presence, result: Some(self.condition_result(expr, scope)), is_namespace }
     }
 
     fn check_include(&mut self, name: &Expr<'a>, ignore_missing: bool, scope: &mut TypeScope<'a>) {
@@ -185,20 +214,38 @@ impl<'a> Checker<'a> {
     }
 }
 
-fn bind_target<'a>(target: &Expr<'a>, value: InferredValue<'a>, scope: &mut TypeScope<'a>) {
-    match target {
-        Expr::Var(var) => scope.bind(var.id, value),
-        Expr::List(inner) => inner.items.iter().for_each(|item| bind_target(item, InferredValue::unknown(), scope)),
-        Expr::Tuple(inner) => inner.items.iter().for_each(|item| bind_target(item, InferredValue::unknown(), scope)),
-        _ => {}
+fn assign_target<'a>(target: &Expr<'a>, assigned: AssignedValue<'a>, scope: &mut TypeScope<'a>) {
+    let items = match target {
+        Expr::Var(var) => return scope.assign(var.id, assigned),
+        Expr::List(inner) => &inner.items,
+        Expr::Tuple(inner) => &inner.items,
+        _ => return,
+    };
+    for item in items {
+        assign_target(item, AssignedValue::defined(InferredValue::unknown()), scope);
+    }
+}
+
+/// Whether the value of an expression may be a namespace, whose members templates can change.
+fn may_be_namespace(expr: &Expr<'_>, scope: &TypeScope<'_>) -> bool {
+    match expr {
+        Expr::Call(inner) => matches!(&inner.expr, Expr::Var(var) if var.id == "namespace"),
+        Expr::Var(var) => scope.key(var.id).is_none(),
+        Expr::Filter(inner) => inner.expr.as_ref().is_some_and(|operand| may_be_namespace(operand, scope)),
+        Expr::BinOp(inner) => may_be_namespace(&inner.left, scope) || may_be_namespace(&inner.right, scope),
+        Expr::IfExpr(inner) => {
+            may_be_namespace(&inner.true_expr, scope)
+                || inner.false_expr.as_ref().is_some_and(|expr| may_be_namespace(expr, scope))
+        }
+        _ => false,
     }
 }
 
 /// The type of the variable `loop` in a `for` loop.
 fn loop_type<'a>() -> Type<'a> {
     let numbers = ["index", "index0", "revindex", "revindex0", "length", "depth", "depth0"];
-    let mut members: ObjectMembers<'a> = numbers.into_iter().map(|name| (name, Type::Number)).collect();
-    members.extend(["first", "last"].map(|name| (name, Type::Bool)));
-    members.extend(["previtem", "nextitem"].map(|name| (name, Type::Unknown)));
-    Type::FixedObject(members.into())
+    let numbers = numbers.into_iter().map(|name| (name, Type::Number, false));
+    let flags = ["first", "last"].map(|name| (name, Type::Bool, false));
+    let neighbors = ["previtem", "nextitem"].map(|name| (name, Type::Unknown, true));
+    object_with_optional_members(numbers.chain(flags).chain(neighbors).collect())
 }

@@ -87,14 +87,12 @@ impl<'a> TextChecks<'a> {
             self.collect_results(checker);
         }
         self.check_kind_texts(scoped_step, &scope);
-        if step.when.is_none() && step.for_each.is_none() {
-            return;
-        }
-        let scope = scoped_step.text_scope(self.project, TextScope::List);
         if let Some(when) = &step.when {
+            let scope = scoped_step.text_scope(self.project, TextScope::Condition);
             self.check_condition(Some(scoped_step), &child_pointer(pointer, "when"), when, &scope);
         }
         if let Some(list) = &step.for_each {
+            let scope = scoped_step.text_scope(self.project, TextScope::List);
             let list_pointer = child_pointer(pointer, "for_each");
             if let Some((inferred, range)) = self.check_expression(Some(scoped_step), &list_pointer, list, &scope)
                 && let Some(kinds) = inferred.ty.kinds()
@@ -339,6 +337,7 @@ impl<'a> TextChecks<'a> {
         scope: &TypeScope<'a>,
     ) {
         let Some((inferred, range)) = self.check_expression(scoped_step, pointer, text, scope) else { return };
+        self.check_impossible_status(scoped_step, pointer, text, scope);
         let Some(kinds) = inferred.ty.kinds() else { return };
         let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::Bool) else { return };
         if kinds.contains(&TypeKind::Bool) {
@@ -361,6 +360,21 @@ impl<'a> TextChecks<'a> {
             _ => format!("test it: `{} is defined`", text.trim()),
         };
         self.diagnostics.push(diagnostic.with_help(help));
+    }
+
+    /// Reports a condition that is never true because of the status of a step.
+    fn check_impossible_status(
+        &mut self,
+        scoped_step: Option<&'a ScopedStep<'a>>,
+        pointer: &str,
+        text: &'a str,
+        scope: &TypeScope<'a>,
+    ) {
+        let Ok(parsed) = parse_expr(text) else { return };
+        let mut checker = Checker::new(self.project, scoped_step);
+        (checker.location, checker.text) = (TextLocation::Yaml(pointer.to_owned()), text);
+        checker.check_impossible_status(&parsed, scope);
+        self.collect_results(checker);
     }
 
     /// Reports the errors that inspection found in a text.

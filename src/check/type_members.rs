@@ -76,6 +76,7 @@ fn property_names<'a>(ty: &Type<'a>) -> Vec<(&'a str, Option<SchemaNode<'a>>)> {
         Type::Object(node) => names_in(std::slice::from_ref(node)),
         Type::AllOf(nodes) => names_in(nodes),
         Type::FixedObject(members) => members.keys().map(|name| (*name, None)).collect(),
+        Type::RefinedObject(refined) => property_names(&refined.base),
         Type::StepStatuses(statuses) => statuses.keys().map(|name| (*name, None)).collect(),
         Type::Unknown
         | Type::Null
@@ -111,6 +112,10 @@ pub(super) fn render_type(schemas: Schemas<'_>, ty: &Type<'_>) -> String {
         Type::Bool => "boolean".to_owned(),
         Type::Number => "number".to_owned(),
         Type::Text(None) => "string".to_owned(),
-        Type::Object(_) | Type::AllOf(_) | Type::FixedObject(_) | Type::StepStatuses(_) => "object".to_owned(),
+        Type::Object(_)
+        | Type::AllOf(_)
+        | Type::FixedObject(_)
+        | Type::RefinedObject(_)
+        | Type::StepStatuses(_) => "object".to_owned(),
     }
 }

@@ -9,6 +9,9 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use super::all_of::{has_constraints, ignores_ref_siblings};
+use super::refined_types::{RefinedObject, step_status_type};
+use super::step_conditions::StepCompletion;
+pub(super) use super::unions::union;
 use crate::config::Document;
 use crate::model::name_scope::NameMap;
 
@@ -44,6 +47,8 @@ pub(super) enum Type<'a> {
     AllOf(Rc<Vec<SchemaNode<'a>>>),
     /// An object with exactly these members.
     FixedObject(Rc<ObjectMembers<'a>>),
+    /// An object about some of whose properties more is known.
+    RefinedObject(Rc<RefinedObject<'a>>),
     /// The variable `steps`: the status of each step that has ended, by the step's id.
     StepStatuses(StepStatuses<'a>),
     /// One of several types.
@@ -53,8 +58,9 @@ pub(super) enum Type<'a> {
 /// The members of an object that no schema describes.
 pub(super) type ObjectMembers<'a> = BTreeMap<&'a str, Type<'a>>;
 
-/// The steps that have ended at a point of the pipeline, or in the previous round of a loop.
-pub(super) type StepStatuses<'a> = NameMap<&'a str, ()>;
+/// The steps that have ended at a point of the pipeline, or in the previous round of a loop, with how each may have
+/// ended; `None` if nothing is known about that.
+pub(super) type StepStatuses<'a> = NameMap<&'a str, Option<StepCompletion>>;
 
 /// Whether the objects of a type have a property, and the type of the property.
 #[derive(Clone, Debug)]
@@ -181,6 +187,7 @@ impl<'a> Schemas<'a> {
             | Type::Object(_)
             | Type::AllOf(_)
             | Type::FixedObject(_)
+            | Type::RefinedObject(_)
             | Type::StepStatuses(_) => Type::Unknown,
         }
     }
@@ -192,8 +199,12 @@ impl<'a> Schemas<'a> {
                 Some(ty) => Property::Present(ty.clone()),
                 None => Property::Absent(members.keys().copied().collect()),
             }),
+            Type::RefinedObject(refined) => match refined.properties.get(name) {
+                Some(property) => Some(property.clone()),
+                None => self.property(&refined.base, name),
+            },
             Type::StepStatuses(statuses) => Some(match statuses.get(name) {
-                Some(()) => Property::Present(step_status_type()),
+                Some(_) => Property::Present(step_status_type()),
                 None => Property::Absent(statuses.keys().copied().collect()),
             }),
             Type::Object(node) => Some(self.merged_property(std::slice::from_ref(node), name)),
@@ -208,13 +219,6 @@ impl<'a> Schemas<'a> {
             | Type::Union(_) => None,
         }
     }
-}
-
-/// The type of the status of a step. Whether `error` exists depends on `status`, which a type can't express.
-fn step_status_type<'a>() -> Type<'a> {
-    let status = Type::Text(Some(vec!["completed", "failed", "skipped", "cancelled"]));
-    let members: ObjectMembers<'a> = [("status", status), ("error", Type::Unknown)].into_iter().collect();
-    Type::FixedObject(members.into())
 }
 
 /// Whether an alternative of `anyOf` or `oneOf` only requires names and has no other restriction.
@@ -253,30 +257,6 @@ fn type_from_constants(values: &[Value]) -> Type<'_> {
     }))
 }
 
-/// The union of types; unknown if one of the types is unknown, or if there are none.
-pub(super) fn union<'a>(types: impl IntoIterator<Item = Type<'a>>) -> Type<'a> {
-    let mut flattened: Vec<Type<'a>> = Vec::new();
-    for ty in types {
-        match ty {
-            Type::Unknown => return Type::Unknown,
-            Type::Union(inner) => flattened.extend(inner.iter().cloned()),
-            ty => flattened.push(ty),
-        }
-    }
-    let mut distinct: Vec<Type<'a>> = Vec::new();
-    for ty in flattened {
-        let is_simple = matches!(ty, Type::Null | Type::Bool | Type::Number | Type::Text(None));
-        if !(is_simple && distinct.iter().any(|other| other.kind() == ty.kind())) {
-            distinct.push(ty);
-        }
-    }
-    match distinct.len() {
-        0 => Type::Unknown,
-        1 => distinct.swap_remove(0),
-        _ => Type::Union(Rc::new(distinct)),
-    }
-}
-
 /// The kind of a type that is not a union.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum TypeKind {
@@ -312,7 +292,11 @@ impl<'a> Type<'a> {
             Type::Number => Some(TypeKind::Number),
             Type::Text(_) => Some(TypeKind::Text),
             Type::List(..) | Type::SchemaList(..) => Some(TypeKind::List),
-            Type::Object(_) | Type::AllOf(_) | Type::FixedObject(_) | Type::StepStatuses(_) => Some(TypeKind::Object),
+            Type::Object(_)
+            | Type::AllOf(_)
+            | Type::FixedObject(_)
+            | Type::RefinedObject(_)
+            | Type::StepStatuses(_) => Some(TypeKind::Object),
         }
     }
 
@@ -358,6 +342,7 @@ impl<'a> Type<'a> {
             | Type::Object(_)
             | Type::AllOf(_)
             | Type::FixedObject(_)
+            | Type::RefinedObject(_)
             | Type::StepStatuses(_)
             | Type::Union(_) => 0,
         }

@@ -195,7 +195,8 @@ pub(super) fn yaml_role(file_role: &FileRole, path: &[PathSegment]) -> YamlRole 
             YamlRole::Model
         }
         (FileRole::Settings, _, ["defaults", "model"] | ["models", _] | ["models", _, "model"]) => YamlRole::Model,
-        (FileRole::Pipeline, true, ["when" | "for_each"]) => YamlRole::Expression(TextScope::List),
+        (FileRole::Pipeline, true, ["when"]) => YamlRole::Expression(TextScope::Condition),
+        (FileRole::Pipeline, true, ["for_each"]) => YamlRole::Expression(TextScope::List),
         (FileRole::Pipeline, true, ["write" | "stdin"] | ["with", _]) => YamlRole::Expression(TextScope::Step),
         (FileRole::Pipeline, true, ["accept", "-", "that"]) => YamlRole::Expression(TextScope::Reply),
         (FileRole::Pipeline, false, ["success"] | ["outputs", _]) => YamlRole::Expression(TextScope::Step),

@@ -6,7 +6,8 @@
 //!
 //! | who looks up a name | what is in scope |
 //! |---|---|
-//! | `when` and `for_each` of a step ([`TextScope::List`]) | what was in scope before the step: not its own `item` |
+//! | `when` of a step ([`TextScope::Condition`]) | what was in scope before the step: not its own `item` |
+//! | `for_each` of a step ([`TextScope::List`]) | the same |
 //! | the other texts of a step ([`TextScope::Step`]) | also `item` and `index`, if the step has a list |
 //! | `accept` ([`TextScope::Reply`]) | also the reply, by the name of the output |
 //! | a step inside `steps` | what the group sees, and the names that earlier steps of the group export |
@@ -40,10 +41,12 @@ pub const ENDED_STEPS: &str = "steps";
 /// Values by name. A persistent map, which is cheap to clone.
 pub type NameMap<K, V> = RedBlackTreeMapSync<K, V>;
 
-/// The texts of a step that see different names.
+/// The texts of a step for which different names are in scope, or different facts about their values are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextScope {
-    /// `when` and `for_each`, which orch evaluates once, before the first item.
+    /// `when`, which orch evaluates once, before `for_each`.
+    Condition,
+    /// `for_each`, which orch evaluates once, before the first item, if `when` is true.
     List,
     /// The other texts of the step.
     Step,

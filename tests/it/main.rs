@@ -41,6 +41,7 @@ mod findings;
 mod first_mistakes;
 mod fix;
 mod graph;
+mod guards;
 mod imported_runs;
 mod incomplete_replies;
 mod inputs;

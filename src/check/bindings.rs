@@ -1,0 +1,111 @@
+//! The variables of a template: their values, and when they are defined.
+
+use std::rc::Rc;
+
+use super::condition::Condition;
+use super::scope::{InferredValue, Narrowing, is_at_or_below};
+use super::types::union;
+
+/// A variable in scope.
+#[derive(Clone, Debug)]
+pub(super) struct Binding<'a> {
+    pub(super) value: InferredValue<'a>,
+    /// When the variable is defined.
+    pub(super) presence: Condition,
+    /// The name of the value in conditions, which no other value has. `None` if the value can change, as a namespace
+    /// can.
+    pub(super) key: Option<Rc<str>>,
+    /// Whether the value is never empty, although its type allows that.
+    pub(super) is_never_empty: bool,
+    /// The condition that the value is the result of, if a template assigned it.
+    pub(super) result: Option<Rc<ConditionResult>>,
+}
+
+/// The condition whose result a variable holds, as after `{% set ready = plan is defined %}`.
+#[derive(Clone, Debug)]
+pub(super) struct ConditionResult {
+    /// When the result counts as true.
+    pub(super) truth: Condition,
+    /// The narrowings that follow if it does.
+    pub(super) if_true: Vec<(String, Narrowing)>,
+    /// The narrowings that follow if it does not.
+    pub(super) if_false: Vec<(String, Narrowing)>,
+}
+
+/// When an artifact exists, and what is known about its value.
+#[derive(Clone, Debug)]
+pub(super) struct Presence {
+    /// The name of the value in conditions.
+    pub(super) key: Rc<str>,
+    /// When the artifact exists.
+    pub(super) condition: Condition,
+    /// Whether the value is never empty, although its type allows that.
+    pub(super) is_never_empty: bool,
+}
+
+/// A value that a template assigns to a variable.
+pub(super) struct AssignedValue<'a> {
+    pub(super) value: InferredValue<'a>,
+    /// When the value is defined.
+    pub(super) presence: Condition,
+    /// The condition that the value is the result of.
+    pub(super) result: Option<ConditionResult>,
+    /// Whether templates can change the value, because it is a namespace.
+    pub(super) is_namespace: bool,
+}
+
+impl<'a> AssignedValue<'a> {
+    /// A value that is always defined, and about which nothing else is known.
+    pub(super) fn defined(value: InferredValue<'a>) -> Self {
+        Self { value, presence: Condition::Always, result: None, is_namespace: false }
+    }
+}
+
+impl ConditionResult {
+    /// Whether one of the narrowings is about the variable `name`.
+    pub(super) fn mentions(&self, name: &str) -> bool {
+        self.if_true.iter().chain(&self.if_false).any(|(path, _)| is_at_or_below(path, name))
+    }
+
+    /// The result without the narrowings of a variable that got another value.
+    pub(super) fn without(&self, name: &str) -> Self {
+        let retained = |narrowings: &[(String, Narrowing)]| -> Vec<(String, Narrowing)> {
+            narrowings.iter().filter(|(path, _)| !is_at_or_below(path, name)).cloned().collect()
+        };
+        Self { truth: self.truth.clone(), if_true: retained(&self.if_true), if_false: retained(&self.if_false) }
+    }
+}
+
+/// Merges the values that a variable has after the two branches of a condition.
+pub(super) fn merge_bindings<'a>(
+    condition: &Condition,
+    if_true: Option<&Rc<Binding<'a>>>,
+    if_false: Option<&Rc<Binding<'a>>>,
+) -> Option<AssignedValue<'a>> {
+    let bindings: Vec<&Rc<Binding<'a>>> = if_true.into_iter().chain(if_false).collect();
+    let first = bindings.first()?;
+    let presence_in = |branch: Option<&Rc<Binding<'a>>>, condition: Condition| {
+        branch.map_or(Condition::Never, |binding| Condition::all([condition, binding.presence.clone()]))
+    };
+    let is_always_present = bindings.len() == 2 && bindings.iter().all(|binding| binding.presence.is_always());
+    let presence = if is_always_present {
+        Condition::Always
+    } else {
+        let branches = [presence_in(if_true, condition.clone()), presence_in(if_false, condition.clone().negate())];
+        Condition::any(branches).bounded()
+    };
+    let prints_as_nothing = bindings.len() == 2
+        && bindings.iter().all(|binding| binding.presence.is_always() || binding.value.prints_as_nothing);
+    let ty = match bindings.as_slice() {
+        [_] => first.value.ty.clone(),
+        _ => union(bindings.iter().map(|binding| binding.value.ty.clone())),
+    };
+    let value = InferredValue { prints_as_nothing, ..InferredValue::new(ty, !presence.is_always()) };
+    let is_namespace = bindings.iter().any(|binding| binding.key.is_none());
+    Some(AssignedValue { value, presence, result: None, is_namespace })
+}
+
+/// The test whether a variable is defined about which nothing else is known.
+pub(super) fn presence_test(name: &str) -> Condition {
+    Condition::test(format!("{name} is defined"))
+}

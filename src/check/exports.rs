@@ -1,0 +1,82 @@
+//! Computes the artifacts that a step adds for later steps, with their types.
+
+use super::bindings::Presence;
+use super::refined_types::{item_outcome_type, object_with_optional_members};
+use super::step_conditions::StepCompletion;
+use super::step_scopes::{Artifacts, VisibleArtifact};
+use super::types::{Schemas, Type};
+use crate::config::{OutputType, Project, output_type};
+use crate::model::name_scope::ExportedNames;
+use crate::model::step::OnError;
+use crate::model::{Step, StepAction};
+
+/// The artifacts that a step exports to later steps. `key_prefix` precedes their names in conditions.
+pub(super) fn exported_artifacts<'a>(
+    project: &'a Project,
+    step: &'a Step,
+    child_artifacts: &Artifacts<'a>,
+    completion: &StepCompletion,
+    key_prefix: &str,
+) -> Artifacts<'a> {
+    match step.exported_names() {
+        ExportedNames::Output(name) => {
+            // orch rejects an empty text as the reply of an agent.
+            let is_text = matches!(output_type(step), Some(OutputType::Text));
+            let is_never_empty = is_text && step.agent.is_some() && step.for_each.is_none();
+            let key = format!("{key_prefix}{name}");
+            let presence = Presence { is_never_empty, ..Presence::new(&key, completion.completed.clone()) };
+            let ty = artifact_type(step, result_type(project, step, child_artifacts));
+            Artifacts::default().insert(name, VisibleArtifact { ty, presence })
+        }
+        ExportedNames::OfChildren | ExportedNames::OfCalledPipeline => {
+            let artifacts = child_artifacts.iter().map(|(name, visible)| {
+                let key = format!("{key_prefix}{name}");
+                let condition = completion.inner_presence(step, &key, &visible.presence.condition);
+                let presence = Presence { key: key.into(), condition, ..visible.presence.clone() };
+                (*name, VisibleArtifact { ty: visible.ty.clone(), presence })
+            });
+            artifacts.collect()
+        }
+        ExportedNames::Nothing => Artifacts::default(),
+    }
+}
+
+/// The type of the result of a step; with `for_each`, of one item.
+fn result_type<'a>(project: &'a Project, step: &'a Step, child_artifacts: &Artifacts<'a>) -> Type<'a> {
+    match step.action() {
+        Some(StepAction::Parallel(_) | StepAction::Repeat(_) | StepAction::Sequence(_) | StepAction::Pipeline(_)) => {
+            object_type(child_artifacts)
+        }
+        Some(StepAction::Agent { .. } | StepAction::Command(_) | StepAction::Write(_) | StepAction::Approve(_))
+        | None => own_output(project, step),
+    }
+}
+
+/// The type of an artifact whose step may run once for each item, from the type of one result.
+fn artifact_type<'a>(step: &Step, result_type: Type<'a>) -> Type<'a> {
+    match (&step.for_each, step.on_error) {
+        (Some(_), Some(OnError::Continue)) => Type::List(item_outcome_type(result_type).into(), 0),
+        (Some(_), Some(OnError::Stop) | None) => Type::List(result_type.into(), 0),
+        (None, _) => result_type,
+    }
+}
+
+/// The output type of a step without nested steps; with `for_each`, the type of one item.
+pub(super) fn own_output<'a>(project: &'a Project, step: &Step) -> Type<'a> {
+    match output_type(step) {
+        Some(OutputType::Text) => Type::Text(None),
+        Some(OutputType::Any) | None => Type::Unknown,
+        Some(OutputType::BuiltIn(schema)) => Schemas(&project.schema_documents).document_type(schema),
+        Some(OutputType::File(file)) => match project.schema_documents.get(&file) {
+            Some(document) => Schemas(&project.schema_documents).document_type(&document.value),
+            None => Type::Unknown,
+        },
+    }
+}
+
+/// The type of an object whose members are the artifacts of a group. An artifact that may be missing is an optional
+/// member.
+fn object_type<'a>(artifacts: &Artifacts<'a>) -> Type<'a> {
+    let members = artifacts.iter().map(|(name, visible)| (*name, visible.ty.clone(), visible.may_be_missing()));
+    object_with_optional_members(members.collect())
+}

@@ -1,0 +1,36 @@
+//! The variables of items and rounds, and the type of the variable `loop`.
+
+use std::rc::Rc;
+
+use super::refined_types::object_with_optional_members;
+use super::step_scopes::{RoundNames, RoundTypes};
+use super::types::{ObjectMembers, Type, union};
+use crate::model::name_scope::{ENDED_STEPS, PARENT_LOOP, PREVIOUS_ROUND};
+
+/// A variable of an item or a round.
+#[derive(Clone, Debug)]
+pub(super) struct LocalVariable<'a> {
+    /// Its type.
+    pub(super) ty: Type<'a>,
+    /// The name of its value in conditions. The variable of the same name of another step has another value.
+    pub(super) key: Rc<str>,
+}
+
+/// The type of the variable `loop` in a round. `outer` is the round around the loop, if it is in another loop.
+pub(super) fn loop_type<'a>(outer: Option<&RoundNames<'a>>, previous: Option<&RoundTypes<'a>>) -> Type<'a> {
+    let mut members: ObjectMembers<'a> =
+        ["index", "index0", "max"].into_iter().map(|name| (name, Type::Number)).collect();
+    members.extend(["first", "last"].map(|name| (name, Type::Bool)));
+    // Without a previous round, a first walk over the loop is still computing what a round exports.
+    members.insert(PREVIOUS_ROUND, previous.map_or(Type::Unknown, previous_round_type));
+    members.extend(outer.map(|outer| (PARENT_LOOP, outer.variable.ty.clone())));
+    Type::FixedObject(members.into())
+}
+
+/// The type of `loop.previous`: the object with the results of a round, or, in the first round, the empty object.
+fn previous_round_type<'a>(result: &RoundTypes<'a>) -> Type<'a> {
+    let mut members = vec![(ENDED_STEPS, Type::StepStatuses(result.ended_steps.clone()), false)];
+    let artifacts = result.artifacts.iter();
+    members.extend(artifacts.map(|(name, visible)| (*name, visible.ty.clone(), visible.may_be_missing())));
+    union([Type::FixedObject(ObjectMembers::new().into()), object_with_optional_members(members)])
+}
