@@ -63,8 +63,8 @@ impl ConditionReader<'_, '_> {
             "index0" => 0,
             _ => return None,
         };
-        let is_loop = self.round(&attribute.expr).is_some()
-            || matches!(&attribute.expr, Expr::Var(var) if var.id == "loop");
+        let is_loop =
+            self.round(&attribute.expr).is_some() || matches!(&attribute.expr, Expr::Var(var) if var.id == "loop");
         let key = self.key(&attribute.expr).filter(|_| is_loop)?;
         let is_first = Condition::test(format!("{key}.first"));
         match (op, constant_index(right)?.checked_sub(first_index)?) {

@@ -31,7 +31,8 @@ struct StatusFinder<'s, 'a> {
 impl StatusFinder<'_, '_> {
     fn check_pair(&mut self, value: &Expr<'_>, constant: &Expr<'_>) {
         let Expr::Const(text) = constant else { return };
-        let Some(status) = text.value.as_str().filter(|text| matches!(*text, "failed" | "skipped" | "cancelled")) else {
+        let Some(status) = text.value.as_str().filter(|text| matches!(*text, "failed" | "skipped" | "cancelled"))
+        else {
             return;
         };
         let is_impossible = self.reader.step_status(value, status).is_some_and(|condition| condition.is_never());

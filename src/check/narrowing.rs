@@ -313,8 +313,7 @@ impl<'a> Checker<'a> {
     /// Whether the objects of a type have the property at a dotted path. Only a property that the type requires counts
     /// as present.
     fn path_property(&self, ty: &Type<'a>, path: &str) -> Property<'a> {
-        let (name, remaining) =
-            path.split_once('.').map_or((path, None), |(name, remaining)| (name, Some(remaining)));
+        let (name, remaining) = path.split_once('.').map_or((path, None), |(name, remaining)| (name, Some(remaining)));
         let property = match self.schemas.property(ty, name) {
             Some(Property::Present(_)) if !requires_property(ty, name) => return Property::Open(Vec::new()),
             Some(property) => property,

@@ -213,8 +213,7 @@ impl<'a> Checker<'a> {
         is_existence_test: bool,
         scope: &TypeScope<'a>,
     ) -> InferredValue<'a> {
-        let narrowed =
-            self.narrow(InferredValue { declared_properties: Vec::new(), ..inferred.clone() }, expr, scope);
+        let narrowed = self.narrow(InferredValue { declared_properties: Vec::new(), ..inferred.clone() }, expr, scope);
         if inferred.declared_properties.is_empty() || is_existence_test || !narrowed.may_be_undefined {
             return narrowed;
         }
@@ -252,9 +251,8 @@ impl<'a> Checker<'a> {
             return Some(format!("`{expression}` is how the step ended in the previous round"));
         }
         let is_in_for_loop = base == "loop" && names.contains(&"revindex") && scope.round().is_some();
-        (is_in_for_loop && matches!(name, PREVIOUS_ROUND | PARENT_LOOP)).then(|| {
-            format!("`loop` belongs to the `for` here; write `{{% set {name} = loop.{name} %}}` before it")
-        })
+        (is_in_for_loop && matches!(name, PREVIOUS_ROUND | PARENT_LOOP))
+            .then(|| format!("`loop` belongs to the `for` here; write `{{% set {name} = loop.{name} %}}` before it"))
     }
 
     fn unknown_property(

@@ -98,8 +98,7 @@ impl StepCompletion {
         let runs = Condition::all([has_inputs, condition]).bounded();
         // A `for_each` with `on_error: continue` completes although items fail.
         let may_fail = step.on_error == Some(OnError::Continue) && step.for_each.is_none();
-        let fails =
-            if may_fail { Condition::test(format!("{key_prefix}{} fails", step.id)) } else { Condition::Never };
+        let fails = if may_fail { Condition::test(format!("{key_prefix}{} fails", step.id)) } else { Condition::Never };
         Self {
             completed: Condition::all([runs.clone(), fails.clone().negate()]),
             failed: Condition::all([runs.clone(), fails]),

@@ -208,9 +208,7 @@ impl<'a> ConditionReader<'_, 'a> {
                 let is_null = self.constant_equality(expr, &TemplateValue::from(()));
                 Condition::all([self.presence(expr), is_null])
             }
-            ("eq" | "==" | "equalto", Some(other)) => {
-                Condition::all([self.presence(expr), self.equality(expr, other)])
-            }
+            ("eq" | "==" | "equalto", Some(other)) => Condition::all([self.presence(expr), self.equality(expr, other)]),
             // An undefined value differs from every other value.
             ("ne" | "!=", Some(other)) => Condition::all([self.presence(expr), self.equality(expr, other)]).negate(),
             ("in", Some(container)) => self.membership(expr, container),

@@ -112,10 +112,8 @@ pub(super) fn render_type(schemas: Schemas<'_>, ty: &Type<'_>) -> String {
         Type::Bool => "boolean".to_owned(),
         Type::Number => "number".to_owned(),
         Type::Text(None) => "string".to_owned(),
-        Type::Object(_)
-        | Type::AllOf(_)
-        | Type::FixedObject(_)
-        | Type::RefinedObject(_)
-        | Type::StepStatuses(_) => "object".to_owned(),
+        Type::Object(_) | Type::AllOf(_) | Type::FixedObject(_) | Type::RefinedObject(_) | Type::StepStatuses(_) => {
+            "object".to_owned()
+        }
     }
 }

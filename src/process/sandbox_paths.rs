@@ -176,11 +176,11 @@ fn unknown_home(key: &str, path: &str) -> Failure {
 pub(super) mod tests {
     use std::path::Path;
 
-    use crate::process::sandbox::SandboxNeeds;
-    use crate::process::sandbox_probe::SandboxProbe;
     use super::*;
     use crate::model::Sandbox;
     use crate::model::step::Access;
+    use crate::process::sandbox::SandboxNeeds;
+    use crate::process::sandbox_probe::SandboxProbe;
 
     pub(in crate::process) fn host(workspace: &Path) -> SandboxContext {
         let workspace = workspace.canonicalize().unwrap();

@@ -75,11 +75,11 @@ pub fn remove_leftover_placeholders(workspace: &Path) {
 mod tests {
     use orch_confine::confine::{Level, Network, Policy};
 
-    use crate::process::sandbox::SandboxNeeds;
-    use crate::process::sandbox_paths::tests::{host, project, spec};
     use super::*;
     use crate::model::SandboxLevel;
     use crate::model::step::Access;
+    use crate::process::sandbox::SandboxNeeds;
+    use crate::process::sandbox_paths::tests::{host, project, spec};
 
     fn policy(settings: serde_json::Value) -> Policy {
         let folder = tempfile::tempdir().unwrap();

@@ -108,9 +108,9 @@ impl Templates {
     ) -> Option<(String, Range<usize>)> {
         let template = self.env.template_from_named_str(INLINE, rewritten).ok()?;
         let (_, spans) = template.render_with_spans(context.root_value()).ok()?;
-        let span = spans.iter().find(|span| {
-            span.kind() == OutputSpanKind::Expression && span.output_range().start == rendered_offset
-        })?;
+        let span = spans
+            .iter()
+            .find(|span| span.kind() == OutputSpanKind::Expression && span.output_range().start == rendered_offset)?;
         Some((span.name().to_owned(), span.source_range()))
     }
 }

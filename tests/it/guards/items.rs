@@ -70,9 +70,15 @@ fn an_entry_has_a_value_or_an_error_by_its_status() {
         ("{% for p in parts if p.status == 'done' %}x{% endfor %}", "`p.status` is never `done`"),
         ("{% for p in parts if p.status == 'completed' %}{{ p.error.message }}{% endfor %}", "`p` has no `error`"),
         ("{% for p in parts if p.status == 'completed' %}{{ p.value.nte }}{% endfor %}", "`p.value` has no `nte`"),
-        ("{% for p in parts if p.error and p.error.class == 'time_out' %}x{% endfor %}", "`p.error.class` is never `time_out`"),
+        (
+            "{% for p in parts if p.error and p.error.class == 'time_out' %}x{% endfor %}",
+            "`p.error.class` is never `time_out`",
+        ),
         ("{{ parts | map(attribute='value') | list | length }}", "some items of `parts` may lack `value`"),
-        ("{{ (parts | selectattr('error') | map(attribute='value') | list)[0] }}", "`parts | selectattr('error')[…]` has no `value`"),
+        (
+            "{{ (parts | selectattr('error') | map(attribute='value') | list)[0] }}",
+            "`parts | selectattr('error')[…]` has no `value`",
+        ),
     ] {
         let found = prompt_findings(prompt);
         assert!(found.iter().any(|message| message == expected), "{prompt}: {found:?}");

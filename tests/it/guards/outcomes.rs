@@ -66,9 +66,8 @@ finally:
 
 #[test]
 fn success_and_outputs_see_that_a_step_may_have_failed() {
-    let steps = |on_error: &str, rest: &str| {
-        format!("  - {{ id: s, agent: a, prompt: p.md, output: r{on_error} }}\n{rest}")
-    };
+    let steps =
+        |on_error: &str, rest: &str| format!("  - {{ id: s, agent: a, prompt: p.md, output: r{on_error} }}\n{rest}");
     let none: [&str; 0] = [];
     assert_eq!(findings(&steps("", "success: r.ok\noutputs: { note: r.note }")), none);
     for rest in [

@@ -100,8 +100,7 @@ fn known_script() -> impl Strategy<Value = SampleScript> {
 
 /// Parts of scripts, separated by `¦`, for scripts of which most are invalid. None of them repeats anything, or changes
 /// files outside of the current folder.
-const PARTS: &str =
-    "@¦@¦@¦@¦ ¦ ¦ ¦\n¦\n¦; ¦'¦\"¦\\¦$¦$(¦)¦`¦${x:-¦${y#¦}¦$((¦))¦(¦((¦<<E\n¦\nE\n¦<<'E'\n¦<<-E\n¦\tE\n¦#¦ # don't ¦\
+const PARTS: &str = "@¦@¦@¦@¦ ¦ ¦ ¦\n¦\n¦; ¦'¦\"¦\\¦$¦$(¦)¦`¦${x:-¦${y#¦}¦$((¦))¦(¦((¦<<E\n¦\nE\n¦<<'E'\n¦<<-E\n¦\tE\n¦#¦ # don't ¦\
      echo ¦printf '<%s>' ¦cat ¦case x in ¦x) ¦ ;; ¦ esac ¦a=¦b[¦]=¦[[ ¦ ]] ¦ -eq ¦if true; then ¦ fi ¦{ ¦; }¦( ¦\
      \"$(¦)\"¦eval ¦&& ¦|| ¦| cat ¦for i in ¦; do ¦ done ¦${i}¦f() ¦$'¦$\"¦$[¦]¦\\\n¦x¦=¦1¦[ ¦ ]¦> ¦<<<¦=~¦*¦~¦\
      {a,¦-v ¦printf -v ¦export ¦local ¦sh -c ¦declare -i ¦unset ¦read ¦test ¦command ¦let ¦! ";
