@@ -19,7 +19,7 @@ use crate::model::{CallKey, StepKey};
 
 use super::branches::run_branches;
 use super::finally_steps::FinallySteps;
-use super::halt::HaltedGroups;
+use super::halted_groups::HaltedGroups;
 use super::index::Index;
 
 /// The action of a resume for a step, as a dry run predicts it.
