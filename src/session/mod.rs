@@ -63,7 +63,7 @@ use crate::store::set_signing_key_folder;
 pub use answer::{AnswerRequest, RecordedAnswer};
 pub use artifact_drift::ChangedFilesPolicy;
 pub use cancel::CancelHandle;
-pub use dry_run::{DryRunAction, PlannedAction};
+pub use dry_run::{PredictedActionKind, PredictedStepAction};
 pub use environment::Environment;
 pub(crate) use environment::user_config_dir;
 pub use error::{ExitStatus, SessionError};

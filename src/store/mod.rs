@@ -39,7 +39,7 @@ mod writer;
 pub use approval::ApprovalPrompter;
 pub use copy::set_copy_hook;
 pub use delete::DeletionSummary;
-pub use dry_run::{DryRunDurable, StepPrediction, removed_steps};
+pub use dry_run::{DryRunDurable, PredictedAction, removed_steps};
 pub use exported::{ExportedRun, ExportedRunError};
 pub use gc::GcSummary;
 pub use inbox::InboxMessage;
