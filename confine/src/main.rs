@@ -10,7 +10,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
-use orch_confine::confine::{self, Confinement, Connection, Ended, InForce, Level, Policy, Probe, Session, Start};
+use orch_confine::confine::{
+    self, AppliedSandbox, Confinement, Connection, Ended, Level, Policy, Probe, Session, Start,
+};
 use serde::Serialize;
 
 #[allow(clippy::print_stderr, reason = "this is the executable")]
@@ -37,14 +39,14 @@ fn main() -> ExitCode {
 /// The result of `drive`, which the tests read.
 #[derive(Serialize)]
 struct DriveResult {
-    in_force: Option<InForce>,
+    applied: Option<AppliedSandbox>,
     error: Option<String>,
     /// The exit code, the limit that the program reached, and the error number if the program did not start.
     ended: Option<(Option<i32>, Option<String>, Option<i32>)>,
     connections: Vec<Connection>,
 }
 
-/// Takes the role of orch. The level is that of a policy, `shared` for `full` without process ids of the program's own,
+/// Takes the role of orch. The level is that of a policy, `shared` for `full` without a separate PID namespace,
 /// or `probe` for the strongest level that works on this machine.
 fn drive(arguments: &[OsString]) -> anyhow::Result<u8> {
     let [level, policy, result, _, argv @ ..] = arguments else { anyhow::bail!("LEVEL POLICY RESULT -- PROGRAM") };
@@ -52,7 +54,7 @@ fn drive(arguments: &[OsString]) -> anyhow::Result<u8> {
     let orch = std::env::current_exe()?;
     let probe = match level.to_str() {
         Some("full") => fixed_probe(Level::Full),
-        Some("shared") => Probe { own_processes: false, ..fixed_probe(Level::Full) },
+        Some("shared") => Probe { has_pid_namespace: false, ..fixed_probe(Level::Full) },
         Some("basic") => fixed_probe(Level::Basic),
         Some("none") => fixed_probe(Level::None),
         _ => confine::probe(&orch)?,
@@ -70,8 +72,15 @@ fn drive(arguments: &[OsString]) -> anyhow::Result<u8> {
 
 /// The result of a probe according to which a level works.
 fn fixed_probe(level: Level) -> Probe {
-    let best = InForce { level, landlock: 0, own_processes: true, limits_by: None, cgroup: None, gaps: Vec::new() };
-    Probe { best, own_processes: true, obstacles: Vec::new() }
+    let best = AppliedSandbox {
+        level,
+        landlock: 0,
+        has_pid_namespace: true,
+        limits_by: None,
+        cgroup: None,
+        unenforced: Vec::new(),
+    };
+    Probe { best, has_pid_namespace: true, obstacles: Vec::new() }
 }
 
 async fn run(
@@ -98,14 +107,14 @@ async fn run(
     let mut command = Command::new(PathBuf::from(&argv[0]));
     let mut child = command.arg0("orch").args(&argv[1..]).stdin(Stdio::from(socket)).process_group(0).spawn()?;
     drop(command);
-    let in_force = session.confirm().await;
-    let mut outcome = match &in_force {
+    let applied = session.confirm().await;
+    let mut outcome = match &applied {
         Err(error) => failed(error),
-        Ok(in_force) => {
-            DriveResult { in_force: Some(in_force.clone()), error: None, ended: None, connections: Vec::new() }
+        Ok(applied) => {
+            DriveResult { applied: Some(applied.clone()), error: None, ended: None, connections: Vec::new() }
         }
     };
-    if in_force.is_ok() {
+    if applied.is_ok() {
         session.start(&Start::default()).await?;
         match session.ended().await {
             Ok(Ended { code, limit, not_started }) => {
@@ -122,7 +131,7 @@ async fn run(
 }
 
 fn failed(error: &confine::ConfineError) -> DriveResult {
-    DriveResult { in_force: None, error: Some(error.to_string()), ended: None, connections: Vec::new() }
+    DriveResult { applied: None, error: Some(error.to_string()), ended: None, connections: Vec::new() }
 }
 
 /// Kills the processes that the program left running, as the guard of orch does.

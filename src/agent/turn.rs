@@ -115,7 +115,7 @@ pub async fn run_turn(
     {
         failure.message.push_str(&last_text_suffix(&state.last_text));
         if is_limited_by_deadline {
-            *failure = failure.clone().with_deadline_hint();
+            *failure = failure.clone().with_raise_deadline_hint();
         }
     }
     match &mut result.reply {

@@ -5,9 +5,10 @@ use crate::model::address::is_openai_address;
 /// The name of the provider whose models are `OpenAI`'s, also behind a gateway.
 const OPENAI_PROVIDER: &str = "openai";
 
-/// Whether the rules of `OpenAI`'s own API apply to a model: at `OpenAI`'s address, at Azure's, and behind another
-/// address of the provider `openai` to the reasoning models that have `OpenAI`'s names. A gateway passes their requests
-/// on to `OpenAI`, which refuses options that servers with the same dialect accept.
+/// Whether a request must follow the rules of `OpenAI`'s own API, which refuses some options that other servers accept
+/// and calls the limit of a reply `max_completion_tokens`. The rules apply to every model at `OpenAI`'s or Azure's
+/// address. At any other address of the provider `openai`, such as a gateway to `OpenAI`, they apply to models with the
+/// name of an `OpenAI` reasoning model.
 pub fn follows_openai_rules(provider: &str, base_url: &str, model: &str) -> bool {
     is_openai_address(base_url) || (provider == OPENAI_PROVIDER && is_openai_reasoning_model(model))
 }
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_of_the_provider_openai_has_the_rules_of_its_reasoning_models() {
+    fn openai_rules_apply_at_its_addresses_and_elsewhere_to_its_reasoning_models() {
         let gateway = "https://gateway.example/v1";
         for (provider, base_url, model, follows) in [
             ("openai", "https://api.openai.com/v1", "gpt-4.1", true),

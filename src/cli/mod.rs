@@ -83,7 +83,7 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _failpoint = crate::crash::activate_from_env();
     if let Some(folder) = crate::session::user_config_dir() {
-        crate::store::set_key_folder(folder);
+        crate::store::set_signing_key_folder(folder);
     }
     crate::store::set_copy_hook(interrupt::remove_copies_on_signal);
     match utilities::completions::complete_if_requested() {

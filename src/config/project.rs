@@ -150,7 +150,7 @@ impl Project {
         }
     }
 
-    /// The prompts by name for the template engine, including the prompts of called pipelines.
+    /// The prompts by name for MiniJinja, including the prompts of called pipelines.
     pub fn prompt_sources(&self) -> BTreeMap<&str, &str> {
         let mut sources: BTreeMap<&str, &str> =
             self.called_projects.values().flat_map(|project| project.prompt_sources()).collect();

@@ -13,7 +13,7 @@ use super::conversation::millis;
 use super::interpret::{Interpreter, StepResult};
 use super::node::{ApproveNode, PlanNode};
 use super::scope::ValueScope;
-use super::step_execution::{StepExecution, StepStart, compute_fingerprint, fingerprint_part};
+use super::step_execution::{FIRST_CALL, StepExecution, StepStart, compute_fingerprint, fingerprint_part};
 
 pub(super) async fn run(
     interpreter: Interpreter<'_>,
@@ -41,7 +41,7 @@ pub(super) async fn run(
     };
     execution.record_start(attempt).await?;
     let wait = Wait::Approval(ApprovalRequest { text: question, timeout_ms: approve_node.timeout.map(millis) });
-    let result = match interpreter.durable.wait(execution.call_key(attempt, 1), wait).await? {
+    let result = match interpreter.durable.wait(execution.call_key(attempt, FIRST_CALL), wait).await? {
         WaitOutcome::Elapsed => Err(Failure::new(FailureClass::ApprovalTimeout, "no answer arrived in time")
             .with_hint("raise `timeout:` of the step, and resume the run to ask again")),
         WaitOutcome::Answered(answer) if answer.approved || approve_node.on_reject == Outcome::Continue => {

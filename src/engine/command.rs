@@ -15,10 +15,10 @@ use crate::template::{TemplateContext, TemplateError, TemplateErrorKind, Templat
 use super::compute::takes_long;
 use super::conversation::millis;
 use super::interpret::{Interpreter, StepResult};
-use super::node::{ArtifactOutput, CommandNode, Contract, PlanNode};
+use super::node::{ArtifactOutput, ArtifactType, CommandNode, PlanNode};
 use super::scope::ValueScope;
 use super::step_execution::{
-    StepExecution, StepStart, common_fingerprint_parts, compute_fingerprint, digest, fingerprint_part,
+    FIRST_CALL, StepExecution, StepStart, common_fingerprint_parts, compute_fingerprint, digest, fingerprint_part,
     unexpected_record, workspace_version,
 };
 
@@ -43,10 +43,15 @@ pub(super) async fn run(
     // Neither the time limit, the minimum level of the sandbox nor the access is part of the fingerprint.
     let sandbox = fingerprint_command.sandbox.as_ref().map(SandboxSpec::without_level);
     let request = json!(CommandSpec { timeout_ms: None, sandbox, may_write: false, ..fingerprint_command });
-    let contract = node.output.as_ref().map(|output| output.contract.digest());
+    let artifact_type = node.output.as_ref().map(|output| output.artifact_type.digest());
     let fingerprint = compute_fingerprint(
         &json!({ "command": request, "tree": workspace_version(node, scope) }),
-        &json!({ "contract": contract, "success": command_node.success_codes, "stdout": command_node.parses_stdout }),
+        // Other keys would change the digest of every command.
+        &json!({
+            "contract": artifact_type,
+            "success": command_node.success_codes,
+            "stdout": command_node.parses_stdout,
+        }),
     );
     let mut parts = common_fingerprint_parts(node, scope);
     parts.push(fingerprint_part(PartKind::Command, &json!(command_node.line)));
@@ -57,6 +62,8 @@ pub(super) async fn run(
         StepStart::Reusable(value) => return Ok(Ok(value)),
         StepStart::Run(replies, attempt) => (replies, attempt),
     };
+    // If only the rules by which orch reads the output changed, these are the recorded outputs of earlier attempts. The
+    // first that fits the new rules is the result, and the command does not run again.
     for reply in &replies {
         if let CallReply::Output(CallOutput::Command(output)) = reply
             && let Ok(value) = read_artifact(interpreter, key, node, command_node, output).await?
@@ -64,31 +71,32 @@ pub(super) async fn run(
             return execution.finish(scope, attempt, Ok(Some(value))).await;
         }
     }
-    let mut tries = 1;
+    // `attempt` counts over all sessions of the run, but `retry.max` limits the tries of each session.
+    let mut tries_in_session = 1;
     loop {
         execution.record_start(attempt).await?;
         let effect = Effect::Command(command.clone());
         let outcome = interpreter
             .durable
-            .call(Call { key: execution.call_key(attempt, 1), request_digest: digest(&request), effect })
+            .call(Call { key: execution.call_key(attempt, FIRST_CALL), request_digest: digest(&request), effect })
             .await?;
         let result = match outcome.result {
             Ok(CallReply::Output(CallOutput::Command(output))) => {
                 read_artifact(interpreter, key, node, command_node, &output).await?
             }
             Ok(_) => Err(unexpected_record()),
-            Err(failure) if command_node.limits.deadline_is_shorter() => Err(failure.with_deadline_hint()),
+            Err(failure) if command_node.limits.deadline_ends_first_try() => Err(failure.with_raise_deadline_hint()),
             Err(failure) => Err(failure),
         };
         match result {
             Ok(value) => return execution.finish(scope, attempt, Ok(Some(value))).await,
             Err(failure) => {
-                if !execution.wait_for_retry(&command_node.limits, &failure, tries, attempt).await? {
+                if !execution.wait_for_retry(&command_node.limits, &failure, tries_in_session, attempt).await? {
                     return execution.finish(scope, attempt, Err(failure)).await;
                 }
             }
         }
-        tries += 1;
+        tries_in_session += 1;
         attempt += 1;
     }
 }
@@ -151,8 +159,8 @@ async fn read_artifact(
     command_node: &CommandNode,
     output: &CommandOutput,
 ) -> Result<Result<Value, Failure>, Interrupt> {
-    let contract = node.output.as_ref().map(|output| &output.contract);
-    let takes_long = command_node.parses_stdout && contract.is_some_and(Contract::takes_long);
+    let artifact_type = node.output.as_ref().map(|output| &output.artifact_type);
+    let takes_long = command_node.parses_stdout && artifact_type.is_some_and(ArtifactType::takes_long);
     if output.stdout.len().max(output.stderr.len()) < LARGE_TEXT_BYTES && !takes_long {
         return Ok(artifact_from_output(node, command_node, output));
     }
@@ -232,7 +240,7 @@ fn artifact_from_output(node: &PlanNode, command_node: &CommandNode, output: &Co
         let last_output =
             quote_last_lines(if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr });
         let message = format!("the command ended with exit code {}{last_output}", output.exit_code);
-        let extent = if output.cut { "the beginning and the end of its output" } else { "its full output" };
+        let extent = if output.truncated { "the beginning and the end of its output" } else { "its full output" };
         let hint = format!(
             "see {extent} with `orch runs show --replies`{}{}{}",
             exit_code_hint(&command_node.success_codes, output.exit_code),
@@ -250,7 +258,7 @@ fn artifact_from_output(node: &PlanNode, command_node: &CommandNode, output: &Co
         Some(_) | None => {
             let stdout = shorten_middle(&output.stdout, MAX_ARTIFACT_OUTPUT);
             let stderr = shorten_middle(&output.stderr, MAX_ARTIFACT_OUTPUT);
-            let truncated = output.cut || [&stdout, &stderr].iter().any(|text| matches!(text, Cow::Owned(_)));
+            let truncated = output.truncated || [&stdout, &stderr].iter().any(|text| matches!(text, Cow::Owned(_)));
             let mut value = json!({ "exit_code": output.exit_code, "stdout": stdout, "stderr": stderr });
             if truncated {
                 value["truncated"] = json!(true);
@@ -266,7 +274,7 @@ fn exit_code_hint(success_codes: &[u8], code: i32) -> String {
     let mut codes = [success_codes, &[code]].concat();
     codes.sort_unstable();
     let codes: Vec<String> = codes.iter().map(u8::to_string).collect();
-    format!("; `expect: {{ exit_code: [{}] }}` says which codes count as success", codes.join(", "))
+    format!("; to count exit code {code} as success, set `expect: {{ exit_code: [{}] }}`", codes.join(", "))
 }
 
 /// Returns a hint with the folder in which the command ran, if the command failed because a file was missing: the
@@ -293,6 +301,7 @@ const SANDBOX_PHRASES: &[&str] = &[
     "name resolution",
     "could not resolve host",
     "eai_again",
+    // The refusal of the sandbox's own proxy: "the policy does not list `example.com` at port 443".
     "does not list `",
 ];
 
@@ -327,9 +336,9 @@ fn artifact_from_stdout(artifact: &ArtifactOutput, output: &CommandOutput) -> Re
         let hint = "write less to standard output, and the rest to a file in the workspace";
         return Err(Failure::new(FailureClass::OutputTooLarge, message).with_hint(hint));
     }
-    let schema = match &artifact.contract {
-        Contract::Text => return Ok(Value::String(output.stdout.clone())),
-        Contract::Json(schema) => schema,
+    let schema = match &artifact.artifact_type {
+        ArtifactType::Text => return Ok(Value::String(output.stdout.clone())),
+        ArtifactType::Json(schema) => schema,
     };
     let value: Value = serde_json::from_str(&output.stdout).map_err(|error| {
         let message = format!("standard output is not JSON: {error}{}", quote_last_lines(&output.stdout));
@@ -348,7 +357,7 @@ fn artifact_from_stdout(artifact: &ArtifactOutput, output: &CommandOutput) -> Re
     }
 }
 
-/// Returns the end of a message that quotes the last lines of an output; empty without output.
+/// Returns the last lines of an output as a suffix for a message; empty if there is no output.
 fn quote_last_lines(output: &str) -> String {
     let lines = last_lines(output);
     if lines.is_empty() { lines } else { format!(":\n{lines}") }

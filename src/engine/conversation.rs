@@ -61,13 +61,13 @@ impl<'a> Conversation<'a> {
         let mut is_first = true;
         for (model_index, model) in self.agent.models.iter().enumerate() {
             self.model_index = model_index;
-            let mut tries = 0;
+            let mut tries_with_model = 0;
             loop {
                 if !is_first {
                     self.attempt += 1;
                 }
                 is_first = false;
-                tries += 1;
+                tries_with_model += 1;
                 let request = self.prompt.first_request(self.execution.node, self.agent, model);
                 let reference = Some(model.reference.clone());
                 self.execution.record_agent_start(self.attempt, &self.agent.agent, reference).await?;
@@ -78,7 +78,8 @@ impl<'a> Conversation<'a> {
                 if self.is_past_deadline() {
                     return Ok(Err(last_failure.without_call_details()));
                 }
-                if !self.execution.wait_for_retry(&self.agent.limits, &last_failure, tries, self.attempt).await? {
+                let limits = &self.agent.limits;
+                if !self.execution.wait_for_retry(limits, &last_failure, tries_with_model, self.attempt).await? {
                     last_failure = explain_long_retry_after(last_failure);
                     break;
                 }
@@ -201,7 +202,7 @@ impl<'a> Conversation<'a> {
         self.ended_at = Some(outcome.ended);
         Ok(match outcome.result {
             Ok(reply) => Ok(reply),
-            Err(failure) if self.agent.limits.deadline_is_shorter() => Err(failure.with_deadline_hint()),
+            Err(failure) if self.agent.limits.deadline_ends_first_try() => Err(failure.with_raise_deadline_hint()),
             Err(failure) => Err(failure),
         })
     }

@@ -101,7 +101,7 @@ pub(super) async fn run_command(
     // Each output may have up to 16 MiB, and redacting so much text would block the run's thread.
     let output = run_on_thread(performer.clock.hold_virtual_time(), move || CommandOutput {
         exit_code: result.code.unwrap_or(-1),
-        cut: result.stdout.omitted_bytes() + result.stderr.omitted_bytes() > 0,
+        truncated: result.stdout.omitted_bytes() + result.stderr.omitted_bytes() > 0,
         stdout: recorded_text(&redactor, &result.stdout),
         stderr: recorded_text(&redactor, &result.stderr),
         folder: redactor.redact(&folder),

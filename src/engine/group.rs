@@ -192,16 +192,16 @@ async fn call_inputs(
 fn evaluate_inputs(node: &PlanNode, call: &PipelineNode, scope: &ValueScope) -> Result<Map<String, Value>, Failure> {
     let context = scope.context(node);
     let mut inputs = Map::new();
-    for (name, contract) in &call.inputs {
+    for (name, input) in &call.inputs {
         let value = match call.with.get(name) {
             Some(expression) => eval(expression, &context)
                 .map_err(|error| Failure::new(FailureClass::ExpressionError, error.to_string()))?,
-            None => contract.default.clone().ok_or_else(|| {
+            None => input.default.clone().ok_or_else(|| {
                 Failure::new(FailureClass::ExpressionError, format!("pipeline {} needs `{name}`", call.body.name))
                     .with_hint(format!("give it under `with:` of step `{}`", node.id))
             })?,
         };
-        if let Some(first) = contract.schema.mismatches(&value).first() {
+        if let Some(first) = input.schema.mismatches(&value).first() {
             let message = format!("`with: {name}` does not fit pipeline {}: {first}", call.body.name);
             return Err(Failure::new(FailureClass::SchemaMismatch, message));
         }

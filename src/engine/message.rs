@@ -6,7 +6,7 @@ use crate::durable::ScopeDelta;
 use crate::model::{ChatRequest, Content, Failure, FailureClass, Message, ModelOptions, Role};
 use crate::template::{TemplateContext, Templates, eval_bool, fence};
 
-use super::node::{AgentNode, Contract, PlanNode};
+use super::node::{AgentNode, ArtifactType, PlanNode};
 use super::planned_model::PlannedModel;
 use super::scope::ValueScope;
 
@@ -57,9 +57,9 @@ impl RenderedPrompt {
 
     /// The first request of a conversation with a model.
     pub(super) fn first_request(&self, node: &PlanNode, agent: &AgentNode, model: &PlannedModel) -> ChatRequest {
-        let schema = match node.output.as_ref().map(|output| &output.contract) {
-            Some(Contract::Text) | None => None,
-            Some(Contract::Json(schema)) => (!schema.is_any()).then(|| schema.bundle()),
+        let schema = match node.output.as_ref().map(|output| &output.artifact_type) {
+            Some(ArtifactType::Text) | None => None,
+            Some(ArtifactType::Json(schema)) => (!schema.is_any()).then(|| schema.bundle()),
         };
         let messages = vec![Message::user(self.message.clone())];
         ChatRequest {

@@ -41,6 +41,6 @@ mod write;
 
 pub use effects::command_environment;
 pub use interpret::interpret;
-pub use node::Contract;
+pub use node::ArtifactType;
 pub use plan::{Plan, PlannedSandbox, Resolve, StepDefaults};
 pub use planned_model::PlannedModel;

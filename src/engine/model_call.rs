@@ -104,7 +104,7 @@ pub(super) async fn send_request(
         // A user who allows a request more time has a slow server, whose first byte arrives late too.
         limits.first_byte_timeout = limits.total_timeout;
     }
-    let mut is_deadline_shorter = false;
+    let mut is_limited_by_deadline = false;
     if let Some(ends_at) = model_request.deadline {
         let remaining = Duration::try_from(ends_at.duration_since(now)).unwrap_or_default();
         if remaining.is_zero() {
@@ -112,7 +112,7 @@ pub(super) async fn send_request(
                 Failure::new(FailureClass::Timeout, "the step's deadline has passed").with_hint(RAISE_DEADLINE_HINT)
             );
         }
-        is_deadline_shorter = remaining < limits.total_timeout;
+        is_limited_by_deadline = remaining < limits.total_timeout;
         limits.total_timeout = limits.total_timeout.min(remaining);
     }
     limits.first_byte_timeout = limits.first_byte_timeout.min(limits.total_timeout);
@@ -131,5 +131,5 @@ pub(super) async fn send_request(
         provider.chat(&with_schema_instruction(model_request.request.clone()), &limits, &sink).await
     };
     stream.end();
-    reply.map_err(|failure| if is_deadline_shorter { failure.with_deadline_hint() } else { failure })
+    reply.map_err(|failure| if is_limited_by_deadline { failure.with_raise_deadline_hint() } else { failure })
 }

@@ -75,8 +75,8 @@ pub struct ForEach {
 pub struct ArtifactOutput {
     /// The artifact's name.
     pub name: String,
-    /// The contract of the artifact; with `for_each`, the contract of each item.
-    pub contract: Contract,
+    /// The type of the artifact; with `for_each`, the type of each item.
+    pub artifact_type: ArtifactType,
 }
 
 /// The kind of a step.
@@ -160,7 +160,7 @@ pub struct StepLimits {
 
 impl StepLimits {
     /// Whether the deadline is shorter than the time-out, so that the deadline ends the first try.
-    pub(super) fn deadline_is_shorter(&self) -> bool {
+    pub(super) fn deadline_ends_first_try(&self) -> bool {
         self.deadline.is_some_and(|deadline| self.timeout.is_none_or(|timeout| deadline < timeout))
     }
 }
@@ -228,13 +228,13 @@ pub struct PipelineNode {
     pub body: PlanBody,
     /// Its inputs: names with expressions over the caller's values.
     pub with: IndexMap<String, String>,
-    /// The contracts of its inputs.
-    pub inputs: IndexMap<String, InputContract>,
+    /// The inputs that the called pipeline declares.
+    pub inputs: IndexMap<String, CalledPipelineInput>,
 }
 
-/// The contract of an input of a called pipeline.
+/// An input that a called pipeline declares.
 #[derive(Clone)]
-pub struct InputContract {
+pub struct CalledPipelineInput {
     /// Its schema.
     pub schema: Schema,
     /// Its value if the caller passes none.
@@ -260,16 +260,16 @@ impl InputRef {
     }
 }
 
-/// The contract of a step's artifact.
+/// The type of a step's artifact.
 #[derive(Clone)]
-pub enum Contract {
+pub enum ArtifactType {
     /// Any text.
     Text,
     /// JSON that fits a schema.
     Json(Schema),
 }
 
-impl Contract {
+impl ArtifactType {
     /// Whether the artifact is text.
     pub fn is_text(&self) -> bool {
         matches!(self, Self::Text)
@@ -283,7 +283,7 @@ impl Contract {
         }
     }
 
-    /// The digest of the contract: the schema with all schemas that it refers to.
+    /// The digest of the type: the schema with all schemas that it refers to.
     pub fn digest(&self) -> Digest {
         match self {
             Self::Text => Digest::compute(b"text"),
@@ -374,7 +374,7 @@ impl PlanNode {
     /// The workspace file of its artifact, as a relative path.
     pub fn artifact_path(&self) -> Option<String> {
         let output = self.output.as_ref().filter(|_| self.has_file)?;
-        let as_text = self.for_each.is_none() && output.contract.is_text();
+        let as_text = self.for_each.is_none() && output.artifact_type.is_text();
         Some(crate::model::Artifact::file_path(&output.name, as_text))
     }
 }

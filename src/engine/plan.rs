@@ -18,7 +18,7 @@ use crate::template::Templates;
 
 use super::artifact_flow;
 use super::budget::{BudgetScope, Limit};
-use super::node::{AgentNode, Contract, NodeKind, PlanBody, PlanNode};
+use super::node::{AgentNode, ArtifactType, NodeKind, PlanBody, PlanNode};
 use super::planned_model::PlannedModel;
 use super::planner::Planner;
 
@@ -63,8 +63,8 @@ pub struct StepDefaults {
 pub trait Resolve<E> {
     /// Resolves the name of a model: `auto`, an alias, or `provider/model`.
     fn model(&self, name: &str) -> Result<PlannedModel, E>;
-    /// Returns the contract of a step's output; any JSON if steps of this kind have no `schema`.
-    fn contract(&self, step: &Step) -> Result<Contract, E>;
+    /// Returns the type of a step's artifact; any JSON if steps of this kind have no `schema`.
+    fn artifact_type(&self, step: &Step) -> Result<ArtifactType, E>;
     /// Returns the compiled schema of a pipeline's input.
     fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, E>;
     /// Returns a pipeline that a step calls, and the resolver of its names.

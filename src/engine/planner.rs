@@ -9,7 +9,7 @@ use crate::model::{Agent, CliAgent, FailureClass, Pipeline, SandboxSpec};
 use crate::template::{Templates, previous_reads};
 
 use super::node::{
-    AgentNode, ApproveNode, ArtifactOutput, CommandNode, ForEach, InputContract, InputRef, NodeKind, PipelineNode,
+    AgentNode, ApproveNode, ArtifactOutput, CalledPipelineInput, CommandNode, ForEach, InputRef, NodeKind, PipelineNode,
     PlanBody, PlanNode, RepeatNode, StepLimits, WriteNode,
 };
 use super::plan::{Resolve, StepDefaults};
@@ -77,7 +77,7 @@ impl<'a, E> Planner<'a, E> {
 
     fn node(&self, step: &Step, place: StepPlace) -> Result<PlanNode, E> {
         let output = match &step.output {
-            Some(name) => Some(ArtifactOutput { name: name.clone(), contract: self.resolve.contract(step)? }),
+            Some(name) => Some(ArtifactOutput { name: name.clone(), artifact_type: self.resolve.artifact_type(step)? }),
             None => None,
         };
         let for_each = step.for_each.as_ref().map(|list| ForEach {
@@ -246,9 +246,8 @@ impl<'a, E> Planner<'a, E> {
         };
         let mut inputs = IndexMap::new();
         for (name, schema) in &pipeline.inputs {
-            let contract =
-                InputContract { schema: resolve.input(name, schema)?, default: schema.get("default").cloned() };
-            inputs.insert(name.clone(), contract);
+            let (schema, default) = (resolve.input(name, schema)?, schema.get("default").cloned());
+            inputs.insert(name.clone(), CalledPipelineInput { schema, default });
         }
         let with = step.with.iter().map(|(name, expression)| (name.clone(), expression.0.clone())).collect();
         Ok(PipelineNode { body: planner.body()?, with, inputs })

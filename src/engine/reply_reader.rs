@@ -16,7 +16,7 @@ use crate::template::{eval_bool, loop_reads_in_expression, variables};
 
 use super::compute::takes_long;
 use super::interpret::Interpreter;
-use super::node::{AgentNode, Contract, FileWriter, PlanNode};
+use super::node::{AgentNode, ArtifactType, FileWriter, PlanNode};
 use super::plan::ReservedNames;
 use super::reply_failures::{
     NO_TOOLS_HINT, REASONING_HINT, empty_reply, exceeded_context_window, refusal, rejected_reply, sanitize, with_hint,
@@ -107,10 +107,10 @@ impl<'a> ReplyReader<'a> {
         reply: &CallReply,
     ) -> Result<Result<ExtractedValue, Box<RejectedReply>>, Interrupt> {
         let reserved_names = self.interpreter.plan.reserved_names();
-        let contract = self.node.output.as_ref().map(|output| &output.contract);
+        let artifact_type = self.node.output.as_ref().map(|output| &output.artifact_type);
         let conditions = self.agent.accept.iter().map(|accept| accept.that.as_str());
         let is_large = reply.chat().is_some_and(|chat| chat.content.byte_len() >= LARGE_TEXT_BYTES)
-            || contract.is_some_and(Contract::takes_long);
+            || artifact_type.is_some_and(ArtifactType::takes_long);
         if !is_large && (self.agent.accept.is_empty() || !takes_long(&self.scope, conditions)) {
             return Ok(
                 ReplyRules { node: self.node, agent: self.agent, scope: &self.scope, reserved_names }.apply(reply)
@@ -137,9 +137,9 @@ pub(super) struct ReplyRules<'a> {
 impl ReplyRules<'_> {
     /// The rules as JSON, for the step's fingerprint.
     pub(super) fn to_json(&self) -> Value {
-        let contract = self.node.output.as_ref().map(|output| output.contract.digest());
+        let artifact_type = self.node.output.as_ref().map(|output| output.artifact_type.digest());
         let mut rules = Map::new();
-        rules.insert("contract".to_owned(), json!(contract));
+        rules.insert("contract".to_owned(), json!(artifact_type));
         rules.insert("strict".to_owned(), json!(self.agent.strict));
         if !self.agent.accept.is_empty() {
             rules.insert("accept".to_owned(), self.accept_rules());
@@ -269,9 +269,9 @@ fn extract_reply(node: &PlanNode, agent: &AgentNode, reply: &CallReply) -> Resul
         let hint = "see the reply with `orch runs show --replies`; resume the run if the reply was cut off, or name another model with --model";
         return Err(Failure::new(FailureClass::UnknownStop, message).with_hint(hint).into());
     }
-    let schema = match node.output.as_ref().map(|output| &output.contract) {
-        Some(Contract::Text) | None => return extract_text(agent, reply),
-        Some(Contract::Json(schema)) => schema,
+    let schema = match node.output.as_ref().map(|output| &output.artifact_type) {
+        Some(ArtifactType::Text) | None => return extract_text(agent, reply),
+        Some(ArtifactType::Json(schema)) => schema,
     };
     let stop = match reply.stop {
         StopReason::End => StopHint::Complete,

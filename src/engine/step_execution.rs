@@ -18,6 +18,9 @@ use super::scope::ValueScope;
 /// The version of the fingerprints. A new version invalidates every recorded result.
 const FINGERPRINT_VERSION: u32 = 1;
 
+/// The ordinal of the first call of an attempt.
+pub(super) const FIRST_CALL: u32 = 1;
+
 /// One execution of a step.
 pub(super) struct StepExecution<'a> {
     pub(super) interpreter: Interpreter<'a>,
@@ -168,18 +171,19 @@ impl<'a> StepExecution<'a> {
         }
     }
 
-    /// Waits for the back-off, and returns true, if the step should be retried after this failure.
+    /// Waits for the back-off, and returns true, if the step should be retried after this failure. `tries_in_session`
+    /// is the number of tries so far; an agent counts those of each of its models alone.
     pub(super) async fn wait_for_retry(
         &self,
         limits: &StepLimits,
         failure: &Failure,
-        tries: u32,
+        tries_in_session: u32,
         attempt: u32,
     ) -> Result<bool, Interrupt> {
-        if tries >= max_tries(limits, failure) || !limits.retry_on.contains(&failure.class) {
+        if tries_in_session >= max_tries(limits, failure) || !limits.retry_on.contains(&failure.class) {
             return Ok(false);
         }
-        let Some(pause) = pause(limits, failure, tries) else {
+        let Some(pause) = pause(limits, failure, tries_in_session) else {
             return Ok(false);
         };
         self.interpreter.durable.wait(self.call_key(attempt + 1, 0), pause).await?;
@@ -225,7 +229,7 @@ pub(super) fn common_fingerprint_parts(node: &PlanNode, scope: &ValueScope) -> V
     parts.extend(scope.item().map(|item| fingerprint_part(PartKind::Item, item)));
     parts.extend(node.output.as_ref().map(|output| FingerprintPart {
         kind: PartKind::Schema(output.name.clone()),
-        digest: output.contract.digest(),
+        digest: output.artifact_type.digest(),
     }));
     if node.access != Access::None {
         parts.push(FingerprintPart { kind: PartKind::Workspace, digest: scope.workspace_version().clone() });

@@ -10,7 +10,7 @@ use super::interpret::{Interpreter, StepResult};
 use super::node::{PlanNode, WriteNode};
 use super::scope::ValueScope;
 use super::step_execution::{
-    StepExecution, StepStart, common_fingerprint_parts, compute_fingerprint, digest, fingerprint_part,
+    FIRST_CALL, StepExecution, StepStart, common_fingerprint_parts, compute_fingerprint, digest, fingerprint_part,
     unexpected_record, workspace_version,
 };
 
@@ -58,7 +58,7 @@ async fn write_files(
     let snapshot_outcome = execution
         .interpreter
         .durable
-        .call(Call { key: execution.call_key(attempt, 1), request_digest, effect })
+        .call(Call { key: execution.call_key(attempt, FIRST_CALL), request_digest, effect })
         .await?;
     let record = match snapshot_outcome.result {
         Ok(CallReply::Output(CallOutput::Snapshot(record))) => record,
@@ -66,7 +66,7 @@ async fn write_files(
         Err(failure) => return Ok(Err(failure)),
     };
     let request_digest = digest(&json!({ "write": record }));
-    let call = Call { key: execution.call_key(attempt, 2), request_digest, effect: Effect::Write(record) };
+    let call = Call { key: execution.call_key(attempt, FIRST_CALL + 1), request_digest, effect: Effect::Write(record) };
     Ok(match execution.interpreter.durable.call(call).await?.result {
         // The artifact contains only the list of files. The record also counts the changed files, and this count is
         // different if orch repeats the call after a crash.

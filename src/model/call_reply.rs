@@ -184,7 +184,7 @@ pub struct CommandOutput {
     pub stderr: String,
     /// Whether orch truncated the output. A marker in the text shows where, and how much.
     #[serde(default)]
-    pub cut: bool,
+    pub truncated: bool,
     /// The folder in which the command ran.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub folder: String,
@@ -219,7 +219,7 @@ mod tests {
             exit_code: 1,
             stdout,
             stderr,
-            cut: false,
+            truncated: false,
             folder: "secret".to_owned(),
             probable_limit: None,
             replayed: false,

@@ -171,7 +171,7 @@ impl Failure {
 
     /// Makes the hint name `deadline:` instead of `timeout:`, for a call that the step's deadline ended.
     #[must_use]
-    pub fn with_deadline_hint(self) -> Self {
+    pub fn with_raise_deadline_hint(self) -> Self {
         let hint = self.hint.as_deref().unwrap_or(RAISE_TIMEOUT_HINT);
         match hint.strip_prefix(RAISE_TIMEOUT_HINT) {
             Some(suffix) if self.class == FailureClass::Timeout => {

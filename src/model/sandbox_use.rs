@@ -9,20 +9,20 @@ use super::sandbox::SandboxLevel;
 /// The sandbox of a program, as orch records it at the end of the call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SandboxUse {
-    /// The level that was in force.
+    /// How much of the policy the kernel enforced.
     pub level: SandboxLevel,
-    /// The version of Landlock that the kernel offers; 0 if it offers none.
+    /// The Landlock ABI version that the kernel offers; 0 if it offers none.
     #[serde(default)]
     pub landlock: u32,
-    /// Whether the program had its own process id namespace, so that it saw no other process.
+    /// Whether the program had its own PID namespace, so that it saw no other process.
     #[serde(default)]
-    pub own_processes: bool,
+    pub has_pid_namespace: bool,
     /// The mechanism that enforced the limits: `cgroup` or `rlimits`. Absent without limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits_by: Option<String>,
     /// The protections of the level that this machine did not enforce for the program, each as a sentence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub gaps: Vec<String>,
+    pub unenforced: Vec<String>,
     /// The connections through the proxy, in the order in which they ended; at most ten thousand for each program.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub connections: Vec<SandboxConnection>,

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 pub use orch_confine::confine::CONFINE_COMMAND;
 use orch_confine::confine::{
-    self, ConfineError, Confinement, Connection, ConnectionOutcome, DamageCheck, Ended, InForce, Level, Seal, Session,
-    Start,
+    self, AppliedSandbox, ConfineError, Confinement, Connection, ConnectionOutcome, DamageCheck, Ended, Level, Seal,
+    Session, Start,
 };
 
 use crate::clock::VirtualTimeHold;
@@ -57,18 +57,19 @@ impl SandboxRecord {
         self.lock().clone()
     }
 
-    /// Adds the confinement in force for a program. Of several programs, the record contains the weakest level.
-    fn add_in_force(&self, in_force: &InForce) {
-        let level = sandbox_level(in_force.level);
+    /// Adds the sandbox of a program. Of several programs, the record contains the weakest level.
+    fn add_applied(&self, applied: &AppliedSandbox) {
+        let level = sandbox_level(applied.level);
         let mut record = self.lock();
-        let sandbox = record.get_or_insert_with(|| SandboxUse { level, own_processes: true, ..SandboxUse::default() });
+        let sandbox =
+            record.get_or_insert_with(|| SandboxUse { level, has_pid_namespace: true, ..SandboxUse::default() });
         sandbox.level = sandbox.level.min(level);
-        sandbox.landlock = in_force.landlock;
-        sandbox.own_processes &= in_force.own_processes;
-        sandbox.limits_by.clone_from(&in_force.limits_by);
-        for gap in &in_force.gaps {
-            if !sandbox.gaps.contains(gap) {
-                sandbox.gaps.push(gap.clone());
+        sandbox.landlock = applied.landlock;
+        sandbox.has_pid_namespace &= applied.has_pid_namespace;
+        sandbox.limits_by.clone_from(&applied.limits_by);
+        for sentence in &applied.unenforced {
+            if !sandbox.unenforced.contains(sentence) {
+                sandbox.unenforced.push(sentence.clone());
             }
         }
     }
@@ -143,10 +144,10 @@ impl ConfinedProgram {
             let seconds = CONFIRM_TIMEOUT.as_secs();
             return Err(control_error(format!("`orch __confine` did not confine itself within {seconds} s")));
         };
-        let in_force = confirmed?;
-        self.record.add_in_force(&in_force);
+        let applied = confirmed?;
+        self.record.add_applied(&applied);
         let (sandbox, cwd) = (Arc::clone(&self.sandbox), self.cwd.clone());
-        let needs_seal = in_force.level == Level::Basic;
+        let needs_seal = applied.level == Level::Basic;
         // Runs on another thread, because reading the folders may take long.
         let state_before = run_on_thread(hold, move || StateBefore {
             damage_check: DamageCheck::take(&sandbox.policy, &cwd),
@@ -154,7 +155,7 @@ impl ConfinedProgram {
         });
         self.state_before = Some(state_before.await);
         // Inside the sandbox of orch, this command line turns off the program's own sandbox, which can't start there.
-        let argv = self.sandbox.argv_in_sandbox.clone().filter(|_| in_force.level > Level::None);
+        let argv = self.sandbox.argv_in_sandbox.clone().filter(|_| applied.level > Level::None);
         self.session.start(&Start { argv, env: Vec::new() }).await
     }
 
@@ -198,14 +199,14 @@ mod tests {
     use super::*;
     use crate::model::SandboxLevel;
 
-    fn in_force(level: Level, gap: &str) -> InForce {
-        InForce {
+    fn applied(level: Level, unenforced: &str) -> AppliedSandbox {
+        AppliedSandbox {
             level,
             landlock: 7,
-            own_processes: level == Level::Full,
+            has_pid_namespace: level == Level::Full,
             limits_by: None,
             cgroup: None,
-            gaps: vec![gap.to_owned()],
+            unenforced: vec![unenforced.to_owned()],
         }
     }
 
@@ -214,12 +215,12 @@ mod tests {
         let record = SandboxRecord::default();
         record.update(|_| panic!("nothing is recorded yet"));
         assert_eq!(record.get(), None);
-        record.add_in_force(&in_force(Level::Full, "a"));
-        record.add_in_force(&in_force(Level::Basic, "b"));
-        record.add_in_force(&in_force(Level::Full, "a"));
+        record.add_applied(&applied(Level::Full, "a"));
+        record.add_applied(&applied(Level::Basic, "b"));
+        record.add_applied(&applied(Level::Full, "a"));
         let sandbox = record.get().unwrap();
-        assert_eq!((sandbox.level, sandbox.own_processes), (SandboxLevel::Basic, false));
-        assert_eq!(sandbox.gaps, ["a", "b"]);
+        assert_eq!((sandbox.level, sandbox.has_pid_namespace), (SandboxLevel::Basic, false));
+        assert_eq!(sandbox.unenforced, ["a", "b"]);
     }
 
     #[test]

@@ -56,14 +56,14 @@ impl MachineSandbox {
         sandbox_level(self.probe.level())
     }
 
-    /// The version of Landlock that the kernel offers; 0 if it offers none.
+    /// The Landlock ABI version that the kernel offers; 0 if it offers none.
     pub fn landlock(&self) -> u32 {
         self.probe.best.landlock
     }
 
     /// The protections of this level that do not work on this machine, each as a sentence.
-    pub fn gaps(&self) -> &[String] {
-        &self.probe.best.gaps
+    pub fn unenforced(&self) -> &[String] {
+        &self.probe.best.unenforced
     }
 
     /// For each stronger level, strongest first: why it does not work, and what the user can do.
@@ -137,8 +137,10 @@ mod tests {
     /// A machine that reaches the level `basic`.
     fn basic_machine() -> MachineSandbox {
         let probe = json!({
-            "best": { "level": "basic", "landlock": 7, "own_processes": false, "limits_by": null, "gaps": [] },
-            "own_processes": false,
+            "best": {
+                "level": "basic", "landlock": 7, "has_pid_namespace": false, "limits_by": null, "unenforced": [],
+            },
+            "has_pid_namespace": false,
             "obstacles": [{
                 "level": "full",
                 "error": { "step": "namespaces", "place": null, "cause": "Operation not permitted", "errno": 1, "advice": null },

@@ -129,7 +129,7 @@ fn error_status(error: &Value) -> Option<u16> {
 
 /// The failure that a JSON value reports, if any: the value is an error event in a stream, or an error body with a
 /// success status.
-pub(super) fn reported_failure(value: &Value, context: &RequestContext<'_>) -> Option<Failure> {
+pub(super) fn failure_reported_in_body(value: &Value, context: &RequestContext<'_>) -> Option<Failure> {
     match value.as_array().filter(|list| list.len() > 1) {
         // Gemini sends a list; the error may follow parts of the reply.
         Some(list) => list.iter().find_map(|part| failure_in_value(part, context)),
@@ -157,7 +157,13 @@ fn failure_in_value(value: &Value, context: &RequestContext<'_>) -> Option<Failu
 /// The wait in milliseconds that the headers request, or else the error body; `None` where waiting does not help.
 fn requested_wait(error: &Value, message: &str, class: FailureClass, context: &RequestContext<'_>) -> Option<u64> {
     let in_body = requested_wait::wait_from_body(error, message, class, context.clock.now());
-    context.header_wait.filter(|_| requested_wait::is_wait_useful(class)).or(in_body)
+    context.retry_after_ms.filter(|_| requested_wait::is_wait_useful(class)).or(in_body)
+}
+
+/// Whether orch recognizes an error of this class, so that the model generated nothing. `ProviderUnavailable` is the
+/// class of every error that orch does not recognize, and of faults of the server.
+pub(super) fn is_recognized_error(class: FailureClass) -> bool {
+    class != FailureClass::ProviderUnavailable
 }
 
 /// Whether a value reports an error in `detail`, as FastAPI does.
@@ -193,7 +199,7 @@ pub(super) fn failure_without_reply(text: &str, context: &RequestContext<'_>) ->
 }
 
 /// The failure for an event or a line that the server marks as an error, whatever its content.
-pub(super) fn marked_failure(value: &Value, context: &RequestContext<'_>) -> Failure {
+pub(super) fn failure_from_error_event(value: &Value, context: &RequestContext<'_>) -> Failure {
     let from_text = || ErrorBody::from_text(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     let body = parse_error_body(value).unwrap_or_else(from_text);
     let failure = failure_from_body(body.code, &body, context);

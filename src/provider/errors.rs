@@ -26,7 +26,7 @@ pub(super) struct RequestContext<'a> {
     /// The clock with which a date from the server is converted into a wait.
     pub(super) clock: &'a dyn Clock,
     /// The wait that the headers of a 2xx response request, in milliseconds, for an error in its body.
-    pub(super) header_wait: Option<u64>,
+    pub(super) retry_after_ms: Option<u64>,
 }
 
 /// A failure of [`FailureClass::ProviderUnavailable`]. Its message is the provider's name and what happened.

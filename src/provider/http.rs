@@ -85,7 +85,8 @@ async fn run_exchange<A: Assembler>(
         match source {
             ResponseSource::Request(call) => send_request(call, &mut assembler, &mut progress, sink).await,
             ResponseSource::Received(ReceivedResponse { endpoint, response, limits }) => {
-                let context = RequestContext { endpoint, model: "", clock: limits.clock.as_ref(), header_wait: None };
+                let clock = limits.clock.as_ref();
+                let context = RequestContext { endpoint, model: "", clock, retry_after_ms: None };
                 let first_byte_deadline = Instant::now() + limits.first_byte_timeout;
                 progress.may_have_generated = true;
                 receive(response, context, limits, first_byte_deadline, &mut assembler, &mut progress, sink).await
@@ -116,8 +117,8 @@ async fn run_exchange<A: Assembler>(
     match result {
         Ok(()) => Ok(add_server_text(assembler.into_reply(), &progress.other_text, endpoint)),
         Err(failure) => {
-            let header_wait = progress.header_wait.filter(|_| requested_wait::is_wait_useful(failure.class));
-            let failure = Failure { retry_after_ms: failure.retry_after_ms.or(header_wait), ..failure };
+            let retry_after_ms = progress.retry_after_ms.filter(|_| requested_wait::is_wait_useful(failure.class));
+            let failure = Failure { retry_after_ms: failure.retry_after_ms.or(retry_after_ms), ..failure };
             let usage = Some(assembler.usage()).filter(|usage| !usage.is_empty()).map(Box::new);
             Err(Failure {
                 usage,
@@ -152,7 +153,7 @@ async fn send_request<A: Assembler>(
     sink: ReplySink<'_>,
 ) -> Result<(), Failure> {
     let HttpCall { endpoint, model, url, key_header, headers, body, limits } = call;
-    let context = RequestContext { endpoint, model, clock: limits.clock.as_ref(), header_wait: None };
+    let context = RequestContext { endpoint, model, clock: limits.clock.as_ref(), retry_after_ms: None };
     let mut url = parse_url(&url, &endpoint.name)?;
     if !endpoint.query.is_empty() {
         url.query_pairs_mut().extend_pairs(&endpoint.query);
@@ -203,8 +204,8 @@ async fn receive<A: Assembler>(
         progress.may_have_generated = GATEWAY_TIMEOUTS.contains(&status.as_u16());
         return Err(failure_from_status(response, &context, limits).await);
     }
-    context.header_wait = requested_wait::wait_from_headers(response.headers(), limits.clock.now());
-    progress.header_wait = context.header_wait;
+    context.retry_after_ms = requested_wait::wait_from_headers(response.headers(), limits.clock.now());
+    progress.retry_after_ms = context.retry_after_ms;
     let media_type = content_type(response.headers());
     let mut body =
         ResponseBody { response, endpoint, limits, first_byte_deadline, received_bytes: 0, has_timed_out: false };
@@ -246,7 +247,7 @@ fn read_json<A: Assembler>(
         let excerpt = errors::excerpt(bytes, endpoint, 200);
         errors::unavailable(endpoint, &format!("sent broken JSON: {excerpt}"))
     })?;
-    if let Some(failure) = error_body::reported_failure(&value, context) {
+    if let Some(failure) = error_body::failure_reported_in_body(&value, context) {
         progress.may_have_generated = reports_generation(assembler, &value);
         return Err(failure);
     }
@@ -261,8 +262,8 @@ fn read_json<A: Assembler>(
         // An error that orch recognizes means that the model generated nothing; any other text may be a reply.
         let has_message = error_body::parse_error_body(&value).is_some();
         let failure = if has_message { failure } else { failure.with_hint(check_dialect_hint(endpoint)) };
-        let is_known_error = recognized.class != FailureClass::ProviderUnavailable && has_message;
-        progress.may_have_generated = !is_known_error || reports_generation(assembler, &value);
+        let is_recognized = error_body::is_recognized_error(recognized.class) && has_message;
+        progress.may_have_generated = !is_recognized || reports_generation(assembler, &value);
         return Err(Failure { class: recognized.class, retry_after_ms: recognized.retry_after_ms, ..failure });
     }
     if assembler.is_complete_unstreamed() {
@@ -321,7 +322,7 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &RequestLim
             })?
             .map_err(|error| errors::unreachable(endpoint, &error, limits))?;
         if !response.status().is_success() {
-            let context = RequestContext { endpoint, model: "", clock: limits.clock.as_ref(), header_wait: None };
+            let context = RequestContext { endpoint, model: "", clock: limits.clock.as_ref(), retry_after_ms: None };
             return Err(failure_from_status(response, &context, limits).await);
         }
         let mut body = ResponseBody {

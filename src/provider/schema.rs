@@ -58,9 +58,9 @@ fn rename_one_of(schema: &Value) -> Value {
 const ANNOTATION_KEYWORDS: &[&str] =
     &["$schema", "$id", "$comment", "$anchor", "examples", "default", "deprecated", "readOnly", "writeOnly"];
 
-/// Drops the keywords that `is_accepted` rejects. Adds those with a simple value, such as `minLength: 3`, to the
-/// description, where the model can still read them.
-fn drop_keywords(object: &mut Map<String, Value>, is_accepted: impl Fn(&str) -> bool) {
+/// Keeps the keywords that `is_accepted` accepts. Adds the others that have a simple value, such as `minLength: 3`, to
+/// the description, where the model can still read them.
+fn keep_keywords(object: &mut Map<String, Value>, is_accepted: impl Fn(&str) -> bool) {
     let dropped: Vec<String> = object.keys().filter(|key| !is_accepted(key)).cloned().collect();
     let mut notes = Vec::new();
     for key in dropped {

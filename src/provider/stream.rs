@@ -49,7 +49,7 @@ pub(super) struct ExchangeProgress {
     /// The position in `other_text` of the first text that came after content and before a stop reason.
     pub(super) text_after_content: Option<usize>,
     /// The wait that the headers request, in milliseconds.
-    pub(super) header_wait: Option<u64>,
+    pub(super) retry_after_ms: Option<u64>,
 }
 
 impl ExchangeProgress {
@@ -87,7 +87,8 @@ impl<A: Assembler> StreamReader<'_, A> {
             for item in decoder.push(&bytes) {
                 self.read_item(&item)?;
             }
-            // Servers that send white space or comments to keep the connection alive may leave no pause for a check.
+            // `next_chunk` checks the body only after a pause. A server that sends white space or comments to keep the
+            // connection alive may never pause, so check here too.
             if matches!(bytes.trim_ascii().first(), None | Some(b':')) {
                 self.check_json_body()?;
             }
@@ -142,7 +143,7 @@ impl<A: Assembler> StreamReader<'_, A> {
             return Ok(());
         }
         let value = self.content.json_value().unwrap_or_default();
-        if let Some(failure) = error_body::reported_failure(&value, self.context) {
+        if let Some(failure) = error_body::failure_reported_in_body(&value, self.context) {
             return Err(self.record_failure(failure, &value));
         }
         self.progress.reply_ended = self.read_complete_reply();
@@ -163,7 +164,8 @@ impl<A: Assembler> StreamReader<'_, A> {
     /// end properly.
     fn finish(&mut self, body: &ResponseBody<'_>, stream_failure: Option<Failure>) -> Result<(), Failure> {
         let is_complete = match &stream_failure {
-            // If content follows the stop reason, the reply is incomplete. Other data after it does not matter.
+            // After a time-out, or if the server sends too much, the reply is complete if exactly one chunk had a stop
+            // reason and no content followed it.
             Some(failure) if body.has_timed_out || failure.class == FailureClass::OutputTooLarge => {
                 self.assembler.builder().stop.single_reason_ends_content()
             }
@@ -186,13 +188,13 @@ impl<A: Assembler> StreamReader<'_, A> {
         }
         if let Some(failure) = self.failure_without_reply() {
             // An error that orch recognizes means that the model generated nothing; any other text may be a reply.
-            let is_known_error = failure.class != FailureClass::ProviderUnavailable
+            let is_recognized = error_body::is_recognized_error(failure.class)
                 && self
                     .content
                     .first_unrecognized_event
                     .as_ref()
                     .is_none_or(|event| error_body::parse_error_body(event).is_some());
-            self.progress.may_have_generated = self.content.has_reply_part || !is_known_error;
+            self.progress.may_have_generated = self.content.has_reply_part || !is_recognized;
             return Err(failure);
         }
         if is_complete {
@@ -217,7 +219,7 @@ impl<A: Assembler> StreamReader<'_, A> {
         let text = &self.progress.other_text;
         let has_only_text = self.assembler.builder().is_empty() && !text.trim().is_empty();
         let failure = has_only_text.then(|| error_body::failure_without_reply(text, self.context))?;
-        (!self.content.has_reply_part || failure.class != FailureClass::ProviderUnavailable).then_some(failure)
+        (!self.content.has_reply_part || error_body::is_recognized_error(failure.class)).then_some(failure)
     }
 
     /// Reads one item of the stream.
@@ -251,15 +253,16 @@ impl<A: Assembler> StreamReader<'_, A> {
     /// Reads the JSON value of an event; `data` is its text.
     fn read_value(&mut self, value: &Value, is_error_event: bool, data: &[u8]) -> Result<(), Failure> {
         if self.progress.reply_ended {
-            // After the final usage, ignore all events: in a later chunk, orch would not read them at all.
+            // Ignore events after the final usage. Otherwise the result would depend on whether they arrive in the same
+            // chunk, since orch reads no further chunk.
             if !self.assembler.has_final_usage() {
                 self.assembler.read_usage(value);
             }
             return Ok(());
         }
-        let failure = error_body::reported_failure(value, self.context);
+        let failure = error_body::failure_reported_in_body(value, self.context);
         if let Some(failure) =
-            failure.or_else(|| is_error_event.then(|| error_body::marked_failure(value, self.context)))
+            failure.or_else(|| is_error_event.then(|| error_body::failure_from_error_event(value, self.context)))
         {
             return Err(self.record_failure(failure, value));
         }
@@ -284,7 +287,7 @@ impl<A: Assembler> StreamReader<'_, A> {
     fn handle_unrecognized(&mut self, value: &Value, data: &[u8]) -> Result<(), Failure> {
         self.content.record_unrecognized_event::<A>(value);
         if !self.assembler.builder().is_empty() && error_body::has_detail(value) {
-            return Err(self.record_failure(error_body::marked_failure(value, self.context), value));
+            return Err(self.record_failure(error_body::failure_from_error_event(value, self.context), value));
         }
         self.record_other_text(data);
         Ok(())
@@ -294,7 +297,7 @@ impl<A: Assembler> StreamReader<'_, A> {
     fn handle_text(&mut self, text: &[u8]) -> Result<(), Failure> {
         if !self.assembler.builder().is_empty() && text_after_error_prefix(text).is_some() {
             let value = Value::String(String::from_utf8_lossy(text).into_owned());
-            return Err(self.record_failure(error_body::marked_failure(&value, self.context), &value));
+            return Err(self.record_failure(error_body::failure_from_error_event(&value, self.context), &value));
         }
         self.record_other_text(text);
         Ok(())
@@ -310,8 +313,9 @@ impl<A: Assembler> StreamReader<'_, A> {
         let data = error_text.unwrap_or(line).trim_ascii();
         match serde_json::from_slice::<Value>(data) {
             Ok(value) if value.is_object() || value.is_array() => {
-                let failure = error_body::reported_failure(&value, self.context);
-                match failure.or_else(|| error_text.map(|_| error_body::marked_failure(&value, self.context))) {
+                let failure = error_body::failure_reported_in_body(&value, self.context)
+                    .or_else(|| error_text.map(|_| error_body::failure_from_error_event(&value, self.context)));
+                match failure {
                     Some(failure) => Err(self.record_failure(failure, &value)),
                     None => self.handle_unrecognized(&value, data),
                 }

@@ -4,24 +4,24 @@ use std::sync::mpsc;
 use std::sync::{Arc, Weak};
 
 use crate::durable::{CallProgress, Observer};
-use crate::store::CancelSwitch;
+use crate::store::StopSignal;
 
 /// A handle that cancels a run of this process. Clones cancel the same run.
 #[derive(Clone)]
 pub struct CancelHandle {
-    cancel_switch: CancelSwitch,
+    stop_signal: StopSignal,
     observer: Weak<dyn Observer>,
 }
 
 impl CancelHandle {
-    pub(crate) fn new(cancel_switch: CancelSwitch, observer: &Arc<dyn Observer>) -> Self {
-        Self { cancel_switch, observer: Arc::downgrade(observer) }
+    pub(crate) fn new(stop_signal: StopSignal, observer: &Arc<dyn Observer>) -> Self {
+        Self { stop_signal, observer: Arc::downgrade(observer) }
     }
 
     /// Asks the run to stop. After the first request, no new call starts, and calls in flight get a grace period. A
     /// second request cancels them at once. Returns whether this was the first request.
     pub fn cancel(&self) -> bool {
-        self.cancel_switch.press()
+        self.stop_signal.request_stop()
     }
 
     /// Makes the run's observer print that the run stops. A separate thread prints, because a full pipe would block

@@ -5,24 +5,24 @@ use futures_util::FutureExt as _;
 use crate::engine::{self, Plan};
 use crate::model::StepKey;
 use crate::model::event::Event;
-use crate::store::{DryRunDurable, StepPrediction, removed_steps};
+use crate::store::{DryRunDurable, PredictedAction, removed_steps};
 
 use super::error::SessionError;
 
 /// The action that orch predicts for a step of a resume.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedAction {
+pub struct PredictedStepAction {
     /// The step.
     pub step: StepKey,
     /// The action.
-    pub action: DryRunAction,
+    pub action: PredictedActionKind,
     /// The reason for the action. May be empty.
     pub reason: String,
 }
 
 /// What a resume would do with a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DryRunAction {
+pub enum PredictedActionKind {
     /// orch reuses the recorded result.
     Reuse,
     /// orch runs the step.
@@ -37,26 +37,26 @@ pub enum DryRunAction {
 
 /// Predicts the actions of a resume: first for the steps of the plan, then for the recorded steps that the pipeline no
 /// longer contains.
-pub(crate) fn planned_actions(
+pub(crate) fn predict_actions(
     plan: &Plan,
     events: &[Event],
     from_step: Option<&StepKey>,
-) -> Result<Vec<PlannedAction>, SessionError> {
+) -> Result<Vec<PredictedStepAction>, SessionError> {
     let dry_run = DryRunDurable::new(events, from_step);
     interpret_recorded(&dry_run, plan)?;
     let planned: Vec<StepKey> = plan.planned_steps().into_iter().map(|step| step.step).collect();
     let predictions = dry_run.predictions().into_iter().map(|(step, prediction)| {
         let (action, reason) = match prediction {
-            StepPrediction::Reuse => (DryRunAction::Reuse, String::new()),
-            StepPrediction::Run(reason) => (DryRunAction::Run, reason),
-            StepPrediction::MaybeRun(reason) => (DryRunAction::MaybeRun, reason),
-            StepPrediction::Skip(reason) => (DryRunAction::Skip, reason),
+            PredictedAction::Reuse => (PredictedActionKind::Reuse, String::new()),
+            PredictedAction::Run(reason) => (PredictedActionKind::Run, reason),
+            PredictedAction::MaybeRun(reason) => (PredictedActionKind::MaybeRun, reason),
+            PredictedAction::Skip(reason) => (PredictedActionKind::Skip, reason),
         };
-        PlannedAction { step, action, reason }
+        PredictedStepAction { step, action, reason }
     });
-    let removed = removed_steps(events, &planned).into_iter().map(|step| PlannedAction {
+    let removed = removed_steps(events, &planned).into_iter().map(|step| PredictedStepAction {
         step,
-        action: DryRunAction::Removed,
+        action: PredictedActionKind::Removed,
         reason: "the pipeline no longer contains it".to_owned(),
     });
     Ok(predictions.chain(removed).collect())

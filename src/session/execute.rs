@@ -20,7 +20,7 @@ use crate::model::{BuiltinProvider, Failure, FailureClass, RunId, RunState, RunS
 use crate::process::GuardProgram;
 use crate::report::SuggestedCommands;
 use crate::secret::secrets_in_listed_variables;
-use crate::store::{ApprovalPrompter, CancelSwitch, Journal, LocalRun, ResultCache, RunParts, Workspace};
+use crate::store::{ApprovalPrompter, Journal, LocalRun, ResultCache, RunParts, StopSignal, Workspace};
 
 use super::Runner;
 use super::cancel::CancelHandle;
@@ -132,15 +132,15 @@ async fn run_to_end(
     observer: &Arc<dyn Observer>,
     runner: &Runner,
 ) -> Result<RunState, SessionError> {
-    let cancel_switch = CancelSwitch::default();
-    let _registration = runner.register_active(context.run, CancelHandle::new(cancel_switch.clone(), observer));
+    let stop_signal = StopSignal::default();
+    let _registration = runner.register_active(context.run, CancelHandle::new(stop_signal.clone(), observer));
     let mut events = context.events.to_vec();
     loop {
         let inbox_messages = context.journal.pending_messages(context.run)?;
         context.facts_to_record.extend(inbox_messages.iter().map(|(_, message)| message.clone().into_fact()));
         let last_heartbeat = context.previous_owner_last_heartbeat();
         let budgets = Budgets::new(context.plan, &events, last_heartbeat, context.models.clone());
-        let parts = run_parts(&context, &events, observer.clone(), budgets.clone(), cancel_switch.clone(), runner)?;
+        let parts = run_parts(&context, &events, observer.clone(), budgets.clone(), stop_signal.clone(), runner)?;
         let run = LocalRun::open(context.journal, parts, &events)?;
         for fact in std::mem::take(&mut context.facts_to_record) {
             run.enqueue(fact);
@@ -210,7 +210,7 @@ fn run_parts(
     events: &[Event],
     observer: Arc<dyn Observer>,
     budgets: Arc<Budgets>,
-    cancel_switch: CancelSwitch,
+    stop_signal: StopSignal,
     runner: &Runner,
 ) -> Result<RunParts, SessionError> {
     let mut ledger = FileHistory::from_events(context.run, events)?.ledger();
@@ -250,7 +250,7 @@ fn run_parts(
         workspace: context.workspace.clone(),
         perform: Arc::new(performer),
         observer,
-        cancel_switch,
+        stop_signal,
         prompter,
         result_cache: context.result_cache.clone(),
         heartbeat: context.locks.run.heartbeat()?,

@@ -58,12 +58,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::engine::perform::RecordReplay;
 use crate::model::{Failure, RunId, RunState};
 use crate::process::{CONFINE_COMMAND, GUARD_COMMAND, SandboxProbe, run_confine, run_guard};
-use crate::store::set_key_folder;
+use crate::store::set_signing_key_folder;
 
 pub use answer::{AnswerRequest, RecordedAnswer};
 pub use artifact_drift::ChangedFilesPolicy;
 pub use cancel::CancelHandle;
-pub use dry_run::{DryRunAction, PlannedAction};
+pub use dry_run::{PredictedActionKind, PredictedStepAction};
 pub use environment::Environment;
 pub(crate) use environment::user_config_dir;
 pub use error::{ExitStatus, SessionError};
@@ -97,7 +97,7 @@ impl Runner {
     /// Creates a runner that shows nothing and asks no questions.
     pub fn new(environment: Environment) -> Self {
         if let Some(folder) = environment.config_dir() {
-            set_key_folder(folder.to_owned());
+            set_signing_key_folder(folder.to_owned());
         }
         let sandbox_probe = SandboxProbe::new(environment.guard().to_owned());
         let (reporter, prompter) = (Arc::new(Silent), Arc::new(Silent));

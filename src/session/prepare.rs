@@ -9,7 +9,7 @@ use crate::check;
 use crate::config::{self, Project};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::engine::budget;
-use crate::engine::{Contract, Plan, PlannedModel, Resolve, StepDefaults};
+use crate::engine::{ArtifactType, Plan, PlannedModel, Resolve, StepDefaults};
 use crate::model::budget::Budget;
 use crate::model::{Pipeline, Step, StepKey};
 use crate::schema::Schema;
@@ -185,13 +185,13 @@ impl Resolve<SessionError> for Resolver<'_> {
         SessionError::internal(message)
     }
 
-    fn contract(&self, step: &Step) -> Result<Contract, SessionError> {
+    fn artifact_type(&self, step: &Step) -> Result<ArtifactType, SessionError> {
         match Project::schema_file(step) {
-            None if step.schema.as_deref() == Some("text") => Ok(Contract::Text),
-            None => Ok(Contract::Json(Schema::any())),
+            None if step.schema.as_deref() == Some("text") => Ok(ArtifactType::Text),
+            None => Ok(ArtifactType::Json(Schema::any())),
             Some(file) => {
                 let schema = self.project.schemas.get(&file);
-                schema.map(Contract::Json).map_err(|error| SessionError::usage(format!("schemas/{file}: {error}")))
+                schema.map(ArtifactType::Json).map_err(|error| SessionError::usage(format!("schemas/{file}: {error}")))
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::store::{Journal, RunRow, Workspace};
 
 use super::agent_choices::AgentChoices;
 use super::artifact_drift::{AcceptedDrift, ChangedFilesPolicy, DriftCheck, join_limited};
-use super::dry_run::{PlannedAction, planned_actions};
+use super::dry_run::{PredictedStepAction, predict_actions};
 use super::error::SessionError;
 use super::execute::{self, RunContext};
 use super::inputs;
@@ -67,7 +67,7 @@ pub struct DryRun {
     /// The name of the run's pipeline.
     pub pipeline: String,
     /// The action for each step.
-    pub steps: Vec<PlannedAction>,
+    pub steps: Vec<PredictedStepAction>,
 }
 
 /// The data of a resume before it writes: the run, and the project with its current files.
@@ -257,7 +257,7 @@ impl Runner {
         let (last_seq, now) = (events.last().map_or(0, |event| event.seq), jiff::Timestamp::now());
         let new_events = (last_seq + 1..).zip(facts).map(|(seq, fact)| Event { run, seq, at: now, fact });
         let events: Vec<Event> = events.into_iter().chain(new_events).collect();
-        Ok(DryRun { run, pipeline: past_state.pipeline, steps: planned_actions(&plan, &events, from_step)? })
+        Ok(DryRun { run, pipeline: past_state.pipeline, steps: predict_actions(&plan, &events, from_step)? })
     }
 
     /// Finds the run to resume. Also returns its journal.

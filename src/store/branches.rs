@@ -6,7 +6,7 @@ use futures_util::stream::FuturesUnordered;
 use crate::durable::{Branch, BranchOutcome, Interrupt, RunFlow};
 use crate::model::StepKey;
 
-use super::halt::HaltedGroups;
+use super::halted_groups::HaltedGroups;
 
 /// Runs branches, at most `limit` at once, and returns their outcomes in the order of the list.
 ///

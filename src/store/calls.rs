@@ -14,7 +14,7 @@ use crate::model::event::{CallEnded, CallStarted, Fact};
 use crate::model::{Failure, FailureClass, StepKey};
 
 use super::LocalRun;
-use super::cancel::StopLevel;
+use super::stop_signal::StopLevel;
 
 /// The longest time that model requests in flight may continue after a stop request.
 const GRACE_PERIOD: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ impl LocalRun {
         if self.halted_groups.is_step_halted(step, finally_step.as_ref()) {
             return Some(Interrupt::GroupHalted);
         }
-        let level = self.cancel_switch.level();
+        let level = self.stop_signal.level();
         (level > StopLevel::Run && !(level == StopLevel::Stop && finally_step.is_some()))
             .then_some(Interrupt::Cancelled)
     }
@@ -117,7 +117,7 @@ impl LocalRun {
             tokio::select! {
                 biased;
                 result = &mut task => return result.map(Some).map_err(task_failure),
-                () = self.cancel_switch.wait_for_level(StopLevel::Abort) => {}
+                () = self.stop_signal.wait_for_level(StopLevel::Abort) => {}
                 () = tokio::time::sleep(GRACE_PERIOD) => {}
             }
         }
@@ -133,9 +133,9 @@ impl LocalRun {
     /// call of `finally`, the grace period is [`GRACE_PERIOD`], and it starts with the call if the stop request came
     /// earlier.
     pub(super) async fn wait_until_abandoned(&self, in_finally: bool, grace_period: Duration) {
-        self.cancel_switch.wait_for_level(StopLevel::Stop).await;
+        self.stop_signal.wait_for_level(StopLevel::Stop).await;
         tokio::select! {
-            () = self.cancel_switch.wait_for_level(StopLevel::Abort) => {}
+            () = self.stop_signal.wait_for_level(StopLevel::Abort) => {}
             () = tokio::time::sleep(if in_finally { GRACE_PERIOD } else { grace_period }) => {}
         }
     }

@@ -2,7 +2,7 @@
 //! anything.
 //!
 //! If a step would run, the dry run passes its old result to the later steps, so that it can predict them too. It
-//! predicts [`StepPrediction::MaybeRun`] for a later step that reads such a result.
+//! predicts [`PredictedAction::MaybeRun`] for a later step that reads such a result.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,12 +19,12 @@ use crate::model::{CallKey, StepKey};
 
 use super::branches::run_branches;
 use super::finally_steps::FinallySteps;
-use super::halt::HaltedGroups;
+use super::halted_groups::HaltedGroups;
 use super::index::Index;
 
 /// The action of a resume for a step, as a dry run predicts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StepPrediction {
+pub enum PredictedAction {
     /// The resume reuses the recorded result.
     Reuse,
     /// The resume runs the step, for this reason.
@@ -46,7 +46,7 @@ pub struct DryRunDurable {
 #[derive(Default)]
 struct DryRunState {
     index: Index,
-    predictions: Vec<(StepKey, StepPrediction)>,
+    predictions: Vec<(StepKey, PredictedAction)>,
     /// The reusable results by the `seq` of their events, and whether the reuse is certain.
     reusable: HashMap<u64, bool>,
     /// Artifacts whose values are unknown, because their steps would run.
@@ -64,7 +64,7 @@ impl DryRunDurable {
     }
 
     /// The prediction for each step, in the order in which the interpreter reached them.
-    pub fn predictions(&self) -> Vec<(StepKey, StepPrediction)> {
+    pub fn predictions(&self) -> Vec<(StepKey, PredictedAction)> {
         self.lock().predictions.clone()
     }
 
@@ -97,20 +97,20 @@ impl DryRunDurable {
         let in_finally = self.finally_steps.innermost_enclosing(&spec.step).is_some();
         let reusable = if in_finally { None } else { state.index.take_reusable_result(spec) };
         let prediction = match (&reusable, unknown_inputs.first()) {
-            _ if in_finally => StepPrediction::Run("`finally` runs in each session".to_owned()),
-            (Some(_), None) => StepPrediction::Reuse,
-            (_, Some(name)) => StepPrediction::MaybeRun(format!("input {name} may change")),
+            _ if in_finally => PredictedAction::Run("`finally` runs in each session".to_owned()),
+            (Some(_), None) => PredictedAction::Reuse,
+            (_, Some(name)) => PredictedAction::MaybeRun(format!("input {name} may change")),
             (None, None) => {
                 let reason = state.index.rerun_reason(spec).unwrap_or_else(|| "it did not run yet".to_owned());
                 let has_replies = !state.index.replies_to_reparse(spec).is_empty();
-                StepPrediction::Run(if has_replies {
+                PredictedAction::Run(if has_replies {
                     format!("{reason}; calls the model only if no recorded reply fits")
                 } else {
                     reason
                 })
             }
         };
-        let is_certain = prediction == StepPrediction::Reuse;
+        let is_certain = prediction == PredictedAction::Reuse;
         if !is_certain {
             state.unknown_artifacts.extend(spec.output.clone());
         }
@@ -124,7 +124,7 @@ impl DryRunDurable {
         BeginOutcome::Reusable(artifact.map(Box::new), state.index.execution_id(completed_seq))
     }
 
-    fn add_prediction(&self, step: StepKey, prediction: StepPrediction) {
+    fn add_prediction(&self, step: StepKey, prediction: PredictedAction) {
         self.lock().predictions.push((step, prediction));
     }
 }
@@ -147,16 +147,16 @@ impl Durable for DryRunDurable {
                     SkipKind::ConditionFalse { .. } | SkipKind::StepFailed { .. } => false,
                 };
                 let prediction = if is_unknown {
-                    StepPrediction::Run("its inputs do not exist yet".to_owned())
+                    PredictedAction::Run("its inputs do not exist yet".to_owned())
                 } else {
-                    StepPrediction::Skip(fact.reason.message)
+                    PredictedAction::Skip(fact.reason.message)
                 };
                 self.add_prediction(fact.step, prediction);
             }
             StepFact::Failed(fact) => {
                 // The step failed because it reads a value that does not exist yet. In a real run, an earlier step
                 // produces the value.
-                self.add_prediction(fact.step, StepPrediction::Run("its inputs are not known yet".to_owned()));
+                self.add_prediction(fact.step, PredictedAction::Run("its inputs are not known yet".to_owned()));
             }
             StepFact::FinallyStarted(steps) => self.finally_steps.add(steps),
             StepFact::Started(_) | StepFact::ReplyParsed(_) | StepFact::Completed(_) => {}

@@ -6,8 +6,8 @@ use crate::crash::crash_point;
 use crate::model::RunId;
 use crate::model::event::{Event, Fact};
 
-use super::key::KeyUnavailable;
-use super::origin::JournalOrigin;
+use super::journal_origin::JournalOrigin;
+use super::signing_key::KeyUnavailable;
 use super::writer::{Payload, insert_event};
 use super::{Journal, StoreError};
 

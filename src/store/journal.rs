@@ -17,10 +17,10 @@ use crate::model::{MAX_NESTING, MAX_VALUES, RunId, count_values, nesting_depth};
 
 use super::blob::Blobs;
 use super::journal_identity::{OpeningLock, check_no_orphaned_log};
-use super::key::UserKey;
+use super::journal_origin::{JournalOrigin, determine_origin};
 use super::lock::Heartbeat;
 use super::open::{check_state_folder, create_database_file, is_read_only, open_read_only, open_read_write};
-use super::origin::{JournalOrigin, determine_origin};
+use super::signing_key::SigningKey;
 use super::writer::JournalWriter;
 use super::{OwnedFiles, StoreError, Workspace, schema};
 
@@ -63,7 +63,7 @@ impl Journal {
         if folder.path().ends_with(".orch") {
             folder.restrict_to_owner();
         }
-        let key = UserKey::read_or_create();
+        let key = SigningKey::read_or_create();
         let origin = match &key {
             Ok(_) if is_new => JournalOrigin::Own,
             key => determine_origin(&folder, key.as_ref())?,
@@ -116,7 +116,7 @@ impl Journal {
         }
         let folder = NoFollowFolder::open(state, FolderAccess::Private).map_err(StoreError::io("open", state))?;
         check_state_folder(&folder)?;
-        let origin = determine_origin(&folder, UserKey::read().as_ref())?;
+        let origin = determine_origin(&folder, SigningKey::read().as_ref())?;
         let (reader, copy) = open_read_only(&folder)?;
         Self::from_parts(state, folder, reader, copy, origin).map(Some)
     }

@@ -17,10 +17,10 @@ use crate::model::event::{Event, Fact, StepCompleted, StepReused};
 use crate::model::{Artifact, CallKey, Digest, Failure, FailureClass, RunId, RunState, StepKey};
 
 use super::branches::run_branches;
-use super::cancel::CancelSwitch;
 use super::finally_steps::FinallySteps;
-use super::halt::HaltedGroups;
+use super::halted_groups::HaltedGroups;
 use super::index::Index;
+use super::stop_signal::StopSignal;
 use super::writer::{AckReceiver, JournalWriter};
 use super::{ApprovalPrompter, Heartbeat, Journal, ResultCache, StoreError, Workspace};
 
@@ -34,8 +34,8 @@ pub struct RunParts {
     pub perform: Arc<dyn Perform>,
     /// Receives the events and the progress of the run.
     pub observer: Arc<dyn Observer>,
-    /// The switch that stops the run.
-    pub cancel_switch: CancelSwitch,
+    /// Stops the run.
+    pub stop_signal: StopSignal,
     /// Prompts the user at the terminal, if there is one.
     pub prompter: Option<Arc<dyn ApprovalPrompter>>,
     /// The results of earlier runs, if this run reuses them (`--reuse`).
@@ -52,7 +52,7 @@ pub struct LocalRun {
     workspace: Workspace,
     pub(super) perform: Arc<dyn Perform>,
     pub(super) observer: Arc<dyn Observer>,
-    pub(super) cancel_switch: CancelSwitch,
+    pub(super) stop_signal: StopSignal,
     pub(super) prompter: Option<Arc<dyn ApprovalPrompter>>,
     result_cache: Option<ResultCache>,
     pub(super) clock: Arc<dyn Clock>,
@@ -87,7 +87,7 @@ impl LocalRun {
             workspace: parts.workspace,
             perform: parts.perform,
             observer: parts.observer,
-            cancel_switch: parts.cancel_switch,
+            stop_signal: parts.stop_signal,
             prompter: parts.prompter,
             result_cache: parts.result_cache,
             clock: parts.clock,
@@ -283,7 +283,7 @@ async fn wait_until_durable(ack: AckReceiver, _hold: VirtualTimeHold) -> Result<
     let failure = match ack.await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(failure)) => failure,
-        Err(_) => Failure::new(FailureClass::Storage, "the writer of the journal has ended")
+        Err(_) => Failure::new(FailureClass::Storage, "can't write to the journal any more: its writer has ended")
             .with_hint("this is a defect of orch"),
     };
     Err(Interrupt::Storage(failure))

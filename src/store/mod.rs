@@ -7,51 +7,53 @@ mod approval;
 mod blob;
 mod branches;
 mod calls;
-mod cancel;
 mod compute;
 mod copy;
+mod delete;
 mod dry_run;
 mod exported;
 mod finally_steps;
-mod halt;
+mod gc;
+mod halted_groups;
 mod import;
 mod inbox;
 mod index;
 mod journal;
 mod journal_identity;
-mod key;
+mod journal_origin;
 mod local;
 mod lock;
 mod open;
-mod origin;
 mod outbox;
 mod owned_files;
 mod programs_lock;
-mod prune;
 mod relocate;
 mod result_cache;
 mod runs;
 mod schema;
+mod signing_key;
+mod stop_signal;
 mod workspace;
 mod writer;
 
 pub use approval::ApprovalPrompter;
-pub use cancel::CancelSwitch;
 pub use copy::set_copy_hook;
-pub use dry_run::{DryRunDurable, StepPrediction, removed_steps};
+pub use delete::DeletionSummary;
+pub use dry_run::{DryRunDurable, PredictedAction, removed_steps};
 pub use exported::{ExportedRun, ExportedRunError};
+pub use gc::GcSummary;
 pub use inbox::InboxMessage;
 pub use journal::Journal;
-pub use key::set_key_folder;
 pub use local::{LocalRun, RunParts};
 pub use lock::{Heartbeat, Lock, LockError, LockHolder};
 pub use outbox::{DeliveryCursor, Outbox};
 pub use owned_files::OwnedFiles;
 pub use programs_lock::ProgramsLock;
-pub use prune::{DeletionSummary, SweepSummary};
 pub use relocate::relocate_path;
 pub use result_cache::ResultCache;
 pub use runs::{RunFilter, RunRow};
+pub use signing_key::set_signing_key_folder;
+pub use stop_signal::StopSignal;
 pub use workspace::{FileDrift, Workspace};
 
 use std::path::{Path, PathBuf};
@@ -102,7 +104,8 @@ pub enum StoreError {
         /// The newest format that this version of orch reads.
         known: i64,
     },
-    /// orch did not create the journal, or the folder of the journal contains a file that orch does not create.
+    /// Another program created the journal or a file beside it: the database has a table, index, view or trigger that
+    /// orch does not create, a rollback journal lies beside it, or an entry of the folder is not a regular file.
     #[error("can't open the journal `{}`: {reason}", path.display())]
     Unrecognized {
         /// The database file.
@@ -124,9 +127,17 @@ pub enum StoreError {
         /// The path of the database file.
         path: PathBuf,
     },
-    /// The writer has stopped after an earlier failure.
-    #[error("the journal no longer writes: {0}")]
-    WriterStopped(String),
+    /// The thread that writes the journal did not start.
+    #[error("can't start the thread that writes the journal: {0}")]
+    WriterNotStarted(#[source] std::io::Error),
+    /// orch could not convert a record to JSON.
+    #[error("can't write {record} to the journal: it can't be converted to JSON: {source}")]
+    Serialize {
+        /// The record with its article: `an event`.
+        record: &'static str,
+        /// The serializer's error.
+        source: serde_json::Error,
+    },
     /// A run can't be imported.
     #[error("run {run} can't be imported: {reason}")]
     ImportRefused {
@@ -168,7 +179,9 @@ impl StoreError {
             Self::Removed { .. } => Some(
                 "put the `.orch` folder back if it was moved away; the run's artifact files are still in its workspace",
             ),
-            Self::WriterStopped(_) | Self::ImportRefused { .. } => None,
+            Self::WriterNotStarted(_) => Some("free some memory, or raise the limit on processes (`ulimit -u`)"),
+            Self::Serialize { .. } => Some("this is a defect of orch"),
+            Self::ImportRefused { .. } => None,
             Self::ForeignFile { .. } => Some("move the file away, or select another folder with --workspace"),
         };
         let failure = Failure::new(FailureClass::Storage, self.to_string());
@@ -186,9 +199,7 @@ impl StoreError {
             Self::Io { source, .. } if is_write_denied(source.kind()) => Some("make the folder writable again"),
             Self::Journal { source, .. } if is_unwritable(source) => Some("make the folder writable again"),
             Self::Io { source, .. } if wrong_kind_hint(source.kind()).is_some() => wrong_kind_hint(source.kind()),
-            Self::Io { .. } | Self::Journal { .. } | Self::WriterStopped(_) if failure.hint.is_none() => {
-                Some("check the disk and its folder")
-            }
+            Self::Io { .. } | Self::Journal { .. } if failure.hint.is_none() => Some("check the disk and its folder"),
             _ => None,
         };
         match fix {

@@ -7,14 +7,14 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 
 use crate::model::RunId;
 
-use super::key::UserKey;
-use super::origin::{JournalOrigin, OriginNote, mark_all_runs_foreign};
+use super::journal_origin::{JournalOrigin, OriginNote, mark_all_runs_foreign};
+use super::signing_key::SigningKey;
 use super::{Journal, StoreError};
 
 impl Journal {
     /// If the project has moved since the journal was last opened, updates the paths of the workspaces inside the
     /// project. If the journal is foreign, marks all of its runs as foreign.
-    pub(super) fn update_location(&mut self, key: Option<&UserKey>) -> Result<(), StoreError> {
+    pub(super) fn update_location(&mut self, key: Option<&SigningKey>) -> Result<(), StoreError> {
         let Some(project_folder) = self.folder.path().parent() else { return Ok(()) };
         let recorded_folder = OriginNote::read(&self.folder)?.map(|note| note.project_folder);
         let is_foreign = matches!(self.origin, JournalOrigin::Foreign);

@@ -84,7 +84,7 @@ impl JournalWriter {
                 };
                 worker.run(&receiver);
             })
-            .map_err(|error| StoreError::WriterStopped(error.to_string()))?;
+            .map_err(StoreError::WriterNotStarted)?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
@@ -254,13 +254,14 @@ pub(super) struct Payload {
 impl Payload {
     /// Creates the payload of an event. If it needs a blob, the blob is durable when this returns.
     pub(super) fn from_event(event: &Event, blobs: &Blobs) -> Result<Self, StoreError> {
-        let body = serde_json::to_string(&event.fact).map_err(|error| StoreError::WriterStopped(error.to_string()))?;
+        let body = serde_json::to_string(&event.fact)
+            .map_err(|source| StoreError::Serialize { record: "an event", source })?;
         let blob = if body.len() < MIN_BLOB_BYTES { None } else { Some(blobs.put(body.as_bytes())?) };
         Ok(Self { body, blob })
     }
 
-    /// Writes the blob again if a sweep has removed it, since no event used it yet. The caller holds the write lock, so
-    /// that no sweep runs at the same time.
+    /// Writes the blob again if a garbage collection has removed it, since no event used it yet. The caller holds the
+    /// write lock, so that no garbage collection runs at the same time.
     pub(super) fn restore_blob(&self, blobs: &Blobs) -> Result<(), StoreError> {
         match &self.blob {
             Some(digest) if !blobs.file(digest.as_str()).exists() => blobs.put(self.body.as_bytes()).map(drop),

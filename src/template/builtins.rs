@@ -1,4 +1,4 @@
-//! Every filter, test and function that prompts and expressions may use, in one table for the engine and the checker.
+//! Every filter, test and function that prompts and expressions may use, in one table for MiniJinja and the checker.
 //!
 //! The table deliberately omits functions that print variables (`debug`, `pprint`), mark text as safe or escape it,
 //! look up values by a computed name, or format by a pattern.
@@ -46,7 +46,7 @@ fn add_test(env: &mut Environment<'static>, name: &'static str, extent: ReadExte
     });
 }
 
-/// Returns all arguments as the engine passes them: keyword arguments together form one more argument at the end.
+/// Returns all arguments as MiniJinja passes them: keyword arguments together form one more argument at the end.
 fn with_keyword_args(Rest(mut args): Rest<TemplateValue>, keyword_args: Kwargs) -> Vec<TemplateValue> {
     if keyword_args.args().next().is_some() {
         args.push(keyword_args.into());
@@ -164,7 +164,7 @@ fn check_comparison_operand(state: &State<'_, '_>, value: &TemplateValue) -> Res
     if value.is_undefined() { Err(undefined_error(state, value)) } else { check_operand(state, value) }
 }
 
-/// Returns the engine's error for an undefined value. Calls a filter of the engine to create it, because the error then
+/// Returns MiniJinja's error for an undefined value. Calls a filter of MiniJinja to create it, because the error then
 /// contains the origin of the value.
 fn undefined_error(state: &State<'_, '_>, value: &TemplateValue) -> Error {
     let error = filters::string(state, value).err();
@@ -173,7 +173,7 @@ fn undefined_error(state: &State<'_, '_>, value: &TemplateValue) -> Error {
 
 /// Renders JSON, indented by two spaces or the requested number; `0` gives one line. Escapes only the characters that
 /// JSON requires.
-#[expect(clippy::needless_pass_by_value, reason = "the engine passes arguments by value")]
+#[expect(clippy::needless_pass_by_value, reason = "MiniJinja passes arguments by value")]
 fn tojson(
     state: &State<'_, '_>,
     value: &TemplateValue,
@@ -211,7 +211,7 @@ fn to_pretty_json(value: &serde_json::Value, width: usize) -> Option<String> {
 
 /// Indents every line except the first line and empty lines, unless the options include them. Consumes the fuel before
 /// it allocates memory.
-#[expect(clippy::needless_pass_by_value, reason = "the engine passes arguments by value")]
+#[expect(clippy::needless_pass_by_value, reason = "MiniJinja passes arguments by value")]
 fn indent(state: &State<'_, '_>, text: &str, args: Rest<TemplateValue>, options: Kwargs) -> Result<String, Error> {
     let option = |index: usize, name: &str| match args.get(index) {
         Some(value) => Ok(Some(value.clone())),

@@ -13,7 +13,7 @@ use super::ranges::byte_range;
 /// The largest depth of a syntax tree: each operator, filter, dot and bracket on the way to a value adds one.
 const MAX_DEPTH: usize = 200;
 
-/// The tokenizer's error at the first character that does not start a token. After a string, the engine's parser treats
+/// The tokenizer's error at the first character that does not start a token. After a string, MiniJinja's parser treats
 /// such a character as the end of the text, so that `a != 'x' && b` would mean `a != 'x'`.
 pub(super) fn find_invalid_token(text: &str, is_expression: bool) -> Option<minijinja::Error> {
     tokenize(text, is_expression, template_syntax()).find_map(Result::err)

@@ -1,4 +1,4 @@
-//! The errors of templates and expressions: the engine's errors with orch's own messages, each with its location.
+//! The errors of templates and expressions: MiniJinja's errors with orch's own messages, each with its location.
 
 use std::fmt;
 use std::ops::Range;
@@ -66,7 +66,7 @@ pub(super) type SourceLookup<'a> = Option<(Option<&'a str>, &'a str, &'a Inspect
 impl TemplateError {
     /// An error at a byte range of a text.
     pub(super) fn new(kind: TemplateErrorKind, text: &str, range: Range<usize>, message: String) -> Self {
-        // The engine's offsets may be inside a character.
+        // MiniJinja's offsets may be inside a character.
         let start = text.floor_char_boundary(range.start);
         let range = start..text.ceil_char_boundary(range.end.min(text.len())).max(start);
         let line = text.get(..range.start).unwrap_or_default().matches('\n').count() + 1;
@@ -123,8 +123,8 @@ impl TemplateError {
         Self::new(TemplateErrorKind::Syntax, text, range, format!("syntax error: {}", lowercase_first(detail)))
     }
 
-    /// Converts an error of the engine, at its location in the text or in the include where it occurred.
-    pub(super) fn from_engine_error<'a>(error: &minijinja::Error, lookup: impl Fn(&str) -> SourceLookup<'a>) -> Self {
+    /// Converts an error of MiniJinja, at its location in the text or in the include where it occurred.
+    pub(super) fn from_minijinja<'a>(error: &minijinja::Error, lookup: impl Fn(&str) -> SourceLookup<'a>) -> Self {
         let error = innermost_error(error);
         let empty = Inspection::default();
         let (file, text, inspection) = error.name().and_then(&lookup).unwrap_or((None, "", &empty));
@@ -132,12 +132,12 @@ impl TemplateError {
             Some(range) => inspection.original_range(range),
             None => line_range(text, error.line().unwrap_or(1)),
         };
-        let mut template_error = Self::convert_engine_error(error, text, range);
+        let mut template_error = Self::convert_minijinja_error(error, text, range);
         template_error.file = file.map(str::to_owned);
         template_error
     }
 
-    fn convert_engine_error(error: &minijinja::Error, text: &str, range: Range<usize>) -> Self {
+    fn convert_minijinja_error(error: &minijinja::Error, text: &str, range: Range<usize>) -> Self {
         let detail = lowercase_first(error.detail().unwrap_or_default());
         let new_error = |kind: TemplateErrorKind, message: String| Self::new(kind, text, range.clone(), message);
         let detail_or = |fallback: &str| if detail.is_empty() { fallback.to_owned() } else { detail.clone() };
@@ -171,7 +171,7 @@ impl TemplateError {
         }
     }
 
-    /// Names the undefined value: from the engine's message if it contains the name, else from the text in the range.
+    /// Names the undefined value: from MiniJinja's message if it contains the name, else from the text in the range.
     fn undefined_from_detail(detail: &str, text: &str, range: Range<usize>) -> Self {
         let mut template_error = Self::undefined(text, range);
         let reported_name = detail.split('`').nth(1).or_else(|| detail.split('\'').nth(1)).filter(|name| is_path(name));

@@ -54,7 +54,7 @@ fn has_leading_not(text: &str, expr: &Expr<'_>) -> bool {
 
 /// The byte range of an expression from its first operand to its last, including the parentheses around each.
 ///
-/// minijinja's span for `a | length` covers only `length`, and for `a.b[0]` only `.b[0]`. For a comparison or a
+/// MiniJinja's span for `a | length` covers only `length`, and for `a.b[0]` only `.b[0]`. For a comparison or a
 /// conditional expression, it starts at the token before the first operand.
 fn expression_range(text: &str, expr: &Expr<'_>) -> Range<usize> {
     let node_range = byte_range(expr.span());
@@ -138,7 +138,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]
 
-        /// This also shows that the engine can parse the text with the filters, because otherwise it would have no
+        /// This also shows that MiniJinja can parse the text with the filters, because otherwise it would have no
         /// result.
         #[test]
         fn filters_around_parts_do_not_change_the_result(a in expressions(), b in expressions()) {

@@ -1,9 +1,9 @@
 //! Inspects a template before it runs: finds its includes and the features that orch refuses, and inserts checks.
 //!
-//! The template engine compares undefined values without an error, and it does not limit the size of values. orch
-//! therefore inserts filters into the source text: a filter around each operand of a comparison refuses undefined
-//! values, and filters around other expressions limit their size. The engine runs the text with these insertions, and
-//! orch maps the positions of errors back to the original text.
+//! MiniJinja compares undefined values without an error, and it does not limit the size of values. orch therefore
+//! inserts filters into the source text: a filter around each operand of a comparison refuses undefined values, and
+//! filters around other expressions limit their size. MiniJinja runs the text with these insertions, and orch maps the
+//! positions of errors back to the original text.
 
 use std::ops::Range;
 
@@ -40,7 +40,7 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Returns the text that the engine runs: the original text with the insertions.
+    /// Returns the text that MiniJinja runs: the original text with the insertions.
     pub(super) fn rewrite(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len() + self.insertions.len() * 16);
         let mut copied_until = 0;
@@ -53,7 +53,7 @@ impl Inspection {
         out
     }
 
-    /// Maps a range of the text that the engine runs to the original text.
+    /// Maps a range of the text that MiniJinja runs to the original text.
     pub(super) fn original_range(&self, range: Range<usize>) -> Range<usize> {
         let start = self.map_offset(range.start);
         let end = self.map_offset(range.end).max(start);

@@ -1,4 +1,4 @@
-//! Renders prompts and evaluates expressions with minijinja, within limits. The only place where JSON becomes a
+//! Renders prompts and evaluates expressions with MiniJinja, within limits. The only place where JSON becomes a
 //! template value.
 //!
 //! The same text and data always give the same result. Work and output are bounded, orch escapes nothing, and printing
@@ -124,7 +124,7 @@ impl Templates {
         let source = TemplateSource { text: text.to_owned(), inspection };
         let result = self.env.add_template_owned(name.to_owned(), rewritten);
         result.map_err(|error| {
-            vec![TemplateError::from_engine_error(&error, |_| Some((Some(name), &source.text, &source.inspection)))]
+            vec![TemplateError::from_minijinja(&error, |_| Some((Some(name), &source.text, &source.inspection)))]
         })?;
         self.sources.insert(name.to_owned(), source);
         Ok(())
@@ -155,8 +155,7 @@ impl Templates {
     /// # Errors
     /// The error with its location, in the prompt or in a prompt that it includes.
     pub fn render(&self, name: &str, context: &TemplateContext) -> Result<String, TemplateError> {
-        let convert_error =
-            |error: &minijinja::Error| TemplateError::from_engine_error(error, |file| self.source(file));
+        let convert_error = |error: &minijinja::Error| TemplateError::from_minijinja(error, |file| self.source(file));
         let template = self.env.get_template(name).map_err(|error| convert_error(&error))?;
         render(&template, context).map_err(|error| convert_error(&error))
     }
@@ -169,7 +168,7 @@ impl Templates {
         let inspection = inspect_template(text).map_err(first_error)?;
         let rewritten = inspection.rewrite(text);
         let convert_error = |error: &minijinja::Error| {
-            TemplateError::from_engine_error(error, |file| self.source(file).or(Some((None, text, &inspection))))
+            TemplateError::from_minijinja(error, |file| self.source(file).or(Some((None, text, &inspection))))
         };
         let template = self.env.template_from_named_str(INLINE, &rewritten).map_err(|error| convert_error(&error))?;
         render(&template, context).map_err(|error| convert_error(&error))
@@ -218,7 +217,7 @@ pub fn eval(expression: &str, context: &TemplateContext) -> Result<Value, Templa
     let inspection = inspect_expression(expression).map_err(first_error)?;
     let rewritten = inspection.rewrite(expression);
     let convert_error =
-        |error: &minijinja::Error| TemplateError::from_engine_error(error, |_| Some((None, expression, &inspection)));
+        |error: &minijinja::Error| TemplateError::from_minijinja(error, |_| Some((None, expression, &inspection)));
     let env = environment();
     let compiled = env.compile_expression(&rewritten).map_err(|error| convert_error(&error))?;
     let result = compiled.eval(context.root_value()).map_err(|error| convert_error(&error))?;

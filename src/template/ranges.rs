@@ -1,4 +1,4 @@
-//! The byte ranges of a template's nodes. minijinja's own spans do not always cover the whole node.
+//! The byte ranges of a template's nodes. MiniJinja's own spans do not always cover the whole node.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ pub(crate) fn byte_range(span: Span) -> Range<usize> {
     span.start_offset as usize..span.end_offset as usize
 }
 
-/// The byte range of an expression. minijinja's span for a chain such as `a.b[0].c` covers only its end, so the range
+/// The byte range of an expression. MiniJinja's span for a chain such as `a.b[0].c` covers only its end, so the range
 /// starts at the chain's first value.
 pub(crate) fn expr_range(expr: &Expr<'_>) -> Range<usize> {
     let node_range = byte_range(expr.span());
@@ -68,7 +68,7 @@ pub(crate) fn name_range_after(text: &str, operand: Option<&Expr<'_>>, span: Spa
     }
 }
 
-/// Whether orch must check the operands of an operator, because it compares them. Excludes `in`, for which the engine
+/// Whether orch must check the operands of an operator, because it compares them. Excludes `in`, for which MiniJinja
 /// itself refuses undefined values.
 pub(super) fn is_comparison(op: BinOpKind) -> bool {
     use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};

@@ -155,7 +155,7 @@ proptest::proptest! {
         let _ = eval(&text, &context());
     }
 
-    /// If the engine can parse the original text, it can also parse the text with orch's filters.
+    /// If MiniJinja can parse the original text, it can also parse the text with orch's filters.
     #[test]
     fn an_expression_with_inserted_filters_can_be_parsed(text in "(plan|task| == | < |\\(|\\)| and | not | in | ~ | \\+ | \\* |\\(a\\)|\\[a\\]|\\[0\\]|\\.n|-|1| \\| upper| if | else |, | is defined){0,20}") {
         if let Ok(inspection) = inspect_expression(&text) {
@@ -174,13 +174,13 @@ fn template_with_doubled_list(times: usize) -> String {
 }
 
 #[test]
-fn values_that_share_their_parts_have_a_maximum_size() {
+fn values_that_share_their_nodes_have_a_maximum_size() {
     let fails = |text: &str| render_text(text).unwrap_err();
     assert_eq!(render_text(&(template_with_doubled_list(5) + "{{ ns.s | length }}")).unwrap(), "2");
     let error = fails(&(template_with_doubled_list(40) + "{{ ns.s | length }}"));
     assert_eq!(
         (error.kind, &*error.message),
-        (TemplateErrorKind::LimitExceeded, "the value has more than a million parts")
+        (TemplateErrorKind::LimitExceeded, "the value has more than a million nodes (lists, objects, keys and scalars)")
     );
     for text in [
         "{{ ([[1] * 100000] * 100000) | tojson }}",

@@ -1,21 +1,22 @@
 //! Limits the size and depth of template values, and charges fuel for reading them.
 //!
-//! Template values share their parts. `{% set ns.s = [ns.s, ns.s] %}` doubles the value without copying anything, and
-//! `[x] * 1000000` creates its items only when something reads them. The engine charges fuel only for copied data, so
-//! comparing, sorting or printing such a value could run almost endlessly or exhaust the stack. Therefore every
-//! operation that reads a whole value first consumes fuel for each part of it, and values that a template stores in a
-//! variable are limited in size and depth.
+//! A value is a tree of nodes: its lists, objects, keys and scalars. Several places of a tree may share one node.
+//! `{% set ns.s = [ns.s, ns.s] %}` doubles the number of nodes without copying anything, and `[x] * 1000000` creates
+//! its items only when something reads them. MiniJinja charges fuel only for copied data, so comparing, sorting or
+//! printing such a value could run almost endlessly or exhaust the stack. Therefore every operation that reads a whole
+//! value first consumes fuel for each of its nodes, and values that a template stores in a variable are limited in size
+//! and depth.
 
 use minijinja::value::{ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value as TemplateValue};
 
-/// The maximum number of parts of a value: every list, object, key and scalar, counted each time it occurs.
-const MAX_PARTS: u64 = 1_000_000;
+/// The maximum number of nodes of a value. A shared node counts at each of its places.
+const MAX_NODES: u64 = 1_000_000;
 /// The maximum nesting depth of lists and objects.
 const MAX_DEPTH: usize = 200;
-/// The number of parts that one unit of fuel pays for.
-const PARTS_PER_FUEL: u64 = 32;
-/// The number of bytes of a string that one unit of fuel pays for, as in the engine.
+/// The number of nodes that one unit of fuel pays for.
+const NODES_PER_FUEL: u64 = 32;
+/// The number of bytes of a string that one unit of fuel pays for, as in MiniJinja.
 const BYTES_PER_FUEL: u64 = 64;
 
 /// The part of its arguments that a filter or test reads.
@@ -42,7 +43,7 @@ pub(super) fn charge_fuel(state: &State<'_, '_>, extent: ReadExtent, values: &[T
                 .iter()
                 .filter_map(TemplateValue::len)
                 .fold(0, |sum: u64, count| sum.saturating_add(count as u64));
-            state.consume_fuel(items / PARTS_PER_FUEL)
+            state.consume_fuel(items / NODES_PER_FUEL)
         }
         ReadExtent::Whole => values.iter().try_for_each(|value| charge_fuel_for_whole_value(state, value)),
     }
@@ -51,23 +52,23 @@ pub(super) fn charge_fuel(state: &State<'_, '_>, extent: ReadExtent, values: &[T
 /// Consumes fuel for reading a whole value. Refuses a value that is too large or too deep, or that contains a
 /// namespace.
 pub(super) fn charge_fuel_for_whole_value(state: &State<'_, '_>, value: &TemplateValue) -> Result<(), Error> {
-    let mut counter = PartCounter::default();
+    let mut counter = NodeCounter::default();
     let result = counter.count_value(value, 0);
-    // Consumes fuel even if orch then refuses the value, because reading its parts was work.
-    state.consume_fuel(counter.count / PARTS_PER_FUEL)?;
+    // Consumes fuel even if orch then refuses the value, because reading its nodes was work.
+    state.consume_fuel(counter.count / NODES_PER_FUEL)?;
     result
 }
 
 #[derive(Default)]
-struct PartCounter {
+struct NodeCounter {
     count: u64,
 }
 
-impl PartCounter {
+impl NodeCounter {
     fn count_value(&mut self, value: &TemplateValue, depth: usize) -> Result<(), Error> {
         self.count += 1;
-        if self.count > MAX_PARTS {
-            return Err(too_large_error("the value has more than a million parts"));
+        if self.count > MAX_NODES {
+            return Err(too_large_error("the value has more than a million nodes (lists, objects, keys and scalars)"));
         }
         let kind = value.kind();
         if !matches!(kind, ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) {
@@ -76,7 +77,7 @@ impl PartCounter {
         if depth >= MAX_DEPTH {
             return Err(too_large_error("the value is nested more than 200 levels deep"));
         }
-        // A namespace can contain itself, so its parts would never end.
+        // A namespace can contain itself, so its nodes would never end.
         if depth > 0 && is_namespace(value) {
             return Err(nested_namespace_error());
         }
@@ -94,7 +95,7 @@ impl PartCounter {
     }
 }
 
-/// Whether `namespace()` created a value. The engine's type is private, so this compares the type's name.
+/// Whether `namespace()` created a value. MiniJinja's type is private, so this compares the type's name.
 fn is_namespace(value: &TemplateValue) -> bool {
     value
         .as_object()
@@ -109,19 +110,22 @@ fn too_large_error(message: &'static str) -> Error {
     Error::new(ErrorKind::OutOfFuel, message)
 }
 
-/// The filter that limits the size of assigned values, results of expressions, and operands of `~` and `in`.
+/// The filter `__check_size`. orch inserts it into every template around assigned values, results of expressions, and
+/// operands of `~` and `in`, to limit their size (see `inspect.rs`).
 pub(super) fn check_size(state: &State<'_, '_>, value: &TemplateValue) -> Result<TemplateValue, Error> {
     charge_fuel_for_whole_value(state, value)?;
     Ok(value.clone())
 }
 
-/// The filter for operands of comparisons. Also consumes fuel for a string, because a comparison reads it.
+/// Limits the size of an operand of a comparison, for the filter `__check_operand`. Also consumes fuel for a string,
+/// because a comparison reads it.
 pub(super) fn check_operand(state: &State<'_, '_>, value: &TemplateValue) -> Result<TemplateValue, Error> {
     state.consume_fuel(value.as_str().map_or(0, str::len) as u64 / BYTES_PER_FUEL)?;
     check_size(state, value)
 }
 
-/// The filter for values that an assignment adds to a namespace.
+/// The filter `__check_member`. orch inserts it around values that an assignment adds to a namespace, to limit their
+/// size, and to refuse a namespace in a namespace.
 pub(super) fn check_member(state: &State<'_, '_>, value: &TemplateValue) -> Result<TemplateValue, Error> {
     if is_namespace(value) { Err(nested_namespace_error()) } else { check_size(state, value) }
 }

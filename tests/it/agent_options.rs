@@ -106,7 +106,7 @@ fn options_arrive_in_the_body_of_every_dialect() {
 }
 
 /// What `resume --dry-run` would do with the only step.
-fn planned_action(orch: &Orch, run: &str) -> String {
+fn predicted_action(orch: &Orch, run: &str) -> String {
     let ran = orch.run(&["pipeline", "resume", run, "--dry-run"]).exits(0);
     ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -122,9 +122,9 @@ fn every_option_changes_the_fingerprint_and_its_removal_restores_it() {
     {
         let changed = format!("model: auto, {option}");
         orch.edit("pipelines/main.yaml", "model: auto", &changed);
-        assert_eq!(planned_action(&orch, id), "run one parameters changed", "{option}");
+        assert_eq!(predicted_action(&orch, id), "run one parameters changed", "{option}");
         orch.edit("pipelines/main.yaml", &changed, "model: auto");
-        assert_eq!(planned_action(&orch, id), "reuse one", "{option}");
+        assert_eq!(predicted_action(&orch, id), "reuse one", "{option}");
     }
     assert_eq!(server.requests().len(), 1);
     let body = &server.requests()[0].body;

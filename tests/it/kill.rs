@@ -266,5 +266,5 @@ fn a_deletion_that_is_killed_at_any_instant_damages_no_other_run() {
     }
     let left = orch.run(&["runs", "gc", "--keep", "3", "--dry-run", "--output", "json"]).exits(0);
     let left: Value = serde_json::from_str(&left.stdout).unwrap();
-    assert_eq!((&left["runs"], &left["blobs"]), (&json!([]), &json!(0)), "what a killed process left is swept");
+    assert_eq!((&left["runs"], &left["blobs"]), (&json!([]), &json!(0)), "gc removes what a killed process left");
 }

@@ -287,7 +287,7 @@ fn a_template_that_doubles_its_values_fails_the_step_quickly() {
     orch.write("pipelines/main.yaml", "name: main\nagents: { w: { model: lab/m } }\nsteps:\n  - { id: go, agent: w, prompt: a.md, output: x, schema: text }\n");
     run_within_limits(&orch, &["pipeline", "run", "pipelines/main.yaml"])
         .exits(1)
-        .says("the value has more than a million parts");
+        .says("the value has more than a million nodes");
     assert!(server.requests().is_empty());
 }
 

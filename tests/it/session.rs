@@ -7,7 +7,8 @@ use orch::diagnostic::Diagnostic;
 use orch::model::event::Fact;
 use orch::model::{RunId, RunStatus};
 use orch::session::{
-    AnswerRequest, CancelHandle, DryRunAction, Environment, Reporter, ResumeRequest, RunRequest, Runner, StateFolder,
+    AnswerRequest, CancelHandle, Environment, PredictedActionKind, Reporter, ResumeRequest, RunRequest, Runner,
+    StateFolder,
 };
 use serde_json::{Map, Value, json};
 
@@ -60,9 +61,9 @@ async fn a_program_starts_answers_resumes_and_follows_a_run() {
     assert_eq!(kept.lines.lock().unwrap().first(), Some(&format!("started {}", result.state.run)));
 
     let dry_run = runner.dry_run(&ResumeRequest::default()).await.unwrap();
-    let actions: Vec<(&str, DryRunAction)> =
+    let actions: Vec<(&str, PredictedActionKind)> =
         dry_run.steps.iter().map(|step| (step.step.as_str(), step.action)).collect();
-    assert_eq!(actions.first(), Some(&("greet", DryRunAction::Reuse)), "{actions:?}");
+    assert_eq!(actions.first(), Some(&("greet", PredictedActionKind::Reuse)), "{actions:?}");
     assert!(!orch.exists("workspace/done"));
 
     let answered = runner.answer(&AnswerRequest { approved: true, user: "Ada".to_owned(), ..AnswerRequest::default() });

@@ -26,7 +26,7 @@ pub enum Step {
     Listen,
     /// `orch __confine` changes the mounts of the mount namespace.
     Mounts,
-    /// `orch __confine` mounts a separate `/proc` for the new process id namespace.
+    /// `orch __confine` mounts a separate `/proc` for the new PID namespace.
     Proc,
     /// `orch __confine` sets the limits.
     Limits,

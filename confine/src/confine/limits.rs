@@ -78,12 +78,12 @@ impl Limit {
         }
     }
 
-    /// The gap that orch may not notice that this limit ended a process: the kernel reports the end of a process only to
-    /// its parent process.
-    pub(super) fn unnoticed(self) -> String {
+    /// Describes that orch may not detect that this limit ended a child process of the program: the kernel reports the
+    /// end of a process only to its parent process.
+    pub(super) fn undetected_in_children(self) -> String {
         format!(
-            "orch does not notice that a process reached `{}` if the program ignores the end of this process, as a \
-             shell does in a pipe",
+            "orch does not detect that a child process reached `{}` if the program ignores the child's exit status, as \
+             a shell does for all commands of a pipeline except the last",
             self.key()
         )
     }

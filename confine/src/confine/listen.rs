@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::error::{ConfineError, InStep as _, Step};
 use super::policy::Policy;
-use super::wire::{Listener, MAX_FILES, Report, send};
+use super::wire::{Listener, MAX_FDS, Report, send};
 
 /// Listens for the proxy and for the services of this machine that a policy lists, and sends the sockets to orch.
 /// Returns the port of the proxy; `None` if the policy lists no hosts.
@@ -34,12 +34,12 @@ pub(super) fn listen(policy: &Policy, control: Option<&UnixStream>) -> Result<Op
             listeners.push((Listener::Service(port), listener));
         }
     }
-    if listeners.len() > MAX_FILES {
+    if listeners.len() > MAX_FDS {
         return Err(ConfineError::new(Step::Listen, "the policy lists too many services of this machine".to_owned())
             .advise("list fewer than 100 services"));
     }
-    let files: Vec<BorrowedFd<'_>> = listeners.iter().map(|(_, listener)| listener.as_fd()).collect();
+    let fds: Vec<BorrowedFd<'_>> = listeners.iter().map(|(_, listener)| listener.as_fd()).collect();
     let kinds = listeners.iter().map(|(kind, _)| *kind).collect();
-    send(control, &Report::Listening(kinds), &files).in_step(Step::Listen)?;
+    send(control, &Report::Listening(kinds), &fds).in_step(Step::Listen)?;
     Ok(Some(port))
 }

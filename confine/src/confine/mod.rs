@@ -43,7 +43,7 @@ pub use protect::{Seal, usually_protected};
 pub use proxy::{Connection, ConnectionOutcome, OnConnection};
 pub use repository::protected_repositories;
 pub use session::{Confinement, Ended, Session, confined_argv};
-pub use wire::{InForce, Start};
+pub use wire::{AppliedSandbox, Start};
 
 use error::InStep as _;
 use wire::{Report, Request, receive, send};
@@ -84,9 +84,9 @@ pub fn run_confine(arguments: &[OsString]) -> Result<u8, ConfineError> {
             linux::run_as_second_stage(arguments.skip(1).map(OsString::from).collect()).unwrap_or(NOT_CONFINED)
         }
         Some("--probe") => {
-            let (level, own_processes) = (arguments.next(), arguments.next().is_none());
+            let (level, has_pid_namespace) = (arguments.next(), arguments.next().is_none());
             let request = request(Policy::default(), parse_level(level)?);
-            let request = Request { own_processes: request.own_processes && own_processes, ..request };
+            let request = Request { has_pid_namespace: request.has_pid_namespace && has_pid_namespace, ..request };
             let job = Job { request, argv: Vec::new(), input: None, control: None, is_probe: true };
             if let Err(error) = confine(job) {
                 write_probe_result(&Err(error));
@@ -114,7 +114,7 @@ pub fn run_confine(arguments: &[OsString]) -> Result<u8, ConfineError> {
 }
 
 fn request(policy: Policy, level: Level) -> Request {
-    Request { policy, level, own_processes: level == Level::Full, has_input: false }
+    Request { policy, level, has_pid_namespace: level == Level::Full, has_input: false }
 }
 
 fn parse_level(text: Option<&std::ffi::OsStr>) -> Result<Level, ConfineError> {
@@ -139,8 +139,8 @@ fn run_with_orch(argv: Vec<OsString>) -> i32 {
 }
 
 fn receive_job(control: &UnixStream, argv: Vec<OsString>) -> Result<Job, ConfineError> {
-    let (request, files): (Request, _) = receive(control).in_step(Step::Control)?;
-    let input = if request.has_input { files.into_iter().next() } else { None };
+    let (request, fds): (Request, _) = receive(control).in_step(Step::Control)?;
+    let input = if request.has_input { fds.into_iter().next() } else { None };
     let control = Some(control.try_clone().in_step(Step::Control)?);
     Ok(Job { request, argv, input, control, is_probe: false })
 }
@@ -156,7 +156,7 @@ fn confine(job: Job) -> Result<i32, ConfineError> {
 }
 
 /// Writes the result of a probe to standard output.
-fn write_probe_result(result: &Result<InForce, ConfineError>) {
+fn write_probe_result(result: &Result<AppliedSandbox, ConfineError>) {
     // If this fails, orch reads an empty output and reports that the probe ended early.
     let _ = serde_json::to_vec(result).map(|bytes| std::io::stdout().write_all(&bytes));
 }

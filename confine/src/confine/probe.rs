@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use super::CONFINE_COMMAND;
 use super::error::{ConfineError, Step};
 use super::policy::Level;
-use super::wire::InForce;
+use super::wire::AppliedSandbox;
 
 /// The capabilities of this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// The strongest level that works, with its details.
-    pub best: InForce,
-    /// Whether programs get a separate process id namespace.
-    pub own_processes: bool,
+    pub best: AppliedSandbox,
+    /// Whether programs get a separate PID namespace.
+    pub has_pid_namespace: bool,
     /// The reasons why stronger levels do not work, strongest level first.
     pub obstacles: Vec<Obstacle>,
 }
@@ -75,37 +75,37 @@ impl Probe {
 #[expect(clippy::disallowed_methods, reason = "orch does this once, before a run")]
 pub fn probe(orch: &Path) -> std::io::Result<Probe> {
     let mut obstacles: Vec<Obstacle> = Vec::new();
-    for (level, own_processes) in [(Level::Full, true), (Level::Full, false), (Level::Basic, true)] {
+    for (level, has_pid_namespace) in [(Level::Full, true), (Level::Full, false), (Level::Basic, true)] {
         let mut command = Command::new(orch);
         command.arg0("orch").args([CONFINE_COMMAND, "--probe", &level.to_string()]);
-        if !own_processes {
+        if !has_pid_namespace {
             command.arg("shared");
         }
         let output = command.stdin(Stdio::null()).stderr(Stdio::null()).current_dir("/").output()?;
-        let result: Result<InForce, ConfineError> = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+        let result: Result<AppliedSandbox, ConfineError> = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
             Err(ConfineError::new(Step::Control, format!("`orch __confine` ended early: {}", output.status)))
         });
         match result {
             Ok(best) => {
-                let own_processes = best.own_processes;
+                let has_pid_namespace = best.has_pid_namespace;
                 obstacles.retain(|obstacle| obstacle.level > best.level);
-                return Ok(Probe { best, own_processes, obstacles });
+                return Ok(Probe { best, has_pid_namespace, obstacles });
             }
             // Only the separate `/proc` failed. A program is nearly as confined without it, so try `full` without it.
-            Err(error) if level == Level::Full && own_processes && error.step == Step::Proc => {}
+            Err(error) if level == Level::Full && has_pid_namespace && error.step == Step::Proc => {}
             Err(error) if obstacles.iter().any(|obstacle| obstacle.level == level) => drop(error),
             Err(error) => obstacles.push(Obstacle { level, ways_out: ways_out(level, &error), error }),
         }
     }
-    let best = InForce {
+    let best = AppliedSandbox {
         level: Level::None,
         landlock: 0,
-        own_processes: false,
+        has_pid_namespace: false,
         limits_by: None,
         cgroup: None,
-        gaps: vec!["orch enforces only the limits".to_owned()],
+        unenforced: vec!["orch enforces only the limits".to_owned()],
     };
-    Ok(Probe { best, own_processes: false, obstacles })
+    Ok(Probe { best, has_pid_namespace: false, obstacles })
 }
 
 /// Lists the solutions that make a level work.
@@ -161,17 +161,17 @@ mod tests {
 
     #[test]
     fn a_level_that_does_not_work_is_refused_with_the_reason() {
-        let best = InForce {
+        let best = AppliedSandbox {
             level: Level::Basic,
             landlock: 7,
-            own_processes: false,
+            has_pid_namespace: false,
             limits_by: None,
             cgroup: None,
-            gaps: Vec::new(),
+            unenforced: Vec::new(),
         };
         let error = ConfineError::system(Step::Namespaces, std::io::Error::from_raw_os_error(28));
         let obstacle = Obstacle { level: Level::Full, error, ways_out: vec!["do a".to_owned(), "do b".to_owned()] };
-        let probe = Probe { best, own_processes: false, obstacles: vec![obstacle] };
+        let probe = Probe { best, has_pid_namespace: false, obstacles: vec![obstacle] };
         assert!(probe.require(Level::Basic).is_ok());
         let text = probe.require(Level::Full).unwrap_err().to_string();
         assert!(text.contains("creating namespaces failed") && text.contains("; do a, or do b; or write"), "{text}");

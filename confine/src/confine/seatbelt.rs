@@ -19,7 +19,7 @@ use super::error::{ConfineError, InStep as _, Step};
 use super::host::Host;
 use super::limits::{Limit, LimitReached};
 use super::policy::{Level, Limits, Network, Policy};
-use super::wire::{InForce, Report, Start, receive, send};
+use super::wire::{AppliedSandbox, Report, Start, receive, send};
 use super::{Job, environment, listen, write_probe_result};
 
 /// The program that applies a profile and starts another program.
@@ -135,13 +135,20 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
         try_profile(&profile)?;
     }
     let limits_by = (policy.limits != Limits::default()).then(|| "rlimits".to_owned());
-    let gaps = gaps(&policy.limits);
-    let in_force = InForce { level: request.level, landlock: 0, own_processes: false, limits_by, cgroup: None, gaps };
+    let unenforced = unenforced_restrictions(&policy.limits);
+    let applied = AppliedSandbox {
+        level: request.level,
+        landlock: 0,
+        has_pid_namespace: false,
+        limits_by,
+        cgroup: None,
+        unenforced,
+    };
     if is_probe {
-        write_probe_result(&Ok(in_force));
+        write_probe_result(&Ok(applied));
         return Ok(0);
     }
-    let start = confirm(control.as_ref(), in_force)?;
+    let start = confirm(control.as_ref(), applied)?;
     if let Some(replacement) = start.argv {
         argv = replacement.into_iter().map(Into::into).collect();
     }
@@ -164,16 +171,16 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
     Ok(code)
 }
 
-/// The limits that are not in force, or that orch may not notice, each as a sentence.
-fn gaps(limits: &Limits) -> Vec<String> {
+/// The limits that are not in force, or whose effect orch may not detect, each as a sentence.
+fn unenforced_restrictions(limits: &Limits) -> Vec<String> {
     let memory = limits.memory.map(|_| "macOS can't limit memory".to_owned());
-    memory.into_iter().chain(limits.file_size.map(|_| Limit::FileSize.unnoticed())).collect()
+    memory.into_iter().chain(limits.file_size.map(|_| Limit::FileSize.undetected_in_children())).collect()
 }
 
 /// Reports the level in force to orch, and waits until orch lets the program start.
-fn confirm(control: Option<&UnixStream>, in_force: InForce) -> Result<Start, ConfineError> {
+fn confirm(control: Option<&UnixStream>, applied: AppliedSandbox) -> Result<Start, ConfineError> {
     let Some(control) = control else { return Ok(Start::default()) };
-    send(control, &Report::Confined(in_force), &[]).in_step(Step::Control)?;
+    send(control, &Report::Confined(applied), &[]).in_step(Step::Control)?;
     Ok(receive(control).in_step(Step::Control)?.0)
 }
 

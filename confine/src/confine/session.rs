@@ -31,7 +31,7 @@ use super::masks::Masks;
 use super::policy::{Level, Limits, Policy};
 use super::probe::Probe;
 use super::proxy::{OnConnection, ProxyState, serve};
-use super::wire::{InForce, Listener, Report, Request, Start, decode, encode, receive_header, send};
+use super::wire::{AppliedSandbox, Listener, Report, Request, Start, decode, encode, receive_header, send};
 
 /// The end of a confined program, as `orch __confine` reported it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct Session {
     services: JoinSet<()>,
     proxy_state: Arc<ProxyState>,
     limits: Limits,
-    in_force: Option<InForce>,
+    applied: Option<AppliedSandbox>,
     /// The number of connections so far.
     connection_count: Arc<AtomicU64>,
     // The last field, so that it is dropped last: everything that uses the workspace has ended by then.
@@ -101,14 +101,14 @@ impl Session {
         let request = Request {
             policy: masks.protected_in(policy),
             level,
-            own_processes: level == Level::Full && probe.own_processes,
+            has_pid_namespace: level == Level::Full && probe.has_pid_namespace,
             has_input: input.is_some(),
         };
         // The kernel buffers the policy until `orch __confine` runs. Sending a policy that exceeds the buffer fails
         // instead of blocking.
         own_socket.set_nonblocking(true).in_step(Step::Control)?;
-        let files: Vec<BorrowedFd<'_>> = input.iter().map(std::os::fd::AsFd::as_fd).collect();
-        send(&own_socket, &request, &files).in_step(Step::Control)?;
+        let fds: Vec<BorrowedFd<'_>> = input.iter().map(std::os::fd::AsFd::as_fd).collect();
+        send(&own_socket, &request, &fds).in_step(Step::Control)?;
         let hosts = policy.hosts().unwrap_or_default().to_vec();
         let connection_count = Arc::new(AtomicU64::new(0));
         let report = with_record_limit(Arc::clone(on_connection), Arc::clone(&connection_count));
@@ -117,7 +117,7 @@ impl Session {
             services: JoinSet::new(),
             proxy_state: Arc::new(ProxyState::new(hosts, report)),
             limits: policy.limits,
-            in_force: None,
+            applied: None,
             connection_count,
             _masks: masks,
         };
@@ -128,17 +128,17 @@ impl Session {
     ///
     /// # Errors
     /// When a step failed, so that the program will not start.
-    pub async fn confirm(&mut self) -> Result<InForce, ConfineError> {
+    pub async fn confirm(&mut self) -> Result<AppliedSandbox, ConfineError> {
         loop {
-            let (report, files) = self.receive().await.map_err(|error| {
+            let (report, fds) = self.receive().await.map_err(|error| {
                 ConfineError::system(Step::Control, error)
                     .advise("`orch __confine` ended before it had confined itself")
             })?;
             match report {
-                Report::Listening(kinds) => self.serve(&kinds, files).in_step(Step::Listen)?,
-                Report::Confined(in_force) => {
-                    self.in_force = Some(in_force.clone());
-                    return Ok(in_force);
+                Report::Listening(kinds) => self.serve(&kinds, fds).in_step(Step::Listen)?,
+                Report::Confined(applied) => {
+                    self.applied = Some(applied.clone());
+                    return Ok(applied);
                 }
                 Report::Failed(error) => return Err(error),
                 Report::NotStarted(_) | Report::Ended { .. } => {
@@ -183,7 +183,7 @@ impl Session {
     /// The limit because of which the kernel ended a process of the program, if a control group enforces the limits.
     #[cfg(target_os = "linux")]
     fn limit_of_cgroup(&self, has_failed: bool) -> Option<LimitReached> {
-        let folder = self.in_force.as_ref()?.cgroup.as_ref()?;
+        let folder = self.applied.as_ref()?.cgroup.as_ref()?;
         super::linux::limit_of_cgroup(folder, &self.limits, has_failed)
     }
 
@@ -203,9 +203,9 @@ impl Session {
         self.connection_count.load(Ordering::Relaxed).saturating_sub(MAX_RECORDED)
     }
 
-    fn serve(&mut self, kinds: &[Listener], files: Vec<OwnedFd>) -> io::Result<()> {
-        for (kind, file) in kinds.iter().zip(files) {
-            let listener = std::net::TcpListener::from(file);
+    fn serve(&mut self, kinds: &[Listener], fds: Vec<OwnedFd>) -> io::Result<()> {
+        for (kind, fd) in kinds.iter().zip(fds) {
+            let listener = std::net::TcpListener::from(fd);
             listener.set_nonblocking(true)?;
             let listener = TcpListener::from_std(listener)?;
             self.services.spawn(serve(listener, *kind, Arc::clone(&self.proxy_state)));
@@ -215,10 +215,10 @@ impl Session {
 
     async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<(T, Vec<OwnedFd>)> {
         let socket = &self.socket;
-        let (length, files) = socket.async_io(Interest::READABLE, || receive_header(socket.as_fd())).await?;
+        let (length, fds) = socket.async_io(Interest::READABLE, || receive_header(socket.as_fd())).await?;
         let mut body = vec![0; length];
         self.socket.read_exact(&mut body).await?;
-        Ok((decode(&body)?, files))
+        Ok((decode(&body)?, fds))
     }
 }
 
@@ -233,7 +233,7 @@ fn with_record_limit(report: OnConnection, count: Arc<AtomicU64>) -> OnConnectio
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(folder) = self.in_force.as_mut().and_then(|in_force| in_force.cgroup.take()) {
+        if let Some(folder) = self.applied.as_mut().and_then(|applied| applied.cgroup.take()) {
             // This fails if a process of the group is still running, which is harmless.
             drop(std::fs::remove_dir(folder));
         }
@@ -242,7 +242,7 @@ impl Drop for Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let level: Option<Level> = self.in_force.as_ref().map(|in_force| in_force.level);
+        let level: Option<Level> = self.applied.as_ref().map(|applied| applied.level);
         f.debug_struct("Session").field("level", &level).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
-//! The messages between orch and `orch __confine` on their socket. A message is a length and JSON. Open files accompany
-//! the length.
+//! The messages between orch and `orch __confine`, the helper process that puts the sandbox of a program in force and
+//! then starts the program. A message is a length prefix and a JSON body. File descriptors travel with the length
+//! (`SCM_RIGHTS`).
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write as _};
 use std::mem::MaybeUninit;
@@ -20,19 +21,20 @@ use super::policy::{Level, Policy};
 
 /// The maximum length of a message, in bytes. A policy with thousands of paths is much shorter.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
-/// The maximum number of open files with one message; the kernel allows 253.
-pub(super) const MAX_FILES: usize = 200;
+/// The maximum number of file descriptors with one message; the kernel allows 253.
+pub(super) const MAX_FDS: usize = 200;
 /// The size of the length field, in bytes.
 const HEADER_BYTES: usize = 4;
 
-/// The request of orch to `orch __confine`. If the program has an input, it is the first file.
+/// The request of orch to `orch __confine`. If the program has an input, it is the first file descriptor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) policy: Policy,
+    /// How much of the policy the kernel must enforce.
     pub(super) level: Level,
-    /// Whether the program gets a separate process id namespace. orch has probed that this works.
-    pub(super) own_processes: bool,
-    /// Whether orch sends the standard input of the program as a file with this message.
+    /// Whether the program gets a separate PID namespace. orch has probed that this works.
+    pub(super) has_pid_namespace: bool,
+    /// Whether orch sends the standard input of the program with this message.
     pub(super) has_input: bool,
 }
 
@@ -51,8 +53,8 @@ pub(super) enum Report {
     /// These sockets listen in the network namespace of the program. `orch __confine` sends them with this message.
     Listening(Vec<Listener>),
     /// The policy is in force; the program waits for [`Start`].
-    Confined(InForce),
-    /// A step failed, so the program did not start.
+    Confined(AppliedSandbox),
+    /// Setting up the sandbox failed, so the program did not start.
     Failed(ConfineError),
     /// The program could not start; the error number of the operating system.
     NotStarted(i32),
@@ -74,28 +76,28 @@ pub(super) enum Listener {
     Service(u16),
 }
 
-/// The confinement in force for a program.
+/// The sandbox that is in force for a program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InForce {
-    /// The level.
+pub struct AppliedSandbox {
+    /// How much of the policy the kernel enforces.
     pub level: Level,
-    /// The Landlock version of the kernel; 0 without Landlock.
+    /// The Landlock ABI version of the kernel; 0 without Landlock.
     pub landlock: u32,
-    /// Whether the program has a separate process id namespace, so that it sees no other process.
-    pub own_processes: bool,
+    /// Whether the program has a separate PID namespace, so that it sees no other process.
+    pub has_pid_namespace: bool,
     /// The mechanism that enforces the limits: `cgroup` or `rlimits`; `None` without limits.
     pub limits_by: Option<String>,
     /// The folder of the control group, which orch removes at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<PathBuf>,
-    /// The restrictions of the policy that are not in force, each as a sentence.
-    pub gaps: Vec<String>,
+    /// The restrictions of the policy that are not in force, and limits that may stay undetected, each as a sentence.
+    pub unenforced: Vec<String>,
 }
 
-/// Sends a message and files.
-pub(super) fn send(socket: &UnixStream, message: &impl Serialize, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+/// Sends a message and file descriptors.
+pub(super) fn send(socket: &UnixStream, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let body = encode(message)?;
-    send_header(socket, body.len(), files)?;
+    send_header(socket, body.len(), fds)?;
     (&*socket).write_all(&body)
 }
 
@@ -104,44 +106,44 @@ pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     serde_json::to_vec(message).map_err(io::Error::other)
 }
 
-/// Sends the length of a message with its files.
-fn send_header(socket: impl AsFd, length: usize, files: &[BorrowedFd<'_>]) -> io::Result<()> {
-    if files.len() > MAX_FILES || length > MAX_MESSAGE_BYTES {
+/// Sends the length of a message with its file descriptors.
+fn send_header(socket: impl AsFd, length: usize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    if fds.len() > MAX_FDS || length > MAX_MESSAGE_BYTES {
         return Err(io::Error::other("the message is too long"));
     }
     let header = u32::try_from(length).map_err(io::Error::other)?.to_le_bytes();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !files.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(files));
+    if !fds.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(fds));
     }
     let sent = sendmsg(socket, &[IoSlice::new(&header)], &mut ancillary, SendFlags::NOSIGNAL)?;
     if sent == header.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-/// Receives the length of a message with its files. On a non-blocking socket, returns [`io::ErrorKind::WouldBlock`]
-/// until the length has arrived.
+/// Receives the length of a message with its file descriptors. On a non-blocking socket, returns
+/// [`io::ErrorKind::WouldBlock`] until the length has arrived.
 pub(super) fn receive_header(socket: impl AsFd) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut header = [0; HEADER_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = if cfg!(target_os = "linux") { CLOSE_ON_EXEC } else { RecvFlags::empty() };
     let message = recvmsg(&socket, &mut [IoSliceMut::new(&mut header)], &mut ancillary, flags)?;
-    let files: Vec<OwnedFd> = ancillary
+    let fds: Vec<OwnedFd> = ancillary
         .drain()
         .flat_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(files) => files.collect(),
+            RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
             _ => Vec::new(),
         })
         .collect();
     #[cfg(not(target_os = "linux"))]
-    for file in &files {
-        rustix::io::fcntl_setfd(file, rustix::io::FdFlags::CLOEXEC)?;
+    for fd in &fds {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
     }
     // The kernel delivers the four bytes of a length together.
     let length = usize::try_from(u32::from_le_bytes(header)).map_err(io::Error::other)?;
     match message.bytes {
-        HEADER_BYTES if length <= MAX_MESSAGE_BYTES => Ok((length, files)),
+        HEADER_BYTES if length <= MAX_MESSAGE_BYTES => Ok((length, fds)),
         HEADER_BYTES => Err(io::Error::other("the message is too long")),
         _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
@@ -157,13 +159,13 @@ pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
     serde_json::from_slice(body).map_err(io::Error::other)
 }
 
-/// Waits for a message and its files.
+/// Waits for a message and its file descriptors.
 pub(super) fn receive<T: DeserializeOwned>(socket: &UnixStream) -> io::Result<(T, Vec<OwnedFd>)> {
-    let (length, files) = receive_header(socket)?;
+    let (length, fds) = receive_header(socket)?;
     let mut body = vec![0; length];
     let mut reader = socket;
     Read::read_exact(&mut reader, &mut body)?;
-    Ok((decode(&body)?, files))
+    Ok((decode(&body)?, fds))
 }
 
 #[cfg(test)]
@@ -174,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_arrives_with_its_files() {
+    fn a_message_arrives_with_its_file_descriptors() {
         let (here, there) = UnixStream::pair().unwrap();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"inside").unwrap();
@@ -182,13 +184,13 @@ mod tests {
         let start = Start { argv: Some(vec!["x".repeat(1 << 16)]), env: Vec::new() };
         send(&here, &start, &[file.as_fd()]).unwrap();
         send(&here, &Report::NotStarted(2), &[]).unwrap();
-        let (received, files): (Start, _) = receive(&there).unwrap();
+        let (received, fds): (Start, _) = receive(&there).unwrap();
         assert_eq!(received.argv, start.argv);
         let mut text = String::new();
-        File::from(files.into_iter().next().unwrap()).read_to_string(&mut text).unwrap();
+        File::from(fds.into_iter().next().unwrap()).read_to_string(&mut text).unwrap();
         assert_eq!(text, "inside");
-        let (report, files): (Report, _) = receive(&there).unwrap();
-        assert!(matches!(report, Report::NotStarted(2)) && files.is_empty());
+        let (report, fds): (Report, _) = receive(&there).unwrap();
+        assert!(matches!(report, Report::NotStarted(2)) && fds.is_empty());
         drop(here);
         assert!(receive::<Report>(&there).is_err());
     }

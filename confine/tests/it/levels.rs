@@ -17,8 +17,8 @@ fn this_machine_is_probed_and_the_level_is_reported() {
     for user in User::all() {
         let fixture = Fixture::new(user);
         let run = fixture.drive("probe", &fixture.policy(), &["true"]);
-        assert_eq!(run.succeeded().result["in_force"]["level"], probe.level().to_string());
-        assert!(run.result["in_force"]["landlock"].as_u64().is_some());
+        assert_eq!(run.succeeded().result["applied"]["level"], probe.level().to_string());
+        assert!(run.result["applied"]["landlock"].as_u64().is_some());
     }
 }
 
@@ -46,7 +46,7 @@ fn without_user_namespaces_the_level_is_basic_and_a_higher_minimum_is_an_error_w
         };
         let policy = Policy { min: Level::Basic, ..fixture.policy() };
         let basic = run(&policy, &["sh", "-c", &format!("echo a > a; ! echo b > {}/b", fixture.text("outside"))]);
-        assert_eq!(basic.succeeded().result["in_force"]["level"], "basic");
+        assert_eq!(basic.succeeded().result["applied"]["level"], "basic");
         assert!(fixture.path("ws/a").exists() && !fixture.path("outside/b").exists());
         let refused = run(&Policy { min: Level::Full, ..policy }, &["touch", "started"]);
         let error = refused.result["error"].as_str().unwrap().to_owned();

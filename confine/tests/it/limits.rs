@@ -147,7 +147,7 @@ fn the_number_of_open_files_is_limited() {
 }
 
 #[test]
-fn a_limit_in_the_middle_of_a_pipe_may_stay_unnoticed_and_orch_says_so() {
+fn a_limit_in_the_middle_of_a_pipe_may_stay_undetected_and_orch_says_so() {
     if !super::support::reaches_full() {
         return;
     }
@@ -156,12 +156,12 @@ fn a_limit_in_the_middle_of_a_pipe_may_stay_unnoticed_and_orch_says_so() {
         let policy = Policy { limits, ..fixture.policy() };
         let run = fixture.drive(level, &policy, &["sh", "-c", "head -c 3000000 /dev/zero > big | cat; true"]);
         assert_eq!(run.succeeded().limit(), None, "{level} {run:#?}");
-        let gaps: Vec<&str> =
-            run.result["in_force"]["gaps"].as_array().unwrap().iter().filter_map(serde_json::Value::as_str).collect();
-        let names = |key: &str| gaps.iter().any(|gap| gap.contains(&format!("reached `{key}`")));
+        let unenforced = run.result["applied"]["unenforced"].as_array().unwrap();
+        let sentences: Vec<&str> = unenforced.iter().filter_map(serde_json::Value::as_str).collect();
+        let names = |key: &str| sentences.iter().any(|sentence| sentence.contains(&format!("reached `{key}`")));
         // With a control group, the kernel reports every process that it ends because of the memory limit.
-        let is_memory_noticed = run.result["in_force"]["limits_by"] == "cgroup";
-        assert!(names("file_size") && names("memory") != is_memory_noticed, "{level} {run:#?}");
+        let is_memory_detected = run.result["applied"]["limits_by"] == "cgroup";
+        assert!(names("file_size") && names("memory") != is_memory_detected, "{level} {run:#?}");
         // A shell that looks at every command of a pipe fails, and then orch names the limit.
         if super::support::has("bash") {
             let line = "set -o pipefail; head -c 3000000 /dev/zero > big | cat";

@@ -116,7 +116,7 @@ pub(super) enum RecordedResult {
         stderr: Vec<String>,
         /// Whether orch truncated the output.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        cut: bool,
+        truncated: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         probable_limit: Option<String>,
     },

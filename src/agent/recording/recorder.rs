@@ -168,7 +168,7 @@ fn command_recording(
             exit_code: output.exit_code,
             stdout: lines(&output.stdout),
             stderr: lines(&output.stderr),
-            cut: output.cut,
+            truncated: output.truncated,
             probable_limit: output.probable_limit.as_deref().map(|limit| context.portable_text(limit)),
         },
         Err(failure) if !is_repeatable(failure.class) => return None,

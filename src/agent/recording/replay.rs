@@ -177,11 +177,11 @@ impl Replay {
         };
         let text = |lines: &[String]| context.paths.fill_placeholders(&join_lines(lines));
         let result = match &recording.result {
-            RecordedResult::Exited { exit_code, stdout, stderr, cut, probable_limit } => Ok(CommandOutput {
+            RecordedResult::Exited { exit_code, stdout, stderr, truncated, probable_limit } => Ok(CommandOutput {
                 exit_code: *exit_code,
                 stdout: text(stdout),
                 stderr: text(stderr),
-                cut: *cut,
+                truncated: *truncated,
                 folder: String::new(),
                 probable_limit: probable_limit.clone(),
                 replayed: true,

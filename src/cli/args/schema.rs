@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config;
-use crate::diagnostic::{Code as FindingCode, Diagnostic};
+use crate::diagnostic::{Code as DiagnosticCode, Diagnostic};
 use crate::schema::{Schema, SchemaSet};
 use crate::session::SessionError;
 use crate::session::project_state::project_root;
@@ -42,7 +42,7 @@ pub(in crate::cli) fn load_schema(name: &str, current_dir: &Path) -> Result<Sche
     set.get(&file).map_err(|error| {
         let span = document.spans.value(&error.pointer);
         SessionError::with_findings(vec![
-            Diagnostic::error(FindingCode::SchemaInvalid, error.message).with_span(&document.file, span),
+            Diagnostic::error(DiagnosticCode::SchemaInvalid, error.message).with_span(&document.file, span),
         ])
     })
 }
@@ -52,7 +52,9 @@ fn load_document(path: &Path) -> Result<config::Document, SessionError> {
     config::load_json(path, &display_path).map_err(|findings| {
         // The user may have passed another file by mistake, such as a pipeline.
         let findings = findings.into_iter().map(|finding| match finding.code {
-            FindingCode::JsonSyntax => finding.with_help("a schema is a JSON file, such as `schemas/plan.schema.json`"),
+            DiagnosticCode::JsonSyntax => {
+                finding.with_help("a schema is a JSON file, such as `schemas/plan.schema.json`")
+            }
             _ => finding,
         });
         SessionError::with_findings(findings.collect())

@@ -12,7 +12,7 @@ use crate::model::name_scope::ExportedNames;
 use crate::schema::{self, Schema};
 
 use super::requests::max_reply_tokens;
-use crate::engine::node::{Contract, NodeKind, PlanNode};
+use crate::engine::node::{ArtifactType, NodeKind, PlanNode};
 use crate::engine::round_values::round_position;
 use crate::engine::scope::ValueScope;
 
@@ -173,13 +173,13 @@ impl AbstractEnv {
 
 /// Returns the placeholder and the smallest value for the artifact of a step, or for one item of a `for_each` step.
 pub(super) fn placeholders_for(node: &PlanNode, name: &str) -> PlaceholderPair {
-    let contract = node.output.as_ref().map(|output| &output.contract);
-    match (&node.kind, contract) {
-        (NodeKind::Agent(agent), Some(contract)) => {
-            contract_placeholders(contract, name, Some(max_reply_tokens(node, agent)))
+    let artifact_type = node.output.as_ref().map(|output| &output.artifact_type);
+    match (&node.kind, artifact_type) {
+        (NodeKind::Agent(agent), Some(artifact_type)) => {
+            artifact_placeholders(artifact_type, name, Some(max_reply_tokens(node, agent)))
         }
-        (NodeKind::Command(command), Some(contract)) if command.parses_stdout => {
-            contract_placeholders(contract, name, None)
+        (NodeKind::Command(command), Some(artifact_type)) if command.parses_stdout => {
+            artifact_placeholders(artifact_type, name, None)
         }
         (NodeKind::Command(_), _) => unbounded_pair(
             json!({
@@ -219,14 +219,14 @@ fn unbounded_pair(placeholder: Value, smallest: Value) -> PlaceholderPair {
     PlaceholderPair { placeholder, smallest, unknown: UnknownValue { schema: None, max_tokens: None } }
 }
 
-fn contract_placeholders(contract: &Contract, name: &str, max_tokens: Option<u64>) -> PlaceholderPair {
-    match contract {
-        Contract::Text => PlaceholderPair {
+fn artifact_placeholders(artifact_type: &ArtifactType, name: &str, max_tokens: Option<u64>) -> PlaceholderPair {
+    match artifact_type {
+        ArtifactType::Text => PlaceholderPair {
             placeholder: schema::placeholder_value(name, "string"),
             smallest: json!("x"),
             unknown: UnknownValue { schema: None, max_tokens },
         },
-        Contract::Json(schema) => {
+        ArtifactType::Json(schema) => {
             let schema_max = schema.max_bytes().map(|bytes| bytes.div_ceil(2));
             let max_tokens = schema_max.into_iter().chain(max_tokens).min();
             PlaceholderPair {

@@ -8,7 +8,7 @@ use super::walk::ForecastWalk;
 use super::{CostEstimate, Range, RequestEstimate};
 use crate::engine::PlannedModel;
 use crate::engine::message::RenderedPrompt;
-use crate::engine::node::{AgentNode, Contract, PlanNode};
+use crate::engine::node::{AgentNode, ArtifactType, PlanNode};
 use crate::engine::rate_limit;
 
 /// Bytes per token of natural language, for lower bounds.
@@ -122,9 +122,11 @@ pub(super) fn max_reply_tokens(node: &PlanNode, agent: &AgentNode) -> u64 {
 /// grammar of the schema may allow only shorter ones.
 fn model_reply_bound(node: &PlanNode, agent: &AgentNode, model: &PlannedModel) -> u64 {
     let limit = u64::from(name::max_reply_tokens(&model.reference, agent.max_output_tokens));
-    let grammar_bytes = match node.output.as_ref().map(|output| &output.contract) {
-        Some(Contract::Json(schema)) if model.reference.provider == LOCAL_PROVIDER => schema.max_constrained_bytes(),
-        Some(Contract::Json(_) | Contract::Text) | None => None,
+    let grammar_bytes = match node.output.as_ref().map(|output| &output.artifact_type) {
+        Some(ArtifactType::Json(schema)) if model.reference.provider == LOCAL_PROVIDER => {
+            schema.max_constrained_bytes()
+        }
+        Some(ArtifactType::Json(_) | ArtifactType::Text) | None => None,
     };
     // A token has at least one byte, and one more token ends the reply.
     grammar_bytes.map_or(limit, |bytes| limit.min(bytes.saturating_add(1)))
@@ -152,9 +154,9 @@ fn min_request_tokens(request: &ChatRequest) -> u64 {
 }
 
 fn min_reply_tokens(node: &PlanNode) -> u64 {
-    let bytes = match node.output.as_ref().map(|output| &output.contract) {
-        Some(Contract::Json(schema)) => schema.smallest_value().to_string().len(),
-        Some(Contract::Text) | None => 1,
+    let bytes = match node.output.as_ref().map(|output| &output.artifact_type) {
+        Some(ArtifactType::Json(schema)) => schema.smallest_value().to_string().len(),
+        Some(ArtifactType::Text) | None => 1,
     };
     u64::try_from(bytes.div_ceil(BYTES_PER_TOKEN)).unwrap_or(u64::MAX)
 }

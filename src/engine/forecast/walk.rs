@@ -199,16 +199,16 @@ impl ForecastWalk<'_, '_> {
     fn forecast_call(&mut self, node: &PlanNode, key: &StepKey, call: &PipelineNode, env: &mut AbstractEnv) {
         self.steps.push(new_forecast(node, key));
         let (mut placeholders, mut smallest, mut unknown_inputs) = (Map::new(), Map::new(), Vec::new());
-        for (name, contract) in &call.inputs {
+        for (name, input) in &call.inputs {
             let expression = call.with.get(name);
             let evaluate = |scope: &ValueScope, fallback: Value| match expression {
                 Some(expression) => eval(expression, &scope.context(node)).unwrap_or(fallback),
-                None => contract.default.clone().unwrap_or(fallback),
+                None => input.default.clone().unwrap_or(fallback),
             };
-            placeholders.insert(name.clone(), evaluate(&env.placeholders, contract.schema.placeholder(name)));
-            smallest.insert(name.clone(), evaluate(&env.smallest, contract.schema.smallest_value()));
+            placeholders.insert(name.clone(), evaluate(&env.placeholders, input.schema.placeholder(name)));
+            smallest.insert(name.clone(), evaluate(&env.smallest, input.schema.smallest_value()));
             if !expression.is_none_or(|expression| env.knows(&variables(expression))) {
-                unknown_inputs.push((name.clone(), UnknownValue::from_schema(&contract.schema)));
+                unknown_inputs.push((name.clone(), UnknownValue::from_schema(&input.schema)));
             }
         }
         let mut inner = AbstractEnv::from_inputs(placeholders, smallest, env.placeholders.workspace_version().clone());

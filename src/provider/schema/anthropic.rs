@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{allows_type, describes_object, drop_keywords, rename_one_of, visit_schemas};
+use super::{allows_type, describes_object, keep_keywords, rename_one_of, visit_schemas};
 
 /// Keywords that Anthropic's structured output accepts.
 const ANTHROPIC_KEYWORDS: &[&str] = &[
@@ -33,7 +33,7 @@ const ANTHROPIC_FORMATS: &[&str] =
 /// the API refuses into the description.
 ///
 /// `None` if the API can't express the schema: it is recursive, allows any value somewhere, or has an object with
-/// arbitrary property names. A closed object without properties would have to be empty.
+/// arbitrary property names. This includes an object without `properties`: once closed, it could only be empty.
 pub(crate) fn anthropic_schema(schema: &Value) -> Option<Value> {
     if is_recursive(schema) {
         return None;
@@ -50,7 +50,7 @@ pub(crate) fn anthropic_schema(schema: &Value) -> Option<Value> {
         let has_small_minimum = object.get("minItems").and_then(Value::as_u64).is_some_and(|minimum| minimum <= 1);
         let has_accepted_format =
             object.get("format").and_then(Value::as_str).is_some_and(|format| ANTHROPIC_FORMATS.contains(&format));
-        drop_keywords(object, |key| match key {
+        keep_keywords(object, |key| match key {
             "minItems" => has_small_minimum,
             "format" => has_accepted_format,
             key => ANTHROPIC_KEYWORDS.contains(&key),

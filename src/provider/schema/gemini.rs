@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{drop_keywords, rename_one_of, visit_schemas};
+use super::{keep_keywords, rename_one_of, visit_schemas};
 
 /// Keywords that Gemini's `responseJsonSchema` accepts.
 const GEMINI_KEYWORDS: &[&str] = &[
@@ -46,7 +46,7 @@ pub(crate) fn gemini_schema(schema: &Value) -> Value {
             .get("format")
             .and_then(Value::as_str)
             .is_some_and(|format| matches!(format, "date-time" | "date" | "time"));
-        drop_keywords(object, |key| if key == "format" { has_accepted_format } else { GEMINI_KEYWORDS.contains(&key) });
+        keep_keywords(object, |key| if key == "format" { has_accepted_format } else { GEMINI_KEYWORDS.contains(&key) });
     });
     if let Some(object) = schema.as_object_mut() {
         object.shift_remove("$id");

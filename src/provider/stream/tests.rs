@@ -97,7 +97,7 @@ async fn read_chunks(dialect: Dialect, chunks: Vec<Vec<u8>>, is_reset: bool) -> 
 }
 
 async fn read_reply<A: Assembler>(mut assembler: A, mut body: ResponseBody<'_>) -> Result<ChatReply, Failure> {
-    let context = RequestContext { endpoint: body.endpoint, model: "m", clock: &SystemClock, header_wait: None };
+    let context = RequestContext { endpoint: body.endpoint, model: "m", clock: &SystemClock, retry_after_ms: None };
     let mut progress = ExchangeProgress::default();
     let first_chunk = body.next_chunk().await?.unwrap_or_default();
     let mut reader = StreamReader {

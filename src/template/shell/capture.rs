@@ -1,6 +1,6 @@
 //! Captures what the template of a command line prints: the text of the script, and each value with its place in it.
 //!
-//! The engine writes directly to a writer of orch, so the length of the text so far is the place of a value. No marker
+//! MiniJinja writes directly to a writer of orch, so the length of the text so far is the place of a value. No marker
 //! stands for a value in the text, so neither a template nor a value can forge one.
 
 use std::io;
@@ -20,23 +20,23 @@ pub(super) struct CapturedValue {
 
 #[derive(Debug, Default)]
 struct ScriptBuffer {
-    /// The script without values. While the engine prints a value, also the value.
+    /// The script without values. While MiniJinja prints a value, also the value.
     bytes: Vec<u8>,
     values: Vec<CapturedValue>,
     /// The total length of the values.
     value_bytes: usize,
-    /// Whether the engine wrote to this buffer since the last value began.
+    /// Whether MiniJinja wrote to this buffer since the last value began.
     was_written: bool,
 }
 
-/// The script that a rendering writes, shared by the engine's writer and the formatter of values.
+/// The script that a rendering writes, shared by MiniJinja's writer and the formatter of values.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ShellCapture(Arc<Mutex<ScriptBuffer>>);
 
 impl ShellCapture {
     /// Returns a formatter that moves each printed value out of the script.
     ///
-    /// The content of a `set` or `filter` block is a value itself: the engine collects it as text, which does not reach
+    /// The content of a `set` or `filter` block is a value itself: MiniJinja collects it as text, which does not reach
     /// the writer, and the formatter leaves it there.
     pub(super) fn formatter(
         &self,
@@ -44,7 +44,7 @@ impl ShellCapture {
         let capture = self.clone();
         move |out, state, value| {
             if value.is_undefined() {
-                // It prints nothing, or the engine's own formatter reports it.
+                // It prints nothing, or MiniJinja's own formatter reports it.
                 return minijinja::escape_formatter(out, state, value);
             }
             let start = capture.begin_value();
@@ -91,7 +91,7 @@ impl io::Write for ShellCapture {
         Ok(bytes.len())
     }
 
-    /// The engine calls this function for each text, also for an empty one.
+    /// MiniJinja calls this function for each text, also for an empty one.
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut buffer = self.buffer();
         if buffer.bytes.len() + buffer.value_bytes + bytes.len() > MAX_OUTPUT_BYTES {

@@ -77,7 +77,7 @@ impl Templates {
         let inspection = inspect_template(text).map_err(first_error)?;
         let rewritten = inspection.rewrite(text);
         let convert_error = |error: &minijinja::Error| {
-            TemplateError::from_engine_error(error, |file| self.source(file).or(Some((None, text, &inspection))))
+            TemplateError::from_minijinja(error, |file| self.source(file).or(Some((None, text, &inspection))))
         };
         let capture = ShellCapture::default();
         let mut env = self.env.clone();
@@ -99,7 +99,7 @@ impl Templates {
     }
 
     /// Returns the template that printed the value at this offset of the rendered text, and the byte range of the
-    /// expression in the text that the engine runs. An empty value has none.
+    /// expression in the text that MiniJinja runs. An empty value has none.
     fn value_origin(
         &self,
         rewritten: &str,

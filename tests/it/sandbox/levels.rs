@@ -53,7 +53,7 @@ fn at_basic_a_command_can_change_only_the_workspace_and_the_level_is_recorded() 
     assert_eq!(orch.json("workspace/said.json")["stdout"], "in\nrefused\ntmp\n");
     assert!(!orch.exists("out.txt"));
     assert_eq!(report["steps"][0]["sandbox"], "basic");
-    assert!(!recorded_sandbox(&orch)["gaps"].as_array().unwrap().is_empty());
+    assert!(!recorded_sandbox(&orch)["unenforced"].as_array().unwrap().is_empty());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use orch::engine::{self, Plan, PlannedModel, StepDefaults};
 use orch::model::event::{Event, Fact, RunResumed, RunStarted};
 use orch::model::{ModelRef, RunId, RunState};
 use orch::session::{SessionError, plan_project, to_run_end};
-use orch::store::{CancelSwitch, Journal, LocalRun, Lock, RunParts, Workspace};
+use orch::store::{Journal, LocalRun, Lock, RunParts, StopSignal, Workspace};
 use serde_json::Map;
 
 use super::performer::ScriptedPerformer;
@@ -134,14 +134,14 @@ impl Harness {
         run.performer = Some(performer.clone());
         run.stop_time = None;
         let events = self.events(run);
-        let cancel_switch = CancelSwitch::default();
+        let stop_signal = StopSignal::default();
         let lock = Lock::acquire(&self.journal.lock_file(run.id), "the run", "a test").unwrap();
         let parts = RunParts {
             run: run.id,
             workspace: run.workspace.clone(),
             perform: Arc::new(performer.clone()),
             observer: Arc::new(performer.clone()),
-            cancel_switch: cancel_switch.clone(),
+            stop_signal: stop_signal.clone(),
             prompter: Some(Arc::new(performer.clone())),
             result_cache: None,
             heartbeat: lock.heartbeat().unwrap(),
@@ -153,7 +153,7 @@ impl Harness {
             let ended = tokio::select! {
                 biased;
                 ended = engine::interpret(&local, plan) => ended,
-                () = drive_calls(&performer, &local, (session_end, &cancel_switch, &mut run.stop_time)) => {
+                () = drive_calls(&performer, &local, (session_end, &stop_signal, &mut run.stop_time)) => {
                     return SessionResult::Crashed(performer.now());
                 }
             };
@@ -204,7 +204,7 @@ fn first_fact(plan: &Plan, workspace: &Workspace, is_first: bool) -> Fact {
 async fn drive_calls(
     performer: &ScriptedPerformer,
     run: &LocalRun,
-    (session_end, cancel_switch, stop_time): (SessionEnd, &CancelSwitch, &mut Option<u64>),
+    (session_end, stop_signal, stop_time): (SessionEnd, &StopSignal, &mut Option<u64>),
 ) {
     let mut ended_calls = 0;
     loop {
@@ -230,7 +230,7 @@ async fn drive_calls(
         }
         if session_end == SessionEnd::Stop(ended_calls) && stop_time.is_none() && performer.calls_in_flight() > 0 {
             *stop_time = Some(performer.now());
-            cancel_switch.press();
+            stop_signal.request_stop();
             // The run needs a tick of the clock to process the stop.
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;

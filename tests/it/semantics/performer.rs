@@ -155,7 +155,7 @@ impl ScriptedPerformer {
                     exit_code,
                     stdout,
                     stderr: String::new(),
-                    cut: false,
+                    truncated: false,
                     folder: String::new(),
                     probable_limit: None,
                     replayed: false,

@@ -22,7 +22,7 @@ use orch::model::{FailureClass, ModelRef, RunId, RunState, StepKey};
 use orch::process::{SandboxContext, SandboxProbe};
 use orch::secret::Redactor;
 use orch::session::{SessionError, plan_project, to_run_end};
-use orch::store::{ApprovalPrompter, CancelSwitch, InboxMessage, Journal, LocalRun, Lock, RunParts, Workspace};
+use orch::store::{ApprovalPrompter, InboxMessage, Journal, LocalRun, Lock, RunParts, StopSignal, Workspace};
 use serde_json::Map;
 
 use super::clock::{CallsInFlight, VirtualClock};
@@ -201,13 +201,13 @@ impl SimulatedRun {
         let prompter = script.answers.map(|answers| {
             Arc::new(ScriptedPerson { clock: self.clock.clone(), answers }) as Arc<dyn ApprovalPrompter>
         });
-        let cancel_switch = CancelSwitch::default();
+        let stop_signal = StopSignal::default();
         let parts = RunParts {
             run: self.run,
             workspace: workspace.clone(),
             perform: Arc::new(performer),
             observer,
-            cancel_switch: cancel_switch.clone(),
+            stop_signal: stop_signal.clone(),
             prompter,
             result_cache: None,
             heartbeat: lock.heartbeat().unwrap(),
@@ -220,10 +220,10 @@ impl SimulatedRun {
             local.enqueue(message.clone().into_fact());
         }
         let mut run = pin!(engine::interpret(&local, &plan));
-        let press_stops = async {
+        let request_stops = async {
             for delay in &script.stop_delays {
                 tokio::time::sleep(*delay).await;
-                cancel_switch.press();
+                stop_signal.request_stop();
             }
             std::future::pending::<()>().await;
         };
@@ -235,7 +235,7 @@ impl SimulatedRun {
                 self.calls_in_flight.clear();
                 return None;
             }
-            () = press_stops => unreachable!(),
+            () = request_stops => unreachable!(),
         };
         let ended = to_run_end(ended).unwrap();
         local.finish(Fact::RunEnded(ended)).await.unwrap();

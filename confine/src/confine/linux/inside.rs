@@ -16,7 +16,7 @@ use super::super::environment;
 use super::super::error::{ConfineError, InStep as _, Step};
 use super::super::limits::{Limit, LimitReached};
 use super::super::policy::{Level, Limits};
-use super::super::wire::{InForce, Report, Request, Start, receive, send};
+use super::super::wire::{AppliedSandbox, Report, Request, Start, receive, send};
 use super::cgroup::Cgroup;
 use super::restrict::{drop_capabilities, hide_memory, is_exempt_from_process_limit, limit_process_ids, set_rlimits};
 use super::usage::{POLL_INTERVAL, UsageMonitor, reaped_cpu_time};
@@ -38,7 +38,7 @@ pub(super) struct Setup {
     pub(super) cgroup: Option<PathBuf>,
     /// Whether to test only whether confinement works, without a program.
     pub(super) is_probe: bool,
-    /// Whether `/proc` belongs to the process id namespace of this process, so that this process may change it.
+    /// Whether `/proc` belongs to the PID namespace of this process, so that this process may change it.
     pub(super) own_proc: bool,
 }
 
@@ -70,26 +70,26 @@ pub(super) fn run(setup: &Setup, program: Program) -> Result<i32, ConfineError> 
         drop_capabilities()?;
         let version = landlock_rules::restrict(policy, level)?;
         check_version(version, setup)?;
-        syscalls::restrict(policy, level, setup.request.own_processes)?;
+        syscalls::restrict(policy, level, setup.request.has_pid_namespace)?;
         version
     };
     hide_memory()?;
     let monitor = UsageMonitor {
         limits: limits_without_cgroup,
         kernel_limits_processes: level == Level::Full && !is_exempt_from_process_limit(),
-        own_processes: setup.request.own_processes,
+        has_pid_namespace: setup.request.has_pid_namespace,
         has_private_folders: level == Level::Full,
     };
-    let in_force = InForce {
+    let applied = AppliedSandbox {
         level,
         landlock,
-        own_processes: setup.request.own_processes,
+        has_pid_namespace: setup.request.has_pid_namespace,
         limits_by: (limits != Limits::default())
             .then(|| if cgroup.is_some() { "cgroup" } else { "rlimits" }.to_owned()),
         cgroup: setup.cgroup.clone(),
-        gaps: gaps(setup, landlock),
+        unenforced: unenforced_restrictions(setup, landlock),
     };
-    start_and_wait(setup, program, in_force, (monitor, cgroup))
+    start_and_wait(setup, program, applied, (monitor, cgroup))
 }
 
 /// Fails if the kernel's Landlock version is too old for a restriction that no other layer enforces.
@@ -103,7 +103,7 @@ fn check_version(version: u32, setup: &Setup) -> Result<(), ConfineError> {
         .advise("use a newer kernel with `landlock` in `CONFIG_LSM` or in its `lsm=` option"))
     };
     let needs_scopes = request.level == Level::Full
-        && (!request.own_processes
+        && (!request.has_pid_namespace
             || (request.policy.unix_sockets && request.policy.network == super::super::policy::Network::All));
     if request.level == Level::Basic && version < landlock_rules::OLDEST_FOR_BASIC {
         return too_old(landlock_rules::OLDEST_FOR_BASIC, "the level `basic`");
@@ -115,47 +115,48 @@ fn check_version(version: u32, setup: &Setup) -> Result<(), ConfineError> {
 }
 
 /// The restrictions that the policy requests and that orch can't enforce at this level, each as a sentence.
-fn gaps(setup: &Setup, landlock: u32) -> Vec<String> {
-    let Request { policy, level, own_processes, .. } = &setup.request;
-    let mut gaps = Vec::new();
+fn unenforced_restrictions(setup: &Setup, landlock: u32) -> Vec<String> {
+    let Request { policy, level, has_pid_namespace, .. } = &setup.request;
+    let mut sentences = Vec::new();
     let is_writable = |path: &PathBuf| policy.writable().any(|folder| path.starts_with(folder));
     if *level == Level::Basic {
         if landlock < landlock_rules::WITH_SCOPES {
-            gaps.push("the program can signal other processes of the user: the kernel is older than 6.12".to_owned());
+            let sentence = "the program can signal other processes of the user: the kernel is older than 6.12";
+            sentences.push(sentence.to_owned());
         }
         if policy.protect.iter().any(|protected| is_writable(&protected.path)) {
-            gaps.push("orch only checks afterwards whether the program changed protected paths".to_owned());
+            sentences.push("orch only checks afterwards whether the program changed protected paths".to_owned());
         }
-        let denied = policy.deny_read.iter().filter(|path| is_writable(path));
-        gaps.extend(denied.map(|path| format!("`{}` is inside a writable folder and can be read", path.display())));
-        gaps.push("the program can change the modes and times of all files of the user".to_owned());
+        let denied = policy.deny_read.iter().filter(|path| is_writable(path)).map(|path| path.display());
+        sentences.extend(denied.map(|path| format!("`{path}` is inside a writable folder and can be read")));
+        sentences.push("the program can change the modes and times of all files of the user".to_owned());
     }
     if policy.limits.file_size.is_some() {
-        gaps.push(Limit::FileSize.unnoticed());
+        sentences.push(Limit::FileSize.undetected_in_children());
     }
     if policy.limits.memory.is_some() && setup.cgroup.is_none() {
-        gaps.push(Limit::Memory.unnoticed());
+        sentences.push(Limit::Memory.undetected_in_children());
     }
-    if !own_processes {
-        gaps.push("the program can read the command lines of other processes".to_owned());
+    if !has_pid_namespace {
+        sentences.push("the program can read the command lines of other processes".to_owned());
     }
-    gaps
+    sentences
 }
 
 fn start_and_wait(
     setup: &Setup,
     program: Program,
-    in_force: InForce,
+    applied: AppliedSandbox,
     (monitor, cgroup): (UsageMonitor, Option<Cgroup>),
 ) -> Result<i32, ConfineError> {
     if setup.is_probe {
-        super::super::write_probe_result(&Ok(in_force));
+        super::super::write_probe_result(&Ok(applied));
         return Ok(0);
     }
     let Program { mut argv, input, control } = program;
     let mut start = Start::default();
     if let Some(control) = &control {
-        send(control, &Report::Confined(in_force), &[]).in_step(Step::Control)?;
+        send(control, &Report::Confined(applied), &[]).in_step(Step::Control)?;
         (start, _) = receive(control).in_step(Step::Control)?;
     }
     if let Some(replacement) = start.argv.take() {
@@ -244,7 +245,7 @@ fn monitor_until_limit(
         }
     };
     *reached_limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
-    if monitor.own_processes {
+    if monitor.has_pid_namespace {
         // This process is the first one of its namespace. When it exits, the kernel kills all processes of the
         // namespace, so that no process can escape by forking.
         let code = 128 + Signal::KILL.as_raw();

@@ -1,8 +1,8 @@
 //! Confinement on Linux.
 //!
-//! At `full` there are two stages, because only a child of a process can enter a new process id namespace. The first
-//! stage enters the other namespaces and changes the mounts. The second stage is the first process of the new process
-//! id namespace. At other levels, or without this namespace, one process does everything.
+//! At `full` there are two stages, because only a child of a process can enter a new PID namespace. The first stage
+//! enters the other namespaces and changes the mounts. The second stage is the first process of the new PID namespace.
+//! At other levels, or without this namespace, one process does everything.
 
 mod cgroup;
 mod inside;
@@ -41,7 +41,8 @@ pub(super) const SECOND_STAGE: &str = "--inner";
 /// The path of this executable, which works even if the new mounts hide the executable's own path.
 const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
-/// The message from the first stage to the second. The socket to orch and the program's input follow as open files.
+/// The message from the first stage to the second. The socket to orch and the program's input follow as file
+/// descriptors.
 #[derive(Serialize, Deserialize)]
 struct SecondStage {
     setup: Setup,
@@ -54,9 +55,9 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
     signals::block().in_step(Step::Control)?;
     let Job { mut request, argv, input, control, is_probe } = job;
     // Without a separate `/proc`, the usage monitor would count all processes of the machine.
-    request.own_processes &= request.level == Level::Full;
+    request.has_pid_namespace &= request.level == Level::Full;
     let policy = request.policy.clone();
-    let (level, own_processes) = (request.level, request.own_processes);
+    let (level, has_pid_namespace) = (request.level, request.has_pid_namespace);
     let cwd = std::env::current_dir().in_step(Step::Mounts)?;
     let cgroup = Cgroup::join(&policy.limits).map(|cgroup| cgroup.folder);
     let mut setup = Setup { request, proxy_port: None, cgroup, is_probe, own_proc: false };
@@ -69,12 +70,12 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
     let mut sockets = if policy.unix_sockets { unix_sockets() } else { Vec::new() };
     sockets.retain(|path| !policy.writable().any(|folder| path.starts_with(folder)));
     let own_network = policy.network != Network::All;
-    namespaces::enter(namespaces::OptionalNamespaces { network: own_network, processes: own_processes })?;
+    namespaces::enter(namespaces::OptionalNamespaces { network: own_network, processes: has_pid_namespace })?;
     setup.proxy_port = listen::listen(&policy, program.control.as_ref())?;
-    mounts::set_up(&policy, &mounts::MountContext { cwd: &cwd, sockets: &sockets, own_session: own_processes })?;
+    mounts::set_up(&policy, &mounts::MountContext { cwd: &cwd, sockets: &sockets, own_session: has_pid_namespace })?;
     // A new mount may cover the folder, so enter it again by its path.
     std::env::set_current_dir(&cwd).in_step_at(Step::Mounts, &cwd)?;
-    if own_processes {
+    if has_pid_namespace {
         return start_second_stage(setup, program);
     }
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).in_step(Step::Start)?;
@@ -116,15 +117,15 @@ fn start_second_stage(mut setup: Setup, program: Program) -> Result<i32, Confine
     // Close this process's copy of the second stage's socket.
     drop(command);
     let message = SecondStage { setup, has_control: program.control.is_some(), has_input: program.input.is_some() };
-    let files: Vec<BorrowedFd<'_>> = program
+    let fds: Vec<BorrowedFd<'_>> = program
         .control
         .iter()
         .map(std::os::fd::AsFd::as_fd)
         .chain(program.input.iter().map(std::os::fd::AsFd::as_fd))
         .collect();
-    send(&own_socket, &message, &files).in_step(Step::Control)?;
+    send(&own_socket, &message, &fds).in_step(Step::Control)?;
     // Close this process's copy of the program's input, so that orch and the program see when the other side closes it.
-    drop(files);
+    drop(fds);
     drop(program);
     let error: Result<(Option<ConfineError>, _), _> = receive(&own_socket);
     let status = child.wait().in_step(Step::Start)?;
@@ -139,8 +140,8 @@ fn exit_code(status: ExitStatus) -> i32 {
     status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(-1)
 }
 
-/// Runs as the second stage, the first process of a process id namespace; returns the program's exit code. The first
-/// stage reports errors.
+/// Runs as the second stage, the first process of a PID namespace; returns the program's exit code. The first stage
+/// reports errors.
 pub(super) fn run_as_second_stage(argv: Vec<OsString>) -> Result<i32, ConfineError> {
     let first_stage = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().in_step(Step::Control)?);
     let result = prepare_second_stage(&first_stage)
@@ -155,16 +156,16 @@ fn prepare_second_stage(
 ) -> Result<(SecondStage, Option<UnixStream>, Option<OwnedFd>), ConfineError> {
     use rustix::process::{Signal, set_parent_process_death_signal, setsid};
     set_parent_process_death_signal(Some(Signal::KILL)).in_step(Step::Control)?;
-    let (message, files): (SecondStage, _) = receive(first_stage).in_step(Step::Control)?;
+    let (message, fds): (SecondStage, _) = receive(first_stage).in_step(Step::Control)?;
     // If the first stage died before the call above, no signal arrives, but its end of the socket is closed.
     let mut poll_fds = [PollFd::new(first_stage, PollFlags::HUP)];
     poll(&mut poll_fds, Some(&Timespec::default())).in_step(Step::Control)?;
     if poll_fds.iter().any(|poll_fd| poll_fd.revents().contains(PollFlags::HUP)) {
         return Err(ConfineError::new(Step::Control, "the first stage has died".to_owned()));
     }
-    let mut files = files.into_iter();
-    let control = if message.has_control { files.next().map(UnixStream::from) } else { None };
-    let input = if message.has_input { files.next() } else { None };
+    let mut fds = fds.into_iter();
+    let control = if message.has_control { fds.next().map(UnixStream::from) } else { None };
+    let input = if message.has_input { fds.next() } else { None };
     // In a new session, the program has no controlling terminal from which it could read keys.
     setsid().in_step(Step::Start)?;
     mount("proc", "/proc", "proc", PROC_FLAGS, c"").map_err(|error| {

@@ -99,7 +99,7 @@ pub(super) fn set_up(policy: &Policy, context: &MountContext<'_>) -> Result<(), 
     }
     let sockets = context.sockets.iter().filter(|path| path.exists());
     denied.iter().chain(sockets).try_for_each(|path| hide(path))?;
-    // A program in a process id namespace of its own gets a separate `/proc` later.
+    // A program in a PID namespace of its own gets a separate `/proc` later.
     if context.own_session { Ok(()) } else { hide_proc_files() }
 }
 

@@ -15,7 +15,7 @@ use super::super::error::{ConfineError, InStep as _, Step};
 pub(super) struct OptionalNamespaces {
     /// A network namespace that has only a loopback interface.
     pub(super) network: bool,
-    /// A process id namespace for the future children of this process.
+    /// A PID namespace for the future children of this process.
     pub(super) processes: bool,
 }
 

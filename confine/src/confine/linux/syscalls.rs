@@ -148,10 +148,10 @@ const NEW_TIME: u64 = 0x80;
 const X32_START: u32 = 0x4000_0000;
 
 /// Installs the filters for this thread and the processes that it starts.
-pub(super) fn restrict(policy: &Policy, level: Level, own_processes: bool) -> Result<(), ConfineError> {
+pub(super) fn restrict(policy: &Policy, level: Level, has_pid_namespace: bool) -> Result<(), ConfineError> {
     let filter_error = |error: &dyn std::fmt::Display| ConfineError::new(Step::Seccomp, error.to_string());
     let mut filters = vec![
-        (libc::EPERM, denied_calls(policy, level, own_processes)),
+        (libc::EPERM, denied_calls(policy, level, has_pid_namespace)),
         // Without these calls, programs use `clone` and `openat` instead, whose flags a filter can read.
         (libc::ENOSYS, Ok(Rules::from([(libc::SYS_clone3, Vec::new()), (libc::SYS_openat2, Vec::new())]))),
     ];
@@ -191,7 +191,7 @@ fn deny_x32_calls() -> BpfProgram {
     ]
 }
 
-fn denied_calls(policy: &Policy, level: Level, own_processes: bool) -> FilterResult<Rules> {
+fn denied_calls(policy: &Policy, level: Level, has_pid_namespace: bool) -> FilterResult<Rules> {
     let mut rules: Rules =
         DENIED_CALLS.iter().chain(DENIED_CALLS_OF_ARCH).map(|number| (*number, Vec::new())).collect();
     rules.insert(libc::SYS_ioctl, any_of(1, TERMINAL_REQUESTS.iter().map(|request| Eq.with(*request)))?);
@@ -209,7 +209,7 @@ fn denied_calls(policy: &Policy, level: Level, own_processes: bool) -> FilterRes
     if level == Level::Basic {
         rules.extend(IPC_CALLS.iter().map(|number| (*number, Vec::new())));
     }
-    if !own_processes {
+    if !has_pid_namespace {
         for (call, process_id, kind) in PROCESS_CALLS {
             // The process id 0 means the calling process itself.
             let mut denied = any_of(*process_id, [Ne.with(0)])?;

@@ -23,7 +23,7 @@ pub(super) struct UsageMonitor {
     /// Whether the kernel already enforces the limit on processes.
     pub(super) kernel_limits_processes: bool,
     /// Whether `/proc` shows only the processes of the program.
-    pub(super) own_processes: bool,
+    pub(super) has_pid_namespace: bool,
     /// Whether [`MEMORY_FOLDERS`] are private folders of the program.
     pub(super) has_private_folders: bool,
 }
@@ -84,7 +84,7 @@ impl UsageMonitor {
             }
         }
         let mut family = vec![own];
-        if self.own_processes {
+        if self.has_pid_namespace {
             family.extend(processes.iter().map(|(pid, ..)| *pid));
         } else {
             let mut next = 0;
@@ -158,8 +158,12 @@ mod tests {
     #[test]
     fn a_limit_that_is_not_set_is_not_reached() {
         let limits = Limits::default();
-        let monitor =
-            UsageMonitor { limits, kernel_limits_processes: false, own_processes: false, has_private_folders: false };
+        let monitor = UsageMonitor {
+            limits,
+            kernel_limits_processes: false,
+            has_pid_namespace: false,
+            has_private_folders: false,
+        };
         assert!(!monitor.is_needed());
         assert_eq!(monitor.reached_limit(), None);
     }

@@ -10,7 +10,7 @@ use crate::cli::startup::{runner, runtime};
 use crate::model::RunId;
 use crate::model::budget::Budget;
 use crate::model::visible::escape_line_breaks;
-use crate::session::{ChangedFilesPolicy, DryRun, DryRunAction, ExitStatus, ResumeRequest, Runner};
+use crate::session::{ChangedFilesPolicy, DryRun, ExitStatus, PredictedActionKind, ResumeRequest, Runner};
 
 /// Resume a run that failed or was stopped
 ///
@@ -139,11 +139,11 @@ fn resume(runner: &Runner, request: &ResumeRequest, output: OutputFormat, ui: &U
 /// Prints which steps a resume would reuse and which it would run.
 fn print_dry_run(dry_run: &DryRun, output: OutputFormat, ui: &Ui) -> Result<ExitStatus> {
     let action_name = |action| match action {
-        DryRunAction::Reuse => "reuse",
-        DryRunAction::Run => "run",
-        DryRunAction::MaybeRun => "maybe_run",
-        DryRunAction::Skip => "skip",
-        DryRunAction::Removed => "removed",
+        PredictedActionKind::Reuse => "reuse",
+        PredictedActionKind::Run => "run",
+        PredictedActionKind::MaybeRun => "maybe_run",
+        PredictedActionKind::Skip => "skip",
+        PredictedActionKind::Removed => "removed",
     };
     if output == OutputFormat::Json {
         let steps = dry_run.steps.iter();

@@ -136,9 +136,9 @@ fn report_sandbox(runner: &Runner, report: &mut DoctorReport<'_>) -> Result<()> 
     };
     let landlock = if machine.landlock() > 0 { format!(", Landlock {}", machine.landlock()) } else { String::new() };
     let is_full = machine.level() == SandboxLevel::Full;
-    let gaps = if is_full { machine.gaps() } else { &[] };
-    let gaps: String = gaps.iter().map(|gap| format!("; {gap}")).collect();
-    let text = format!("this machine reaches the level `{}`{landlock}{gaps}", machine.level());
+    let unenforced = if is_full { machine.unenforced() } else { &[] };
+    let unenforced: String = unenforced.iter().map(|sentence| format!("; {sentence}")).collect();
+    let text = format!("this machine reaches the level `{}`{landlock}{unenforced}", machine.level());
     report.print_check(is_full.then_some(true), "sandbox", text)?;
     machine.obstacles().into_iter().try_for_each(|obstacle| report.print_check(None, "sandbox", obstacle))
 }

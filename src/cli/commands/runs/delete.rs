@@ -10,7 +10,7 @@ use crate::model::RunId;
 use crate::report::human;
 use crate::session::ExitStatus;
 use crate::session::project_state::{find_run, project_root};
-use crate::store::{Journal, Lock, SweepSummary};
+use crate::store::{GcSummary, Journal, Lock};
 
 use super::open_journal;
 
@@ -61,7 +61,7 @@ pub(super) fn run(args: &RunsDeleteArgs, ui: &Ui) -> Result<ExitStatus> {
 pub(super) struct DeletedRuns {
     pub(super) runs: usize,
     pub(super) events: usize,
-    pub(super) removed_blobs: SweepSummary,
+    pub(super) removed_blobs: GcSummary,
 }
 
 impl DeletedRuns {
@@ -109,6 +109,6 @@ pub(super) fn delete_runs(journal: &Journal, runs: &[RunId]) -> Result<DeletedRu
     }
     blobs.sort_unstable();
     blobs.dedup();
-    summary.removed_blobs = journal.sweep(&blobs)?;
+    summary.removed_blobs = journal.remove_blobs(&blobs)?;
     Ok(summary)
 }

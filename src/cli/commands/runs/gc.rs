@@ -59,9 +59,9 @@ pub(super) fn run(args: &RunsGcArgs, ui: &Ui) -> Result<ExitStatus> {
     } else {
         delete_runs(&journal, &runs)?
     };
-    let swept = journal.sweep_all(!args.dry_run)?;
-    summary.removed_blobs.blobs += swept.blobs;
-    summary.removed_blobs.bytes += swept.bytes;
+    let unused = journal.collect_garbage(!args.dry_run)?;
+    summary.removed_blobs.blobs += unused.blobs;
+    summary.removed_blobs.bytes += unused.bytes;
     if args.vacuum {
         journal.compact()?;
     }

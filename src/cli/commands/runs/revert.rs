@@ -21,9 +21,9 @@ use super::open_journal;
 /// Revert the file changes of a run
 ///
 /// Restores the files that `write:` steps and CLI agents of the run changed in the workspace to their state before the
-/// run, all or none. orch skips and lists the files that were changed since, and the exit code is then 1; --force
-/// reverts these files too. orch does not know the changes of commands, and does not revert artifact files. To write
-/// the files again, start a new run.
+/// run. orch skips and lists the files that were changed since, and the exit code is then 1; --force reverts these
+/// files too. If a write fails, orch restores none of the files. orch does not know the changes of commands, and does
+/// not revert artifact files. To write the files again, start a new run.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  orch runs diff 7d1d            # shows the changes\n  orch runs revert 7d1d --dry-run\n  orch runs revert 7d1d"

@@ -1,5 +1,5 @@
-//! `orch completions`, and the completion candidates that a shell requests: commands and flags, and the names of the
-//! current pipelines, runs, steps and codes.
+//! `orch completions`, and the completion candidates that a shell requests: commands and flags, the pipelines, test
+//! cases, runs and steps of the project, and the diagnostic codes.
 //!
 //! The completion script of a shell starts orch with the environment variable [`COMPLETE_VARIABLE`], and passes the
 //! words of the command line after `--`.
@@ -20,7 +20,7 @@ use crate::cli::args::{StateArgs, lookup};
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::config;
-use crate::diagnostic::Code as FindingCode;
+use crate::diagnostic::Code as DiagnosticCode;
 use crate::model::visible::escape_unsafe;
 use crate::model::{RunState, RunStatus};
 use crate::report::human::first_line;
@@ -35,7 +35,8 @@ const MAX_RUN_CANDIDATES: usize = 50;
 
 /// Print a completion script for your shell
 ///
-/// The script calls orch to complete commands and flags as well as the current pipelines, runs, steps and codes.
+/// The script calls orch to complete commands and flags, the project's pipelines, test cases, runs and steps, and the
+/// diagnostic codes.
 ///
 /// For example: `orch completions bash > ~/.local/share/bash-completion/completions/orch`
 #[derive(Debug, clap::Args)]
@@ -74,7 +75,8 @@ fn command_with_candidates() -> Command {
     add_candidates(Cli::command())
 }
 
-/// Adds candidates to every argument, depending on its value name: `RUN`, `STEP`, `CODE`.
+/// Adds candidates to the arguments with these value names: `RUN` and `OTHER` get runs, `STEP` and `KEY` steps, `CODE`
+/// diagnostic codes, `PIPELINE` and `PATH` pipelines and files, and `CASE` test cases and files.
 fn add_candidates(command: Command) -> Command {
     let command = command.mut_args(|arg| {
         let name = arg.get_value_names().and_then(<[_]>::first).map(ToString::to_string);
@@ -91,7 +93,7 @@ fn add_candidates(command: Command) -> Command {
 }
 
 fn code_candidates() -> Vec<CompletionCandidate> {
-    FindingCode::ALL.iter().map(|code| new_candidate(code.as_str(), code.title())).collect()
+    DiagnosticCode::ALL.iter().map(|code| new_candidate(code.as_str(), code.title())).collect()
 }
 
 fn pipeline_candidates(typed_text: &OsStr) -> Vec<CompletionCandidate> {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::cli::output::Ui;
-use crate::diagnostic::{Code as FindingCode, did_you_mean, render_all_explanations, render_explanation};
+use crate::diagnostic::{Code as DiagnosticCode, did_you_mean, render_all_explanations, render_explanation};
 use crate::session::{ExitStatus, SessionError};
 
 /// Explain a code such as ORCH0305, with an example
@@ -24,20 +24,20 @@ pub(in crate::cli) fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitStatus> {
     let text = match &args.code {
         _ if args.all => render_all_explanations(),
         Some(name) => render_explanation(find_code(name)?),
-        None => FindingCode::ALL.iter().map(|code| format!("{code}  {}\n", code.title())).collect(),
+        None => DiagnosticCode::ALL.iter().map(|code| format!("{code}  {}\n", code.title())).collect(),
     };
     ui.write_text(&text)?;
     Ok(ExitStatus::Success)
 }
 
-fn find_code(name: &str) -> Result<FindingCode, SessionError> {
+fn find_code(name: &str) -> Result<DiagnosticCode, SessionError> {
     let uppercase = name.to_ascii_uppercase();
     let full_name = match uppercase.parse::<u16>() {
         Ok(number) => format!("ORCH{number:04}"),
         Err(_) => uppercase,
     };
-    let code_names = || FindingCode::ALL.iter().map(|code| code.as_str());
-    let code = FindingCode::ALL.iter().find(|code| code.as_str() == full_name);
+    let code_names = || DiagnosticCode::ALL.iter().map(|code| code.as_str());
+    let code = DiagnosticCode::ALL.iter().find(|code| code.as_str() == full_name);
     code.copied().ok_or_else(|| {
         let error = SessionError::usage(format!("there is no code `{name}`"));
         match did_you_mean(&full_name, code_names()) {

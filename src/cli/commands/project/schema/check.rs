@@ -8,7 +8,7 @@ use crate::cli::args::load_schema;
 use crate::cli::output::{FindingsArgs, Ui, print_findings};
 use crate::cli::startup::current_dir;
 use crate::config::Document;
-use crate::diagnostic::{Code as FindingCode, Diagnostic};
+use crate::diagnostic::{Code as DiagnosticCode, Diagnostic};
 use crate::schema::{Mismatch, Schema};
 use crate::session::execute::resolve_path;
 use crate::session::project_state::project_root;
@@ -63,7 +63,7 @@ fn artifact_findings(document: &Document, schema: &Schema) -> Vec<Diagnostic> {
     let findings = schema.mismatches(&document.value).into_iter().map(|mismatch| {
         let message = format!("expected {}, got {}", mismatch.expected, mismatch.got);
         let span = document.spans.value(&mismatch.pointer);
-        let finding = Diagnostic::error(FindingCode::ArtifactMismatch, message).with_span(&document.file, span);
+        let finding = Diagnostic::error(DiagnosticCode::ArtifactMismatch, message).with_span(&document.file, span);
         finding.with_help(help_text(&mismatch, name))
     });
     findings.collect()

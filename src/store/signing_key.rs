@@ -1,5 +1,5 @@
-//! The user's key on this machine. orch seals the journals that it writes with this key, to distinguish them from
-//! journals that came with a project.
+//! The user's signing key on this machine. orch seals the journals that it writes with this key, to distinguish them
+//! from journals that came with a project.
 //!
 //! The key is in the user's configuration folder, which a cloned or unpacked project can't write to. Only a process of
 //! the user can read it.
@@ -16,24 +16,24 @@ const KEY_FILE: &str = "journal.key";
 /// The length of a key in bytes.
 const KEY_LENGTH: usize = 32;
 
-/// The folder of the key, set by [`set_key_folder`].
+/// The folder of the signing key, set by [`set_signing_key_folder`].
 static KEY_FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
-/// Sets the folder of the user's key, such as `~/.config/orch`. Only the first call has an effect. Without a folder,
+/// Sets the folder of the signing key, such as `~/.config/orch`. Only the first call has an effect. Without a folder,
 /// orch treats every run as foreign. This neither reads nor creates the key.
-pub fn set_key_folder(folder: PathBuf) {
+pub fn set_signing_key_folder(folder: PathBuf) {
     KEY_FOLDER.get_or_init(|| folder);
 }
 
-/// The key; orch never prints it.
+/// The signing key; orch never prints it.
 #[derive(Clone)]
-pub(super) struct UserKey([u8; KEY_LENGTH]);
+pub(super) struct SigningKey([u8; KEY_LENGTH]);
 
 /// The reason why there is no key; completes the sentence "orch can't determine whether it wrote the runs here:".
 #[derive(Clone, Debug)]
 pub(super) struct KeyUnavailable(pub(super) String);
 
-impl UserKey {
+impl SigningKey {
     /// Reads the key.
     pub(super) fn read() -> Result<Self, KeyUnavailable> {
         let folder = key_folder()?;
@@ -62,15 +62,15 @@ fn unusable_key(folder: &Path, error: &io::Error) -> KeyUnavailable {
     KeyUnavailable(format!("its key `{}` can't be used: {error}", folder.join(KEY_FILE).display()))
 }
 
-fn read_key(folder: &Path) -> io::Result<UserKey> {
+fn read_key(folder: &Path) -> io::Result<SigningKey> {
     let mut bytes = Vec::new();
     open_file(&folder.join(KEY_FILE))?.take(KEY_LENGTH as u64 + 1).read_to_end(&mut bytes)?;
     let invalid =
         |_| io::Error::new(io::ErrorKind::InvalidData, format!("it is not {KEY_LENGTH} bytes long; remove it"));
-    bytes.try_into().map(UserKey).map_err(invalid)
+    bytes.try_into().map(SigningKey).map_err(invalid)
 }
 
-fn read_or_create_key(folder: &Path) -> io::Result<UserKey> {
+fn read_or_create_key(folder: &Path) -> io::Result<SigningKey> {
     match read_key(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => create_key(folder)?,
         result => return result,

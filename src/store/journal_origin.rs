@@ -1,8 +1,8 @@
 //! Determines whether this user wrote a journal on this machine, or the journal came with a project.
 //!
 //! The journal itself can't prove its origin, since the author of a committed `.orch` can write all of it. So orch
-//! stores an origin note with a seal in the folder of the database. The seal is a hash with the user's key over the
-//! identities of the files on this disk. A clone, a pull, a copy or an unpacked archive creates files with other
+//! stores an origin note with a seal in the folder of the database. The seal is a hash with the user's signing key over
+//! the identities of the files on this disk. A clone, a pull, a copy or an unpacked archive creates files with other
 //! identities. The seal does not cover the current path, so a moved project keeps its runs.
 
 use std::io::ErrorKind;
@@ -15,7 +15,7 @@ use crate::folder::{NoFollowFile, NoFollowFolder};
 
 use super::StoreError;
 use super::journal::DATABASE_FILE;
-use super::key::{KeyUnavailable, UserKey};
+use super::signing_key::{KeyUnavailable, SigningKey};
 
 /// The name of the file with the origin note.
 const NOTE_FILE: &str = "location";
@@ -78,7 +78,7 @@ impl OriginNote {
     }
 
     /// Whether the seal is valid for this key and the current files.
-    fn is_valid(&self, key: &UserKey, folder: &NoFollowFolder) -> Result<bool, StoreError> {
+    fn is_valid(&self, key: &SigningKey, folder: &NoFollowFolder) -> Result<bool, StoreError> {
         let Ok(seal) = blake3::Hash::from_hex(&self.seal) else { return Ok(false) };
         let is_sealed =
             seal == key.seal(&sealed_text(&self.project_folder, &database_identity(folder)?, &self.log_identity));
@@ -91,7 +91,7 @@ impl OriginNote {
     pub(super) fn write(
         folder: &NoFollowFolder,
         project_folder: &Path,
-        key: Option<&UserKey>,
+        key: Option<&SigningKey>,
     ) -> Result<(), StoreError> {
         let log = log_identity(folder)?.identity;
         let seal = match key {
@@ -116,7 +116,7 @@ impl OriginNote {
 /// then apply the log to the database.
 pub(super) fn determine_origin(
     folder: &NoFollowFolder,
-    key: Result<&UserKey, &KeyUnavailable>,
+    key: Result<&SigningKey, &KeyUnavailable>,
 ) -> Result<JournalOrigin, StoreError> {
     let key = match key {
         Ok(key) => key,

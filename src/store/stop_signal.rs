@@ -1,4 +1,4 @@
-//! The switch by which the user or a signal stops a run.
+//! The signal by which the user or another task stops a run.
 
 use tokio::sync::watch;
 
@@ -13,20 +13,20 @@ pub(super) enum StopLevel {
     Abort,
 }
 
-/// Stops a run: gracefully at the first press, and at once at the second.
+/// Stops a run: gracefully at the first request, and at once at the second. Clones stop the same run.
 #[derive(Clone, Debug)]
-pub struct CancelSwitch(watch::Sender<StopLevel>);
+pub struct StopSignal(watch::Sender<StopLevel>);
 
-impl Default for CancelSwitch {
+impl Default for StopSignal {
     fn default() -> Self {
         Self(watch::Sender::new(StopLevel::Run))
     }
 }
 
-impl CancelSwitch {
-    /// Requests a stop: no new call starts, and calls in flight get a grace period. The second press ends calls in
-    /// flight at once. Returns whether this was the first press.
-    pub fn press(&self) -> bool {
+impl StopSignal {
+    /// Requests a stop: no new call starts, and calls in flight get a grace period. The second request ends calls
+    /// in flight at once. Returns whether this was the first request.
+    pub fn request_stop(&self) -> bool {
         let first = *self.0.borrow() == StopLevel::Run;
         self.0.send_replace(if first { StopLevel::Stop } else { StopLevel::Abort });
         first
@@ -36,7 +36,7 @@ impl CancelSwitch {
         *self.0.borrow()
     }
 
-    /// Resolves when the switch has reached a level.
+    /// Resolves when the requests have reached a level.
     pub(super) async fn wait_for_level(&self, level: StopLevel) {
         let mut receiver = self.0.subscribe();
         if receiver.wait_for(|current| *current >= level).await.is_err() {

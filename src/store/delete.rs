@@ -1,0 +1,74 @@
+//! Deletes the records of runs. The caller then removes the blobs that no other run uses ([`Journal::remove_blobs`]).
+
+use std::path::Path;
+
+use rusqlite::{Transaction, TransactionBehavior, params};
+
+use crate::crash::crash_point;
+use crate::model::RunId;
+
+use super::gc::used_blobs;
+use super::{Journal, StoreError, Workspace};
+
+/// The tables whose rows belong to one run, except `files`, whose rows [`Journal::delete_file_records`] deletes.
+const TABLES: &[&str] = &["events", "runs", "inbox", "outbox", "results", "foreign_runs"];
+
+/// The data that a deletion of runs removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeletionSummary {
+    /// The number of events.
+    pub events: usize,
+    /// The digests of the blobs that these events used. Other runs may use the same blobs.
+    pub blobs: Vec<String>,
+}
+
+impl Journal {
+    /// Deletes the records of runs. The caller holds their locks. Keeps the records of files that have not changed
+    /// since, so that orch still recognizes these files as its own.
+    pub fn delete(&self, runs: &[RunId]) -> Result<DeletionSummary, StoreError> {
+        let error = |source| self.sqlite_error("write", source);
+        // Make SQLite overwrite deleted data, so that it does not remain in free pages of the database.
+        self.reader.execute_batch("PRAGMA secure_delete = ON;").map_err(error)?;
+        let mut deleted = DeletionSummary::default();
+        let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
+        for run in runs {
+            let run = run.0.to_string();
+            deleted.blobs.extend(used_blobs(&transaction, Some(&run)).map_err(error)?);
+            self.delete_file_records(&transaction, &run)?;
+            for table in TABLES {
+                let sql = format!("DELETE FROM {table} WHERE run = ?1");
+                let count = transaction.execute(&sql, [&run]).map_err(error)?;
+                deleted.events += if *table == "events" { count } else { 0 };
+            }
+        }
+        crash_point!("delete::commit");
+        transaction.commit().map_err(error)?;
+        crash_point!("delete::committed");
+        runs.iter().try_for_each(|run| self.remove_agent_folder(&run.0.to_string()))?;
+        crash_point!("delete::agent_folders_removed");
+        Ok(deleted)
+    }
+
+    /// Deletes the records of files that a run wrote and that have been changed or deleted since.
+    fn delete_file_records(&self, transaction: &Transaction<'_>, run: &str) -> Result<(), StoreError> {
+        let error = |source| self.sqlite_error("write", source);
+        let mut statement =
+            transaction.prepare_cached("SELECT workspace, path, digest FROM files WHERE run = ?1").map_err(error)?;
+        let rows = statement.query_map([run], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).map_err(error)?;
+        let rows: Vec<(String, String, String)> = rows.collect::<Result<_, _>>().map_err(error)?;
+        for (workspace_path, path, digest) in rows {
+            // A file that is unreadable now may be readable later, so keep its record.
+            let is_unchanged = match Workspace::open_existing(Path::new(&workspace_path)).ok().flatten() {
+                Some(workspace) => workspace
+                    .digest(&path)
+                    .map_or(true, |current| current.is_some_and(|current| current.as_str() == digest)),
+                None => false,
+            };
+            if !is_unchanged {
+                let sql = "DELETE FROM files WHERE workspace = ?1 AND path = ?2 AND digest = ?3";
+                transaction.execute(sql, params![workspace_path, path, digest]).map_err(error)?;
+            }
+        }
+        Ok(())
+    }
+}
