@@ -271,7 +271,7 @@ mod tests {
     use minijinja::machinery::parse_expr;
     use serde_json::json;
 
-    use super::super::scope::InferredValue;
+    use crate::check::scope::InferredValue;
     use super::*;
 
     /// Whether `goal` is true whenever `assumption` is. The variable `note` may be undefined.

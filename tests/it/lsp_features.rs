@@ -103,7 +103,7 @@ fn completion_offers_the_names_of_the_project() {
 fn completion_offers_the_artifacts_that_the_check_accepts() {
     let orch = Orch::new();
     let mut editor = Editor::new(&orch);
-    let group = "  - id: maybe\n    when: \"true\"\n    agent: coder\n    prompt: coder.md\n    inputs: [plan]\n    output: code\n  - id: both\n    parallel:\n      - id: left\n        run: ls\n        output: left\n      - id: right\n        run: ls\n        inputs: [@]\n        output: right\n";
+    let group = "  - id: maybe\n    when: task == 'x'\n    agent: coder\n    prompt: coder.md\n    inputs: [plan]\n    output: code\n  - id: both\n    parallel:\n      - id: left\n        run: ls\n        output: left\n      - id: right\n        run: ls\n        inputs: [@]\n        output: right\n";
     let found = editor.complete("pipelines/a.yaml", &steps(group));
     assert_eq!(found, ["code?", "plan"], "what may be missing is offered with its mark, a sibling not at all");
     let inserted = |editor: &mut Editor<'_>, file: &str, text: &str| {

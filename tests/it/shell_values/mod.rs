@@ -186,7 +186,7 @@ fn validate_checks_each_way_through_a_template() {
         ("echo {% if x == 'a' %}\"{% endif %}{{ x }}{% if x == 'a' %}\"{% endif %}", true),
         ("echo {% if x == 'a' %}\"a{% else %}\"b{% endif %} {{ x }}\"", true),
         ("{% for c in x | list %}echo {{ c }};{% endfor %}", true),
-        ("echo {% for c in x | list %}{{ c }} '{% endfor %}", false),
+        ("echo {% for c in x | list %}'{{ c }} {% endfor %}", false),
         ("{% for c in x | list %}{% if loop.first %}echo{% endif %} {{ c }}{% endfor %}", false),
         ("echo {{ '-n' if x == 'a' }} {{ x }}", true),
         ("{% set y %}echo '{{ x }}{% endset %}printf '%s' {{ y }}", true),
