@@ -82,7 +82,7 @@ impl MemoryDurable {
                     exit_code: i32::from(fails),
                     stdout: self.text(),
                     stderr: String::new(),
-                    cut: false,
+                    truncated: false,
                     folder: String::new(),
                     probable_limit: None,
                     replayed: false,
