@@ -180,7 +180,7 @@ impl Templates {
         let rewritten = inspection.rewrite(text);
         let convert_error =
             |error: &minijinja::Error| TemplateError::from_engine_error(error, |_| Some((None, text, &inspection)));
-        let values = shell::ShellValues::default();
+        let values = shell::ShellValues::new();
         let mut env = environment();
         env.set_formatter(values.formatter());
         let template = env.template_from_named_str(INLINE, &rewritten).map_err(|error| convert_error(&error))?;
