@@ -114,6 +114,7 @@ mod unreported_usage;
 mod untrusted_journals;
 #[cfg(unix)]
 mod untrusted_project;
+mod unusable_values;
 mod virtual_time;
 mod webhook;
 mod working_directory;
