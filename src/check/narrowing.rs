@@ -3,7 +3,9 @@
 
 use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
+use super::index_paths::{comparison_pairs, index_text};
 use super::infer::Checker;
+use super::number_signs::{narrow_numbers, sign_narrowing};
 use super::scope::{InferredValue, Narrowing, TypeScope};
 use super::types::{Property, Type, TypeKind, union};
 
@@ -17,8 +19,10 @@ pub(super) fn expression_path(expr: &Expr<'_>) -> Option<String> {
             if let Some(index) = constant_index(&item.subscript_expr) {
                 return Some(format!("{base}[{index}]"));
             }
-            let Expr::Const(key) = &item.subscript_expr else { return None };
-            key.value.as_str().map(|name| format!("{base}.{name}"))
+            match &item.subscript_expr {
+                Expr::Const(key) => key.value.as_str().map(|name| format!("{base}.{name}")),
+                key => index_text(key).map(|key| format!("{base}[{key}]")),
+            }
         }
         _ => None,
     }
@@ -54,6 +58,11 @@ fn collect_narrowings(expr: &Expr<'_>, outcome: bool, narrowings: &mut Vec<(Stri
             (BinOpKind::In, _) => collect_membership(&inner.left, &inner.right, outcome, narrowings),
             (op, _) => collect_comparison(op, &inner.left, &inner.right, outcome, narrowings),
         },
+        Expr::Compare(inner) if outcome => {
+            for (op, left, right) in comparison_pairs(inner) {
+                collect_comparison(op, left, right, true, narrowings);
+            }
+        }
         Expr::Test(inner) => {
             if let Some(path) = expression_path(&inner.expr) {
                 collect_test(path, inner.name, outcome, narrowings);
@@ -131,12 +140,24 @@ fn collect_comparison(
             narrowings.push((path, Narrowing::NotNull));
         }
     }
-    let (list, op, count) = match (length_operand(left), length_operand(right)) {
-        (Some(list), None) => (list, op, integer_constant(right)),
-        (None, Some(list)) => (list, swap_operands(op), integer_constant(left)),
+    narrowings.extend(sign_narrowing(op, left, right, outcome));
+    narrowings.extend(sign_narrowing(swap_operands(op), right, left, outcome));
+    let (list, op, other) = match (length_operand(left), length_operand(right)) {
+        (Some(list), None) => (list, op, right),
+        (None, Some(list)) => (list, swap_operands(op), left),
         _ => return,
     };
-    let Some(count) = count else { return };
+    // `n < list | length` shows that `list[n]` exists.
+    if let (Some(index), (Gt, true) | (Lte, false)) = (index_text(other), (op, outcome)) {
+        narrowings.push((format!("{list}[{index}]"), Narrowing::Defined));
+    }
+    let Some(count) = integer_constant(other) else { return };
+    let max_items = match (op, outcome) {
+        (Lt, true) | (Gte, false) => count.checked_sub(1),
+        (Lte | Eq, true) | (Gt | Ne, false) => Some(count),
+        _ => None,
+    };
+    narrowings.extend(max_items.map(|max_items| (list.clone(), Narrowing::MaxItems(max_items))));
     let min_items = match (op, outcome) {
         (Gt, true) | (Lte, false) => count.saturating_add(1),
         (Gte | Eq, true) | (Lt | Ne, false) => count,
@@ -200,6 +221,7 @@ impl<'a> Checker<'a> {
         for (name, narrowing) in scope.type_narrowings(path) {
             ty = self.narrow_union(&ty, name, narrowing);
         }
+        ty = narrow_numbers(ty, Some(path), scope);
         InferredValue { ty, may_be_undefined, declared_properties: inferred.declared_properties }
     }
 
@@ -221,7 +243,14 @@ impl<'a> Checker<'a> {
             Narrowing::OneOf(strings, false) => self
                 .possible_strings(branch, name)
                 .is_none_or(|possible| possible.is_empty() || !possible.iter().all(|string| contains(strings, string))),
-            Narrowing::Defined | Narrowing::NotNull | Narrowing::Truthy | Narrowing::MinItems(_) => true,
+            Narrowing::Defined
+            | Narrowing::NotNull
+            | Narrowing::Truthy
+            | Narrowing::MinItems(_)
+            | Narrowing::MaxItems(_)
+            | Narrowing::NotZero
+            | Narrowing::Positive
+            | Narrowing::NotNegative => true,
         }
     }
 

@@ -43,6 +43,14 @@ pub(super) enum Narrowing {
     Truthy,
     /// It has at least this many items.
     MinItems(u64),
+    /// It has at most this many items.
+    MaxItems(u64),
+    /// It is a number other than 0.
+    NotZero,
+    /// It is a number above 0.
+    Positive,
+    /// It is a number from 0.
+    NotNegative,
     /// It has one of these kinds; with `false`, none of them.
     Kinds(Vec<TypeKind>, bool),
     /// It is one of these strings; with `false`, none of them.
@@ -59,7 +67,7 @@ pub(super) struct TypeScope<'a> {
 impl<'a> TypeScope<'a> {
     /// Binds a name to a value, and removes the narrowings of its earlier value.
     pub(super) fn bind(&mut self, name: &str, value: InferredValue<'a>) {
-        self.narrowings.retain(|(path, _)| !is_at_or_below(path, name));
+        self.narrowings.retain(|(path, _)| !is_at_or_below(path, name) && !uses_as_index(path, name));
         self.vars.insert(name.to_owned(), value);
     }
 
@@ -98,9 +106,26 @@ impl<'a> TypeScope<'a> {
         let min_items = path_narrowings.map(|(_, narrowing)| match narrowing {
             Narrowing::MinItems(min_items) => *min_items,
             Narrowing::Truthy => 1,
-            Narrowing::Defined | Narrowing::NotNull | Narrowing::Kinds(..) | Narrowing::OneOf(..) => 0,
+            Narrowing::Defined
+            | Narrowing::NotNull
+            | Narrowing::MaxItems(_)
+            | Narrowing::NotZero
+            | Narrowing::Positive
+            | Narrowing::NotNegative
+            | Narrowing::Kinds(..)
+            | Narrowing::OneOf(..) => 0,
         });
         min_items.max().unwrap_or(0)
+    }
+
+    /// The maximum number of items that conditions guarantee for the list at the path.
+    pub(super) fn max_items(&self, path: Option<&String>) -> Option<u64> {
+        let path_narrowings = self.narrowings.iter().filter(|(narrowed_path, _)| Some(narrowed_path) == path);
+        let max_items = path_narrowings.filter_map(|(_, narrowing)| match narrowing {
+            Narrowing::MaxItems(max_items) => Some(*max_items),
+            _ => None,
+        });
+        max_items.min()
     }
 
     /// The narrowings that affect the type of the value at `path`: narrowings of its kind, and of the strings in its
@@ -129,4 +154,10 @@ impl<'a> TypeScope<'a> {
 
 fn is_at_or_below(path: &str, name: &str) -> bool {
     path.strip_prefix(name).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(['.', '[']))
+}
+
+/// Whether a path such as `list[n + 1]` computes an index from a variable.
+fn uses_as_index(path: &str, name: &str) -> bool {
+    let indexes = path.split('[').skip(1).filter_map(|tail| tail.split(']').next());
+    indexes.flat_map(|index| index.split(|c: char| !c.is_alphanumeric() && c != '_')).any(|word| word == name)
 }

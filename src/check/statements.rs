@@ -7,8 +7,10 @@ use minijinja::machinery::parse;
 
 use super::infer::{Checker, TextLocation};
 use super::narrowing::condition_narrowings;
+use super::number_range::NumberRange;
 use super::scope::{InferredValue, TypeScope};
 use super::types::{ObjectMembers, Type, TypeKind};
+use super::unpacking::{AssignedNames, TargetSource};
 use crate::diagnostic::Code;
 use crate::template::{byte_range, expr_range, inspect_template, template_syntax};
 
@@ -21,7 +23,10 @@ impl<'a> Checker<'a> {
         let (outer_location, outer_text) =
             (std::mem::replace(&mut self.location, location), std::mem::replace(&mut self.text, text));
         if let Ok(Stmt::Template(parsed)) = parse(text, "template", template_syntax()) {
+            let assigned_names = AssignedNames::in_statements(&parsed.children);
+            let outer_names = std::mem::replace(&mut self.assigned_names, assigned_names);
             self.check_statements(&parsed.children, scope);
+            self.assigned_names = outer_names;
         }
         (self.location, self.text) = (outer_location, outer_text);
     }
@@ -41,14 +46,14 @@ impl<'a> Checker<'a> {
             Stmt::WithBlock(inner) => {
                 let mut block_scope = scope.clone();
                 for (target, value) in &inner.assignments {
-                    let inferred = self.infer(value, &block_scope);
-                    bind_target(target, inferred, &mut block_scope);
+                    let inferred = self.infer_assigned(target, value, &block_scope);
+                    self.bind_target(target, inferred, TargetSource::Value(value), &mut block_scope);
                 }
                 self.check_statements(&inner.body, &mut block_scope);
             }
             Stmt::Set(inner) => {
-                let inferred = self.infer(&inner.expr, scope);
-                bind_target(&inner.target, inferred, scope);
+                let inferred = self.infer_assigned(&inner.target, &inner.expr, scope);
+                self.bind_target(&inner.target, inferred, TargetSource::Value(&inner.expr), scope);
             }
             Stmt::SetBlock(inner) => {
                 self.check_statements(&inner.body, &mut scope.clone());
@@ -56,7 +61,7 @@ impl<'a> Checker<'a> {
                     Some(filter) => self.infer(filter, scope),
                     None => InferredValue::defined(Type::Text(None)),
                 };
-                bind_target(&inner.target, inferred, scope);
+                self.bind_target(&inner.target, inferred, TargetSource::Part, scope);
             }
             Stmt::FilterBlock(inner) => {
                 self.infer(&inner.filter, scope);
@@ -94,12 +99,15 @@ impl<'a> Checker<'a> {
         let inferred = self.infer_defined(&inner.iter, scope);
         let mut body_scope = scope.clone();
         self.check_iterable(&inner.iter, &inferred.ty);
-        bind_target(&inner.target, InferredValue::defined(self.element_type(&inferred.ty)), &mut body_scope);
+        self.note_unchecked_use(&inner.iter, &inferred.ty);
+        let item = InferredValue::defined(self.element_type(&inferred.ty));
+        self.bind_target(&inner.target, item, TargetSource::Items(&inner.iter, &inferred.ty), &mut body_scope);
         if let Some(filter) = &inner.filter_expr {
             self.infer(filter, &body_scope);
             body_scope.add_narrowings(condition_narrowings(filter, true));
         }
         body_scope.bind("loop", InferredValue::defined(loop_type()));
+        body_scope.add_narrowings(self.loop_facts(inner, &inferred.ty));
         self.check_statements(&inner.body, &mut body_scope);
         self.check_statements(&inner.else_body, &mut scope.clone());
     }
@@ -185,19 +193,11 @@ impl<'a> Checker<'a> {
     }
 }
 
-fn bind_target<'a>(target: &Expr<'a>, value: InferredValue<'a>, scope: &mut TypeScope<'a>) {
-    match target {
-        Expr::Var(var) => scope.bind(var.id, value),
-        Expr::List(inner) => inner.items.iter().for_each(|item| bind_target(item, InferredValue::unknown(), scope)),
-        Expr::Tuple(inner) => inner.items.iter().for_each(|item| bind_target(item, InferredValue::unknown(), scope)),
-        _ => {}
-    }
-}
-
 /// The type of the variable `loop` in a `for` loop.
 fn loop_type<'a>() -> Type<'a> {
-    let numbers = ["index", "index0", "revindex", "revindex0", "length", "depth", "depth0"];
-    let mut members: ObjectMembers<'a> = numbers.into_iter().map(|name| (name, Type::Number)).collect();
+    let from_one = ["index", "revindex", "length", "depth"].map(|name| (name, Type::Numeric(NumberRange::FROM_ONE)));
+    let from_zero = ["index0", "revindex0", "depth0"].map(|name| (name, Type::Numeric(NumberRange::FROM_ZERO)));
+    let mut members: ObjectMembers<'a> = from_one.into_iter().chain(from_zero).collect();
     members.extend(["first", "last"].map(|name| (name, Type::Bool)));
     members.extend(["previtem", "nextitem"].map(|name| (name, Type::Unknown)));
     Type::FixedObject(members.into())

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::flow::parse_input_entry;
 use super::infer::{Checker, TextLocation};
+use super::number_range::NumberRange;
 use super::scope::{InferredValue, TypeScope};
 use super::types::{ObjectMembers, Schemas, StepStatuses, Type};
 use crate::config::{OutputType, Project, child_pointer, output_type};
@@ -207,7 +208,7 @@ impl<'a> ScopeWalker<'a> {
             let ty = self.type_of(list, &step_scope.for_step(self.project, step));
             let item_type = Schemas(&self.project.schema_documents).item_type(&ty);
             inner_scope.locals.retain(|(name, _)| !matches!(*name, "item" | "index"));
-            inner_scope.locals.extend([("item", item_type), ("index", Type::Number)]);
+            inner_scope.locals.extend([("item", item_type), ("index", Type::Numeric(NumberRange::FROM_ZERO))]);
             // `item` is also in scope in the step's own texts.
             if let Some(scoped_step) = self.scoped_steps.get_mut(step_index) {
                 scoped_step.scope.locals.clone_from(&inner_scope.locals);
@@ -384,7 +385,8 @@ fn object_type<'a>(artifacts: &Artifacts<'a>) -> Type<'a> {
 /// The type of the variable `loop` in a round.
 fn loop_variable_type<'a>() -> Type<'a> {
     let mut members: ObjectMembers<'a> =
-        ["index", "index0", "max"].into_iter().map(|name| (name, Type::Number)).collect();
+        ["index", "max"].into_iter().map(|name| (name, Type::Numeric(NumberRange::FROM_ONE))).collect();
+    members.insert("index0", Type::Numeric(NumberRange::FROM_ZERO));
     members.extend(["first", "last"].map(|name| (name, Type::Bool)));
     Type::FixedObject(members.into())
 }
