@@ -14,8 +14,10 @@ mod filter_wrap;
 mod inspect;
 mod lookup;
 mod loop_reads;
+mod parameters;
 mod ranges;
 mod shell;
+pub(crate) mod signatures;
 mod tags;
 mod value;
 mod value_limits;
@@ -182,7 +184,7 @@ impl Templates {
         let rewritten = inspection.rewrite(text);
         let convert_error =
             |error: &minijinja::Error| TemplateError::from_engine_error(error, |_| Some((None, text, &inspection)));
-        let values = shell::ShellValues::default();
+        let values = shell::ShellValues::new();
         let mut env = environment();
         env.set_formatter(values.formatter());
         let template = env.template_from_named_str(INLINE, &rewritten).map_err(|error| convert_error(&error))?;

@@ -5,6 +5,7 @@
 //! reference is. The form of the reference depends on the quotes around it: `"${V}"` outside of quotes (one word,
 //! whatever the value contains), `${V}` in double quotes, `'"${V}"'` in single quotes.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::{Output, State, Value as TemplateValue};
@@ -18,16 +19,31 @@ pub struct ShellScript {
     pub values: Vec<(String, String)>,
 }
 
-/// The characters around the number of a value, which together are the marker of the value in the rendered text. They
-/// are private-use characters, which values and templates normally do not contain.
+/// The private-use characters around the number of a value, which together are the marker of the value in the rendered
+/// text.
 const MARKER_START: char = '\u{F8FA}';
 const MARKER_END: char = '\u{F8FB}';
+/// The private-use character for the digit 0 of the random number in the markers; the other digits follow it.
+const RANDOM_DIGIT_ZERO: u32 = 0xF8E0;
 
 /// The values that a rendering printed, in order.
-#[derive(Clone, Default)]
-pub(super) struct ShellValues(Arc<Mutex<Vec<String>>>);
+#[derive(Clone)]
+pub(super) struct ShellValues {
+    stored: Arc<Mutex<Vec<String>>>,
+    /// The start of the markers. It contains a random number, so that no value can contain a marker, in private-use
+    /// characters, so that filters such as `upper` do not change it.
+    marker_start: Arc<str>,
+}
 
 impl ShellValues {
+    pub(super) fn new() -> Self {
+        let number = RandomState::new().build_hasher().finish();
+        let digit = |index: u32| u32::try_from((number >> (4 * index)) & 0xf).ok();
+        let digits = (0..16).filter_map(|index| char::from_u32(RANDOM_DIGIT_ZERO + digit(index)?));
+        let marker_start: String = std::iter::once(MARKER_START).chain(digits).collect();
+        Self { stored: Arc::default(), marker_start: marker_start.into() }
+    }
+
     /// A formatter that stores each value and prints a marker in its place.
     pub(super) fn formatter(
         &self,
@@ -39,8 +55,8 @@ impl ShellValues {
                 return minijinja::escape_formatter(out, state, value);
             }
             let text = values.replace_markers(&value.to_string());
-            let mut stored = values.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let marker = format!("{MARKER_START}{}{MARKER_END}", stored.len());
+            let mut stored = values.stored.lock().unwrap_or_else(PoisonError::into_inner);
+            let marker = format!("{}{}{MARKER_END}", values.marker_start, stored.len());
             stored.push(text);
             out.write_str(&marker).map_err(minijinja::Error::from)
         }
@@ -48,9 +64,9 @@ impl ShellValues {
 
     /// Replaces the markers in a text by their values. For example, a `set` block captures markers.
     fn replace_markers(&self, text: &str) -> String {
-        let stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         let mut out = String::with_capacity(text.len());
-        for piece in split_at_markers(text) {
+        for piece in split_at_markers(text, &self.marker_start) {
             match piece {
                 ShellPiece::Text(text) => out.push_str(text),
                 ShellPiece::Value(index) => out.push_str(stored.get(index).map_or("", String::as_str)),
@@ -61,10 +77,10 @@ impl ShellValues {
 
     /// The script with a reference to a variable in place of each marker.
     pub(super) fn into_script(self, text_with_markers: &str) -> ShellScript {
-        let stored = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (mut script, mut values) = (String::with_capacity(text_with_markers.len()), Vec::new());
         let mut quotes = Quotes::default();
-        for piece in split_at_markers(text_with_markers) {
+        for piece in split_at_markers(text_with_markers, &self.marker_start) {
             match piece {
                 ShellPiece::Text(text) => {
                     quotes.advance_text(text);
@@ -86,13 +102,11 @@ enum ShellPiece<'a> {
     Value(usize),
 }
 
-/// Splits a text at its markers.
-fn split_at_markers(text: &str) -> Vec<ShellPiece<'_>> {
+/// Splits a text at its markers, which begin with `marker_start`.
+fn split_at_markers<'a>(text: &'a str, marker_start: &str) -> Vec<ShellPiece<'a>> {
     let mut out = Vec::new();
     let mut remaining = text;
-    while let Some(start) = remaining.find(MARKER_START) {
-        let (preceding, marker) = remaining.split_at(start);
-        let numbered = marker.get(MARKER_START.len_utf8()..).unwrap_or_default();
+    while let Some((preceding, numbered)) = remaining.split_once(marker_start) {
         let Some((number, following)) = numbered.split_once(MARKER_END) else { break };
         let Ok(index) = number.parse() else { break };
         out.push(ShellPiece::Text(preceding));
@@ -172,5 +186,17 @@ mod tests {
         );
         assert_eq!(script("echo \\\"{{ x }}"), "echo \\\"\"${ORCH_VALUE_1}\"");
         assert_eq!(script("{% set y %}<{{ x }}>{% endset %}echo {{ y }}"), "echo \"${ORCH_VALUE_1}\"");
+    }
+
+    #[test]
+    fn values_with_private_use_characters_stay_as_they_are() {
+        let mut context = TemplateContext::new();
+        let x = "\u{F8FA}0\u{F8FB} \u{F8FA}\u{F8E0}1\u{F8FB} \u{F8FA}";
+        context.insert("secret", &serde_json::json!("s"));
+        context.insert("x", &serde_json::json!(x));
+        let line = "echo {{ secret }} {{ x }} {% set y %}{{ x }}{{ secret }}{% endset %}{{ y }}";
+        let shell = Templates::new([]).unwrap().render_shell(line, &context).unwrap();
+        let values: Vec<&str> = shell.values.iter().map(|(_, value)| value.as_str()).collect();
+        assert_eq!(values, ["s", x, &format!("{x}s")]);
     }
 }

@@ -72,10 +72,15 @@ fn each_code_has_an_example() {
         }
     }
     // These codes need a file that version control does not keep (none at all, unreadable, huge, a link to another
-    // folder), or another command.
-    for code in
-        [Code::FileNotFound, Code::FileUnreadable, Code::FileTooLarge, Code::LinkOutsideProject, Code::ArtifactMismatch]
-    {
+    // folder), another command, or `--strict`.
+    for code in [
+        Code::FileNotFound,
+        Code::FileUnreadable,
+        Code::FileTooLarge,
+        Code::LinkOutsideProject,
+        Code::ArtifactMismatch,
+        Code::UncheckedValue,
+    ] {
         missing.remove(code.as_str());
     }
     assert!(missing.is_empty(), "no example for {missing:?}");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::agent::ModelRegistry;
-use crate::check;
+use crate::check::{self, Strictness};
 use crate::cli::args::lookup;
 use crate::cli::output::{FindingsArgs, FindingsFormat, Ui, print_findings};
 use crate::cli::startup::runner;
@@ -35,6 +35,10 @@ pub(in crate::cli) struct ValidateArgs {
     #[command(flatten)]
     findings_args: FindingsArgs,
 
+    /// Also report the values about which the schemas say too little to check their uses
+    #[arg(long)]
+    strict: bool,
+
     /// Apply unambiguous fixes and list them, then check again
     #[arg(long)]
     fix: bool,
@@ -59,14 +63,16 @@ pub(super) fn run(args: &ValidateArgs, ui: &Ui) -> Result<ExitStatus> {
 fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = runner.current_dir();
     let (paths, load_findings) = selected_files(&args.paths, current_dir)?;
+    let strictness = if args.strict { Strictness::Strict } else { Strictness::Normal };
+    let check_paths = || check_all(&paths, strictness, runner);
     let (mut findings, missing_keys) = match (args.fix, args.dry_run) {
         (true, true) => {
-            let (findings, missing_keys) = check_all(&paths, runner);
+            let (findings, missing_keys) = check_paths();
             ui.write_data(&fix::first_round_diff(&findings))?;
             (findings, missing_keys)
         }
-        (true, false) => (fix::apply_fixes(&|| check_all(&paths, runner).0, ui)?, MissingKeys::new()),
-        (false, _) => check_all(&paths, runner),
+        (true, false) => (fix::apply_fixes(&|| check_paths().0, ui)?, MissingKeys::new()),
+        (false, _) => check_paths(),
     };
     findings.extend(load_findings);
     diagnostic::sort_and_dedup(&mut findings);
@@ -129,19 +135,19 @@ const CHECK_STACK_BYTES: usize = 8 << 20;
 
 /// Checks all files in parallel. Reports a finding only once, even if several pipelines use the same schema. A missing
 /// key is not a finding, because it depends on the machine.
-fn check_all(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
+fn check_all(paths: &[PathBuf], strictness: Strictness, runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let chunk_size = paths.len().div_ceil(threads).max(1);
     let results: Vec<(Vec<Diagnostic>, MissingKeys)> = std::thread::scope(|scope| {
         let spawn_check = |chunk| {
             let thread = std::thread::Builder::new().stack_size(CHECK_STACK_BYTES);
-            (chunk, thread.spawn_scoped(scope, move || check_files(chunk, runner)))
+            (chunk, thread.spawn_scoped(scope, move || check_files(chunk, strictness, runner)))
         };
         let threads: Vec<_> = paths.chunks(chunk_size).map(spawn_check).collect();
         let results = threads.into_iter().map(|(chunk, thread)| match thread {
             Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             // If the system can't start another thread, check the files on this thread.
-            Err(_) => check_files(chunk, runner),
+            Err(_) => check_files(chunk, strictness, runner),
         });
         results.collect()
     });
@@ -151,7 +157,7 @@ fn check_all(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKey
     (findings, missing_keys.into_iter().flatten().collect())
 }
 
-fn check_files(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
+fn check_files(paths: &[PathBuf], strictness: Strictness, runner: &Runner) -> (Vec<Diagnostic>, MissingKeys) {
     let (mut findings, mut missing) = (Vec::new(), MissingKeys::new());
     for path in paths {
         let sources = runner.environment.sources();
@@ -161,7 +167,7 @@ fn check_files(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, MissingK
         }
         match config::load_from(&sources, path) {
             Ok(project) => {
-                findings.extend(check::check(&project));
+                findings.extend(check::check_with(&project, strictness));
                 missing.extend(missing_keys(&project, runner));
             }
             Err(problems) => findings.extend(problems),
