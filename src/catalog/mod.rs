@@ -4,6 +4,7 @@
 //! model. For a model that it does not list, both are unknown; orch does not guess them.
 
 mod entry;
+mod misspelling;
 mod openai;
 mod options;
 mod provider_options;
@@ -18,6 +19,7 @@ use crate::model::{ModelRef, Usage};
 use entry::CatalogEntry;
 use reasoning::claude_generation;
 
+pub use misspelling::misspelt_model;
 pub use openai::{follows_openai_rules, is_openai_reasoning_model};
 pub use options::{MIN_TOP_P_WITH_REASONING, ModelApi, RequestedOptions, UnsentOption, UnsentReason};
 pub use provider_options::{ReservedOption, is_converse_field, reserved_options};
@@ -129,9 +131,11 @@ fn is_version_of(listed_name: &str, name: &str) -> bool {
     let Some(suffix) = name.strip_prefix(listed_name) else {
         return false;
     };
-    let Some(version) = suffix.strip_prefix(['-', '@']) else {
-        return suffix.is_empty();
-    };
+    suffix.strip_prefix(['-', '@']).map_or(suffix.is_empty(), is_version)
+}
+
+/// Whether the end of a name, after a `-` or `@`, only identifies a version of a model.
+fn is_version(version: &str) -> bool {
     // `-5` after `claude-opus-5` is another model; `-20250929` is a version of the same model.
     let digits = version.chars().filter(char::is_ascii_digit).count();
     let is_dated = digits >= 6 && version.chars().all(|c| c.is_ascii_digit() || c == '-');

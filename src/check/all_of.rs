@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use super::types::{Property, SchemaNode, Schemas, Type, union};
+use super::types::{SchemaNode, SchemaPart, Schemas, Type, union};
 
 /// Keywords that restrict objects only.
 const OBJECT_KEYWORDS: &[&str] =
@@ -15,14 +15,21 @@ const OBJECT_KEYWORDS: &[&str] =
 /// Keywords that restrict the type of a value.
 const TYPE_KEYWORDS: &[&str] = &["type", "const", "enum", "anyOf", "oneOf", "not", "if"];
 
-/// Keywords with which a schema describes or explicitly allows properties that it does not declare.
-const OPEN_OBJECT_KEYWORDS: &[&str] =
-    &["additionalProperties", "unevaluatedProperties", "patternProperties", "dependentSchemas"];
+/// Keywords that describe properties in some cases only.
+const CASE_KEYWORDS: &[&str] = &["then", "else", "dependentSchemas", "anyOf", "oneOf"];
+
+/// The maximum number of pairs of types to intersect. With more, the first type alone describes the value.
+const MAX_PAIRS: usize = 64;
 
 /// Whether a schema with a `$ref` has sibling keywords that affect the type.
 pub(super) fn has_constraints(map: &Map<String, Value>) -> bool {
     let mut keywords = OBJECT_KEYWORDS.iter().chain(TYPE_KEYWORDS).chain(&["allOf"]);
     keywords.any(|keyword| map.contains_key(*keyword))
+}
+
+/// Whether a schema describes the properties of objects.
+pub(super) fn has_object_keywords(map: &Map<String, Value>) -> bool {
+    OBJECT_KEYWORDS.iter().any(|keyword| map.contains_key(*keyword))
 }
 
 /// Whether the schema's draft is 7 or earlier; validators then ignore the sibling keywords of a `$ref`.
@@ -51,7 +58,8 @@ impl<'a> Schemas<'a> {
         let mut merged = MergedSchema::default();
         self.merge_schema(node, map, budget, &mut merged);
         let Some(ty) = merged.ty.take() else { return Type::Unknown };
-        union(ty.branches().into_iter().map(|branch| with_object_schemas(branch, &merged.objects)))
+        let ty = union(ty.branches().into_iter().map(|branch| with_object_schemas(branch, &merged.objects)));
+        merged.objects.into_iter().fold(ty, |ty, node| self.conditional_cases(ty, node))
     }
 
     fn merge_schema(
@@ -70,12 +78,14 @@ impl<'a> Schemas<'a> {
             }
         }
         for schema in map.get("allOf").and_then(Value::as_array).into_iter().flatten() {
-            self.merge_part(SchemaNode { schema, ..node }, budget, merged);
+            self.merge_part(node.with_schema(schema), budget, merged);
         }
-        if TYPE_KEYWORDS.iter().any(|keyword| map.contains_key(*keyword)) {
-            merged.restrict(self.own_keyword_type(node, map, budget));
-        } else if OBJECT_KEYWORDS.iter().any(|keyword| map.contains_key(*keyword)) {
-            merged.objects.push(node);
+        match self.own_keyword_type(node, map, budget) {
+            Some(ty) => merged.restrict(ty),
+            None if has_object_keywords(map) || CASE_KEYWORDS.iter().any(|keyword| map.contains_key(*keyword)) => {
+                merged.objects.push(node);
+            }
+            None => {}
         }
     }
 
@@ -87,46 +97,6 @@ impl<'a> Schemas<'a> {
             Value::Object(map) => self.merge_schema(node, map, budget, merged),
             _ => {}
         }
-    }
-
-    /// Whether an object that all these schemas describe has the property `name`, and the type of the property.
-    pub(super) fn merged_property(self, nodes: &[SchemaNode<'a>], name: &str) -> Property<'a> {
-        let mut merged: MergedSchema<'a> = MergedSchema::default();
-        let (mut is_required, mut is_closed, mut declared_properties) = (false, false, Vec::new());
-        let declares = |node: &SchemaNode<'a>| {
-            node.schema.pointer("/properties").is_some_and(|properties| properties.get(name).is_some())
-        };
-        let is_declared = nodes.iter().any(declares);
-        for node in nodes {
-            let properties = node.schema.get("properties").and_then(Value::as_object);
-            declared_properties.extend(properties.into_iter().flat_map(Map::keys).map(String::as_str));
-            if let Some(schema) = properties.and_then(|properties| properties.get(name)) {
-                merged.restrict(self.schema_type(SchemaNode { schema, ..*node }));
-            }
-            let required_names = node.schema.get("required").and_then(Value::as_array);
-            is_required |= required_names.is_some_and(|names| names.iter().any(|entry| entry == name));
-            // Which alternative applies is unknown. A name that one of them requires counts as required, so that orch
-            // never reports a property that exists.
-            let alternatives =
-                ["anyOf", "oneOf"].iter().filter_map(|keyword| node.schema.get(*keyword)?.as_array()).flatten();
-            let mut alternative_names = alternatives.filter_map(|branch| branch.get("required")?.as_array()).flatten();
-            is_required |= declares(node) && alternative_names.any(|entry| entry == name);
-            let forbids = |keyword: &str| node.schema.get(keyword) == Some(&Value::Bool(false));
-            let has_patterns = node.schema.get("patternProperties").is_some();
-            is_closed |= !has_patterns && forbids("additionalProperties") && !declares(node);
-            is_closed |= !has_patterns && forbids("unevaluatedProperties") && !is_declared;
-        }
-        if is_closed {
-            return Property::Absent(declared_properties);
-        }
-        // A schema that declares some properties probably allows only these, even if it does not forbid others.
-        let is_open =
-            |node: &SchemaNode<'a>| OPEN_OBJECT_KEYWORDS.iter().any(|keyword| node.schema.get(keyword).is_some());
-        if !is_declared && !is_required && !declared_properties.is_empty() && !nodes.iter().any(is_open) {
-            return Property::Open(declared_properties);
-        }
-        let ty = merged.ty.unwrap_or(Type::Unknown);
-        if is_required || !is_declared { Property::Present(ty) } else { Property::Optional(ty) }
     }
 }
 
@@ -141,7 +111,7 @@ impl<'a> MergedSchema<'a> {
 }
 
 /// Adds schemas to the type of an object; returns any other type unchanged.
-fn with_object_schemas<'a>(ty: Type<'a>, schemas: &[SchemaNode<'a>]) -> Type<'a> {
+pub(super) fn with_object_schemas<'a>(ty: Type<'a>, schemas: &[SchemaNode<'a>]) -> Type<'a> {
     let mut nodes = match ty {
         ty if schemas.is_empty() => return ty,
         Type::Object(node) => vec![node],
@@ -156,8 +126,23 @@ fn with_object_schemas<'a>(ty: Type<'a>, schemas: &[SchemaNode<'a>]) -> Type<'a>
     Type::AllOf(Rc::new(nodes))
 }
 
+/// The type of an object for which the cases of a schema are described by other schemas.
+pub(super) fn without_cases<'a>(ty: Type<'a>, node: SchemaNode<'a>) -> Type<'a> {
+    let has_cases = |other: &SchemaNode<'a>| std::ptr::eq(other.schema, node.schema) && other.part == SchemaPart::Whole;
+    let strip =
+        |other: &SchemaNode<'a>| if has_cases(other) { other.with_part(SchemaPart::WithoutCases) } else { *other };
+    match ty {
+        Type::Object(other) => Type::Object(strip(&other)),
+        Type::AllOf(nodes) => Type::AllOf(Rc::new(nodes.iter().map(strip).collect())),
+        other => other,
+    }
+}
+
 /// The type of the values that have both types; unknown if no value does, or if one of the types is unknown.
-fn intersect<'a>(left: &Type<'a>, right: &Type<'a>) -> Type<'a> {
+pub(super) fn intersect<'a>(left: &Type<'a>, right: &Type<'a>) -> Type<'a> {
+    if left.branches().len() * right.branches().len() > MAX_PAIRS {
+        return left.clone();
+    }
     let mut intersection = Vec::new();
     for left_branch in left.branches() {
         for right_branch in right.branches() {
@@ -175,11 +160,15 @@ fn intersect<'a>(left: &Type<'a>, right: &Type<'a>) -> Type<'a> {
 
 /// The type of the values that have both types, for two types of one kind.
 fn intersect_same_kind<'a>(left: Type<'a>, right: Type<'a>) -> Type<'a> {
+    if let (Some(left), Some(right)) = (left.number_range(), right.number_range()) {
+        return Type::Numeric(left.intersection(right));
+    }
     match (left, right) {
         (Type::Text(Some(left)), Type::Text(Some(right))) => {
             Type::Text(Some(left.into_iter().filter(|text| right.contains(text)).collect()))
         }
-        (Type::Text(None), Type::Text(texts)) => Type::Text(texts),
+        (Type::Text(None), text @ (Type::Text(_) | Type::NumericText)) => text,
+        (Type::NumericText, texts @ Type::Text(Some(_))) => texts,
         (Type::SchemaList(left, left_min), Type::SchemaList(right, right_min)) => {
             let node = if left.schema.get("items").is_some() { left } else { right };
             Type::SchemaList(node, left_min.max(right_min))

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::condition::Condition;
-use super::scope::{InferredValue, Narrowing, is_at_or_below};
+use super::scope::{InferredValue, Narrowing, depends_on};
 use super::types::union;
 
 /// A variable in scope.
@@ -62,15 +62,15 @@ impl<'a> AssignedValue<'a> {
 }
 
 impl ConditionResult {
-    /// Whether one of the narrowings is about the variable `name`.
+    /// Whether one of the narrowings depends on the variable `name`.
     pub(super) fn mentions(&self, name: &str) -> bool {
-        self.if_true.iter().chain(&self.if_false).any(|(path, _)| is_at_or_below(path, name))
+        self.if_true.iter().chain(&self.if_false).any(|(path, _)| depends_on(path, name))
     }
 
     /// The result without the narrowings of a variable that got another value.
     pub(super) fn without(&self, name: &str) -> Self {
         let retained = |narrowings: &[(String, Narrowing)]| -> Vec<(String, Narrowing)> {
-            narrowings.iter().filter(|(path, _)| !is_at_or_below(path, name)).cloned().collect()
+            narrowings.iter().filter(|(path, _)| !depends_on(path, name)).cloned().collect()
         };
         Self { truth: self.truth.clone(), if_true: retained(&self.if_true), if_false: retained(&self.if_false) }
     }

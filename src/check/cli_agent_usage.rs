@@ -1,5 +1,5 @@
-//! Warns about CLI agents that do not report the units that a budget limits: orch refuses to start such a run, or stops
-//! it after the agent's first turn.
+//! Finds CLI agents that do not report the units that a budget limits, so that orch refuses to start such a run. Warns
+//! about those that may not report them: orch stops such a run after the agent's first turn.
 
 use crate::catalog;
 use crate::config::{Project, child_pointer};
@@ -25,9 +25,10 @@ struct BudgetRequirements {
     refuses_estimates: bool,
 }
 
-/// Checks each step with a CLI agent against the budgets that apply to it.
-pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnostic> {
-    let budgeted_steps = |has_property: fn(&Budget) -> bool| BudgetedSteps::new(project, steps, has_property);
+/// Checks each step with a CLI agent against the budgets that apply to it: `budgets`, which apply to all steps, and
+/// those of the steps and of the agent.
+pub(super) fn check(project: &Project, steps: &[(String, &Step)], budgets: &[&Budget]) -> Vec<Diagnostic> {
+    let budgeted_steps = |has_property: fn(&Budget) -> bool| BudgetedSteps::new(steps, budgets, has_property);
     let token_limited_steps = budgeted_steps(|budget| budget.tokens.is_some());
     let usd_limited_steps = budgeted_steps(|budget| budget.usd.is_some());
     let steps_that_need_prices =
@@ -49,13 +50,13 @@ pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnos
             refuses_estimates: steps_without_estimates.contains(pointer)
                 || agent_budget_has(|budget| budget.unreported == Some(Unreported::Refuse)),
         };
-        let warnings = [
-            unreported_usage_warning(name, agent, kind, &requirements),
-            unknown_price_warning(project, name, agent, &requirements),
+        let findings = [
+            unreported_usage(name, agent, kind, &requirements),
+            unknown_price(project, name, agent, &requirements),
         ];
         let agent_span = value_span(project, &child_pointer("/agents", name));
         diagnostics.extend(
-            warnings
+            findings
                 .into_iter()
                 .flatten()
                 .map(|diagnostic| diagnostic.with_span(&project.document.file, agent_span.clone())),
@@ -64,9 +65,9 @@ pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnos
     diagnostics
 }
 
-/// Warns about a CLI agent that does not report its usage, or may not report it, under a budget that limits tokens or
+/// Reports a CLI agent that does not report its usage, or may not report it, under a budget that limits tokens or
 /// refuses estimates.
-fn unreported_usage_warning(
+fn unreported_usage(
     name: &str,
     agent: &Agent,
     kind: CliAgentKind,
@@ -91,11 +92,18 @@ fn unreported_usage_warning(
         ("", "")
     };
     let help = format!("set the maximum of a turn under `estimate: {{ {unit}: … }}` of the agent{budget_advice}");
-    Some(Diagnostic::warning(Code::UsageNotReported, format!("agent `{name}` {verb} {usage}{reason}")).with_help(help))
+    let message = format!("agent `{name}` {verb} {usage}{reason}");
+    let diagnostic = match kind {
+        CliAgentKind::Command => Diagnostic::error(Code::UsageNotReported, message),
+        CliAgentKind::Claude | CliAgentKind::Codex | CliAgentKind::Acp => {
+            Diagnostic::warning(Code::UsageNotReported, message)
+        }
+    };
+    Some(diagnostic.with_help(help))
 }
 
-/// Warns about a CLI agent without a known price under a budget that limits money.
-fn unknown_price_warning(
+/// Reports a CLI agent without a known price under a budget that limits money.
+fn unknown_price(
     project: &Project,
     name: &str,
     agent: &Agent,
@@ -114,8 +122,8 @@ fn unknown_price_warning(
     if cli_agent.price_model().is_some_and(has_price) {
         return None;
     }
-    let message = format!("agent `{name}` has no known price, and a budget limits dollars");
+    let message = format!("agent `{name}` has no known price, and there is a budget in dollars");
     let help = "set the maximum cost of a turn under `estimate: { usd: … }` of the agent, \
                 or set `unpriced: allow` in the budget";
-    Some(Diagnostic::warning(Code::UnknownPrice, message).with_help(help))
+    Some(Diagnostic::error(Code::UnknownPrice, message).with_help(help))
 }

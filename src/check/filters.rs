@@ -1,82 +1,136 @@
-//! Infers the types of filters: the operands that each accepts, the type that it returns, and the properties that it
-//! reads.
+//! Infers the types of filters: the operands that each accepts, and the type that it returns.
 
-use std::ops::Range;
+use minijinja::machinery::ast::{CallArg, Expr, Filter, Spanned};
 
-use minijinja::machinery::ast::{CallArg, Expr, Filter};
-
+use super::arithmetic::range_of;
+use super::calls::{CallArgument, CheckedCall, call_arguments};
 use super::infer::Checker;
-use super::narrowing::expression_path;
+use super::narrowing::{constant_index, expression_path};
+use super::number_range::NumberRange;
 use super::scope::{InferredValue, Narrowing, TypeScope};
 use super::truth::ConditionReader;
-use super::types::{Type, TypeKind, union};
+use super::types::{TupleType, Type, TypeKind, union};
 use crate::diagnostic::Code;
-use crate::template::expr_range;
+use crate::template::signatures::{FILTER_SIGNATURES, OperandKind, Signature};
 use crate::template::walk::arg_expr;
+use crate::template::{byte_range, expr_range};
+
+/// The names by which a template can read the parts of a group of `groupby`.
+const GROUP_NAMES: &[&str] = &["grouper", "list"];
+
+/// The maximum number of items of a list that has a type for each item.
+const MAX_TUPLE_ITEMS: usize = 16;
+
+/// A filter with its operand and its arguments.
+pub(super) struct AppliedFilter<'b, 'a> {
+    pub(super) name: &'a str,
+    pub(super) operand: &'b Expr<'a>,
+    /// The type of the operand.
+    pub(super) base: Type<'a>,
+    /// The arguments as the template writes them.
+    pub(super) args: &'b [CallArg<'a>],
+    /// The arguments with their types; empty if the template spreads a list or an object over them.
+    pub(super) arguments: Vec<CallArgument<'b, 'a>>,
+}
+
+impl<'a> AppliedFilter<'_, 'a> {
+    /// The argument that a call passes by name or at a position.
+    pub(super) fn argument(&self, name: &str, position: usize) -> Option<&CallArgument<'_, 'a>> {
+        let named = self.arguments.iter().find(|argument| argument.name == Some(name));
+        let mut positional = self.arguments.iter().filter(|argument| argument.name.is_none());
+        named.or_else(|| positional.nth(position))
+    }
+}
 
 impl<'a> Checker<'a> {
     /// Infers the value that a filter returns.
-    pub(super) fn infer_filter(&mut self, inner: &Filter<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
+    pub(super) fn infer_filter(&mut self, inner: &Spanned<Filter<'a>>, scope: &TypeScope<'a>) -> InferredValue<'a> {
         if let (Some(operand), "default" | "d") = (&inner.expr, inner.name) {
             return self.infer_default(operand, inner, scope);
         }
-        let argument_types: Vec<Type<'a>> =
-            inner.args.iter().map(|argument| self.infer_defined(arg_expr(argument), scope).ty).collect();
+        let arguments = self.infer_arguments(&inner.args, scope);
+        self.check_filter_call(inner, arguments.as_deref());
         let Some(operand) = &inner.expr else {
             return InferredValue::defined(Type::Text(None)); // a filter block
         };
         let base = self.infer_defined(operand, scope).ty;
         self.check_operand(inner.name, operand, &base);
-        let is_not_empty =
-            base.min_length() > 0 || scope.has_narrowing(expression_path(operand).as_ref(), &Narrowing::Truthy);
-        let attribute = self.infer_attribute(inner, &base);
-        if inner.name == "sum" {
-            self.check_sum(operand, &base);
+        let arguments = arguments.unwrap_or_default();
+        let filter = AppliedFilter { name: inner.name, operand, base, args: &inner.args, arguments };
+        if matches!(inner.name, "int" | "float") {
+            self.check_conversion(&filter);
         }
-        match inner.name {
-            "length" | "count" | "int" | "float" | "abs" | "round" | "sum" => InferredValue::defined(Type::Number),
-            "bool" => InferredValue::defined(Type::Bool),
-            "tojson" | "join" | "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "indent"
-            | "string" => InferredValue::defined(Type::Text(None)),
-            "lines" => InferredValue::defined(Type::List(Type::Text(None).into(), 0)),
-            "split" => {
-                // A text without the separator is one item. Splitting an empty text at white space gives no items.
-                let has_separator = argument_types.first().is_some_and(|ty| ty.kind() == Some(TypeKind::Text));
-                InferredValue::defined(Type::List(Type::Text(None).into(), u64::from(has_separator)))
-            }
-            "first" | "last" | "min" | "max" if base.kinds().is_some() => {
-                InferredValue::new(self.element_type(&base), !is_not_empty)
-            }
-            "batch" | "slice" => {
-                InferredValue::defined(Type::List(Type::List(self.element_type(&base).into(), 0).into(), 0))
-            }
-            "groupby" => {
-                self.report_missing_attribute(inner, operand, attribute);
-                InferredValue::defined(Type::List(Type::Unknown.into(), 0))
-            }
-            "items" | "dictsort" | "zip" => {
-                InferredValue::defined(Type::List(Type::List(Type::Unknown.into(), 2).into(), 0))
-            }
-            "map" => self.infer_map(inner, operand, attribute, base.min_length()),
-            "select" | "selectattr" | "reject" | "rejectattr" => {
-                InferredValue::defined(Type::List(self.selected_item_type(inner, &base).into(), 0))
-            }
-            "reverse" if base.kind() == Some(TypeKind::Text) => InferredValue::defined(Type::Text(None)),
-            "sort" | "reverse" | "list" => InferredValue::defined(self.list_type(&base, base.min_length())),
-            "unique" => InferredValue::defined(self.list_type(&base, base.min_length().min(1))),
-            _ => InferredValue::unknown(),
+        if inner.name == "sum" {
+            self.check_sum(&filter);
+        }
+        let attribute = self.infer_attribute(&filter);
+        self.filter_result(&filter, attribute, scope)
+    }
+
+    /// Checks the arguments of a filter; `None` if their number is unknown.
+    fn check_filter_call(&mut self, inner: &Spanned<Filter<'a>>, arguments: Option<&[CallArgument<'_, 'a>]>) {
+        if let (Some(arguments), Some(signature)) = (arguments, Signature::find(FILTER_SIGNATURES, inner.name)) {
+            let range = byte_range(inner.span());
+            let call = CheckedCall { label: format!("the filter `{}`", inner.name), signature, range: &range };
+            self.check_call(&call, arguments);
         }
     }
 
-    /// Reports a sum over items that are not numbers.
-    fn check_sum(&mut self, operand: &Expr<'a>, base: &Type<'a>) {
-        let Some(kinds) = self.element_type(base).kinds() else { return };
-        if let Some(invalid_kind) = kinds.iter().find(|kind| **kind != TypeKind::Number) {
-            let source = self.source(operand);
-            let verb = if kinds.contains(&TypeKind::Number) { "may be" } else { "is" };
-            let message = format!("an item of `{source}` {verb} {}; `sum` only adds numbers", invalid_kind.describe());
-            let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(operand), message);
-            self.report(diagnostic);
+    fn filter_result(
+        &mut self,
+        filter: &AppliedFilter<'_, 'a>,
+        attribute: Option<InferredValue<'a>>,
+        scope: &TypeScope<'a>,
+    ) -> InferredValue<'a> {
+        let base = &filter.base;
+        let path = expression_path(filter.operand);
+        let is_not_empty = base.min_length() > 0 || scope.has_narrowing(path.as_ref(), &Narrowing::Truthy);
+        let list_of = |item: Type<'a>| InferredValue::defined(Type::List(item.into(), 0));
+        match filter.name {
+            "length" | "count" => {
+                let min_length = base.min_length().max(scope.min_items(path.as_ref()));
+                InferredValue::defined(Type::Numeric(NumberRange::counts(min_length, base.max_length())))
+            }
+            "int" | "float" | "abs" | "round" | "sum" => InferredValue::defined(self.numeric_result(filter)),
+            "bool" => InferredValue::defined(Type::Bool),
+            "tojson" | "join" | "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "indent"
+            | "string" => InferredValue::defined(Type::Text(None)),
+            "lines" => list_of(Type::Text(None)),
+            // A text that is split at a separator has at least one part, but an empty text has none at white space.
+            "split" => {
+                let separator = filter.argument("separator", 0);
+                let has_separator = separator.is_some_and(|argument| argument.ty.kind() == Some(TypeKind::Text));
+                InferredValue::defined(Type::List(Type::Text(None).into(), u64::from(has_separator)))
+            }
+            "first" | "last" if base.kinds().is_some() => {
+                InferredValue::new(self.element_type(base), !is_not_empty)
+            }
+            "min" | "max" if base.kinds().is_some() => InferredValue::new(self.extreme(filter), !is_not_empty),
+            "batch" => list_of(self.batch_type(filter)),
+            "slice" => list_of(Type::List(self.element_type(base).into(), 0)),
+            "groupby" => {
+                let key = attribute.as_ref().map_or(Type::Unknown, |attribute| attribute.ty.clone());
+                let has_default = self.report_missing_attribute(filter, attribute);
+                let key = if has_default { Type::Unknown } else { key };
+                let group = [key, Type::List(self.element_type(base).into(), 1)];
+                let group = TupleType { items: group.into(), names: GROUP_NAMES };
+                let min_length = base.min_length().min(1);
+                InferredValue::defined(Type::List(Type::Tuple(group.into()).into(), min_length))
+            }
+            "items" | "dictsort" => list_of(tuple(vec![Type::Text(None), self.schemas.value_type(base)])),
+            "zip" => {
+                let others = filter.arguments.iter().map(|argument| self.element_type(&argument.ty));
+                list_of(tuple(std::iter::once(self.element_type(base)).chain(others).collect()))
+            }
+            "map" => self.infer_map(filter, attribute),
+            "select" | "selectattr" | "reject" | "rejectattr" => {
+                self.check_item_tests(filter, attribute);
+                list_of(self.selected_item_type(filter))
+            }
+            "reverse" if base.kind() == Some(TypeKind::Text) => InferredValue::defined(Type::Text(None)),
+            "sort" | "reverse" | "list" => InferredValue::defined(self.list_type(base, base.min_length())),
+            "unique" => InferredValue::defined(self.list_type(base, base.min_length().min(1))),
+            _ => InferredValue::unknown(),
         }
     }
 
@@ -95,27 +149,104 @@ impl<'a> Checker<'a> {
         Type::List(self.element_type(base).into(), min_length)
     }
 
-    fn infer_default(&mut self, operand: &Expr<'a>, inner: &Filter<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
+    /// The type of the lists that `batch` returns. They have the same length if a value fills the last of them.
+    fn batch_type(&self, filter: &AppliedFilter<'_, 'a>) -> Type<'a> {
+        let item = self.element_type(&filter.base);
+        let count = filter.argument("count", 0).and_then(|argument| constant_index(argument.expr));
+        let count = count.and_then(|count| usize::try_from(count).ok());
+        let count = count.filter(|count| (1..=MAX_TUPLE_ITEMS).contains(count));
+        let fill = filter.argument("fill_with", 1).map(|argument| argument.ty.clone());
+        let fills = |fill: &Type<'a>| fill.kinds().is_some_and(|kinds| !kinds.contains(&TypeKind::Null));
+        match (count, fill.filter(fills)) {
+            (Some(count), Some(fill)) => tuple(vec![union([item, fill]); count]),
+            (_, _) => Type::List(item.into(), 1),
+        }
+    }
+
+    /// The result of a filter that returns a number.
+    fn numeric_result(&self, filter: &AppliedFilter<'_, 'a>) -> Type<'a> {
+        let operand_range = range_of(&filter.base);
+        let is_number = filter.base.kind() == Some(TypeKind::Number);
+        let converted = match filter.name {
+            "int" if is_number && operand_range.is_integer => operand_range,
+            "int" => NumberRange::INTEGERS,
+            "float" if is_number => operand_range,
+            "abs" => operand_range.abs(),
+            "round" => {
+                let is_integer = operand_range.is_integer || filter.argument("precision", 0).is_none();
+                NumberRange { is_integer, ..NumberRange::ANY }
+            }
+            "sum" => {
+                let is_integer = range_of(&self.element_type(&filter.base)).is_integer;
+                NumberRange { is_integer, ..NumberRange::ANY }
+            }
+            _ => NumberRange::ANY,
+        };
+        let converted = Type::Numeric(converted);
+        let has_default = matches!(filter.name, "int" | "float") && !is_number;
+        match filter.argument("default", 0).filter(|_| has_default) {
+            Some(default) => union([converted, default.ty.clone()]),
+            None => converted,
+        }
+    }
+
+    /// The smallest or the largest item of a list.
+    fn extreme(&self, filter: &AppliedFilter<'_, 'a>) -> Type<'a> {
+        let item_type = self.element_type(&filter.base);
+        let (Type::Tuple(tuple), Some(whole_range)) = (&filter.base, item_type.numbers()) else { return item_type };
+        let ranges: Option<Vec<NumberRange>> = tuple.items.iter().map(Type::number_range).collect();
+        let Some(ranges) = ranges.filter(|_| filter.argument("attribute", usize::MAX).is_none()) else {
+            return item_type;
+        };
+        let is_max = filter.name == "max";
+        let bound = |bound: fn(&NumberRange) -> f64| {
+            let bounds = ranges.iter().map(bound);
+            bounds.reduce(|a, b| if is_max { a.max(b) } else { a.min(b) })
+        };
+        let (Some(min), Some(max)) = (bound(|range| range.min), bound(|range| range.max)) else { return item_type };
+        Type::Numeric(NumberRange { is_integer: whole_range.is_integer, min, max, ..NumberRange::ANY })
+    }
+
+    fn infer_default(
+        &mut self,
+        operand: &Expr<'a>,
+        inner: &Spanned<Filter<'a>>,
+        scope: &TypeScope<'a>,
+    ) -> InferredValue<'a> {
         self.is_existence_test = true;
         let value = self.infer(operand, scope);
-        let mut arguments = inner.args.iter().map(arg_expr);
-        // Only if the operand is undefined, the value of the filter is the default.
+        let has_flag = inner.args.len() > 1;
         let mut default_scope = scope.clone();
-        default_scope.add_assumption(ConditionReader { schemas: self.schemas, scope }.presence(operand).negate());
-        let default = match arguments.next() {
-            Some(argument) if inner.args.len() == 1 => self.infer(argument, &default_scope),
-            Some(argument) => self.infer(argument, scope),
-            None => InferredValue::defined(Type::Text(None)),
-        };
-        for argument in arguments {
-            self.infer_defined(argument, scope);
+        if !has_flag {
+            // The value of the filter is the default only if the operand is undefined.
+            let presence = ConditionReader { schemas: self.schemas, scope }.presence(operand);
+            default_scope.add_assumption(presence.negate());
         }
-        let may_be_undefined = (value.may_be_undefined || inner.args.len() > 1) && default.may_be_undefined;
-        InferredValue::new(union([value.ty, default.ty]), may_be_undefined)
+        let (mut default, mut types) = (InferredValue::defined(Type::Text(None)), Vec::new());
+        for (position, argument) in inner.args.iter().map(arg_expr).enumerate() {
+            let inferred = match position {
+                0 => self.infer(argument, &default_scope),
+                _ => self.infer_defined(argument, scope),
+            };
+            types.push(inferred.ty.clone());
+            if position == 0 {
+                default = inferred;
+            }
+        }
+        self.check_filter_call(inner, call_arguments(&inner.args, types).as_deref());
+        // With `true` as the second argument, the default also replaces null, 0 and other values that count as false.
+        let flag = inner.args.get(1).map(arg_expr);
+        let replaces_false = matches!(flag, Some(Expr::Const(constant)) if constant.value.is_true());
+        let operand_type = if replaces_false { value.ty.truthy() } else { value.ty };
+        let may_be_undefined = (value.may_be_undefined || has_flag) && default.may_be_undefined;
+        InferredValue::new(union([operand_type, default.ty]), may_be_undefined)
     }
 
     /// Reports an operand that the filter does not accept.
     fn check_operand(&mut self, name: &str, operand: &Expr<'a>, ty: &Type<'a>) {
+        if !accepts_any(name) {
+            self.note_unchecked_use(operand, ty);
+        }
         let Some(kinds) = ty.kinds() else { return };
         let Some(kind) = kinds.iter().copied().find(|kind| !accepts(name, *kind)) else { return };
         let is_always_wrong = kinds.iter().all(|kind| !accepts(name, *kind));
@@ -134,114 +265,27 @@ impl<'a> Checker<'a> {
             diagnostic
         });
     }
+}
 
-    /// The value of the property that a filter reads from each item, such as in `map(attribute="path")`; `None` if the
-    /// filter names no property.
-    fn infer_attribute(&mut self, inner: &Filter<'a>, base: &Type<'a>) -> Option<InferredValue<'a>> {
-        let is_positional = matches!(inner.name, "selectattr" | "rejectattr" | "groupby");
-        let expr = inner.args.iter().find_map(|argument| match argument {
-            CallArg::Kwarg("attribute", expr) => Some(expr),
-            CallArg::Pos(expr) if is_positional => Some(expr),
-            _ => None,
-        })?;
-        let Expr::Const(constant) = expr else { return Some(InferredValue::unknown()) };
-        let property_path = constant.value.as_str()?.to_owned();
-        if base.kind() != Some(TypeKind::List) {
-            if let Some(operand) = &inner.expr {
-                let explanation = format!("so its items have no `{property_path}`");
-                self.check_operand_kind(operand, base, |kind| kind == TypeKind::List, &explanation, &explanation);
-            }
-            return Some(InferredValue::unknown());
-        }
-        let item_type = self.schemas.item_type(base);
-        let operand = inner.expr.as_ref().map_or("", |expr| self.source(expr));
-        let inferred = self.infer_path(&format!("{operand}[…]"), item_type, &property_path, expr_range(expr));
-        Some(inferred)
-    }
+/// A list of these items.
+fn tuple(items: Vec<Type<'_>>) -> Type<'_> {
+    Type::Tuple(TupleType { items, names: &[] }.into())
+}
 
-    /// Infers the value at a dotted path. The text contains the path as a quoted string at `range`.
-    fn infer_path(&mut self, base: &str, ty: Type<'a>, property_path: &str, range: Range<usize>) -> InferredValue<'a> {
-        let (mut inferred, mut offset, mut source) = (InferredValue::defined(ty), range.start + 1, base.to_owned());
-        for name in property_path.split('.') {
-            let name_range = offset..offset + name.len();
-            let error_range = if self.text.get(name_range.clone()) == Some(name) { name_range } else { range.clone() };
-            let may_be_undefined = inferred.may_be_undefined;
-            inferred = match name.parse::<usize>() {
-                Ok(_) => InferredValue::defined(self.schemas.item_type(&inferred.ty)),
-                Err(_) => self.infer_property_of_source(&source, &inferred.ty, name, error_range),
-            };
-            inferred.may_be_undefined |= may_be_undefined;
-            source = format!("{source}.{name}");
-            offset += name.len() + 1;
-        }
-        inferred
-    }
-
-    /// Infers the result of `map`: `map(attribute=…)` returns a list of these properties, and `map("filter")` a list of
-    /// that filter's results.
-    fn infer_map(
-        &mut self,
-        inner: &Filter<'a>,
-        operand: &Expr<'a>,
-        attribute: Option<InferredValue<'a>>,
-        min_length: u64,
-    ) -> InferredValue<'a> {
-        let Some(property) = attribute else {
-            let item_type = match inner.args.first().map(arg_expr) {
-                Some(Expr::Const(name)) => match name.value.as_str() {
-                    Some("lower" | "upper" | "title" | "capitalize" | "trim" | "string" | "tojson" | "join") => {
-                        Type::Text(None)
-                    }
-                    Some("length" | "count" | "int" | "float" | "abs" | "round" | "sum") => Type::Number,
-                    Some(_) | None => Type::Unknown,
-                },
-                Some(_) | None => Type::Unknown,
-            };
-            return InferredValue::defined(Type::List(item_type.into(), min_length));
-        };
-        let ty = if self.report_missing_attribute(inner, operand, Some(property.clone())) {
-            Type::Unknown
-        } else {
-            property.ty
-        };
-        InferredValue::defined(Type::List(ty.into(), min_length))
-    }
-
-    /// Reports that some items may lack the property that a filter reads from each. Returns whether the filter has a
-    /// default value for such items.
-    fn report_missing_attribute(
-        &mut self,
-        inner: &Filter<'a>,
-        operand: &Expr<'a>,
-        attribute: Option<InferredValue<'a>>,
-    ) -> bool {
-        let has_default = inner.args.iter().any(|argument| matches!(argument, CallArg::Kwarg("default", _)));
-        if attribute.is_some_and(|property| property.may_be_undefined) && !has_default {
-            let name =
-                inner.args.iter().find(|argument| matches!(argument, CallArg::Kwarg("attribute", _) | CallArg::Pos(_)));
-            let name = name.map_or(operand, arg_expr);
-            let source = self.source(name).trim_matches(['"', '\'']);
-            let message = format!("some items of `{}` may lack `{source}`", self.source(operand));
-            let diagnostic = self.warning(Code::PossiblyMissing, expr_range(name), message);
-            self.report(diagnostic.with_help(format!("set a default: `{}(attribute=…, default=…)`", inner.name)));
-        }
-        has_default
-    }
+fn accepts_any(name: &str) -> bool {
+    Signature::find(FILTER_SIGNATURES, name).is_none_or(|signature| signature.operand == OperandKind::Any)
 }
 
 /// Whether a filter accepts values of this kind.
-fn accepts(name: &str, kind: TypeKind) -> bool {
-    let is_iterable = matches!(kind, TypeKind::List | TypeKind::Text | TypeKind::Object);
-    match name {
-        "batch" | "count" | "first" | "join" | "slice" | "last" | "length" | "list" | "map" | "max" | "min"
-        | "reject" | "rejectattr" | "reverse" | "select" | "selectattr" | "sort" | "unique" => is_iterable,
-        "sum" | "groupby" => kind == TypeKind::List,
-        "indent" => kind == TypeKind::Text,
-        "items" | "dictsort" => kind == TypeKind::Object,
-        "abs" | "round" => kind == TypeKind::Number,
-        "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "lines" | "split" => {
-            !matches!(kind, TypeKind::List | TypeKind::Object)
-        }
-        _ => true,
+pub(super) fn accepts(name: &str, kind: TypeKind) -> bool {
+    let Some(signature) = Signature::find(FILTER_SIGNATURES, name) else { return true };
+    match signature.operand {
+        OperandKind::Any => true,
+        OperandKind::Number => kind == TypeKind::Number,
+        OperandKind::Text => kind == TypeKind::Text,
+        OperandKind::Scalar => !matches!(kind, TypeKind::List | TypeKind::Object),
+        OperandKind::List => kind == TypeKind::List,
+        OperandKind::Iterable => matches!(kind, TypeKind::List | TypeKind::Text | TypeKind::Object),
+        OperandKind::Mapping => kind == TypeKind::Object,
     }
 }

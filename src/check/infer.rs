@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use minijinja::machinery::ast::{BinOpKind, Expr, IfExpr, UnaryOpKind};
 
+use super::arithmetic::range_of;
+use super::number_range::NumberRange;
 use super::scope::{InferredValue, TypeScope};
 use super::step_scopes::ScopedStep;
-use super::types::{ObjectMembers, Schemas, Type, TypeKind, union};
+use super::types::{ObjectMembers, Schemas, TupleType, Type, union};
+use super::unpacking::AssignedNames;
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
-use crate::template::walk::arg_expr;
 use crate::template::{expr_range, follows_dollar, literal_braces_help, trailing_name_range};
 
 /// The location of the checked text.
@@ -27,6 +29,10 @@ pub(super) struct Checker<'a> {
     pub(super) project: &'a Project,
     pub(super) schemas: Schemas<'a>,
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// The uses of values that the checker can't check, because nothing says what the values are.
+    pub(super) unchecked_uses: Vec<Diagnostic>,
+    /// The variables that the text sets.
+    pub(super) assigned_names: AssignedNames<'a>,
     /// The inputs of the run that the text uses.
     pub(super) used_inputs: Vec<String>,
     /// The step that uses the text, for advice about an unknown variable; `None` for a text of the whole pipeline.
@@ -59,6 +65,8 @@ impl<'a> Checker<'a> {
             project,
             schemas,
             diagnostics: Vec::new(),
+            unchecked_uses: Vec::new(),
+            assigned_names: AssignedNames::default(),
             used_inputs: Vec::new(),
             scoped_step,
             location,
@@ -149,6 +157,7 @@ impl<'a> Checker<'a> {
             Expr::Const(constant) => InferredValue::defined(constant_type(&constant.value)),
             Expr::GetAttr(inner) => {
                 let base = self.infer_defined(&inner.expr, scope);
+                self.note_unchecked_property(inner, &base.ty, is_existence_test, scope);
                 let inferred = self.infer_property(
                     &inner.expr,
                     &base.ty,
@@ -159,28 +168,20 @@ impl<'a> Checker<'a> {
             }
             Expr::GetItem(inner) => {
                 let base = self.infer_defined(&inner.expr, scope);
+                self.note_unchecked_use(&inner.expr, &base.ty);
                 let inferred = self.infer_item(&inner.expr, &base.ty, &inner.subscript_expr, scope);
                 self.require_declared_property(expr, inferred, is_existence_test, scope)
             }
-            Expr::Slice(inner) => {
-                let base = self.infer_defined(&inner.expr, scope);
-                for bound in [&inner.start, &inner.stop, &inner.step].into_iter().flatten() {
-                    self.infer_defined(bound, scope);
-                }
-                InferredValue::defined(match base.ty.kind() {
-                    Some(TypeKind::List) => Type::List(self.schemas.item_type(&base.ty).into(), 0),
-                    Some(TypeKind::Text) => Type::Text(None),
-                    _ => Type::Unknown,
-                })
-            }
+            Expr::Slice(inner) => self.infer_slice(inner, scope),
             Expr::UnaryOp(inner) => match inner.op {
                 UnaryOpKind::Not => {
                     self.infer(&inner.expr, scope);
                     InferredValue::defined(Type::Bool)
                 }
                 UnaryOpKind::Neg => {
-                    self.infer_defined(&inner.expr, scope);
-                    InferredValue::defined(Type::Number)
+                    let ty = self.infer_defined(&inner.expr, scope).ty;
+                    self.check_number(&inner.expr, &ty);
+                    InferredValue::defined(Type::Numeric(range_of(&ty).negate()))
                 }
             },
             Expr::BinOp(inner) => match inner.op {
@@ -193,23 +194,15 @@ impl<'a> Checker<'a> {
             Expr::Filter(inner) => self.infer_filter(inner, scope),
             Expr::Test(inner) => {
                 self.is_existence_test = matches!(inner.name, "defined" | "undefined");
-                if TESTS_FAILING_ON_UNDEFINED.contains(&inner.name) {
-                    self.infer_defined(&inner.expr, scope);
+                let operand = if TESTS_FAILING_ON_UNDEFINED.contains(&inner.name) {
+                    self.infer_defined(&inner.expr, scope)
                 } else {
-                    self.infer(&inner.expr, scope);
-                }
-                for argument in &inner.args {
-                    self.infer_defined(arg_expr(argument), scope);
-                }
+                    self.infer(&inner.expr, scope)
+                };
+                self.check_test(inner, &operand.ty, scope);
                 InferredValue::defined(Type::Bool)
             }
-            Expr::Call(inner) => {
-                for argument in &inner.args {
-                    self.infer_defined(arg_expr(argument), scope);
-                }
-                let is_range = matches!(&inner.expr, Expr::Var(var) if var.id == "range");
-                InferredValue::defined(if is_range { Type::List(Type::Number.into(), 0) } else { Type::Unknown })
-            }
+            Expr::Call(inner) => self.infer_call(inner, scope),
             Expr::List(inner) => self.infer_list(&inner.items, scope),
             Expr::Tuple(inner) => self.infer_list(&inner.items, scope),
             Expr::Map(inner) => {
@@ -250,8 +243,7 @@ impl<'a> Checker<'a> {
 
     fn infer_list(&mut self, items: &[Expr<'a>], scope: &TypeScope<'a>) -> InferredValue<'a> {
         let types: Vec<Type<'a>> = items.iter().map(|item| self.infer_defined(item, scope).ty).collect();
-        let length = types.len() as u64;
-        InferredValue::defined(Type::List(union(types).into(), length))
+        InferredValue::defined(Type::Tuple(TupleType { items: types, names: &[] }.into()))
     }
 
     /// Infers `and` and `or`. A template evaluates the right side only if the left side is true (`and`) or false
@@ -268,7 +260,7 @@ impl<'a> Checker<'a> {
         self.assume(left, is_and, &mut right_scope);
         let right_value = self.infer(right, &right_scope);
         // An `or` returns its left side only if it is true, and an undefined value is not true.
-        let left_value = if is_and { left_value } else { InferredValue::defined(left_value.ty) };
+        let left_value = if is_and { left_value } else { InferredValue::defined(left_value.ty.truthy()) };
         either(left_value, right_value)
     }
 }
@@ -285,7 +277,9 @@ fn constant_type<'a>(value: &minijinja::Value) -> Type<'a> {
     match value.kind() {
         ValueKind::None => Type::Null,
         ValueKind::Bool => Type::Bool,
-        ValueKind::Number => Type::Number,
+        ValueKind::Number => {
+            f64::try_from(value.clone()).map_or(Type::Number, |number| Type::Numeric(NumberRange::exactly(number)))
+        }
         ValueKind::String => Type::Text(None),
         _ => Type::Unknown,
     }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::number_range::NumberRange;
 use super::refined_types::object_with_optional_members;
 use super::step_scopes::{RoundNames, RoundTypes};
 use super::types::{ObjectMembers, Type, union};
@@ -19,7 +20,8 @@ pub(super) struct LocalVariable<'a> {
 /// The type of the variable `loop` in a round. `outer` is the round around the loop, if it is in another loop.
 pub(super) fn loop_type<'a>(outer: Option<&RoundNames<'a>>, previous: Option<&RoundTypes<'a>>) -> Type<'a> {
     let mut members: ObjectMembers<'a> =
-        ["index", "index0", "max"].into_iter().map(|name| (name, Type::Number)).collect();
+        ["index", "max"].into_iter().map(|name| (name, Type::Numeric(NumberRange::FROM_ONE))).collect();
+    members.insert("index0", Type::Numeric(NumberRange::FROM_ZERO));
     members.extend(["first", "last"].map(|name| (name, Type::Bool)));
     // Without a previous round, a first walk over the loop is still computing what a round exports.
     members.insert(PREVIOUS_ROUND, previous.map_or(Type::Unknown, previous_round_type));

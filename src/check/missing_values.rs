@@ -4,7 +4,7 @@ use minijinja::machinery::ast::Expr;
 
 use super::infer::{Checker, TextLocation};
 use super::narrowing::{constant_index, expression_path};
-use super::scope::{InferredValue, TypeScope, root_name};
+use super::scope::{InferredValue, TypeScope, depends_on};
 use super::truth::ConditionReader;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::template::expr_range;
@@ -55,7 +55,7 @@ impl<'a> Checker<'a> {
         }
         // `when` applies to the whole step, not to an item.
         let path = expression_path(expr).unwrap_or_default();
-        let is_of_item = matches!(root_name(&path), "item" | "index");
+        let is_of_item = ["item", "index"].iter().any(|name| depends_on(&path, name));
         match self.scoped_step {
             Some(scoped_step) if !is_of_item && scoped_step.step.when.is_some() => {
                 format!("guard it: add `and {condition}` to the `when` of step `{}`", scoped_step.step.id)

@@ -6,13 +6,18 @@
 
 mod agents;
 mod all_of;
+mod arithmetic;
 mod bindings;
+mod call_inputs;
+mod call_values;
+mod calls;
 mod case;
 mod cli_agent_usage;
 mod cli_agents;
 mod command_outputs;
 mod comparison_truth;
 mod condition;
+mod constant_paths;
 mod contradictions;
 mod cut_off;
 mod endpoints;
@@ -23,15 +28,24 @@ mod filters;
 mod flow;
 mod implication;
 mod impossible_status;
+mod index_paths;
+mod indexes;
 mod infer;
+mod item_filters;
 mod kinds;
+mod list_items;
+mod loop_facts;
 mod loop_variable;
 mod missing_values;
+mod model_names;
 mod model_text;
 mod models;
 mod names;
 mod narrowing;
 mod normalizers;
+mod number_range;
+mod number_signs;
+mod object_properties;
 mod operators;
 mod options;
 mod placeholders;
@@ -40,7 +54,9 @@ mod probe;
 mod properties;
 mod refined_types;
 mod round_truth;
+mod run_budgets;
 mod sandbox;
+mod schema_keywords;
 mod schemas;
 mod scope;
 mod selection;
@@ -48,14 +64,19 @@ mod shell_values;
 mod statements;
 mod step_conditions;
 mod step_scopes;
+mod strictness;
+mod suppression_comments;
 mod suppressions;
 mod template_errors;
 mod texts;
 mod truth;
 mod type_members;
+mod type_union;
 mod types;
+mod unchecked;
 mod unconfined;
-mod unions;
+mod unpacking;
+mod written_files;
 
 pub use self::case::check_case;
 pub use self::file::check_file;
@@ -63,35 +84,42 @@ pub use self::models::{named_models, resolve_reference};
 pub use self::normalizers::check_case_normalizers;
 pub use self::portability::check_portability;
 pub use self::probe::{COMPLETION_MARKER, NameOrigin, ProbedText, VisibleName, visible_artifacts, visible_names};
+use self::run_budgets::RunBudgets;
 use self::step_scopes::ScopedSteps;
+pub use self::strictness::Strictness;
 pub use self::suppressions::SharedSuppressions;
+use self::suppressions::SuppressionOptions;
 pub use self::texts::check_prompt;
 use crate::config::Project;
-use crate::diagnostic::{Diagnostic, sort_and_dedup};
+use crate::diagnostic::{Code, Diagnostic, sort_and_dedup};
 
 /// Checks a project and the pipelines that it calls. Returns all findings that no comment suppresses, sorted by file and
 /// position.
 pub fn check(project: &Project) -> Vec<Diagnostic> {
-    check_with_suppressions(project).0
+    check_with_suppressions(project, Strictness::Normal).0
 }
 
-/// Like [`check`]. Also returns the suppressions that the checks of other pipelines may use too.
-pub fn check_with_suppressions(project: &Project) -> (Vec<Diagnostic>, SharedSuppressions) {
+/// Like [`check`], with a choice of the findings. Also returns the suppressions that the checks of other pipelines may
+/// use too.
+pub fn check_with_suppressions(project: &Project, strictness: Strictness) -> (Vec<Diagnostic>, SharedSuppressions) {
     // These findings depend on the callers of a pipeline, but the comments in its own file apply to them.
     let unconfined_commands = unconfined::check(project);
+    let (artifact_files, budgets) = (constant_paths::artifact_files(project), RunBudgets::of_run(project));
     let check_with_calls = |called: &Project| {
         let path = &called.document.file.path;
         let is_in_file = |finding: &&Diagnostic| finding.file.as_ref().is_some_and(|file| file.path == *path);
-        let mut findings = check_pipeline(called);
+        let mut findings = check_pipeline(called, &budgets, strictness);
+        findings.extend(constant_paths::check(called, &artifact_files));
         findings.extend(unconfined_commands.iter().filter(is_in_file).cloned());
         findings
     };
     let projects = project.with_called_projects();
     let checked: Vec<_> = projects.into_iter().map(|called| (called, check_with_calls(called))).collect();
     let has_errors = checked.iter().flat_map(|(_, new_diagnostics)| new_diagnostics).any(Diagnostic::is_error);
+    let suppression_options = SuppressionOptions { strictness, has_errors };
     let (mut diagnostics, mut shared) = (Vec::new(), SharedSuppressions::default());
     for (index, (project, mut new_diagnostics)) in checked.into_iter().enumerate() {
-        shared.merge(suppressions::apply(project, &mut new_diagnostics, has_errors));
+        shared.merge(suppressions::apply(project, &mut new_diagnostics, suppression_options));
         if index > 0 {
             // Called pipelines share prompts, schemas and settings with their callers. Report each finding only once.
             new_diagnostics.retain(|diagnostic| !diagnostics.contains(diagnostic));
@@ -103,13 +131,14 @@ pub fn check_with_suppressions(project: &Project) -> (Vec<Diagnostic>, SharedSup
 }
 
 /// Checks one pipeline and the files that it names.
-fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
+fn check_pipeline(project: &Project, budgets: &RunBudgets<'_>, strictness: Strictness) -> Vec<Diagnostic> {
     let scoped_steps = ScopedSteps::from_project(project);
     let mut diagnostics = project.diagnostics.clone();
     diagnostics.extend(kinds::check(project));
     diagnostics.extend(names::check(project));
     diagnostics.extend(agents::check(project));
-    diagnostics.extend(models::check(project));
+    diagnostics.extend(models::check(project, budgets.of_pipeline(project)));
+    diagnostics.extend(model_names::check(project));
     diagnostics.extend(options::check(project));
     diagnostics.extend(cut_off::check(project));
     diagnostics.extend(cli_agents::check(project));
@@ -118,6 +147,9 @@ fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
     diagnostics.extend(normalizers::check(project));
     diagnostics.extend(flow::check(project, &scoped_steps));
     diagnostics.extend(schemas::check(project));
-    diagnostics.extend(texts::check(project, &scoped_steps));
+    diagnostics.extend(texts::check(project, &scoped_steps, strictness));
+    if strictness.reports(Code::UnportableYaml) {
+        diagnostics.extend(portability::check(project));
+    }
     diagnostics
 }

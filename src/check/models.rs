@@ -8,12 +8,13 @@ use minijinja::machinery::ast::{Expr, Stmt};
 use minijinja::machinery::parse;
 
 use super::cli_agent_usage;
+use super::run_budgets::encloses;
 use crate::catalog;
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::budget::{Budget, Unpriced};
 use crate::model::name::{LOCAL_PROVIDER, max_reply_tokens, resolve_name};
-use crate::model::{BuiltinProvider, ModelRef, Step, Usage};
+use crate::model::{BuiltinProvider, ModelRef, PriceBasis, Step, Usage};
 use crate::template::template_syntax;
 
 /// The number of bytes per token for a lower bound of the tokens of a prompt. Prose has about four bytes per token.
@@ -24,17 +25,20 @@ const MAX_INCLUDES: usize = 500;
 /// The maximum depth of includes to follow.
 const MAX_INCLUDE_DEPTH: usize = 16;
 
-pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
+/// Checks the models of a pipeline. `budgets` are the budgets that apply to all its steps.
+pub(super) fn check(project: &Project, budgets: &[&Budget]) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     let steps = steps_with_pointers(&project.pipeline);
-    let usd_limited_steps =
-        BudgetedSteps::new(project, &steps, |budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
-    diagnostics.extend(cli_agent_usage::check(project, &steps));
+    let needs_prices = |budget: &Budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow);
+    let usd_limited_steps = BudgetedSteps::new(&steps, budgets, needs_prices);
+    diagnostics.extend(cli_agent_usage::check(project, &steps, budgets));
     for (pointer, step) in &steps {
+        let agent_budget = step.agent.as_ref().and_then(|name| project.pipeline.agents.get(name)?.budget.as_ref());
+        let is_usd_limited = usd_limited_steps.contains(pointer) || agent_budget.is_some_and(needs_prices);
         for (model_pointer, name) in step_models(project, pointer, step) {
             let Some(model) = resolve_model(project, &name) else { continue };
             diagnostics.extend(check_context_window(project, pointer, step, &model));
-            diagnostics.extend(if usd_limited_steps.contains(pointer) {
+            diagnostics.extend(if is_usd_limited {
                 check_price(project, &model_pointer, &model, price_option(project, step, &model).as_deref())
             } else {
                 None
@@ -60,7 +64,7 @@ pub fn named_models(project: &Project) -> BTreeSet<ModelRef> {
 }
 
 /// The models that a step may call: the pointer of each name, and the name.
-fn step_models(project: &Project, step_pointer: &str, step: &Step) -> Vec<(String, String)> {
+pub(super) fn step_models(project: &Project, step_pointer: &str, step: &Step) -> Vec<(String, String)> {
     let Some(name) = &step.agent else { return Vec::new() };
     let agent = project.pipeline.agents.get(name).filter(|agent| agent.cli_kind().is_none());
     let agent_model = agent.map(|agent| (child_pointer(&child_pointer("/agents", name), "model"), agent.model.clone()));
@@ -146,7 +150,8 @@ fn price_option(project: &Project, step: &Step, model: &ModelRef) -> Option<Stri
     agent.options().for_model(&own_model, model).price_option().map(str::to_owned)
 }
 
-/// Warns about a model without a known price under a budget that limits money: orch refuses to start such a run.
+/// Reports a model without a known price under a budget that limits money, in the words in which orch refuses to start
+/// such a run.
 fn check_price(project: &Project, pointer: &str, model: &ModelRef, price_option: Option<&str>) -> Option<Diagnostic> {
     let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
     let list_price = catalog::cost(model, &sample_usage);
@@ -154,39 +159,31 @@ fn check_price(project: &Project, pointer: &str, model: &ModelRef, price_option:
     if project.settings.entry_with_prices(model).is_some() || is_known {
         return None;
     }
-    let message = match price_option.filter(|_| list_price.is_some()) {
-        Some(option) => {
-            format!("`{option}` in `provider_options` changes the price of `{model}`, and a budget limits dollars")
-        }
-        None => format!("`{model}` has no known price, and a budget limits dollars"),
-    };
-    let diagnostic = Diagnostic::warning(Code::UnknownPrice, message)
-        .with_span(&project.document.file, value_span(project, pointer));
+    let basis = PriceBasis { model: model.clone(), changed_by: price_option.map(str::to_owned) };
+    let message = format!("{basis} has no known price, and there is a budget in dollars");
+    let diagnostic =
+        Diagnostic::error(Code::UnknownPrice, message).with_span(&project.document.file, value_span(project, pointer));
     Some(diagnostic.with_help("set its prices under `models:` in `orch.yaml`, or set `unpriced: allow` in the budget"))
 }
 
 /// The steps to which budgets with a certain property apply, such as a limit in dollars.
 pub(super) struct BudgetedSteps<'a> {
-    /// Whether the run's own budget has the property, so that it applies to every step.
-    applies_to_run: bool,
+    /// Whether a budget with the property applies to every step.
+    applies_to_all: bool,
     /// The pointers of the steps whose own budget has the property.
     steps: Vec<&'a str>,
 }
 
 impl<'a> BudgetedSteps<'a> {
-    pub(super) fn new(project: &Project, steps: &'a [(String, &Step)], has_property: fn(&Budget) -> bool) -> Self {
+    pub(super) fn new(steps: &'a [(String, &Step)], budgets: &[&Budget], has_property: fn(&Budget) -> bool) -> Self {
         let steps_with_budget = steps.iter().filter(|(_, step)| step.budget.as_ref().is_some_and(has_property));
-        let run_budget = project.pipeline.budget.as_ref().or(project.settings.budget.as_ref());
         let steps = steps_with_budget.map(|(pointer, _)| pointer.as_str()).collect();
-        Self { applies_to_run: run_budget.is_some_and(has_property), steps }
+        Self { applies_to_all: budgets.iter().any(|budget| has_property(budget)), steps }
     }
 
     /// Whether a budget with the property applies to the step at this pointer: the budget of the run, of the step, or
     /// of an enclosing group.
     pub(super) fn contains(&self, pointer: &str) -> bool {
-        let encloses = |ancestor: &&str| {
-            pointer.strip_prefix(*ancestor).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('/'))
-        };
-        self.applies_to_run || self.steps.iter().any(encloses)
+        self.applies_to_all || self.steps.iter().any(|ancestor| encloses(ancestor, pointer))
     }
 }

@@ -4,7 +4,9 @@
 use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, UnaryOpKind};
 
 use super::bindings::ConditionResult;
+use super::index_paths::{comparison_pairs, index_text};
 use super::infer::Checker;
+use super::number_signs::{narrow_numbers, sign_narrowing};
 use super::refined_types::requires_property;
 use super::scope::{InferredValue, Narrowing, TypeScope};
 use super::truth::ConditionReader;
@@ -21,8 +23,10 @@ pub(super) fn expression_path(expr: &Expr<'_>) -> Option<String> {
             if let Some(index) = constant_index(&item.subscript_expr) {
                 return Some(format!("{base}[{index}]"));
             }
-            let Expr::Const(key) = &item.subscript_expr else { return None };
-            key.value.as_str().map(|name| format!("{base}.{name}"))
+            match &item.subscript_expr {
+                Expr::Const(key) => key.value.as_str().map(|name| format!("{base}.{name}")),
+                key => index_text(key).map(|key| format!("{base}[{key}]")),
+            }
         }
         _ => None,
     }
@@ -70,6 +74,11 @@ fn collect_narrowings(expr: &Expr<'_>, outcome: bool, narrowings: &mut Vec<(Stri
             (BinOpKind::In, _) => collect_membership(&inner.left, &inner.right, outcome, narrowings),
             (op, _) => collect_comparison(op, &inner.left, &inner.right, outcome, narrowings),
         },
+        Expr::Compare(inner) if outcome => {
+            for (op, left, right) in comparison_pairs(inner) {
+                collect_comparison(op, left, right, true, narrowings);
+            }
+        }
         Expr::Test(inner) => {
             if let Some(path) = expression_path(&inner.expr) {
                 let established = test_narrowings(inner.name, &inner.args, outcome);
@@ -150,12 +159,24 @@ fn collect_comparison(
             narrowings.push((path, Narrowing::NotNull));
         }
     }
-    let (list, op, count) = match (length_operand(left), length_operand(right)) {
-        (Some(list), None) => (list, op, integer_constant(right)),
-        (None, Some(list)) => (list, swap_operands(op), integer_constant(left)),
+    narrowings.extend(sign_narrowing(op, left, right, outcome));
+    narrowings.extend(sign_narrowing(swap_operands(op), right, left, outcome));
+    let (list, op, other) = match (length_operand(left), length_operand(right)) {
+        (Some(list), None) => (list, op, right),
+        (None, Some(list)) => (list, swap_operands(op), left),
         _ => return,
     };
-    let Some(count) = count else { return };
+    // `n < list | length` shows that `list[n]` exists.
+    if let (Some(index), (Gt, true) | (Lte, false)) = (index_text(other), (op, outcome)) {
+        narrowings.push((format!("{list}[{index}]"), Narrowing::Defined));
+    }
+    let Some(count) = integer_constant(other) else { return };
+    let max_items = match (op, outcome) {
+        (Lt, true) | (Gte, false) => count.checked_sub(1),
+        (Lte | Eq, true) | (Gt | Ne, false) => Some(count),
+        _ => None,
+    };
+    narrowings.extend(max_items.map(|max_items| (list.clone(), Narrowing::MaxItems(max_items))));
     let min_items = match (op, outcome) {
         (Gt, true) | (Lte, false) => count.saturating_add(1),
         (Gte | Eq, true) | (Lt | Ne, false) => count,
@@ -266,11 +287,12 @@ impl<'a> Checker<'a> {
             let is_nonempty = scope.has_narrowing(Some(&path), &Narrowing::Truthy)
                 || reader.previous_round_exists(expr).is_some_and(|exists| scope.is_implied(&exists));
             if is_nonempty {
-                narrowed.ty = without_empty_objects(&narrowed.ty);
+                narrowed.ty = narrowed.ty.without_empty_objects();
             }
             for (name, narrowing) in scope.type_narrowings(&path) {
                 narrowed.ty = self.narrow_union(&narrowed.ty, name, narrowing);
             }
+            narrowed.ty = narrow_numbers(narrowed.ty, Some(&path), scope);
         }
         if narrowed.may_be_undefined {
             narrowed.may_be_undefined = !scope.is_implied(&reader.presence(expr));
@@ -306,7 +328,12 @@ impl<'a> Checker<'a> {
                 Property::Present(ty) => !self.schemas.is_always_truthy(&ty),
                 Property::Optional(_) | Property::Absent(_) | Property::Open(_) => true,
             },
-            Narrowing::NotNull | Narrowing::MinItems(_) => true,
+            Narrowing::NotNull
+            | Narrowing::MinItems(_)
+            | Narrowing::MaxItems(_)
+            | Narrowing::NotZero
+            | Narrowing::Positive
+            | Narrowing::NotNegative => true,
         }
     }
 
@@ -344,20 +371,6 @@ impl<'a> Checker<'a> {
             (None, _) => None,
         }
     }
-}
-
-/// The type without the empty object, which counts as false in a condition.
-fn without_empty_objects<'a>(ty: &Type<'a>) -> Type<'a> {
-    match ty {
-        Type::Union(branches) if branches.iter().any(is_empty_object) => {
-            union(branches.iter().filter(|branch| !is_empty_object(branch)).cloned())
-        }
-        other => other.clone(),
-    }
-}
-
-fn is_empty_object(ty: &Type<'_>) -> bool {
-    matches!(ty, Type::FixedObject(members) if members.is_empty())
 }
 
 fn contains(strings: &[String], string: &str) -> bool {

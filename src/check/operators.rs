@@ -3,6 +3,8 @@
 
 use minijinja::machinery::ast::{BinOpKind, CompareOp, CompareOpKind, Expr};
 
+use super::arithmetic::range_of;
+use super::index_paths::operator_kind;
 use super::infer::Checker;
 use super::scope::{InferredValue, TypeScope};
 use super::types::{Type, TypeKind, union};
@@ -39,13 +41,12 @@ impl<'a> Checker<'a> {
             BinOpKind::Add => return self.infer_sum(left, &left_type, right, &right_type),
             BinOpKind::Mul => return InferredValue::defined(infer_product(&left_type, &right_type)),
             BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem | BinOpKind::Pow => {
-                self.check_number(left, &left_type);
-                self.check_number(right, &right_type);
-                return InferredValue::defined(Type::Number);
+                return self.infer_arithmetic(op, left, &left_type, right, &right_type);
             }
             BinOpKind::Concat | BinOpKind::ScAnd | BinOpKind::ScOr => return InferredValue::unknown(),
         };
         self.check_comparison(comparison, left, &left_type, right, &right_type);
+        self.check_number_comparison(op, left, &left_type, right, &right_type);
         InferredValue::defined(Type::Bool)
     }
 
@@ -66,6 +67,9 @@ impl<'a> Checker<'a> {
                 CompareOpKind::In | CompareOpKind::NotIn => Comparison::Contains,
             };
             self.check_comparison(comparison, left, &left_type, &op.expr, &right_type);
+            if let Some(kind) = operator_kind(op) {
+                self.check_number_comparison(kind, left, &left_type, &op.expr, &right_type);
+            }
             (left, left_type) = (&op.expr, right_type);
         }
         InferredValue::defined(Type::Bool)
@@ -134,13 +138,19 @@ impl<'a> Checker<'a> {
     /// Reports a comparison of a value with a constant string, if the value's schema lists its strings without this
     /// one.
     fn check_constant(&mut self, value: &Expr<'a>, ty: &Type<'a>, constant: &Expr<'a>) {
-        let (Some(allowed), Expr::Const(text)) = (possible_texts(ty), constant) else { return };
+        let subject = format!("`{}`", self.source(value));
+        self.check_listed_text(&subject, ty, constant);
+    }
+
+    /// Like [`check_constant`](Self::check_constant), for a value that the message calls `subject`.
+    pub(super) fn check_listed_text(&mut self, subject: &str, ty: &Type<'a>, constant: &Expr<'a>) {
+        let (Some(allowed), Expr::Const(text)) = (ty.possible_texts(), constant) else { return };
         let Some(text) = text.value.as_str() else { return };
         if allowed.contains(&text) {
             return;
         }
         let quoted: Vec<String> = allowed.iter().map(|text| format!("`{text}`")).collect();
-        let message = format!("`{}` is never `{text}`", self.source(value));
+        let message = format!("{subject} is never `{text}`");
         let diagnostic = self.error(Code::NeverEqual, expr_range(constant), message);
         let diagnostic = diagnostic.with_suggestion(text, allowed.iter().copied());
         self.report(diagnostic.with_help(format!("it is one of {}", quoted.join(", "))));
@@ -175,6 +185,8 @@ impl<'a> Checker<'a> {
         right: &Expr<'a>,
         right_type: &Type<'a>,
     ) -> InferredValue<'a> {
+        self.note_unchecked_use(left, left_type);
+        self.note_unchecked_use(right, right_type);
         let (Some(left_kinds), Some(right_kinds)) = (left_type.kinds(), right_type.kinds()) else {
             return InferredValue::unknown();
         };
@@ -199,7 +211,9 @@ impl<'a> Checker<'a> {
             });
         }
         InferredValue::defined(match (left_type.kind(), right_type.kind()) {
-            (Some(TypeKind::Number), Some(TypeKind::Number)) => Type::Number,
+            (Some(TypeKind::Number), Some(TypeKind::Number)) => {
+                Type::Numeric(range_of(left_type).add(range_of(right_type)))
+            }
             (Some(TypeKind::Text), Some(TypeKind::Text)) => Type::Text(None),
             (Some(TypeKind::List), Some(TypeKind::List)) => Type::List(
                 union([self.schemas.item_type(left_type), self.schemas.item_type(right_type)]).into(),
@@ -209,7 +223,8 @@ impl<'a> Checker<'a> {
         })
     }
 
-    fn check_number(&mut self, expr: &Expr<'a>, ty: &Type<'a>) {
+    pub(super) fn check_number(&mut self, expr: &Expr<'a>, ty: &Type<'a>) {
+        self.note_unchecked_use(expr, ty);
         self.check_operand_kind(
             expr,
             ty,
@@ -246,23 +261,12 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// The strings that a value can be, if the schema lists them. A value of another kind equals no string.
-fn possible_texts<'a>(ty: &Type<'a>) -> Option<Vec<&'a str>> {
-    let mut possible_texts: Option<Vec<&'a str>> = None;
-    for branch in ty.branches() {
-        match (branch.kind()?, branch) {
-            (TypeKind::Text, Type::Text(Some(texts))) => possible_texts.get_or_insert_default().extend(texts),
-            (TypeKind::Text, _) => return None,
-            (_, _) => {}
-        }
-    }
-    possible_texts
-}
-
 /// The type of a product: `*` multiplies numbers, and repeats a string.
 fn infer_product<'a>(left_type: &Type<'a>, right_type: &Type<'a>) -> Type<'a> {
     match (left_type.kind(), right_type.kind()) {
-        (Some(TypeKind::Number), Some(TypeKind::Number)) => Type::Number,
+        (Some(TypeKind::Number), Some(TypeKind::Number)) => {
+            Type::Numeric(range_of(left_type).multiply(range_of(right_type)))
+        }
         (Some(TypeKind::Text), _) | (_, Some(TypeKind::Text)) => Type::Text(None),
         _ => Type::Unknown,
     }

@@ -1,8 +1,14 @@
 //! Finds values that orch reads and other YAML tools refuse. Such values are no mistakes of a pipeline, so only
 //! `validate --strict` and `validate --fix` look for them.
 
-use crate::config::Document;
+use crate::config::{Document, Project};
 use crate::diagnostic::{Code, Diagnostic};
+
+/// Checks the pipeline file and `orch.yaml`.
+pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
+    let documents = std::iter::once(&project.document).chain(&project.settings_document);
+    documents.flat_map(check_portability).collect()
+}
 
 /// Returns a warning for each plain scalar between brackets or braces that contains a `?`. YAML 1.1 parsers such as
 /// PyYAML end the scalar there, so that they refuse `inputs: [plan, code?]`.

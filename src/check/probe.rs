@@ -199,7 +199,7 @@ impl<'a> CompletionProbe<'a> {
         let (_, step) = steps.iter().find(|(_, step)| step.output.as_deref() == Some(name))?;
         let OutputType::File(file) = output_type(step)? else { return None };
         let schema = &self.project.schema_documents.get(&file)?.value;
-        self.schemas.description(SchemaNode { schema, root: schema })
+        self.schemas.description(SchemaNode::from_document(schema))
     }
 
     fn properties(&self, base: &str, scope: &TypeScope<'a>) -> Vec<VisibleName> {

@@ -1,4 +1,4 @@
-//! Infers the types of variables, of their properties and of list items, and reports unknown names.
+//! Infers the types of variables and of their properties, and reports unknown names.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use minijinja::machinery::ast::Expr;
 
 use super::command_outputs::property_advice;
 use super::infer::{Checker, TextLocation};
-use super::narrowing::{constant_index, expression_path};
+use super::narrowing::expression_path;
 use super::probe::{COMPLETION_MARKER, is_steps_path};
 use super::scope::{InferredValue, TypeScope};
 use super::step_scopes::PROJECT_VARIABLE;
@@ -14,7 +14,7 @@ use super::types::{Property, Type, TypeKind, union};
 use crate::config::child_pointer;
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, equivalents};
 use crate::model::name_scope::{ENDED_STEPS, PARENT_LOOP, PREVIOUS_ROUND};
-use crate::template::{byte_range, expr_range};
+use crate::template::expr_range;
 
 /// The property path that begins at this offset, after a name, such as `.build.outputs`.
 fn path_after(text: &str, offset: usize) -> &str {
@@ -291,61 +291,5 @@ impl<'a> Checker<'a> {
                 property_advice(self.project, base).into_iter().fold(diagnostic, Diagnostic::with_help)
             }
         }
-    }
-
-    pub(super) fn infer_item(
-        &mut self,
-        base: &Expr<'a>,
-        ty: &Type<'a>,
-        key: &Expr<'a>,
-        scope: &TypeScope<'a>,
-    ) -> InferredValue<'a> {
-        if let Some(index) = constant_index(key) {
-            return self.indexed_item(base, ty, index, byte_range(key.span()), scope);
-        }
-        let Expr::Const(constant) = key else {
-            self.infer_defined(key, scope);
-            return InferredValue::defined(self.schemas.item_type(ty));
-        };
-        match constant.value.as_str() {
-            Some(name) => self.infer_property(base, ty, name, expr_range(key)),
-            None => InferredValue::unknown(),
-        }
-    }
-
-    /// Infers the item of a value at an index: only lists and strings have items, and a list may have too few of them.
-    fn indexed_item(
-        &mut self,
-        base: &Expr<'a>,
-        ty: &Type<'a>,
-        index: i64,
-        range: Range<usize>,
-        scope: &TypeScope<'a>,
-    ) -> InferredValue<'a> {
-        let needed_length = index.unsigned_abs() + u64::from(index >= 0);
-        let guaranteed_length = scope.min_items(expression_path(base).as_ref());
-        let (mut types, mut may_be_missing) = (Vec::new(), false);
-        for branch in ty.branches() {
-            match branch.kind() {
-                None => return InferredValue::unknown(),
-                Some(TypeKind::List) => {
-                    may_be_missing |= needed_length > branch.min_length().max(guaranteed_length);
-                    types.push(self.schemas.item_type(&branch));
-                }
-                Some(TypeKind::Text) => {
-                    may_be_missing = true;
-                    types.push(Type::Text(None));
-                }
-                Some(TypeKind::Null | TypeKind::Bool | TypeKind::Number | TypeKind::Object) => may_be_missing = true,
-            }
-        }
-        if types.is_empty() {
-            let reason = if ty.kind() == Some(TypeKind::Object) { "has no numbered items" } else { "has no items" };
-            let message = format!("`{}` is {} and {reason}", self.source(base), ty.describe());
-            let diagnostic = self.error(Code::UnknownProperty, range, message);
-            self.report(diagnostic);
-            return InferredValue::unknown();
-        }
-        InferredValue::new(union(types), may_be_missing)
     }
 }

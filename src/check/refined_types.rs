@@ -6,8 +6,9 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use super::number_range::NumberRange;
 use super::scope::Narrowing;
-use super::types::{Property, SchemaNode, Schemas, Type, TypeKind, union};
+use super::types::{Property, SchemaNode, SchemaPart, Schemas, Type, TypeKind, union};
 use crate::model::FailureClass;
 
 /// An object about some of whose properties more is known than its type says.
@@ -30,8 +31,9 @@ pub(super) fn step_status_type<'a>() -> Type<'a> {
 pub(super) fn item_outcome_type(value: Type<'_>) -> Type<'_> {
     let classes = FailureClass::ALL.iter().map(|class| class.as_str()).collect();
     let error = fixed_object([("class", Type::Text(Some(classes))), ("message", Type::Text(None))]);
-    let completed = [("index", Type::Number), ("status", one_of(&["completed"])), ("value", value)];
-    let not_completed = [("index", Type::Number), ("status", one_of(&["failed", "cancelled"])), ("error", error)];
+    let index = Type::Numeric(NumberRange::FROM_ZERO);
+    let completed = [("index", index.clone()), ("status", one_of(&["completed"])), ("value", value)];
+    let not_completed = [("index", index), ("status", one_of(&["failed", "cancelled"])), ("error", error)];
     union([fixed_object(completed), fixed_object(not_completed)])
 }
 
@@ -58,6 +60,7 @@ pub(super) fn requires_property(ty: &Type<'_>, name: &str) -> bool {
     match ty {
         Type::Object(node) => required_names(node).any(|required| required == name),
         Type::AllOf(nodes) => nodes.iter().any(|node| required_names(node).any(|required| required == name)),
+        Type::Tuple(tuple) => tuple.names.contains(&name),
         Type::FixedObject(members) => members.contains_key(name),
         Type::RefinedObject(refined) => match refined.properties.get(name) {
             Some(property) => matches!(property, Property::Present(_)),
@@ -68,7 +71,9 @@ pub(super) fn requires_property(ty: &Type<'_>, name: &str) -> bool {
         | Type::Null
         | Type::Bool
         | Type::Number
+        | Type::Numeric(_)
         | Type::Text(_)
+        | Type::NumericText
         | Type::List(..)
         | Type::SchemaList(..)
         | Type::Union(_) => false,
@@ -76,7 +81,7 @@ pub(super) fn requires_property(ty: &Type<'_>, name: &str) -> bool {
 }
 
 fn required_names<'a>(node: &SchemaNode<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
-    let names = node.schema.get("required").and_then(Value::as_array);
+    let names = node.schema.get("required").and_then(Value::as_array).filter(|_| node.part != SchemaPart::Negated);
     names.into_iter().flatten().filter_map(Value::as_str)
 }
 
@@ -96,7 +101,9 @@ impl<'a> Schemas<'a> {
                 is_base_present || refined.properties.values().any(is_present)
             }
             Type::Text(Some(texts)) => !texts.is_empty() && !texts.contains(&""),
-            Type::List(..) | Type::SchemaList(..) => ty.min_length() > 0,
+            Type::NumericText => true,
+            Type::Numeric(range) => !range.contains(0.0),
+            Type::List(..) | Type::Tuple(_) | Type::SchemaList(..) => ty.min_length() > 0,
             Type::Union(branches) => branches.iter().all(|branch| self.is_always_truthy(branch)),
             Type::Unknown | Type::Null | Type::Bool | Type::Number | Type::Text(None) | Type::StepStatuses(_) => false,
         }
@@ -126,10 +133,12 @@ impl<'a> Schemas<'a> {
         let (name, remaining) = path.split_once('.').unwrap_or((path, ""));
         let is_required = matches!(narrowing, Narrowing::Defined | Narrowing::Truthy | Narrowing::MinItems(1..));
         match self.property(branch, name) {
-            Some(Property::Present(ty)) => {
+            Some(Property::Present(ty)) if is_required || requires_property(branch, name) => {
                 let ty = self.refine_branches(&ty, remaining, narrowing)?;
                 Some(with_property(branch, name, Property::Present(ty)))
             }
+            // The type only assumes that the property exists.
+            Some(Property::Present(_)) => Some(branch.clone()),
             Some(Property::Optional(ty)) if is_required => {
                 let ty = self.refine_branches(&ty, remaining, narrowing)?;
                 Some(with_property(branch, name, Property::Present(ty)))
@@ -151,7 +160,7 @@ impl<'a> Schemas<'a> {
             (Narrowing::NotNull, _) => (!is_null).then(|| ty.clone()),
             (Narrowing::Truthy, Type::List(item_type, min)) => Some(Type::List(Rc::clone(item_type), (*min).max(1))),
             (Narrowing::Truthy, Type::SchemaList(node, min)) => Some(Type::SchemaList(*node, (*min).max(1))),
-            (Narrowing::Truthy, _) => (!is_null).then(|| ty.clone()),
+            (Narrowing::Truthy, _) => (!is_null && !ty.is_empty_object()).then(|| ty.truthy()),
             (Narrowing::Falsy, _) => (!self.is_always_truthy(ty)).then(|| ty.clone()),
             (Narrowing::MinItems(count), Type::List(item_type, min)) => {
                 Some(Type::List(Rc::clone(item_type), (*min).max(*count)))
@@ -159,7 +168,14 @@ impl<'a> Schemas<'a> {
             (Narrowing::MinItems(count), Type::SchemaList(node, min)) => {
                 Some(Type::SchemaList(*node, (*min).max(*count)))
             }
-            (Narrowing::MinItems(_), _) => Some(ty.clone()),
+            (
+                Narrowing::MinItems(_)
+                | Narrowing::MaxItems(_)
+                | Narrowing::NotZero
+                | Narrowing::Positive
+                | Narrowing::NotNegative,
+                _,
+            ) => Some(ty.clone()),
             (Narrowing::Kinds(kinds, expected), _) => {
                 ty.kind().is_none_or(|kind| kinds.contains(&kind) == *expected).then(|| ty.clone())
             }

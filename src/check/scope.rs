@@ -57,6 +57,14 @@ pub(super) enum Narrowing {
     Falsy,
     /// It has at least this many items.
     MinItems(u64),
+    /// It has at most this many items.
+    MaxItems(u64),
+    /// It is a number other than 0.
+    NotZero,
+    /// It is a number above 0.
+    Positive,
+    /// It is a number from 0.
+    NotNegative,
     /// It has one of these kinds; with `false`, none of them.
     Kinds(Vec<TypeKind>, bool),
     /// It is one of these strings; with `false`, none of them.
@@ -110,7 +118,7 @@ impl<'a> TypeScope<'a> {
     }
 
     fn insert(&mut self, name: &str, binding: Binding<'a>) {
-        self.narrowings.retain(|(path, _)| !is_at_or_below(path, name));
+        self.narrowings.retain(|(path, _)| !depends_on(path, name));
         for other in self.vars.values_mut() {
             if let Some(result) = other.result.as_ref().filter(|result| result.mentions(name)) {
                 let result = Rc::new(result.without(name));
@@ -211,10 +219,24 @@ impl<'a> TypeScope<'a> {
             | Narrowing::Undefined
             | Narrowing::NotNull
             | Narrowing::Falsy
+            | Narrowing::MaxItems(_)
+            | Narrowing::NotZero
+            | Narrowing::Positive
+            | Narrowing::NotNegative
             | Narrowing::Kinds(..)
             | Narrowing::OneOf(..) => 0,
         });
         min_items.max().unwrap_or(0)
+    }
+
+    /// The maximum number of items that conditions guarantee for the list at the path.
+    pub(super) fn max_items(&self, path: Option<&String>) -> Option<u64> {
+        let path_narrowings = self.narrowings.iter().filter(|(narrowed_path, _)| Some(narrowed_path) == path);
+        let max_items = path_narrowings.filter_map(|(_, narrowing)| match narrowing {
+            Narrowing::MaxItems(max_items) => Some(*max_items),
+            _ => None,
+        });
+        max_items.min()
     }
 
     /// The narrowings that affect the type of the value at `path`: narrowings of its kind, and narrowings of its
@@ -229,9 +251,21 @@ impl<'a> TypeScope<'a> {
                 | Narrowing::Undefined
                 | Narrowing::Truthy
                 | Narrowing::Falsy => suffix.strip_prefix('.').map(|name| (name, narrowing)),
-                Narrowing::Kinds(..) | Narrowing::NotNull | Narrowing::MinItems(_) => None,
+                Narrowing::Kinds(..)
+                | Narrowing::NotNull
+                | Narrowing::MinItems(_)
+                | Narrowing::MaxItems(_)
+                | Narrowing::NotZero
+                | Narrowing::Positive
+                | Narrowing::NotNegative => None,
             }
         })
+    }
+
+    /// Whether the variables on which a path depends have the same values as in another scope.
+    pub(super) fn has_same_values(&self, path: &str, other: &Self) -> bool {
+        let mut dependencies = self.vars.iter().filter(|(name, _)| depends_on(path, name));
+        dependencies.all(|(name, binding)| other.vars.get(name).is_some_and(|earlier| earlier.key == binding.key))
     }
 
     /// Merges the variables that the two branches of a condition have set.
@@ -254,7 +288,7 @@ impl<'a> TypeScope<'a> {
             };
             self.assign(name, assigned);
             let holds_in_both =
-                |entry: &&(String, Narrowing)| is_at_or_below(&entry.0, name) && if_false.narrowings.contains(*entry);
+                |entry: &&(String, Narrowing)| depends_on(&entry.0, name) && if_false.narrowings.contains(*entry);
             self.narrowings.extend(if_true.narrowings.iter().filter(holds_in_both).cloned());
         }
     }
@@ -266,8 +300,16 @@ pub(super) fn root_name(path: &str) -> &str {
 }
 
 /// Whether a path leads to the variable `name` or to a part of its value.
-pub(super) fn is_at_or_below(path: &str, name: &str) -> bool {
+fn is_at_or_below(path: &str, name: &str) -> bool {
     path.strip_prefix(name).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(['.', '[']))
+}
+
+/// Whether a path leads to the variable `name` or to a part of its value, or computes an index from it, as in
+/// `list[name + 1]`.
+pub(super) fn depends_on(path: &str, name: &str) -> bool {
+    let indexes = path.split('[').skip(1).filter_map(|tail| tail.split(']').next());
+    let mut words = indexes.flat_map(|index| index.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    is_at_or_below(path, name) || words.any(|word| word == name)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Infers the types of the items that `select`, `reject`, `selectattr` and `rejectattr` return.
 
-use minijinja::machinery::ast::{CallArg, Expr, Filter};
+use minijinja::machinery::ast::{CallArg, Expr};
 
+use super::filters::AppliedFilter;
 use super::infer::Checker;
 use super::narrowing::test_narrowings;
 use super::scope::Narrowing;
@@ -9,10 +10,10 @@ use super::types::Type;
 use crate::template::walk::arg_expr;
 
 impl<'a> Checker<'a> {
-    /// The type of the items that one of these filters returns, given the type of the value that it filters.
-    pub(super) fn selected_item_type(&self, inner: &Filter<'a>, base: &Type<'a>) -> Type<'a> {
-        let item_type = self.element_type(base);
-        let (path, test_args) = match (inner.name, inner.args.as_slice()) {
+    /// The type of the items that one of these filters returns.
+    pub(super) fn selected_item_type(&self, filter: &AppliedFilter<'_, 'a>) -> Type<'a> {
+        let item_type = self.element_type(&filter.base);
+        let (path, test_args) = match (filter.name, filter.args) {
             ("select" | "reject", args) => ("", args),
             (_, [attribute, args @ ..]) => match text_constant(attribute) {
                 Some(path) => (path, args),
@@ -24,7 +25,7 @@ impl<'a> Checker<'a> {
         if path.split('.').any(|name| name.parse::<usize>().is_ok()) {
             return item_type;
         }
-        let selects = matches!(inner.name, "select" | "selectattr");
+        let selects = matches!(filter.name, "select" | "selectattr");
         let mut narrowings = match test_args {
             [] if selects => vec![Narrowing::Truthy],
             [] => vec![Narrowing::Falsy],

@@ -8,10 +8,12 @@ use minijinja::machinery::parse;
 use super::bindings::AssignedValue;
 use super::condition::Condition;
 use super::infer::{Checker, TextLocation};
+use super::number_range::NumberRange;
 use super::refined_types::object_with_optional_members;
-use super::scope::{InferredValue, TypeScope, root_name};
+use super::scope::{InferredValue, TypeScope};
 use super::truth::ConditionReader;
 use super::types::{Type, TypeKind};
+use super::unpacking::{AssignedNames, TargetSource, targets};
 use crate::diagnostic::Code;
 use crate::template::{byte_range, expr_range, inspect_template, template_syntax};
 
@@ -25,7 +27,10 @@ impl<'a> Checker<'a> {
             (std::mem::replace(&mut self.location, location), std::mem::replace(&mut self.text, text));
         self.is_template = true;
         if let Ok(Stmt::Template(parsed)) = parse(text, "template", template_syntax()) {
+            let assigned_names = AssignedNames::in_statements(&parsed.children);
+            let outer_names = std::mem::replace(&mut self.assigned_names, assigned_names);
             self.check_statements(&parsed.children, scope);
+            self.assigned_names = outer_names;
         }
         (self.location, self.text) = (outer_location, outer_text);
     }
@@ -45,14 +50,14 @@ impl<'a> Checker<'a> {
             Stmt::WithBlock(inner) => {
                 let mut block_scope = scope.clone();
                 for (target, value) in &inner.assignments {
-                    let assigned = self.infer_assigned(value, &block_scope);
-                    assign_target(target, assigned, &mut block_scope);
+                    let assigned = self.infer_assigned(target, value, &block_scope);
+                    self.bind_target(target, assigned, TargetSource::Value(value), &mut block_scope);
                 }
                 self.check_statements(&inner.body, &mut block_scope);
             }
             Stmt::Set(inner) => {
-                let assigned = self.infer_assigned(&inner.expr, scope);
-                assign_target(&inner.target, assigned, scope);
+                let assigned = self.infer_assigned(&inner.target, &inner.expr, scope);
+                self.bind_target(&inner.target, assigned, TargetSource::Value(&inner.expr), scope);
             }
             // Variables that the text of a block sets exist after the block too.
             Stmt::SetBlock(inner) => {
@@ -61,7 +66,7 @@ impl<'a> Checker<'a> {
                     Some(filter) => self.infer(filter, scope),
                     None => InferredValue::defined(Type::Text(None)),
                 };
-                assign_target(&inner.target, AssignedValue::defined(inferred), scope);
+                self.bind_target(&inner.target, AssignedValue::defined(inferred), TargetSource::Part, scope);
             }
             Stmt::FilterBlock(inner) => {
                 self.check_statements(&inner.body, scope);
@@ -99,15 +104,17 @@ impl<'a> Checker<'a> {
         let inferred = self.infer_printed(&inner.iter, scope);
         let mut body_scope = scope.clone();
         self.check_iterable(&inner.iter, &inferred.ty);
+        self.note_unchecked_use(&inner.iter, &inferred.ty);
         // The body is used only if the list has an item.
         self.assume(&inner.iter, true, &mut body_scope);
         let item = AssignedValue::defined(InferredValue::defined(self.element_type(&inferred.ty)));
-        assign_target(&inner.target, item, &mut body_scope);
+        self.bind_target(&inner.target, item, TargetSource::Items(&inner.iter, &inferred.ty), &mut body_scope);
         if let Some(filter) = &inner.filter_expr {
             self.infer(filter, &body_scope);
             self.assume(filter, true, &mut body_scope);
         }
         body_scope.assign("loop", AssignedValue::defined(InferredValue::defined(loop_type())));
+        body_scope.add_narrowings(self.loop_facts(inner, &inferred.ty));
         self.check_statements(&inner.body, &mut body_scope);
         self.check_statements(&inner.else_body, &mut scope.clone());
     }
@@ -160,13 +167,17 @@ impl<'a> Checker<'a> {
         };
         scope.add_assumption(condition);
         // The branch may have set a variable that the condition is about.
-        let is_unchanged = |path: &str| before.key(root_name(path)) == scope.key(root_name(path));
-        let unchanged: Vec<_> = narrowings.into_iter().filter(|(path, _)| is_unchanged(path)).collect();
+        let unchanged: Vec<_> =
+            narrowings.into_iter().filter(|(path, _)| before.has_same_values(path, scope)).collect();
         scope.add_narrowings(unchanged);
     }
 
-    /// Infers the value of an expression that a template assigns to a variable.
-    fn infer_assigned(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> AssignedValue<'a> {
+    /// Infers the value of an expression that a template assigns to a variable. Several variables can't unpack an
+    /// undefined value.
+    fn infer_assigned(&mut self, target: &Expr<'a>, expr: &Expr<'a>, scope: &TypeScope<'a>) -> AssignedValue<'a> {
+        if targets(target).is_some() {
+            return AssignedValue::defined(self.infer_defined(expr, scope));
+        }
         let value = self.infer(expr, scope);
         let presence = if value.may_be_undefined {
             ConditionReader { schemas: self.schemas, scope }.presence(expr)
@@ -214,18 +225,6 @@ impl<'a> Checker<'a> {
     }
 }
 
-fn assign_target<'a>(target: &Expr<'a>, assigned: AssignedValue<'a>, scope: &mut TypeScope<'a>) {
-    let items = match target {
-        Expr::Var(var) => return scope.assign(var.id, assigned),
-        Expr::List(inner) => &inner.items,
-        Expr::Tuple(inner) => &inner.items,
-        _ => return,
-    };
-    for item in items {
-        assign_target(item, AssignedValue::defined(InferredValue::unknown()), scope);
-    }
-}
-
 /// Whether the value of an expression may be a namespace, whose members templates can change.
 fn may_be_namespace(expr: &Expr<'_>, scope: &TypeScope<'_>) -> bool {
     match expr {
@@ -243,8 +242,9 @@ fn may_be_namespace(expr: &Expr<'_>, scope: &TypeScope<'_>) -> bool {
 
 /// The type of the variable `loop` in a `for` loop.
 fn loop_type<'a>() -> Type<'a> {
-    let numbers = ["index", "index0", "revindex", "revindex0", "length", "depth", "depth0"];
-    let numbers = numbers.into_iter().map(|name| (name, Type::Number, false));
+    let counts = ["index", "revindex", "length", "depth"].map(|name| (name, NumberRange::FROM_ONE));
+    let offsets = ["index0", "revindex0", "depth0"].map(|name| (name, NumberRange::FROM_ZERO));
+    let numbers = counts.into_iter().chain(offsets).map(|(name, range)| (name, Type::Numeric(range), false));
     let flags = ["first", "last"].map(|name| (name, Type::Bool, false));
     let neighbors = ["previtem", "nextitem"].map(|name| (name, Type::Unknown, true));
     object_with_optional_members(numbers.chain(flags).chain(neighbors).collect())

@@ -12,7 +12,7 @@ use super::bindings::{Presence, presence_test};
 use super::condition::Condition;
 use super::flow::parse_input_entry;
 use super::narrowing::{assume, condition_narrowings};
-use super::scope::{Narrowing, TypeScope, root_name};
+use super::scope::{Narrowing, TypeScope, depends_on};
 use super::step_scopes::Artifacts;
 use super::truth::ConditionReader;
 use super::types::Schemas;
@@ -141,7 +141,7 @@ impl EndedStep {
             self.assumption = Condition::any([self.completion.completed.clone().negate(), truth]).bounded();
             if self.completion.completed.is_always() {
                 let narrowings = condition_narrowings(parsed, true).into_iter();
-                self.narrowings = narrowings.filter(|(path, _)| !is_local(root_name(path))).collect();
+                self.narrowings = narrowings.filter(|(path, _)| !is_local(path)).collect();
             }
         });
         self
@@ -212,18 +212,15 @@ fn with_parsed(text: &str, mut visit: impl FnMut(&Expr<'_>)) {
     }
 }
 
-/// Whether a path begins with a variable that has another value inside a step.
+/// Whether a path depends on a variable that has another value inside a step.
 fn changes_inside(step: &Step, path: &str) -> bool {
-    match root_name(path) {
-        "item" | "index" => step.for_each.is_some(),
-        "loop" => step.repeat.is_some(),
-        _ => false,
-    }
+    let is_of_item = step.for_each.is_some() && ["item", "index"].iter().any(|name| depends_on(path, name));
+    is_of_item || (step.repeat.is_some() && depends_on(path, "loop"))
 }
 
-/// Whether a variable has a meaning only inside a group.
-fn is_local(name: &str) -> bool {
-    matches!(name, "item" | "index" | "loop" | "steps")
+/// Whether a path depends on a variable that has a meaning only inside a group.
+fn is_local(path: &str) -> bool {
+    ["item", "index", "loop", "steps"].iter().any(|name| depends_on(path, name))
 }
 
 #[cfg(test)]

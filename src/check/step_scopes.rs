@@ -14,6 +14,7 @@ use super::exports::{exported_artifacts, own_output};
 use super::flow::parse_input_entry;
 use super::infer::{Checker, TextLocation};
 use super::loop_variable::{LocalVariable, loop_type};
+use super::number_range::NumberRange;
 use super::scope::{InferredValue, TypeScope};
 use super::step_conditions::{EndedStep, KnownFacts, StepCompletion, assume_when, end_of_loop, required_presence};
 use super::types::{ObjectMembers, Schemas, Type};
@@ -227,7 +228,7 @@ impl<'a> ScopedStep<'a> {
     }
 }
 
-/// Binds artifacts in a scope. An artifact of a conditional step may be undefined.
+/// Binds artifacts in a scope.
 fn bind_artifacts<'a>(artifacts: &Artifacts<'a>, scope: &mut TypeScope<'a>) {
     for (name, visible) in artifacts {
         scope.bind_artifact(name, visible.ty.clone(), visible.presence.clone());
@@ -266,8 +267,9 @@ impl<'a> ScopeWalker<'a> {
             inner_scope.facts = KnownFacts::inside(step, &list_scope);
             if let Some(list) = &step.for_each {
                 let item_type = Schemas(&self.project.schema_documents).item_type(&self.type_of(list, &list_scope));
-                let item = LocalVariable { ty: item_type, key: self.local_key("item", step).into() };
-                let index = LocalVariable { ty: Type::Number, key: self.local_key("index", step).into() };
+                let item = LocalVariable { ty: item_type, key: self.local_key("item", step) };
+                let index_type = Type::Numeric(NumberRange::FROM_ZERO);
+                let index = LocalVariable { ty: index_type, key: self.local_key("index", step) };
                 inner_scope.names = outer_scope.names.for_item(item, index);
                 scope = inner_scope.clone();
             }
@@ -298,12 +300,11 @@ impl<'a> ScopeWalker<'a> {
     }
 
     /// The name in conditions of a variable of an item or a round.
-    fn local_key(&self, name: &str, step: &Step) -> String {
-        format!("{}{name}@{}", self.key_prefix, step.id)
+    fn local_key(&self, name: &str, step: &Step) -> Rc<str> {
+        format!("{}{name}@{}", self.key_prefix, step.id).into()
     }
 
-    /// Walks the steps inside a step, and returns the artifacts that they export. Afterwards, `scope` is the scope at
-    /// the end of them.
+    /// Walks the steps inside a step, and returns the artifacts that they export. Moves `scope` to the end of them.
     fn visit_children(&mut self, step: &'a Step, pointer: &str, scope: &mut VisibleScope<'a>) -> Artifacts<'a> {
         let (key, children) = step.children();
         let base = format!("{pointer}/{key}");

@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use minijinja::machinery::parse_expr;
 
+use super::Strictness;
+use super::call_inputs::CallInput;
 use super::cli_agents::has_tags;
 use super::infer::{Checker, TextLocation};
 use super::scope::{InferredValue, TypeScope};
 use super::shell_values;
 use super::step_scopes::{ScopedStep, ScopedSteps};
 use super::template_errors::template_diagnostic;
-use super::types::{Property, Schemas, Type, TypeKind};
+use super::types::TypeKind;
+use super::unchecked::{UNCHECKED_HELP, distinct_notes};
 use crate::config::{Project, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::model::name_scope::TextScope;
@@ -20,7 +23,7 @@ use crate::model::step::{CommandLine, Expression};
 use crate::model::{Step, StepAction};
 use crate::template::{TemplateError, expr_range, inspect_expression, inspect_template};
 
-pub(super) fn check(project: &Project, scoped_steps: &ScopedSteps<'_>) -> Vec<Diagnostic> {
+pub(super) fn check(project: &Project, scoped_steps: &ScopedSteps<'_>, strictness: Strictness) -> Vec<Diagnostic> {
     let mut texts = TextChecks::new(project);
     for file in project.prompts.values() {
         if let Err(errors) = inspect_template(&file.text) {
@@ -38,6 +41,10 @@ pub(super) fn check(project: &Project, scoped_steps: &ScopedSteps<'_>) -> Vec<Di
         texts.check_expression(None, &child_pointer("/outputs", name), expression, &final_scope);
     }
     texts.report_unused_inputs();
+    if strictness.reports(Code::UncheckedValue) {
+        let notes = distinct_notes(texts.unchecked_uses, &texts.diagnostics);
+        texts.diagnostics.extend(notes);
+    }
     texts.diagnostics
 }
 
@@ -60,9 +67,12 @@ pub fn check_prompt(file: &Arc<SourceFile>) -> Vec<Diagnostic> {
         .collect()
 }
 
-struct TextChecks<'a> {
-    project: &'a Project,
+/// Checks the texts of a project and collects the results.
+pub(super) struct TextChecks<'a> {
+    pub(super) project: &'a Project,
     diagnostics: Vec<Diagnostic>,
+    /// The uses of values about which the schemas say too little, for a strict check.
+    unchecked_uses: Vec<Diagnostic>,
     /// The inputs of the run that the texts use.
     used_inputs: BTreeSet<String>,
     /// The scopes in which the texts use the name [`COMPLETION_MARKER`](super::probe::COMPLETION_MARKER).
@@ -71,7 +81,13 @@ struct TextChecks<'a> {
 
 impl<'a> TextChecks<'a> {
     fn new(project: &'a Project) -> Self {
-        Self { project, diagnostics: Vec::new(), used_inputs: BTreeSet::new(), marker_scopes: Vec::new() }
+        Self {
+            project,
+            diagnostics: Vec::new(),
+            unchecked_uses: Vec::new(),
+            used_inputs: BTreeSet::new(),
+            marker_scopes: Vec::new(),
+        }
     }
 
     fn check_step(&mut self, scoped_step: &'a ScopedStep<'a>) {
@@ -93,26 +109,25 @@ impl<'a> TextChecks<'a> {
         }
         if let Some(list) = &step.for_each {
             let scope = scoped_step.text_scope(self.project, TextScope::List);
-            let list_pointer = child_pointer(pointer, "for_each");
-            if let Some((inferred, range)) = self.check_expression(Some(scoped_step), &list_pointer, list, &scope)
-                && let Some(kinds) = inferred.ty.kinds()
-                && let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::List)
-            {
-                let list = list.trim();
-                let diagnostic = if kinds.contains(&TypeKind::List) {
-                    let message = format!("`{list}` may be {}, not a list", wrong_kind.describe());
-                    self.warning_at(Code::NotList, &list_pointer, range, message)
-                } else {
-                    self.error_at(
-                        Code::NotList,
-                        &list_pointer,
-                        range,
-                        format!("`{list}` is {}, not a list", inferred.ty.describe()),
-                    )
-                };
-                self.diagnostics.push(diagnostic.with_help("`for_each` maps over a list, such as `plan.steps`"));
-            }
+            self.check_mapped_list(scoped_step, list, &scope);
         }
+    }
+
+    /// Checks the list over which `for_each` maps.
+    fn check_mapped_list(&mut self, scoped_step: &'a ScopedStep<'a>, text: &'a str, scope: &TypeScope<'a>) {
+        let pointer = child_pointer(&scoped_step.pointer, "for_each");
+        let Some((inferred, range)) = self.check_expression(Some(scoped_step), &pointer, text, scope) else { return };
+        let Some(kinds) = inferred.ty.kinds() else { return self.note_unchecked(&pointer, range, text) };
+        let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::List) else { return };
+        let list = text.trim();
+        let diagnostic = if kinds.contains(&TypeKind::List) {
+            let message = format!("`{list}` may be {}, not a list", wrong_kind.describe());
+            self.warning_at(Code::NotList, &pointer, range, message)
+        } else {
+            let message = format!("`{list}` is {}, not a list", inferred.ty.describe());
+            self.error_at(Code::NotList, &pointer, range, message)
+        };
+        self.diagnostics.push(diagnostic.with_help("`for_each` maps over a list, such as `plan.steps`"));
     }
 
     /// Reports a message that is always empty.
@@ -175,7 +190,8 @@ impl<'a> TextChecks<'a> {
                     let pointer = child_pointer(&child_pointer(step_pointer, "with"), name);
                     let inferred = self.check_expression(Some(scoped_step), &pointer, expression, scope);
                     if let (Some(called), Some((inferred, range))) = (called, inferred) {
-                        self.check_call_input(called, name, &pointer, expression, inferred, range);
+                        let input = CallInput { called, name, pointer: &pointer, text: expression, range };
+                        self.check_call_input(&input, &inferred.ty);
                     }
                 }
             }
@@ -230,7 +246,7 @@ impl<'a> TextChecks<'a> {
     }
 
     /// Infers the value and the range of an expression, and reports its mistakes. `None` if it can't be parsed.
-    fn check_expression(
+    pub(super) fn check_expression(
         &mut self,
         scoped_step: Option<&'a ScopedStep<'a>>,
         pointer: &str,
@@ -250,80 +266,30 @@ impl<'a> TextChecks<'a> {
         Some((inferred, expr_range(&parsed)))
     }
 
-    fn error_at(&self, code: Code, pointer: &str, range: Range<usize>, message: String) -> Diagnostic {
+    pub(super) fn error_at(&self, code: Code, pointer: &str, range: Range<usize>, message: String) -> Diagnostic {
         let document = &self.project.document;
         Diagnostic::error(code, message).with_span(&document.file, document.span_in_value(pointer, range))
     }
 
-    fn warning_at(&self, code: Code, pointer: &str, range: Range<usize>, message: String) -> Diagnostic {
+    pub(super) fn warning_at(&self, code: Code, pointer: &str, range: Range<usize>, message: String) -> Diagnostic {
         let document = &self.project.document;
         Diagnostic::warning(code, message).with_span(&document.file, document.span_in_value(pointer, range))
     }
 
-    /// Checks that the value of `write` is a list of files, or has such a list under `files`.
-    fn check_files(&mut self, scoped_step: &'a ScopedStep<'a>, files: &'a str, scope: &TypeScope<'a>) {
-        let pointer = child_pointer(&scoped_step.pointer, "write");
-        let Some((inferred, range)) = self.check_expression(Some(scoped_step), &pointer, files, scope) else { return };
-        let schemas = Schemas(&self.project.schema_documents);
-        let list = match schemas.property(&inferred.ty, "files") {
-            Some(Property::Present(ty) | Property::Optional(ty)) => ty,
-            Some(Property::Open(_)) => Type::Unknown,
-            Some(Property::Absent(_)) | None => inferred.ty.clone(),
-        };
-        let entry = schemas.item_type(&list);
-        let allows_text = |entry: &Type<'a>, name: &str| match schemas.property(entry, name) {
-            Some(Property::Present(ty) | Property::Optional(ty)) => {
-                ty.kinds().is_none_or(|kinds| kinds.contains(&TypeKind::Text))
-            }
-            Some(Property::Open(_)) => true,
-            Some(Property::Absent(_)) => false,
-            None => matches!(entry, Type::Unknown),
-        };
-        let has_text = |name: &str| entry.branches().iter().any(|branch| allows_text(branch, name));
-        let is_list = list.kinds().is_none_or(|kinds| kinds.contains(&TypeKind::List));
-        if !is_list || !has_text("path") || !has_text("content") {
-            let message = format!("`{}` is not a list of files", files.trim());
-            let diagnostic = self.error_at(Code::NotFileList, &pointer, range, message);
-            self.diagnostics.push(
-                diagnostic
-                    .with_help("files are a list of `{path, content}`, or an artifact with such a list under `files`"),
-            );
-        }
+    pub(super) fn push(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
     }
 
-    /// Checks that a value for an input of a called pipeline has a kind that the input accepts.
-    fn check_call_input(
-        &mut self,
-        called: &'a Project,
-        name: &str,
-        pointer: &str,
-        text: &str,
-        inferred: InferredValue<'a>,
-        range: Range<usize>,
-    ) {
-        let input_pointer = child_pointer("/inputs", name);
-        let Some(schema) = called.document.value.pointer(&input_pointer) else { return };
-        let input_type = Schemas(&called.schema_documents).document_type(schema);
-        let (Some(value_kinds), Some(input_kinds)) = (inferred.ty.kinds(), input_type.kinds()) else { return };
-        if value_kinds.iter().any(|kind| input_kinds.contains(kind)) {
-            return;
-        }
-        let message = format!(
-            "`{}` is {}, but the input `{name}` accepts {}",
-            text.trim(),
-            inferred.ty.describe(),
-            input_type.describe()
-        );
-        let diagnostic = self.error_at(Code::InputMismatch, pointer, range, message);
-        self.diagnostics.push(diagnostic.with_secondary_label(
-            &called.document.file,
-            called.document.spans.value(&input_pointer),
-            "declared here",
-        ));
+    /// Adds a finding of a strict check about a value of unknown type.
+    pub(super) fn note_unchecked(&mut self, pointer: &str, range: Range<usize>, text: &str) {
+        let message = format!("nothing says what `{}` is, so its use can't be checked", text.trim());
+        let diagnostic = self.warning_at(Code::UncheckedValue, pointer, range, message);
+        self.unchecked_uses.push(diagnostic.with_help(UNCHECKED_HELP));
     }
 
     fn collect_results(&mut self, checker: Checker<'a>) {
         self.diagnostics.extend(checker.diagnostics);
+        self.unchecked_uses.extend(checker.unchecked_uses);
         self.used_inputs.extend(checker.used_inputs);
         self.marker_scopes.extend(checker.marker_scopes);
     }
@@ -338,7 +304,7 @@ impl<'a> TextChecks<'a> {
     ) {
         let Some((inferred, range)) = self.check_expression(scoped_step, pointer, text, scope) else { return };
         self.check_impossible_status(scoped_step, pointer, text, scope);
-        let Some(kinds) = inferred.ty.kinds() else { return };
+        let Some(kinds) = inferred.ty.kinds() else { return self.note_unchecked(pointer, range, text) };
         let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::Bool) else { return };
         if kinds.contains(&TypeKind::Bool) {
             let message = format!("`{}` may be {}, not `true` or `false`", text.trim(), wrong_kind.describe());

@@ -68,7 +68,7 @@ fn property_names<'a>(ty: &Type<'a>) -> Vec<(&'a str, Option<SchemaNode<'a>>)> {
             properties
                 .into_iter()
                 .flat_map(Map::iter)
-                .map(move |(name, schema)| (name.as_str(), Some(SchemaNode { schema, ..node })))
+                .map(move |(name, schema)| (name.as_str(), Some(node.with_schema(schema))))
         });
         names.collect()
     };
@@ -78,11 +78,14 @@ fn property_names<'a>(ty: &Type<'a>) -> Vec<(&'a str, Option<SchemaNode<'a>>)> {
         Type::FixedObject(members) => members.keys().map(|name| (*name, None)).collect(),
         Type::RefinedObject(refined) => property_names(&refined.base),
         Type::StepStatuses(statuses) => statuses.keys().map(|name| (*name, None)).collect(),
+        Type::Tuple(tuple) => tuple.names.iter().map(|name| (*name, None)).collect(),
         Type::Unknown
         | Type::Null
         | Type::Bool
         | Type::Number
+        | Type::Numeric(_)
         | Type::Text(_)
+        | Type::NumericText
         | Type::List(..)
         | Type::SchemaList(..)
         | Type::Union(_) => Vec::new(),
@@ -93,7 +96,7 @@ fn property_names<'a>(ty: &Type<'a>) -> Vec<(&'a str, Option<SchemaNode<'a>>)> {
 pub(super) fn render_type(schemas: Schemas<'_>, ty: &Type<'_>) -> String {
     match ty {
         Type::Text(Some(texts)) => texts.iter().map(|text| format!("\"{text}\"")).collect::<Vec<_>>().join(" | "),
-        Type::List(..) | Type::SchemaList(..) => match schemas.item_type(ty) {
+        Type::List(..) | Type::Tuple(_) | Type::SchemaList(..) => match schemas.item_type(ty) {
             Type::Unknown => "list".to_owned(),
             inner @ Type::Union(_) => format!("list of ({})", render_type(schemas, &inner)),
             inner => format!("list of {}", render_type(schemas, &inner)),
@@ -110,8 +113,8 @@ pub(super) fn render_type(schemas: Schemas<'_>, ty: &Type<'_>) -> String {
         Type::Unknown => "any".to_owned(),
         Type::Null => "null".to_owned(),
         Type::Bool => "boolean".to_owned(),
-        Type::Number => "number".to_owned(),
-        Type::Text(None) => "string".to_owned(),
+        Type::Number | Type::Numeric(_) => "number".to_owned(),
+        Type::Text(None) | Type::NumericText => "string".to_owned(),
         Type::Object(_) | Type::AllOf(_) | Type::FixedObject(_) | Type::RefinedObject(_) | Type::StepStatuses(_) => {
             "object".to_owned()
         }

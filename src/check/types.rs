@@ -1,19 +1,21 @@
 //! The static types of values, derived lazily from JSON Schemas.
 //!
-//! A type must be correct for every value that can occur. If a schema contains something that this module does not
+//! A type must be correct for every value that can occur. If a schema contains something that the checker does not
 //! understand, the type is unknown, and the checks report nothing about such a value.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::all_of::{has_constraints, ignores_ref_siblings};
+use super::number_range::NumberRange;
 use super::refined_types::{RefinedObject, step_status_type};
 use super::step_conditions::StepCompletion;
-pub(super) use super::unions::union;
 use crate::config::Document;
 use crate::model::name_scope::NameMap;
+
+pub(super) use super::type_union::union;
 
 /// A schema inside a document.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,36 @@ pub(super) struct SchemaNode<'a> {
     pub(super) schema: &'a Value,
     /// The document that contains the schema, in which `#/…` references resolve.
     pub(super) root: &'a Value,
+    /// The keywords of the schema that apply to the value.
+    pub(super) part: SchemaPart,
+}
+
+/// The keywords of a schema that apply to a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SchemaPart {
+    /// All of them.
+    Whole,
+    /// All but `anyOf`, `oneOf`, `if` and their branches: the type has a branch for each of these cases.
+    WithoutCases,
+    /// None: the value does not fit the schema.
+    Negated,
+}
+
+impl<'a> SchemaNode<'a> {
+    /// A whole document.
+    pub(super) fn from_document(schema: &'a Value) -> Self {
+        Self { schema, root: schema, part: SchemaPart::Whole }
+    }
+
+    /// Another schema of the same document.
+    pub(super) fn with_schema(self, schema: &'a Value) -> Self {
+        Self { schema, part: SchemaPart::Whole, ..self }
+    }
+
+    /// The same schema, of which only some keywords apply.
+    pub(super) fn with_part(self, part: SchemaPart) -> Self {
+        Self { part, ..self }
+    }
 }
 
 /// The type of a value.
@@ -35,10 +67,16 @@ pub(super) enum Type<'a> {
     Bool,
     /// A number.
     Number,
+    /// A number in a range.
+    Numeric(NumberRange),
     /// A string, with its possible values if the schema lists them.
     Text(Option<Vec<&'a str>>),
+    /// A string that represents a number.
+    NumericText,
     /// A list of items of a type, with its minimum length.
     List(Rc<Type<'a>>, u64),
+    /// A list with a type for each item.
+    Tuple(Rc<TupleType<'a>>),
     /// A list that a schema describes, with its minimum length.
     SchemaList(SchemaNode<'a>, u64),
     /// An object that a schema describes.
@@ -53,6 +91,15 @@ pub(super) enum Type<'a> {
     StepStatuses(StepStatuses<'a>),
     /// One of several types.
     Union(Rc<Vec<Type<'a>>>),
+}
+
+/// The items of a list of a fixed length.
+#[derive(Clone, Debug)]
+pub(super) struct TupleType<'a> {
+    /// The types of the items.
+    pub(super) items: Vec<Type<'a>>,
+    /// The names by which a template can also read the items, such as `grouper`; usually empty.
+    pub(super) names: &'static [&'static str],
 }
 
 /// The members of an object that no schema describes.
@@ -85,7 +132,7 @@ const MAX_VISITED_SCHEMAS: usize = 200;
 impl<'a> Schemas<'a> {
     /// The type that a whole schema document describes.
     pub(super) fn document_type(self, schema: &'a Value) -> Type<'a> {
-        self.schema_type(SchemaNode { schema, root: schema })
+        self.schema_type(SchemaNode::from_document(schema))
     }
 
     /// The type that a schema describes.
@@ -109,47 +156,7 @@ impl<'a> Schemas<'a> {
         if map.contains_key("$ref") || map.contains_key("allOf") {
             return self.merge_all_of(node, map, budget);
         }
-        self.own_keyword_type(node, map, budget)
-    }
-
-    /// The type that the keywords of this schema describe, without `$ref` and `allOf`.
-    pub(super) fn own_keyword_type(
-        self,
-        node: SchemaNode<'a>,
-        map: &'a Map<String, Value>,
-        budget: &mut usize,
-    ) -> Type<'a> {
-        if map.contains_key("not") || map.contains_key("if") {
-            return Type::Unknown;
-        }
-        if let Some(branches) = map.get("anyOf").or_else(|| map.get("oneOf")).and_then(Value::as_array) {
-            let has_own_type = map.contains_key("type") || map.contains_key("properties");
-            if has_own_type && branches.iter().all(only_requires) {
-                return map
-                    .get("type")
-                    .and_then(Value::as_str)
-                    .map_or(Type::Unknown, |name| type_from_name(node, map, name));
-            }
-            if has_own_type {
-                return Type::Unknown;
-            }
-            return union(
-                branches.iter().map(|schema| self.bounded_schema_type(SchemaNode { schema, ..node }, budget)),
-            );
-        }
-        if let Some(value) = map.get("const") {
-            return type_from_constants(std::slice::from_ref(value));
-        }
-        if let Some(Value::Array(values)) = map.get("enum") {
-            return type_from_constants(values);
-        }
-        match map.get("type") {
-            Some(Value::String(name)) => type_from_name(node, map, name),
-            Some(Value::Array(names)) => {
-                union(names.iter().map(|name| type_from_name(node, map, name.as_str().unwrap_or_default())))
-            }
-            _ => Type::Unknown,
-        }
+        self.own_keyword_type(node, map, budget).unwrap_or(Type::Unknown)
     }
 
     /// Resolves a `$ref`.
@@ -157,7 +164,7 @@ impl<'a> Schemas<'a> {
         let (file, fragment) = target.split_once('#').unwrap_or((target, ""));
         let file = file.strip_prefix("./").unwrap_or(file);
         let root = if file.is_empty() { node.root } else { self.find_schema(file)? };
-        Some(SchemaNode { schema: root.pointer(fragment)?, root })
+        Some(SchemaNode { schema: root.pointer(fragment)?, ..SchemaNode::from_document(root) })
     }
 
     /// Finds a schema by its file name or its `$id`.
@@ -168,31 +175,8 @@ impl<'a> Schemas<'a> {
         by_name.or_else(|| self.0.values().map(|document| &document.value).find(|value| has_id(value)))
     }
 
-    /// The type of a list's items; unknown if the type is not a list.
-    pub(super) fn item_type(self, ty: &Type<'a>) -> Type<'a> {
-        match ty {
-            Type::List(item_type, _) => (**item_type).clone(),
-            Type::SchemaList(node, _) => match node.schema.get("items") {
-                Some(schema) if node.schema.get("prefixItems").is_none() => {
-                    self.schema_type(SchemaNode { schema, ..*node })
-                }
-                Some(_) | None => Type::Unknown,
-            },
-            Type::Union(branches) => union(branches.iter().map(|ty| self.item_type(ty))),
-            Type::Unknown
-            | Type::Null
-            | Type::Bool
-            | Type::Number
-            | Type::Text(_)
-            | Type::Object(_)
-            | Type::AllOf(_)
-            | Type::FixedObject(_)
-            | Type::RefinedObject(_)
-            | Type::StepStatuses(_) => Type::Unknown,
-        }
-    }
-
-    /// Whether values of a type have the property `name`; `None` if the type is not an object.
+    /// Whether values of a type have the property `name`; `None` if the type is neither an object nor a list with such
+    /// a name.
     pub(super) fn property(self, ty: &Type<'a>, name: &str) -> Option<Property<'a>> {
         match ty {
             Type::FixedObject(members) => Some(match members.get(name) {
@@ -209,52 +193,22 @@ impl<'a> Schemas<'a> {
             }),
             Type::Object(node) => Some(self.merged_property(std::slice::from_ref(node), name)),
             Type::AllOf(nodes) => Some(self.merged_property(nodes, name)),
+            Type::Tuple(tuple) => {
+                let position = tuple.names.iter().position(|item_name| *item_name == name)?;
+                tuple.items.get(position).cloned().map(Property::Present)
+            }
             Type::Unknown
             | Type::Null
             | Type::Bool
             | Type::Number
+            | Type::Numeric(_)
             | Type::Text(_)
+            | Type::NumericText
             | Type::List(..)
             | Type::SchemaList(..)
             | Type::Union(_) => None,
         }
     }
-}
-
-/// Whether an alternative of `anyOf` or `oneOf` only requires names and has no other restriction.
-fn only_requires(branch: &Value) -> bool {
-    let allowed_keywords = ["required", "title", "description", "$comment"];
-    branch.as_object().is_some_and(|map| {
-        map.contains_key("required") && map.keys().all(|key| allowed_keywords.contains(&key.as_str()))
-    })
-}
-
-/// The type of the values of the JSON type `name` that the schema allows.
-fn type_from_name<'a>(node: SchemaNode<'a>, map: &'a Map<String, Value>, name: &str) -> Type<'a> {
-    match name {
-        "null" => Type::Null,
-        "boolean" => Type::Bool,
-        "number" | "integer" => Type::Number,
-        "string" => Type::Text(None),
-        "array" => Type::SchemaList(node, map.get("minItems").and_then(Value::as_u64).unwrap_or(0)),
-        "object" => Type::Object(node),
-        _ => Type::Unknown,
-    }
-}
-
-/// The type of the values of `const` or `enum`.
-fn type_from_constants(values: &[Value]) -> Type<'_> {
-    let texts: Option<Vec<&str>> = values.iter().map(Value::as_str).collect();
-    if let Some(texts) = texts {
-        return Type::Text(Some(texts));
-    }
-    union(values.iter().map(|value| match value {
-        Value::Null => Type::Null,
-        Value::Bool(_) => Type::Bool,
-        Value::Number(_) => Type::Number,
-        Value::String(_) => Type::Text(None),
-        Value::Array(_) | Value::Object(_) => Type::Unknown,
-    }))
 }
 
 /// The kind of a type that is not a union.
@@ -289,9 +243,9 @@ impl<'a> Type<'a> {
             Type::Unknown | Type::Union(_) => None,
             Type::Null => Some(TypeKind::Null),
             Type::Bool => Some(TypeKind::Bool),
-            Type::Number => Some(TypeKind::Number),
-            Type::Text(_) => Some(TypeKind::Text),
-            Type::List(..) | Type::SchemaList(..) => Some(TypeKind::List),
+            Type::Number | Type::Numeric(_) => Some(TypeKind::Number),
+            Type::Text(_) | Type::NumericText => Some(TypeKind::Text),
+            Type::List(..) | Type::Tuple(_) | Type::SchemaList(..) => Some(TypeKind::List),
             Type::Object(_)
             | Type::AllOf(_)
             | Type::FixedObject(_)
@@ -334,11 +288,14 @@ impl<'a> Type<'a> {
     pub(super) fn min_length(&self) -> u64 {
         match self {
             Type::List(_, min_length) | Type::SchemaList(_, min_length) => *min_length,
+            Type::Tuple(tuple) => tuple.items.len() as u64,
             Type::Unknown
             | Type::Null
             | Type::Bool
             | Type::Number
+            | Type::Numeric(_)
             | Type::Text(_)
+            | Type::NumericText
             | Type::Object(_)
             | Type::AllOf(_)
             | Type::FixedObject(_)
@@ -346,6 +303,65 @@ impl<'a> Type<'a> {
             | Type::StepStatuses(_)
             | Type::Union(_) => 0,
         }
+    }
+
+    /// The type without the empty object, which counts as false in a condition.
+    pub(super) fn without_empty_objects(&self) -> Type<'a> {
+        match self {
+            Type::Union(branches) => union(branches.iter().filter(|ty| !ty.is_empty_object()).cloned()),
+            other => other.clone(),
+        }
+    }
+
+    /// Whether it is the type of the empty object, such as that of `loop.previous` in the first round.
+    pub(super) fn is_empty_object(&self) -> bool {
+        matches!(self, Type::FixedObject(members) if members.is_empty())
+    }
+
+    /// The type of the values that count as true in a condition: without null, the empty object and 0.
+    pub(super) fn truthy(&self) -> Type<'a> {
+        let branches = self.without_null().without_empty_objects().branches();
+        union(branches.into_iter().map(|branch| match branch.number_range() {
+            Some(range) => Type::Numeric(range.without_zero()),
+            None => branch,
+        }))
+    }
+
+    /// The range of a number; `None` for any other type.
+    pub(super) fn number_range(&self) -> Option<NumberRange> {
+        match self {
+            Type::Number => Some(NumberRange::ANY),
+            Type::Numeric(range) => Some(*range),
+            Type::Unknown
+            | Type::Null
+            | Type::Bool
+            | Type::Text(_)
+            | Type::NumericText
+            | Type::List(..)
+            | Type::Tuple(_)
+            | Type::SchemaList(..)
+            | Type::Object(_)
+            | Type::AllOf(_)
+            | Type::FixedObject(_)
+            | Type::RefinedObject(_)
+            | Type::StepStatuses(_)
+            | Type::Union(_) => None,
+        }
+    }
+
+    /// The range of the numbers that the value can be; `None` if it is never a number, or if its kinds are unknown.
+    pub(super) fn numbers(&self) -> Option<NumberRange> {
+        self.kinds()?;
+        self.branches().iter().filter_map(Type::number_range).reduce(NumberRange::union)
+    }
+
+    /// The strings that the value can be; `None` if it is never a string, or if the strings are unknown.
+    pub(super) fn possible_texts(&self) -> Option<Vec<&'a str>> {
+        self.kinds()?;
+        let text_branches = self.branches().into_iter().filter(|branch| branch.kind() == Some(TypeKind::Text));
+        let listed_texts = |branch| if let Type::Text(texts) = branch { texts } else { None };
+        let texts: Vec<Vec<&'a str>> = text_branches.map(listed_texts).collect::<Option<_>>()?;
+        (!texts.is_empty()).then(|| texts.into_iter().flatten().collect())
     }
 
     /// Describes the type for a message.

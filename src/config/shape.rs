@@ -12,7 +12,7 @@ use super::spans::{Document, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::TOOLS_PATTERN;
 use crate::model::command_mode::COMMAND_MODE_PATTERN;
-use crate::model::pipeline::{INPUT_PATTERN, NAME_PATTERN, is_name};
+use crate::model::pipeline::{INPUT_PATTERN, NAME_PATTERN, PASSED_VARIABLE_PATTERN, is_name};
 use crate::model::sandbox::NETWORK_PATTERN;
 use crate::model::{HumanBytes, HumanDuration};
 
@@ -44,6 +44,11 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
             !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(is_word_char)
         },
         "the name of an environment variable",
+    ),
+    (
+        PASSED_VARIABLE_PATTERN,
+        |text| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || "=${}".contains(c)),
+        "the name of an environment variable, without its value",
     ),
     (
         REGION_PATTERN,
@@ -244,7 +249,11 @@ impl<'a> ShapeWalker<'a> {
         let is_name = ![HumanDuration::PATTERN, HumanBytes::PATTERN, NETWORK_PATTERN, COMMAND_MODE_PATTERN]
             .contains(known_pattern);
         let code = if is_name { Code::InvalidName } else { Code::WrongValue };
-        let message = if is_name {
+        let message = if *known_pattern == PASSED_VARIABLE_PATTERN {
+            // The value of a variable may be a secret.
+            let (name, suffix) = text.split_once('=').map_or((text, ""), |(name, _)| (name, "=…"));
+            format!("`{name}{suffix}` is not the name of an environment variable")
+        } else if is_name {
             format!("`{text}` is not a valid name")
         } else {
             format!("{} must be {description}, not `{text}`", describe_location(pointer))
@@ -256,6 +265,9 @@ impl<'a> ShapeWalker<'a> {
             NAME_PATTERN | INPUT_PATTERN => advice::invalid_name(diagnostic, text, is_match, description),
             TOOLS_PATTERN | NETWORK_PATTERN => diagnostic.with_help(format!("write it as a list: `[{text}]`")),
             HumanDuration::PATTERN => advice::invalid_duration(diagnostic, text),
+            PASSED_VARIABLE_PATTERN => {
+                diagnostic.with_help("`env` names variables of your environment; orch passes their values on")
+            }
             _ if is_name => diagnostic.with_help(format!("allowed: {description}")),
             _ => diagnostic,
         });

@@ -80,6 +80,7 @@ codes! {
     PromptNotFound = "ORCH0407", "a prompt does not exist";
     LiteralPlaceholder = "ORCH0408", "a placeholder is not written in template syntax";
     NotShellWord = "ORCH0409", "a shell does not take a value as one word";
+    WrongArgument = "ORCH0420", "a filter, test or function gets a wrong argument";
     // 05: schemas
     SchemaNotFound = "ORCH0501", "a schema does not exist";
     SchemaInvalid = "ORCH0502", "a schema is not a valid JSON Schema";
@@ -96,6 +97,9 @@ codes! {
     NotList = "ORCH0607", "the value of `for_each` is not a list";
     NotFileList = "ORCH0608", "the value of `write` is not a list of files";
     InputMismatch = "ORCH0609", "a value does not fit the input of a called pipeline";
+    NeverTrue = "ORCH0620", "a comparison can never be true";
+    RefusedPath = "ORCH0625", "a step would write a file at a path that orch refuses";
+    UncheckedValue = "ORCH0630", "a schema says too little about a value to check its use";
     // 07: models
     InvalidModel = "ORCH0701", "a model reference is malformed";
     UnknownProvider = "ORCH0702", "a provider is unknown";
@@ -108,6 +112,7 @@ codes! {
     ContextWindowExceeded = "ORCH0712", "a prompt exceeds the context window of its model";
     UsageNotReported = "ORCH0713", "a budget covers a CLI agent that may not report its usage";
     CutsRepliesOff = "ORCH0714", "an option can cut replies off";
+    MisspeltModel = "ORCH0715", "the name of a model is probably misspelt";
     // 08: comments that suppress warnings
     InvalidSuppression = "ORCH0801", "a comment that suppresses a warning is invalid";
     UnusedSuppression = "ORCH0802", "a comment suppresses nothing";

@@ -337,17 +337,16 @@ fn artifact_from_stdout(artifact: &ArtifactOutput, output: &CommandOutput) -> Re
         return Err(Failure::new(FailureClass::OutputTooLarge, message).with_hint(hint));
     }
     let schema = match &artifact.artifact_type {
+        ArtifactType::Text if output.stdout.contains('\0') => {
+            let message = "standard output has a NUL character, so it is no text";
+            return Err(Failure::new(FailureClass::SchemaMismatch, message)
+                .with_hint("print text, or encode other data, for example with `base64`"));
+        }
         ArtifactType::Text => return Ok(Value::String(output.stdout.clone())),
         ArtifactType::Json(schema) => schema,
     };
-    let value: Value = serde_json::from_str(&output.stdout).map_err(|error| {
-        let message = format!("standard output is not JSON: {error}{}", quote_last_lines(&output.stdout));
-        Failure::new(FailureClass::NoJson, message).with_hint(format!(
-            "print the JSON value and nothing else to standard output; orch parses it, because the step has `schema:` \
-             or because `schemas/{}.schema.json` exists",
-            artifact.name
-        ))
-    })?;
+    let value: Value =
+        serde_json::from_str(&output.stdout).map_err(|error| unreadable_stdout(artifact, &error.to_string(), output))?;
     let errors = schema.mismatches(&value);
     match errors.first() {
         None => Ok(value),
@@ -355,6 +354,22 @@ fn artifact_from_stdout(artifact: &ArtifactOutput, output: &CommandOutput) -> Re
             Err(Failure::new(FailureClass::SchemaMismatch, format!("standard output does not fit: {first}")))
         }
     }
+}
+
+/// Returns the failure for an output that orch can't read as JSON.
+fn unreadable_stdout(artifact: &ArtifactOutput, error: &str, output: &CommandOutput) -> Failure {
+    // Only these words of the parser are about an escape for half of a surrogate pair, which is valid JSON.
+    if error.contains("surrogate in hex escape") || error.contains("end of hex escape") {
+        let message = format!("standard output does not fit: a string has half of a surrogate pair ({error})");
+        let hint = "print the character itself, or the escapes of both halves";
+        return Failure::new(FailureClass::SchemaMismatch, message).with_hint(hint);
+    }
+    let message = format!("standard output is not JSON: {error}{}", quote_last_lines(&output.stdout));
+    Failure::new(FailureClass::NoJson, message).with_hint(format!(
+        "print the JSON value and nothing else to standard output; orch parses it, because the step has `schema:` or \
+         because `schemas/{}.schema.json` exists",
+        artifact.name
+    ))
 }
 
 /// Returns the last lines of an output as a suffix for a message; empty if there is no output.

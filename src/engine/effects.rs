@@ -1,6 +1,6 @@
 //! Performs the effects other than model requests: commands, snapshots and writes of files.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -198,7 +198,7 @@ fn resolve_folder(workspace: &Path, cwd: &str) -> Result<PathBuf, Failure> {
             .with_hint("set it to a folder in the workspace, relative to the workspace")
     };
     let relative = Path::new(cwd);
-    if relative.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
+    if files::leaves_folder(cwd) {
         return Err(refuse("leads out of the workspace"));
     }
     let folder = workspace.join(relative).canonicalize().map_err(|error| refuse(&format!("can't be used: {error}")))?;

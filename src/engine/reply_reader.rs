@@ -299,16 +299,21 @@ fn extract_text(agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, 
         StopReason::End | StopReason::Unknown => {
             let text = reply.text();
             let answer = extract::answer_text(&text);
-            if let Some(text) = answer.text {
-                return Ok(ExtractedValue {
-                    value: Value::String(text.to_owned()),
-                    extraction: None,
-                    left_out: answer.left_out,
-                });
+            match answer.text {
+                // Like `Schema::mismatches`: no program accepts such a text as an argument.
+                Some(text) if text.contains('\0') => {
+                    Failure::new(FailureClass::SchemaMismatch, "the reply has a NUL character, so it is no text")
+                }
+                Some(text) => {
+                    let value = Value::String(text.to_owned());
+                    return Ok(ExtractedValue { value, extraction: None, left_out: answer.left_out });
+                }
+                None => {
+                    let left_out = answer.left_out.join(", ");
+                    Failure::new(FailureClass::EmptyReply, format!("the reply has no answer, only {left_out}"))
+                        .with_hint(REASONING_HINT)
+                }
             }
-            let left_out = answer.left_out.join(", ");
-            Failure::new(FailureClass::EmptyReply, format!("the reply has no answer, only {left_out}"))
-                .with_hint(REASONING_HINT)
         }
     };
     Err(with_hint(failure, agent).into())

@@ -5,6 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::Value;
 
+use super::cursor::HALF_SURROGATE;
+use super::equality::NumberValue;
 use super::report::{Extraction, Rejection, RejectionReason, Repair, ValueSource, reject};
 use super::scan::{ScanSink, ScannedValue};
 use super::{Options, brackets, coerce};
@@ -178,7 +180,8 @@ impl<'a> Chooser<'a> {
             return self.reject_without_match();
         };
         if let Some((reason, _)) = self.last_unreadable.filter(|(_, start)| *start > answer.start) {
-            return reject(RejectionReason::NoJson, format!("the last JSON of the reply can't be read: {reason}"));
+            let message = format!("the last JSON of the reply can't be read: {reason}");
+            return reject(unreadable_reason(reason), message);
         }
         let other_count = self.match_digests.len().saturating_sub(1);
         if options.strict && other_count > 0 {
@@ -229,7 +232,9 @@ impl<'a> Chooser<'a> {
             return Err(Box::new(Rejection { reason: RejectionReason::SchemaMismatch, message, mismatches }));
         }
         let message = match (self.last_unreadable, self.has_skipped_markup) {
-            (Some((reason, _)), _) => format!("the JSON of the reply can't be read: {reason}"),
+            (Some((reason, _)), _) => {
+                return reject(unreadable_reason(reason), format!("the JSON of the reply can't be read: {reason}"));
+            }
             (None, true) => {
                 "the reply contains no JSON outside of reasoning, quotations and code in other languages".to_owned()
             }
@@ -239,7 +244,13 @@ impl<'a> Chooser<'a> {
     }
 }
 
-/// Hashes a value. The order of keys does not change the hash.
+/// The class of the rejection for JSON that can't be read. A string with half of a surrogate pair is valid JSON that no
+/// schema accepts.
+fn unreadable_reason(reason: &str) -> RejectionReason {
+    if reason == HALF_SURROGATE { RejectionReason::SchemaMismatch } else { RejectionReason::NoJson }
+}
+
+/// Hashes a value. Neither the order of keys nor the form of a number, such as `1.0` for `1`, changes the hash.
 fn value_digest(value: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     match value {
@@ -258,7 +269,7 @@ fn value_digest(value: &Value) -> u64 {
             }
         }
         Value::String(text) => (3, text).hash(&mut hasher),
-        Value::Number(number) => (2, number.as_str()).hash(&mut hasher),
+        Value::Number(number) => (2, NumberValue::from(number)).hash(&mut hasher),
         Value::Bool(flag) => (1, flag).hash(&mut hasher),
         Value::Null => 0.hash(&mut hasher),
     }

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::cursor::ParseMode;
+use super::equality::is_same_value;
 use super::parser;
 use super::report::Repair;
 use super::scalars;
@@ -208,7 +209,7 @@ impl<'a> Coercer<'a> {
         }
         let number =
             scalars::is_json_number(text.as_bytes()).then(|| serde_json::from_str::<Value>(text).ok()).flatten()?;
-        let choice = choices.contains(&number).then_some(number);
+        let choice = choices.iter().any(|choice| is_same_value(choice, &number)).then_some(number);
         if choice.is_some() {
             self.add_repair(Repair::Coerced);
         }

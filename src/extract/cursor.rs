@@ -9,6 +9,10 @@ pub(super) const VALUES_OMITTED: &str = "values are omitted";
 /// The fault for a number that JSON can't express.
 pub(super) const NOT_A_JSON_NUMBER: &str = "JSON has no NaN, Infinity or undefined";
 
+/// The fault for a string with an escape for half of a surrogate pair.
+pub(super) const HALF_SURROGATE: &str =
+    "a string has half of a surrogate pair (such as `\\ud800`), which is no character";
+
 /// Why the parser stopped without a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {

@@ -1,6 +1,6 @@
 //! Parses escape sequences in strings.
 
-use super::cursor::{Fault, TextCursor};
+use super::cursor::{Fault, HALF_SURROGATE, TextCursor};
 use super::report::Repair;
 
 /// Appends the character of the escape sequence at the cursor to `out`. A backslash that does not start an escape
@@ -63,15 +63,19 @@ fn parse_unicode_escape(cursor: &mut TextCursor<'_>, out: &mut String) -> Result
     let Some(code_unit) = parse_code_unit(cursor.remaining())? else { return keep_backslash(cursor, out) };
     let c = match code_unit {
         0xd800..=0xdbff => {
-            let low_surrogate = parse_code_unit(cursor.remaining().get(6..).unwrap_or_default())?
-                .filter(|low_surrogate| (0xdc00..=0xdfff).contains(low_surrogate));
-            let low_surrogate = low_surrogate.ok_or(Fault::Invalid("half of a surrogate pair is missing"))?;
+            let following = cursor.remaining().get(6..).unwrap_or_default();
+            if "\\u".starts_with(following) {
+                return Err(Fault::UnexpectedEnd);
+            }
+            let low_surrogate =
+                parse_code_unit(following)?.filter(|low_surrogate| (0xdc00..=0xdfff).contains(low_surrogate));
+            let low_surrogate = low_surrogate.ok_or(Fault::Invalid(HALF_SURROGATE))?;
             cursor.pos += 6;
             char::from_u32(0x10000 + ((code_unit - 0xd800) << 10) + (low_surrogate - 0xdc00))
         }
         _ => char::from_u32(code_unit),
     };
-    out.push(c.ok_or(Fault::Invalid("half of a surrogate pair is missing"))?);
+    out.push(c.ok_or(Fault::Invalid(HALF_SURROGATE))?);
     cursor.pos += 6;
     Ok(())
 }

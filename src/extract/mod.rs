@@ -14,6 +14,7 @@ mod chooser;
 mod clean;
 mod coerce;
 mod cursor;
+mod equality;
 mod escape;
 mod fences;
 mod parser;

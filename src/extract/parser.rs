@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::ambiguity::{QuoteAmbiguity, QuoteDecision};
 use super::cursor::{Fault, ParseMode, TextCursor, VALUES_OMITTED, is_space};
+use super::equality::is_same_value;
 use super::report::Repair;
 use super::scalars;
 use super::strings::{self, StringRole};
@@ -222,7 +223,7 @@ impl Parser<'_> {
     fn insert_member(&mut self, members: &mut Map<String, Value>, key: String, value: Value) -> Result<(), Fault> {
         match members.get(&key) {
             None => drop(members.insert(key, value)),
-            Some(existing) if *existing == value => self.cursor.add_repair(Repair::DuplicateKey)?,
+            Some(existing) if is_same_value(existing, &value) => self.cursor.add_repair(Repair::DuplicateKey)?,
             Some(_) => return Err(Fault::Invalid("a key is given twice with different values")),
         }
         Ok(())

@@ -6,7 +6,7 @@ mod tokens;
 use serde_json::Value;
 
 use super::alternatives::{self, ParseResolution};
-use super::cursor::{Fault, NOT_A_JSON_NUMBER, ParseMode, VALUES_OMITTED};
+use super::cursor::{Fault, HALF_SURROGATE, NOT_A_JSON_NUMBER, ParseMode, VALUES_OMITTED};
 use super::fences::{self, Fence};
 use super::parser::{self, ParseFailure, ParsedValue};
 use super::report::{Repair, ValueSource};
@@ -292,8 +292,7 @@ impl<S: ScanSink> Scanner<'_, S> {
             Fault::Invalid(reason)
                 if !failure.is_likely_json
                     && cost <= 256
-                    && reason != VALUES_OMITTED
-                    && reason != NOT_A_JSON_NUMBER =>
+                    && ![VALUES_OMITTED, NOT_A_JSON_NUMBER, HALF_SURROGATE].contains(&reason) =>
             {
                 self.pos = start + 1;
                 return;

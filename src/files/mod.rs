@@ -29,6 +29,8 @@ mod repeat;
 mod revert;
 mod tree;
 
+use std::path::{Component, Path};
+
 pub use atomic_write::write_atomically;
 pub use bounded::{read_file_bounded, read_to_end_bounded};
 pub use diff::diff;
@@ -48,6 +50,11 @@ pub use tree::Tree;
 /// The reason why `write` may not write it.
 pub fn check_path(path: &str) -> Result<(), String> {
     path::refusal_reason(path).map_or(Ok(()), Err)
+}
+
+/// Whether a path leads out of the folder from which it starts, or is absolute.
+pub fn leaves_folder(path: &str) -> bool {
+    Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// Formats permission bits as four octal digits.

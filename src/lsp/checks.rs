@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::documents::Documents;
 use super::projects::{self, FileRole, classify_file};
-use crate::check::{check, check_file, check_prompt};
+use crate::check::{Strictness, check, check_file, check_prompt};
 use crate::config::{self, Sources};
 use crate::diagnostic::{self, Diagnostic};
 
@@ -148,7 +148,7 @@ impl Checks {
         let Some(unit) = self.queue.pop_front() else { return BTreeSet::new() };
         let sources = documents.sources();
         let findings = match &unit {
-            CheckUnit::File(path) if config::is_case(path) => check_file(&sources, path),
+            CheckUnit::File(path) if config::is_case(path) => check_file(&sources, path, Strictness::Normal),
             CheckUnit::File(path) => match config::load_from(&sources, path) {
                 Ok(project) => {
                     documents.mark_valid(path);

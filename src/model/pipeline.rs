@@ -22,6 +22,10 @@ pub const NAME_PATTERN: &str = "^[a-z_][a-z0-9_]*$";
 /// The pattern of an entry of a step's `inputs`: the name of an artifact, with `?` if it is optional.
 pub const INPUT_PATTERN: &str = "^[a-z_][a-z0-9_]*[?]?$";
 
+/// The pattern of the name of an environment variable that a pipeline passes on. Windows has variables with names such
+/// as `ProgramFiles(x86)`.
+pub const PASSED_VARIABLE_PATTERN: &str = "^[^=\\s${}]+$";
+
 /// Names with a special meaning in templates, which inputs, artifacts and steps can't have.
 pub const RESERVED_NAMES: &[&str] = &["item", "index", "loop", "project", "steps"];
 
@@ -164,7 +168,7 @@ pub struct Agent {
     /// Names of environment variables that orch passes to a CLI agent in addition to the basic ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["GITHUB_TOKEN"]))]
-    #[schemars(inner(length(min = 1)))]
+    #[schemars(inner(length(min = 1), regex(pattern = PASSED_VARIABLE_PATTERN)))]
     pub env: Vec<String>,
     /// The sandbox of a CLI agent: the files that it may change and read, the hosts that it may connect to, and its
     /// limits. It may allow only what the `sandbox` of `orch.yaml` allows.

@@ -9,7 +9,7 @@ use super::agent::Agents;
 use super::budget::Budget;
 use super::duration::HumanDuration;
 use super::name_scope::ExportedNames;
-use super::pipeline::{Agent, INPUT_PATTERN, NAME_PATTERN};
+use super::pipeline::{Agent, INPUT_PATTERN, NAME_PATTERN, PASSED_VARIABLE_PATTERN};
 use super::sandbox::Sandbox;
 use super::step_values::{Condition, optional_condition};
 
@@ -150,7 +150,7 @@ pub struct Step {
     /// Names of environment variables that orch passes to a command in addition to `PATH`, `HOME` and the locale.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["CARGO_HOME"]))]
-    #[schemars(inner(length(min = 1)))]
+    #[schemars(inner(length(min = 1), regex(pattern = PASSED_VARIABLE_PATTERN)))]
     pub env: Vec<String>,
     /// A template of the working directory of a command, relative to the workspace. Default: the workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]

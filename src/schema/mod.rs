@@ -1,6 +1,7 @@
 //! JSON Schema: compiles each schema once, offline, and explains mismatches as text.
 //!
-//! The only module that uses the `jsonschema` crate. Accepts drafts other than 2020-12 if a schema names them, and
+//! The only module that uses the `jsonschema` crate. Every schema also refuses the few values that later steps could
+//! not use (`usable`). Accepts drafts other than 2020-12 if a schema names them, and
 //! never loads a remote reference.
 
 mod bundle;
@@ -9,6 +10,7 @@ mod mismatch;
 mod pattern;
 mod quick_check;
 mod sample;
+mod usable;
 mod validation_cost;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,9 @@ pub use sample::placeholder_value;
 
 use crate::model::{Digest, canonical_json};
 use validation_cost::CostCounting;
+
+/// The maximum number of listed mismatches.
+const MAX_MISMATCHES: usize = 50;
 
 /// A compiled schema; cheap to clone.
 #[derive(Clone)]
@@ -69,7 +74,7 @@ impl Schema {
         set.get(name)
     }
 
-    /// Returns a schema that allows every value.
+    /// Returns a schema that allows every value that later steps can use.
     pub fn any() -> Self {
         match Self::from_bundle("any", json!(true)) {
             Ok(schema) => schema,
@@ -147,9 +152,10 @@ impl Schema {
         self.0.cost_counting == CostCounting::MayTakeLong
     }
 
-    /// Returns whether a value fits. A value whose validation would be too costly does not fit.
+    /// Returns whether a value fits. A value whose validation would be too costly does not fit, and neither does a
+    /// value that later steps could not use.
     pub fn is_valid(&self, value: &Value) -> bool {
-        self.count_visits(value).is_ok() && self.0.validator.is_valid(value)
+        self.count_visits(value).is_ok() && usable::is_usable(value) && self.0.validator.is_valid(value)
     }
 
     /// Returns the number of (schema, value) pairs that a validation visits; 0 if the schema does not require counting.
@@ -163,6 +169,11 @@ impl Schema {
 
     /// Returns the reasons why a value does not fit, as at most 50 mismatches. The list is empty if the value fits.
     pub fn mismatches(&self, value: &Value) -> Vec<Mismatch> {
+        let unusable = usable::unusable_part(value);
+        unusable.into_iter().chain(self.schema_mismatches(value)).take(MAX_MISMATCHES).collect()
+    }
+
+    fn schema_mismatches(&self, value: &Value) -> Vec<Mismatch> {
         match self.count_visits(value) {
             Err(reason) => return vec![Mismatch::too_costly(reason)],
             // `iter_errors` builds all errors before it yields the first, up to one per visit. This could exhaust the
@@ -175,10 +186,10 @@ impl Schema {
         self.0
             .validator
             .iter_errors(value)
-            .take(50)
+            .take(MAX_MISMATCHES)
             .flat_map(|error| mismatch::explain_error(&error))
             .map(|mismatch| mismatch.with_described_pattern(&self.0.bundle))
-            .take(50)
+            .take(MAX_MISMATCHES)
             .collect()
     }
 }
@@ -269,5 +280,26 @@ mod tests {
         let schema = Schema::compile("a", json!({ "type": "integer", "minimum": 0 })).unwrap();
         let value: Value = serde_json::from_str("123456789012345678901234567890").unwrap();
         assert!(schema.is_valid(&value));
+    }
+
+    #[test]
+    fn numbers_are_compared_by_their_values() {
+        let fits = |schema: Value, value: &str| {
+            Schema::compile("a", schema).unwrap().is_valid(&serde_json::from_str(value).unwrap())
+        };
+        for value in ["1", "1.0"] {
+            assert!(fits(json!({ "const": 1 }), value) && fits(json!({ "enum": [1.0, "x"] }), value), "{value}");
+            assert!(fits(json!({ "type": "integer", "minimum": 1, "maximum": 1 }), value), "{value}");
+        }
+        assert!(!fits(json!({ "uniqueItems": true }), "[1, 1.0]") && !fits(json!({ "const": 1 }), "1.5"));
+    }
+
+    #[test]
+    fn every_schema_refuses_unusable_values() {
+        for value in ["1e400", r#""a\u0000""#] {
+            let value: Value = serde_json::from_str(value).unwrap();
+            assert!(!Schema::any().is_valid(&value), "{value}");
+            assert_eq!(Schema::any().mismatches(&value).len(), 1, "{value}");
+        }
     }
 }

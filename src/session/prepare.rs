@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::agent::ModelRegistry;
 use crate::check;
 use crate::config::{self, Project};
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 use crate::engine::budget;
 use crate::engine::{ArtifactType, Plan, PlannedModel, Resolve, StepDefaults};
 use crate::model::budget::Budget;
@@ -26,6 +26,7 @@ pub(crate) fn load(path: &Path, choices: &AgentChoices, runner: &Runner) -> Resu
     let sources = runner.environment.sources();
     let mut project = config::load_from(&sources, &resolve_path(path, runner.current_dir()))?;
     let mut findings = check::check(&project);
+    findings.retain(|finding| !depends_on_choices(finding));
     if findings.iter().any(Diagnostic::is_error) {
         return Err(SessionError::with_findings(findings));
     }
@@ -37,6 +38,12 @@ pub(crate) fn load(path: &Path, choices: &AgentChoices, runner: &Runner) -> Resu
     }
     runner.reporter.findings(&findings);
     Ok(project)
+}
+
+/// Whether a finding concerns the budget of a run, for which the user can choose other models and another budget. The
+/// plan decides about these.
+fn depends_on_choices(finding: &Diagnostic) -> bool {
+    finding.is_error() && matches!(finding.code, Code::UnknownPrice | Code::UsageNotReported)
 }
 
 /// Checks the user's choices before the runs of several pipeline files: that each is well-formed, and that some pipeline

@@ -184,6 +184,9 @@ fn tojson(
         return Err(undefined_error(state, value));
     }
     let invalid = |text: &'static str| Error::new(ErrorKind::InvalidOperation, text);
+    if args.len() > 1 {
+        return Err(ErrorKind::TooManyArguments.into());
+    }
     let indent = match args.first() {
         Some(width) => width.as_usize(),
         None => options.get::<Option<TemplateValue>>("indent")?.map_or(Some(2), |width| width.as_usize()),
@@ -213,6 +216,9 @@ fn to_pretty_json(value: &serde_json::Value, width: usize) -> Option<String> {
 /// it allocates memory.
 #[expect(clippy::needless_pass_by_value, reason = "MiniJinja passes arguments by value")]
 fn indent(state: &State<'_, '_>, text: &str, args: Rest<TemplateValue>, options: Kwargs) -> Result<String, Error> {
+    if args.len() > 3 {
+        return Err(ErrorKind::TooManyArguments.into());
+    }
     let option = |index: usize, name: &str| match args.get(index) {
         Some(value) => Ok(Some(value.clone())),
         None => options.get::<Option<TemplateValue>>(name),

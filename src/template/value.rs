@@ -9,7 +9,8 @@ use minijinja::Value as TemplateValue;
 use minijinja::value::ValueKind;
 use serde_json::{Map, Number, Value};
 
-/// Converts a JSON value for templates. Integers of more than 128 bits become floats.
+/// Converts a JSON value for templates. Integers of more than 128 bits become floats, and numbers beyond the range of
+/// floats become infinite; no schema accepts such numbers when they arrive.
 pub(super) fn to_template_value(value: &Value) -> TemplateValue {
     match value {
         Value::Null => TemplateValue::from(()),
@@ -31,7 +32,8 @@ fn number_to_template_value(number: &Number) -> TemplateValue {
     } else if let Some(integer) = number.as_i128() {
         TemplateValue::from(integer)
     } else {
-        TemplateValue::from(number.as_f64().unwrap_or_default())
+        // Unlike `as_f64`, this also converts numbers beyond the range of floats.
+        TemplateValue::from(number.as_str().parse::<f64>().unwrap_or(f64::NAN))
     }
 }
 
@@ -149,6 +151,15 @@ mod tests {
         let converted = from_template_value(&to_template_value(&value)).unwrap();
         assert_eq!(converted.to_string(), value.to_string().replace("1e300", "1e+300"));
         assert_eq!(to_template_value(&json!(3)).kind(), ValueKind::Number);
+    }
+
+    #[test]
+    fn numbers_never_become_other_numbers() {
+        let convert = |json: &str| to_template_value(&serde_json::from_str(json).unwrap());
+        assert_eq!(convert("1"), convert("1.0"));
+        assert_eq!(convert("-170141183460469231731687303715884105728").to_string(), i128::MIN.to_string());
+        assert!(f64::try_from(convert("1e400")).unwrap().is_infinite());
+        assert_eq!(from_template_value(&convert("-1e400")), None);
     }
 
     #[test]

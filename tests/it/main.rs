@@ -73,6 +73,7 @@ mod provider;
 mod provider_errors;
 mod proxies;
 mod recovery_hints;
+mod refused_constants;
 mod replay;
 #[cfg(unix)]
 mod replayed_commands;
@@ -97,6 +98,7 @@ mod shell_completion;
 #[cfg(unix)]
 mod shell_values;
 mod shipped_pipelines;
+mod signatures;
 mod step_kinds;
 mod stop_texts;
 mod store;
@@ -124,6 +126,7 @@ mod unreported_usage;
 mod untrusted_journals;
 #[cfg(unix)]
 mod untrusted_project;
+mod unusable_values;
 mod virtual_time;
 mod webhook;
 mod working_directory;

@@ -117,6 +117,59 @@ fn a_comment_about_a_command_of_a_called_pipeline_is_used_by_its_callers() {
     validate(&orch, &[]).exits(2).says("ORCH0313").says("ORCH0802");
 }
 
+/// A prompt that uses a value about which the schema says nothing.
+const UNCHECKED: &str = "{# orch: allow ORCH0630 because the planner gives a number #}\n{{ plan.anything + 1 }}\n";
+
+/// A project in which only `--strict` reports something, and comments suppress it.
+fn project_with_strict_warnings() -> Orch {
+    let orch = project();
+    orch.write("prompts/write.md", UNCHECKED);
+    let schema = r#"{ "type": "object", "required": ["anything"], "properties": { "anything": {} } }"#;
+    orch.write("schemas/plan.schema.json", schema);
+    let comment = "steps:\n  # orch: allow ORCH0115 because only orch reads this file\n";
+    for name in ["first", "second"] {
+        let text = pipeline(name, "plan");
+        let (head, steps) = text.split_once("steps:\n").unwrap();
+        let approval = "  - { id: sign_off, approve: Publish it? }\n";
+        orch.write(&format!("pipelines/{name}.yaml"), &format!("{head}{comment}{approval}{steps}"));
+    }
+    orch
+}
+
+#[test]
+fn comments_suppress_what_only_a_strict_check_reports() {
+    let orch = project_with_strict_warnings();
+    validate(&orch, &["--strict"]).exits(0);
+    validate(&orch, &["--strict", "pipelines/first.yaml"]).exits(0);
+    // A check that does not look for these warnings does not know whether the comments are unused.
+    validate(&orch, &[]).exits(0);
+    validate(&orch, &["pipelines/first.yaml"]).exits(0);
+    orch.write("prompts/write.md", "{{ plan.anything + 1 }}\n");
+    validate(&orch, &["--strict"]).exits(2).says("ORCH0630");
+    validate(&orch, &[]).exits(0);
+    orch.write("prompts/write.md", UNCHECKED.replace("plan.anything + 1", "task").as_str());
+    validate(&orch, &["--strict"]).exits(2).says("ORCH0802").says("nothing here has the code `ORCH0630`");
+    validate(&orch, &[]).exits(0);
+    orch.edit("pipelines/first.yaml", "Publish it?", "Publish it.");
+    validate(&orch, &["--strict"]).exits(2).says("nothing here has the code `ORCH0115`");
+    validate(&orch, &["--fix"]).exits(0);
+}
+
+#[test]
+fn a_fix_respects_the_comments_and_reports_nothing_that_only_a_strict_check_reports() {
+    let orch = project_with_strict_warnings();
+    let suppressed = orch.read("pipelines/first.yaml");
+    orch.write("prompts/write.md", "{{ plan.anything + 1 }}\n");
+    let ran = validate(&orch, &["--fix"]).exits(0);
+    assert!(!ran.stderr.contains("ORCH0630") && !ran.stderr.contains("ORCH0115"), "{}", ran.stderr);
+    assert_eq!(orch.read("pipelines/first.yaml"), suppressed);
+    let comment = "  # orch: allow ORCH0115 because only orch reads this file\n";
+    orch.write("pipelines/first.yaml", &suppressed.replace(comment, ""));
+    let ran = validate(&orch, &["--fix"]).exits(0).says("(ORCH0115)");
+    assert!(!ran.stderr.contains("ORCH0630"), "{}", ran.stderr);
+    assert!(orch.read("pipelines/first.yaml").contains("approve: \"Publish it?\""));
+}
+
 #[cfg(unix)]
 #[test]
 fn the_language_server_respects_the_comments() {

@@ -243,7 +243,7 @@ fn an_agent_that_never_reports_tokens_does_not_start_under_a_budget_of_tokens() 
     let limited = [&RUN[..], &["--budget", "tokens=100"]].concat();
     project.orch.run(&limited).exits(2).says("does not report its tokens").says("estimate: { tokens: … }");
     project.orch.edit("pipelines/main.yaml", "name: test", "name: test\nbudget: { tokens: 100 }");
-    project.orch.run(&["pipeline", "validate"]).exits(0).says("ORCH0713");
+    project.orch.run(&["pipeline", "validate"]).exits(2).says("ORCH0713");
     project.orch.run(&RUN).exits(2);
     project.orch.edit("pipelines/main.yaml", "command:", "estimate: { tokens: 40 }, command:");
     assert!(!project.orch.run(&["pipeline", "validate"]).exits(0).stderr.contains("ORCH0713"));

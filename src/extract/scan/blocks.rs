@@ -1,7 +1,7 @@
 //! Scans fenced blocks and tags, and skips blocks and tags that can't contain the answer.
 
 use super::{MAX_SCALAR_BYTES, ScanSink, ScannedValue, Scanner};
-use crate::extract::cursor::ParseMode;
+use crate::extract::cursor::{Fault, HALF_SURROGATE, ParseMode};
 use crate::extract::fences::{self, Fence};
 use crate::extract::parser;
 use crate::extract::report::{Repair, ValueSource};
@@ -85,12 +85,16 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
         let exact = parser::parse_in_mode(text, start, ParseMode::Exact);
         let parsed =
             exact.or_else(|_| parser::parse_in_mode(text, start, ParseMode::Tolerant { allow_unquoted: false }));
-        if let Ok(parsed) = parsed
-            && parsed.end == start + trimmed.len()
-            && !parsed.repairs.iter().any(|repair| matches!(repair, Repair::UnescapedQuote | Repair::RawControl))
-        {
-            self.pos = parsed.end;
-            self.sink.add_candidate(ScannedValue { parsed, source, start, is_outside_strings: true });
+        let is_unsafe = |repair: &Repair| matches!(repair, Repair::UnescapedQuote | Repair::RawControl);
+        match parsed {
+            Ok(parsed) if parsed.end == start + trimmed.len() && !parsed.repairs.iter().any(is_unsafe) => {
+                self.pos = parsed.end;
+                self.sink.add_candidate(ScannedValue { parsed, source, start, is_outside_strings: true });
+            }
+            Err(failure) if failure.fault == Fault::Invalid(HALF_SURROGATE) && trimmed.ends_with('"') => {
+                self.sink.report_unreadable(HALF_SURROGATE, start, trimmed);
+            }
+            Ok(_) | Err(_) => {}
         }
     }
 

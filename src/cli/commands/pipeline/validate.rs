@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::agent::ModelRegistry;
-use crate::check::{self, SharedSuppressions};
+use crate::check::{self, SharedSuppressions, Strictness};
 use crate::cli::args::lookup;
 use crate::cli::output::{FindingsArgs, FindingsFormat, Ui, print_findings};
 use crate::cli::startup::runner;
 use crate::config;
-use crate::diagnostic::{self, Code, Diagnostic};
+use crate::diagnostic::{self, Diagnostic};
 use crate::model::visible::escape_line_breaks;
 use crate::session::execute::resolve_path;
 use crate::session::models::{self, MissingKeys};
@@ -35,7 +35,8 @@ pub(in crate::cli) struct ValidateArgs {
     #[command(flatten)]
     findings_args: FindingsArgs,
 
-    /// Also report what orch accepts, but other tools refuse: values that other YAML tools cannot read
+    /// Also report values that other YAML tools cannot read, and values about which the schemas say too little to check
+    /// their uses
     #[arg(long)]
     strict: bool,
 
@@ -63,20 +64,19 @@ pub(super) fn run(args: &ValidateArgs, ui: &Ui) -> Result<ExitStatus> {
 fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = runner.current_dir();
     let (paths, load_findings) = selected_files(&args.paths, current_dir)?;
-    // `--fix` also fixes what only `--strict` reports.
-    let options = CheckOptions { is_strict: args.strict || args.fix, is_whole_project: args.paths.is_empty() };
-    let (mut findings, missing_keys) = if args.fix && !args.dry_run {
-        (fix::apply_fixes(&|| check_all(&paths, options, runner).findings, ui)?, MissingKeys::new())
-    } else {
-        let results = check_all(&paths, options, runner);
+    let strictness = if args.strict { Strictness::Strict } else { Strictness::Normal };
+    let is_whole_project = args.paths.is_empty();
+    let check_paths = |strictness| check_all(&paths, CheckOptions { strictness, is_whole_project }, runner);
+    if args.fix {
+        // Without `--strict`, the last check does not report values that other YAML tools cannot read.
+        let check_fixable = || check_paths(Strictness::Portable).findings;
         if args.dry_run {
-            ui.write_data(&fix::first_round_diff(&results.findings))?;
+            ui.write_data(&fix::first_round_diff(&check_fixable()))?;
+        } else {
+            fix::apply_fixes(&check_fixable, ui)?;
         }
-        (results.findings, results.missing_keys)
-    };
-    if !args.strict {
-        findings.retain(|finding| finding.code != Code::UnportableYaml);
     }
+    let CheckResults { mut findings, missing_keys, .. } = check_paths(strictness);
     findings.extend(load_findings);
     diagnostic::sort_and_dedup(&mut findings);
     let checked_files: Vec<String> = paths.iter().map(|path| display_path(path)).collect();
@@ -139,8 +139,7 @@ const CHECK_STACK_BYTES: usize = 8 << 20;
 /// What a check covers.
 #[derive(Clone, Copy)]
 struct CheckOptions {
-    /// Whether to report values that only other tools refuse.
-    is_strict: bool,
+    strictness: Strictness,
     /// Whether the files are all pipelines and test cases of the project.
     is_whole_project: bool,
 }
@@ -193,25 +192,15 @@ fn check_files(paths: &[PathBuf], options: CheckOptions, runner: &Runner) -> Che
     for path in paths {
         let sources = runner.environment.sources();
         if config::is_case(path) {
-            results.findings.extend(check::check_file(&sources, path));
-            if options.is_strict
-                && let Ok((document, _)) = config::load_case_from(&sources, path)
-            {
-                results.findings.extend(check::check_portability(&document));
-            }
+            results.findings.extend(check::check_file(&sources, path, options.strictness));
             continue;
         }
         match config::load_from(&sources, path) {
             Ok(project) => {
-                let (findings, suppressions) = check::check_with_suppressions(&project);
+                let (findings, suppressions) = check::check_with_suppressions(&project, options.strictness);
                 results.findings.extend(findings);
                 results.suppressions.merge(suppressions);
                 results.missing_keys.extend(missing_keys(&project, runner));
-                if options.is_strict {
-                    let documents = project.with_called_projects().into_iter().map(|called| &called.document);
-                    let documents = documents.chain(&project.settings_document);
-                    results.findings.extend(documents.flat_map(check::check_portability));
-                }
             }
             Err(problems) => results.findings.extend(problems),
         }

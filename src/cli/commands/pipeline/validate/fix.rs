@@ -36,8 +36,8 @@ type Edit<'a> = (&'a Diagnostic, &'a Fix);
 /// The edits of a round by file, in order and without overlaps.
 type RoundEdits<'a> = BTreeMap<&'a str, (&'a SourceFile, Vec<Edit<'a>>)>;
 
-/// Applies edits until no edits are left or the maximum number of rounds is reached. Returns the remaining findings.
-pub(super) fn apply_fixes(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<Vec<Diagnostic>> {
+/// Applies edits until no edits are left or the maximum number of rounds is reached.
+pub(super) fn apply_fixes(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<()> {
     let mut findings = check();
     let mut rolled_back = HashSet::new();
     for _ in 0..MAX_ROUNDS {
@@ -66,7 +66,7 @@ pub(super) fn apply_fixes(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Resul
         }
         findings = if regressed_files.is_empty() { new_findings } else { check() };
     }
-    Ok(findings)
+    Ok(())
 }
 
 /// The changes of the first round as a unified diff. Empty if there are no changes.

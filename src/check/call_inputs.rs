@@ -1,0 +1,131 @@
+//! Checks the values that a step passes to a called pipeline against the schemas of its inputs.
+
+use std::ops::Range;
+
+use serde_json::Value;
+
+use super::number_range::RequiredOrder;
+use super::texts::TextChecks;
+use super::types::{Schemas, Type, TypeKind};
+use crate::config::{Project, child_pointer};
+use crate::diagnostic::Code;
+use crate::schema::Schema;
+use crate::template::{self, TemplateContext};
+
+/// An input of a called pipeline, with the expression of its value.
+pub(super) struct CallInput<'b, 'a> {
+    pub(super) called: &'a Project,
+    pub(super) name: &'b str,
+    /// The location of the expression in the calling pipeline.
+    pub(super) pointer: &'b str,
+    /// The expression.
+    pub(super) text: &'b str,
+    /// The range of the value in the expression.
+    pub(super) range: Range<usize>,
+}
+
+/// How a value fits an input.
+enum InputFit {
+    /// Every value fits.
+    Always,
+    /// Some values may not fit, for this reason.
+    Sometimes(String),
+    /// No value fits, for this reason.
+    Never(String),
+}
+
+impl<'a> TextChecks<'a> {
+    /// Reports a value that the input of a called pipeline does not, or may not, accept.
+    pub(super) fn check_call_input(&mut self, input: &CallInput<'_, 'a>, ty: &Type<'a>) {
+        let input_pointer = child_pointer("/inputs", input.name);
+        let Some(schema) = input.called.document.value.pointer(&input_pointer) else { return };
+        let diagnostic = match input_fit(input, schema, ty) {
+            InputFit::Always => return,
+            InputFit::Sometimes(message) => {
+                self.warning_at(Code::InputMismatch, input.pointer, input.range.clone(), message)
+            }
+            InputFit::Never(message) => self.error_at(Code::InputMismatch, input.pointer, input.range.clone(), message),
+        };
+        let called = &input.called.document;
+        let declaration = called.spans.value(&input_pointer);
+        self.push(diagnostic.with_secondary_label(&called.file, declaration, "declared here"));
+    }
+}
+
+/// How a value fits an input with this schema.
+fn input_fit<'a>(input: &CallInput<'_, 'a>, schema: &'a Value, ty: &Type<'a>) -> InputFit {
+    let (name, source) = (input.name, input.text.trim());
+    if let Some(mismatch) = constant_mismatch(input, schema) {
+        return InputFit::Never(mismatch);
+    }
+    let input_type = Schemas(&input.called.schema_documents).document_type(schema);
+    let (Some(value_kinds), Some(input_kinds)) = (ty.kinds(), input_type.kinds()) else { return InputFit::Always };
+    let accepted = input_type.describe();
+    if !value_kinds.iter().any(|kind| input_kinds.contains(kind)) {
+        let kind = ty.describe();
+        return InputFit::Never(format!("`{source}` is {kind}, but the input `{name}` accepts {accepted}"));
+    }
+    if let Some(kind) = value_kinds.iter().find(|kind| !input_kinds.contains(kind)) {
+        let kind = kind.describe();
+        return InputFit::Sometimes(format!("`{source}` may be {kind}, but the input `{name}` accepts {accepted}"));
+    }
+    match listed_text_fit(input, ty, &input_type) {
+        InputFit::Always => number_fit(input, ty, &input_type),
+        other => other,
+    }
+}
+
+/// The reason for which a constant value does not fit an input; `None` if the value fits or is not constant.
+fn constant_mismatch(input: &CallInput<'_, '_>, schema: &Value) -> Option<String> {
+    if !template::variables(input.text).is_empty() {
+        return None;
+    }
+    let value = template::eval(input.text, &TemplateContext::new()).ok()?;
+    let compiled = Schema::compile(input.name, schema.clone()).ok()?;
+    let mismatch = compiled.mismatches(&value).into_iter().next()?;
+    let (source, name) = (input.text.trim(), input.name);
+    let location = match mismatch.pointer.as_str() {
+        "" => format!("`{source}`"),
+        pointer => format!("`{pointer}` in `{source}`"),
+    };
+    let (expected, got) = (mismatch.expected, mismatch.got);
+    Some(format!("{location} does not fit the input `{name}`: expected {expected}, got {got}"))
+}
+
+/// How the listed strings that a value can be fit an input that accepts only some strings.
+fn listed_text_fit(input: &CallInput<'_, '_>, ty: &Type<'_>, input_type: &Type<'_>) -> InputFit {
+    let (Some(texts), Some(accepted)) = (ty.possible_texts(), input_type.possible_texts()) else {
+        return InputFit::Always;
+    };
+    let Some(refused) = texts.iter().find(|text| !accepted.contains(text)) else { return InputFit::Always };
+    let quoted: Vec<String> = accepted.iter().map(|text| format!("`{text}`")).collect();
+    let (source, name, listed) = (input.text.trim(), input.name, quoted.join(", "));
+    let has_only_texts = ty.kind() == Some(TypeKind::Text);
+    if has_only_texts && !texts.iter().any(|text| accepted.contains(text)) {
+        return InputFit::Never(format!("`{source}` is never one of {listed}, which the input `{name}` accepts"));
+    }
+    InputFit::Sometimes(format!("`{source}` may be `{refused}`, but the input `{name}` accepts {listed}"))
+}
+
+/// How the numbers that a value can be fit an input that accepts only some numbers.
+fn number_fit(input: &CallInput<'_, '_>, ty: &Type<'_>, input_type: &Type<'_>) -> InputFit {
+    let (Some(numbers), Some(accepted)) = (ty.numbers(), input_type.numbers()) else { return InputFit::Always };
+    // Nothing says how large a number without bounds is.
+    let is_unbounded = numbers.describe().is_none() && (numbers.is_integer || !accepted.is_integer);
+    if is_unbounded || numbers.is_within(accepted) {
+        return InputFit::Always;
+    }
+    let (source, name) = (input.text.trim(), input.name);
+    let noun = if accepted.is_integer { "integers" } else { "numbers" };
+    let accepted_numbers = accepted.describe().map_or_else(|| noun.to_owned(), |bounds| format!("{noun} {bounds}"));
+    let suffix = format!("but the input `{name}` accepts {accepted_numbers}");
+    if ty.kind() == Some(TypeKind::Number) && numbers.is_never(RequiredOrder::Equal, accepted) {
+        let range = numbers.describe().unwrap_or_else(|| "a fraction".to_owned());
+        return InputFit::Never(format!("`{source}` is {range}, {suffix}"));
+    }
+    if accepted.is_integer && !numbers.is_integer {
+        return InputFit::Sometimes(format!("`{source}` may be a fraction, {suffix}"));
+    }
+    let range = numbers.describe().unwrap_or_default();
+    InputFit::Sometimes(format!("`{source}` may be any number {range}, {suffix}"))
+}

@@ -1,0 +1,237 @@
+//! Infers the items that expressions such as `list[0]` and `list[n]` read, and reports items that may be missing.
+
+use std::ops::Range;
+
+use minijinja::machinery::ast::{Expr, Slice, Spanned};
+
+use super::infer::{Checker, TextLocation};
+use super::narrowing::{constant_index, expression_path};
+use super::number_range::NumberRange;
+use super::run_budgets::encloses;
+use super::scope::{InferredValue, TypeScope};
+use super::types::{Property, Type, TypeKind, union};
+use crate::config::{child_pointer, steps_with_pointers};
+use crate::diagnostic::Code;
+use crate::template::{byte_range, expr_range};
+
+impl<'a> Checker<'a> {
+    pub(super) fn infer_item(
+        &mut self,
+        base: &Expr<'a>,
+        ty: &Type<'a>,
+        key: &Expr<'a>,
+        scope: &TypeScope<'a>,
+    ) -> InferredValue<'a> {
+        if let Some(index) = constant_index(key) {
+            return self.constant_item(base, ty, key, index, scope);
+        }
+        let Expr::Const(constant) = key else { return self.computed_item(base, ty, key, scope) };
+        match constant.value.as_str() {
+            Some(name) => self.infer_property(base, ty, name, expr_range(key)),
+            None => InferredValue::unknown(),
+        }
+    }
+
+    /// Infers the item of a value at an index: only lists and strings have items, and a list may have too few of them.
+    fn constant_item(
+        &mut self,
+        base: &Expr<'a>,
+        ty: &Type<'a>,
+        key: &Expr<'a>,
+        index: i64,
+        scope: &TypeScope<'a>,
+    ) -> InferredValue<'a> {
+        let needed_length = index.unsigned_abs() + u64::from(index >= 0);
+        let guaranteed_length = scope.min_items(expression_path(base).as_ref());
+        let (mut types, mut may_be_missing) = (Vec::new(), false);
+        for branch in ty.branches() {
+            match branch.kind() {
+                None => return InferredValue::unknown(),
+                Some(TypeKind::List) => {
+                    may_be_missing |= needed_length > branch.min_length().max(guaranteed_length);
+                    types.push(match usize::try_from(index) {
+                        Ok(position) => self.schemas.item_type_at(&branch, position),
+                        Err(_) => self.schemas.item_type(&branch),
+                    });
+                }
+                Some(TypeKind::Text) => {
+                    may_be_missing = true;
+                    types.push(Type::Text(None));
+                }
+                Some(TypeKind::Null | TypeKind::Bool | TypeKind::Number | TypeKind::Object) => may_be_missing = true,
+            }
+        }
+        if types.is_empty() {
+            return self.report_no_items(base, ty, byte_range(key.span()));
+        }
+        InferredValue::new(union(types), may_be_missing)
+    }
+
+    /// Infers the item of a value at an index or name that an expression computes.
+    fn computed_item(
+        &mut self,
+        base: &Expr<'a>,
+        ty: &Type<'a>,
+        key: &Expr<'a>,
+        scope: &TypeScope<'a>,
+    ) -> InferredValue<'a> {
+        let key_type = self.infer_defined(key, scope).ty;
+        let base_path = expression_path(base);
+        let is_position = self.is_position_in(key, base_path.as_deref());
+        let guaranteed_length = scope.min_items(base_path.as_ref());
+        let (mut types, mut may_be_missing) = (Vec::new(), false);
+        for branch in ty.branches() {
+            match branch.kind() {
+                None => return InferredValue::unknown(),
+                Some(TypeKind::List) => {
+                    let length = branch.min_length().max(guaranteed_length);
+                    may_be_missing |= !is_position && !is_index_below(&key_type, length);
+                    types.push(self.schemas.item_type(&branch));
+                }
+                Some(TypeKind::Text) => {
+                    may_be_missing = true;
+                    types.push(Type::Text(None));
+                }
+                Some(TypeKind::Object) => {
+                    let value = self.named_value(&branch, &key_type);
+                    may_be_missing |= value.may_be_undefined;
+                    types.push(value.ty);
+                }
+                Some(TypeKind::Null | TypeKind::Bool | TypeKind::Number) => may_be_missing = true,
+            }
+        }
+        if types.is_empty() {
+            return self.report_no_items(base, ty, expr_range(key));
+        }
+        if self.report_wrong_key(base, ty, key, &key_type) {
+            return InferredValue::unknown();
+        }
+        InferredValue::new(union(types), may_be_missing)
+    }
+
+    /// Infers a part of a list or a string, such as `list[1:3]`.
+    pub(super) fn infer_slice(&mut self, inner: &Spanned<Slice<'a>>, scope: &TypeScope<'a>) -> InferredValue<'a> {
+        let ty = self.infer_defined(&inner.expr, scope).ty;
+        self.note_unchecked_use(&inner.expr, &ty);
+        let has_items = |kind| matches!(kind, TypeKind::List | TypeKind::Text | TypeKind::Null);
+        self.check_operand_kind(&inner.expr, &ty, has_items, "which has no items", "which has no items");
+        for bound in [&inner.start, &inner.stop, &inner.step].into_iter().flatten() {
+            self.check_bound(bound, scope);
+        }
+        if let Some(step) = inner.step.as_ref().filter(|step| constant_index(step) == Some(0)) {
+            let message = "the step of a slice can't be 0".to_owned();
+            let diagnostic = self.error(Code::UnsupportedOperation, expr_range(step), message);
+            self.report(diagnostic);
+        }
+        InferredValue::defined(match ty.kind() {
+            Some(TypeKind::List) => Type::List(self.schemas.item_type(&ty).into(), 0),
+            Some(TypeKind::Text) => Type::Text(None),
+            Some(TypeKind::Null | TypeKind::Bool | TypeKind::Number | TypeKind::Object) | None => Type::Unknown,
+        })
+    }
+
+    /// Reports a bound of a slice that is not, or may not be, an integer.
+    fn check_bound(&mut self, bound: &Expr<'a>, scope: &TypeScope<'a>) {
+        let ty = self.infer_defined(bound, scope).ty;
+        let is_position = |kind| matches!(kind, TypeKind::Number | TypeKind::Bool | TypeKind::Null);
+        self.check_operand_kind(bound, &ty, is_position, "not the position of an item", "not the position of an item");
+        let Some(range) = ty.numbers().filter(|range| !range.is_integer) else { return };
+        let (verb, source) = (if range.is_one_number() { "is" } else { "may be" }, self.source(bound));
+        let message = format!("`{source}` {verb} a fraction, not the position of an item");
+        let diagnostic = if range.is_one_number() {
+            self.error(Code::UnsupportedOperation, expr_range(bound), message)
+        } else {
+            self.warning(Code::UnsupportedOperation, expr_range(bound), message)
+        };
+        self.report(diagnostic.with_help("round it: `… | int`, or divide with `//`"));
+    }
+
+    /// The value of the property of an object whose name an expression computes.
+    fn named_value(&self, object: &Type<'a>, name: &Type<'a>) -> InferredValue<'a> {
+        let Some(names) = name.possible_texts() else {
+            return InferredValue::new(self.schemas.value_type(object), true);
+        };
+        let (mut types, mut may_be_missing) = (Vec::new(), false);
+        for name in names {
+            match self.schemas.property(object, name) {
+                Some(Property::Present(ty)) => types.push(ty),
+                Some(Property::Optional(ty)) => {
+                    may_be_missing = true;
+                    types.push(ty);
+                }
+                Some(Property::Absent(_) | Property::Open(_)) | None => may_be_missing = true,
+            }
+        }
+        InferredValue::new(union(types), may_be_missing)
+    }
+
+    fn report_no_items(&mut self, base: &Expr<'a>, ty: &Type<'a>, range: Range<usize>) -> InferredValue<'a> {
+        let reason = if ty.kind() == Some(TypeKind::Object) { "has no numbered items" } else { "has no items" };
+        let message = format!("`{}` is {} and {reason}", self.source(base), ty.describe());
+        let diagnostic = self.error(Code::UnknownProperty, range, message);
+        self.report(diagnostic);
+        InferredValue::unknown()
+    }
+
+    /// Reports an index that is no number, and a name that is no string. Returns whether it is always wrong.
+    fn report_wrong_key(&mut self, base: &Expr<'a>, ty: &Type<'a>, key: &Expr<'a>, key_type: &Type<'a>) -> bool {
+        let (Some(base_kind), Some(key_kinds)) = (ty.kind(), key_type.kinds()) else { return false };
+        let (expected, reason): (&[TypeKind], &str) = match base_kind {
+            TypeKind::List => (&[TypeKind::Number, TypeKind::Bool], "a list has only numbered items"),
+            TypeKind::Object => (&[TypeKind::Text], "the names of an object are strings"),
+            TypeKind::Null | TypeKind::Bool | TypeKind::Number | TypeKind::Text => return false,
+        };
+        if key_kinds.iter().any(|kind| expected.contains(kind)) {
+            return false;
+        }
+        let (base, source) = (self.source(base), self.source(key));
+        let message = format!("`{base}` has no item `{source}`, which is {}: {reason}", key_type.describe());
+        let diagnostic = self.error(Code::UnknownProperty, expr_range(key), message);
+        self.report(diagnostic);
+        true
+    }
+
+    /// Whether an expression is the `index` of `for_each` over a list that has as many items as this one.
+    fn is_position_in(&self, key: &Expr<'a>, list: Option<&str>) -> bool {
+        let is_index = matches!(key, Expr::Var(var) if var.id == "index");
+        let (true, Some(list), Some(mapped_list)) = (is_index, list, self.mapped_list()) else { return false };
+        self.lists_of_same_length(mapped_list).iter().any(|other| other == list)
+    }
+
+    /// The list over which the nearest enclosing `for_each` maps, whose `index` the text sees.
+    fn mapped_list(&self) -> Option<&'a str> {
+        let scoped_step = self.scoped_step?;
+        // `when` and `for_each` do not see the items of their own step.
+        let list_texts = ["when", "for_each"].map(|key| child_pointer(&scoped_step.pointer, key));
+        let is_before_items = matches!(&self.location, TextLocation::Yaml(pointer) if list_texts.contains(pointer));
+        let steps = steps_with_pointers(&self.project.pipeline).into_iter();
+        let mapping_steps = steps.filter(|(pointer, step)| {
+            let is_own_list = is_before_items && *pointer == scoped_step.pointer;
+            step.for_each.is_some() && encloses(pointer, &scoped_step.pointer) && !is_own_list
+        });
+        let (_, nearest) = mapping_steps.max_by_key(|(pointer, _)| pointer.len())?;
+        nearest.for_each.as_deref().map(str::trim)
+    }
+
+    /// The lists that have as many items as the list at a path: the list itself, the results of `for_each` over it, and
+    /// the list for which it contains the results of `for_each`.
+    pub(super) fn lists_of_same_length(&self, path: &str) -> Vec<String> {
+        let mut lists = vec![path.to_owned()];
+        for step in self.project.pipeline.all_steps() {
+            let (Some(list), Some(output)) = (step.for_each.as_deref().map(str::trim), &step.output) else { continue };
+            if list == path {
+                lists.push(output.clone());
+            } else if output == path {
+                lists.push(list.to_owned());
+            }
+        }
+        lists
+    }
+}
+
+/// Whether every number of a type is the index of an item of a list with at least this many items.
+fn is_index_below(key: &Type<'_>, min_length: u64) -> bool {
+    let is_number = key.kind() == Some(TypeKind::Number);
+    let length = NumberRange::counts(min_length, None).min;
+    key.numbers().is_some_and(|range| is_number && range.is_integer && range.min >= -length && range.max < length)
+}

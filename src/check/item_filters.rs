@@ -1,0 +1,311 @@
+//! Infers what filters do with each item of a list: the properties that they read, and the filters and tests that they
+//! apply. Also checks conversions of texts to numbers.
+
+use std::ops::Range;
+
+use minijinja::machinery::ast::Expr;
+
+use super::calls::{CallArgument, CheckedCall};
+use super::filters::{AppliedFilter, accepts};
+use super::infer::Checker;
+use super::number_range::NumberRange;
+use super::scope::InferredValue;
+use super::types::{Type, TypeKind};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::template::expr_range;
+use crate::template::signatures::{ArgumentKind, FILTER_SIGNATURES, Signature, TEST_SIGNATURES};
+
+/// Filters that fail on an item in which a part of the path before the last property is missing.
+const FAILING_ON_MISSING_PARENT: &[&str] = &["map", "selectattr", "rejectattr"];
+
+impl<'a> Checker<'a> {
+    /// The value of the property that a filter reads from each item, such as in `map(attribute="path")`; `None` if the
+    /// filter names no property.
+    pub(super) fn infer_attribute(&mut self, filter: &AppliedFilter<'_, 'a>) -> Option<InferredValue<'a>> {
+        let signature = Signature::find(FILTER_SIGNATURES, filter.name)?;
+        let reads_property = |kind: ArgumentKind| {
+            matches!(kind, ArgumentKind::Attribute | ArgumentKind::Attributes | ArgumentKind::Key)
+        };
+        let position = signature.positional().position(|parameter| reads_property(parameter.kind));
+        let has_property = signature.parameters.iter().any(|parameter| reads_property(parameter.kind));
+        let argument = filter.argument("attribute", position.unwrap_or(usize::MAX)).filter(|_| has_property)?;
+        let Expr::Const(constant) = argument.expr else { return Some(InferredValue::unknown()) };
+        let property_paths = constant.value.as_str()?.to_owned();
+        if filter.base.kind() != Some(TypeKind::List) {
+            let explanation = format!("so its items have no `{property_paths}`");
+            let is_list = |kind: TypeKind| kind == TypeKind::List;
+            self.check_operand_kind(filter.operand, &filter.base, is_list, &explanation, &explanation);
+            return Some(InferredValue::unknown());
+        }
+        // Only `sort` reads several properties.
+        let separator = if filter.name == "sort" { ',' } else { '\0' };
+        let range = expr_range(argument.expr);
+        let mut offset = range.start + 1;
+        let mut values = Vec::new();
+        for property_path in property_paths.split(separator) {
+            let start = offset + property_path.len() - property_path.trim_start().len();
+            values.push(self.infer_path(filter, property_path.trim(), start, range.clone()));
+            offset += property_path.len() + 1;
+        }
+        values.into_iter().next()
+    }
+
+    /// Infers the value at a dotted path of an item. The text contains the path at `start`, in a string at `range`.
+    fn infer_path(
+        &mut self,
+        filter: &AppliedFilter<'_, 'a>,
+        property_path: &str,
+        start: usize,
+        range: Range<usize>,
+    ) -> InferredValue<'a> {
+        let mut source = format!("{}[…]", self.source(filter.operand));
+        let (mut inferred, mut offset) = (InferredValue::defined(self.schemas.item_type(&filter.base)), start);
+        for name in property_path.split('.') {
+            let name_range = offset..offset + name.len();
+            let error_range = if self.text.get(name_range.clone()) == Some(name) { name_range } else { range.clone() };
+            let is_parent_missing = inferred.may_be_undefined;
+            if is_parent_missing && FAILING_ON_MISSING_PARENT.contains(&filter.name) {
+                self.report_missing_parent(filter, &source, error_range.clone());
+            }
+            inferred = match name.parse::<usize>() {
+                Ok(_) => InferredValue::defined(self.schemas.item_type(&inferred.ty)),
+                Err(_) => self.infer_property_of_source(&source, &inferred.ty, name, error_range.clone()),
+            };
+            if !inferred.declared_properties.is_empty() {
+                self.report_undeclared(&source, name, &inferred, error_range);
+                return InferredValue::unknown();
+            }
+            inferred.may_be_undefined |= is_parent_missing;
+            source = format!("{source}.{name}");
+            offset += name.len() + 1;
+        }
+        inferred
+    }
+
+    fn report_missing_parent(&mut self, filter: &AppliedFilter<'_, 'a>, parent: &str, range: Range<usize>) {
+        let has_default = filter.arguments.iter().any(|argument| argument.name == Some("default"));
+        if has_default {
+            return;
+        }
+        let message = format!("`{parent}` may be missing in some items, and the filter `{}` then fails", filter.name);
+        let diagnostic = self.warning(Code::PossiblyMissing, range, message);
+        let operand = self.source(filter.operand);
+        self.report(diagnostic.with_help(format!("select the items first: `{operand} | selectattr(…)`")));
+    }
+
+    fn report_undeclared(&mut self, base: &str, name: &str, inferred: &InferredValue<'a>, range: Range<usize>) {
+        let message = format!("the schema of `{base}` does not declare `{name}`");
+        let diagnostic = self.warning(Code::UnknownProperty, range, message);
+        self.report(diagnostic.with_suggestion(name, inferred.declared_properties.iter().copied()));
+    }
+
+    /// Reports that some items may lack the property that a filter reads from each. Returns whether the filter has a
+    /// default value for such items.
+    pub(super) fn report_missing_attribute(
+        &mut self,
+        filter: &AppliedFilter<'_, 'a>,
+        attribute: Option<InferredValue<'a>>,
+    ) -> bool {
+        let has_default = filter.arguments.iter().any(|argument| argument.name == Some("default"));
+        if attribute.is_some_and(|property| property.may_be_undefined) && !has_default {
+            let name = filter.argument("attribute", 0).map_or(filter.operand, |argument| argument.expr);
+            let source = self.source(name).trim_matches(['"', '\'']);
+            let message = format!("some items of `{}` may lack `{source}`", self.source(filter.operand));
+            let diagnostic = self.warning(Code::PossiblyMissing, expr_range(name), message);
+            self.report(diagnostic.with_help(format!("set a default: `{}(attribute=…, default=…)`", filter.name)));
+        }
+        has_default
+    }
+
+    /// Infers the result of `map`: `map(attribute=…)` returns a list of these properties, and `map("filter")` a list of
+    /// that filter's results.
+    pub(super) fn infer_map(
+        &mut self,
+        filter: &AppliedFilter<'_, 'a>,
+        attribute: Option<InferredValue<'a>>,
+    ) -> InferredValue<'a> {
+        let min_length = filter.base.min_length();
+        let list_of = |item: Type<'a>| InferredValue::defined(Type::List(item.into(), min_length));
+        let mut positional = filter.arguments.iter().filter(|argument| argument.name.is_none());
+        let property_argument = filter.arguments.iter().find(|argument| argument.name == Some("attribute"));
+        match (positional.next(), property_argument) {
+            (Some(name), None) => list_of(self.infer_mapped_filter(filter, name)),
+            (None, Some(_)) => {
+                let ty = attribute.as_ref().map_or(Type::Unknown, |property| property.ty.clone());
+                let has_default = self.report_missing_attribute(filter, attribute);
+                list_of(if has_default { Type::Unknown } else { ty })
+            }
+            (name, _) => {
+                let (message, range) = match name {
+                    Some(name) => ("`map` applies a filter or reads a property, not both", expr_range(name.expr)),
+                    None => ("the filter `map` needs the name of a filter or a property", expr_range(filter.operand)),
+                };
+                let diagnostic = self.error(Code::WrongArgument, range, message.to_owned());
+                self.report(diagnostic.with_help("write `map(\"upper\")` or `map(attribute=\"title\")`"));
+                list_of(Type::Unknown)
+            }
+        }
+    }
+
+    /// Checks the filter that `map` applies to each item, and infers its result.
+    fn infer_mapped_filter(&mut self, filter: &AppliedFilter<'_, 'a>, name: &CallArgument<'_, 'a>) -> Type<'a> {
+        let Some(signature) = signature_named_by(FILTER_SIGNATURES, name.expr) else { return Type::Unknown };
+        if let Some(named) = filter.arguments.iter().find(|argument| argument.name.is_some()) {
+            let label = format!("`map` passes no arguments by name to the filter `{}`", signature.name);
+            let diagnostic = self.error(Code::WrongArgument, expr_range(named.expr), label);
+            self.report(diagnostic.with_help("pass them by their positions, after the name of the filter"));
+        }
+        self.check_nested_call(signature, "filter", filter, 1);
+        let item_type = self.element_type(&filter.base);
+        self.check_item_operand(filter, signature.name, &item_type);
+        let is_conversion = matches!(signature.name, "int" | "float");
+        let has_default = filter.arguments.iter().filter(|argument| argument.name.is_none()).nth(1).is_some();
+        if is_conversion && !has_default && may_fail_as_number(&item_type) {
+            let source = self.source(filter.operand);
+            let message = format!(
+                "an item of `{source}` is a string that may not represent a number; `{}` then fails",
+                signature.name
+            );
+            let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(name.expr), message);
+            self.report(diagnostic.with_help(format!("give a value for that case: `map(\"{}\", 0)`", signature.name)));
+        }
+        match signature.name {
+            "lower" | "upper" | "title" | "capitalize" | "trim" | "string" | "tojson" | "join" | "replace"
+            | "indent" => Type::Text(None),
+            "length" | "count" => Type::Numeric(NumberRange::FROM_ZERO),
+            "int" if !has_default => Type::Numeric(NumberRange::INTEGERS),
+            "float" if !has_default => Type::Number,
+            "abs" | "round" | "sum" => Type::Number,
+            "bool" => Type::Bool,
+            _ => Type::Unknown,
+        }
+    }
+
+    /// Checks the test that a filter such as `select` applies to each item, or to a property of each item.
+    pub(super) fn check_item_tests(
+        &mut self,
+        filter: &AppliedFilter<'_, 'a>,
+        attribute: Option<InferredValue<'a>>,
+    ) {
+        let tests_property = matches!(filter.name, "selectattr" | "rejectattr");
+        let position = usize::from(tests_property);
+        let mut positional = filter.arguments.iter().filter(|argument| argument.name.is_none());
+        let Some(name) = positional.nth(position) else { return };
+        let Some(signature) = signature_named_by(TEST_SIGNATURES, name.expr) else { return };
+        self.check_nested_call(signature, "test", filter, position + 1);
+        let operand = self.source(filter.operand);
+        let (subject, ty) = if tests_property {
+            let Some(attribute) = attribute else { return };
+            let property = filter.argument("attribute", 0).map_or("", |argument| self.source(argument.expr));
+            let property = property.trim_matches(['"', '\'']);
+            if attribute.may_be_undefined && matches!(signature.name, "startingwith" | "endingwith") {
+                let message = format!("some items of `{operand}` may lack `{property}`, and the test then fails");
+                let diagnostic = self.warning(Code::PossiblyMissing, expr_range(name.expr), message);
+                self.report(diagnostic);
+            }
+            (format!("`{property}` of an item of `{operand}`"), attribute.ty)
+        } else {
+            (format!("an item of `{operand}`"), self.element_type(&filter.base))
+        };
+        let arguments: Vec<CallArgument<'_, 'a>> = nested_arguments(filter, position + 1);
+        self.check_tested_constant(signature.name, &subject, &ty, &arguments);
+    }
+
+    /// Checks the arguments that a filter passes on to a filter or test: those by position after the first `skipped`.
+    fn check_nested_call(
+        &mut self,
+        signature: &'static Signature,
+        callable_kind: &str,
+        filter: &AppliedFilter<'_, 'a>,
+        skipped: usize,
+    ) {
+        let range = filter.arguments.first().map_or(expr_range(filter.operand), |first| expr_range(first.expr));
+        let label = format!("the {callable_kind} `{}`", signature.name);
+        let call = CheckedCall { label, signature, range: &range };
+        self.check_call(&call, &nested_arguments(filter, skipped));
+    }
+
+    /// Reports items that the filter of `map` does not accept.
+    fn check_item_operand(&mut self, filter: &AppliedFilter<'_, 'a>, name: &str, item_type: &Type<'a>) {
+        let Some(kinds) = item_type.kinds() else { return };
+        let Some(kind) = kinds.iter().copied().find(|kind| !accepts(name, *kind)) else { return };
+        let is_always_wrong = kinds.iter().all(|kind| !accepts(name, *kind));
+        let verb = if is_always_wrong { "is" } else { "may be" };
+        let (source, kind) = (self.source(filter.operand), kind.describe());
+        let message = format!("an item of `{source}` {verb} {kind}; the filter `{name}` does not accept it");
+        let range = expr_range(filter.operand);
+        let diagnostic: Diagnostic = if is_always_wrong {
+            self.error(Code::UnsupportedOperation, range, message)
+        } else {
+            self.warning(Code::UnsupportedOperation, range, message)
+        };
+        self.report(diagnostic);
+    }
+
+    /// Reports a sum over items that are not numbers.
+    pub(super) fn check_sum(&mut self, filter: &AppliedFilter<'_, 'a>) {
+        // With a property or another start, other values can be added.
+        if !filter.arguments.is_empty() {
+            return;
+        }
+        let Some(kinds) = self.element_type(&filter.base).kinds() else { return };
+        if let Some(invalid_kind) = kinds.iter().find(|kind| **kind != TypeKind::Number) {
+            let source = self.source(filter.operand);
+            let verb = if kinds.contains(&TypeKind::Number) { "may be" } else { "is" };
+            let message = format!("an item of `{source}` {verb} {}; `sum` only adds numbers", invalid_kind.describe());
+            let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(filter.operand), message);
+            self.report(diagnostic);
+        }
+    }
+
+    /// Reports the conversion of a text that may not represent a number, and of a value that never does.
+    pub(super) fn check_conversion(&mut self, filter: &AppliedFilter<'_, 'a>) {
+        if filter.argument("default", 0).is_some() {
+            return;
+        }
+        let (source, name) = (self.source(filter.operand), filter.name);
+        let kinds = filter.base.kinds().unwrap_or_default();
+        if let Some(kind) = kinds.iter().find(|kind| matches!(kind, TypeKind::List | TypeKind::Object)) {
+            let message = format!("`{source}` may be {}; the filter `{name}` does not accept it", kind.describe());
+            let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(filter.operand), message);
+            return self.report(diagnostic);
+        }
+        let constant = match filter.operand {
+            Expr::Const(constant) => constant.value.as_str().map(is_number_text),
+            _ => None,
+        };
+        let has_base = filter.argument("base", 1).is_some();
+        if has_base || !constant.map_or(may_fail_as_number(&filter.base), |is_number| !is_number) {
+            return;
+        }
+        let message = format!("`{source}` is a string that may not represent a number; `{name}` then fails");
+        let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(filter.operand), message);
+        self.report(diagnostic.with_help(format!("give a value for that case: `{source} | {name}(default=0)`")));
+    }
+}
+
+/// The arguments by position after the first `skipped`.
+fn nested_arguments<'b, 'a>(filter: &'b AppliedFilter<'_, 'a>, skipped: usize) -> Vec<CallArgument<'b, 'a>> {
+    let positional = filter.arguments.iter().filter(|argument| argument.name.is_none()).skip(skipped);
+    positional.map(|argument| CallArgument { name: None, expr: argument.expr, ty: argument.ty.clone() }).collect()
+}
+
+/// The signature whose name an expression consists of.
+fn signature_named_by(table: &'static [Signature], name: &Expr<'_>) -> Option<&'static Signature> {
+    let Expr::Const(constant) = name else { return None };
+    Signature::find(table, constant.value.as_str()?)
+}
+
+/// Whether a type allows a string that `int` and `float` can't convert.
+fn may_fail_as_number(ty: &Type<'_>) -> bool {
+    ty.branches().iter().any(|branch| match branch {
+        Type::Text(Some(texts)) => !texts.iter().all(|text| is_number_text(text)),
+        Type::Text(None) => true,
+        _ => false,
+    })
+}
+
+/// Whether `int` and `float` can convert a string.
+fn is_number_text(text: &str) -> bool {
+    text.parse::<f64>().is_ok()
+}

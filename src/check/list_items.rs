@@ -1,0 +1,112 @@
+//! The types of a list's items, by their positions, and the number of items.
+
+use serde_json::Value;
+
+use super::types::{SchemaNode, Schemas, Type, TypeKind, union};
+
+/// The schemas of a list's items.
+struct ItemSchemas<'a> {
+    /// The schemas of the first items.
+    first: &'a [Value],
+    /// The schema of the items after them; `None` if the schema of the list does not describe them.
+    others: Option<&'a Value>,
+}
+
+impl<'a> ItemSchemas<'a> {
+    fn from_list(schema: &'a Value) -> Self {
+        match (schema.get("prefixItems"), schema.get("items")) {
+            (Some(Value::Array(first)), others) => Self { first, others },
+            // The form before draft 2020-12.
+            (_, Some(Value::Array(first))) => Self { first, others: schema.get("additionalItems") },
+            (_, others) => Self { first: &[], others },
+        }
+    }
+}
+
+/// The maximum number of items of a list that a schema describes; `None` if the schema sets none.
+fn max_items(schema: &Value) -> Option<u64> {
+    let items = ItemSchemas::from_list(schema);
+    let fixed_length = (items.others == Some(&Value::Bool(false))).then(|| items.first.len() as u64);
+    [fixed_length, schema.get("maxItems").and_then(Value::as_u64)].into_iter().flatten().min()
+}
+
+impl Type<'_> {
+    /// The maximum number of items of a list; `None` if the number is not limited, and for any other type.
+    pub(super) fn max_length(&self) -> Option<u64> {
+        match self {
+            Type::Tuple(tuple) => Some(tuple.items.len() as u64),
+            Type::SchemaList(node, _) => max_items(node.schema),
+            Type::Unknown
+            | Type::Null
+            | Type::Bool
+            | Type::Number
+            | Type::Numeric(_)
+            | Type::Text(_)
+            | Type::NumericText
+            | Type::List(..)
+            | Type::Object(_)
+            | Type::AllOf(_)
+            | Type::FixedObject(_)
+            | Type::RefinedObject(_)
+            | Type::StepStatuses(_)
+            | Type::Union(_) => None,
+        }
+    }
+
+    /// The number of items that the lists of a type have: the minimum, and the maximum if there is one. `None` if a
+    /// value may not be a list, or if its kinds are unknown.
+    pub(super) fn length_range(&self) -> Option<(u64, Option<u64>)> {
+        let branches = self.branches();
+        if !branches.iter().all(|branch| branch.kind() == Some(TypeKind::List)) {
+            return None;
+        }
+        let min = branches.iter().map(Type::min_length).min()?;
+        let maxima: Option<Vec<u64>> = branches.iter().map(Type::max_length).collect();
+        Some((min, maxima.and_then(|maxima| maxima.into_iter().max())))
+    }
+}
+
+impl<'a> Schemas<'a> {
+    /// The type of a list's items; unknown if the type is not a list.
+    pub(super) fn item_type(self, ty: &Type<'a>) -> Type<'a> {
+        match ty {
+            Type::List(item_type, _) => (**item_type).clone(),
+            Type::Tuple(tuple) => union(tuple.items.iter().cloned()),
+            Type::SchemaList(node, _) => self.schema_item_type(*node),
+            Type::Union(branches) => union(branches.iter().map(|ty| self.item_type(ty))),
+            Type::Unknown
+            | Type::Null
+            | Type::Bool
+            | Type::Number
+            | Type::Numeric(_)
+            | Type::Text(_)
+            | Type::NumericText
+            | Type::Object(_)
+            | Type::AllOf(_)
+            | Type::FixedObject(_)
+            | Type::RefinedObject(_)
+            | Type::StepStatuses(_) => Type::Unknown,
+        }
+    }
+
+    fn schema_item_type(self, node: SchemaNode<'a>) -> Type<'a> {
+        let items = ItemSchemas::from_list(node.schema);
+        let type_of = |schema| self.schema_type(node.with_schema(schema));
+        let has_others = max_items(node.schema).is_none_or(|max| max > items.first.len() as u64);
+        let others = has_others.then(|| items.others.map_or(Type::Unknown, type_of));
+        union(items.first.iter().map(type_of).chain(others))
+    }
+
+    /// The type of the item at a position from the start of a list; unknown if the type is not a list.
+    pub(super) fn item_type_at(self, ty: &Type<'a>, position: usize) -> Type<'a> {
+        match ty {
+            Type::Tuple(tuple) => tuple.items.get(position).cloned().unwrap_or(Type::Unknown),
+            Type::SchemaList(node, _) => {
+                let items = ItemSchemas::from_list(node.schema);
+                let schema = items.first.get(position).or(items.others);
+                schema.map_or(Type::Unknown, |schema| self.schema_type(node.with_schema(schema)))
+            }
+            other => self.item_type(other),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Finds the items that certainly exist in the body of a loop: `list[loop.index0]` in a loop over the list, `list[n]`
+//! in a loop over `range(list | length)`, and `object[name]` in a loop over the names of the object.
+
+use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, ForLoop};
+
+use super::index_paths::index_text;
+use super::infer::Checker;
+use super::narrowing::expression_path;
+use super::number_signs::constant_number;
+use super::scope::Narrowing;
+use super::types::{Type, TypeKind};
+use crate::template::walk::arg_expr;
+
+/// Filters whose result has at most as many items as their operand.
+const NOT_LENGTHENING: &[&str] =
+    &["list", "map", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique"];
+
+/// Expressions that count the rounds of a loop from 0.
+const ROUND_NUMBERS: &[&str] = &["loop.index0", "loop.index - 1", "loop.revindex0", "loop.revindex - 1"];
+
+impl<'a> Checker<'a> {
+    /// The facts about items that hold in the body of a loop over a value of this type.
+    pub(super) fn loop_facts(&self, inner: &ForLoop<'a>, iterated: &Type<'a>) -> Vec<(String, Narrowing)> {
+        let lists = counted_lists(&inner.iter);
+        let lists = lists.iter().flat_map(|path| self.lists_of_same_length(path));
+        let by_round = lists.flat_map(|list| ROUND_NUMBERS.iter().map(move |number| format!("{list}[{number}]")));
+        let by_number = numbered_items(&inner.target, &inner.iter);
+        let has_names = self.element_type(iterated).kind() == Some(TypeKind::Text);
+        let by_name = named_items(&inner.target, &inner.iter, has_names);
+        by_round.chain(by_number).chain(by_name).map(|path| (path, Narrowing::Defined)).collect()
+    }
+}
+
+/// The paths of the lists that have at least as many items as a loop over the expression has rounds.
+fn counted_lists(expr: &Expr<'_>) -> Vec<String> {
+    match expr {
+        Expr::Filter(inner) if inner.name == "zip" => {
+            inner.expr.iter().chain(inner.args.iter().map(arg_expr)).flat_map(counted_lists).collect()
+        }
+        Expr::Filter(inner) if NOT_LENGTHENING.contains(&inner.name) => {
+            inner.expr.as_ref().map(counted_lists).unwrap_or_default()
+        }
+        Expr::Slice(inner) => counted_lists(&inner.expr),
+        other => expression_path(other).into_iter().collect(),
+    }
+}
+
+/// The paths of the items that exist for each number of a loop over `range(list | length)`.
+fn numbered_items(target: &Expr<'_>, iter: &Expr<'_>) -> Vec<String> {
+    let (Expr::Var(target), Expr::Call(call)) = (target, iter) else { return Vec::new() };
+    if !matches!(&call.expr, Expr::Var(function) if function.id == "range") {
+        return Vec::new();
+    }
+    let arguments: Option<Vec<&Expr<'_>>> = call
+        .args
+        .iter()
+        .map(|argument| match argument {
+            CallArg::Pos(expr) => Some(expr),
+            CallArg::Kwarg(..) | CallArg::PosSplat(_) | CallArg::KwargSplat(_) => None,
+        })
+        .collect();
+    let is_not_negative = |expr: &Expr<'_>| constant_number(expr).is_some_and(|number| number >= 0.0);
+    let end = match arguments.as_deref() {
+        Some([end]) => *end,
+        Some([start, end]) if is_not_negative(start) => *end,
+        Some([start, end, step]) if is_not_negative(start) && is_not_negative(step) => *end,
+        _ => return Vec::new(),
+    };
+    let name = target.id;
+    match end {
+        Expr::BinOp(inner) if matches!(inner.op, BinOpKind::Sub) => {
+            let (Some(list), Some(count)) = (list_of_length(&inner.left), constant_number(&inner.right)) else {
+                return Vec::new();
+            };
+            let has_next = count >= 1.0;
+            let next = has_next.then(|| format!("{list}[{name} + 1]"));
+            [format!("{list}[{name}]")].into_iter().filter(|_| count >= 0.0).chain(next).collect()
+        }
+        end => list_of_length(end).map(|list| format!("{list}[{name}]")).into_iter().collect(),
+    }
+}
+
+/// The path of the list whose length an expression computes.
+fn list_of_length(expr: &Expr<'_>) -> Option<String> {
+    index_text(expr)?.strip_suffix(" | length").map(str::to_owned)
+}
+
+/// The paths of the values that exist for each name of an object. `has_names` tells whether the loop is over strings.
+fn named_items(target: &Expr<'_>, iter: &Expr<'_>, has_names: bool) -> Vec<String> {
+    let (name, objects) = match (target, iter) {
+        (name, iter) if has_names => (name, counted_lists(iter)),
+        (Expr::Tuple(target), iter) => (target.items.first().unwrap_or(iter), paired_objects(iter)),
+        (Expr::List(target), iter) => (target.items.first().unwrap_or(iter), paired_objects(iter)),
+        _ => return Vec::new(),
+    };
+    let Expr::Var(name) = name else { return Vec::new() };
+    objects.iter().map(|object| format!("{object}[{}]", name.id)).collect()
+}
+
+/// The paths of the objects of whose names and values an expression is a list.
+fn paired_objects(iter: &Expr<'_>) -> Vec<String> {
+    match iter {
+        Expr::Filter(inner) if matches!(inner.name, "items" | "dictsort") => {
+            inner.expr.as_ref().map(counted_lists).unwrap_or_default()
+        }
+        _ => Vec::new(),
+    }
+}

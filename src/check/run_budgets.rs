@@ -1,0 +1,45 @@
+//! Finds the budgets that apply to the pipelines of a run.
+
+use std::collections::BTreeMap;
+
+use crate::config::{Project, steps_with_pointers};
+use crate::model::StepAction;
+use crate::model::budget::Budget;
+
+/// The budgets that apply to all steps of a pipeline, by the file of the pipeline.
+pub(super) struct RunBudgets<'a>(BTreeMap<&'a str, Vec<&'a Budget>>);
+
+impl<'a> RunBudgets<'a> {
+    /// The budgets of a run of a project. A budget also covers the pipelines that its steps call.
+    pub(super) fn of_run(root: &'a Project) -> Self {
+        let run_budget = root.pipeline.budget.as_ref().or(root.settings.budget.as_ref());
+        let mut budgets = BTreeMap::from([(file_of(root), Vec::from_iter(run_budget))]);
+        for project in root.with_called_projects() {
+            let outer_budgets = budgets.get(file_of(project)).cloned().unwrap_or_default();
+            let steps = steps_with_pointers(&project.pipeline);
+            for (pointer, step) in &steps {
+                let Some(StepAction::Pipeline(file)) = step.action() else { continue };
+                let Some(called) = project.called_projects.get(file) else { continue };
+                let enclosing_steps = steps.iter().filter(|(ancestor, _)| encloses(ancestor, pointer));
+                let step_budgets = enclosing_steps.filter_map(|(_, step)| step.budget.as_ref());
+                let applied = budgets.entry(file_of(called)).or_default();
+                applied.extend(outer_budgets.iter().copied().chain(step_budgets).chain(&called.pipeline.budget));
+            }
+        }
+        Self(budgets)
+    }
+
+    /// The budgets that apply to all steps of a pipeline.
+    pub(super) fn of_pipeline(&self, project: &Project) -> &[&'a Budget] {
+        self.0.get(file_of(project)).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+fn file_of(project: &Project) -> &str {
+    &project.document.file.path
+}
+
+/// Whether the step at a pointer is another step, or contains it.
+pub(super) fn encloses(ancestor: &str, pointer: &str) -> bool {
+    pointer.strip_prefix(ancestor).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('/'))
+}

@@ -1,0 +1,52 @@
+//! Checks that the value of `write` is a list of files, and that the paths that its schema lists may be written.
+
+use super::constant_paths::{PATH_HELP, path_refusal};
+use super::scope::TypeScope;
+use super::step_scopes::ScopedStep;
+use super::texts::TextChecks;
+use super::types::{Property, Schemas, Type, TypeKind};
+use crate::config::child_pointer;
+use crate::diagnostic::Code;
+
+impl<'a> TextChecks<'a> {
+    /// Checks that the value of `write` is a list of files, or has such a list under `files`.
+    pub(super) fn check_files(&mut self, scoped_step: &'a ScopedStep<'a>, files: &'a str, scope: &TypeScope<'a>) {
+        let pointer = child_pointer(&scoped_step.pointer, "write");
+        let Some((inferred, range)) = self.check_expression(Some(scoped_step), &pointer, files, scope) else { return };
+        let schemas = Schemas(&self.project.schema_documents);
+        let list = match schemas.property(&inferred.ty, "files") {
+            Some(Property::Present(ty) | Property::Optional(ty)) => ty,
+            Some(Property::Open(_)) => Type::Unknown,
+            Some(Property::Absent(_)) | None => inferred.ty.clone(),
+        };
+        let entry = schemas.item_type(&list);
+        if matches!(entry, Type::Unknown) && list.kinds().is_none_or(|kinds| kinds.contains(&TypeKind::List)) {
+            return self.note_unchecked(&pointer, range, files);
+        }
+        let allows_text = |entry: &Type<'a>, name: &str| match schemas.property(entry, name) {
+            Some(Property::Present(ty) | Property::Optional(ty)) => {
+                ty.kinds().is_none_or(|kinds| kinds.contains(&TypeKind::Text))
+            }
+            Some(Property::Open(_)) => true,
+            Some(Property::Absent(_)) | None => false,
+        };
+        let has_text = |name: &str| entry.branches().iter().any(|branch| allows_text(branch, name));
+        let is_list = list.kinds().is_none_or(|kinds| kinds.contains(&TypeKind::List));
+        if !is_list || !has_text("path") || !has_text("content") {
+            let message = format!("`{}` is not a list of files", files.trim());
+            let diagnostic = self.error_at(Code::NotFileList, &pointer, range, message);
+            let help = "files are a list of `{path, content}`, or an artifact with such a list under `files`";
+            return self.push(diagnostic.with_help(help));
+        }
+        for branch in entry.branches() {
+            let Some(Property::Present(path) | Property::Optional(path)) = schemas.property(&branch, "path") else {
+                continue;
+            };
+            let paths = path.possible_texts().unwrap_or_default();
+            let Some(refusal) = paths.iter().find_map(|path| path_refusal(path, &[])) else { continue };
+            let message = format!("the schema of `{}` allows a path that `write` refuses: {refusal}", files.trim());
+            let diagnostic = self.warning_at(Code::RefusedPath, &pointer, range.clone(), message);
+            self.push(diagnostic.with_help(PATH_HELP));
+        }
+    }
+}
