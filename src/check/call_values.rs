@@ -52,9 +52,8 @@ impl<'a> Checker<'a> {
         rule: &ArgumentRule,
     ) {
         let Some(kinds) = argument.ty.kinds() else { return };
-        let is_allowed = |kind: &TypeKind| {
-            rule.kinds.contains(kind) || (*kind == TypeKind::Null && !parameter.is_required())
-        };
+        let is_allowed =
+            |kind: &TypeKind| rule.kinds.contains(kind) || (*kind == TypeKind::Null && !parameter.is_required());
         let numbers = argument.ty.numbers().filter(|_| rule.kinds.contains(&TypeKind::Number));
         let is_outside = |range: NumberRange| {
             let is_fraction = rule.numbers.is_integer && range.is_one_number() && !range.is_integer;
@@ -201,8 +200,7 @@ fn argument_rule(kind: ArgumentKind) -> Option<ArgumentRule> {
         numbers: NumberRange::ANY,
         expected,
     };
-    let number_rule =
-        |numbers: NumberRange, expected: &'static str| ArgumentRule { kinds: NUMBERS, numbers, expected };
+    let number_rule = |numbers: NumberRange, expected: &'static str| ArgumentRule { kinds: NUMBERS, numbers, expected };
     Some(match kind {
         ArgumentKind::Text => new_rule(&[TypeKind::Text], "a string"),
         ArgumentKind::Boolean => new_rule(&[TypeKind::Bool], "`true` or `false`"),

@@ -50,10 +50,8 @@ pub(super) fn check(project: &Project, steps: &[(String, &Step)], budgets: &[&Bu
             refuses_estimates: steps_without_estimates.contains(pointer)
                 || agent_budget_has(|budget| budget.unreported == Some(Unreported::Refuse)),
         };
-        let findings = [
-            unreported_usage(name, agent, kind, &requirements),
-            unknown_price(project, name, agent, &requirements),
-        ];
+        let findings =
+            [unreported_usage(name, agent, kind, &requirements), unknown_price(project, name, agent, &requirements)];
         let agent_span = value_span(project, &child_pointer("/agents", name));
         diagnostics.extend(
             findings

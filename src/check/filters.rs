@@ -102,9 +102,7 @@ impl<'a> Checker<'a> {
                 let has_separator = separator.is_some_and(|argument| argument.ty.kind() == Some(TypeKind::Text));
                 InferredValue::defined(Type::List(Type::Text(None).into(), u64::from(has_separator)))
             }
-            "first" | "last" if base.kinds().is_some() => {
-                InferredValue::new(self.element_type(base), !is_not_empty)
-            }
+            "first" | "last" if base.kinds().is_some() => InferredValue::new(self.element_type(base), !is_not_empty),
             "min" | "max" if base.kinds().is_some() => InferredValue::new(self.extreme(filter), !is_not_empty),
             "batch" => list_of(self.batch_type(filter)),
             "slice" => list_of(Type::List(self.element_type(base).into(), 0)),

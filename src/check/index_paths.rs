@@ -9,9 +9,7 @@ use super::narrowing::expression_path;
 pub(super) fn index_text(expr: &Expr<'_>) -> Option<String> {
     match expr {
         Expr::Const(constant) => constant.value.as_i64().map(|number| number.to_string()),
-        Expr::UnaryOp(inner) if matches!(inner.op, UnaryOpKind::Neg) => {
-            Some(format!("-{}", index_text(&inner.expr)?))
-        }
+        Expr::UnaryOp(inner) if matches!(inner.op, UnaryOpKind::Neg) => Some(format!("-{}", index_text(&inner.expr)?)),
         Expr::BinOp(inner) => {
             let operator = match inner.op {
                 BinOpKind::Add => "+",

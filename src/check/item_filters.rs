@@ -23,9 +23,8 @@ impl<'a> Checker<'a> {
     /// filter names no property.
     pub(super) fn infer_attribute(&mut self, filter: &AppliedFilter<'_, 'a>) -> Option<InferredValue<'a>> {
         let signature = Signature::find(FILTER_SIGNATURES, filter.name)?;
-        let reads_property = |kind: ArgumentKind| {
-            matches!(kind, ArgumentKind::Attribute | ArgumentKind::Attributes | ArgumentKind::Key)
-        };
+        let reads_property =
+            |kind: ArgumentKind| matches!(kind, ArgumentKind::Attribute | ArgumentKind::Attributes | ArgumentKind::Key);
         let position = signature.positional().position(|parameter| reads_property(parameter.kind));
         let has_property = signature.parameters.iter().any(|parameter| reads_property(parameter.kind));
         let argument = filter.argument("attribute", position.unwrap_or(usize::MAX)).filter(|_| has_property)?;
@@ -182,11 +181,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Checks the test that a filter such as `select` applies to each item, or to a property of each item.
-    pub(super) fn check_item_tests(
-        &mut self,
-        filter: &AppliedFilter<'_, 'a>,
-        attribute: Option<InferredValue<'a>>,
-    ) {
+    pub(super) fn check_item_tests(&mut self, filter: &AppliedFilter<'_, 'a>, attribute: Option<InferredValue<'a>>) {
         let tests_property = matches!(filter.name, "selectattr" | "rejectattr");
         let position = usize::from(tests_property);
         let mut positional = filter.arguments.iter().filter(|argument| argument.name.is_none());

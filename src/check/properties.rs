@@ -6,7 +6,6 @@ use minijinja::machinery::ast::Expr;
 
 use super::command_outputs::property_advice;
 use super::infer::{Checker, TextLocation};
-use super::narrowing::expression_path;
 use super::probe::{COMPLETION_MARKER, is_steps_path};
 use super::scope::{InferredValue, TypeScope};
 use super::step_scopes::PROJECT_VARIABLE;

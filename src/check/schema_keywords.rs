@@ -54,12 +54,7 @@ impl<'a> Schemas<'a> {
 
     /// The objects that fit a schema and one of its alternatives, as a union with a branch for each alternative. `None`
     /// if no string tells the alternatives apart.
-    fn tagged_alternatives(
-        self,
-        node: SchemaNode<'a>,
-        branches: &'a [Value],
-        budget: &mut usize,
-    ) -> Option<Type<'a>> {
+    fn tagged_alternatives(self, node: SchemaNode<'a>, branches: &'a [Value], budget: &mut usize) -> Option<Type<'a>> {
         let branches: Vec<SchemaNode<'a>> =
             branches.iter().map(|schema| self.follow_ref(node.with_schema(schema))).collect::<Option<_>>()?;
         if !has_tag(&branches) {
@@ -98,10 +93,7 @@ impl<'a> Schemas<'a> {
                 return branch;
             }
             let object = without_cases(branch, node);
-            union([
-                case(&object, condition, "then"),
-                case(&object, condition.with_part(SchemaPart::Negated), "else"),
-            ])
+            union([case(&object, condition, "then"), case(&object, condition.with_part(SchemaPart::Negated), "else")])
         }))
     }
 

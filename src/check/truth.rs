@@ -271,8 +271,8 @@ mod tests {
     use minijinja::machinery::parse_expr;
     use serde_json::json;
 
-    use crate::check::scope::InferredValue;
     use super::*;
+    use crate::check::scope::InferredValue;
 
     /// Whether `goal` is true whenever `assumption` is. The variable `note` may be undefined.
     fn implies(assumption: &str, goal: &str) -> bool {

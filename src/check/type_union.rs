@@ -59,9 +59,7 @@ fn is_same(left: &Type<'_>, right: &Type<'_>) -> bool {
     match (left, right) {
         (Type::Null, Type::Null) | (Type::Bool, Type::Bool) => true,
         (Type::SchemaList(left, _), Type::SchemaList(right, _)) => std::ptr::eq(left.schema, right.schema),
-        (Type::Object(left), Type::Object(right)) => {
-            std::ptr::eq(left.schema, right.schema) && left.part == right.part
-        }
+        (Type::Object(left), Type::Object(right)) => std::ptr::eq(left.schema, right.schema) && left.part == right.part,
         (Type::AllOf(left), Type::AllOf(right)) => Rc::ptr_eq(left, right),
         (Type::FixedObject(left), Type::FixedObject(right)) => Rc::ptr_eq(left, right),
         (Type::RefinedObject(left), Type::RefinedObject(right)) => Rc::ptr_eq(left, right),

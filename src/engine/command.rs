@@ -345,8 +345,8 @@ fn artifact_from_stdout(artifact: &ArtifactOutput, output: &CommandOutput) -> Re
         ArtifactType::Text => return Ok(Value::String(output.stdout.clone())),
         ArtifactType::Json(schema) => schema,
     };
-    let value: Value =
-        serde_json::from_str(&output.stdout).map_err(|error| unreadable_stdout(artifact, &error.to_string(), output))?;
+    let value: Value = serde_json::from_str(&output.stdout)
+        .map_err(|error| unreadable_stdout(artifact, &error.to_string(), output))?;
     let errors = schema.mismatches(&value);
     match errors.first() {
         None => Ok(value),

@@ -9,8 +9,8 @@ use crate::model::{Agent, CliAgent, FailureClass, Pipeline, SandboxSpec};
 use crate::template::{Templates, previous_reads};
 
 use super::node::{
-    AgentNode, ApproveNode, ArtifactOutput, CalledPipelineInput, CommandNode, ForEach, InputRef, NodeKind, PipelineNode,
-    PlanBody, PlanNode, RepeatNode, StepLimits, WriteNode,
+    AgentNode, ApproveNode, ArtifactOutput, CalledPipelineInput, CommandNode, ForEach, InputRef, NodeKind,
+    PipelineNode, PlanBody, PlanNode, RepeatNode, StepLimits, WriteNode,
 };
 use super::plan::{Resolve, StepDefaults};
 use super::planned_model::PlannedModel;

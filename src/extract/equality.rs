@@ -37,9 +37,8 @@ pub(super) fn is_same_value(left: &Value, right: &Value) -> bool {
             left.len() == right.len() && left.iter().zip(right).all(|(left, right)| is_same_value(left, right))
         }
         (Value::Object(left), Value::Object(right)) => {
-            let has_same = |(name, value): (&String, &Value)| {
-                right.get(name).is_some_and(|other| is_same_value(value, other))
-            };
+            let has_same =
+                |(name, value): (&String, &Value)| right.get(name).is_some_and(|other| is_same_value(value, other));
             left.len() == right.len() && left.iter().all(has_same)
         }
         (left, right) => left == right,

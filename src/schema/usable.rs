@@ -26,7 +26,14 @@ pub(super) fn unusable_part(value: &Value) -> Option<Mismatch> {
     let UnusablePart { path, expected, got } = find_unusable(value)?;
     let names = path.iter().rev().map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1")));
     let (schema_pointer, keyword) = (String::new(), String::new());
-    Some(Mismatch { pointer: names.collect(), schema_pointer, keyword, expected: expected.to_owned(), got })
+    Some(Mismatch {
+        pointer: names.collect(),
+        schema_pointer,
+        keyword,
+        expected: expected.to_owned(),
+        got,
+        schema_advice: None,
+    })
 }
 
 /// Whether later steps can use every part of a value.

@@ -29,8 +29,8 @@ impl InboxMessage {
 impl Journal {
     /// Adds a message to a run's inbox; it is durable when this returns.
     pub fn send_message(&self, run: RunId, message: &InboxMessage) -> Result<(), StoreError> {
-        let body = serde_json::to_string(message)
-            .map_err(|source| StoreError::Serialize { record: "a message", source })?;
+        let body =
+            serde_json::to_string(message).map_err(|source| StoreError::Serialize { record: "a message", source })?;
         self.reader()
             .execute("INSERT INTO inbox (run, body) VALUES (?1, ?2)", params![run.0.to_string(), body])
             .map_err(|error| self.sqlite_error("write", error))?;

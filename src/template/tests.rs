@@ -180,7 +180,10 @@ fn values_that_share_their_nodes_have_a_maximum_size() {
     let error = fails(&(template_with_doubled_list(40) + "{{ ns.s | length }}"));
     assert_eq!(
         (error.kind, &*error.message),
-        (TemplateErrorKind::LimitExceeded, "the value has more than a million nodes (lists, objects, keys and scalars)")
+        (
+            TemplateErrorKind::LimitExceeded,
+            "the value has more than a million nodes (lists, objects, keys and scalars)"
+        )
     );
     for text in [
         "{{ ([[1] * 100000] * 100000) | tojson }}",

@@ -78,8 +78,7 @@ steps:
         let found = called(with);
         assert!(found.iter().any(|finding| finding.starts_with("ORCH0609") && finding.contains(words)), "{found:#?}");
     }
-    for with in
-        ["mode: plan.kind", "mode: \"'old'\"", "rounds: plan.size, name: plan.title", "rounds: 3", "mode: task"]
+    for with in ["mode: plan.kind", "mode: \"'old'\"", "rounds: plan.size, name: plan.title", "rounds: 3", "mode: task"]
     {
         assert!(called(with).is_empty(), "{with}: {:#?}", called(with));
     }

@@ -82,9 +82,10 @@ pub fn probe(orch: &Path) -> std::io::Result<Probe> {
             command.arg("shared");
         }
         let output = command.stdin(Stdio::null()).stderr(Stdio::null()).current_dir("/").output()?;
-        let result: Result<AppliedSandbox, ConfineError> = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
-            Err(ConfineError::new(Step::Control, format!("`orch __confine` ended early: {}", output.status)))
-        });
+        let result: Result<AppliedSandbox, ConfineError> =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+                Err(ConfineError::new(Step::Control, format!("`orch __confine` ended early: {}", output.status)))
+            });
         match result {
             Ok(best) => {
                 let has_pid_namespace = best.has_pid_namespace;
