@@ -158,7 +158,6 @@ impl DamageCheck {
             visited.extend(folders);
         }
         visited.retain(|folder| is_writable(folder));
-        let is_protected = |path: &PathBuf| policy.protect.iter().any(|protected| protected.path == *path);
         let entries: Vec<PathBuf> = visited.iter().map(|folder| folder.join(GIT_ENTRY)).collect();
         let folders: BTreeSet<PathBuf> = visited.into_iter().chain(policy.write.iter().cloned()).collect();
         let is_missing = |path: &PathBuf| path.symlink_metadata().is_err();
@@ -170,7 +169,7 @@ impl DamageCheck {
             repositories,
             indexes,
             ordinary_folders: folders.into_iter().filter(|folder| !is_git_folder(folder)).collect(),
-            missing_entries: entries.into_iter().filter(|path| is_missing(path) && !is_protected(path)).collect(),
+            missing_entries: entries.into_iter().filter(is_missing).collect(),
             denied_links: denied_links.collect(),
         }
     }
@@ -340,6 +339,17 @@ mod tests {
         let check = DamageCheck::take(&policy, &root);
         create_git_folder(&root.join("sub"));
         assert_eq!(check.damage(), Vec::<String>::new(), "a repository in another folder may be the program's work");
+    }
+
+    #[test]
+    fn a_git_folder_at_a_protected_path_is_detected_if_no_placeholder_prevents_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        let protect = super::super::protect::usually_protected(&root);
+        let policy = Policy { write: vec![root.clone()], protect, ..Policy::default() };
+        let check = DamageCheck::take(&policy, &root);
+        create_git_folder(&root.join(".git"));
+        assert!(check.damage()[0].contains("created the repository"), "{:?}", check.damage());
     }
 
     #[test]
