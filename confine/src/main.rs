@@ -103,6 +103,8 @@ async fn run(
     };
     let argv: Vec<String> = argv.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let argv: Vec<OsString> = confine::confined_argv(orch, &argv);
+    // On other systems, processes whose parent has ended are not found.
+    #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let mut command = Command::new(PathBuf::from(&argv[0]));
     let mut child = command.arg0("orch").args(&argv[1..]).stdin(Stdio::from(socket)).process_group(0).spawn()?;

@@ -28,10 +28,11 @@ impl SandboxContext {
         let project = self.project_paths.iter().cloned();
         paths.extend(project.map(|path| if is_settings(&path) { protected_settings(path) } else { protect(path) }));
         // The configuration contains the record of the user's agreements. A program may change it only if `write` names
-        // it, not a folder above it.
-        let configuration = self.configuration.iter().filter_map(|path| path.canonicalize().ok());
+        // it, not a folder above it. If it does not exist, the program must not create it.
+        let configuration = self.configuration.iter().map(|path| with_links_resolved(path));
         let is_listed = |path: &PathBuf| writable.iter().any(|root| root.starts_with(path));
-        paths.extend(configuration.filter(|path| !is_listed(path)).map(protect));
+        let configuration = configuration.filter(|path| !is_listed(path));
+        paths.extend(configuration.map(|path| Protected { path, mask: Mask::Folder }));
         let mut unique: Vec<Protected> = Vec::new();
         for protected in paths {
             // If the workspace itself is protected, it needs no placeholders.
@@ -44,6 +45,12 @@ impl SandboxContext {
         }
         unique
     }
+}
+
+/// Resolves the links in the part of a path that exists.
+fn with_links_resolved(path: &Path) -> PathBuf {
+    let resolve = |part: &Path| Some(part.canonicalize().ok()?.join(path.strip_prefix(part).ok()?));
+    path.ancestors().find_map(resolve).unwrap_or_else(|| path.to_owned()).components().collect()
 }
 
 /// The paths that orch protects in every workspace.
@@ -141,6 +148,12 @@ mod tests {
         }
         let listed = protected(&[".", "~/.config/orch"]);
         assert!(!listed.iter().any(|protected| protected.path == home.join(".config/orch")));
+        // A missing configuration gets a placeholder, also below a link.
+        std::fs::remove_dir(home.join(".config/orch")).unwrap();
+        std::fs::rename(home.join(".config"), home.join("settings")).unwrap();
+        std::os::unix::fs::symlink("settings", home.join(".config")).unwrap();
+        let missing = Protected { path: home.join("settings/orch"), mask: Mask::Folder };
+        assert!(protected(&[".", "~"]).contains(&missing));
     }
 
     #[test]

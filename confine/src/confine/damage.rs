@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::git_index::populated_submodules;
 use super::policy::Policy;
 use super::repository::{
     DATA_FOLDERS, GIT_ENTRY, GitFolder, HEAD, git_folders, has_valid_head, is_git_folder, own_settings_of_worktree,
@@ -19,7 +21,10 @@ use super::repository::{
 pub struct DamageCheck {
     /// The valid git folders that the program can change.
     repositories: Vec<RepositoryState>,
-    /// The writable folders that are not git folders themselves.
+    /// The indexes of all repositories whose files the program may be able to change.
+    indexes: Vec<IndexState>,
+    /// The writable folders that are not git folders themselves: the folders from which git would start, and those with
+    /// files of a repository.
     ordinary_folders: Vec<PathBuf>,
     /// The paths at which git would look for a git folder, and where nothing exists.
     missing_entries: Vec<PathBuf>,
@@ -33,24 +38,35 @@ struct RepositoryState {
     folder: GitFolder,
     /// The folders for objects and branches.
     data: Vec<(PathBuf, EntryState)>,
-    worktrees: BTreeSet<PathBuf>,
+    /// The files through which git reads other settings in linked worktrees.
+    worktree_settings: BTreeSet<PathBuf>,
+}
+
+/// The state of the index of a git folder.
+#[derive(Debug)]
+struct IndexState {
+    folder: GitFolder,
+    is_readable: bool,
+    /// The folders of the submodules that contain a repository.
+    submodules: BTreeSet<PathBuf>,
 }
 
 /// The kind of the entry at a path.
 #[derive(Debug, PartialEq, Eq)]
 enum EntryState {
+    /// A folder that at least one user may enter. git takes no other folder.
     Folder,
     /// A link with this target.
     Link(PathBuf),
-    MissingOrFile,
+    Unusable,
 }
 
 impl EntryState {
     fn read(path: &Path) -> Self {
         match path.symlink_metadata() {
-            Ok(metadata) if metadata.is_dir() => Self::Folder,
+            Ok(metadata) if metadata.is_dir() && metadata.mode() & 0o111 != 0 => Self::Folder,
             Ok(metadata) if metadata.is_symlink() => Self::Link(fs::read_link(path).unwrap_or_default()),
-            Ok(_) | Err(_) => Self::MissingOrFile,
+            Ok(_) | Err(_) => Self::Unusable,
         }
     }
 }
@@ -60,10 +76,9 @@ impl RepositoryState {
     fn read(folder: GitFolder) -> Option<Self> {
         let data = DATA_FOLDERS.iter().map(|name| folder.common.join(name));
         let data: Vec<_> = data.map(|path| (path.clone(), EntryState::read(&path))).collect();
-        let is_valid =
-            has_valid_head(&folder.path) && data.iter().all(|(_, state)| *state != EntryState::MissingOrFile);
-        let worktrees = worktree_entries(&folder.common).into_iter().collect();
-        is_valid.then_some(Self { folder, data, worktrees })
+        let is_valid = has_valid_head(&folder.path) && data.iter().all(|(_, state)| *state != EntryState::Unusable);
+        let worktree_settings = worktree_settings(&folder.common);
+        is_valid.then_some(Self { folder, data, worktree_settings })
     }
 
     /// The damage since the state was read, each as a sentence.
@@ -79,11 +94,44 @@ impl RepositoryState {
                 damage.push(format!("the program removed or replaced `{}`", path.display()));
             }
         }
-        let worktrees = worktree_entries(common).into_iter().filter(|worktree| !self.worktrees.contains(worktree));
-        let files = worktrees.filter_map(|worktree| own_settings_of_worktree(&worktree, common));
-        damage.extend(files.map(|file| {
+        damage.extend(worktree_settings(common).difference(&self.worktree_settings).map(|file| {
             let file = file.display();
-            format!("the program created `{file}`, through which git reads settings that the program can change")
+            format!("the program wrote `{file}`, through which git reads settings that the program can change")
+        }));
+        damage
+    }
+}
+
+/// The files through which git reads other settings in the linked worktrees of a git folder.
+fn worktree_settings(common: &Path) -> BTreeSet<PathBuf> {
+    let worktrees = worktree_entries(common).into_iter();
+    worktrees.filter_map(|worktree| own_settings_of_worktree(&worktree, common)).collect()
+}
+
+impl IndexState {
+    /// Reads the state of the index of a git folder. Also returns the folders with files of the repository.
+    fn read(folder: GitFolder) -> (Self, Vec<PathBuf>) {
+        let index = folder.index();
+        let submodules = populated_submodules(&folder, &index);
+        let folders = index.folders.iter().map(|name| folder.top.join(name)).collect();
+        (Self { folder, is_readable: index.is_readable, submodules }, folders)
+    }
+
+    /// The damage since the state was read, each as a sentence.
+    fn damage(&self) -> Vec<String> {
+        let index = self.folder.index();
+        let mut damage = Vec::new();
+        if self.is_readable && !index.is_readable {
+            let folder = self.folder.path.display();
+            damage.push(format!("the program damaged the index of the repository `{folder}`"));
+        }
+        let submodules = populated_submodules(&self.folder, &index);
+        damage.extend(submodules.difference(&self.submodules).map(|submodule| {
+            let (submodule, top) = (submodule.display(), self.folder.top.display());
+            format!(
+                "the program created the submodule `{submodule}`, so `git status` in `{top}` runs programs that its \
+                 settings name"
+            )
         }));
         damage
     }
@@ -95,17 +143,23 @@ impl DamageCheck {
         let cwd = fs::canonicalize(cwd).unwrap_or_else(|_| cwd.to_owned());
         let is_writable = |path: &Path| policy.write.iter().any(|root| path.starts_with(root));
         let mut repositories: Vec<RepositoryState> = Vec::new();
+        let mut indexes: Vec<IndexState> = Vec::new();
+        // The folders in which a user may run git.
+        let mut visited: BTreeSet<PathBuf> = cwd.ancestors().map(Path::to_owned).collect();
         for folder in std::iter::once(&cwd).chain(&policy.write).flat_map(|folder| git_folders(folder)) {
-            let is_known = repositories.iter().any(|known| known.folder.path == folder.path);
-            if !is_known && (is_writable(&folder.path) || is_writable(&folder.common)) {
-                repositories.extend(RepositoryState::read(folder));
+            if indexes.iter().any(|known| known.folder.path == folder.path) {
+                continue;
             }
+            if is_writable(&folder.path) || is_writable(&folder.common) {
+                repositories.extend(RepositoryState::read(folder.clone()));
+            }
+            let (index, folders) = IndexState::read(folder);
+            indexes.push(index);
+            visited.extend(folders);
         }
-        let folders_of_cwd: Vec<&Path> = cwd.ancestors().filter(|folder| is_writable(folder)).collect();
-        let folders: BTreeSet<&Path> =
-            folders_of_cwd.iter().copied().chain(policy.write.iter().map(PathBuf::as_path)).collect();
-        let is_protected = |path: &PathBuf| policy.protect.iter().any(|protected| protected.path == *path);
-        let entries = folders_of_cwd.iter().map(|folder| folder.join(GIT_ENTRY));
+        visited.retain(|folder| is_writable(folder));
+        let entries: Vec<PathBuf> = visited.iter().map(|folder| folder.join(GIT_ENTRY)).collect();
+        let folders: BTreeSet<PathBuf> = visited.into_iter().chain(policy.write.iter().cloned()).collect();
         let is_missing = |path: &PathBuf| path.symlink_metadata().is_err();
         let denied_links = policy.deny_read.iter().filter(|path| is_writable(path)).filter_map(|path| {
             let target = fs::canonicalize(path).ok()?;
@@ -113,8 +167,9 @@ impl DamageCheck {
         });
         Self {
             repositories,
-            ordinary_folders: folders.into_iter().filter(|folder| !is_git_folder(folder)).map(Path::to_owned).collect(),
-            missing_entries: entries.filter(|path| !is_protected(path) && is_missing(path)).collect(),
+            indexes,
+            ordinary_folders: folders.into_iter().filter(|folder| !is_git_folder(folder)).collect(),
+            missing_entries: entries.into_iter().filter(is_missing).collect(),
             denied_links: denied_links.collect(),
         }
     }
@@ -122,6 +177,7 @@ impl DamageCheck {
     /// The damage since [`DamageCheck::take`], each as a sentence.
     pub fn damage(&self) -> Vec<String> {
         let mut damage: Vec<String> = self.repositories.iter().flat_map(RepositoryState::damage).collect();
+        damage.extend(self.indexes.iter().flat_map(IndexState::damage));
         for folder in self.ordinary_folders.iter().filter(|folder| is_git_folder(folder)) {
             let (head, config) = (folder.join(HEAD), folder.join("config"));
             damage.push(format!(
@@ -150,6 +206,9 @@ impl DamageCheck {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::git_index::tests::index_of;
     use super::*;
 
     /// A workspace with a repository.
@@ -196,6 +255,80 @@ mod tests {
     }
 
     #[test]
+    fn a_git_folder_that_no_user_may_enter_is_damaged() {
+        let close = |root: &Path| {
+            fs::set_permissions(root.join(".git/refs"), fs::Permissions::from_mode(0o644)).unwrap();
+        };
+        assert_damage(".", close, ".git/refs");
+    }
+
+    #[test]
+    fn a_submodule_in_the_index_is_detected_when_it_gets_a_repository() {
+        let (_folder, root, policy) = workspace();
+        let write_index = |submodules: &[&str]| {
+            fs::write(root.join(".git/index"), index_of(&["file"], submodules)).unwrap();
+        };
+        for name in ["known/.git", "other/.git"] {
+            create_git_folder(&root.join(name));
+        }
+        fs::create_dir(root.join("empty")).unwrap();
+        write_index(&["empty", "known"]);
+        let check = DamageCheck::take(&policy, &root);
+        assert_eq!(check.damage(), Vec::<String>::new());
+        // The repository `other` existed, but `git status` did not run git in it.
+        write_index(&["empty", "known", "other"]);
+        fs::write(root.join("empty/.git"), "gitdir: ../other/.git\n").unwrap();
+        let damage = check.damage().join("; ");
+        for name in ["empty", "other"] {
+            assert!(damage.contains(&format!("the submodule `{}`", root.join(name).display())), "{damage}");
+        }
+        assert!(!damage.contains("known"), "{damage}");
+    }
+
+    #[test]
+    fn a_repository_in_a_folder_with_files_of_the_repository_is_detected() {
+        for (folder, path) in [("src/a/.git", "src/a/.git"), ("src/a", "src/a/HEAD"), ("src", "src/HEAD")] {
+            let (_folder, root, policy) = workspace();
+            fs::create_dir_all(root.join("src/a")).unwrap();
+            fs::write(root.join(".git/index"), index_of(&["src/a/file"], &[])).unwrap();
+            let check = DamageCheck::take(&policy, &root);
+            create_git_folder(&root.join(folder));
+            let damage = check.damage();
+            let expected = format!("`{}`", root.join(path).display());
+            assert!(damage.len() == 1 && damage[0].contains(&expected), "{expected}: {damage:?}");
+        }
+    }
+
+    #[test]
+    fn an_index_that_git_cannot_read_is_detected() {
+        let (_folder, root, policy) = workspace();
+        fs::write(root.join(".git/index"), index_of(&["file"], &[])).unwrap();
+        let check = DamageCheck::take(&policy, &root);
+        fs::write(root.join(".git/index"), index_of(&["file", "other"], &[])).unwrap();
+        assert_eq!(check.damage(), Vec::<String>::new());
+        fs::write(root.join(".git/index"), "DIRC").unwrap();
+        assert!(check.damage()[0].contains("damaged the index"), "{:?}", check.damage());
+    }
+
+    #[test]
+    fn a_worktree_of_an_earlier_program_is_detected_when_its_settings_change() {
+        let (_folder, root, policy) = workspace();
+        let worktree = root.join(".git/worktrees/side");
+        create_git_folder(&root.join(".git/evil "));
+        fs::create_dir_all(&worktree).unwrap();
+        for (name, text) in [("commondir", "../..\n"), ("HEAD", "ref: refs/heads/side\n")] {
+            fs::write(worktree.join(name), text).unwrap();
+        }
+        // A hard link, through which a program can change a protected file.
+        fs::hard_link(worktree.join("commondir"), root.join("link")).unwrap();
+        let check = DamageCheck::take(&policy, &root);
+        assert_eq!(check.damage(), Vec::<String>::new());
+        fs::write(root.join("link"), "../../evil \n").unwrap();
+        let damage = check.damage();
+        assert!(damage.len() == 1 && damage[0].contains("worktrees/side/commondir"), "{damage:?}");
+    }
+
+    #[test]
     fn a_new_git_folder_is_detected_in_every_folder_up_to_the_current_one() {
         for (cwd, folder) in [(".", "."), ("sub/inner", "."), ("sub/inner", "sub"), ("sub/inner", "sub/inner")] {
             let head = if folder == "." { "HEAD".to_owned() } else { format!("{folder}/HEAD") };
@@ -206,6 +339,17 @@ mod tests {
         let check = DamageCheck::take(&policy, &root);
         create_git_folder(&root.join("sub"));
         assert_eq!(check.damage(), Vec::<String>::new(), "a repository in another folder may be the program's work");
+    }
+
+    #[test]
+    fn a_git_folder_at_a_protected_path_is_detected_if_no_placeholder_prevents_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        let protect = super::super::protect::usually_protected(&root);
+        let policy = Policy { write: vec![root.clone()], protect, ..Policy::default() };
+        let check = DamageCheck::take(&policy, &root);
+        create_git_folder(&root.join(".git"));
+        assert!(check.damage()[0].contains("created the repository"), "{:?}", check.damage());
     }
 
     #[test]

@@ -1,25 +1,91 @@
 //! Reads the settings of a git folder that name further files through which git can run programs.
 //!
-//! The reader is lenient: it skips what it does not understand, and does not follow `include`. git reads a `config`
-//! that it can't parse as an error, so such a file runs no program.
+//! The reader is lenient: it skips what it does not understand, and follows every `include`, also one whose condition
+//! is not met. git reads a `config` that it can't parse as an error, so such a file runs no program.
 
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::repository::read_file;
+use super::repository::{GIT_ENTRY, read_file};
 
 /// The folder of husky whose hooks run the scripts in the parent folder.
 const HUSKY_FOLDER: &str = "_";
+/// The sections with a key `path` that names a file with further settings. Those of the second have a condition.
+const INCLUDE_SECTIONS: [&str; 2] = ["include", "includeIf"];
+/// The maximum number of included files.
+const MAX_INCLUDED_FILES: usize = 100;
+/// The characters around the words of a command in a setting.
+const COMMAND_CHARACTERS: &[char] = &['"', '\'', '`', '=', '!', ';', '&', '|', '<', '>', '(', ')'];
+/// The lengths of the object ids of git in bytes: SHA-1 and SHA-256.
+const OBJECT_ID_BYTES: [usize; 2] = [20, 32];
 
-/// The settings in the files `config` and `config.worktree` of a git folder.
+/// The settings in the files `config` and `config.worktree` of a git folder, and in the files that they include.
 pub(super) struct GitConfig {
     text: String,
+    /// The included files, which may not exist.
+    included: Vec<PathBuf>,
 }
 
 impl GitConfig {
     /// Reads the settings. Files that do not exist have none.
     pub(super) fn read(git_folder: &Path) -> Self {
-        let texts = ["config", "config.worktree"].map(|name| read_file(&git_folder.join(name)).unwrap_or_default());
-        Self { text: texts.join("\n") }
+        let mut config = Self { text: String::new(), included: Vec::new() };
+        for name in ["config", "config.worktree"] {
+            config.add_file(&git_folder.join(name));
+        }
+        let mut next = 0;
+        while let Some(path) = config.included.get(next).cloned() {
+            config.add_file(&path);
+            next += 1;
+        }
+        config
+    }
+
+    /// Adds the settings of a file, and the paths of the files that it includes.
+    ///
+    /// Leaves out included files in the user's home (`~/`).
+    fn add_file(&mut self, path: &Path) {
+        let Some(bytes) = read_file(path) else { return };
+        let text = String::from_utf8_lossy(&bytes);
+        let is_include = |header: &str| {
+            let name = header.split([' ', '\t', '"']).next().unwrap_or_default();
+            INCLUDE_SECTIONS.iter().any(|section| section.eq_ignore_ascii_case(name))
+        };
+        for value in values_in(&text, is_include, "path") {
+            let included = without_dots(&path.parent().unwrap_or(path).join(&value));
+            let is_new = !value.is_empty() && !value.starts_with('~') && !self.included.contains(&included);
+            if is_new && !included.is_dir() && self.included.len() < MAX_INCLUDED_FILES {
+                self.included.push(included);
+            }
+        }
+        self.text.push('\n');
+        self.text.push_str(&text);
+    }
+
+    /// The included files. Some of them may not exist.
+    pub(super) fn included_files(&self) -> &[PathBuf] {
+        &self.included
+    }
+
+    /// The files of the repository that a setting names by a path with a `/`, such as the script of a filter. `top` is
+    /// the folder of the files of the repository, in which git runs most commands.
+    pub(super) fn named_files(&self, top: &Path) -> Vec<PathBuf> {
+        let is_between = |character: char| character.is_whitespace() || COMMAND_CHARACTERS.contains(&character);
+        let words = self.text.split(is_between).filter(|word| word.contains('/'));
+        let mut files: Vec<PathBuf> = words.map(|word| without_dots(&top.join(word))).collect();
+        files.retain(|path| path.starts_with(top) && !path.starts_with(top.join(GIT_ENTRY)));
+        // orch can't protect a path with links.
+        files.retain(|path| fs::canonicalize(path).is_ok_and(|real| real == *path) && path.is_file());
+        files.sort();
+        files.dedup();
+        files
+    }
+
+    /// The length of the object ids of the repository in bytes.
+    pub(super) fn object_id_bytes(&self) -> usize {
+        let [sha1, sha256] = OBJECT_ID_BYTES;
+        let formats = self.values("extensions", "objectFormat");
+        if formats.last().is_some_and(|format| format.eq_ignore_ascii_case("sha256")) { sha256 } else { sha1 }
     }
 
     /// Whether git reads `config.worktree` in addition to `config`.
@@ -45,25 +111,31 @@ impl GitConfig {
         folders.filter(|folder| !top.starts_with(folder)).collect()
     }
 
-    /// The values of a key, in the order of the files. A key without a value has an empty value, which means `true`.
+    /// The values of a key, in the order of the files.
     fn values(&self, section: &str, key: &str) -> Vec<String> {
-        // A backslash at the end of a line continues the value in the next line.
-        let text = self.text.replace("\\\r\n", "").replace("\\\n", "");
-        let mut is_in_section = false;
-        let mut values = Vec::new();
-        for line in text.lines() {
-            let mut line = line.trim_start();
-            if let Some((header, rest)) = line.strip_prefix('[').and_then(|line| line.split_once(']')) {
-                is_in_section = header.trim().eq_ignore_ascii_case(section);
-                line = rest;
-            }
-            let (name, value) = line.split_once('=').unwrap_or((line, ""));
-            if is_in_section && name.trim().eq_ignore_ascii_case(key) {
-                values.push(parse_value(value));
-            }
-        }
-        values
+        values_in(&self.text, |header| header.eq_ignore_ascii_case(section), key)
     }
+}
+
+/// The values of a key in the sections of a text whose headers a function accepts, in their order. A key without a
+/// value has an empty value, which means `true`.
+fn values_in(text: &str, is_section: impl Fn(&str) -> bool, key: &str) -> Vec<String> {
+    // A backslash at the end of a line continues the value in the next line.
+    let text = text.replace("\\\r\n", "").replace("\\\n", "");
+    let mut is_in_section = false;
+    let mut values = Vec::new();
+    for line in text.lines() {
+        let mut line = line.trim_start();
+        if let Some((header, rest)) = line.strip_prefix('[').and_then(|line| line.split_once(']')) {
+            is_in_section = is_section(header.trim());
+            line = rest;
+        }
+        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+        if is_in_section && name.trim().eq_ignore_ascii_case(key) {
+            values.push(parse_value(value));
+        }
+    }
+    values
 }
 
 /// Parses a value: removes quotes, escapes, the comment, and the spaces around the value.
@@ -116,7 +188,7 @@ mod tests {
     use super::*;
 
     fn config(text: &str) -> GitConfig {
-        GitConfig { text: text.to_owned() }
+        GitConfig { text: text.to_owned(), included: Vec::new() }
     }
 
     #[test]
@@ -153,5 +225,47 @@ mod tests {
         let is_on = |text: &str| config(text).reads_worktree_settings();
         assert!(is_on("[extensions]\n\tworktreeConfig = true\n") && is_on("[extensions]\n\tworktreeconfig\n"));
         assert!(!is_on("[extensions]\n\tworktreeConfig = false\n") && !is_on("[core]\n\tworktreeConfig = true\n"));
+    }
+
+    #[test]
+    fn included_files_are_found_and_their_settings_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir(root.join(".git")).unwrap();
+        let main = "[include]\n\tpath = ../shared\n\tpath = ~/mine\n\tpath = ..\n\
+                    [INCLUDEIF \"gitdir:/w/]\"]\n path=local\n";
+        let shared = "[core] hooksPath = .hooks\n[include] path = shared\n[include] path = a/b\n";
+        fs::write(root.join(".git/config"), main).unwrap();
+        fs::write(root.join("shared"), shared).unwrap();
+        let config = GitConfig::read(&root.join(".git"));
+        let expected = ["shared", ".git/local", "a/b"].map(|name| root.join(name));
+        assert_eq!(config.included_files(), expected);
+        assert_eq!(config.hooks_folders(root), [root.join(".hooks")]);
+    }
+
+    #[test]
+    fn files_of_the_repository_that_a_setting_names_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        for name in ["tools/clean.py", "tools/watch", "plain", ".git/x"] {
+            fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+            fs::write(root.join(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink("tools", root.join("link")).unwrap();
+        let text = format!(
+            "[filter \"x\"]\n\tclean = python3 ./tools/clean.py %f\n\tsmudge = cat\n\
+             [core]\n\tfsmonitor={}/tools/watch\n\
+             [alias]\n\tp = !plain && tools/../.git/x && tools/missing\n\tt = !tools/clean.py; link/watch\n\
+             [remote \"a\"]\n\turl = ./tools\n",
+            root.display()
+        );
+        assert_eq!(config(&text).named_files(&root), ["tools/clean.py", "tools/watch"].map(|name| root.join(name)));
+    }
+
+    #[test]
+    fn the_object_format_sets_the_length_of_the_ids() {
+        assert_eq!(config("[extensions]\n\tobjectFormat = sha256\n").object_id_bytes(), 32);
+        assert_eq!(config("[extensions]\nobjectformat=sha1\n").object_id_bytes(), 20);
+        assert_eq!(config("").object_id_bytes(), 20);
     }
 }

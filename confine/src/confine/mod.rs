@@ -10,6 +10,7 @@ mod damage;
 mod environment;
 mod error;
 mod git_config;
+mod git_index;
 mod host;
 mod limits;
 #[cfg(target_os = "linux")]

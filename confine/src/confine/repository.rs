@@ -1,12 +1,15 @@
 //! Finds the git folders of a folder as git does, and the paths in them through which git can run programs.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::git_config::GitConfig;
+use super::git_index::{GitIndex, populated_submodules};
 use super::policy::{Mask, Protected};
 
 /// The maximum length of a file that this module reads, in bytes.
@@ -21,20 +24,25 @@ const GIT_FILES: &[&str] = &["config"];
 /// The name and the content of a file that could redirect git to another folder, with other hooks and settings. This
 /// content refers to the same folder.
 const GIT_COMMON_DIR: (&str, &str) = (COMMON_FOLDER_FILE, ".\n");
-/// Paths that git uses only if `config` refers to them, so they need no placeholder.
-const GIT_IF_PRESENT: &[&str] = &["modules"];
+/// The folder with the git folders of the submodules. It needs no placeholder: git uses such a folder only if a `.git`
+/// file refers to it.
+const SUBMODULES: &str = "modules";
 /// The settings that git reads in addition to `config`, if `config` says so.
 const WORKTREE_SETTINGS: &str = "config.worktree";
 /// The file with the path of the folder that contains the settings, the objects and the branches.
 const COMMON_FOLDER_FILE: &str = "commondir";
 /// The folder with a folder for each linked worktree.
 const WORKTREES: &str = "worktrees";
+/// The file of a linked worktree with the path of the `.git` file in its working folder.
+const WORKTREE_ENTRY_FILE: &str = "gitdir";
 /// The files of a linked worktree that refer to other folders.
-const WORKTREE_FILES: &[&str] = &[COMMON_FOLDER_FILE, "gitdir"];
+const WORKTREE_FILES: &[&str] = &[COMMON_FOLDER_FILE, WORKTREE_ENTRY_FILE];
 /// The file that names the current branch.
 pub(super) const HEAD: &str = "HEAD";
 /// The folders without which git does not take a folder for a git folder.
 pub(super) const DATA_FOLDERS: &[&str] = &["objects", "refs"];
+/// The length of the part of `HEAD` that git reads to find out whether a folder is a git folder.
+const HEAD_BYTES: usize = 255;
 
 /// A folder in which git finds `HEAD`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +52,24 @@ pub(super) struct GitFolder {
     /// The folder with the settings, the objects and the branches. Differs from `path` for a linked worktree.
     pub(super) common: PathBuf,
     /// The folder that contains the files of the repository.
-    top: PathBuf,
+    pub(super) top: PathBuf,
 }
 
 impl GitFolder {
     fn new(path: PathBuf, top: PathBuf) -> Self {
         Self { common: common_folder(&path), path, top }
+    }
+
+    /// The git folder to which `.git` in a working folder leads.
+    pub(super) fn of_working_folder(top: &Path) -> Option<Self> {
+        let entry = top.join(GIT_ENTRY);
+        let path = if entry.is_dir() { entry } else { referenced_folder(&entry)? };
+        Some(Self::new(path, top.to_owned()))
+    }
+
+    /// Reads the index.
+    pub(super) fn index(&self) -> GitIndex {
+        GitIndex::read(&self.path, GitConfig::read(&self.common).object_id_bytes())
     }
 }
 
@@ -58,11 +78,8 @@ impl GitFolder {
 pub(super) fn git_folders(folder: &Path) -> Vec<GitFolder> {
     let mut folders: Vec<GitFolder> = Vec::new();
     for top in folder.ancestors() {
-        let entry = top.join(GIT_ENTRY);
-        let found = if entry.is_dir() {
-            GitFolder::new(entry, top.to_owned())
-        } else if let Some(target) = referenced_folder(&entry) {
-            GitFolder::new(target, top.to_owned())
+        let found = if let Some(found) = GitFolder::of_working_folder(top) {
+            found
         } else if is_git_folder(top) {
             let files = if top.ends_with(GIT_ENTRY) { top.parent().unwrap_or(top) } else { top };
             GitFolder::new(top.to_owned(), files.to_owned())
@@ -76,39 +93,53 @@ pub(super) fn git_folders(folder: &Path) -> Vec<GitFolder> {
     folders
 }
 
-/// Reads the beginning of a file. Anything else counts as missing, because reading a named pipe of a program could take
-/// forever.
-pub(super) fn read_file(path: &Path) -> Option<String> {
+/// Opens a regular file. Anything else counts as missing, because reading a named pipe of a program could take forever.
+pub(super) fn open_file(path: &Path) -> Option<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
+    file.metadata().ok()?.is_file().then_some(file)
+}
+
+/// Reads the beginning of a regular file.
+pub(super) fn read_file(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    open_file(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// The path in a file of git. Like git, this function removes only the line breaks at the end, because spaces belong to
+/// the path.
+fn path_in_file(bytes: &[u8]) -> &Path {
+    let mut path = bytes;
+    while let Some((b'\n' | b'\r', rest)) = path.split_last() {
+        path = rest;
+    }
+    Path::new(OsStr::from_bytes(path))
 }
 
 /// The folder to which a `.git` file refers.
 fn referenced_folder(file: &Path) -> Option<PathBuf> {
-    let text = read_file(file)?;
-    let path = text.strip_prefix("gitdir:")?.trim();
+    let bytes = read_file(file)?;
+    let path = path_in_file(bytes.strip_prefix(b"gitdir: ")?);
     fs::canonicalize(file.parent()?.join(path)).ok()
 }
 
 /// The folder with the settings, the objects and the branches of a git folder.
 fn common_folder(folder: &Path) -> PathBuf {
-    let text = read_file(&folder.join(COMMON_FOLDER_FILE)).unwrap_or_default();
-    let path = text.trim_end();
-    let common = if path.is_empty() { None } else { fs::canonicalize(folder.join(path)).ok() };
+    let bytes = read_file(&folder.join(COMMON_FOLDER_FILE)).unwrap_or_default();
+    let path = path_in_file(&bytes);
+    let common = if path.as_os_str().is_empty() { None } else { fs::canonicalize(folder.join(path)).ok() };
     common.unwrap_or_else(|| folder.to_owned())
 }
 
 /// Whether git may take a folder for a git folder. Unlike git, this function does not check whether the entries can be
 /// used, because a program could complete them later.
 pub(super) fn is_git_folder(folder: &Path) -> bool {
+    if !has_valid_head(folder) {
+        return false;
+    }
     let common = common_folder(folder);
-    has_valid_head(folder) && DATA_FOLDERS.iter().all(|name| common.join(name).symlink_metadata().is_ok())
+    DATA_FOLDERS.iter().all(|name| common.join(name).symlink_metadata().is_ok())
 }
 
 /// Whether `HEAD` of a git folder is valid for git: a link or a text that names a branch, or the id of a commit.
@@ -116,20 +147,26 @@ pub(super) fn has_valid_head(folder: &Path) -> bool {
     let head = folder.join(HEAD);
     let Ok(metadata) = head.symlink_metadata() else { return false };
     if metadata.is_symlink() {
-        return fs::read_link(&head).is_ok_and(|target| target.starts_with("refs"));
+        return fs::read_link(&head).is_ok_and(|target| target.as_os_str().as_bytes().starts_with(b"refs/"));
     }
-    let Some(text) = read_file(&head) else { return false };
-    match text.strip_prefix("ref:") {
-        Some(name) => name.trim_start().starts_with("refs/"),
-        None => text.chars().take_while(char::is_ascii_hexdigit).count() >= 40,
+    let Some(bytes) = read_file(&head) else { return false };
+    let text = bytes.get(..HEAD_BYTES).unwrap_or(&bytes);
+    match text.strip_prefix(b"ref:") {
+        Some(name) => {
+            let is_space = |byte: &u8| [b' ', b'\t', b'\n', b'\r'].contains(byte);
+            let start = name.iter().position(|byte| !is_space(byte)).unwrap_or(name.len());
+            name.get(start..).is_some_and(|name| name.starts_with(b"refs/"))
+        }
+        None => text.iter().take_while(|byte| byte.is_ascii_hexdigit()).count() >= 40,
     }
 }
 
-/// The files through which git can run programs: those of the repository in a folder, and of the repositories that
-/// contain the folder. A policy protects only those that the program could change.
+/// The files through which git can run programs: those of the repository in a folder, of the repositories that contain
+/// the folder, and of their submodules. A policy protects only those that the program could change.
 pub fn protected_repositories(folder: &Path) -> Vec<Protected> {
     let mut paths: Vec<Protected> = Vec::new();
-    for new in git_folders(folder).iter().flat_map(git_protection) {
+    let folders = git_folders(folder);
+    for new in folders.iter().flat_map(git_protection).chain(folders.iter().flat_map(submodule_protection)) {
         if paths.iter().all(|known| known.path != new.path) {
             paths.push(new);
         }
@@ -146,7 +183,7 @@ fn git_protection(folder: &GitFolder) -> Vec<Protected> {
     let mut paths: Vec<Protected> = Vec::new();
     paths.extend(GIT_FOLDERS.iter().map(|name| protected(common, name, Mask::Folder)));
     paths.extend(GIT_FILES.iter().map(|name| protected(common, name, Mask::File(String::new()))));
-    paths.extend(GIT_IF_PRESENT.iter().map(|name| protected(common, name, Mask::Nothing)));
+    paths.push(protected(common, SUBMODULES, Mask::Nothing));
     let (name, text) = GIT_COMMON_DIR;
     paths.push(protected(common, name, Mask::File(text.to_owned())));
     paths.push(protected(common, WORKTREE_SETTINGS, worktree_settings.clone()));
@@ -157,9 +194,36 @@ fn git_protection(folder: &GitFolder) -> Vec<Protected> {
     for worktree in worktrees {
         paths.extend(WORKTREE_FILES.iter().map(|name| protected(&worktree, name, Mask::Nothing)));
         paths.push(protected(&worktree, WORKTREE_SETTINGS, worktree_settings.clone()));
+        paths.extend(entry_of_worktree(&worktree).map(|path| Protected { path, mask: Mask::Nothing }));
     }
     paths.extend(config.hooks_folders(top).into_iter().map(|path| Protected { path, mask: Mask::Folder }));
+    let included = config.included_files().iter().cloned();
+    paths.extend(included.map(|path| Protected { path, mask: Mask::File(String::new()) }));
+    paths.extend(config.named_files(top).into_iter().map(|path| Protected { path, mask: Mask::Nothing }));
     paths
+}
+
+/// The protected paths of the submodules of a repository. `git status` runs git in each submodule.
+fn submodule_protection(folder: &GitFolder) -> Vec<Protected> {
+    let mut paths = Vec::new();
+    for submodule in populated_submodules(folder, &folder.index()) {
+        let entry = submodule.join(GIT_ENTRY);
+        // The folder with the git folders of all submodules is protected as a whole.
+        let modules = folder.common.join(SUBMODULES);
+        let inner = GitFolder::of_working_folder(&submodule).filter(|inner| !inner.path.starts_with(&modules));
+        if inner.as_ref().is_none_or(|inner| inner.path != entry) {
+            paths.push(Protected { path: entry, mask: Mask::Nothing });
+        }
+        paths.extend(inner.iter().flat_map(git_protection));
+    }
+    paths
+}
+
+/// The `.git` file in the working folder of a linked worktree.
+fn entry_of_worktree(worktree: &Path) -> Option<PathBuf> {
+    let bytes = read_file(&worktree.join(WORKTREE_ENTRY_FILE))?;
+    let entry = fs::canonicalize(worktree.join(path_in_file(&bytes))).ok()?;
+    (entry.ends_with(GIT_ENTRY) && entry.is_file()).then_some(entry)
 }
 
 /// The folders of the linked worktrees in a git folder. A link to a folder is not one of them.
@@ -191,6 +255,7 @@ pub(super) fn own_settings_of_worktree(worktree: &Path, common: &Path) -> Option
 
 #[cfg(test)]
 mod tests {
+    use super::super::git_index::tests::index_of;
     use super::*;
 
     fn write(root: &Path, name: &str, text: &str) {
@@ -245,6 +310,8 @@ mod tests {
         };
         assert!(head("ref: refs/heads/x\n") && head("ref:refs/heads/x") && head(&"0a".repeat(20)));
         assert!(!head("") && !head("ref: x\n") && !head("0a0a\n"));
+        // git reads only the beginning, and skips only spaces of ASCII.
+        assert!(!head(&format!("ref:{}refs/heads/x\n", " ".repeat(300))) && !head("ref:\u{a0}refs/heads/x\n"));
         // git looks for the objects and the branches in the common folder.
         write(&root, "split/HEAD", "ref: refs/heads/x\n");
         assert!(!is_git_folder(&root.join("split")));
@@ -253,6 +320,43 @@ mod tests {
         fs::remove_file(root.join("bare/HEAD")).unwrap();
         std::os::unix::fs::symlink("refs/heads/x", root.join("bare/HEAD")).unwrap();
         assert!(is_git_folder(&root.join("bare")));
+        fs::remove_file(root.join("bare/HEAD")).unwrap();
+        std::os::unix::fs::symlink("refs", root.join("bare/HEAD")).unwrap();
+        assert!(!is_git_folder(&root.join("bare")));
+    }
+
+    #[test]
+    fn spaces_and_other_bytes_belong_to_a_path_in_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        let name = OsStr::from_bytes(b"n\xff ");
+        create_git_folder(&root, "main/.git");
+        fs::rename(root.join("main"), root.join(name)).unwrap();
+        write(&root, "main/HEAD", "");
+        fs::write(root.join("main/commondir"), [&b"../"[..], name.as_bytes(), b"/.git\r\n"].concat()).unwrap();
+        assert_eq!(common_folder(&root.join("main")), root.join(name).join(".git"));
+        fs::write(root.join("main/commondir"), [&b"../"[..], name.as_bytes(), b"/.git \n"].concat()).unwrap();
+        assert_eq!(common_folder(&root.join("main")), root.join("main"), "no such folder");
+        fs::write(root.join("main/.git"), [&b"gitdir: ../"[..], name.as_bytes(), b"/.git\n"].concat()).unwrap();
+        assert_eq!(git_folders(&root.join("main"))[0].path, root.join(name).join(".git"));
+    }
+
+    #[test]
+    fn the_git_files_of_submodules_and_worktrees_are_protected() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        for name in [".git", ".git/modules/sub", "own/.git"] {
+            create_git_folder(&root, name);
+        }
+        fs::write(root.join(".git/index"), index_of(&["file"], &["own", "sub"])).unwrap();
+        write(&root, "sub/.git", "gitdir: ../.git/modules/sub\n");
+        write(&root, "side/.git", &format!("gitdir: {}\n", root.join(".git/worktrees/side").display()));
+        write(&root, ".git/worktrees/side/gitdir", &format!("{}\n", root.join("side/.git").display()));
+        let protected: Vec<PathBuf> = protected_repositories(&root).into_iter().map(|found| found.path).collect();
+        for name in ["sub/.git", "side/.git", "own/.git/config", "own/.git/hooks", "own/.git/commondir"] {
+            assert!(protected.contains(&root.join(name)), "{name}: {protected:?}");
+        }
+        assert!(!protected.contains(&root.join("own/.git")), "git must be able to change its data");
     }
 
     #[cfg(target_os = "linux")]

@@ -117,7 +117,7 @@ fn send_header(socket: impl AsFd, length: usize, fds: &[BorrowedFd<'_>]) -> io::
     if !fds.is_empty() {
         ancillary.push(SendAncillaryMessage::ScmRights(fds));
     }
-    let sent = sendmsg(socket, &[IoSlice::new(&header)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    let sent = sendmsg(socket, &[IoSlice::new(&header)], &mut ancillary, NO_SIGNAL)?;
     if sent == header.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
@@ -148,6 +148,13 @@ pub(super) fn receive_header(socket: impl AsFd) -> io::Result<(usize, Vec<OwnedF
         _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
+
+/// The flag without which sending to a closed socket ends this process. Apple's systems have an option of the socket
+/// instead, which the standard library sets.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
 
 #[cfg(target_os = "linux")]
 const CLOSE_ON_EXEC: RecvFlags = RecvFlags::CMSG_CLOEXEC;

@@ -99,6 +99,82 @@ fn a_folder_that_becomes_a_repository_is_detected_at_every_level() {
 }
 
 #[test]
+fn a_submodule_that_a_program_creates_is_detected_at_every_level() {
+    if !reaches_full() {
+        return;
+    }
+    let plant = "git init -q evil\ngit -C evil config core.fsmonitor 'touch planted'\n\
+                 git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),evil";
+    for fixture in repositories() {
+        for level in LEVELS {
+            assert_detected(&fixture, level, "ws", plant, "ws/evil");
+            prepare(&fixture, "git update-index --force-remove evil\nrm -r evil");
+        }
+        // git itself runs the program that the settings of the submodule name.
+        prepare(&fixture, &format!("{plant}\ngit status > /dev/null 2>&1 || true\ntest -e evil/planted"));
+    }
+}
+
+#[test]
+fn a_repository_in_a_folder_with_files_of_the_repository_is_detected_at_every_level() {
+    if !reaches_full() {
+        return;
+    }
+    for fixture in repositories() {
+        prepare(&fixture, "echo a > sub/inner/a\ngit add sub\ngit commit -q -m two");
+        for level in LEVELS {
+            assert_detected(&fixture, level, "ws", "git init -q sub/inner", "ws/sub/inner/.git");
+            prepare(&fixture, "rm -r sub/inner/.git");
+        }
+    }
+}
+
+#[test]
+fn the_git_file_of_a_submodule_is_protected() {
+    if !reaches_full() {
+        return;
+    }
+    for fixture in repositories() {
+        let add = format!(
+            "git clone -q . {0}/lib\ngit -c protocol.file.allow=always submodule --quiet add {0}/lib lib\n\
+             git commit -q -m two",
+            fixture.text("home")
+        );
+        prepare(&fixture, &add);
+        let policy = policy(&fixture);
+        let check = DamageCheck::take(&policy, &fixture.path("ws"));
+        let script = "refused 'echo x > lib/.git'\nrefused 'rm lib/.git'\nrefused 'mv lib away'\n\
+                      refused 'echo x > .git/modules/lib/config'\ngit status\ngit log --oneline";
+        run_script(&fixture, "full", &policy, script).succeeded();
+        assert_eq!(check.damage(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_files_that_the_settings_of_git_name_are_protected() {
+    if !reaches_full() {
+        return;
+    }
+    for fixture in repositories() {
+        prepare(
+            &fixture,
+            "git config include.path ../.gitconfig\ngit config filter.x.clean 'sh tools/clean.sh'\n\
+             mkdir tools\necho cat > tools/clean.sh\necho '*.x filter=x' > .gitattributes",
+        );
+        let policy = policy(&fixture);
+        let script = "refused 'echo x > .gitconfig'\nrefused 'echo x > tools/clean.sh'\nrefused 'mv tools away'\n\
+                      echo a > a.x\ngit add a.x\ngit commit -q -m two";
+        run_script(&fixture, "full", &policy, script).succeeded();
+        assert!(!fixture.path("ws/.gitconfig").exists(), "orch removes the placeholder");
+        let seal = Seal::take(&policy);
+        run_script(&fixture, "basic", &policy, "echo x > .gitconfig\necho x > tools/clean.sh").succeeded();
+        for name in ["ws/.gitconfig", "ws/tools/clean.sh"] {
+            assert!(seal.broken().contains(&fixture.path(name)), "{name}");
+        }
+    }
+}
+
+#[test]
 fn git_works_in_a_worktree_and_other_settings_for_a_worktree_are_detected() {
     if !reaches_full() {
         return;
@@ -121,6 +197,12 @@ fn git_works_in_a_worktree_and_other_settings_for_a_worktree_are_detected() {
                          cp -r .git/objects .git/refs .\necho ../../.. > .git/worktrees/evil/commondir";
             assert_detected(&fixture, level, "ws", plant, "ws/.git/worktrees/evil/commondir");
             prepare(&fixture, "rm -rf .git/worktrees/evil objects refs");
+            // The space at the end belongs to the name of the folder.
+            let plant = "mkdir -p .git/worktrees/evil '.git/other '\ncp .git/HEAD .git/worktrees/evil/\n\
+                         cp -r .git/objects .git/refs '.git/other '\n\
+                         echo '../../../.git/other ' > .git/worktrees/evil/commondir";
+            assert_detected(&fixture, level, "ws", plant, "ws/.git/worktrees/evil/commondir");
+            prepare(&fixture, "rm -rf .git/worktrees/evil '.git/other '");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Tests that common tools work at `full`.
 
+use std::path::PathBuf;
+
 use orch_confine::confine::Policy;
 
 use super::support::{Fixture, Run, User, has, skip};
@@ -180,42 +182,69 @@ fn a_shell_can_use_jobs_pipes_temporary_files_and_a_terminal() {
     }
 }
 
+/// The folder with the programs of Postgres: one of the search path, or that of Debian, which is not on it.
+fn postgres_folder() -> Option<PathBuf> {
+    let has_server = |folder: &PathBuf| ["initdb", "postgres", "psql"].iter().all(|name| folder.join(name).is_file());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut folders = debian.map(|entry| entry.path().join("bin")).chain(std::env::split_paths(&path));
+    folders.find(has_server)
+}
+
 #[test]
 fn postgres_serves_on_the_loopback() {
     if !super::support::reaches_full() {
         return;
     }
-    if !has("initdb") || !has("psql") {
+    let Some(folder) = postgres_folder() else {
         skip("Postgres is not installed");
         return;
-    }
+    };
     // Postgres refuses to run as root.
     let fixture = Fixture::new(User::Nobody);
     let text = "initdb -D data -U me -A trust > log\n\
                 postgres -D data -c unix_socket_directories= -c listen_addresses=127.0.0.1 -p 54321 > log 2>&1 &\n\
-                for i in $(seq 100); do pg_isready -q -h 127.0.0.1 -p 54321 && break; sleep 0.1; done\n\
-                psql -h 127.0.0.1 -p 54321 -U me -d postgres -Atc 'select 6 * 7'\nkill %1\nwait";
-    let run = run_script(&fixture, &fixture.policy(), text);
-    assert!(run.stdout.contains("42"), "{run:?}");
+                for i in $(seq 600); do pg_isready -q -h 127.0.0.1 -p 54321 && break; sleep 0.1; done\n\
+                psql -h 127.0.0.1 -p 54321 -U me -d postgres -qAt -v ON_ERROR_STOP=1 \
+                -c 'create table t (n int)' -c 'insert into t select generate_series(1, 1000)' -c 'select sum(n) from t'\n\
+                kill -INT %1\nwait";
+    let text = format!("export PATH={}:$PATH\n{text}", folder.display());
+    let run = run_script(&fixture, &fixture.policy(), &text);
+    assert_eq!(run.succeeded().stdout.trim(), "500500", "{run:?}");
 }
+
+/// Starts a server on the loopback and loads its page in headless Chromium, which prints the page after its script has
+/// run. The sandbox of Chromium needs namespaces, which this sandbox refuses. The other options turn off services that
+/// need the network.
+const BROWSE: &str = "\
+export HOME=$PWD
+python3 -m http.server 8123 --bind 127.0.0.1 > log 2>&1 &
+for i in $(seq 600); do python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8123))' 2> log && break; sleep 0.1; done
+set +e
+timeout 100 chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync \
+  --disable-background-networking --disable-component-update --user-data-dir=$TMPDIR/profile \
+  --dump-dom http://127.0.0.1:8123/a.html
+code=$?
+kill %1
+exit $code";
 
 #[test]
 fn chromium_renders_a_page_with_unix_sockets() {
     if !super::support::reaches_full() {
         return;
     }
-    if !has("chromium") {
-        skip("chromium is not installed");
+    if !has("chromium") || !has("python3") {
+        skip("chromium or python3 is not installed");
         return;
     }
     for user in User::all() {
         let fixture = Fixture::new(user);
-        fixture.write("ws/a.html", "<p>hello <b>there</b></p>");
+        fixture.write("ws/a.html", "<p>six times seven is <b id=x></b></p><script>x.textContent = 6 * 7</script>");
         let policy = Policy { unix_sockets: true, ..fixture.policy() };
-        // The sandbox of Chromium needs namespaces, which this sandbox refuses.
-        let text = "export HOME=$PWD\nchromium --headless --no-sandbox --disable-gpu --dump-dom file://$PWD/a.html";
-        let run = run_script(&fixture, &policy, text);
-        assert!(run.stdout.contains("<b>there</b>"), "{run:?}");
+        let run = run_script(&fixture, &policy, BROWSE);
+        assert!(run.succeeded().stdout.contains("<b id=\"x\">42</b>"), "{run:?}");
+        let run = run_script(&fixture, &fixture.policy(), BROWSE);
+        assert!(run.code != Some(0) && !run.stdout.contains("<b"), "Chromium needs UNIX sockets: {run:?}");
     }
 }
 

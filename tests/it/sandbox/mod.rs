@@ -6,6 +6,7 @@
 mod agents;
 mod commands;
 mod levels;
+mod other_user;
 mod protection;
 mod records;
 mod settings;
@@ -60,15 +61,20 @@ fn recorded_sandbox(orch: &Orch) -> Value {
     calls.next_back().unwrap()["sandbox"].clone()
 }
 
-/// Wraps a command so that no process in it can create a namespace, as in a container. The level is then `basic`.
-/// Returns `None` and reports that the test is skipped if this machine does not allow user namespaces or has no Landlock.
-fn without_namespaces(command: &Command) -> Option<Command> {
+/// Whether this machine allows user namespaces, in which a test can forbid further ones, and has the Landlock of the
+/// level `basic`. If not, reports that the test is skipped.
+fn can_remove_namespaces() -> bool {
     let is_allowed = Command::new("unshare").args(["-U", "-r", "true"]).status().is_ok_and(|status| status.success());
     if !is_allowed {
         skip("a sandbox at the level `basic` is not tested: `unshare -U -r` does not work here");
-        return None;
     }
-    if !has_landlock() {
+    is_allowed && has_landlock()
+}
+
+/// Wraps a command so that no process in it can create a namespace, as in a container. The level is then `basic`.
+/// Returns `None` and reports that the test is skipped if this machine can't do this.
+fn without_namespaces(command: &Command) -> Option<Command> {
+    if !can_remove_namespaces() {
         return None;
     }
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
