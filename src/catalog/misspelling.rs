@@ -23,7 +23,7 @@ pub fn misspelt_model(model: &ModelRef) -> Option<&'static str> {
     names.find_map(|name| {
         let parts = name_parts(name);
         let is_other_spelling = |listed: &&&str| name_parts(listed).concat() == parts.concat() && **listed != name;
-        let misspelt = |listed: &&&str| is_misspelling(&parts, &name_parts(listed), &is_known_word);
+        let misspelt = |listed: &&&str| is_misspelling(&parts, &name_parts(listed), is_known_word);
         let same_letters = listed.iter().find(is_other_spelling);
         same_letters.or_else(|| listed.iter().filter(misspelt).min_by_key(|listed| (listed.len(), **listed))).copied()
     })

@@ -26,7 +26,7 @@ impl<'a> ItemSchemas<'a> {
 /// The maximum number of items of a list that a schema describes; `None` if the schema sets none.
 fn max_items(schema: &Value) -> Option<u64> {
     let items = ItemSchemas::from_list(schema);
-    let fixed_length = (items.others == Some(&Value::Bool(false))).then(|| items.first.len() as u64);
+    let fixed_length = (items.others == Some(&Value::Bool(false))).then_some(items.first.len() as u64);
     [fixed_length, schema.get("maxItems").and_then(Value::as_u64)].into_iter().flatten().min()
 }
 

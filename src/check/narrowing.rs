@@ -325,7 +325,7 @@ impl<'a> Checker<'a> {
             Narrowing::Defined | Narrowing::Truthy => !matches!(self.path_property(branch, name), Property::Absent(_)),
             Narrowing::Undefined => !matches!(self.path_property(branch, name), Property::Present(_)),
             Narrowing::Falsy => match self.path_property(branch, name) {
-                Property::Present(ty) => !self.schemas.is_always_truthy(&ty),
+                Property::Present(ty) => !ty.is_always_truthy(),
                 Property::Optional(_) | Property::Absent(_) | Property::Open(_) => true,
             },
             Narrowing::NotNull

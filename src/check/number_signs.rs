@@ -27,10 +27,10 @@ pub(super) fn sign_narrowing(
     let (path, number) = (expression_path(left)?, constant_number(right)?);
     let narrowing = match (op, outcome) {
         (Gt, true) | (Lte, false) if number >= 0.0 => Narrowing::Positive,
-        (Gte, true) | (Lt, false) | (Eq, true) | (Ne, false) if number > 0.0 => Narrowing::Positive,
+        (Gte | Eq, true) | (Lt | Ne, false) if number > 0.0 => Narrowing::Positive,
         (Gte, true) | (Lt, false) if number >= 0.0 => Narrowing::NotNegative,
         (Lt, true) | (Gte, false) if number <= 0.0 => Narrowing::NotZero,
-        (Lte, true) | (Gt, false) | (Eq, true) | (Ne, false) if number < 0.0 => Narrowing::NotZero,
+        (Lte | Eq, true) | (Gt | Ne, false) if number < 0.0 => Narrowing::NotZero,
         (Ne, true) | (Eq, false) if number == 0.0 => Narrowing::NotZero,
         _ => return None,
     };

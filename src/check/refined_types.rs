@@ -85,30 +85,32 @@ fn required_names<'a>(node: &SchemaNode<'a>) -> impl Iterator<Item = &'a str> + 
     names.into_iter().flatten().filter_map(Value::as_str)
 }
 
-impl<'a> Schemas<'a> {
-    /// Whether every value of a type counts as true in a condition.
-    pub(super) fn is_always_truthy(self, ty: &Type<'a>) -> bool {
-        match ty {
+impl Type<'_> {
+    /// Whether every value of the type counts as true in a condition.
+    pub(super) fn is_always_truthy(&self) -> bool {
+        match self {
             Type::Object(node) => required_names(node).next().is_some(),
             Type::AllOf(nodes) => nodes.iter().any(|node| required_names(node).next().is_some()),
             Type::FixedObject(members) => !members.is_empty(),
             Type::RefinedObject(refined) => {
-                let is_present = |property: &Property<'a>| matches!(property, Property::Present(_));
+                let is_present = |property: &Property<'_>| matches!(property, Property::Present(_));
                 let is_base_present = match &refined.base {
                     Type::FixedObject(members) => members.keys().any(|name| !refined.properties.contains_key(*name)),
-                    base => self.is_always_truthy(base),
+                    base => base.is_always_truthy(),
                 };
                 is_base_present || refined.properties.values().any(is_present)
             }
             Type::Text(Some(texts)) => !texts.is_empty() && !texts.contains(&""),
             Type::NumericText => true,
             Type::Numeric(range) => !range.contains(0.0),
-            Type::List(..) | Type::Tuple(_) | Type::SchemaList(..) => ty.min_length() > 0,
-            Type::Union(branches) => branches.iter().all(|branch| self.is_always_truthy(branch)),
+            Type::List(..) | Type::Tuple(_) | Type::SchemaList(..) => self.min_length() > 0,
+            Type::Union(branches) => branches.iter().all(Self::is_always_truthy),
             Type::Unknown | Type::Null | Type::Bool | Type::Number | Type::Text(None) | Type::StepStatuses(_) => false,
         }
     }
+}
 
+impl<'a> Schemas<'a> {
     /// The type of the values for which a narrowing holds, of the value itself or of the property at a dotted path.
     /// Returns the type unchanged if there are none: then the mistake is in the condition.
     pub(super) fn refine(self, ty: &Type<'a>, path: &str, narrowing: &Narrowing) -> Type<'a> {
@@ -128,7 +130,7 @@ impl<'a> Schemas<'a> {
             return Some(Type::Unknown);
         }
         if path.is_empty() {
-            return self.refine_value(branch, narrowing);
+            return Self::refine_value(branch, narrowing);
         }
         let (name, remaining) = path.split_once('.').unwrap_or((path, ""));
         let is_required = matches!(narrowing, Narrowing::Defined | Narrowing::Truthy | Narrowing::MinItems(1..));
@@ -152,7 +154,7 @@ impl<'a> Schemas<'a> {
     }
 
     /// The type of the values that exist and for which a narrowing holds; `None` if there are none.
-    fn refine_value(self, ty: &Type<'a>, narrowing: &Narrowing) -> Option<Type<'a>> {
+    fn refine_value(ty: &Type<'a>, narrowing: &Narrowing) -> Option<Type<'a>> {
         let is_null = matches!(ty, Type::Null);
         match (narrowing, ty) {
             (Narrowing::Defined, _) => Some(ty.clone()),
@@ -161,7 +163,7 @@ impl<'a> Schemas<'a> {
             (Narrowing::Truthy, Type::List(item_type, min)) => Some(Type::List(Rc::clone(item_type), (*min).max(1))),
             (Narrowing::Truthy, Type::SchemaList(node, min)) => Some(Type::SchemaList(*node, (*min).max(1))),
             (Narrowing::Truthy, _) => (!is_null && !ty.is_empty_object()).then(|| ty.truthy()),
-            (Narrowing::Falsy, _) => (!self.is_always_truthy(ty)).then(|| ty.clone()),
+            (Narrowing::Falsy, _) => (!ty.is_always_truthy()).then(|| ty.clone()),
             (Narrowing::MinItems(count), Type::List(item_type, min)) => {
                 Some(Type::List(Rc::clone(item_type), (*min).max(*count)))
             }
@@ -272,8 +274,8 @@ mod tests {
         assert_eq!(kind_of_property(schemas, &group, "draft"), "present");
         assert_eq!(kind_of_property(schemas, &group, "note"), "optional");
         assert_eq!(kind_of_property(schemas, &group, "other"), "absent");
-        assert!(schemas.is_always_truthy(&group));
+        assert!(group.is_always_truthy());
         let empty = object_with_optional_members(vec![("note", Type::Bool, true)]);
-        assert!(!schemas.is_always_truthy(&empty));
+        assert!(!empty.is_always_truthy());
     }
 }

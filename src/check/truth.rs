@@ -179,13 +179,11 @@ impl<'a> ConditionReader<'_, 'a> {
         let ty = self.value_type(expr);
         let is_never_empty = matches!(expr, Expr::Var(var) if self.scope.is_never_empty(var.id))
             || self.previous_artifact(expr).is_some_and(|artifact| artifact.presence.is_never_empty);
-        let nonempty = if is_never_empty || self.schemas.is_always_truthy(&ty) {
+        let nonempty = if is_never_empty || ty.is_always_truthy() {
             Condition::Always
         } else {
             match self.key(expr) {
-                Some(key) if self.schemas.is_always_truthy(&ty.without_null()) => {
-                    Condition::equality(key, "none").negate()
-                }
+                Some(key) if ty.without_null().is_always_truthy() => Condition::equality(key, "none").negate(),
                 Some(key) => Condition::test(key),
                 None => Condition::opaque(),
             }

@@ -57,12 +57,12 @@ mod tests {
     use super::*;
     use crate::files::Content;
 
-    fn state(text: &str) -> Option<FileState> {
-        Some(FileState { content: Content::from(text.as_bytes().to_vec()), mode: None })
+    fn state(text: &str) -> FileState {
+        FileState { content: Content::from(text.as_bytes().to_vec()), mode: None }
     }
 
     fn change(path: &str, before: Option<&str>, after: Option<&str>) -> FileChange {
-        FileChange { path: path.to_owned(), before: before.and_then(state), after: after.and_then(state) }
+        FileChange { path: path.to_owned(), before: before.map(state), after: after.map(state) }
     }
 
     /// Ignores digits.

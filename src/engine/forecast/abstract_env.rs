@@ -126,7 +126,9 @@ impl AbstractEnv {
 
     /// Marks artifacts that may never exist.
     pub(super) fn mark_uncertain(&mut self, names: Vec<String>) {
-        names.into_iter().for_each(|name| self.uncertain.insert_mut(name));
+        for name in names {
+            self.uncertain.insert_mut(name);
+        }
     }
 
     /// Adds the artifacts of the steps of a loop.

@@ -51,22 +51,24 @@ impl LimitForecast {
 /// steps plus the number of limits, and not with their product.
 struct ScopeIndex {
     /// The limits of the run.
-    of_run: Vec<usize>,
+    whole_run: Vec<usize>,
     /// The limits of each step, which also cover the steps inside it.
-    of_steps: HashMap<StepKey, Vec<usize>>,
+    by_step: HashMap<StepKey, Vec<usize>>,
     /// The limits of agents, by the steps of the agents.
-    of_agents: HashMap<StepKey, Vec<usize>>,
+    by_agent_step: HashMap<StepKey, Vec<usize>>,
 }
 
 impl ScopeIndex {
     fn new(usages: &[LimitUsage]) -> Self {
-        let mut index = Self { of_run: Vec::new(), of_steps: HashMap::new(), of_agents: HashMap::new() };
+        let mut index = Self { whole_run: Vec::new(), by_step: HashMap::new(), by_agent_step: HashMap::new() };
         for (position, usage) in usages.iter().enumerate() {
             match &usage.scope {
-                BudgetScope::Run => index.of_run.push(position),
-                BudgetScope::Step(step) => index.of_steps.entry(step.clone()).or_default().push(position),
+                BudgetScope::Run => index.whole_run.push(position),
+                BudgetScope::Step(step) => index.by_step.entry(step.clone()).or_default().push(position),
                 BudgetScope::Agent(_, agent_steps) => {
-                    agent_steps.iter().for_each(|step| index.of_agents.entry(step.clone()).or_default().push(position))
+                    for step in agent_steps {
+                        index.by_agent_step.entry(step.clone()).or_default().push(position);
+                    }
                 }
             }
         }
@@ -77,8 +79,8 @@ impl ScopeIndex {
     fn covering(&self, step: &StepKey) -> Vec<usize> {
         let step = step.declared_key();
         let ancestors = step.ancestors();
-        let of_steps = ancestors.iter().chain([&step]).filter_map(|step| self.of_steps.get(step));
-        self.of_run.iter().chain(of_steps.chain(self.of_agents.get(&step)).flatten()).copied().collect()
+        let step_limits = ancestors.iter().chain([&step]).filter_map(|step| self.by_step.get(step));
+        self.whole_run.iter().chain(step_limits.chain(self.by_agent_step.get(&step)).flatten()).copied().collect()
     }
 }
 

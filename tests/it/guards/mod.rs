@@ -85,15 +85,15 @@ fn prompt_findings(prompt: &str) -> Vec<String> {
 const READERS: &[&str] = &[
     r#"  - { id: t, WHEN inputs: [r?], run: "echo {{ r.note }}", access: none }"#,
     r#"  - { id: t, WHEN inputs: [r?], run: [echo, "{{ r.note }}"], access: none }"#,
-    r#"  - { id: t, WHEN inputs: [r?], run: cat, stdin: r.note, access: none }"#,
+    "  - { id: t, WHEN inputs: [r?], run: cat, stdin: r.note, access: none }",
     r#"  - { id: t, WHEN inputs: [r?], run: ls, cwd: "{{ r.note }}", access: read }"#,
     r#"  - { id: t, WHEN inputs: [r?], agent: a, prompt: p.md, message: "{{ r.note }}", output: o, schema: text }"#,
-    r#"  - { id: t, WHEN inputs: [r?], agent: a, prompt: q.md, output: o, schema: text }"#,
-    r#"  - { id: t, WHEN inputs: [r?], agent: a, prompt: p.md, output: o, schema: r, accept: [{ that: o.n > r.n, else: more }] }"#,
+    "  - { id: t, WHEN inputs: [r?], agent: a, prompt: q.md, output: o, schema: text }",
+    "  - { id: t, WHEN inputs: [r?], agent: a, prompt: p.md, output: o, schema: r, accept: [{ that: o.n > r.n, else: more }] }",
     r#"  - { id: t, WHEN inputs: [r?], write: "[{'path': 'x', 'content': r.note}]" }"#,
     r#"  - { id: t, WHEN inputs: [r?], approve: "{{ r.note }}" }"#,
     r#"  - { id: t, WHEN inputs: [r?], for_each: r.items, run: [echo, "{{ item.title }}"], access: none }"#,
-    r#"  - { id: t, WHEN inputs: [r?], pipeline: called.yaml, with: { note: r.note } }"#,
+    "  - { id: t, WHEN inputs: [r?], pipeline: called.yaml, with: { note: r.note } }",
     r#"  - { id: t, WHEN inputs: [r?], steps: [{ id: z, inputs: [r?], run: "echo {{ r.note }}", access: none }] }"#,
     r#"  - { id: t, WHEN inputs: [r?], parallel: [{ id: z, inputs: [r?], approve: "{{ r.note }}" }] }"#,
     r#"  - { id: t, WHEN inputs: [r?], repeat: { max: 2, until: r.ok, steps: [{ id: z, inputs: [r?], approve: "{{ r.note }}" }] } }"#,
@@ -221,8 +221,8 @@ fn the_advice_names_a_guard_that_is_not_there() {
     let template = "guard it: `{% if r is defined %}…{% endif %}`, or set a default: `r | default(…)`";
     assert_eq!(with(r#"  - { id: t, inputs: [r?], run: "echo {{ r.note }}", access: none }"#), template);
     assert_eq!(with(r#"  - { id: t, inputs: [r?], approve: "{{ r.note }}" }"#), template);
-    assert_eq!(with(r#"  - { id: t, inputs: [r?], agent: a, prompt: q.md, output: o, schema: text }"#), template);
-    let step = r#"  - { id: t, inputs: [r?], run: cat, stdin: r.note, access: none }"#;
+    assert_eq!(with("  - { id: t, inputs: [r?], agent: a, prompt: q.md, output: o, schema: text }"), template);
+    let step = "  - { id: t, inputs: [r?], run: cat, stdin: r.note, access: none }";
     assert_eq!(with(step), "guard step `t` with `when: r is defined`, or set a default: `r | default(…)`");
     let step = r#"  - { id: t, when: task != "y", inputs: [r?], run: cat, stdin: r.note, access: none }"#;
     assert_eq!(
