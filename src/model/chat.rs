@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::content::Content;
 use super::name::{LOCAL_FILE_PREFIX, LOCAL_PROVIDER};
 use super::options::ModelOptions;
+use super::tool::OfferedTools;
 use super::usage::ReportedUsage;
 
 /// A model of a provider, such as `anthropic/claude-sonnet-5`, `lab/qwen3-coder` or `local/smollm2-135m`; or a model
@@ -123,10 +124,13 @@ pub struct ChatRequest {
     /// A short name of the schema (`[a-z_][a-z0-9_]*`), which some APIs require.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_name: Option<String>,
+    /// The tools that the model may call; absent if there are none.
+    #[serde(default, skip_serializing_if = "OfferedTools::is_empty")]
+    pub tools: Arc<OfferedTools>,
 }
 
 impl ChatRequest {
-    /// A request without a system prompt, options and a schema.
+    /// A request without a system prompt, options, tools and a schema.
     pub fn new(model: ModelRef, messages: Vec<Message>, max_output_tokens: u32) -> Self {
         Self {
             model,
@@ -137,6 +141,7 @@ impl ChatRequest {
             options: Box::default(),
             schema: None,
             schema_name: None,
+            tools: Arc::default(),
         }
     }
 

@@ -40,6 +40,7 @@ pub mod step;
 pub mod step_state;
 mod step_values;
 pub mod text;
+pub mod tool;
 pub mod usage;
 pub mod visible;
 
@@ -68,4 +69,7 @@ pub use sandbox_spec::{LooseKey, SandboxOwner, SandboxSpec, is_outside_workspace
 pub use sandbox_use::{SandboxConnection, SandboxUse};
 pub use step::{Step, StepAction};
 pub use step_state::{StepState, StepStatus};
+pub use tool::{
+    BuiltinTool, ChangedFile, OfferedTools, ToolChoice, ToolDefinition, ToolGrant, ToolInvocation, ToolOutput,
+};
 pub use usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};
