@@ -64,7 +64,7 @@ pub use pricing::PriceBasis;
 pub use program::{AgentActivity, AgentTurn, CliAgent, CliAgentKind, TurnEstimate, TurnReply};
 pub use report::RunReport;
 pub use run::RunState;
-pub use sandbox::{AllowedHost, Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork};
+pub use sandbox::{AllowedHost, HostList, Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork, is_public_address};
 pub use sandbox_spec::{LooseKey, SandboxOwner, SandboxSpec, is_outside_workspace, loose_keys};
 pub use sandbox_use::{SandboxConnection, SandboxUse};
 pub use step::{Step, StepAction};

@@ -30,7 +30,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 pub use error::{ConfineError, Step};
-pub use host::{Host, HostError};
+pub use host::{Host, HostError, is_public, normalize_name};
 pub use limits::{Limit, LimitReached, limit_in_output};
 pub use policy::{Level, Limits, Mask, Network, Policy, Protected};
 pub use probe::{Obstacle, Probe, probe};
