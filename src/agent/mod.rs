@@ -6,7 +6,6 @@
 mod acp;
 mod auto;
 mod capped;
-mod changes;
 mod claude;
 mod codex;
 mod command;
@@ -34,4 +33,6 @@ pub use models::{EnvLookup, ModelRegistry};
 pub use program::{AgentEnv, AgentEvent, CERTIFICATE_VARIABLES, CallContext, TurnResult};
 pub use recording::{REPLAY_PROVIDER, Recorder, Replay};
 pub use turn::{DEFAULT_TURN_TIMEOUT, run_turn};
-pub use turn_start::{InterruptedTurn, InterruptedWorkspace, find_interrupted_turns, remove_turn_start};
+pub use turn_start::{
+    InterruptedTurn, InterruptedWorkspace, TurnStart, find_interrupted_turns, remove_turn_start, write_turn_start,
+};

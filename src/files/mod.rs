@@ -26,7 +26,9 @@ mod prepare;
 mod problem;
 mod record;
 mod revert;
+mod snapshot;
 mod tree;
+mod workspace_before;
 
 pub use atomic_write::write_atomically;
 pub use bounded::{read_file_bounded, read_to_end_bounded};
@@ -38,7 +40,9 @@ pub use record::{
     AppliedFile, ApplyReport, ChangeKind, ChangeSet, Content, FileChange, FileState, RevertOutcome, RevertReport,
     RevertedFile, merge_change_sets,
 };
+pub use snapshot::FileSnapshot;
 pub use tree::Tree;
+pub use workspace_before::WorkspaceBefore;
 
 /// Checks whether `write` may write a path.
 ///

@@ -80,7 +80,7 @@ fn to_failed_call(turn: InterruptedTurn, redactor: &Redactor) -> CallEnded {
     CallEnded {
         call: turn.call_key,
         request_digest: turn.request_digest,
-        model: Some(turn.model),
+        model: turn.model,
         started: turn.start_time,
         ended: turn.start_time,
         reply: None,

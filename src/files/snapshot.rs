@@ -1,4 +1,4 @@
-//! The changes of a CLI agent in the workspace: the difference between two snapshots of its files.
+//! The changes of a program in the workspace: the difference between two snapshots of its files.
 //!
 //! The difference is a [`ChangeSet`], as for steps that write files, so orch can show and revert it in the same way.
 //! The workspace needs no version control. Snapshots exclude `.git`, dependencies, build output and orch's own files.
@@ -11,9 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::{ChangeKind, ChangeSet, Content, FileChange, FileState};
 use crate::folder::open_file;
 use crate::model::AgentActivity;
+
+use super::record::{ChangeKind, ChangeSet, Content, FileChange, FileState};
 
 /// The maximum number of files in a snapshot.
 const MAX_FILES: usize = 50_000;
@@ -30,7 +31,7 @@ const ORCH_PREFIX: &str = ".orch";
 
 /// A snapshot of the files in a folder.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct FileSnapshot {
+pub struct FileSnapshot {
     files: BTreeMap<String, SnapshotFile>,
     folders: BTreeSet<String>,
     /// The total size of the file contents, in bytes.
@@ -51,7 +52,7 @@ struct SnapshotFile {
 impl FileSnapshot {
     /// Takes a snapshot of a folder without the files in `excluded`. The snapshot is partial if a folder can't be read
     /// or there are too many files.
-    pub(super) fn from_folder(folder: &Path, excluded: &[String]) -> Self {
+    pub fn from_folder(folder: &Path, excluded: &[String]) -> Self {
         let mut snapshot = Self::default();
         snapshot.walk(folder, folder);
         snapshot.files.retain(|path, _| !excluded.contains(path));
@@ -106,13 +107,13 @@ impl FileSnapshot {
     }
 
     /// The changes from this snapshot to `after`: new, removed and different files.
-    pub(super) fn difference(&self, after: &Self) -> AgentActivity {
+    pub fn difference(&self, after: &Self) -> AgentActivity {
         self.difference_with_foreign(after, &|_| false)
     }
 
     /// Like [`FileSnapshot::difference`], but includes only the names of files for which `is_foreign` is true, since
     /// another process may have changed them.
-    pub(super) fn difference_with_foreign(&self, after: &Self, is_foreign: &dyn Fn(&str) -> bool) -> AgentActivity {
+    pub fn difference_with_foreign(&self, after: &Self, is_foreign: &dyn Fn(&str) -> bool) -> AgentActivity {
         let paths: BTreeSet<&String> = self.files.keys().chain(after.files.keys()).collect();
         let mut activity = AgentActivity { partial: self.partial || after.partial, ..AgentActivity::default() };
         let mut change_set = ChangeSet::default();
