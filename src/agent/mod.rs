@@ -30,7 +30,7 @@ pub use endpoints::env_addresses;
 pub use exit::install_hint;
 pub use local_models::{LocalModels, is_valid_own_name};
 pub use models::{EnvLookup, ModelRegistry};
-pub use program::{AgentEnv, AgentEvent, CERTIFICATE_VARIABLES, CallContext, TurnResult};
+pub use program::{AgentEnv, AgentEvent, CallContext, TurnResult};
 pub use recording::{REPLAY_PROVIDER, Recorder, Replay};
 pub use turn::{DEFAULT_TURN_TIMEOUT, run_turn};
 pub use turn_start::{

@@ -36,7 +36,6 @@ mod step_execution;
 mod usage_bound;
 mod write;
 
-pub use effects::command_environment;
 pub use interpret::interpret;
 pub use node::Contract;
 pub use plan::{Plan, PlannedSandbox, Resolve, StepDefaults};

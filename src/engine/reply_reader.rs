@@ -202,8 +202,11 @@ impl ReplyRules<'_> {
 
     /// The problems for which the steps that write the files of this value would fail.
     fn write_violations(&self, value: &Value) -> impl Iterator<Item = RuleViolation> {
-        let reserved =
-            ReservedFiles { artifacts: &self.reserved_names.artifacts, project: &self.reserved_names.project };
+        let reserved = ReservedFiles {
+            artifacts: &self.reserved_names.artifacts,
+            project: &self.reserved_names.project,
+            ..ReservedFiles::default()
+        };
         let check_writer = move |writer: &FileWriter| {
             // An absent member is no violation, since the writing step may have a condition that skips it then.
             let file_list = writer

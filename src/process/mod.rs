@@ -11,11 +11,13 @@ mod confined;
 #[cfg(target_os = "linux")]
 mod descendants;
 mod ending_groups;
+mod environment;
 mod group;
 mod guard;
 mod interactive;
 mod report;
 mod sandbox;
+mod sandbox_paths;
 mod sandbox_probe;
 
 use std::fs::File;
@@ -36,10 +38,12 @@ use capture::capture_stream;
 pub use capture::{CapturedOutput, OutputStream, join_with_marker, last_lines, shorten_middle};
 pub use confined::{CONFINE_COMMAND, run_confine};
 pub use ending_groups::EndingGroups;
+pub use environment::{CERTIFICATE_VARIABLES, command_environment};
 use group::Group;
 pub use guard::{GUARD_COMMAND, run_guard};
 pub use interactive::{InteractiveExit, Pipes, run_interactive};
 pub use sandbox::{ProgramSandbox, SandboxContext, SandboxNeeds, probable_limit, remove_leftover_placeholders};
+pub use sandbox_paths::WorkspaceRules;
 pub use sandbox_probe::{MachineSandbox, SandboxProbe};
 
 /// How long orch reads the output after the program has exited. Processes that the program left running may keep the

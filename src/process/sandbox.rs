@@ -1,54 +1,17 @@
 //! Converts the sandbox settings of a program to a policy for the crate `orch-confine`, which confines the program.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use orch_confine::confine::{self, Host, Level, Limits, Mask, Network, Policy, Protected, usually_protected};
+use orch_confine::confine::{self, Host, Level, Limits, Network, Policy};
 use tempfile::TempDir;
 
 use crate::model::{
     AllowedHost, Failure, FailureClass, SandboxLevel, SandboxLimits, SandboxNetwork, SandboxSpec, is_outside_workspace,
 };
 
+use super::sandbox_paths::SETTINGS_PLACEHOLDER;
 use super::sandbox_probe::{MachineSandbox, SandboxProbe};
-
-/// The paths at which common programs and the operating system store keys and passwords. No confined program may read
-/// such a path, unless `write` allows the program to change it.
-const SECRET_PATHS: &[&str] = &[
-    "~/.ssh",
-    "~/.gnupg",
-    "~/.aws",
-    "~/.azure",
-    "~/.config/gcloud",
-    "~/.kube",
-    "~/.docker",
-    "~/.netrc",
-    "~/.git-credentials",
-    "~/.config/git/credentials",
-    "~/.config/gh",
-    "~/.config/hub",
-    "~/.npmrc",
-    "~/.yarnrc.yml",
-    "~/.pypirc",
-    "~/.cargo/credentials",
-    "~/.cargo/credentials.toml",
-    "~/.gem/credentials",
-    "~/.config/op",
-    "~/.password-store",
-    "~/.local/share/keyrings",
-    "~/.mozilla",
-    "~/.config/google-chrome",
-    "~/.config/chromium",
-    "/etc/shadow",
-    "/etc/gshadow",
-    "/etc/shadow-",
-    "/etc/gshadow-",
-];
-
-/// The content of the placeholder for a missing `orch.yaml` in the workspace. The content is only a comment, so another
-/// orch process that reads the file uses the default settings.
-const SETTINGS_PLACEHOLDER: &str =
-    "# A placeholder: orch creates this file while a confined program runs, and removes it afterwards\n";
 
 /// The parts of a sandbox that all programs of a run share.
 #[derive(Clone, Debug)]
@@ -123,13 +86,9 @@ impl SandboxContext {
     fn policy(&self, spec: &SandboxSpec, needs: &SandboxNeeds) -> Result<Policy, Failure> {
         let writable: Vec<PathBuf> =
             spec.write.iter().map(|path| self.writable_path(path)).collect::<Result<_, Failure>>()?;
-        // A user who allows a program to change a path outside the workspace also allows it to read the secrets there.
         let outside_paths = spec.write.iter().zip(&writable).filter(|(path, _)| is_outside_workspace(path));
         let outside_paths: Vec<&PathBuf> = outside_paths.map(|(_, resolved)| resolved).collect();
-        let secrets = SECRET_PATHS.iter().filter_map(|path| self.expand(path)).chain(self.configuration.clone());
-        let secrets = secrets.filter(|path| !outside_paths.iter().any(|folder| path.starts_with(folder)));
-        let denied = spec.deny_read.iter().filter_map(|path| self.expand(path));
-        let deny_read = secrets.chain(denied).collect();
+        let deny_read = self.denied_reads(&spec.deny_read, &outside_paths);
         Ok(Policy {
             min: confine_level(spec.min),
             write: writable.into_iter().chain(needs.writable.iter().cloned()).collect(),
@@ -143,23 +102,12 @@ impl SandboxContext {
         })
     }
 
-    /// Converts a path in the settings to an absolute path. After `~`, the path is relative to the user's home,
-    /// otherwise to the workspace. Returns `None` if the home is unknown.
-    fn expand(&self, path: &str) -> Option<PathBuf> {
-        let absolute = match path.strip_prefix('~') {
-            Some(path_in_home) => self.home.as_ref()?.join(path_in_home.trim_start_matches('/')),
-            None => self.workspace.join(path),
-        };
-        // Removes `.`, so that different spellings of a path compare as equal.
-        Some(absolute.components().filter(|component| *component != Component::CurDir).collect())
-    }
-
     /// Resolves the links in a path of `write`.
     ///
     /// # Errors
     /// The path does not exist or can't be resolved, or it is a path in the workspace with a link that leads out of it. A
     /// confined program could have created such a link for a later step.
-    fn writable_path(&self, path: &str) -> Result<PathBuf, Failure> {
+    pub(super) fn writable_path(&self, path: &str) -> Result<PathBuf, Failure> {
         let not_confined = |message: String| Failure::new(FailureClass::NotConfined, message);
         let Some(expanded) = self.expand(path) else {
             return Err(not_confined(format!("`{path}` of `sandbox.write` is in your home, and HOME is not set"))
@@ -178,32 +126,6 @@ impl SandboxContext {
         }
         Ok(resolved)
     }
-
-    /// The paths in the workspace that no program may change, because git or orch reads or runs them later.
-    fn protected_paths(&self) -> Vec<Protected> {
-        let is_settings = |path: &Path| path.file_name().is_some_and(|name| name == "orch.yaml");
-        let defaults = usually_protected(&self.workspace).into_iter();
-        let defaults = defaults.map(|protected| match &protected.mask {
-            Mask::File(_) if is_settings(&protected.path) => protected_settings(protected.path),
-            Mask::File(_) | Mask::Folder | Mask::Nothing => protected,
-        });
-        let project_files = self.project_files.iter().map(|name| {
-            let path = self.workspace.join(name);
-            if is_settings(&path) { protected_settings(path) } else { Protected { path, mask: Mask::Nothing } }
-        });
-        let mut paths: Vec<Protected> = defaults.collect();
-        for protected in project_files {
-            if paths.iter().all(|existing| existing.path != protected.path) {
-                paths.push(protected);
-            }
-        }
-        paths
-    }
-}
-
-/// Protects an `orch.yaml`, with a placeholder if it does not exist.
-fn protected_settings(path: PathBuf) -> Protected {
-    Protected { path, mask: Mask::File(SETTINGS_PLACEHOLDER.to_owned()) }
 }
 
 fn create_temporary_folder() -> Result<TempDir, Failure> {
@@ -281,6 +203,8 @@ pub(super) fn sandbox_level(level: Level) -> SandboxLevel {
 
 #[cfg(test)]
 mod tests {
+    use orch_confine::confine::Mask;
+
     use super::*;
     use crate::model::Sandbox;
     use crate::model::step::Access;
