@@ -41,6 +41,7 @@ pub mod step_state;
 mod step_values;
 pub mod text;
 pub mod tool;
+mod tool_grant;
 pub mod usage;
 pub mod visible;
 
@@ -72,4 +73,5 @@ pub use step_state::{StepState, StepStatus};
 pub use tool::{
     BuiltinTool, ChangedFile, OfferedTools, ToolChoice, ToolDefinition, ToolGrant, ToolInvocation, ToolOutput,
 };
+pub use tool_grant::{CommandPattern, PathPattern};
 pub use usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};

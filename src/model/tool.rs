@@ -131,11 +131,13 @@ pub struct ToolInvocation {
     pub arguments: Value,
     /// All grants of the agent for this tool. A call must fit one of them.
     pub grants: Vec<ToolGrant>,
-    /// Workspace paths that the tool must not change, such as artifact files and the files that define the run.
+    /// Workspace paths that the tool must not change, such as artifact files and the files that define the run. A change
+    /// that `shell` makes to them does not count as a change of the call.
     pub reserved: Vec<String>,
     /// Names of variables that `shell` inherits from the environment of the run.
     pub env: Vec<String>,
-    /// The sandbox of `shell`.
+    /// The sandbox of the agent: `shell` runs in it, and the other tools observe its `write`, `deny_read` and `network`.
+    /// Without a sandbox, orch refuses `shell`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxSpec>,
     /// The time limit, in milliseconds.
