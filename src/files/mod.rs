@@ -24,6 +24,7 @@ mod ledger;
 mod path;
 mod prepare;
 mod problem;
+mod reader;
 mod record;
 mod revert;
 mod snapshot;
@@ -35,7 +36,9 @@ pub use bounded::{read_file_bounded, read_to_end_bounded};
 pub use diff::diff;
 pub use entry::{FileEntry, parse_entries};
 pub use ledger::{ExternalReversion, FileLedger};
+pub use path::fold_path;
 pub use prepare::{MAX_BYTES, MAX_FILES, RULES_VERSION, ReservedFiles, refusals};
+pub use reader::{FolderEntry, FolderEntryKind, ReadPathError};
 pub use record::{
     AppliedFile, ApplyReport, ChangeKind, ChangeSet, Content, FileChange, FileState, RevertOutcome, RevertReport,
     RevertedFile, merge_change_sets,

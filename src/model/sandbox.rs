@@ -239,11 +239,6 @@ impl HostList {
         let name = normalize_name(name);
         self.0.iter().any(|host| host.lists(&name, port) && host.may_resolve_to(address))
     }
-
-    /// Whether the list contains no host.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// Whether an address belongs to the public internet, and not to this machine or its network.
