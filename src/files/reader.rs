@@ -147,7 +147,8 @@ fn resolve_error(error: io::Error) -> ReadPathError {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::fs;
     use std::io::Read as _;

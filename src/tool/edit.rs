@@ -76,8 +76,8 @@ fn replace(path: &str, text: &str, arguments: &EditArguments) -> Result<(String,
     Ok((text.replace(&old, &new), lines))
 }
 
-/// Converts the line ends of `old` and `new` to those of a file whose lines end with CRLF. The result of `read` does not
-/// contain the CR.
+/// Converts the line ends of `old` and `new` to those of a file whose lines end with CRLF. The result of `read` does
+/// not contain the CR.
 fn with_line_ends_of(text: &str, old: &str, new: &str) -> (String, String) {
     let converted = old.replace('\n', "\r\n");
     if !text.contains(old) && !old.contains('\r') && text.contains(&converted) {

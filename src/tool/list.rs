@@ -6,14 +6,14 @@ use crate::model::PathPattern;
 use super::arguments::ListArguments;
 use super::job::{FileJob, ToolError};
 use super::output::{LineCollector, RawOutput};
-use super::walk::{FolderWalk, WalkEntry};
+use super::walk::{WorkspaceWalk, WalkEntry};
 
 /// Lists a folder.
 pub(super) fn list(job: &FileJob, arguments: &ListArguments) -> Result<RawOutput, ToolError> {
     let folder = job.readable_path(&arguments.path)?;
     let glob = arguments.glob.as_deref().map(PathPattern::parse).transpose();
     let glob = glob.map_err(|reason| format!("the glob can't be used: {reason}"))?;
-    let walk = FolderWalk::new(job, &folder, glob.is_some());
+    let walk = WorkspaceWalk::new(job, &folder, glob.is_some());
     let mut walk = walk.map_err(|error| job.describe_error(&folder, &error))?;
     let mut lines = LineCollector::default();
     for entry in &mut walk {
@@ -48,13 +48,13 @@ fn format_entry(entry: &WalkEntry) -> String {
 }
 
 /// The notes about a walk that did not reach every file.
-pub(super) fn walk_notes(walk: &FolderWalk<'_>) -> Vec<String> {
+pub(super) fn walk_notes(walk: &WorkspaceWalk<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     if walk.unreadable_count > 0 {
         notes.push(format!("[{} folders can't be read]", walk.unreadable_count));
     }
     if walk.is_incomplete {
-        notes.push("[not every folder was visited, since there are too many]".to_owned());
+        notes.push("[the result is incomplete, since there are too many files]".to_owned());
     }
     notes
 }

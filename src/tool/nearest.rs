@@ -160,7 +160,8 @@ mod tests {
     fn differences_in_white_space_are_named() {
         let message = explain_missing("a.rs", TEXT, "    let total = compute(1, 2);\n    println!(\"{total}\");");
         assert!(message.contains("line 2 is indented with 1 tab, and `old` with 4 spaces"), "{message}");
-        assert!(message.ends_with("     2\t\tlet total = compute(1, 2);\n     3\t\tprintln!(\"{total}\");\n"), "{message}");
+        let lines = "     2\t\tlet total = compute(1, 2);\n     3\t\tprintln!(\"{total}\");\n";
+        assert!(message.ends_with(lines), "{message}");
         let message = explain_missing("a.rs", TEXT, "compute(1,  2)");
         assert!(message.contains("only in white space") && message.contains("     2\t"), "{message}");
         let message = explain_missing("a.rs", "x = 1  \ny = 2\n", "x = 1\ny = 2");

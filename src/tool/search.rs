@@ -14,7 +14,7 @@ use super::arguments::SearchArguments;
 use super::job::{FileJob, ToolError};
 use super::list::walk_notes;
 use super::output::{LineCollector, RawOutput};
-use super::walk::FolderWalk;
+use super::walk::WorkspaceWalk;
 
 /// The maximum size of a compiled regular expression, in bytes.
 const MAX_REGEX_BYTES: usize = 4 << 20;
@@ -40,7 +40,7 @@ pub(super) fn search(job: &FileJob, arguments: &SearchArguments) -> Result<RawOu
         .heap_limit(Some(MAX_LINE_BYTES))
         .line_number(true)
         .build();
-    let mut walk = FolderWalk::new(job, "", true).map_err(|error| job.describe_error("", &error))?;
+    let mut walk = WorkspaceWalk::new(job, "", true).map_err(|error| job.describe_error("", &error))?;
     let mut line_search = LineSearch { job, searcher, matcher, found: FoundLines::default() };
     for entry in &mut walk {
         let is_searched = entry.kind == FolderEntryKind::File

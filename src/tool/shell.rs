@@ -106,8 +106,8 @@ impl ShellCall<'_> {
         self.context.sandbox.prepare(self.sandbox_spec, SandboxNeeds { readable, ..SandboxNeeds::default() }).await
     }
 
-    /// Takes a snapshot of the workspace before the command, and records it for a resume after a kill. Returns `None` if
-    /// the command can't change the workspace.
+    /// Takes a snapshot of the workspace before the command, and records it for a resume after a kill. Returns `None`
+    /// if the command can't change the workspace.
     async fn record_snapshot(&self) -> Result<Option<FileSnapshot>, Failure> {
         if self.sandbox_spec.write.is_empty() {
             return Ok(None);

@@ -34,7 +34,7 @@ pub(super) struct WalkEntry {
 }
 
 /// A walk through a folder. Never follows a link.
-pub(super) struct FolderWalk<'a> {
+pub(super) struct WorkspaceWalk<'a> {
     job: &'a FileJob,
     /// Whether the walk also visits the folders in the folder.
     is_recursive: bool,
@@ -47,7 +47,7 @@ pub(super) struct FolderWalk<'a> {
     pub(super) is_incomplete: bool,
 }
 
-impl<'a> FolderWalk<'a> {
+impl<'a> WorkspaceWalk<'a> {
     /// Starts a walk in a folder without links.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl<'a> FolderWalk<'a> {
     }
 }
 
-impl Iterator for FolderWalk<'_> {
+impl Iterator for WorkspaceWalk<'_> {
     type Item = WalkEntry;
 
     fn next(&mut self) -> Option<WalkEntry> {

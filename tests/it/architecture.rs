@@ -71,6 +71,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("process", &["clock", "model", "offload", "process"]),
+    ("tool", &["tool", "extract", "files", "model", "network", "offload", "process", "schema", "secret"]),
     (
         "session",
         &[
@@ -136,7 +137,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "engine",
         &[
             "engine", "agent", "clock", "durable", "extract", "files", "folder", "model", "offload", "process",
-            "provider", "schema", "secret", "template",
+            "provider", "schema", "secret", "template", "tool",
         ],
     ),
 ];
