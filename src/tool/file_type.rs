@@ -1,5 +1,8 @@
 //! Recognizes binary files by their first bytes.
 
+/// The part of a file that shows whether it is text, in bytes.
+pub(super) const SNIFFED_BYTES: u64 = 8 << 10;
+
 /// The first bytes of common binary formats, and their names.
 const SIGNATURES: &[(&[u8], &str)] = &[
     (b"\x89PNG\r\n\x1a\n", "PNG image"),

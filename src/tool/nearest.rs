@@ -108,23 +108,33 @@ fn describe_indentation(spaces: &str) -> String {
     }
 }
 
-/// Finds where the lines that are most similar to the wanted lines begin. Compares only the longest wanted line, since
-/// comparing all of them would take too long for a large file.
+/// Finds where the lines that are most similar to the wanted lines begin. Computes the similarity of the longest wanted
+/// line only, since computing it for all of them would take too long for a large file.
 fn find_similar(lines: &[&str], wanted: &[&str]) -> Option<usize> {
+    let wanted = wanted.get(..wanted.len().min(MAX_SHOWN_LINES)).unwrap_or_default();
     let (offset, anchor) = wanted.iter().enumerate().max_by_key(|(_, line)| line.trim().len())?;
     let anchor = shortened(anchor.trim());
     let mut best: Option<(usize, f64)> = None;
     for (index, line) in lines.iter().enumerate() {
         let line = line.trim();
-        if line.is_empty() {
+        let similarity = if line.is_empty() { 0.0 } else { strsim::sorensen_dice(anchor, shortened(line)) };
+        if similarity < MIN_SIMILARITY {
             continue;
         }
-        let similarity = strsim::sorensen_dice(anchor, shortened(line));
-        if similarity >= MIN_SIMILARITY && best.is_none_or(|(_, highest)| similarity > highest) {
-            best = Some((index, similarity));
+        let start = index.saturating_sub(offset);
+        let score = similarity + equal_share(lines.get(start..).unwrap_or_default(), wanted);
+        if best.is_none_or(|(_, highest)| score > highest) {
+            best = Some((start, score));
         }
     }
-    best.map(|(index, _)| index.saturating_sub(offset))
+    best.map(|(start, _)| start)
+}
+
+/// The share of the wanted lines that equal the lines at the same place, from 0 to 1.
+fn equal_share(lines: &[&str], wanted: &[&str]) -> f64 {
+    let equal_count = lines.iter().zip(wanted).filter(|(line, wanted)| line.trim() == wanted.trim()).count();
+    let to_float = |count: usize| f64::from(u8::try_from(count).unwrap_or(u8::MAX));
+    to_float(equal_count) / to_float(wanted.len().max(1))
 }
 
 /// The first line that differs, as two lines of text.

@@ -8,7 +8,7 @@ use crate::files::FolderEntryKind;
 use crate::model::text::decode_output_lossy;
 
 use super::arguments::ReadArguments;
-use super::file_type::{describe_binary, is_binary};
+use super::file_type::{SNIFFED_BYTES, describe_binary, is_binary};
 use super::job::{FileJob, ToolError};
 use super::output::RawOutput;
 
@@ -20,8 +20,6 @@ const TAIL_BYTES: usize = 12 << 10;
 const MAX_LINE_BYTES: usize = 4000;
 /// The number of lines whose numbers also fit into the result.
 const MAX_SHOWN_LINES: usize = 1500;
-/// The part of a file that shows whether it is text, in bytes.
-const SNIFFED_BYTES: u64 = 8 << 10;
 /// The largest file in UTF-16 that orch converts, in bytes.
 const MAX_UTF16_BYTES: u64 = 4 << 20;
 

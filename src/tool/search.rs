@@ -1,7 +1,7 @@
 //! The tool `search`: the lines of the workspace's files that match a regular expression.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _};
 
 use grep_matcher::Matcher as _;
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
@@ -11,6 +11,7 @@ use crate::files::FolderEntryKind;
 use crate::model::PathPattern;
 
 use super::arguments::SearchArguments;
+use super::file_type::{SNIFFED_BYTES, is_binary};
 use super::job::{FileJob, ToolError};
 use super::list::walk_notes;
 use super::output::{LineCollector, RawOutput};
@@ -78,7 +79,16 @@ struct LineSearch<'a> {
 }
 
 impl LineSearch<'_> {
-    fn search_file(&mut self, path: &str, file: File) {
+    fn search_file(&mut self, path: &str, mut file: File) {
+        // The searcher stops at the first NUL, but it would still show the lines before it.
+        match is_binary_file(&mut file) {
+            Ok(false) => {}
+            Ok(true) => return,
+            Err(_) => {
+                self.found.unreadable_count += 1;
+                return;
+            }
+        }
         let count_before = self.found.line_count;
         let reader = CancellableReader { file, job: self.job };
         let sink = LineSink { path, matcher: &self.matcher, found: &mut self.found };
@@ -110,6 +120,15 @@ impl FoundLines {
         }
         notes
     }
+}
+
+/// Whether a file is not text. Text in UTF-16 with a byte order mark is text, which the searcher converts.
+fn is_binary_file(file: &mut File) -> io::Result<bool> {
+    let mut beginning = Vec::new();
+    (&mut *file).take(SNIFFED_BYTES).read_to_end(&mut beginning)?;
+    file.rewind()?;
+    let is_utf16 = beginning.starts_with(&[0xff, 0xfe]) || beginning.starts_with(&[0xfe, 0xff]);
+    Ok(!is_utf16 && is_binary(&beginning))
 }
 
 /// Reads a file until the call is cancelled.

@@ -104,6 +104,8 @@ mod terminal_prompts;
 mod terminal_screen;
 mod text_artifacts;
 mod tls;
+#[cfg(unix)]
+mod tools;
 mod track;
 mod trust;
 mod turn_outcomes;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::support::{Orch, RunOutput, print_skipped};
 
 /// Whether this machine reaches the level `full`. If it does not, prints that the test is skipped.
-fn reaches_full() -> bool {
+pub(crate) fn reaches_full() -> bool {
     static LEVEL: OnceLock<(SandboxLevel, Vec<String>)> = OnceLock::new();
     let (level, obstacles) = LEVEL.get_or_init(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
