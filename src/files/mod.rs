@@ -12,6 +12,9 @@
 //!   repeat it.
 //! - orch does not overwrite a file that the user or another process has changed, unless the caller forces it.
 //!
+//! Two further parts serve programs and tools of models: [`FileSnapshot`] finds out what a program changed, and
+//! [`Tree::resolve`], [`Tree::open_file`] and [`Tree::list_folder`] read files without leaving the workspace.
+//!
 //! This module does not know runs, steps or journals. Its caller holds the lock of the workspace.
 
 mod apply;

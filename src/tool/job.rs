@@ -1,5 +1,7 @@
 //! What the tools that work on files of the workspace need, for use on another thread.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -152,6 +154,24 @@ impl FileJob {
     pub(super) fn apply(&self, change_set: &ChangeSet) -> Result<ApplyReport, ToolError> {
         (self.record_start)(WorkspaceBefore::Planned(change_set)).map_err(ToolError::Failed)?;
         Ok(self.tree.apply(change_set)?)
+    }
+}
+
+/// Reads a file. After the call has been cancelled, the file seems to end.
+pub(super) struct CancellableReader<'a> {
+    job: &'a FileJob,
+    file: File,
+}
+
+impl<'a> CancellableReader<'a> {
+    pub(super) fn new(job: &'a FileJob, file: File) -> Self {
+        Self { job, file }
+    }
+}
+
+impl Read for CancellableReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.job.is_cancelled() { Ok(0) } else { self.file.read(buffer) }
     }
 }
 

@@ -79,13 +79,6 @@ impl RawOutput {
     }
 }
 
-impl From<String> for RawOutput {
-    /// Converts an error message for the model.
-    fn from(error: String) -> Self {
-        Self::error(error)
-    }
-}
-
 /// The files of a change set with the digests of their contents.
 pub(super) fn changed_files(change_set: &ChangeSet) -> Vec<ChangedFile> {
     let digest = |state: &Option<FileState>| state.as_ref().map(|state| state.content.digest());

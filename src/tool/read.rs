@@ -9,7 +9,7 @@ use crate::model::text::decode_output_lossy;
 
 use super::arguments::ReadArguments;
 use super::file_type::{SNIFFED_BYTES, describe_binary, is_binary};
-use super::job::{FileJob, ToolError};
+use super::job::{CancellableReader, FileJob, ToolError};
 use super::output::RawOutput;
 
 /// The size of the lines that a result shows, in bytes, without their numbers.
@@ -50,12 +50,12 @@ enum FileContents {
 fn read_lines(job: &FileJob, mut file: File, arguments: &ReadArguments) -> io::Result<FileContents> {
     let size = file.metadata()?.len();
     let mut beginning = Vec::new();
-    (&mut file).take(SNIFFED_BYTES).read_to_end(&mut beginning)?;
+    file.by_ref().take(SNIFFED_BYTES).read_to_end(&mut beginning)?;
     file.rewind()?;
     let mut lines = SelectedLines::new(arguments);
     if beginning.starts_with(&[0xff, 0xfe]) || beginning.starts_with(&[0xfe, 0xff]) {
         let mut bytes = Vec::new();
-        (&mut file).take(MAX_UTF16_BYTES + 1).read_to_end(&mut bytes)?;
+        file.by_ref().take(MAX_UTF16_BYTES + 1).read_to_end(&mut bytes)?;
         file.rewind()?;
         let text = decode_output_lossy(&bytes);
         if bytes.len() as u64 <= MAX_UTF16_BYTES && !text.contains('\0') {
@@ -67,7 +67,7 @@ fn read_lines(job: &FileJob, mut file: File, arguments: &ReadArguments) -> io::R
     if is_binary(&beginning) {
         return Ok(FileContents::Binary(describe_binary(&beginning, size)));
     }
-    lines.read_from(job, BufReader::new(file))?;
+    lines.read_from(job, BufReader::new(CancellableReader::new(job, file)))?;
     Ok(FileContents::Text(lines))
 }
 
@@ -140,11 +140,8 @@ impl SelectedLines {
             if (self.first..=self.last).contains(&self.line_count) {
                 self.add(line);
             }
-            if job.is_cancelled() {
-                self.is_incomplete = true;
-                break;
-            }
         }
+        self.is_incomplete = job.is_cancelled();
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The tool `search`: the lines of the workspace's files that match a regular expression.
 
 use std::fs::File;
-use std::io::{self, Read, Seek as _};
+use std::io::{self, Read as _, Seek as _};
 
 use grep_matcher::Matcher as _;
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
@@ -12,7 +12,7 @@ use crate::model::PathPattern;
 
 use super::arguments::SearchArguments;
 use super::file_type::{SNIFFED_BYTES, is_binary};
-use super::job::{FileJob, ToolError};
+use super::job::{CancellableReader, FileJob, ToolError};
 use super::list::walk_notes;
 use super::output::{LineCollector, RawOutput};
 use super::walk::WorkspaceWalk;
@@ -90,7 +90,7 @@ impl LineSearch<'_> {
             }
         }
         let count_before = self.found.line_count;
-        let reader = CancellableReader { file, job: self.job };
+        let reader = CancellableReader::new(self.job, file);
         let sink = LineSink { path, matcher: &self.matcher, found: &mut self.found };
         if self.searcher.search_reader(&self.matcher, reader, sink).is_err() {
             self.found.unreadable_count += 1;
@@ -125,25 +125,10 @@ impl FoundLines {
 /// Whether a file is not text. Text in UTF-16 with a byte order mark is text, which the searcher converts.
 fn is_binary_file(file: &mut File) -> io::Result<bool> {
     let mut beginning = Vec::new();
-    (&mut *file).take(SNIFFED_BYTES).read_to_end(&mut beginning)?;
+    file.by_ref().take(SNIFFED_BYTES).read_to_end(&mut beginning)?;
     file.rewind()?;
     let is_utf16 = beginning.starts_with(&[0xff, 0xfe]) || beginning.starts_with(&[0xfe, 0xff]);
     Ok(!is_utf16 && is_binary(&beginning))
-}
-
-/// Reads a file until the call is cancelled.
-struct CancellableReader<'a> {
-    file: File,
-    job: &'a FileJob,
-}
-
-impl Read for CancellableReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.job.is_cancelled() {
-            return Err(io::Error::other("the call was interrupted"));
-        }
-        self.file.read(buffer)
-    }
 }
 
 /// Receives the lines of a file that match.

@@ -1,10 +1,13 @@
 //! The tool `shell`: runs a command in a sandbox, and finds out which files it changed.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::files::{FileSnapshot, WorkspaceBefore};
+use futures_util::FutureExt as _;
+
+use crate::files::{ChangeSet, FileSnapshot, WorkspaceBefore};
 use crate::model::{
     AgentActivity, BuiltinTool, CommandPattern, Failure, FailureClass, SandboxSpec, ToolGrant, ToolInvocation,
 };
@@ -54,6 +57,11 @@ pub(super) async fn run_shell(
         Ok(prepared) => prepared,
         Err(failure) => return failure.into(),
     };
+    let mut interruption = pin!(interruption);
+    if let Some(failure) = interruption.as_mut().now_or_never() {
+        // The command never started.
+        return failure.into();
+    }
     let ended = call.run(argv, Arc::new(sandbox), interruption).await;
     let activity = match before {
         Some(before) => before.difference(&call.take_snapshot().await),
@@ -206,7 +214,7 @@ impl ShellCall<'_> {
         let mut performed = performed.await;
         if let (Ok(output), Some(files)) = (&mut performed.result, &activity.files) {
             // orch serialized this record a moment ago, so parsing it does not fail.
-            let change_set = serde_json::from_value(files.clone()).unwrap_or_default();
+            let change_set: ChangeSet = serde_json::from_value(files.clone()).unwrap_or_default();
             output.changed_files = changed_files(&change_set);
         }
         PerformedTool { activity, ..performed }

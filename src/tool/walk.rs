@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::files::{FolderEntry, FolderEntryKind, ReadPathError, Tree};
+use crate::model::text::decode_output_lossy;
 
 use super::job::{FileJob, join_path};
 
@@ -157,5 +158,5 @@ impl IgnoreRules {
 fn read_text(tree: &Tree, path: &str) -> Option<String> {
     let mut bytes = Vec::new();
     tree.open_file(path).ok()?.take(MAX_IGNORE_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(crate::model::text::decode_output_lossy(&bytes))
+    Some(decode_output_lossy(&bytes))
 }
