@@ -22,6 +22,7 @@ mod openai_host;
 mod received_response;
 mod reply_builder;
 mod request_content;
+mod request_tools;
 mod requested_wait;
 mod responses;
 mod schema;

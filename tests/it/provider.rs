@@ -7,6 +7,7 @@ mod foreign_replies;
 mod replies;
 pub(crate) mod requests;
 mod responses;
+pub(crate) mod tools;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
