@@ -21,6 +21,7 @@ mod openai;
 mod openai_host;
 mod received_response;
 mod reply_builder;
+mod reply_calls;
 mod request_content;
 mod request_tools;
 mod requested_wait;

@@ -179,6 +179,9 @@ impl Redactor {
             beside: redact(details.beside),
             refusal: redact(details.refusal),
             exceeded_context_window: details.exceeded_context_window,
+            omitted_calls: details.omitted_calls.iter().map(|name| self.redact(name)).collect(),
+            malformed_call: redact(details.malformed_call),
+            paused: details.paused,
         }
     }
 

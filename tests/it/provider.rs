@@ -1,6 +1,7 @@
 //! The HTTP providers against a scripted server: requests of every dialect, lists of models, and helpers.
 
 mod azure;
+mod calls;
 mod converse;
 mod failures;
 mod foreign_replies;
