@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::durable::{Call, Permit};
 use crate::model::event::{Event, Fact};
 use crate::model::name::{LOCAL_PROVIDER, max_reply_tokens};
-use crate::model::{ChatReply, ChatRequest, Failure, FailureClass, Usage};
+use crate::model::{ChatReply, ChatRequest, Failure, FailureClass, ToolDefinition, Usage};
 
 use super::message::schema_instruction;
 
@@ -202,8 +202,8 @@ pub fn max_request_usage(request: &ChatRequest, context_window: Option<u64>) -> 
 /// texts that orch sends, and the longest reply.
 pub fn max_text_usage(request: &ChatRequest) -> Usage {
     let messages: usize = request.messages.iter().map(|message| message.content.byte_len()).sum();
-    let input = request.system.len() + messages + schema_bytes(request) + provider_options_bytes(request);
-    let input = input.div_ceil(2);
+    let texts = request.system.len() + messages + schema_bytes(request);
+    let input = (texts + provider_options_bytes(request) + tools_bytes(request)).div_ceil(2);
     let (input, output) = (
         u64::try_from(input).unwrap_or(u64::MAX),
         u64::from(max_reply_tokens(&request.model, request.max_output_tokens)),
@@ -219,6 +219,20 @@ fn schema_bytes(request: &ChatRequest) -> usize {
     schema.map_or(0, |schema| "\n\n".len() + schema_instruction(schema).len() + schema.to_string().len())
 }
 
+/// The bytes that an API or a chat template writes around the definition of a tool, at most.
+const TOOL_MARKUP_BYTES: usize = 160;
+/// The bytes of the instructions for calls that an API or a chat template adds to the prompt, at most.
+const TOOL_INSTRUCTION_BYTES: usize = 2048;
+
+/// The bytes of the tools in the prompt that the model reads.
+fn tools_bytes(request: &ChatRequest) -> usize {
+    let definition_bytes = |tool: &ToolDefinition| {
+        tool.name.len() + tool.description.len() + tool.parameters.to_string().len() + TOOL_MARKUP_BYTES
+    };
+    let definitions: usize = request.tools.definitions.iter().map(definition_bytes).sum();
+    if request.tools.is_empty() { 0 } else { definitions + TOOL_INSTRUCTION_BYTES }
+}
+
 /// The bytes of `provider_options`. Some servers insert such members into the prompt.
 fn provider_options_bytes(request: &ChatRequest) -> usize {
     let options = Some(&request.options.provider_options).filter(|options| !options.is_empty());
@@ -231,7 +245,7 @@ mod tests {
 
     use super::*;
     use crate::engine::message::with_schema_instruction;
-    use crate::model::{Content, ContentBlock, Digest, Message, ModelRef, Role};
+    use crate::model::{Content, ContentBlock, Digest, Message, ModelRef, OfferedTools, Role, ToolChoice};
 
     fn request(blocks: Vec<ContentBlock>) -> ChatRequest {
         let message = Message { role: Role::User, content: Content::from(blocks) };
@@ -254,6 +268,26 @@ mod tests {
         assert_eq!(max_text_usage(&request).input, u64::try_from(bytes.div_ceil(2)).unwrap());
         let embedded = ChatRequest { model: ModelRef::new("local", "m"), options: Box::default(), ..request };
         assert_eq!(max_text_usage(&embedded).input, 6, "the embedded model receives no schema as text");
+    }
+
+    #[test]
+    fn the_bound_covers_the_definitions_of_tools() {
+        let parameters = json!({"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]});
+        let tool = ToolDefinition {
+            name: "read".to_owned(),
+            description: "Reads a file of the workspace.".to_owned(),
+            parameters: parameters.clone().into(),
+        };
+        let without_tools = request(vec![ContentBlock::text("12345678")]);
+        let with_tools = |count: usize| {
+            let tools = OfferedTools { definitions: vec![tool.clone(); count], choice: ToolChoice::Auto };
+            max_text_usage(&ChatRequest { tools: tools.into(), ..without_tools.clone() }).input
+        };
+        assert_eq!(with_tools(0), max_text_usage(&without_tools).input);
+        let definition = "read".len() + tool.description.len() + parameters.to_string().len();
+        let added = |count: usize| u64::try_from(count * definition / 2).unwrap();
+        assert!(with_tools(1) > with_tools(0) + added(1));
+        assert!(with_tools(8) > with_tools(1) + added(7));
     }
 
     #[test]

@@ -161,7 +161,8 @@ pub enum StopReason {
     Length,
     /// The model or a safety filter refused to reply.
     Refusal,
-    /// The model called a tool instead of completing its reply, although requests offer no tools.
+    /// The model called tools. If the request offers tools, the content has these calls, and all of them are complete.
+    /// If not, the model called a tool instead of completing its reply.
     ToolUse,
     /// The provider gave no reason, or an unknown one.
     Unknown,
@@ -215,6 +216,16 @@ pub struct ReplyDetails {
     /// Whether the context window of the model cut the reply off, and not the limit of the reply.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exceeded_context_window: bool,
+    /// The names of the tools whose calls orch removed from the reply, because the reply is incomplete.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted_calls: Vec<String>,
+    /// What the provider says about a call that it could not read, and that the reply therefore lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub malformed_call: Option<String>,
+    /// Whether the provider paused its turn. It continues the turn if it receives the conversation with the content of
+    /// this reply, unchanged and without a further message.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 impl ReplyDetails {
