@@ -71,7 +71,8 @@ pub use sandbox_use::{SandboxConnection, SandboxUse};
 pub use step::{Step, StepAction};
 pub use step_state::{StepState, StepStatus};
 pub use tool::{
-    BuiltinTool, ChangedFile, OfferedTools, ToolChoice, ToolDefinition, ToolGrant, ToolInvocation, ToolOutput,
+    BuiltinTool, ChangedFile, OfferedTools, ToolCallOutput, ToolChoice, ToolDefinition, ToolGrant, ToolInvocation,
+    ToolOutput,
 };
 pub use tool_grant::{CommandPattern, PathPattern};
 pub use usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};

@@ -9,6 +9,10 @@ use serde_json::Value;
 
 use super::id::Digest;
 use super::sandbox_spec::SandboxSpec;
+use super::step::Access;
+
+/// The maximum length of a summary of arguments, in characters.
+const MAX_SUMMARY_CHARS: usize = 200;
 
 /// A tool as a request describes it to the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +105,25 @@ impl BuiltinTool {
             Self::Edit | Self::Write | Self::Shell => false,
         }
     }
+
+    /// The access to the workspace that the tool needs.
+    pub fn access(self) -> Access {
+        match self {
+            Self::Fetch => Access::None,
+            Self::Read | Self::List | Self::Search => Access::Read,
+            Self::Edit | Self::Write | Self::Shell => Access::Write,
+        }
+    }
+
+    /// The argument that identifies what a call addresses.
+    fn main_argument(self) -> &'static str {
+        match self {
+            Self::Read | Self::List | Self::Edit | Self::Write => "path",
+            Self::Search => "regex",
+            Self::Shell => "command",
+            Self::Fetch => "url",
+        }
+    }
 }
 
 impl fmt::Display for BuiltinTool {
@@ -144,6 +167,23 @@ pub struct ToolInvocation {
     pub timeout_ms: u64,
 }
 
+impl ToolInvocation {
+    /// A short form of the arguments for events: the path, the command, the regular expression or the address.
+    pub fn summary(&self) -> String {
+        let argument = self.arguments.get(self.tool.main_argument()).and_then(Value::as_str);
+        let text = match (self.tool, argument) {
+            (_, Some(text)) => text,
+            (BuiltinTool::List, None) => self.arguments.get("glob").and_then(Value::as_str).unwrap_or("."),
+            (_, None) => "",
+        };
+        let mut summary: String = text.chars().take(MAX_SUMMARY_CHARS).collect();
+        if summary.len() < text.len() {
+            summary.push('…');
+        }
+        summary
+    }
+}
+
 /// What a call of a tool returned.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolOutput {
@@ -152,12 +192,24 @@ pub struct ToolOutput {
     /// Whether the call failed. The model sees the content in either case.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_error: bool,
-    /// The digest of the whole output in the store of blobs, if the content is only a part of it.
+    /// The whole output, if the content is only a part of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub full_output: Option<Digest>,
+    pub full_output: Option<String>,
     /// The files that the call changed, with paths relative to the workspace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed_files: Vec<ChangedFile>,
+}
+
+/// The output of a call of a tool, as recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ToolCallOutput {
+    /// The tool.
+    pub tool: BuiltinTool,
+    /// A short form of the arguments.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arguments: String,
+    /// What the call returned.
+    pub result: ToolOutput,
 }
 
 /// A file that a tool changed.
@@ -171,4 +223,40 @@ pub struct ChangedFile {
     /// The digest of the content after the call; `None` if the call deleted the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Digest>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_summary_names_what_a_call_addresses() {
+        for (tool, arguments, summary) in [
+            (BuiltinTool::Read, json!({ "path": "src/a.rs", "from": 3 }), "src/a.rs".to_owned()),
+            (BuiltinTool::List, json!({}), ".".to_owned()),
+            (BuiltinTool::List, json!({ "glob": "*.rs" }), "*.rs".to_owned()),
+            (BuiltinTool::Shell, json!({ "command": "x".repeat(500) }), format!("{}…", "x".repeat(MAX_SUMMARY_CHARS))),
+        ] {
+            let invocation = ToolInvocation {
+                id: "call".to_owned(),
+                tool,
+                arguments,
+                grants: Vec::new(),
+                reserved: Vec::new(),
+                env: Vec::new(),
+                sandbox: None,
+                timeout_ms: 0,
+            };
+            assert_eq!(invocation.summary(), summary, "{tool}");
+        }
+    }
+
+    #[test]
+    fn a_tool_that_only_reads_needs_no_access_to_write() {
+        for tool in BuiltinTool::ALL {
+            assert_eq!(tool.only_reads(), tool.access() != Access::Write, "{tool}");
+        }
+    }
 }
