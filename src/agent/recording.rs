@@ -1,7 +1,10 @@
-//! Recordings: requests and replies in files that users can read and tests can replay.
+//! Recordings: requests, replies and tool calls in files that users can read and tests can replay.
 //!
 //! The key of a recording is its request without the model. Users can therefore record a pipeline with a large model
 //! and replay it without a model.
+
+mod blocks;
+mod tool_calls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -15,10 +18,13 @@ use crate::files::read_to_end_bounded;
 use crate::folder::{FolderAccess, NoFollowFolder, open_file};
 use crate::model::text::decode_text;
 use crate::model::{
-    ChatReply, ChatRequest, Content, Digest, Failure, FailureClass, ReplyDetails, ReportedUsage, StepKey, StopReason,
+    ChatReply, ChatRequest, Digest, Failure, FailureClass, ReplyDetails, ReportedUsage, StepKey, StopReason,
     canonical_json,
 };
 use crate::secret::Redactor;
+
+use blocks::RepliedCall;
+use tool_calls::ToolCallRecording;
 
 /// The provider name for replayed replies.
 pub const REPLAY_PROVIDER: &str = "replay";
@@ -45,6 +51,9 @@ struct Recording {
     schema: Option<Digest>,
     /// The lines of the reply.
     reply: Vec<String>,
+    /// The tool calls of the reply.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    calls: Vec<RepliedCall>,
     /// Why the model stopped.
     stop: StopReason,
     /// The token usage that the provider reported.
@@ -54,13 +63,12 @@ struct Recording {
     details: Box<ReplyDetails>,
 }
 
-/// The key of a request: the digest of its system prompt, messages and schema, without its model and limits.
+/// The key of a request: the digest of its system prompt, messages and schema, without its model, limits and tools.
 fn request_key(request: &ChatRequest) -> Digest {
-    // The key contains only the texts. The opaque data of a provider differs in each run, and recordings lack it.
     let messages: Vec<Value> = request
         .messages
         .iter()
-        .map(|message| json!({ "role": message.role, "content": message.content.text() }))
+        .map(|message| json!({ "role": message.role, "content": blocks::key_content(&message.content) }))
         .collect();
     let content = json!({ "system": request.system, "messages": messages, "schema": request.schema });
     Digest::compute(canonical_json(&content).as_bytes())
@@ -90,7 +98,7 @@ fn request_text(system: &str, messages: impl Iterator<Item = (String, String)>) 
 fn messages(request: &ChatRequest) -> impl Iterator<Item = (String, String)> {
     request.messages.iter().map(|message| {
         let role = serde_json::to_value(message.role).ok().and_then(|role| role.as_str().map(str::to_owned));
-        (role.unwrap_or_default(), message.content.text().into_owned())
+        (role.unwrap_or_default(), blocks::content_text(&message.content))
     })
 }
 
@@ -154,12 +162,19 @@ impl Recorder {
             messages: messages(request).map(|(role, text)| (role, redacted_lines(&text))).collect(),
             schema: request.schema.as_ref().map(|schema| Digest::compute(canonical_json(schema).as_bytes())),
             reply: redacted_lines(&reply.text()),
+            // orch redacts the calls when it records the reply, and this copy in the same way.
+            calls: blocks::replied_calls(&reply.content, redactor),
             stop: reply.stop,
             usage: reply.usage,
             details: Box::new(redactor.redact_details((*reply.details).clone())),
             key: key.clone(),
         };
         let name = format!("{}.{}", step.declared_key().as_str().replace('/', "."), key.short());
+        self.write_file(name, &recording)
+    }
+
+    /// Writes a recording to a file whose name begins with `name`.
+    fn write_file(&self, name: String, recording: &impl Serialize) -> Result<(), Failure> {
         let file = self.folder.file(self.unused_file_name(name));
         let write_failure = |reason: String| {
             let path = file.path();
@@ -173,7 +188,7 @@ impl Recorder {
     }
 }
 
-/// Returns recorded replies from a folder, without calling a model.
+/// Returns recorded replies and tool results from a folder, without calling a model or performing a tool call.
 #[derive(Debug)]
 pub struct Replay {
     folder: PathBuf,
@@ -181,7 +196,9 @@ pub struct Replay {
     remedy: String,
     /// The recordings for each key, in the order of their file names.
     recordings: BTreeMap<String, Vec<Recording>>,
-    /// How often each step has sent each request.
+    /// The recorded tool calls for each key, in the same order.
+    tool_calls: BTreeMap<String, Vec<ToolCallRecording>>,
+    /// How often each step has sent each request or made each tool call.
     request_counts: Mutex<HashMap<(String, StepKey), usize>>,
 }
 
@@ -192,13 +209,14 @@ impl Replay {
     /// The folder or a recording can't be read, or the folder has no recordings.
     pub fn open(folder: &Path) -> Result<Self, String> {
         let mut recordings: BTreeMap<String, Vec<Recording>> = BTreeMap::new();
+        let mut tool_calls: BTreeMap<String, Vec<ToolCallRecording>> = BTreeMap::new();
         let read_error =
             |path: &Path, reason: String| format!("the recording `{}` can't be read: {reason}", path.display());
         let entries = std::fs::read_dir(folder).map_err(|error| read_error(folder, error.to_string()))?;
         let paths = entries.map(|entry| entry.map(|entry| entry.path()));
         let mut paths: Vec<PathBuf> =
             paths.collect::<Result<_, _>>().map_err(|error| read_error(folder, error.to_string()))?;
-        paths.sort();
+        paths.sort_by_key(|path| numbered_name(path));
         for path in paths {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
@@ -207,15 +225,22 @@ impl Replay {
                 .and_then(|file| read_to_end_bounded(file, MAX_RECORDING_BYTES))
                 .map_err(|error| read_error(&path, error.to_string()))?;
             let text = decode_text(bytes).map_err(|reason| read_error(&path, format!("it {reason}")))?;
-            let recording: Recording =
-                serde_json::from_str(&text).map_err(|error| read_error(&path, error.to_string()))?;
-            recordings.entry(recording.key.to_string()).or_default().push(recording);
+            let parse_error = |error: serde_json::Error| read_error(&path, error.to_string());
+            let value: Value = serde_json::from_str(&text).map_err(parse_error)?;
+            // Parse the text again, so that an error has a position.
+            if tool_calls::is_tool_call(&value) {
+                let call: ToolCallRecording = serde_json::from_str(&text).map_err(parse_error)?;
+                tool_calls.entry(call.key().to_owned()).or_default().push(call);
+            } else {
+                let recording: Recording = serde_json::from_str(&text).map_err(parse_error)?;
+                recordings.entry(recording.key.to_string()).or_default().push(recording);
+            }
         }
         if recordings.is_empty() {
             return Err(format!("there are no recordings in `{}`", folder.display()));
         }
         let remedy = format!("run the pipeline with `--record {}` to record it again", folder.display());
-        Ok(Self { folder: folder.to_owned(), remedy, recordings, request_counts: Mutex::default() })
+        Ok(Self { folder: folder.to_owned(), remedy, recordings, tool_calls, request_counts: Mutex::default() })
     }
 
     /// The same recordings, with another remedy for a missing reply.
@@ -232,7 +257,7 @@ impl Replay {
         let key = request_key(request);
         if let Some(recording) = self.find(step, key.as_str()) {
             return Ok(ChatReply {
-                content: Content::from_text(recording.reply.join("\n")),
+                content: blocks::replied_content(recording.reply.join("\n"), &recording.calls),
                 stop: recording.stop,
                 usage: recording.usage,
                 model: Some(recording.model.clone()),
@@ -259,11 +284,16 @@ impl Replay {
         let recordings = self.recordings.get(key)?;
         let step_recordings: Vec<&Recording> =
             recordings.iter().filter(|recording| recording.step == step.as_str()).collect();
+        let index = self.count_request(step, key).min(step_recordings.len().saturating_sub(1));
+        step_recordings.get(index).copied().or_else(|| recordings.first())
+    }
+
+    /// Counts a request or a tool call of a step. Returns how often the step has made it before.
+    fn count_request(&self, step: &StepKey, key: &str) -> usize {
         let mut counts = self.request_counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry((key.to_owned(), step.clone())).or_default();
-        let index = (*count).min(step_recordings.len().saturating_sub(1));
         *count += 1;
-        step_recordings.get(index).copied().or_else(|| recordings.first())
+        *count - 1
     }
 
     /// Finds the recording that is most similar to a request, and describes the difference.
@@ -290,6 +320,16 @@ impl Replay {
             lines.push("…");
         }
         Some((nearest, lines.join("\n")))
+    }
+}
+
+/// The name of a recording's file and its number, for the order of the files: `vote.1f2e.2.json` comes before
+/// `vote.1f2e.10.json`.
+fn numbered_name(path: &Path) -> (String, u32) {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    match name.rsplit_once('.').and_then(|(prefix, number)| Some((prefix, number.parse::<u32>().ok()?))) {
+        Some((prefix, number)) => (prefix.to_owned(), number),
+        None => (name, 1),
     }
 }
 

@@ -152,6 +152,12 @@ impl Redactor {
         })
     }
 
+    /// Returns a JSON value with every string and every name redacted.
+    pub fn redact_value(&self, mut value: Value) -> Value {
+        self.redact_strings(&mut value);
+        value
+    }
+
     /// Redacts every string and every name in a JSON value.
     fn redact_strings(&self, value: &mut Value) {
         match value {
