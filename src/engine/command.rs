@@ -83,7 +83,8 @@ pub(super) async fn run(
         match result {
             Ok(value) => return execution.finish(scope, attempt, Ok(Some(value))).await,
             Err(failure) => {
-                if !execution.wait_for_retry(&command_node.limits, &failure, tries, attempt).await? {
+                let next = execution.call_key(attempt + 1, 0);
+                if !execution.wait_for_retry(&command_node.limits, &failure, tries, next).await? {
                     return execution.finish(scope, attempt, Err(failure)).await;
                 }
             }

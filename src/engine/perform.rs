@@ -8,13 +8,13 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{CallContext, EnvLookup, ModelRegistry, Recorder, Replay, TurnResult, remove_turn_start};
+use crate::agent::{CallContext, EnvLookup, ModelRegistry, TurnResult, remove_turn_start};
 use crate::clock::Clock;
 use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelRequest, Observer, Perform, Permit};
 use crate::files::FileLedger;
 use crate::folder::NoFollowFolder;
 use crate::model::effect::{CallEnding, UsageBound};
-use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, FailureClass, StepKey, TurnReply};
+use crate::model::{AgentActivity, CallKey, Failure, FailureClass, StepKey, TurnReply};
 use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
 use crate::process::{GuardProgram, SandboxContext};
 use crate::secret::Redactor;
@@ -22,9 +22,9 @@ use crate::secret::Redactor;
 use super::budget::Budgets;
 use super::call_endings::CallEndings;
 use super::effects;
-use super::message::with_schema_instruction;
-use super::model_call::{run_agent_turn, send_request};
 use super::rate_limit::RateLimiters;
+pub use super::record_replay::RecordReplay;
+use super::tool_effect::ToolResult;
 use super::usage_bound::{failure_with_plausible_usage, unreported_usage, with_plausible_usage};
 
 /// Performs the calls of a run.
@@ -62,15 +62,6 @@ pub struct Performer {
     pub sandbox: Arc<SandboxContext>,
     /// The child processes that orch is still ending after it interrupted or dropped their calls.
     pub endings: Arc<CallEndings>,
-}
-
-/// Whether exchanges with models are recorded or replayed.
-#[derive(Clone, Debug, Default)]
-pub struct RecordReplay {
-    /// Records each exchange, if set.
-    pub recorder: Option<Arc<Recorder>>,
-    /// Replies instead of the models, if set.
-    pub replay: Option<Arc<Replay>>,
 }
 
 impl Perform for Performer {
@@ -224,6 +215,12 @@ impl From<Result<CallReply, Failure>> for EffectResult {
     }
 }
 
+impl From<ToolResult> for EffectResult {
+    fn from(tool: ToolResult) -> Self {
+        Self { result: tool.output.map(CallReply::Output), cost: None, activity: tool.activity }
+    }
+}
+
 impl From<TurnResult> for EffectResult {
     fn from(turn: TurnResult) -> Self {
         let TurnResult { reply, cost, activity } = turn;
@@ -313,6 +310,10 @@ impl Performer {
             }
             Effect::Snapshot(files) => effects::take_snapshot(self, files).await.map(CallReply::Output).into(),
             Effect::Write(record) => effects::write_files(self, record).await.map(CallReply::Output).into(),
+            Effect::Tool(invocation) => {
+                let context = CallContext { start_time: started, max_cost: None, call_key: key, request_digest };
+                self.run_tool(&context, &invocation, interruption).await.into()
+            }
         }
     }
 
@@ -346,48 +347,5 @@ impl Performer {
         let cost = outcome.cost.or_else(|| price.filter(|usd| usage.is_fully_reported() || *usd == 0.0));
         let estimated_cost = if cost.is_some() { None } else { price.or(max_cost) };
         CallOutcome { cost, estimated_cost, ..outcome }
-    }
-
-    /// Returns the model's reply, or the recorded reply in a replay. Records the reply if there is a recorder.
-    async fn exchange_reply(
-        &self,
-        key: &CallKey,
-        model_request: &ModelRequest,
-        now: Timestamp,
-        cancellation: &CancellationToken,
-    ) -> Result<ChatReply, Failure> {
-        if let Some(replay) = &self.record_replay.replay {
-            return replay.reply(&key.step, &model_request.request);
-        }
-        let reply = send_request(self, key, model_request, now, cancellation).await?;
-        if let Some(recorder) = &self.record_replay.recorder {
-            recorder.record(&key.step, &model_request.request, &reply, &self.redactor);
-        }
-        Ok(reply)
-    }
-}
-
-impl Performer {
-    /// Runs a turn of a CLI agent. In a replay, returns the recorded reply without repeating changes to the workspace.
-    async fn run_turn(
-        &self,
-        key: &CallKey,
-        turn: &AgentTurn,
-        context: &CallContext,
-        interruption: impl Future<Output = Failure>,
-    ) -> TurnResult {
-        if let Some(replay) = &self.record_replay.replay {
-            return match replay.reply(&key.step, &turn.request) {
-                // A replayed turn costs nothing.
-                Ok(reply) => TurnResult { reply: Ok(reply), cost: Some(0.0), activity: AgentActivity::default() },
-                Err(failure) => failure.into(),
-            };
-        }
-        let turn_with_schema = AgentTurn { request: with_schema_instruction(turn.request.clone()), ..turn.clone() };
-        let result = run_agent_turn(self, key, &turn_with_schema, context, interruption).await;
-        if let (Some(recorder), Ok(reply)) = (&self.record_replay.recorder, &result.reply) {
-            recorder.record(&key.step, &turn.request, reply, &self.redactor);
-        }
-        result
     }
 }

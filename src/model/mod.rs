@@ -19,6 +19,7 @@ pub mod cost;
 pub mod dialect;
 pub mod duration;
 pub mod effect;
+mod effect_spec;
 pub mod event;
 pub mod failure;
 mod fingerprint;

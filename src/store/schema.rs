@@ -14,7 +14,7 @@ use super::StoreError;
 
 /// The version of the format (`PRAGMA user_version`). It increases with each incompatible change. Until the first
 /// release, orch refuses older journals instead of migrating them.
-pub(super) const VERSION: i64 = 9;
+pub(super) const VERSION: i64 = 10;
 
 const SCHEMA: &str = "
 CREATE TABLE events (
@@ -72,7 +72,7 @@ CREATE INDEX results_by_fingerprint ON results (request, decode);
 CREATE TABLE foreign_runs (           -- runs whose records came from another machine
     run TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 9;
+PRAGMA user_version = 10;
 ";
 
 /// Creates the tables of a new journal, or checks that an existing journal has the format [`VERSION`]. Refuses a

@@ -136,8 +136,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "engine", "agent", "clock", "durable", "extract", "files", "folder", "model", "offload", "process",
-            "provider", "schema", "secret", "template", "tool",
+            "engine", "agent", "clock", "durable", "extract", "files", "folder", "model", "network", "offload",
+            "process", "provider", "schema", "secret", "template", "tool",
         ],
     ),
 ];

@@ -31,7 +31,8 @@ impl ForecastWalk<'_, '_> {
     ) -> RequestEstimate {
         let models: Vec<ModelRef> = agent.models.iter().map(|model| model.reference.clone()).collect();
         let is_cli_agent = agent.models.first().is_some_and(|model| model.program.is_some());
-        let calls = Range { min: 1, max: Some(u64::from(agent.re_asks) + 1) };
+        let turns = agent.tools.as_ref().map_or(1, |tools| tools.max_turns);
+        let calls = Range { min: 1, max: Some(u64::from(agent.re_asks) + u64::from(turns)) };
         let unbounded = Range { min: 0, max: None };
         let mut estimate = RequestEstimate {
             agent: agent.agent.clone(),
@@ -78,12 +79,10 @@ impl ForecastWalk<'_, '_> {
         let unknown_tokens = unknown_tokens.filter(|_| !largest_known_request.has_files());
         let first_input = unknown_tokens.map(|unknown_tokens| first_input.saturating_add(unknown_tokens));
         let (min_input, min_output) = (min_request_tokens(smallest_request), min_reply_tokens(node));
-        // Each re-ask repeats the whole conversation, including the replies so far.
-        let re_ask_sizes =
-            |calls: u64| (0..calls).map(move |call| call.saturating_mul(max_reply.saturating_add(RE_ASK_TOKENS)));
         let calls = estimate.calls.max.unwrap_or(1);
-        let max_input =
-            first_input.map(|first_input| re_ask_sizes(calls).map(|extra| first_input.saturating_add(extra)).sum());
+        let max_inputs = self.max_inputs(agent, first_input, calls);
+        let sum = |inputs: &Vec<u64>| inputs.iter().fold(0, |sum: u64, input| sum.saturating_add(*input));
+        let max_input = max_inputs.as_ref().map(sum);
         estimate.input = Range { min: min_input, max: max_input };
         estimate.output = Range { min: min_output, max: Some(max_reply.saturating_mul(calls)) };
         estimate.reserved_tokens = rate_limit::max_text_usage(smallest_request).total();
@@ -98,15 +97,27 @@ impl ForecastWalk<'_, '_> {
             if is_free {
                 return Some(0.0);
             }
-            let first_input = first_input?;
-            let call_costs = re_ask_sizes(calls).map(|extra| cost(model, first_input.saturating_add(extra), max_reply));
-            call_costs.sum::<Option<f64>>()
+            max_inputs.as_ref()?.iter().map(|input| cost(model, *input, max_reply)).sum::<Option<f64>>()
         };
         let max_cost = agent.models.iter().map(max_cost).try_fold(0.0_f64, |highest, cost| Some(highest.max(cost?)));
         estimate.cost = min_cost.map(|min_cost| CostEstimate { min: min_cost, max: max_cost });
         let window = self.models.context_window(&model.reference);
         estimate.exceeded_context_window = window
             .filter(|window| first_input.is_some_and(|first_input| first_input.saturating_add(max_reply) > *window));
+    }
+
+    /// The maximum input of each of the requests, in tokens; `None` if nothing limits it.
+    fn max_inputs(&self, agent: &AgentNode, first_input: Option<u64>, calls: u64) -> Option<Vec<u64>> {
+        if agent.tools.is_some() {
+            // The results of tools may have any size, so only the context window limits the requests.
+            let mut windows = agent.models.iter().map(|model| self.models.context_window(&model.reference));
+            let largest = windows.try_fold(0, |largest: u64, window| Some(largest.max(window?)))?;
+            return Some(vec![largest; usize::try_from(calls).ok()?]);
+        }
+        // Each re-ask repeats the whole conversation, including the replies so far.
+        let max_re_ask = u64::from(agent.max_output_tokens).saturating_add(RE_ASK_TOKENS);
+        let first_input = first_input?;
+        Some((0..calls).map(|call| first_input.saturating_add(call.saturating_mul(max_re_ask))).collect())
     }
 }
 
