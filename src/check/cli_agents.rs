@@ -6,10 +6,19 @@ use crate::model::agent::CLI_AGENT_KIND_KEYS;
 use crate::model::{Agent, CliAgentKind};
 
 /// Keys that only agents with a model support.
-const MODEL_KEYS: &[&str] =
-    &["temperature", "max_output_tokens", "reasoning", "top_p", "seed", "stop", "provider_options"];
+const MODEL_KEYS: &[&str] = &[
+    "temperature",
+    "max_output_tokens",
+    "reasoning",
+    "top_p",
+    "seed",
+    "stop",
+    "provider_options",
+    "approve_tools",
+    "compaction",
+];
 /// Keys that only CLI agents support.
-const CLI_AGENT_KEYS: &[&str] = &["tools", "max_turns", "estimate", "env", "sandbox"];
+const CLI_AGENT_KEYS: &[&str] = &["estimate"];
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
@@ -60,13 +69,7 @@ impl CliAgentCheck<'_> {
         let Some(kind) = self.agent.cli_kind() else {
             for key in CLI_AGENT_KEYS.iter().filter(|key| self.has_key(key)) {
                 let message = format!("`{key}` is not supported by agents with a model");
-                let help = match *key {
-                    "tools" => {
-                        "only CLI agents have tools: write `cli: claude` or `acp: { command: [PROGRAM] }` \
-                         in place of the model"
-                    }
-                    _ => "only agents with `cli`, `acp` or `command` support it",
-                };
+                let help = "only agents with `cli`, `acp` or `command` support it";
                 diagnostics.push(self.error_at_key(Code::KeyNotApplicable, message, key).with_help(help));
             }
             return;

@@ -33,6 +33,7 @@ mod statements;
 mod step_scopes;
 mod template_errors;
 mod texts;
+mod tools;
 mod type_members;
 mod types;
 mod unconfined;
@@ -75,6 +76,7 @@ fn check_pipeline(project: &Project) -> Vec<Diagnostic> {
     diagnostics.extend(options::check(project));
     diagnostics.extend(cut_off::check(project));
     diagnostics.extend(cli_agents::check(project));
+    diagnostics.extend(tools::check(project));
     diagnostics.extend(endpoints::check(project));
     diagnostics.extend(sandbox::check(project));
     diagnostics.extend(flow::check(project, &scoped_steps));

@@ -50,6 +50,7 @@ codes! {
     WrongStepKind = "ORCH0205", "a step has no kind, or more than one";
     KeyNotApplicable = "ORCH0206", "a key does not apply to this kind of step or agent";
     MultipleAgentKinds = "ORCH0207", "an agent has more than one of `cli`, `acp` and `command`";
+    UnknownTool = "ORCH0208", "a tool is unknown, or its pattern is invalid";
     // 03: how steps depend on one another
     InvalidName = "ORCH0301", "a name is malformed or reserved";
     DuplicateName = "ORCH0302", "a name is used twice";
@@ -65,6 +66,8 @@ codes! {
     EmptyMessage = "ORCH0312", "a message is empty";
     UnconfinedCommand = "ORCH0313", "a command without a sandbox may run files that a model wrote";
     SandboxTooLoose = "ORCH0314", "a sandbox allows more than `orch.yaml`";
+    UnusableTool = "ORCH0315", "a tool cannot do anything in its sandbox";
+    AccessTooLow = "ORCH0316", "the access of a step is too low for the tools of its agent";
     PipelineNotFound = "ORCH0320", "a called pipeline does not exist";
     PipelineCycle = "ORCH0321", "a pipeline calls itself";
     MissingPipelineInput = "ORCH0322", "a called pipeline lacks an input";
@@ -106,6 +109,7 @@ codes! {
     ContextWindowExceeded = "ORCH0712", "a prompt exceeds the context window of its model";
     UsageNotReported = "ORCH0713", "a budget covers a CLI agent that may not report its usage";
     CutsRepliesOff = "ORCH0714", "an option can cut replies off";
+    ModelWithoutTools = "ORCH0715", "an agent has tools that its model cannot call";
 }
 
 impl fmt::Display for Code {
