@@ -78,7 +78,7 @@ fn recorded_sandbox(orch: &Orch) -> Value {
 
 /// Wraps a command so that no process in it can create a namespace, as in a container. Returns `None` and prints that
 /// the test is skipped if this machine does not allow user namespaces.
-fn without_namespaces(command: &Command) -> Option<Command> {
+pub(crate) fn without_namespaces(command: &Command) -> Option<Command> {
     let is_allowed = Command::new("unshare").args(["-U", "-r", "true"]).status().is_ok_and(|status| status.success());
     if !is_allowed {
         print_skipped("a sandbox is not tested", "`unshare -U -r` does not work here");
