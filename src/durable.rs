@@ -51,7 +51,7 @@ pub struct CallOutcome {
     pub ended: Timestamp,
     /// The reply or output, or the failure.
     pub result: Result<CallReply, Failure>,
-    /// The activity of a CLI agent in a turn that returned no reply.
+    /// The activity of a CLI agent in a turn that returned no reply, or the files that a tool changed.
     pub agent_activity: Option<Box<AgentActivity>>,
     /// The cost in US dollars, if a price applies and the usage is known.
     pub cost: Option<f64>,
@@ -271,6 +271,18 @@ pub trait Durable: Send + Sync {
 
     /// Performs a call, or returns its recorded outcome.
     fn call(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>>;
+
+    /// Performs calls of one step that may run in parallel, and returns their outcomes in the order of the calls. If
+    /// one of them is interrupted, those in flight run to their end, so that their outcomes are recorded.
+    fn call_all(&self, calls: Vec<Call>) -> BoxFuture<'_, Result<Vec<CallOutcome>, Interrupt>> {
+        Box::pin(async move {
+            let mut outcomes = Vec::with_capacity(calls.len());
+            for call in calls {
+                outcomes.push(self.call(call).await?);
+            }
+            Ok(outcomes)
+        })
+    }
 
     /// Records a fact that the interpreter decided, unless it is recorded already. For a step that completed or failed,
     /// returns the id of this execution.

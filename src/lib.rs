@@ -76,6 +76,8 @@ pub mod store;
 #[doc(hidden)]
 pub mod template;
 #[doc(hidden)]
+pub mod tool;
+#[doc(hidden)]
 pub mod track;
 #[doc(hidden)]
 pub mod trust;

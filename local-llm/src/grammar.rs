@@ -6,6 +6,7 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 use toktrie::{SimpleVob, TokenId};
 
+use crate::schema::JsonSpacing;
 use crate::vocab::Vocab;
 use crate::{Error, schema};
 
@@ -80,8 +81,13 @@ impl GrammarFactory {
 
     /// Builds the grammar of a schema, in the strictest form that the grammar library supports.
     pub(crate) fn build(&self, schema: &Value) -> Result<Grammar, Error> {
+        self.build_with_spacing(schema, JsonSpacing::Compact)
+    }
+
+    /// Builds the grammar of a schema for JSON with this white space.
+    pub(crate) fn build_with_spacing(&self, schema: &Value, spacing: JsonSpacing) -> Result<Grammar, Error> {
         let mut first_error = None;
-        for form in schema::loosened_forms(schema) {
+        for form in schema::loosened_forms(schema, spacing) {
             let grammar = TopLevelGrammar::from_json_schema(form);
             let mut matcher = Matcher::new(self.factory.create_parser(grammar));
             let result =

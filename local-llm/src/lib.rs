@@ -3,7 +3,8 @@
 //! A model is one GGUF file. [`catalog`] lists the models that this crate can fetch, [`weights`] fetches and verifies
 //! them, and [`Model`] loads one and generates replies. A JSON Schema can constrain a reply: the model then chooses
 //! only among the tokens that the schema allows, and closes the reply before the token limit, so that the reply is a
-//! complete JSON document.
+//! complete JSON document. A request can also offer tools: then the reply may consist of calls, whose names and
+//! arguments are constrained in the same way.
 
 #![forbid(unsafe_code)]
 
@@ -28,9 +29,11 @@ mod support;
 mod template;
 mod tensor_reader;
 mod threads;
+mod tools;
 mod vocab;
 pub mod weights;
 mod writer;
 
 pub use error::Error;
 pub use model::{FinishReason, GenerateEvent, GeneratedReply, LoadOptions, Model, PromptMessage, Request};
+pub use tools::{CallChoice, ModelCall, OfferedTool};

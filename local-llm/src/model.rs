@@ -1,13 +1,14 @@
 //! Loads a model and generates replies with it.
 
 mod compare;
+mod generate;
 
 use std::fs::File;
 use std::io::BufReader;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use candle_core::quantized::gguf_file::Content;
 use serde_json::Value;
@@ -17,12 +18,12 @@ use crate::gguf;
 use crate::grammar::GrammarFactory;
 use crate::memory;
 use crate::network::{KvCache, Transformer};
-use crate::reply_stream::{ReplyStream, cut_at_stop};
-use crate::sampler::TokenSampler;
 use crate::template::Template;
 use crate::threads::{self, SystemLoad};
+use crate::tools::{CallChoice, ModelCall, OfferedTool};
 use crate::vocab::Vocab;
-use crate::writer::{ReplyWriter, WriterStep};
+
+use generate::Generation;
 
 /// The number of prompt tokens that the model processes in one batch.
 const PROMPT_BATCH_TOKENS: usize = 256;
@@ -38,17 +39,19 @@ pub struct LoadOptions {
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptMessage {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user`, `assistant`, or `tool` for the result of a call.
     pub role: String,
     /// The text.
     pub content: String,
+    /// The calls after the text, in a message of the role `assistant`.
+    pub calls: Vec<ModelCall>,
 }
 
 impl PromptMessage {
     /// Creates a message with this role.
     #[must_use]
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
+        Self { role: role.into(), content: content.into(), calls: Vec::new() }
     }
 }
 
@@ -57,8 +60,12 @@ impl PromptMessage {
 pub struct Request {
     /// The conversation so far.
     pub messages: Vec<PromptMessage>,
-    /// The JSON Schema that the reply must satisfy; `None` for free text.
+    /// The JSON Schema that the text of the reply must satisfy; `None` for free text.
     pub schema: Option<Value>,
+    /// The tools that the model may call.
+    pub tools: Vec<OfferedTool>,
+    /// Whether the model may, must or must not call one of the tools.
+    pub choice: CallChoice,
     /// The maximum number of tokens of the reply.
     pub max_tokens: u32,
     /// The sampling temperature; at zero, the model always chooses the likeliest token.
@@ -67,7 +74,8 @@ pub struct Request {
     pub top_p: f32,
     /// The seed of the sampler; the same seed gives the same reply.
     pub seed: u64,
-    /// Texts that end the reply when the model writes one of them; the reply does not contain that text.
+    /// Texts that end the reply when the model writes one of them; the reply does not contain that text. They do not
+    /// end a call.
     pub stop: Vec<String>,
 }
 
@@ -76,6 +84,8 @@ impl Default for Request {
         Self {
             messages: Vec::new(),
             schema: None,
+            tools: Vec::new(),
+            choice: CallChoice::Auto,
             max_tokens: 512,
             temperature: 0.0,
             top_p: 0.95,
@@ -99,6 +109,8 @@ pub enum GenerateEvent<'a> {
     /// removes the repeated items from the reply, although it may have reported their text already. The same applies to
     /// the beginning of a stop text.
     Text(&'a str),
+    /// The model wrote a part of a call.
+    CallProgress,
 }
 
 /// The reason why a reply ended.
@@ -115,8 +127,12 @@ pub enum FinishReason {
 /// A generated reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GeneratedReply {
-    /// The text.
+    /// The text; the text before the calls if there are any.
     pub text: String,
+    /// The calls, in order.
+    pub calls: Vec<ModelCall>,
+    /// The name of the tool whose call the token limit cut off.
+    pub cut_call: Option<String>,
     /// The reason why the reply ended.
     pub finish_reason: FinishReason,
     /// The number of tokens of the prompt.
@@ -222,15 +238,14 @@ impl Model {
     ///
     /// When the chat template of the model rejects the messages.
     pub fn count_tokens(&self, messages: &[PromptMessage]) -> Result<usize, Error> {
-        Ok(self.encode_prompt(messages)?.len())
+        Ok(self.encode_prompt(messages, &[])?.len())
     }
 
-    fn encode_prompt(&self, messages: &[PromptMessage]) -> Result<Vec<u32>, Error> {
-        let escaped_messages: Vec<PromptMessage> = messages
-            .iter()
-            .map(|message| PromptMessage::new(&*message.role, self.vocab.escape_special_tokens(&message.content)))
-            .collect();
-        self.vocab.encode(&self.template.render(&escaped_messages)?)
+    fn encode_prompt(&self, messages: &[PromptMessage], tools: &[OfferedTool]) -> Result<Vec<u32>, Error> {
+        let escape = |text: &str| self.vocab.escape_special_tokens(text);
+        let messages: Vec<PromptMessage> = messages.iter().map(|message| message.map_texts(&escape)).collect();
+        let tools: Vec<OfferedTool> = tools.iter().map(|tool| tool.map_texts(&escape)).collect();
+        self.vocab.encode(&self.template.render(&messages, &tools)?)
     }
 
     /// Computes the keys and values of `tokens`, and if `with_logits` is set, the logits of the token after them.
@@ -253,96 +268,6 @@ impl Model {
         request: &Request,
         on_event: &mut dyn FnMut(GenerateEvent<'_>) -> ControlFlow<()>,
     ) -> Result<GeneratedReply, Error> {
-        let started_at = Instant::now();
-        let mut prompt = self.encode_prompt(&request.messages)?;
-        let prompt_tokens = prompt.len();
-        let max_output = self.context_length().checked_sub(prompt_tokens).filter(|max_output| *max_output > 1);
-        let Some(max_output) = max_output.filter(|_| prompt_tokens > 0) else {
-            return Err(Error::PromptTooLong { prompt: prompt_tokens, limit: self.context_length() });
-        };
-        let token_limit = max_output.min(usize::try_from(request.max_tokens).unwrap_or(max_output));
-        let grammar = request.schema.as_ref().map(|schema| self.grammars.build(schema)).transpose()?;
-        let sampler = TokenSampler::new(request.temperature, request.top_p, request.seed);
-        let mut writer = ReplyWriter::new(&self.vocab, grammar, sampler, token_limit);
-        let forced_prefix = writer.forced_prefix();
-        prompt.extend_from_slice(&forced_prefix);
-
-        let mut prefix_cache = self.prefix_cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let common_len = prefix_cache.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
-        let cached = common_len.min(prompt.len() - 1).min(prefix_cache.kv_cache.len());
-        prefix_cache.truncate(cached);
-        let mut reply = GeneratedReply {
-            text: String::new(),
-            finish_reason: FinishReason::Cancelled,
-            prompt_tokens,
-            cached_tokens: cached.min(prompt_tokens),
-            output_tokens: 0,
-            prompt_time: Duration::ZERO,
-            output_time: Duration::ZERO,
-        };
-
-        let total = prompt_tokens;
-        if on_event(GenerateEvent::PromptProgress { done: reply.cached_tokens, total }).is_break() {
-            return Ok(reply);
-        }
-        let mut logits = Vec::new();
-        let mut processed = cached;
-        while processed < prompt.len() {
-            let end = prompt.len().min(processed + PROMPT_BATCH_TOKENS);
-            logits = self.forward(&prompt[processed..end], &mut prefix_cache, end == prompt.len())?;
-            processed = end;
-            if on_event(GenerateEvent::PromptProgress { done: processed.min(total), total }).is_break() {
-                reply.prompt_time = started_at.elapsed();
-                return Ok(reply);
-            }
-        }
-        reply.prompt_time = started_at.elapsed();
-
-        let mut stream = ReplyStream::default();
-        let mut is_stopped = false;
-        let mut report_text = |writer: &ReplyWriter<'_>| {
-            let (document, has_stop) = cut_at_stop(writer.document(), &request.stop);
-            let flow = match stream.take_unreported(document) {
-                text if text.is_empty() => ControlFlow::Continue(()),
-                text => on_event(GenerateEvent::Text(&text)),
-            };
-            is_stopped = has_stop && flow.is_continue();
-            if is_stopped { ControlFlow::Break(()) } else { flow }
-        };
-        let mut flow = report_text(&writer);
-        while flow.is_continue() {
-            match writer.step(&logits)? {
-                WriterStep::Continue(tokens) => {
-                    flow = report_text(&writer);
-                    if flow.is_continue() && writer.has_room() {
-                        logits = self.forward(&tokens, &mut prefix_cache, true)?;
-                    }
-                }
-                WriterStep::Rewind(prefix_len, tokens) => {
-                    prefix_cache.truncate(prompt_tokens + prefix_len);
-                    flow = report_text(&writer);
-                    if flow.is_continue() && writer.has_room() {
-                        logits = self.forward(&tokens, &mut prefix_cache, true)?;
-                    }
-                }
-                WriterStep::Finish(_) => {
-                    let _ = report_text(&writer);
-                    reply.finish_reason = FinishReason::Complete;
-                    break;
-                }
-                WriterStep::Truncated => {
-                    reply.finish_reason = FinishReason::Length;
-                    break;
-                }
-            }
-        }
-        if is_stopped {
-            reply.finish_reason = FinishReason::Complete;
-        }
-        // The text of a reply omits an incomplete character at its end.
-        reply.text = ReplyStream::default().take_unreported(cut_at_stop(writer.document(), &request.stop).0);
-        reply.output_tokens = writer.generated_count();
-        reply.output_time = started_at.elapsed().saturating_sub(reply.prompt_time);
-        Ok(reply)
+        Generation::start(self, request, on_event)?.run()
     }
 }

@@ -113,12 +113,25 @@ fn convert_sizes_to_integers(schema: &mut Value) {
     for_each_subschema(map, &mut |_, value| convert_sizes_to_integers(value));
 }
 
+/// Whether white space follows the commas and colons of a JSON text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JsonSpacing {
+    /// No white space.
+    Compact,
+    /// One space after each of them.
+    Spaced,
+}
+
 /// Adds options for the grammar: it allows no optional white space, and ignores unknown keywords.
-fn with_options(mut schema: Value) -> Value {
+fn with_options(mut schema: Value, spacing: JsonSpacing) -> Value {
+    let (item_separator, key_separator) = match spacing {
+        JsonSpacing::Compact => (",", ":"),
+        JsonSpacing::Spaced => (", ", ": "),
+    };
     if let Value::Object(map) = &mut schema {
         let options = json!({
-            "item_separator": ",",
-            "key_separator": ":",
+            "item_separator": item_separator,
+            "key_separator": key_separator,
             "whitespace_flexible": false,
             "coerce_one_of": true,
             "lenient": true,
@@ -129,7 +142,7 @@ fn with_options(mut schema: Value) -> Value {
 }
 
 /// The schema in increasingly loose forms; the caller uses the first form that the grammar accepts.
-pub(crate) fn loosened_forms(schema: &Value) -> Vec<Value> {
+pub(crate) fn loosened_forms(schema: &Value, spacing: JsonSpacing) -> Vec<Value> {
     let mut full = match schema {
         Value::Bool(_) => json!({}),
         schema => schema.clone(),
@@ -145,7 +158,8 @@ pub(crate) fn loosened_forms(schema: &Value) -> Vec<Value> {
         Some(kind) => json!({ "type": kind }),
         None => json!({}),
     };
-    [tight, full, structure_and_sizes, structure, type_only].into_iter().map(with_options).collect()
+    let forms = [tight, full, structure_and_sizes, structure, type_only];
+    forms.into_iter().map(|form| with_options(form, spacing)).collect()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::Error;
 use crate::grammar::Grammar;
 use crate::incremental_json::{IncrementalJson, ReplyPosition};
 use crate::sampler::{TokenSampler, ends_in_repetition};
+use crate::tools::CALL_MARKER;
 use crate::vocab::Vocab;
 
 use fenced::FencedContent;
@@ -40,7 +41,18 @@ pub(crate) enum WriterStep {
     Truncated,
 }
 
-/// Writes one reply.
+/// What free text may do with the text that begins a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MarkerRule {
+    /// The text may contain it like any other text.
+    Ignored,
+    /// The text must not contain it.
+    Banned,
+    /// The text may end with it, but it must be the end of a token, so that a call can follow.
+    EndsText,
+}
+
+/// Writes one reply, or the text or the arguments of one.
 pub(crate) struct ReplyWriter<'a> {
     vocab: &'a Vocab,
     grammar: Option<Grammar>,
@@ -71,6 +83,7 @@ pub(crate) struct ReplyWriter<'a> {
     is_truncated: bool,
     /// The number of generated tokens that the reply no longer contains.
     removed_token_count: usize,
+    marker_rule: MarkerRule,
 }
 
 impl<'a> ReplyWriter<'a> {
@@ -100,7 +113,18 @@ impl<'a> ReplyWriter<'a> {
             json: IncrementalJson::default(),
             is_truncated: false,
             removed_token_count: 0,
+            marker_rule: MarkerRule::Ignored,
         }
+    }
+
+    /// The same writer with a rule for the text that begins a call. The rule applies to free text.
+    pub(crate) fn with_marker_rule(self, marker_rule: MarkerRule) -> Self {
+        Self { marker_rule, ..self }
+    }
+
+    /// The tokens that the model has not read yet, if it has read this number of the reply's tokens.
+    pub(crate) fn unread_tokens(&self, read_count: usize) -> &[TokenId] {
+        self.model_tokens.get(read_count..).unwrap_or_default()
     }
 
     /// The reply so far.
@@ -209,7 +233,18 @@ impl<'a> ReplyWriter<'a> {
         if ends_in_repetition(&self.model_tokens) {
             return WriterStep::Truncated;
         }
-        match self.sampler.sample(logits, None, is_banned_in(&self.banned)) {
+        let (vocab, rule, tail) = (self.vocab, self.marker_rule, self.document_tail(CALL_MARKER.len() - 1));
+        let bytes_after_marker = |token: TokenId| bytes_after_marker(&tail, vocab.token_bytes(token));
+        let breaks_rule = |token: TokenId| match rule {
+            MarkerRule::Ignored => false,
+            MarkerRule::Banned => bytes_after_marker(token).is_some(),
+            MarkerRule::EndsText => bytes_after_marker(token).is_some_and(|len| len > 0),
+        };
+        let token = {
+            let is_banned = is_banned_in(&self.banned);
+            self.sampler.sample(logits, None, |token| is_banned(token) || breaks_rule(token))
+        };
+        match token {
             Some(token) if self.vocab.end_tokens().contains(&token) => WriterStep::Finish(Vec::new()),
             Some(token) => {
                 self.append(&[token]);
@@ -217,6 +252,18 @@ impl<'a> ReplyWriter<'a> {
             }
             None => WriterStep::Truncated,
         }
+    }
+
+    /// The last bytes of the document: at least this number of bytes, if it has so many.
+    fn document_tail(&self, min_len: usize) -> Vec<u8> {
+        let mut tail = Vec::new();
+        for token in self.document_tokens.iter().rev() {
+            if tail.len() >= min_len {
+                break;
+            }
+            tail = [self.vocab.token_bytes(*token), tail.as_slice()].concat();
+        }
+        tail
     }
 
     /// Whether the open string, array or object should end, because the reply repeats itself or nears its limit.
@@ -274,6 +321,15 @@ impl<'a> ReplyWriter<'a> {
         self.append(&tokens);
         Some(WriterStep::Finish(tokens))
     }
+}
+
+/// The number of bytes of a token that follow the end of the text that begins a call; `None` if the token does not
+/// complete this text. `tail` is the text before the token.
+fn bytes_after_marker(tail: &[u8], token: &[u8]) -> Option<usize> {
+    let text = [tail, token].concat();
+    let marker = CALL_MARKER.as_bytes();
+    let position = text.windows(marker.len()).position(|window| window == marker)?;
+    Some(text.len() - position - marker.len())
 }
 
 /// A predicate that is true for banned tokens and for tokens outside the vocabulary.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use local_llm::{FinishReason, LoadOptions, Model, PromptMessage, Request, gguf};
+use local_llm::{CallChoice, FinishReason, LoadOptions, Model, OfferedTool, PromptMessage, Request, gguf};
 use serde_json::json;
 
 #[path = "support/gguf.rs"]
@@ -76,6 +76,45 @@ fn a_model_with_a_sentencepiece_vocabulary_follows_a_schema() {
     let reply = model.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
     let value: serde_json::Value = serde_json::from_str(&reply.text).unwrap();
     assert!(value["words"].is_string(), "{}", reply.text);
+}
+
+#[test]
+fn models_of_all_vocabularies_call_tools() {
+    let tool = |name: &str, parameters: serde_json::Value| OfferedTool {
+        name: name.to_owned(),
+        description: "Turns.".to_owned(),
+        parameters,
+    };
+    // Few different calls are possible, so that one of them repeats before the limit.
+    let degrees = json!({ "type": "object", "properties": { "degrees": { "enum": [45, 90] } },
+        "required": ["degrees"] });
+    let nothing = json!({ "type": "object", "properties": {} });
+    let tools = vec![tool("turn_left", degrees), tool("turn_right", nothing)];
+    let sentence_piece =
+        Gguf::new("llama", 3).with_sentencepiece_vocab().with("tokenizer.chat_template", support::CHATML.into());
+    for gguf in [Gguf::model("qwen2", SMALL, TensorType::Q8, 5), sentence_piece.with_weights(SMALL, TensorType::Q8)] {
+        let file = write_temp_file(&gguf.bytes());
+        let model = Model::load(&file.path, &LoadOptions::default()).unwrap();
+        let request = Request {
+            messages: vec![PromptMessage::new("user", "Turn.")],
+            tools: tools.clone(),
+            choice: CallChoice::Required,
+            max_tokens: 700,
+            ..Request::default()
+        };
+        let reply = model.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!((reply.text.as_str(), reply.finish_reason), ("", FinishReason::Complete), "{reply:?}");
+        assert!(!reply.calls.is_empty() && reply.output_tokens <= 700, "{reply:?}");
+        for call in &reply.calls {
+            match call.name.as_str() {
+                "turn_left" => assert!(call.arguments["degrees"] == 45 || call.arguments["degrees"] == 90, "{call:?}"),
+                name => assert_eq!((name, &call.arguments), ("turn_right", &json!({})), "{call:?}"),
+            }
+        }
+        let answer = Request { choice: CallChoice::None, max_tokens: 40, ..request };
+        let reply = model.generate(&answer, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert!(reply.calls.is_empty() && !reply.text.contains("<tool_call>"), "{reply:?}");
+    }
 }
 
 #[test]

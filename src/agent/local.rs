@@ -7,14 +7,20 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use local_llm::{FinishReason, GenerateEvent, GeneratedReply, LoadOptions, Model, Request, catalog, weights};
+use local_llm::{
+    CallChoice, FinishReason, GenerateEvent, GeneratedReply, LoadOptions, Model, ModelCall, OfferedTool, PromptMessage,
+    Request, catalog, weights,
+};
 use tokio::sync::mpsc;
 
 use super::files::refuse_files;
 use super::local_models::LocalModels;
 use crate::model::name::max_reply_tokens;
-use crate::model::{ChatReply, ChatRequest, Content, Failure, FailureClass, Role, StopReason, Usage};
-use crate::provider::{Provider, RequestLimits, StreamEvent};
+use crate::model::{
+    ChatReply, ChatRequest, Content, ContentBlock, Failure, FailureClass, Message, ReplyDetails, Role, StopReason,
+    ToolChoice, Usage,
+};
+use crate::provider::{CallNaming, Provider, RequestLimits, StreamEvent, arguments_object, result_text};
 
 /// The default sampling temperature. Small models need a low temperature.
 const DEFAULT_TEMPERATURE: f32 = 0.2;
@@ -126,13 +132,15 @@ impl ModelJob {
                 return ControlFlow::Break(());
             }
             let stream_event = match event {
-                GenerateEvent::PromptProgress { done, total } => {
-                    StreamEvent::PromptProgress { tokens_read: token_count(done), tokens_total: token_count(total) }
-                }
-                GenerateEvent::Text(text) => StreamEvent::Text(text.to_owned()),
+                GenerateEvent::PromptProgress { done, total } => Some(StreamEvent::PromptProgress {
+                    tokens_read: token_count(done),
+                    tokens_total: token_count(total),
+                }),
+                GenerateEvent::Text(text) => Some(StreamEvent::Text(text.to_owned())),
+                GenerateEvent::CallProgress => None,
             };
             // Sending fails only after the caller has dropped the receiver. `is_cancelled` is then set too.
-            drop(self.event_sender.send(stream_event));
+            drop(stream_event.map(|event| self.event_sender.send(event)));
             ControlFlow::Continue(())
         };
         let reply = model.generate(&self.request, &mut on_event).map_err(|error| agent_error(error.to_string()))?;
@@ -174,20 +182,24 @@ fn agent_error(message: impl Into<String>) -> Failure {
 }
 
 fn to_local_request(request: &ChatRequest, sample_index: u32) -> Request {
-    let system = local_llm::PromptMessage { role: "system".to_owned(), content: request.system.clone() };
-    let messages = request.messages.iter().map(|message| local_llm::PromptMessage {
-        role: match message.role {
-            Role::User => "user".to_owned(),
-            Role::Assistant => "assistant".to_owned(),
-        },
-        content: message.content.text().into_owned(),
-    });
+    let system = (!request.system.is_empty()).then(|| PromptMessage::new("system", request.system.clone()));
     #[expect(clippy::cast_possible_truncation, reason = "a temperature and a probability have few digits")]
     let as_f32 = |number: f64| number as f32;
     let options = &request.options;
+    let tools = request.tools.definitions.iter().map(|definition| OfferedTool {
+        name: definition.name.clone(),
+        description: definition.description.clone(),
+        parameters: (*definition.parameters).clone(),
+    });
     Request {
-        messages: (!request.system.is_empty()).then_some(system).into_iter().chain(messages).collect(),
+        messages: system.into_iter().chain(request.messages.iter().flat_map(prompt_messages)).collect(),
         schema: request.schema.as_deref().cloned(),
+        tools: tools.collect(),
+        choice: match request.tools.choice {
+            ToolChoice::Auto => CallChoice::Auto,
+            ToolChoice::Required => CallChoice::Required,
+            ToolChoice::None => CallChoice::None,
+        },
         max_tokens: max_reply_tokens(&request.model, request.max_output_tokens),
         temperature: request.temperature.map_or(DEFAULT_TEMPERATURE, as_f32),
         top_p: options.top_p.map_or(DEFAULT_TOP_P, as_f32),
@@ -196,10 +208,49 @@ fn to_local_request(request: &ChatRequest, sample_index: u32) -> Request {
     }
 }
 
+/// The messages of the prompt for a message: one for each result of a call, then one for the text and the calls.
+fn prompt_messages(message: &Message) -> Vec<PromptMessage> {
+    let (mut messages, mut calls) = (Vec::new(), Vec::new());
+    for block in message.content.blocks() {
+        match block {
+            ContentBlock::ToolResult { content, is_error, .. } => {
+                messages.push(PromptMessage::new("tool", result_text(content, *is_error)));
+            }
+            ContentBlock::ToolCall { name, arguments, .. } => {
+                calls.push(ModelCall { name: name.clone(), arguments: arguments_object(arguments) });
+            }
+            ContentBlock::Text { .. } | ContentBlock::Opaque { .. } | ContentBlock::File { .. } => {}
+        }
+    }
+    let role = match message.role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    };
+    let text = message.content.text().into_owned();
+    if !text.is_empty() || !calls.is_empty() || messages.is_empty() {
+        messages.push(PromptMessage { calls, ..PromptMessage::new(role, text) });
+    }
+    messages
+}
+
 fn to_chat_reply(reply: &GeneratedReply, request: &ChatRequest) -> ChatReply {
+    let is_cut = reply.finish_reason != FinishReason::Complete;
+    let names = reply.calls.iter().map(|call| &call.name).chain(&reply.cut_call);
+    let mut omitted_calls: Vec<String> = names.filter(|_| is_cut).cloned().collect();
+    omitted_calls.dedup();
+    let mut naming = CallNaming::of_request(request);
+    let calls = reply.calls.iter().filter(|_| !is_cut).map(|call| ContentBlock::ToolCall {
+        id: naming.unique_id(None),
+        name: call.name.clone(),
+        arguments: call.arguments.clone(),
+    });
+    let text = Vec::from(Content::from_text(reply.text.clone()));
+    let blocks: Vec<ContentBlock> = text.into_iter().chain(calls).collect();
+    let has_calls = blocks.iter().any(|block| matches!(block, ContentBlock::ToolCall { .. }));
     ChatReply {
-        content: Content::from_text(reply.text.clone()),
+        content: Content::from(blocks),
         stop: match reply.finish_reason {
+            FinishReason::Complete if has_calls => StopReason::ToolUse,
             FinishReason::Complete => StopReason::End,
             FinishReason::Length | FinishReason::Cancelled => StopReason::Length,
         },
@@ -214,6 +265,96 @@ fn to_chat_reply(reply: &GeneratedReply, request: &ChatRequest) -> ChatReply {
         model: Some(request.model.model.clone()),
         id: None,
         constrained: request.schema.is_some(),
-        details: Box::default(),
+        details: Box::new(ReplyDetails { omitted_calls, ..ReplyDetails::default() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::{ModelRef, OfferedTools, ToolDefinition};
+
+    fn call(id: &str, arguments: Value) -> ContentBlock {
+        ContentBlock::ToolCall { id: id.to_owned(), name: "read".to_owned(), arguments }
+    }
+
+    fn result(content: &str, is_error: bool) -> ContentBlock {
+        let (id, name) = ("call_1".to_owned(), "read".to_owned());
+        ContentBlock::ToolResult { id, name, content: content.to_owned(), is_error }
+    }
+
+    fn request() -> ChatRequest {
+        let definition = ToolDefinition {
+            name: "read".to_owned(),
+            description: "Reads a file.".to_owned(),
+            parameters: Arc::new(json!({"type": "object"})),
+        };
+        let message = |role, blocks: Vec<ContentBlock>| Message { role, content: Content::from(blocks) };
+        let calls = vec![ContentBlock::text("Look:"), call("call_1", json!({"path": "a"})), call("call_2", json!("{"))];
+        let results = vec![result("A", false), result("no such file", true), ContentBlock::text("Go on.")];
+        let messages = vec![
+            Message::user("Compare."),
+            message(Role::Assistant, calls),
+            message(Role::User, results),
+            message(Role::Assistant, vec![call("call_3", json!({}))]),
+            message(Role::User, vec![result("C", false)]),
+        ];
+        ChatRequest {
+            tools: Arc::new(OfferedTools { definitions: vec![definition], choice: ToolChoice::Required }),
+            ..ChatRequest::new(ModelRef::new("local", "m"), messages, 10)
+        }
+    }
+
+    #[test]
+    fn the_prompt_has_a_message_for_each_result_and_the_calls_of_each_reply() {
+        let local = to_local_request(&request(), 0);
+        assert_eq!((local.choice, local.tools.len(), local.tools[0].name.as_str()), (CallChoice::Required, 1, "read"));
+        let messages: Vec<(&str, &str, usize)> = local
+            .messages
+            .iter()
+            .map(|message| (message.role.as_str(), message.content.as_str(), message.calls.len()))
+            .collect();
+        assert_eq!(
+            messages,
+            [
+                ("user", "Compare.", 0),
+                ("assistant", "Look:", 2),
+                ("tool", "A", 0),
+                ("tool", "Error:\nno such file", 0),
+                ("user", "Go on.", 0),
+                ("assistant", "", 1),
+                ("tool", "C", 0),
+            ]
+        );
+        assert_eq!(local.messages[1].calls[1].arguments, json!({"arguments": "{"}));
+    }
+
+    fn generated(finish_reason: FinishReason, cut_call: Option<&str>) -> GeneratedReply {
+        GeneratedReply {
+            text: "Look:".to_owned(),
+            calls: vec![ModelCall { name: "read".to_owned(), arguments: json!({"path": "a"}) }],
+            cut_call: cut_call.map(str::to_owned),
+            finish_reason,
+            prompt_tokens: 20,
+            cached_tokens: 0,
+            output_tokens: 9,
+            prompt_time: Duration::ZERO,
+            output_time: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_reply_has_its_calls_unless_it_is_incomplete() {
+        let reply = to_chat_reply(&generated(FinishReason::Complete, None), &request());
+        assert_eq!(reply.content.blocks(), [ContentBlock::text("Look:"), call("call_4", json!({"path": "a"}))]);
+        assert_eq!((reply.stop, reply.details.is_empty()), (StopReason::ToolUse, true));
+        let cut = to_chat_reply(&generated(FinishReason::Length, Some("write")), &request());
+        assert_eq!(cut.content, Content::from_text("Look:"));
+        assert_eq!(cut.stop, StopReason::Length);
+        assert_eq!(cut.details.omitted_calls, ["read", "write"]);
     }
 }

@@ -6,7 +6,6 @@
 mod acp;
 mod auto;
 mod capped;
-mod changes;
 mod claude;
 mod codex;
 mod command;
@@ -27,15 +26,16 @@ mod turn;
 mod turn_start;
 
 pub use auto::{AUTO_CANDIDATES, AutoCandidate, AutoChoice, AutoError, choose_model};
-pub use changes::FileSnapshot;
 pub use endpoints::env_addresses;
 pub use exit::install_hint;
 pub use local_models::{LocalModels, is_valid_own_name};
 pub use models::{EnvLookup, ModelRegistry};
-pub use program::{AgentEnv, AgentEvent, CERTIFICATE_VARIABLES, CallContext, TurnResult};
+pub use program::{AgentEnv, AgentEvent, CallContext, TurnResult};
 pub use recording::{
     REPLAY_PROVIDER, RecordedExchange, Recorder, RecordingContext, Replay, ReplayOptions, ReplayedCommand,
-    ReplayedReply, RunPaths,
+    ReplayedReply, ReplayedToolCall, RunPaths,
 };
 pub use turn::{DEFAULT_TURN_TIMEOUT, run_turn};
-pub use turn_start::{InterruptedTurn, InterruptedWorkspace, find_interrupted_turns, remove_turn_start};
+pub use turn_start::{
+    InterruptedTurn, InterruptedWorkspace, TurnStart, find_interrupted_turns, remove_turn_start, write_turn_start,
+};

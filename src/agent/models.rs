@@ -136,11 +136,7 @@ impl ModelRegistry {
         agent: &Agent,
         reply_limit: u32,
     ) -> Vec<(&'static str, &'static str)> {
-        let api = match self.endpoints.get(&model.provider) {
-            Some(endpoint) => ModelApi::at_server(&endpoint.name, endpoint.dialect, &endpoint.base_url, &model.model),
-            None if model.provider == LOCAL_PROVIDER => ModelApi::embedded(&model.model),
-            None => return Vec::new(),
-        };
+        let Some(api) = self.model_api(model) else { return Vec::new() };
         let requested = RequestedOptions {
             temperature: agent.temperature,
             max_output_tokens: reply_limit,
@@ -149,9 +145,22 @@ impl ModelRegistry {
         api.unsent_options(requested).into_iter().map(|option| (option.key, option.reason.clause())).collect()
     }
 
+    /// The API through which orch reaches a model; `None` if there is no such provider.
+    fn model_api<'m>(&self, model: &'m ModelRef) -> Option<ModelApi<'m>> {
+        if let Some(endpoint) = self.endpoints.get(&model.provider) {
+            return Some(ModelApi::at_server(&endpoint.name, endpoint.dialect, &endpoint.base_url, &model.model));
+        }
+        (model.provider == LOCAL_PROVIDER).then(|| ModelApi::embedded(&model.model))
+    }
+
     /// The failure with which every request of an agent to a model would end, if orch can tell it before it sends one.
     /// `reply_limit` is the limit of a reply to the agent.
     pub fn request_failure(&self, model: &ModelRef, agent: &Agent, reply_limit: u32) -> Option<Failure> {
+        let refuses_tools = self.model_api(model).is_some_and(|api| api.refuses_tools());
+        if refuses_tools && !agent.tool_grants().is_empty() {
+            let failure = Failure::new(FailureClass::BadRequest, "the agent has `tools`, which the model can't call");
+            return Some(failure.with_hint("name another model with --model, or remove `tools` from the agent"));
+        }
         let request = ChatRequest {
             temperature: agent.temperature,
             options: Box::new(agent.options()),

@@ -17,7 +17,7 @@ use crate::model::{
     StopReason,
 };
 use crate::offload::run_on_thread;
-use crate::process::{EndingGroups, GuardProgram, ProgramSpec, SandboxContext, SandboxNeeds};
+use crate::process::{CERTIFICATE_VARIABLES, EndingGroups, GuardProgram, ProgramSpec, SandboxContext, SandboxNeeds};
 
 use super::EnvLookup;
 
@@ -42,8 +42,6 @@ const BASIC_VARIABLES: &[&str] = &[
     "https_proxy",
     "no_proxy",
 ];
-/// Variables whose values are paths of certificates. Every program gets them, and its sandbox lets it read the paths.
-pub const CERTIFICATE_VARIABLES: &[&str] = &["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"];
 /// The maximum size of the output of a program that writes events, in bytes. orch ends a program that writes more.
 const MAX_EVENT_OUTPUT_BYTES: u64 = 1 << 30;
 /// The size of the part of that output that orch keeps for messages, in bytes.

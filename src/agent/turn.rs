@@ -9,6 +9,7 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use crate::files::{FileSnapshot, WorkspaceBefore};
 use crate::model::failure::RAISE_DEADLINE_HINT;
 use crate::model::step::Access;
 use crate::model::{
@@ -17,7 +18,6 @@ use crate::model::{
 use crate::process::hidden_file_hint;
 
 use super::acp::AcpAgent;
-use super::changes::FileSnapshot;
 use super::claude::ClaudeAgent;
 use super::codex::CodexAgent;
 use super::command::CommandAgent;
@@ -25,7 +25,7 @@ use super::exit::last_text_suffix;
 use super::files::refuse_files;
 use super::program::{AgentEnv, AgentEvent, AgentProgram, CallContext, TurnJob, TurnResult};
 use super::session_file::SessionFile;
-use super::turn_start;
+use super::turn_start::{TurnStart, write_turn_start};
 
 /// The default time limit of a turn: some programs wait forever when the network fails.
 pub const DEFAULT_TURN_TIMEOUT: Duration = Duration::from_mins(10);
@@ -319,7 +319,14 @@ impl TurnJob<'_> {
         let (agent_env, context) = (self.agent_env.clone(), self.context.clone());
         let model = self.turn.request.model.clone();
         let written = self.run_on_thread(move || {
-            turn_start::write_turn_start(&agent_env, &context, &model, &snapshot).map(|()| snapshot)
+            let start = TurnStart {
+                call: &context.call_key,
+                request_digest: &context.request_digest,
+                model: Some(&model),
+                start_time: context.start_time,
+                before: WorkspaceBefore::Snapshot(&snapshot),
+            };
+            write_turn_start(&agent_env.agents_folder, &start).map(|()| snapshot)
         });
         written.await.map(Some).map_err(|error| {
             let folder = self.agent_env.agents_folder.path().display();

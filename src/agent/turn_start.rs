@@ -1,9 +1,11 @@
-//! The snapshot of the workspace before a turn. It stays on disk until the journal contains the changes of the turn.
+//! The state of the workspace before a turn of a CLI agent or a call of a tool. It stays on disk until the journal
+//! contains the changes.
 //!
-//! orch writes it before the program starts. If orch is killed during the turn, the process that resumes the run
-//! compares the workspace with it and records the turn's changes in the journal. The snapshot survives the end of the
-//! process, but not a power failure, since orch does not sync it.
+//! orch writes it before the program starts. If orch is killed meanwhile, the process that resumes the run compares the
+//! workspace with it and records the changes in the journal. The file survives the end of the process, but not a power
+//! failure, since orch does not sync it.
 
+use std::cell::LazyCell;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -12,24 +14,26 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::files::{ChangeSet, FileSnapshot, Tree, WorkspaceBefore};
 use crate::folder::{NoFollowFile, NoFollowFolder};
 use crate::model::{AgentActivity, CallKey, Digest, ModelRef};
-
-use super::changes::FileSnapshot;
-use super::program::{AgentEnv, CallContext};
 
 /// The folder for these files, in the folder of the run's CLI agents.
 const TURNS_FOLDER: &str = "turns";
 
-/// The start of a turn, as orch writes it to disk.
+/// The start of a turn or of a call of a tool, as orch writes it to disk.
 #[derive(Debug, Serialize)]
-struct TurnStart<'a> {
-    call: &'a CallKey,
-    request_digest: &'a Digest,
-    model: &'a ModelRef,
-    start_time: Timestamp,
-    /// The workspace before the turn.
-    snapshot: &'a FileSnapshot,
+pub struct TurnStart<'a> {
+    /// The call.
+    pub call: &'a CallKey,
+    /// The digest of its request.
+    pub request_digest: &'a Digest,
+    /// The model that the request of a turn names; `None` for a tool.
+    pub model: Option<&'a ModelRef>,
+    /// When the call starts.
+    pub start_time: Timestamp,
+    /// The workspace before the call.
+    pub before: WorkspaceBefore<'a>,
 }
 
 /// The start of a turn, as orch reads it from disk.
@@ -37,21 +41,28 @@ struct TurnStart<'a> {
 struct RecordedStart {
     call: CallKey,
     request_digest: Digest,
-    model: ModelRef,
+    model: Option<ModelRef>,
     start_time: Timestamp,
-    /// The workspace before the turn.
-    snapshot: FileSnapshot,
+    before: RecordedBefore,
 }
 
-/// A turn during which orch was killed, so the journal does not contain its changes.
+/// The form in which orch reads a [`WorkspaceBefore`].
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RecordedBefore {
+    Snapshot(FileSnapshot),
+    Planned(ChangeSet),
+}
+
+/// A turn, or a call of a tool, during which orch was killed, so the journal does not contain its changes.
 #[derive(Debug)]
 pub struct InterruptedTurn {
     /// The call to which the turn belongs.
     pub call_key: CallKey,
     /// The digest of the request.
     pub request_digest: Digest,
-    /// The model that the request names.
-    pub model: ModelRef,
+    /// The model that the request of a turn names; `None` for a tool.
+    pub model: Option<ModelRef>,
     /// When the turn started.
     pub start_time: Timestamp,
     /// The changes in the workspace since the start of the turn.
@@ -62,24 +73,15 @@ fn file_name(call: &CallKey) -> String {
     format!("{}.json", Digest::compute(call.to_string().as_bytes()))
 }
 
-/// Writes the snapshot before a turn to disk. If this fails, the turn must not start: after a kill, its changes would
-/// be unknown.
-pub(super) fn write_turn_start(
-    agent_env: &AgentEnv,
-    context: &CallContext,
-    model: &ModelRef,
-    snapshot: &FileSnapshot,
-) -> io::Result<()> {
-    let start = TurnStart {
-        call: &context.call_key,
-        request_digest: &context.request_digest,
-        model,
-        start_time: context.start_time,
-        snapshot,
-    };
-    let text = serde_json::to_vec(&start)?;
+/// Writes the state before a turn to disk. If this fails, the turn must not start: after a kill, its changes would be
+/// unknown.
+///
+/// # Errors
+/// The folder can't be written.
+pub fn write_turn_start(agents_folder: &NoFollowFolder, start: &TurnStart<'_>) -> io::Result<()> {
+    let text = serde_json::to_vec(start)?;
     // This replaces the file by a rename, so a kill never leaves an incomplete file under this name.
-    agent_env.agents_folder.create_subfolder(TURNS_FOLDER)?.file(file_name(&context.call_key)).replace_unsynced(&text)
+    agents_folder.create_subfolder(TURNS_FOLDER)?.file(file_name(start.call)).replace_unsynced(&text)
 }
 
 /// Removes the snapshot before a turn when the journal contains the result of the turn.
@@ -156,10 +158,15 @@ pub fn find_interrupted_turns(
         return (Vec::new(), errors);
     }
     starts.sort_by_key(|start| start.start_time);
-    let current_snapshot = FileSnapshot::from_folder(workspace.folder, workspace.artifacts);
+    let current_snapshot = LazyCell::new(|| FileSnapshot::from_folder(workspace.folder, workspace.artifacts));
+    let is_foreign = |path: &str| workspace.may_be_foreign(path);
     let interrupted_turn = |start: RecordedStart| {
-        let activity =
-            start.snapshot.difference_with_foreign(&current_snapshot, &|path| workspace.may_be_foreign(path));
+        let activity = match &start.before {
+            RecordedBefore::Snapshot(before) => before.difference_with_foreign(&current_snapshot, &is_foreign),
+            // Without a workspace, none of the changes is left.
+            RecordedBefore::Planned(planned) => Tree::open(workspace.folder)
+                .map_or_else(|_| AgentActivity::default(), |tree| tree.applied_changes(planned, &is_foreign)),
+        };
         InterruptedTurn {
             call_key: start.call,
             request_digest: start.request_digest,

@@ -10,6 +10,7 @@ mod options;
 mod provider_options;
 mod reasoning;
 mod refused_values;
+mod tools;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -28,6 +29,7 @@ pub use reasoning::{
     claude_thinking, gemini_thinking, openai_effort,
 };
 pub use refused_values::RefusedValue;
+pub use tools::{bedrock_accepts_forced_calls, claude_accepts_forced_calls, gemini_accepts_schema_with_tools};
 
 /// Providers that run on the user's own machine.
 const FREE_PROVIDERS: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vllm"];

@@ -54,13 +54,7 @@ impl CliAgentCheck<'_> {
         let Some(kind) = self.agent.cli_kind() else {
             for key in CLI_AGENT_KEYS.iter().filter(|key| self.has_key(key)) {
                 let message = format!("`{key}` is not supported by agents with a model");
-                let help = match *key {
-                    "tools" => {
-                        "only CLI agents have tools: write `cli: claude` or `acp: { command: [PROGRAM] }` \
-                         in place of the model"
-                    }
-                    _ => "only agents with `cli`, `acp` or `command` support it",
-                };
+                let help = "only agents with `cli`, `acp` or `command` support it";
                 diagnostics.push(self.error_at_key(Code::KeyNotApplicable, message, key).with_help(help));
             }
             return;

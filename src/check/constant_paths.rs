@@ -89,7 +89,7 @@ fn check_write(project: &Project, pointer: &str, text: &str, artifact_files: &[S
 
 /// The reason for which `write` refuses a path, in the words of a run; `None` if it accepts the path.
 pub(super) fn path_refusal(path: &str, artifact_files: &[String]) -> Option<String> {
-    let reserved = ReservedFiles { artifacts: artifact_files, project: &[] };
+    let reserved = ReservedFiles { artifacts: artifact_files, ..ReservedFiles::default() };
     files::refusals(&json!([{ "path": path, "content": "" }]), reserved).into_iter().next()
 }
 

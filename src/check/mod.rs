@@ -69,6 +69,7 @@ mod suppression_comments;
 mod suppressions;
 mod template_errors;
 mod texts;
+mod tools;
 mod truth;
 mod type_members;
 mod type_union;
@@ -142,6 +143,7 @@ fn check_pipeline(project: &Project, budgets: &RunBudgets<'_>, strictness: Stric
     diagnostics.extend(options::check(project));
     diagnostics.extend(cut_off::check(project));
     diagnostics.extend(cli_agents::check(project));
+    diagnostics.extend(tools::check(project));
     diagnostics.extend(endpoints::check(project));
     diagnostics.extend(sandbox::check(project));
     diagnostics.extend(normalizers::check(project));

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::config::Project;
 use crate::model::step::Access;
-use crate::model::{Step, StepAction};
+use crate::model::{Agent, Step, StepAction};
 use crate::template::variables;
 
 /// What is known about a project and the pipelines that it calls. The keys are the paths of the pipeline files, and
@@ -72,14 +72,14 @@ impl<'a> ModelTextAnalysis<'a> {
             .or_insert_with(|| project.with_called_projects().into_iter().any(has_agent_step))
     }
 
-    /// Whether a step itself, or a pipeline that it calls, writes files of a model: a CLI agent writes them, or a
-    /// `write` step writes a value with text of a model. `names` are those of the step's pipeline.
+    /// Whether a step itself, or a pipeline that it calls, writes files of a model: an agent writes them, or a `write`
+    /// step writes a value with text of a model. `names` are those of the step's pipeline.
     pub(super) fn writes_files(&mut self, project: &'a Project, names: &HashSet<&'a str>, step: &'a Step) -> bool {
         let agents = &project.pipeline.agents;
         match step.action() {
             Some(StepAction::Agent { agent, .. }) => {
-                let is_cli_agent = agents.get(agent).is_some_and(|agent| agent.cli_kind().is_some());
-                is_cli_agent && step.effective_access(agents) == Access::Write
+                let can_write = |agent: &Agent| agent.cli_kind().is_some() || !agent.tools.names().is_empty();
+                agents.get(agent).is_some_and(can_write) && step.effective_access(agents) == Access::Write
             }
             Some(StepAction::Write(files)) => reads_model_text(names, files),
             Some(StepAction::Pipeline(file)) => {

@@ -21,8 +21,9 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let document = &project.document;
     for (name, agent) in &project.pipeline.agents {
         let pointer = child_pointer(&child_pointer("/agents", name), "sandbox");
-        // `cli_agents::check` reports a `sandbox` of an agent with a model.
-        if let Some(sandbox) = agent.sandbox.as_ref().filter(|_| agent.cli_kind().is_some()) {
+        // `tools::check` reports a `sandbox` of a model without tools.
+        let has_sandbox = agent.cli_kind().is_some() || !agent.tools.names().is_empty();
+        if let Some(sandbox) = agent.sandbox.as_ref().filter(|_| has_sandbox) {
             let check = SandboxCheck { document, pointer, sandbox };
             check.check_values(&mut diagnostics);
             check.check_bounds(settings, SandboxOwner::Agent, &mut diagnostics);

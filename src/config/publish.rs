@@ -5,6 +5,8 @@
 //! about keys that belong together, such as the kinds of steps. In the plain dialect they would be mistakes without an
 //! exact location; `check` reports them.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::model::CliAgentKind;
@@ -153,16 +155,14 @@ fn add_agent_rules(agent: &mut Map<String, Value>) {
         insert(&mut rules, kind, json!({ "properties": properties }));
     }
     for key in CLI_AGENT_KEYS {
-        let mut rule = has_any_key(CLI_AGENT_KIND_KEYS);
-        let lacks_key = |kind: &CliAgentKind| unsupported_keys(*kind).any(|unsupported| unsupported == *key);
-        let names = [CliAgentKind::Claude, CliAgentKind::Codex].into_iter().filter(lacks_key);
-        let names: Vec<&str> = names.map(CliAgentKind::as_str).collect();
-        if let Value::Object(map) = &mut rule
-            && !names.is_empty()
-        {
-            insert(map, "properties", json!({ "cli": { "not": { "enum": names } } }));
-        }
-        insert(&mut rules, key, rule);
+        insert(&mut rules, key, has_any_key(CLI_AGENT_KIND_KEYS));
+    }
+    let mut kinds_without_key: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for kind in [CliAgentKind::Claude, CliAgentKind::Codex] {
+        unsupported_keys(kind).for_each(|key| kinds_without_key.entry(key).or_default().push(kind.as_str()));
+    }
+    for (key, names) in kinds_without_key {
+        insert(&mut rules, key, json!({ "properties": { "cli": { "not": { "enum": names } } } }));
     }
     insert(agent, "dependentSchemas", Value::Object(rules));
 }

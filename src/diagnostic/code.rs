@@ -51,6 +51,7 @@ codes! {
     WrongStepKind = "ORCH0205", "a step has no kind, or more than one";
     KeyNotApplicable = "ORCH0206", "a key does not apply to this kind of step or agent";
     MultipleAgentKinds = "ORCH0207", "an agent has more than one of `cli`, `acp` and `command`";
+    UnknownTool = "ORCH0208", "a tool is unknown, or its pattern is invalid";
     // 03: how steps depend on one another
     InvalidName = "ORCH0301", "a name is malformed or reserved";
     DuplicateName = "ORCH0302", "a name is used twice";
@@ -66,6 +67,8 @@ codes! {
     EmptyMessage = "ORCH0312", "a message is empty";
     UnconfinedCommand = "ORCH0313", "a command without a sandbox may run files that a model wrote";
     SandboxTooLoose = "ORCH0314", "a sandbox allows more than `orch.yaml`";
+    UnusableTool = "ORCH0315", "a tool cannot do anything in its sandbox";
+    AccessTooLow = "ORCH0316", "the access of a step is too low for the tools of its agent";
     PipelineNotFound = "ORCH0320", "a called pipeline does not exist";
     PipelineCycle = "ORCH0321", "a pipeline calls itself";
     MissingPipelineInput = "ORCH0322", "a called pipeline lacks an input";
@@ -113,6 +116,7 @@ codes! {
     UsageNotReported = "ORCH0713", "a budget covers a CLI agent that may not report its usage";
     CutsRepliesOff = "ORCH0714", "an option can cut replies off";
     MisspeltModel = "ORCH0715", "the name of a model is probably misspelt";
+    ModelWithoutTools = "ORCH0716", "an agent has tools that its model cannot call";
     // 08: comments that suppress warnings
     InvalidSuppression = "ORCH0801", "a comment that suppresses a warning is invalid";
     UnusedSuppression = "ORCH0802", "a comment suppresses nothing";

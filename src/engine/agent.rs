@@ -114,6 +114,7 @@ fn fingerprint_parts(templates: &Templates, rules: &ReplyRules<'_>) -> Vec<Finge
         fingerprint_part(PartKind::Message, &json!(agent.message)),
         fingerprint_part(PartKind::Parameters, &parameters(agent)),
     ];
+    parts.extend(agent.tools.as_ref().map(|tools| fingerprint_part(PartKind::Tools, &tools.fingerprint_value())));
     let sandboxes = agent.models.iter().filter_map(|model| model.program.as_ref()?.sandbox.as_ref());
     parts.extend(sandboxes.map(|sandbox| fingerprint_part(PartKind::Sandbox, &json!(sandbox.without_level()))));
     parts.extend(scope.inputs().map(|(name, value)| fingerprint_part(PartKind::Input(name.clone()), value)));
@@ -145,8 +146,10 @@ pub(super) fn step_fingerprints(rules: &ReplyRules<'_>, prompt: &RenderedPrompt)
     };
     let requests: Vec<Value> = agent.models.iter().map(request_for_model).collect();
     let (workspace_version, decode_rules) = (workspace_version(node, scope), rules.to_json());
+    let tools = agent.tools.as_ref().map(|tools| tools.fingerprint_value());
     let fingerprint_for = |requests: Vec<Value>| {
-        compute_fingerprint(&step_request_value(requests, workspace_version.clone()), &decode_rules)
+        let request = step_request_value(requests, workspace_version.clone(), tools.clone());
+        compute_fingerprint(&request, &decode_rules)
     };
     let prefixes = (1..requests.len())
         .filter_map(|count| requests.get(..count))
@@ -155,12 +158,11 @@ pub(super) fn step_fingerprints(rules: &ReplyRules<'_>, prompt: &RenderedPrompt)
     (fingerprint_for(requests), prefixes)
 }
 
-/// The value from which orch computes the request digest of a step: the requests to each model in order, and the state
-/// of the workspace.
-fn step_request_value(requests: Vec<Value>, workspace_version: Value) -> Value {
-    Value::Object(
-        [("requests".to_owned(), Value::Array(requests)), ("tree".to_owned(), workspace_version)].into_iter().collect(),
-    )
+/// The value from which orch computes the request digest of a step: the requests to each model in order, the state of
+/// the workspace, and what the tools of the agent may do.
+fn step_request_value(requests: Vec<Value>, workspace_version: Value, tools: Option<Value>) -> Value {
+    let members = [("requests", Some(Value::Array(requests))), ("tree", Some(workspace_version)), ("tools", tools)];
+    Value::Object(members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
 }
 
 /// The value from which orch computes the digest of a single request.

@@ -91,7 +91,8 @@ pub(super) async fn run(
         match result {
             Ok(value) => return execution.finish(scope, attempt, Ok(Some(value))).await,
             Err(failure) => {
-                if !execution.wait_for_retry(&command_node.limits, &failure, tries_in_session, attempt).await? {
+                let next = execution.call_key(attempt + 1, 0);
+                if !execution.wait_for_retry(&command_node.limits, &failure, tries_in_session, next).await? {
                     return execution.finish(scope, attempt, Err(failure)).await;
                 }
             }

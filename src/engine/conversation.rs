@@ -1,15 +1,17 @@
 //! The requests of one agent step: `re_ask` continues a conversation, `retry` starts a new conversation, and `fallback`
-//! starts one with the next model.
+//! starts one with the next model. Conversations with tools are in `tool_loop`.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::durable::{Call, CallReply, Effect, Interrupt, ModelRequest, StepFact};
+use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelRequest, StepFact};
 use crate::extract;
+use crate::model::call::ElidedResult;
 use crate::model::event::ReplyParsed;
-use crate::model::{AgentTurn, CallKey, ChatRequest, Content, ContentBlock, Failure, FailureClass, Usage};
+use crate::model::failure::RAISE_DEADLINE_HINT;
+use crate::model::{AgentTurn, CallKey, ChatRequest, Content, ContentBlock, Digest, Failure, FailureClass, Usage};
 
 use super::agent::request_digest;
 use super::message::{RenderedPrompt, re_ask};
@@ -22,16 +24,48 @@ use super::step_execution::{StepExecution, unexpected_record};
 
 /// Makes the requests of one execution of a step.
 pub(super) struct Conversation<'a> {
-    execution: &'a StepExecution<'a>,
-    agent: &'a AgentNode,
+    pub(super) execution: &'a StepExecution<'a>,
+    pub(super) agent: &'a AgentNode,
     prompt: &'a RenderedPrompt,
     reader: &'a ReplyReader<'a>,
-    attempt: u32,
+    pub(super) attempt: u32,
     model_index: usize,
     /// When the first call started, from its recorded outcome.
     started_at: Option<Timestamp>,
     /// When the last call ended, from its recorded outcome.
     ended_at: Option<Timestamp>,
+    /// The time that the calls took, from their recorded outcomes. It is the time of a conversation with tools, which
+    /// may wait for approvals and may continue in a later session.
+    worked: Duration,
+}
+
+/// A request to send, with what does not determine its reply.
+pub(super) struct NextRequest<'r> {
+    pub(super) request: &'r ChatRequest,
+    /// The digest of the request.
+    pub(super) digest: Digest,
+    /// The session of a CLI agent to continue, and its usage so far.
+    pub(super) session: Option<(String, Option<Usage>)>,
+    /// The tool results that the request is the first to leave out.
+    pub(super) elided_results: Vec<ElidedResult>,
+}
+
+/// What follows from a reply.
+pub(super) enum ReplyVerdict {
+    /// The step accepts the value of the reply.
+    Accepted(Value),
+    /// orch sends this request, which asks the model to correct its reply. The class is that of the failure.
+    ReAsk(Box<ChatRequest>, FailureClass),
+    /// The conversation fails.
+    Rejected(Failure),
+}
+
+/// The time limits of the next call.
+pub(super) struct CallTimeLimits {
+    pub(super) timeout_ms: Option<u64>,
+    deadline: Option<Timestamp>,
+    /// Whether the deadline of the step ends the call before its own time limit.
+    is_deadline_shorter: bool,
 }
 
 impl<'a> Conversation<'a> {
@@ -42,7 +76,17 @@ impl<'a> Conversation<'a> {
         reader: &'a ReplyReader<'a>,
         attempt: u32,
     ) -> Self {
-        Self { execution, agent, prompt, reader, attempt, model_index: 0, started_at: None, ended_at: None }
+        Self {
+            execution,
+            agent,
+            prompt,
+            reader,
+            attempt,
+            model_index: 0,
+            started_at: None,
+            ended_at: None,
+            worked: Duration::ZERO,
+        }
     }
 
     /// The current attempt, or the last one.
@@ -57,9 +101,10 @@ impl<'a> Conversation<'a> {
 
     /// Sends requests until the step accepts a reply, or until no tries, re-asks and fallbacks are left.
     pub(super) async fn run(&mut self) -> Result<Result<Value, Failure>, Interrupt> {
+        let agent = self.agent;
         let mut last_failure = Failure::new(FailureClass::NotInstalled, "the step has no model");
         let mut is_first = true;
-        for (model_index, model) in self.agent.models.iter().enumerate() {
+        for (model_index, model) in agent.models.iter().enumerate() {
             self.model_index = model_index;
             let mut tries_with_model = 0;
             loop {
@@ -68,18 +113,25 @@ impl<'a> Conversation<'a> {
                 }
                 is_first = false;
                 tries_with_model += 1;
-                let request = self.prompt.first_request(self.execution.node, self.agent, model);
+                let request = self.prompt.first_request(self.execution.node, agent, model);
                 let reference = Some(model.reference.clone());
-                self.execution.record_agent_start(self.attempt, &self.agent.agent, reference).await?;
-                match self.chat_loop(model, request).await? {
+                self.execution.record_agent_start(self.attempt, &agent.agent, reference).await?;
+                let result = match agent.tools.as_deref() {
+                    Some(tools) => self.tool_loop(model, request, tools).await?,
+                    None => self.chat_loop(model, request).await?,
+                };
+                match result {
                     Ok(value) => return Ok(Ok(value)),
                     Err(failure) => last_failure = failure,
                 }
                 if self.is_past_deadline() {
                     return Ok(Err(last_failure.without_call_details()));
                 }
-                let limits = &self.agent.limits;
-                if !self.execution.wait_for_retry(limits, &last_failure, tries_with_model, self.attempt).await? {
+                // A conversation with tools retries single requests, since a new conversation would repeat its work.
+                let next = self.execution.call_key(self.attempt + 1, 0);
+                if agent.tools.is_some()
+                    || !self.execution.wait_for_retry(&agent.limits, &last_failure, tries_with_model, next).await?
+                {
                     last_failure = explain_long_retry_after(last_failure);
                     break;
                 }
@@ -89,13 +141,53 @@ impl<'a> Conversation<'a> {
     }
 
     /// Whether the step's deadline had passed when the last call ended.
-    fn is_past_deadline(&self) -> bool {
-        match (self.agent.limits.deadline, self.started_at, self.ended_at) {
-            (Some(deadline), Some(started_at), Some(ended_at)) => {
+    pub(super) fn is_past_deadline(&self) -> bool {
+        let Some(deadline) = self.agent.limits.deadline else { return false };
+        if self.agent.tools.is_some() {
+            return self.worked >= deadline;
+        }
+        match (self.started_at, self.ended_at) {
+            (Some(started_at), Some(ended_at)) => {
                 Duration::try_from(ended_at.duration_since(started_at)).is_ok_and(|elapsed| elapsed >= deadline)
             }
             _ => false,
         }
+    }
+
+    /// The time limits of the next call.
+    ///
+    /// # Errors
+    /// The time of a conversation with tools is used up.
+    pub(super) fn time_limits(&self) -> Result<CallTimeLimits, Failure> {
+        let limits = &self.agent.limits;
+        if self.agent.tools.is_some() {
+            let remaining = limits.deadline.map(|deadline| deadline.saturating_sub(self.worked));
+            if remaining.is_some_and(|remaining| remaining.is_zero()) {
+                let failure = Failure::new(FailureClass::Timeout, "the step's deadline has passed");
+                return Err(failure.with_hint(RAISE_DEADLINE_HINT));
+            }
+            let is_deadline_shorter =
+                remaining.is_some_and(|remaining| limits.timeout.is_none_or(|timeout| remaining < timeout));
+            let timeout = [limits.timeout, remaining].into_iter().flatten().min();
+            return Ok(CallTimeLimits { timeout_ms: timeout.map(millis), deadline: None, is_deadline_shorter });
+        }
+        let deadline = limits.deadline.zip(self.started_at).map(|(deadline, started_at)| {
+            started_at + jiff::SignedDuration::try_from(deadline).unwrap_or(jiff::SignedDuration::MAX)
+        });
+        let timeout = [limits.timeout, limits.deadline].into_iter().flatten().min();
+        let is_deadline_shorter = limits.deadline_ends_first_try();
+        Ok(CallTimeLimits { timeout_ms: timeout.map(millis), deadline, is_deadline_shorter })
+    }
+
+    /// Counts the time of calls that ran in parallel. The times are those of the recorded outcomes, so that a resumed
+    /// step keeps its deadline.
+    pub(super) fn count_time(&mut self, outcomes: &[CallOutcome]) {
+        let started = outcomes.iter().map(|outcome| outcome.started).min();
+        let ended = outcomes.iter().map(|outcome| outcome.ended).max();
+        let (Some(started), Some(ended)) = (started, ended) else { return };
+        self.started_at.get_or_insert(started);
+        self.ended_at = Some(ended);
+        self.worked += Duration::try_from(ended.duration_since(started)).unwrap_or_default();
     }
 
     /// Runs one conversation: a request, and a re-ask after each rejected reply.
@@ -107,102 +199,120 @@ impl<'a> Conversation<'a> {
         let mut session = None;
         for ordinal in 1.. {
             let key = self.execution.call_key(self.attempt, ordinal);
-            let reply = match self.send(key.clone(), model, &request, session.take()).await? {
+            let next = NextRequest {
+                request: &request,
+                digest: request_digest(model, &request),
+                session: session.take(),
+                elided_results: Vec::new(),
+            };
+            let reply = match self.send(key.clone(), model, next).await? {
                 Ok(reply) => reply,
                 Err(failure) => return Ok(Err(failure)),
             };
             let Some(chat) = reply.chat() else { return Ok(Err(unexpected_record())) };
-            let RejectedReply { failure, problems } = match self.reader.read(&reply).await? {
-                Ok(extracted) => {
-                    self.execution
-                        .interpreter
-                        .durable
-                        .record(StepFact::ReplyParsed(extracted.parsed_fact(key)))
-                        .await?;
-                    return Ok(Ok(extracted.value));
-                }
-                Err(rejected) => *rejected,
-            };
-            // A longer conversation would exceed the context window even more.
-            let may_re_ask = ordinal <= self.agent.re_asks && !chat.details.exceeded_context_window;
-            // The re-ask quotes the model's answer without its reasoning, and without further turns of the conversation
-            // that the model generated after it.
-            let text = chat.text();
-            let answer = re_ask_content(&chat.content, extract::answer_text(&text).text.unwrap_or(&text));
-            let next = may_re_ask.then(|| re_ask(&request, answer, &failure, &problems)).flatten();
-            let fact = ReplyParsed {
-                call: key,
-                source: None,
-                repairs: Vec::new(),
-                other_matches: 0,
-                left_out: Vec::new(),
-                failure: Some(failure.clone()),
-                re_asks: next.is_some(),
-            };
-            self.execution.interpreter.durable.record(StepFact::ReplyParsed(fact)).await?;
             let session_usage = reply.activity().and_then(|activity| activity.session_usage);
             session = chat.id.clone().map(|id| (id, session_usage));
-            match next {
-                Some(next) => request = next,
-                None => return Ok(Err(failure)),
+            match self.read_reply(key, &request, &reply, ordinal <= self.agent.re_asks).await? {
+                ReplyVerdict::Accepted(value) => return Ok(Ok(value)),
+                ReplyVerdict::ReAsk(next, _) => request = *next,
+                ReplyVerdict::Rejected(failure) => return Ok(Err(failure)),
             }
         }
         Ok(Err(Failure::new(FailureClass::Internal, "the conversation never ended")))
     }
 
-    async fn send(
+    /// Reads a reply to a request, and records what follows from it. `may_re_ask` is whether a re-ask is left.
+    pub(super) async fn read_reply(
+        &self,
+        key: CallKey,
+        request: &ChatRequest,
+        reply: &CallReply,
+        may_re_ask: bool,
+    ) -> Result<ReplyVerdict, Interrupt> {
+        let Some(chat) = reply.chat() else { return Ok(ReplyVerdict::Rejected(unexpected_record())) };
+        let durable = self.execution.interpreter.durable;
+        let RejectedReply { failure, problems } = match self.reader.read(reply).await? {
+            Ok(extracted) => {
+                durable.record(StepFact::ReplyParsed(extracted.parsed_fact(key))).await?;
+                return Ok(ReplyVerdict::Accepted(extracted.value));
+            }
+            Err(rejected) => *rejected,
+        };
+        // A longer conversation would exceed the context window even more.
+        let may_re_ask = may_re_ask && !chat.details.exceeded_context_window;
+        // The re-ask quotes the model's answer without its reasoning, and without further turns of the conversation
+        // that the model generated after it.
+        let text = chat.text();
+        let answer = re_ask_content(&chat.content, extract::answer_text(&text).text.unwrap_or(&text));
+        let next = may_re_ask.then(|| re_ask(request, answer, &failure, &problems)).flatten();
+        self.record_rejected_reply(key, &failure, next.is_some()).await?;
+        Ok(match next {
+            Some(next) => ReplyVerdict::ReAsk(Box::new(next), failure.class),
+            None => ReplyVerdict::Rejected(failure),
+        })
+    }
+
+    /// Records that the step rejects a reply, and whether the conversation continues.
+    pub(super) async fn record_rejected_reply(
+        &self,
+        key: CallKey,
+        failure: &Failure,
+        re_asks: bool,
+    ) -> Result<(), Interrupt> {
+        let fact = ReplyParsed {
+            call: key,
+            source: None,
+            repairs: Vec::new(),
+            other_matches: 0,
+            left_out: Vec::new(),
+            failure: Some(failure.clone()),
+            re_asks,
+        };
+        self.execution.interpreter.durable.record(StepFact::ReplyParsed(fact)).await.map(drop)
+    }
+
+    /// Sends a request.
+    pub(super) async fn send(
         &mut self,
         key: CallKey,
         model: &PlannedModel,
-        request: &ChatRequest,
-        session: Option<(String, Option<Usage>)>,
+        next: NextRequest<'_>,
     ) -> Result<Result<CallReply, Failure>, Interrupt> {
-        let deadline_time = match (self.agent.limits.deadline, self.started_at) {
-            (Some(deadline), Some(started_at)) => {
-                Some(started_at + jiff::SignedDuration::try_from(deadline).unwrap_or(jiff::SignedDuration::MAX))
-            }
-            _ => None,
+        let NextRequest { request, digest, session, elided_results } = next;
+        let CallTimeLimits { timeout_ms, deadline, is_deadline_shorter } = match self.time_limits() {
+            Ok(limits) => limits,
+            Err(failure) => return Ok(Err(failure)),
         };
-        let timeout = [self.agent.limits.timeout, self.agent.limits.deadline].into_iter().flatten().min();
-        let (own_request, timeout_ms) = (request.clone(), timeout.map(millis));
+        let own_request = request.clone();
         let effect = match &model.program {
             None => match max_request_usage(request, model.context_window) {
                 Ok(max_usage) => Effect::ModelRequest(ModelRequest {
                     request: own_request,
                     max_usage,
                     timeout_ms,
-                    deadline: deadline_time,
+                    deadline,
+                    elided_results,
                 }),
                 Err(failure) => return Ok(Err(failure)),
             },
             Some(program) => {
-                let program = program.clone();
-                let (request, estimate) = (own_request, model.estimate);
                 let (session, session_usage) = session.unzip();
-                let session_usage = session_usage.flatten();
                 Effect::Turn(Box::new(AgentTurn {
-                    program,
-                    request,
-                    estimate,
+                    program: program.clone(),
+                    request: own_request,
+                    estimate: model.estimate,
                     session,
-                    session_usage,
+                    session_usage: session_usage.flatten(),
                     timeout_ms,
-                    until: deadline_time,
+                    until: deadline,
                 }))
             }
         };
-        let outcome = self
-            .execution
-            .interpreter
-            .durable
-            .call(Call { key, request_digest: request_digest(model, request), effect })
-            .await?;
-        // Use the times of the recorded outcome, so that a resumed step keeps its deadline.
-        self.started_at.get_or_insert(outcome.started);
-        self.ended_at = Some(outcome.ended);
+        let outcome = self.execution.interpreter.durable.call(Call { key, request_digest: digest, effect }).await?;
+        self.count_time(std::slice::from_ref(&outcome));
         Ok(match outcome.result {
             Ok(reply) => Ok(reply),
-            Err(failure) if self.agent.limits.deadline_ends_first_try() => Err(failure.with_raise_deadline_hint()),
+            Err(failure) if is_deadline_shorter => Err(failure.with_raise_deadline_hint()),
             Err(failure) => Err(failure),
         })
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::agent::CERTIFICATE_VARIABLES;
 use crate::durable::{CallProgress, CommandSpec, FilesToWrite};
 use crate::files::{self, ChangeSet, ReservedFiles, Tree};
 use crate::model::event::{CallOutput, CommandOutput};
@@ -14,8 +13,8 @@ use crate::model::failure::RAISE_TIMEOUT_HINT;
 use crate::model::{CallKey, Failure, FailureClass, SandboxUse};
 use crate::offload::run_on_thread;
 use crate::process::{
-    self, CapturedOutput, OutputStream, ProcessError, ProgramSpec, SandboxNeeds, join_with_marker, private_folder_hint,
-    probable_limit,
+    self, CERTIFICATE_VARIABLES, CapturedOutput, OutputStream, ProcessError, ProgramSpec, SandboxNeeds,
+    command_environment, join_with_marker, private_folder_hint, probable_limit,
 };
 
 use crate::secret::{Redactor, StreamRedactor};
@@ -26,20 +25,6 @@ use super::perform::Performer;
 /// The maximum number of bytes of each output stream that orch records. For a longer stream, it records the beginning
 /// and the end, each half of this size.
 const MAX_RECORDED_OUTPUT: usize = 16 << 20;
-/// The environment variables that every command receives. Programs use them to find other programs and settings, and
-/// to choose the language.
-const BASIC_VARIABLES: &[&str] =
-    &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SystemRoot"];
-
-/// Returns the part of orch's environment that a command receives: the basic variables, and those in `extra_names`. It
-/// contains an API key only if `extra_names` has the name of its variable.
-pub fn command_environment<'a>(
-    variables: &dyn Fn(&str) -> Option<String>,
-    extra_names: impl IntoIterator<Item = &'a str>,
-) -> Vec<(String, String)> {
-    let names = BASIC_VARIABLES.iter().copied().chain(extra_names);
-    names.filter_map(|name| Some((name.to_owned(), variables(name)?))).collect()
-}
 
 /// Runs a command in the workspace until it ends, or until `interruption` resolves with the failure to report.
 pub(super) async fn run_command(
@@ -216,7 +201,7 @@ pub(super) async fn take_snapshot(performer: &Performer, files: FilesToWrite) ->
     let (workspace, project) = (performer.workspace.clone(), performer.project_files.clone());
     run_blocking(move || {
         let entries = files::parse_entries(&files.files)?;
-        let reserved = ReservedFiles { artifacts: &files.reserved, project: &project };
+        let reserved = ReservedFiles { artifacts: &files.reserved, project: &project, ..ReservedFiles::default() };
         let change_set = Tree::open(&workspace)?.prepare(&entries, reserved)?;
         serde_json::to_value(change_set).map(CallOutput::Snapshot).map_err(unreadable_record)
     })

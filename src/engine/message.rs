@@ -68,6 +68,7 @@ impl RenderedPrompt {
             options: Box::new(options_for(agent, model)),
             schema_name: node.output.as_ref().filter(|_| schema.is_some()).map(|output| output.name.clone()),
             schema,
+            tools: agent.tools.as_ref().map(|tools| tools.offered.clone()).unwrap_or_default(),
             ..ChatRequest::new(model.reference.clone(), messages, agent.max_output_tokens)
         }
     }
@@ -98,17 +99,24 @@ fn default_message(node: &PlanNode, scope: &ValueScope) -> String {
     sections.join("\n\n")
 }
 
-/// Appends an instruction with the schema to the first message, for a provider that can't make replies fit a schema.
+/// Appends an instruction with the schema to the first message, for a provider that can't make replies fit a schema,
+/// and for a model with tools, whose replies fit only if it calls no tool.
 pub(super) fn with_schema_instruction(mut request: ChatRequest) -> ChatRequest {
+    let has_tools = !request.tools.is_empty();
     if let (Some(schema), Some(first)) = (&request.schema, request.messages.first_mut()) {
-        first.content.append_paragraph(&schema_instruction(schema));
+        first.content.append_paragraph(&schema_instruction(schema, has_tools));
     }
     request
 }
 
 /// The instruction to answer with a value that fits the schema.
-pub(super) fn schema_instruction(schema: &Value) -> String {
-    let instruction = "Answer with one JSON value and nothing else. It must fit this JSON Schema:";
+pub(super) fn schema_instruction(schema: &Value, has_tools: bool) -> String {
+    let instruction = if has_tools {
+        "Use the tools as you need them. When you have finished, answer with one JSON value and nothing else. It must \
+         fit this JSON Schema:"
+    } else {
+        "Answer with one JSON value and nothing else. It must fit this JSON Schema:"
+    };
     format!("{instruction}\n\n{}", fence(schema))
 }
 

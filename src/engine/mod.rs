@@ -4,6 +4,7 @@
 //! that it requests. The interface between them is [`crate::durable`].
 
 mod agent;
+mod agent_tools;
 mod approve;
 mod artifact_flow;
 pub mod budget;
@@ -28,6 +29,7 @@ mod planned_model;
 mod planner;
 pub mod rate_limit;
 mod record_replay;
+mod repetition_guard;
 mod reply_failures;
 mod reply_reader;
 mod retry;
@@ -36,10 +38,14 @@ mod scope;
 mod shared_map;
 mod spend_history;
 mod step_execution;
+mod tool_calls;
+mod tool_conversation;
+mod tool_effect;
+mod tool_loop;
 mod usage_bound;
 mod write;
 
-pub use effects::command_environment;
+pub use agent_tools::AgentTools;
 pub use interpret::interpret;
 pub use node::ArtifactType;
 pub use plan::{Plan, PlannedSandbox, Resolve, StepDefaults};

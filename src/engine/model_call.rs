@@ -125,7 +125,8 @@ pub(super) async fn send_request(
         StreamEvent::Text(text) => stream.push(&text),
         StreamEvent::Reasoning(text) => observer.on_progress(&CallProgress::Reasoning(key.clone(), text.len())),
     };
-    let reply = if provider.enforces_schema() {
+    // While a model may call tools, its replies need not fit the schema, so the model must know the schema too.
+    let reply = if provider.enforces_schema() && model_request.request.tools.is_empty() {
         provider.chat(&model_request.request, &limits, &sink).await
     } else {
         provider.chat(&with_schema_instruction(model_request.request.clone()), &limits, &sink).await

@@ -13,6 +13,7 @@ use crate::model::step::{Accept, Access, CommandLine, Outcome};
 use crate::model::{Digest, FailureClass, ModelOptions, SandboxSpec, StepKey};
 use crate::schema::Schema;
 
+use super::agent_tools::AgentTools;
 use super::planned_model::PlannedModel;
 
 /// A pipeline file, ready to run.
@@ -113,6 +114,8 @@ pub struct AgentNode {
     pub options: ModelOptions,
     /// The upper bound of a reply, in tokens.
     pub max_output_tokens: u32,
+    /// The tools that its model may call; `None` for a model without tools and for a CLI agent.
+    pub tools: Option<Arc<AgentTools>>,
     /// The agent's budget for all its steps together.
     pub budget: Option<Budget>,
     /// The prompt's file name.

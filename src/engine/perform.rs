@@ -23,6 +23,8 @@ use super::budget::Budgets;
 use super::call_endings::CallEndings;
 use super::effects;
 use super::rate_limit::RateLimiters;
+pub use super::record_replay::RecordReplay;
+use super::tool_effect::ToolResult;
 use super::usage_bound::{failure_with_plausible_usage, unreported_usage, with_plausible_usage};
 
 pub use super::record_replay::RecordReplay;
@@ -215,6 +217,12 @@ impl From<Result<CallReply, Failure>> for EffectResult {
     }
 }
 
+impl From<ToolResult> for EffectResult {
+    fn from(tool: ToolResult) -> Self {
+        Self { result: tool.output.map(CallReply::Output), cost: None, activity: tool.activity }
+    }
+}
+
 impl From<TurnResult> for EffectResult {
     fn from(turn: TurnResult) -> Self {
         let TurnResult { reply, cost, activity } = turn;
@@ -306,6 +314,10 @@ impl Performer {
             }
             Effect::Snapshot(files) => effects::take_snapshot(self, files).await.map(CallReply::Output).into(),
             Effect::Write(record) => effects::write_files(self, record).await.map(CallReply::Output).into(),
+            Effect::Tool(invocation) => {
+                let context = CallContext { start_time: started, max_cost: None, call_key: key, request_digest };
+                self.run_tool(&context, &invocation, interruption).await.into()
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::model::budget::Budget;
 use crate::model::effect::CallKind;
 use crate::model::event::PlannedStep;
 use crate::model::step::Step;
-use crate::model::{CliAgentKind, Pipeline, Sandbox, SandboxSpec, StepKey};
+use crate::model::{BuiltinTool, CliAgentKind, Pipeline, Sandbox, SandboxSpec, StepKey};
 use crate::schema::Schema;
 use crate::template::Templates;
 
@@ -205,8 +205,8 @@ impl Plan {
         agents.flat_map(|(step, agent)| agent.models.iter().map(move |model| (step.clone(), model))).collect()
     }
 
-    /// The sandboxes of commands and CLI agents. Leaves out the steps whose calls of a kind `is_replayed`, since their
-    /// programs do not run.
+    /// The sandboxes of commands, CLI agents and the tool `shell`. Leaves out the steps whose calls of a kind
+    /// `is_replayed`, since their programs do not run.
     pub fn sandboxes(&self, is_replayed: &dyn Fn(&StepKey, CallKind) -> bool) -> Vec<PlannedSandbox<'_>> {
         let mut sandboxes = Vec::new();
         self.visit(&mut |step, node, _| match &node.kind {
@@ -220,6 +220,9 @@ impl Plan {
                     let planned = |sandbox| PlannedSandbox { step: step.clone(), sandbox, needs_hosts };
                     sandboxes.extend(program.sandbox.as_ref().map(planned));
                 }
+                let tools = agent.tools.as_deref().filter(|tools| tools.includes(BuiltinTool::Shell));
+                let planned = |sandbox| PlannedSandbox { step: step.clone(), sandbox, needs_hosts: false };
+                sandboxes.extend(tools.and_then(|tools| tools.sandbox.as_ref()).map(planned));
             }
             NodeKind::Command(_)
             | NodeKind::Agent(_)
@@ -233,13 +236,14 @@ impl Plan {
         sandboxes
     }
 
-    /// The names of the environment variables that commands and CLI agents receive.
+    /// The names of the environment variables that commands, CLI agents and the tool `shell` receive.
     pub fn variables(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         self.visit(&mut |_, node, _| match &node.kind {
             NodeKind::Agent(agent) => {
                 let programs = agent.models.iter().filter_map(|model| model.program.as_ref());
                 names.extend(programs.flat_map(|program| &program.env).map(String::as_str));
+                names.extend(agent.tools.iter().flat_map(|tools| &tools.env).map(String::as_str));
             }
             NodeKind::Command(command) => names.extend(command.env.iter().map(String::as_str)),
             NodeKind::Write(_)

@@ -1,6 +1,8 @@
 //! Converts the pipeline of a file into the tree of nodes that the interpreter runs: resolves names and fills in
 //! defaults.
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 
 use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
@@ -8,6 +10,7 @@ use crate::model::step::{Access, Extract, OnError, Outcome, Step, StepAction};
 use crate::model::{Agent, CliAgent, FailureClass, Pipeline, SandboxSpec};
 use crate::template::{Templates, previous_reads};
 
+use super::agent_tools::AgentTools;
 use super::node::{
     AgentNode, ApproveNode, ArtifactOutput, CalledPipelineInput, CommandNode, ForEach, InputRef, NodeKind,
     PipelineNode, PlanBody, PlanNode, RepeatNode, StepLimits, WriteNode,
@@ -165,6 +168,7 @@ impl<'a, E> Planner<'a, E> {
             let own = agent.and_then(|agent| agent.sandbox.clone()).unwrap_or_default();
             SandboxSpec::resolve(&own, &self.defaults.sandbox, access)
         };
+        let tools = agent.and_then(|agent| AgentTools::from_agent(agent, sandbox()));
         let program = agent.and_then(|agent| agent.cli_agent(access));
         let primary_model = match program.map(|program| CliAgent { sandbox: sandbox(), ..program }) {
             Some(program) => PlannedModel {
@@ -196,6 +200,7 @@ impl<'a, E> Planner<'a, E> {
             temperature: agent.and_then(|agent| agent.temperature),
             options,
             max_output_tokens: agent.map_or(DEFAULT_MAX_OUTPUT_TOKENS, |agent| agent.reply_limit(default_limit)),
+            tools: tools.map(Arc::new),
             budget: agent.and_then(|agent| agent.budget.clone()),
             prompt: prompt.to_owned(),
             message: step.message.clone(),

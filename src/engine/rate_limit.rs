@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::durable::{Call, Permit};
 use crate::model::event::{Event, Fact};
 use crate::model::name::{LOCAL_PROVIDER, max_reply_tokens};
-use crate::model::{ChatReply, ChatRequest, Failure, FailureClass, Usage};
+use crate::model::{ChatReply, ChatRequest, Failure, FailureClass, ToolDefinition, Usage};
 
 use super::message::schema_instruction;
 
@@ -201,22 +201,45 @@ pub fn max_request_usage(request: &ChatRequest, context_window: Option<u64>) -> 
 /// Returns the upper bound of the usage of a request's texts and its reply: one input token for every two bytes of the
 /// texts that orch sends, and the longest reply.
 pub fn max_text_usage(request: &ChatRequest) -> Usage {
-    let messages: usize = request.messages.iter().map(|message| message.content.byte_len()).sum();
-    let input = request.system.len() + messages + schema_bytes(request) + provider_options_bytes(request);
-    let input = input.div_ceil(2);
     let (input, output) = (
-        u64::try_from(input).unwrap_or(u64::MAX),
+        u64::try_from(text_bytes(request).div_ceil(2)).unwrap_or(u64::MAX),
         u64::from(max_reply_tokens(&request.model, request.max_output_tokens)),
     );
     Usage { input, output, ..Usage::default() }
 }
 
+/// The bytes of all texts of a request, including those that orch adds to it.
+pub(super) fn text_bytes(request: &ChatRequest) -> usize {
+    let messages: usize = request.messages.iter().map(|message| message.content.byte_len()).sum();
+    let additions = schema_bytes(request) + tools_bytes(request) + provider_options_bytes(request);
+    request.system.len() + messages + additions
+}
+
 /// The bytes of the schema in the final request: in the instruction, and in the field of the API. The embedded model
-/// receives neither as text.
+/// receives no field, and the instruction only with tools.
 fn schema_bytes(request: &ChatRequest) -> usize {
-    let schema = request.schema.as_ref().filter(|_| request.model.provider != LOCAL_PROVIDER);
+    let Some(schema) = &request.schema else { return 0 };
     // A blank line separates the instruction from the message.
-    schema.map_or(0, |schema| "\n\n".len() + schema_instruction(schema).len() + schema.to_string().len())
+    let instruction = || "\n\n".len() + schema_instruction(schema, !request.tools.is_empty()).len();
+    match (request.model.provider.as_str(), request.tools.is_empty()) {
+        (LOCAL_PROVIDER, true) => 0,
+        (LOCAL_PROVIDER, false) => instruction(),
+        (_, _) => instruction() + schema.to_string().len(),
+    }
+}
+
+/// The bytes that an API or a chat template writes around the definition of a tool, at most.
+const TOOL_MARKUP_BYTES: usize = 160;
+/// The bytes of the instructions for calls that an API or a chat template adds to the prompt, at most.
+const TOOL_INSTRUCTION_BYTES: usize = 2048;
+
+/// The bytes of the tools in the prompt that the model reads.
+fn tools_bytes(request: &ChatRequest) -> usize {
+    let definition_bytes = |tool: &ToolDefinition| {
+        tool.name.len() + tool.description.len() + tool.parameters.to_string().len() + TOOL_MARKUP_BYTES
+    };
+    let definitions: usize = request.tools.definitions.iter().map(definition_bytes).sum();
+    if request.tools.is_empty() { 0 } else { definitions + TOOL_INSTRUCTION_BYTES }
 }
 
 /// The bytes of `provider_options`. Some servers insert such members into the prompt.
@@ -231,7 +254,7 @@ mod tests {
 
     use super::*;
     use crate::engine::message::with_schema_instruction;
-    use crate::model::{Content, ContentBlock, Digest, Message, ModelRef, Role};
+    use crate::model::{Content, ContentBlock, Digest, Message, ModelRef, OfferedTools, Role, ToolChoice};
 
     fn request(blocks: Vec<ContentBlock>) -> ChatRequest {
         let message = Message { role: Role::User, content: Content::from(blocks) };
@@ -252,8 +275,40 @@ mod tests {
         let options_length = options["provider_options"].to_string().len();
         let bytes = "1234".len() + message_length + schema.to_string().len() + options_length;
         assert_eq!(max_text_usage(&request).input, u64::try_from(bytes.div_ceil(2)).unwrap());
-        let embedded = ChatRequest { model: ModelRef::new("local", "m"), options: Box::default(), ..request };
+        let embedded = ChatRequest { model: ModelRef::new("local", "m"), options: Box::default(), ..request.clone() };
         assert_eq!(max_text_usage(&embedded).input, 6, "the embedded model receives no schema as text");
+        let definition = ToolDefinition {
+            name: "read".to_owned(),
+            description: "Reads a file.".to_owned(),
+            parameters: json!({"type": "object"}).into(),
+        };
+        let definition_length = "readReads a file.".len() + r#"{"type":"object"}"#.len();
+        let tools_length = definition_length + TOOL_MARKUP_BYTES + TOOL_INSTRUCTION_BYTES;
+        let tools = OfferedTools { definitions: vec![definition], choice: ToolChoice::Auto };
+        let request = ChatRequest { tools: tools.into(), ..request };
+        let message_length = with_schema_instruction(request.clone()).messages[0].content.byte_len();
+        let bytes = "1234".len() + message_length + schema.to_string().len() + options_length + tools_length;
+        assert_eq!(max_text_usage(&request).input, u64::try_from(bytes.div_ceil(2)).unwrap());
+    }
+
+    #[test]
+    fn the_bound_covers_the_definitions_of_tools() {
+        let parameters = json!({"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]});
+        let tool = ToolDefinition {
+            name: "read".to_owned(),
+            description: "Reads a file of the workspace.".to_owned(),
+            parameters: parameters.clone().into(),
+        };
+        let without_tools = request(vec![ContentBlock::text("12345678")]);
+        let with_tools = |count: usize| {
+            let tools = OfferedTools { definitions: vec![tool.clone(); count], choice: ToolChoice::Auto };
+            max_text_usage(&ChatRequest { tools: tools.into(), ..without_tools.clone() }).input
+        };
+        assert_eq!(with_tools(0), max_text_usage(&without_tools).input);
+        let definition = "read".len() + tool.description.len() + parameters.to_string().len();
+        let added = |count: usize| u64::try_from(count * definition / 2).unwrap();
+        assert!(with_tools(1) > with_tools(0) + added(1));
+        assert!(with_tools(8) > with_tools(1) + added(7));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Records the exchanges and commands of a run, or replays recorded ones in their place.
+//! Records the exchanges, commands and tool calls of a run, or replays recorded ones in their place.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,26 +6,25 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{
-    CallContext, FileSnapshot, RecordedExchange, Recorder, RecordingContext, Replay, RunPaths, TurnResult,
-};
+use crate::agent::{CallContext, RecordedExchange, Recorder, RecordingContext, Replay, RunPaths, TurnResult};
 use crate::durable::{CommandSpec, ModelRequest};
-use crate::files::{ChangeSet, Tree};
+use crate::files::{ChangeSet, FileSnapshot, Tree};
 use crate::model::event::CallOutput;
-use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure};
+use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, ToolInvocation};
 use crate::offload::run_on_thread;
 
 use super::effects;
 use super::message::with_schema_instruction;
 use super::model_call::{run_agent_turn, send_request};
 use super::perform::Performer;
+use super::tool_effect::{ToolResult, perform_tool, replayed_tool};
 
-/// Whether exchanges with models and commands are recorded or replayed.
+/// Whether exchanges with models, commands and tool calls are recorded or replayed.
 #[derive(Clone, Debug, Default)]
 pub struct RecordReplay {
-    /// Records each exchange and command, if set.
+    /// Records each exchange, command and tool call, if set.
     pub recorder: Option<Arc<Recorder>>,
-    /// Replies instead of the models, and returns the recorded results of commands, if set.
+    /// Replies instead of the models, and returns the recorded results of commands and tool calls, if set.
     pub replay: Option<Arc<Replay>>,
     /// The folders of the run, on which recordings do not depend.
     pub paths: RunPaths,
@@ -89,13 +88,7 @@ impl Performer {
 
     async fn replay_turn(&self, replay: &Arc<Replay>, key: &CallKey, turn: &AgentTurn) -> Result<TurnResult, Failure> {
         let replayed = replay.reply(&key.step, &turn.request, &self.recording_context())?;
-        let mut activity = AgentActivity::default();
-        if let Some(changes) = replayed.changes {
-            let changes = self.repeat_changes(replay, key, changes).await?;
-            activity.changed = changes.files.iter().map(|change| change.path.clone()).collect();
-            // A change set is plain data, so this conversion can't fail.
-            activity.files = serde_json::to_value(changes).ok();
-        }
+        let activity = self.repeat_activity(replay, key, replayed.changes).await?;
         // A replayed turn costs nothing.
         Ok(TurnResult { reply: Ok(replayed.reply), cost: Some(0.0), activity })
     }
@@ -149,7 +142,7 @@ impl Performer {
         let result = match result {
             Ok(CallOutput::Command(output)) => Ok(output.clone()),
             // A command has no other output.
-            Ok(CallOutput::Snapshot(_) | CallOutput::Applied(_)) => return,
+            Ok(CallOutput::Snapshot(_) | CallOutput::Applied(_) | CallOutput::Tool(_)) => return,
             Err(failure) => Err(failure.clone()),
         };
         let (performer, recorder) = (self.clone(), Arc::clone(recorder));
@@ -162,6 +155,54 @@ impl Performer {
         };
         // The recorder stores its own failures.
         self.run_on_thread(record).await;
+    }
+
+    /// Performs a tool call. In a replay, returns the recorded result and repeats the recorded changes of files. Records
+    /// the call if there is a recorder.
+    pub(super) async fn run_tool(
+        &self,
+        context: &CallContext,
+        invocation: &ToolInvocation,
+        interruption: impl Future<Output = Failure>,
+    ) -> ToolResult {
+        let key = &context.call_key;
+        if let Some(replay) = &self.record_replay.replay {
+            return self.replay_tool(replay, key, invocation).await.unwrap_or_else(ToolResult::from);
+        }
+        let result = perform_tool(self, context, invocation, interruption).await;
+        if let (Some(recorder), Some(output)) = (&self.record_replay.recorder, result.tool_output()) {
+            let exchange = RecordedExchange::ToolCall { invocation, output, activity: &result.activity };
+            recorder.record(key, exchange, &self.recording_context());
+        }
+        result
+    }
+
+    async fn replay_tool(
+        &self,
+        replay: &Arc<Replay>,
+        key: &CallKey,
+        invocation: &ToolInvocation,
+    ) -> Result<ToolResult, Failure> {
+        let replayed = replay.tool_call(&key.step, invocation, &self.recording_context())?;
+        let activity = self.repeat_activity(replay, key, replayed.changes).await?;
+        Ok(replayed_tool(self, invocation, replayed.output, activity))
+    }
+
+    /// Repeats the recorded changes of a turn or a tool call in the workspace. Returns the changes of this workspace.
+    async fn repeat_activity(
+        &self,
+        replay: &Arc<Replay>,
+        key: &CallKey,
+        changes: Option<ChangeSet>,
+    ) -> Result<AgentActivity, Failure> {
+        let Some(changes) = changes else { return Ok(AgentActivity::default()) };
+        let changes = self.repeat_changes(replay, key, changes).await?;
+        Ok(AgentActivity {
+            changed: changes.files.iter().map(|change| change.path.clone()).collect(),
+            // A change set is plain data, so this conversion can't fail.
+            files: serde_json::to_value(changes).ok(),
+            ..AgentActivity::default()
+        })
     }
 
     /// Repeats recorded changes in the workspace. Returns the changes of this workspace.

@@ -7,9 +7,12 @@ use crate::schema::render_mismatches;
 use super::node::AgentNode;
 use super::reply_reader::RejectedReply;
 
-/// The hint for a model that calls tools.
-pub(super) const NO_TOOLS_HINT: &str =
-    "agents that are models have no tools: instruct the model in the prompt to answer in its text";
+/// The hint for a model that calls a tool although its agent has none.
+const NO_TOOLS_HINT: &str =
+    "agents have no tools unless `tools:` grants them: instruct the model in the prompt to answer in its text";
+
+/// The hint for a model that calls a tool although orch asked for the final answer.
+const FINAL_ANSWER_HINT: &str = "see the reply with `orch runs show --replies`; a larger model may help";
 
 /// The hint for a reply that contains only reasoning.
 pub(super) const REASONING_HINT: &str = "the answer must be outside the reasoning: raise `max_output_tokens` of the agent, or set a lower `reasoning` for it";
@@ -107,10 +110,15 @@ pub(super) fn empty_reply(agent: &AgentNode, reply: &ChatReply) -> Failure {
     };
     let failure = Failure::new(FailureClass::EmptyReply, format!("the reply has no text, only {instead}"));
     match reply.stop {
-        StopReason::ToolUse => failure.with_hint(NO_TOOLS_HINT),
+        StopReason::ToolUse => failure.with_hint(tool_call_hint(agent)),
         _ if instead.starts_with("reasoning") => failure.with_hint(REASONING_HINT),
         _ => failure,
     }
+}
+
+/// The hint for a model that calls a tool in place of an answer.
+pub(super) fn tool_call_hint(agent: &AgentNode) -> &'static str {
+    if agent.tools.is_some() { FINAL_ANSWER_HINT } else { NO_TOOLS_HINT }
 }
 
 /// Shortens a text of a provider for a message, and removes control characters.

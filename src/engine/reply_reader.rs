@@ -19,7 +19,7 @@ use super::interpret::Interpreter;
 use super::node::{AgentNode, ArtifactType, FileWriter, PlanNode};
 use super::plan::ReservedNames;
 use super::reply_failures::{
-    NO_TOOLS_HINT, REASONING_HINT, empty_reply, exceeded_context_window, refusal, rejected_reply, sanitize, with_hint,
+    REASONING_HINT, empty_reply, exceeded_context_window, refusal, rejected_reply, sanitize, tool_call_hint, with_hint,
 };
 use super::scope::ValueScope;
 use super::step_execution::{digest, fingerprint_part, unexpected_record};
@@ -208,8 +208,11 @@ impl ReplyRules<'_> {
 
     /// The problems for which the steps that write the files of this value would fail.
     fn write_violations(&self, value: &Value) -> impl Iterator<Item = RuleViolation> {
-        let reserved =
-            ReservedFiles { artifacts: &self.reserved_names.artifacts, project: &self.reserved_names.project };
+        let reserved = ReservedFiles {
+            artifacts: &self.reserved_names.artifacts,
+            project: &self.reserved_names.project,
+            ..ReservedFiles::default()
+        };
         let check_writer = move |writer: &FileWriter| {
             // An absent member is no violation, since the writing step may have a condition that skips it then.
             let file_list = writer
@@ -295,7 +298,7 @@ fn extract_text(agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, 
         _ if reply.text().trim().is_empty() => empty_reply(agent, reply),
         // The text before a tool call is not an answer.
         StopReason::ToolUse => Failure::new(FailureClass::EmptyReply, "the model called a tool instead of answering")
-            .with_hint(NO_TOOLS_HINT),
+            .with_hint(tool_call_hint(agent)),
         StopReason::End | StopReason::Unknown => {
             let text = reply.text();
             let answer = extract::answer_text(&text);

@@ -59,7 +59,8 @@ impl<'a> StepExecution<'a> {
             output: node.output.as_ref().map(|output| output.name.clone()),
             path: node.artifact_path().filter(|_| has_file),
             fingerprint_parts: parts,
-            reusable: node.access == Access::None && matches!(node.kind, NodeKind::Agent(_)),
+            reusable: node.access == Access::None
+                && matches!(&node.kind, NodeKind::Agent(agent) if agent.tools.is_none()),
             depends_on_workspace: node.access != Access::None,
         };
         Self { interpreter, node, spec, rerun_reason: None, answering_fingerprint: None }
@@ -123,7 +124,7 @@ impl<'a> StepExecution<'a> {
 
     /// The key of a call in an attempt.
     pub(super) fn call_key(&self, attempt: u32, ordinal: u32) -> CallKey {
-        CallKey { step: self.spec.step.clone(), attempt, ordinal }
+        CallKey { step: self.spec.step.clone(), attempt, ordinal, tool_call: None }
     }
 
     /// Records the result of the step.
@@ -172,13 +173,14 @@ impl<'a> StepExecution<'a> {
     }
 
     /// Waits for the back-off, and returns true, if the step should be retried after this failure. `tries_in_session`
-    /// is the number of tries so far; an agent counts those of each of its models alone.
+    /// is the number of tries so far; an agent counts those of each of its models alone. `next` is the key of the next
+    /// attempt or of the next request: its call does not start before the end of the wait.
     pub(super) async fn wait_for_retry(
         &self,
         limits: &StepLimits,
         failure: &Failure,
         tries_in_session: u32,
-        attempt: u32,
+        next: CallKey,
     ) -> Result<bool, Interrupt> {
         if tries_in_session >= max_tries(limits, failure) || !limits.retry_on.contains(&failure.class) {
             return Ok(false);
@@ -186,7 +188,7 @@ impl<'a> StepExecution<'a> {
         let Some(pause) = pause(limits, failure, tries_in_session) else {
             return Ok(false);
         };
-        self.interpreter.durable.wait(self.call_key(attempt + 1, 0), pause).await?;
+        self.interpreter.durable.wait(next, pause).await?;
         Ok(true)
     }
 }

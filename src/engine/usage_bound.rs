@@ -27,7 +27,9 @@ pub(super) fn unreported_usage(bound: &UsageBound, outcome: &CallOutcome) -> Opt
 
 /// Removes implausible token counts from a reply.
 pub(super) fn with_plausible_usage(reply: ChatReply) -> ChatReply {
-    ChatReply { usage: reply.usage.plausible_for_reply(&reply.text()), ..reply }
+    // A reply without text may consist of calls.
+    let has_content = !reply.content.blocks().is_empty() || !reply.details.omitted_calls.is_empty();
+    ChatReply { usage: reply.usage.plausible_for_reply(has_content), ..reply }
 }
 
 /// Removes implausible token counts from the failure of an interrupted reply.
@@ -36,6 +38,7 @@ pub(super) fn failure_with_plausible_usage(failure: Failure) -> Failure {
         return failure;
     }
     // The partial text is not available here. An output count of 0 may stay, since the count is not final anyway.
-    let usage = failure.reported_usage().map(|usage| usage.plausible_for_reply("")).filter(|usage| !usage.is_empty());
+    let usage = failure.reported_usage().map(|usage| usage.plausible_for_reply(false));
+    let usage = usage.filter(|usage| !usage.is_empty());
     Failure { usage: usage.map(Box::new), ..failure }
 }

@@ -12,6 +12,9 @@
 //!   repeat it.
 //! - orch does not overwrite a file that the user or another process has changed, unless the caller forces it.
 //!
+//! Two further parts serve programs and tools of models: [`FileSnapshot`] finds out what a program changed, and
+//! [`Tree::resolve`], [`Tree::open_file`] and [`Tree::list_folder`] read files without leaving the workspace.
+//!
 //! This module does not know runs, steps or journals. Its caller holds the lock of the workspace.
 
 mod apply;
@@ -24,10 +27,13 @@ mod ledger;
 mod path;
 mod prepare;
 mod problem;
+mod reader;
 mod record;
 mod repeat;
 mod revert;
+mod snapshot;
 mod tree;
+mod workspace_before;
 
 use std::path::{Component, Path};
 
@@ -36,13 +42,17 @@ pub use bounded::{read_file_bounded, read_to_end_bounded};
 pub use diff::diff;
 pub use entry::{FileEntry, parse_entries};
 pub use ledger::{ExternalReversion, FileLedger};
+pub use path::fold_path;
 pub use prepare::{MAX_BYTES, MAX_FILES, RULES_VERSION, ReservedFiles, refusals};
+pub use reader::{FolderEntry, FolderEntryKind, ReadPathError};
 pub use record::{
     AppliedFile, ApplyReport, ChangeKind, ChangeSet, Content, FileChange, FileState, RevertOutcome, RevertReport,
     RevertedFile, merge_change_sets,
 };
 pub use repeat::TextComparison;
+pub use snapshot::FileSnapshot;
 pub use tree::Tree;
+pub use workspace_before::WorkspaceBefore;
 
 /// Checks whether `write` may write a path.
 ///

@@ -134,7 +134,7 @@ fn canonical_name(name: &str) -> String {
 
 /// The folded form of a path. Paths that a file system may treat as the same, because it ignores case, normal form or
 /// invisible characters, have the same folded form.
-pub(super) fn fold_path(path: &str) -> String {
+pub fn fold_path(path: &str) -> String {
     if path.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
         return path.to_ascii_lowercase();
     }

@@ -26,6 +26,8 @@ pub struct ReservedFiles<'a> {
     pub artifacts: &'a [String],
     /// The project files that this run uses.
     pub project: &'a [String],
+    /// Files and folders that git or orch reads or runs later. Only the tools of models refuse them.
+    pub protected: &'a [String],
 }
 
 impl<'a> ReservedFiles<'a> {
@@ -34,7 +36,9 @@ impl<'a> ReservedFiles<'a> {
         let with_refusal =
             |paths: &'a [String], refusal| paths.iter().map(move |path| (fold_path(path), path.as_str(), refusal));
         let artifacts = with_refusal(self.artifacts, "is kept for the artifact in");
-        artifacts.chain(with_refusal(self.project, "is kept, since this run itself is made of")).collect()
+        let project = with_refusal(self.project, "is kept, since this run itself is made of");
+        let protected = with_refusal(self.protected, "is protected, since git or orch reads or runs files in");
+        artifacts.chain(project).chain(protected).collect()
     }
 }
 
@@ -282,12 +286,18 @@ mod tests {
     }
 
     #[test]
-    fn artifact_files_and_their_folders_are_reserved() {
+    fn artifact_files_protected_files_and_their_folders_are_reserved() {
         let folder = tempfile::tempdir().unwrap();
         let tree = Tree::open(folder.path()).unwrap();
         for path in ["plan.json", "PLAN.json", "plan.json/x", "out"] {
             let message = refusal(&tree, &[path], &["plan.json", "out/review.md"]);
             assert!(message.contains("is kept for the artifact"), "{message}");
+        }
+        let protected = [".github".to_owned(), "orch.yaml".to_owned()];
+        let reserved = ReservedFiles { protected: &protected, ..ReservedFiles::default() };
+        for path in [".github/workflows/ci.yml", ".GitHub/x", "orch.yaml", "ORCH.yaml"] {
+            let failure = tree.prepare(&[entry(path)], reserved).unwrap_err();
+            assert!(failure.message.contains("is protected, since git or orch"), "{failure}");
         }
         let unreserved = [entry("out/other.md"), entry("plan.jsonl")];
         let reserved = ReservedFiles { artifacts: &["plan.json".to_owned()], ..ReservedFiles::default() };

@@ -183,7 +183,7 @@ fn open_subfolder(dir: &Dir, name: &str, path: &str) -> Result<Option<Dir>, Acce
     dir.open_dir_nofollow(name).map(Some).map_err(io_error("opened"))
 }
 
-fn metadata(dir: &Dir, name: &str) -> Result<Option<Metadata>, AccessError> {
+pub(super) fn metadata(dir: &Dir, name: &str) -> Result<Option<Metadata>, AccessError> {
     match dir.symlink_metadata(name) {
         Ok(metadata) => Ok(Some(metadata)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -193,7 +193,18 @@ fn metadata(dir: &Dir, name: &str) -> Result<Option<Metadata>, AccessError> {
 
 /// Reads the entry with a name in a folder.
 fn read_entry_in(dir: &Dir, name: &str, limit: u64) -> Result<DiskEntry, AccessError> {
-    let Some(metadata) = metadata(dir, name)? else { return Ok(DiskEntry::Absent) };
+    let Some((file, metadata)) = open_file_in(dir, name)? else { return Ok(DiskEntry::Absent) };
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io_error("read"))?;
+    if bytes.len() as u64 > limit {
+        return Err(AccessError::Refused("is too large for orch to restore it later".to_owned()));
+    }
+    Ok(DiskEntry::File(FileState { content: bytes.into(), mode: mode_of(&metadata) }))
+}
+
+/// Opens the regular file with a name in a folder, without following a link; `None` if it does not exist.
+pub(super) fn open_file_in(dir: &Dir, name: &str) -> Result<Option<(File, Metadata)>, AccessError> {
+    let Some(metadata) = metadata(dir, name)? else { return Ok(None) };
     require_regular_file(&metadata)?;
     let mut options = OpenOptions::new();
     // If a named pipe has replaced the file since the check, opening it must not wait for a writer.
@@ -201,12 +212,7 @@ fn read_entry_in(dir: &Dir, name: &str, limit: u64) -> Result<DiskEntry, AccessE
     let file = dir.open_with(name, &options).map_err(io_error("read"))?;
     let metadata = file.metadata().map_err(io_error("read"))?;
     require_regular_file(&metadata)?;
-    let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io_error("read"))?;
-    if bytes.len() as u64 > limit {
-        return Err(AccessError::Refused("is too large for orch to restore it later".to_owned()));
-    }
-    Ok(DiskEntry::File(FileState { content: bytes.into(), mode: mode_of(&metadata) }))
+    Ok(Some((file, metadata)))
 }
 
 fn require_regular_file(metadata: &Metadata) -> Result<(), AccessError> {

@@ -14,6 +14,7 @@ use super::template_cursor::{ExpectedSyntax, TemplatePosition};
 use super::test_case;
 use crate::check::{NameOrigin, VisibleName};
 use crate::config::SETTINGS_FILE;
+use crate::model::BuiltinTool;
 use crate::template::{FILTERS, FUNCTIONS, TESTS};
 
 /// The maximum number of agents that completion offers. For each agent, completion searches the text for its model.
@@ -271,7 +272,29 @@ fn project_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &
         }
         YamlRole::Pipeline => pipeline_completions(cursor, field, documents),
         YamlRole::Model => model_completions(cursor, field, documents),
+        YamlRole::Plain if is_tool_list(&field.path) => {
+            let tools = BuiltinTool::ALL;
+            tools.map(|tool| completion(tool.as_str(), CompletionKind::Value, tool_detail(tool))).into()
+        }
         YamlRole::Expression(_) | YamlRole::Template | YamlRole::Plain => Vec::new(),
+    }
+}
+
+/// Whether a path leads to the tools of an agent, or to those that the user approves.
+fn is_tool_list(path: &[PathSegment]) -> bool {
+    let [PathSegment::Key(agents), PathSegment::Key(_), PathSegment::Key(list), ..] = path else { return false };
+    agents == "agents" && matches!(list.as_str(), "tools" | "approve_tools")
+}
+
+fn tool_detail(tool: BuiltinTool) -> &'static str {
+    match tool {
+        BuiltinTool::Read => "reads files",
+        BuiltinTool::List => "lists folders",
+        BuiltinTool::Search => "searches files",
+        BuiltinTool::Edit => "changes a text in a file",
+        BuiltinTool::Write => "writes files",
+        BuiltinTool::Shell => "runs commands in a sandbox",
+        BuiltinTool::Fetch => "reads pages of allowed hosts",
     }
 }
 

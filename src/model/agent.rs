@@ -1,4 +1,4 @@
-//! The keys of `agents:` for CLI agents: their programs and tools.
+//! The keys of `agents:` for tools, and for the programs of CLI agents.
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -9,9 +9,13 @@ use serde_json::{Value, json};
 use super::pipeline::Agent;
 use super::program::{CliAgent, CliAgentKind};
 use super::step::Access;
+use super::tool::{BuiltinTool, ToolGrant};
 
 /// The maximum length of a reply in tokens, if an agent does not set it.
 pub const DEFAULT_MAX_OUTPUT_TOKENS: u32 = 4096;
+
+/// The maximum number of turns of a model with tools, if an agent does not set it.
+pub const DEFAULT_MAX_TURNS: u32 = 40;
 
 /// A CLI agent that orch supports by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,14 +37,25 @@ pub struct Acp {
     pub command: Vec<String>,
 }
 
-/// The tools that a CLI agent may use.
+/// What orch does before a conversation with tools exceeds the context window of its model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compaction {
+    /// Leaves out old tool results, the oldest first.
+    #[default]
+    Elide,
+    /// Lets the step fail.
+    Fail,
+}
+
+/// The tools that an agent may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Tools {
     /// `none`: the agent only replies.
     #[default]
     None,
-    /// The listed tools, by the agent's own names for them.
+    /// The listed tools: grants of a model, or the CLI agent's own names for its tools.
     Names(Vec<String>),
 }
 
@@ -94,11 +109,20 @@ pub const TOOLS_PATTERN: &str = "^none$";
 pub const CLI_AGENT_KIND_KEYS: &[&str] = &["cli", "acp", "command"];
 
 /// The keys that only agents with a model support.
-pub const MODEL_AGENT_KEYS: &[&str] =
-    &["temperature", "max_output_tokens", "reasoning", "top_p", "seed", "stop", "provider_options"];
+pub const MODEL_AGENT_KEYS: &[&str] = &[
+    "temperature",
+    "max_output_tokens",
+    "reasoning",
+    "top_p",
+    "seed",
+    "stop",
+    "provider_options",
+    "approve_tools",
+    "compaction",
+];
 
 /// The keys that only CLI agents support.
-pub const CLI_AGENT_KEYS: &[&str] = &["tools", "max_turns", "estimate", "env", "sandbox"];
+pub const CLI_AGENT_KEYS: &[&str] = &["estimate"];
 
 impl Agent {
     /// The maximum length of a reply in tokens; `default` is `defaults.max_output_tokens` of `orch.yaml`.
@@ -116,6 +140,19 @@ impl Agent {
             ("seed", self.seed.is_some()),
             ("stop", !self.stop.is_empty()),
             ("provider_options", !self.provider_options.is_empty()),
+        ];
+        keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
+    }
+
+    /// The keys of the tools of a model that the agent sets. They do not apply to a CLI agent, which has tools of its
+    /// own.
+    pub fn model_tool_keys(&self) -> Vec<&'static str> {
+        let keys = [
+            ("tools", !self.tools.names().is_empty()),
+            ("max_turns", self.max_turns.is_some()),
+            ("approve_tools", !self.approve_tools.is_empty()),
+            ("compaction", self.compaction.is_some()),
+            ("env", !self.env.is_empty()),
         ];
         keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
     }
@@ -160,9 +197,25 @@ impl Agent {
         })
     }
 
+    /// The tools that a model may use; empty for a CLI agent. Omits invalid entries, which `check` reports.
+    pub fn tool_grants(&self) -> Vec<ToolGrant> {
+        if self.cli_kind().is_some() {
+            return Vec::new();
+        }
+        self.tools.names().iter().filter_map(|text| ToolGrant::parse(text).ok()).collect()
+    }
+
+    /// The tools of a model whose calls the user approves.
+    pub fn approved_tools(&self) -> Vec<BuiltinTool> {
+        self.approve_tools.iter().filter_map(|name| BuiltinTool::from_name(name)).collect()
+    }
+
     /// The workspace access of a step with this agent, unless the step sets `access`.
     pub fn default_access(&self) -> Access {
-        if self.cli_kind().is_some() && !self.tools.names().is_empty() { Access::Write } else { Access::None }
+        if self.cli_kind().is_some() {
+            return if self.tools.names().is_empty() { Access::None } else { Access::Write };
+        }
+        self.tool_grants().iter().map(|grant| grant.tool.access()).max().unwrap_or(Access::None)
     }
 }
 

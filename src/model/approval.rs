@@ -15,6 +15,9 @@ pub struct ApprovalAsked {
     pub attempt: u32,
     /// The number of the request within the attempt, from 1.
     pub ordinal: u32,
+    /// The position of the tool call that needs the approval, in the reply to that request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call: Option<u32>,
     /// The text that orch shows to the user.
     pub question: String,
     /// The digest of that text; an answer is only valid for this text.
@@ -27,7 +30,8 @@ pub struct ApprovalAsked {
 impl ApprovalAsked {
     /// The key of the request.
     pub fn key(&self) -> CallKey {
-        CallKey { step: self.step.clone(), attempt: self.attempt, ordinal: self.ordinal }
+        let Self { step, attempt, ordinal, tool_call, .. } = self;
+        CallKey { step: step.clone(), attempt: *attempt, ordinal: *ordinal, tool_call: *tool_call }
     }
 }
 
@@ -40,6 +44,9 @@ pub struct ApprovalAnswered {
     pub attempt: u32,
     /// The number of the request within the attempt, from 1.
     pub ordinal: u32,
+    /// The position of the tool call that needs the approval, in the reply to that request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call: Option<u32>,
     /// The digest of the text that orch showed.
     pub question_digest: Digest,
     /// The answer.
@@ -49,7 +56,8 @@ pub struct ApprovalAnswered {
 impl ApprovalAnswered {
     /// The key of the request.
     pub fn key(&self) -> CallKey {
-        CallKey { step: self.step.clone(), attempt: self.attempt, ordinal: self.ordinal }
+        let Self { step, attempt, ordinal, tool_call, .. } = self;
+        CallKey { step: step.clone(), attempt: *attempt, ordinal: *ordinal, tool_call: *tool_call }
     }
 }
 

@@ -21,13 +21,33 @@ pub struct CallStarted {
     pub call: CallKey,
     /// What the call does.
     pub kind: CallKind,
-    /// The model or CLI agent that it calls; absent for commands and files.
+    /// The model or CLI agent that it calls; absent for commands, files and tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRef>,
     /// An upper bound of the request's usage, which counts as used if the process dies during the request. Absent for a
     /// turn of a CLI agent, whose usage is then unknown, and for calls without a model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_usage: Option<Usage>,
+    /// A short form of the arguments of a tool call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<String>,
+    /// The digest of the request of a tool call. If the process dies during the call, a resume needs it to record that
+    /// the call was interrupted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_digest: Option<Digest>,
+    /// The tool results that this request and all later ones of the conversation leave out, so that the conversation
+    /// fits the context window of the model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elided_results: Vec<ElidedResult>,
+}
+
+/// The result of a tool call that a conversation leaves out from some request on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct ElidedResult {
+    /// The ordinal of the request whose reply contains the tool call.
+    pub ordinal: u32,
+    /// The position of the tool call in the reply, from 1.
+    pub tool_call: u32,
 }
 
 /// A call ended.
@@ -47,13 +67,13 @@ pub struct CallEnded {
     /// The model's reply, unless the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<ChatReply>,
-    /// The output of a command or a file operation, unless the call failed.
+    /// The output of a command, a file operation or a tool, unless the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<CallOutput>,
     /// The failure, if the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// What a CLI agent did in its turn besides replying.
+    /// What a CLI agent did in its turn besides replying, or the files that a tool changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_activity: Option<Box<AgentActivity>>,
     /// The cost of the call in US dollars; absent if no price applies or the usage is unknown.
@@ -81,7 +101,7 @@ impl CallEnded {
         self.reply.as_ref().and_then(|reply| reply.id.as_ref()).or(activity.session.as_ref())
     }
 
-    /// What a CLI agent did in its turn, with or without a reply.
+    /// What a CLI agent did in its turn, with or without a reply, or the files that a tool changed.
     pub fn activity(&self) -> Option<&AgentActivity> {
         self.agent_activity.as_deref()
     }

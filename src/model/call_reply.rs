@@ -10,6 +10,7 @@ use super::call::CallEnded;
 use super::chat::ChatReply;
 use super::effect::CallKind;
 use super::program::{AgentActivity, TurnReply};
+use super::tool::{ToolCallOutput, ToolOutput};
 
 /// What a call returned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -85,7 +86,7 @@ pub struct RecordedReply {
     pub agent_activity: Option<Box<AgentActivity>>,
 }
 
-/// The output of a command or a file operation.
+/// The output of a command, a file operation or a tool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CallOutput {
@@ -95,6 +96,8 @@ pub enum CallOutput {
     Snapshot(Value),
     /// The record of the changes after a step has written files.
     Applied(Value),
+    /// The output of a tool.
+    Tool(ToolCallOutput),
 }
 
 impl CallOutput {
@@ -104,6 +107,7 @@ impl CallOutput {
             Self::Command(_) => CallKind::Command,
             Self::Snapshot(_) => CallKind::Snapshot,
             Self::Applied(_) => CallKind::Apply,
+            Self::Tool(output) => CallKind::Tool(output.tool),
         }
     }
 
@@ -117,6 +121,14 @@ impl CallOutput {
                 stderr: redact(&output.stderr),
                 ..output
             }),
+            Self::Tool(output) => {
+                let result = ToolOutput {
+                    content: redact(&output.result.content),
+                    full_output: output.result.full_output.as_deref().map(&redact),
+                    ..output.result
+                };
+                Self::Tool(ToolCallOutput { tool: output.tool, arguments: redact(&output.arguments), result })
+            }
             // Snapshots contain the original files, so that orch can restore them exactly.
             Self::Snapshot(_) | Self::Applied(_) => self,
         }
@@ -126,6 +138,10 @@ impl CallOutput {
     fn searched_bytes(&self) -> usize {
         match self {
             Self::Command(output) => output.stdout.len().saturating_add(output.stderr.len()),
+            Self::Tool(output) => {
+                let full_output = output.result.full_output.as_ref();
+                output.result.content.len().saturating_add(full_output.map_or(0, String::len))
+            }
             Self::Snapshot(_) | Self::Applied(_) => 0,
         }
     }
@@ -133,7 +149,7 @@ impl CallOutput {
     /// What the output records about files that orch itself writes.
     pub fn written_files(&self) -> Option<WrittenFiles<'_>> {
         match self {
-            Self::Command(_) => None,
+            Self::Command(_) | Self::Tool(_) => None,
             Self::Snapshot(record) => Some(WrittenFiles::Planned(record)),
             Self::Applied(_) => Some(WrittenFiles::Written),
         }
@@ -146,6 +162,12 @@ impl CallOutput {
             Self::Command(output) => format!("exit code {}", output.exit_code),
             Self::Snapshot(_) => "scanned the files".to_owned(),
             Self::Applied(_) => "wrote the files".to_owned(),
+            Self::Tool(output) => {
+                let outcome = if output.result.is_error { "error, " } else { "" };
+                let arguments = &output.arguments;
+                let separator = if arguments.is_empty() { "" } else { " " };
+                format!("{}{separator}{arguments}: {outcome}{} bytes", output.tool, output.result.content.len())
+            }
         }
     }
 
@@ -160,6 +182,7 @@ impl CallOutput {
                 format!("exit code {}\n{}{line_end}standard error:\n{}", output.exit_code, output.stdout, output.stderr)
             }
             Self::Snapshot(changes) | Self::Applied(changes) => format!("{changes:#}"),
+            Self::Tool(output) => output.result.full_output.as_ref().unwrap_or(&output.result.content).clone(),
         }
     }
 }
@@ -201,6 +224,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::BuiltinTool;
 
     fn call_ended(fields: RecordedReply) -> CallEnded {
         let call = json!({
@@ -226,6 +250,15 @@ mod tests {
         })
     }
 
+    fn tool_output(content: &str) -> CallOutput {
+        let result = ToolOutput {
+            content: content.to_owned(),
+            full_output: Some(format!("all: {content}")),
+            ..ToolOutput::default()
+        };
+        CallOutput::Tool(ToolCallOutput { tool: BuiltinTool::Read, arguments: "a secret".to_owned(), result })
+    }
+
     #[test]
     fn a_recorded_reply_is_restored_unchanged() {
         let reply: ChatReply = serde_json::from_value(json!({
@@ -240,6 +273,7 @@ mod tests {
             CallReply::Output(command_output("out", "")),
             CallReply::Output(CallOutput::Snapshot(json!({ "files": [] }))),
             CallReply::Output(CallOutput::Applied(json!({ "files": [] }))),
+            CallReply::Output(tool_output("read it")),
         ];
         for reply in replies {
             assert_eq!(CallReply::from_recorded(&call_ended(reply.clone().into_recorded())), Some(reply));
@@ -248,10 +282,13 @@ mod tests {
     }
 
     #[test]
-    fn command_outputs_are_redacted_and_snapshots_are_not() {
+    fn outputs_of_commands_and_tools_are_redacted_and_snapshots_are_not() {
         let redact = |text: &str| text.replace("secret", "…");
         let output = command_output("a secret", "secrets").map_secret_texts(redact);
         assert_eq!(output, command_output("a …", "…s"));
+        let output = tool_output("secrets").map_secret_texts(redact);
+        assert_eq!(output.summary(), "read a …: 4 bytes");
+        assert_eq!(output.full_text(), "all: …s");
         let snapshot = CallOutput::Snapshot(json!({ "before": "secret" }));
         assert_eq!(snapshot.clone().map_secret_texts(redact), snapshot);
     }

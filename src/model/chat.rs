@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::content::Content;
 use super::name::{LOCAL_FILE_PREFIX, LOCAL_PROVIDER};
 use super::options::ModelOptions;
+use super::tool::OfferedTools;
 use super::usage::ReportedUsage;
 
 /// A model of a provider, such as `anthropic/claude-sonnet-5`, `lab/qwen3-coder` or `local/smollm2-135m`; or a model
@@ -123,10 +124,13 @@ pub struct ChatRequest {
     /// A short name of the schema (`[a-z_][a-z0-9_]*`), which some APIs require.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_name: Option<String>,
+    /// The tools that the model may call; absent if there are none.
+    #[serde(default, skip_serializing_if = "OfferedTools::is_empty")]
+    pub tools: Arc<OfferedTools>,
 }
 
 impl ChatRequest {
-    /// A request without a system prompt, options and a schema.
+    /// A request without a system prompt, options, tools and a schema.
     pub fn new(model: ModelRef, messages: Vec<Message>, max_output_tokens: u32) -> Self {
         Self {
             model,
@@ -137,6 +141,7 @@ impl ChatRequest {
             options: Box::default(),
             schema: None,
             schema_name: None,
+            tools: Arc::default(),
         }
     }
 
@@ -156,7 +161,8 @@ pub enum StopReason {
     Length,
     /// The model or a safety filter refused to reply.
     Refusal,
-    /// The model called a tool instead of completing its reply, although requests offer no tools.
+    /// The model called tools. If the request offers tools, the content has these calls, and all of them are complete.
+    /// If not, the model called a tool instead of completing its reply.
     ToolUse,
     /// The provider gave no reason, or an unknown one.
     Unknown,
@@ -210,6 +216,16 @@ pub struct ReplyDetails {
     /// Whether the context window of the model cut the reply off, and not the limit of the reply.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exceeded_context_window: bool,
+    /// The names of the tools whose calls orch removed from the reply, because the reply is incomplete.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted_calls: Vec<String>,
+    /// What the provider says about a call that it could not read, and that the reply therefore lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub malformed_call: Option<String>,
+    /// Whether the provider paused its turn. It continues the turn if it receives the conversation with the content of
+    /// this reply, unchanged and without a further message.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 impl ReplyDetails {

@@ -1,19 +1,19 @@
 //! The effects that a call can have, and the table of what orch knows about each kind of call.
 //!
 //! The table has two parts. [`CallKind::properties`] depends only on the kind, so code that has only the journal can
-//! use it too. [`Effect::profile`] also depends on the request. All other modules read the table. A new kind therefore
-//! needs a variant and an entry here, a performer (`engine/perform.rs`), and a type for its output
-//! (`model/call_reply.rs`).
+//! use it too. The kind of a tool call contains the tool. [`Effect::profile`] also depends on the request. All other
+//! modules read the table. A new kind therefore needs a variant and an entry here, a performer (`engine/perform.rs`),
+//! and a type for its output (`model/call_reply.rs`).
 
-use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::chat::{ChatRequest, ModelRef};
+pub use super::effect_spec::{CommandSpec, FilesToWrite, ModelRequest};
 use super::pricing::PriceBasis;
 use super::program::{AgentTurn, TurnEstimate};
-use super::sandbox_spec::SandboxSpec;
+use super::tool::{BuiltinTool, ToolInvocation};
 use super::usage::Usage;
 
 /// The kinds of effect that a call can have.
@@ -30,6 +30,8 @@ pub enum Effect {
     Snapshot(FilesToWrite),
     /// Writes the files; the value is the recorded snapshot.
     Write(Value),
+    /// Performs a tool call of a model.
+    Tool(Box<ToolInvocation>),
 }
 
 impl Effect {
@@ -64,6 +66,7 @@ impl Effect {
             Self::Command(_) => EffectProfile::without_model(CallKind::Command),
             Self::Snapshot(_) => EffectProfile::without_model(CallKind::Snapshot),
             Self::Write(_) => EffectProfile::without_model(CallKind::Apply),
+            Self::Tool(invocation) => EffectProfile::without_model(CallKind::Tool(invocation.tool)),
         }
     }
 
@@ -72,12 +75,12 @@ impl Effect {
         self.profile().kind.properties()
     }
 
-    /// The model or CLI agent that the call addresses; `None` for commands and files.
+    /// The model or CLI agent that the call addresses; `None` for commands, files and tools.
     pub fn model(&self) -> Option<&ModelRef> {
         self.profile().model_use.map(|model_use| &model_use.request.model)
     }
 
-    /// What is known before the call about the usage of a model; nothing for commands and files.
+    /// What is known before the call about the usage of a model; nothing for commands, files and tools.
     pub fn usage_bound(&self) -> UsageBound {
         self.profile().model_use.map(|model_use| model_use.bound).unwrap_or_default()
     }
@@ -97,6 +100,8 @@ pub enum CallKind {
     Snapshot,
     /// Writes files.
     Apply,
+    /// Performs a tool call of a model.
+    Tool(BuiltinTool),
 }
 
 impl CallKind {
@@ -138,12 +143,45 @@ impl CallKind {
                 awaits_start_record: false,
                 keeps_turn_start: false,
             },
+            Self::Tool(tool) => tool_properties(tool),
         }
     }
 
-    /// The stable name.
+    /// The stable name. Tool calls have one name, whatever the tool.
     pub fn as_str(self) -> &'static str {
         self.properties().name
+    }
+
+    /// Whether orch never repeats a call that was interrupted, because it may have changed files. The model receives
+    /// the interruption as the result of the call.
+    pub fn is_never_repeated(self) -> bool {
+        matches!(self, Self::Tool(tool) if !tool.only_reads())
+    }
+}
+
+/// The properties of the calls of a tool. A tool that only reads may run again, so orch does not wait for its start
+/// record.
+fn tool_properties(tool: BuiltinTool) -> CallProperties {
+    let reads = CallProperties {
+        name: "tool",
+        workspace: WorkspaceUse::ListedFiles,
+        ending: CallEnding::CutOff,
+        awaits_start_record: false,
+        keeps_turn_start: false,
+    };
+    match tool {
+        BuiltinTool::Read | BuiltinTool::List | BuiltinTool::Search => reads,
+        BuiltinTool::Fetch => CallProperties { workspace: WorkspaceUse::None, ..reads },
+        BuiltinTool::Edit | BuiltinTool::Write => {
+            CallProperties { ending: CallEnding::RunToEnd, awaits_start_record: true, keeps_turn_start: true, ..reads }
+        }
+        BuiltinTool::Shell => CallProperties {
+            workspace: WorkspaceUse::Program,
+            ending: CallEnding::EndProcesses,
+            awaits_start_record: true,
+            keeps_turn_start: true,
+            ..reads
+        },
     }
 }
 
@@ -160,8 +198,8 @@ pub struct CallProperties {
     /// a program. If orch is killed, the event shows the maximum usage of the call, and which program may have changed
     /// files.
     pub awaits_start_record: bool,
-    /// Whether a snapshot of the workspace is on disk during the call (`agent/turn_start.rs`), until the outcome is
-    /// durable. A resume compares the workspace with it.
+    /// Whether the state of the workspace before the call is on disk during the call (`agent/turn_start.rs`), until the
+    /// outcome is durable. A resume compares the workspace with it.
     pub keeps_turn_start: bool,
 }
 
@@ -238,73 +276,44 @@ pub struct UsageBound {
     pub priced_as: Option<PriceBasis>,
 }
 
-/// A command to run in the workspace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CommandSpec {
-    /// The program and its arguments.
-    pub argv: Vec<String>,
-    /// The names and values of the environment variables to which the shell line refers.
-    pub values: Vec<(String, String)>,
-    /// Names of variables that the command inherits from the environment of the run.
-    pub env: Vec<String>,
-    /// The folder in which the command runs, relative to the workspace.
-    pub cwd: String,
-    /// The text for the command's standard input.
-    pub stdin: Option<String>,
-    /// The time limit, in milliseconds.
-    pub timeout_ms: Option<u64>,
-    /// The sandbox of the command; `None` if orch does not confine it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sandbox: Option<SandboxSpec>,
-    /// Whether the step may change the workspace, so that a recording contains the files that it changed.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub may_write: bool,
-}
-
-/// Files to write into the workspace.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FilesToWrite {
-    /// The list of files, as JSON, unchanged from the artifact.
-    pub files: Value,
-    /// Workspace paths of artifact files, which a `write` step must not overwrite.
-    pub reserved: Vec<String>,
-}
-
-/// A model request with its time limit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ModelRequest {
-    /// The request.
-    pub request: ChatRequest,
-    /// The upper bound of the usage, computed from the request.
-    pub max_usage: Usage,
-    /// The time limit of the whole request, in milliseconds; the provider's default when absent.
-    pub timeout_ms: Option<u64>,
-    /// The step's deadline, at which orch ends the request.
-    pub deadline: Option<Timestamp>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::CliAgent;
 
-    const KINDS: [CallKind; 5] =
-        [CallKind::Request, CallKind::Turn, CallKind::Command, CallKind::Snapshot, CallKind::Apply];
+    fn kinds() -> Vec<CallKind> {
+        let other_kinds = [CallKind::Request, CallKind::Turn, CallKind::Command, CallKind::Snapshot, CallKind::Apply];
+        other_kinds.into_iter().chain(BuiltinTool::ALL.map(CallKind::Tool)).collect()
+    }
 
     #[test]
     fn a_kind_has_the_same_name_in_the_table_and_in_the_journal() {
-        for kind in KINDS {
-            assert_eq!(serde_json::to_value(kind).unwrap(), kind.properties().name);
+        for kind in kinds() {
+            let name = kind.properties().name;
+            let expected = match kind {
+                CallKind::Tool(tool) => serde_json::json!({ name: tool.as_str() }),
+                _ => serde_json::json!(name),
+            };
+            assert_eq!(serde_json::to_value(kind).unwrap(), expected);
         }
     }
 
     #[test]
     fn a_call_that_runs_a_program_awaits_its_start_record_and_ends_its_processes() {
-        for properties in KINDS.map(CallKind::properties) {
+        for properties in kinds().into_iter().map(CallKind::properties) {
             let runs_program = properties.workspace.runs_program();
             assert!(!runs_program || properties.awaits_start_record, "{properties:?}");
             assert_eq!(properties.ending == CallEnding::EndProcesses, runs_program, "{properties:?}");
-            assert!(runs_program || !properties.keeps_turn_start, "{properties:?}");
+            assert!(properties.awaits_start_record || !properties.keeps_turn_start, "{properties:?}");
+        }
+    }
+
+    #[test]
+    fn a_tool_call_that_is_never_repeated_has_a_durable_start() {
+        for kind in kinds() {
+            let properties = kind.properties();
+            let is_tool = matches!(kind, CallKind::Tool(_));
+            assert_eq!(kind.is_never_repeated(), is_tool && properties.keeps_turn_start, "{kind:?}");
         }
     }
 
@@ -315,7 +324,13 @@ mod tests {
     #[test]
     fn a_request_has_a_computed_usage_bound_and_a_turn_has_an_estimate() {
         let max_usage = Usage { input: 20, output: 10, ..Usage::default() };
-        let model_request = ModelRequest { request: request(), max_usage, timeout_ms: None, deadline: None };
+        let model_request = ModelRequest {
+            request: request(),
+            max_usage,
+            timeout_ms: None,
+            deadline: None,
+            elided_results: Vec::new(),
+        };
         let program: CliAgent =
             serde_json::from_value(serde_json::json!({ "kind": "codex", "model": "m", "access": "read" })).unwrap();
         let turn = AgentTurn {

@@ -85,8 +85,10 @@ failure_classes! {
     SuccessConditionFalse = "success_condition_false",
     /// A loop ran `max` rounds, and its `until` condition is still false.
     MaxIterationsReached = "max_iterations_reached",
-    /// A CLI agent reached `max_turns` before it completed its reply.
+    /// An agent reached `max_turns` before it completed its reply.
     MaxTurnsReached = "max_turns_reached",
+    /// A model repeated a tool call that had the same result each time.
+    RepeatedToolCall = "repeated_tool_call",
     /// The user rejected an approval.
     Rejected = "rejected",
     /// The user did not answer an approval in time.

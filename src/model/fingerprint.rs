@@ -52,8 +52,10 @@ pub enum PartKind {
     Workspace,
     /// The command line.
     Command,
-    /// The sandbox of a command or a CLI agent.
+    /// The sandbox of a command, a CLI agent or an agent with tools.
     Sandbox,
+    /// The tools of an agent: the grants, their definitions, and the variables that `shell` inherits.
+    Tools,
     /// The question of an approval.
     Question,
     /// The list of files to write.
@@ -80,6 +82,7 @@ impl fmt::Display for PartKind {
             Self::Workspace => f.write_str("workspace"),
             Self::Command => f.write_str("command"),
             Self::Sandbox => f.write_str("sandbox"),
+            Self::Tools => f.write_str("tools"),
             Self::Question => f.write_str("question"),
             Self::Files => f.write_str("files"),
             Self::Accept => f.write_str("accept"),

@@ -103,20 +103,41 @@ impl fmt::Display for StepKey {
     }
 }
 
-/// A call's key: the step key, the attempt and the ordinal, such as `implement[3]/code@1#2`.
+/// A call's key: the step key, the attempt and the ordinal, such as `implement[3]/code@1#2`. The key of a tool call
+/// also has its position in the reply of the model: `implement[3]/code@1#2.1`. So it does not depend on the order in
+/// which parallel tool calls end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct CallKey {
     /// The step that makes the call.
     pub step: StepKey,
     /// The attempt of the step, from 1.
     pub attempt: u32,
-    /// The call within the attempt, from 1.
+    /// The call within the attempt, from 1. A tool call has the ordinal of the request whose reply contains it.
     pub ordinal: u32,
+    /// The position of a tool call in the reply, from 1. Absent for all other calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call: Option<u32>,
+}
+
+impl CallKey {
+    /// The key of a tool call in the reply to this request. `position` counts from 1.
+    #[must_use]
+    pub fn for_tool_call(&self, position: u32) -> Self {
+        Self { tool_call: Some(position), ..self.clone() }
+    }
+
+    /// The number of the call in its attempt, as text: `2`, or `2.1` for a tool call.
+    pub fn number(&self) -> String {
+        match self.tool_call {
+            Some(position) => format!("{}.{position}", self.ordinal),
+            None => self.ordinal.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for CallKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}#{}", self.step, self.attempt, self.ordinal)
+        write!(f, "{}@{}#{}", self.step, self.attempt, self.number())
     }
 }
 
@@ -163,5 +184,16 @@ mod tests {
         let ancestors: Vec<String> = key.ancestors().iter().map(ToString::to_string).collect();
         assert_eq!(ancestors, ["implement", "implement[3]", "implement[3]/fix", "implement[3]/fix[0]"]);
         assert_eq!(key.last_segment(), "code");
+    }
+
+    #[test]
+    fn a_tool_call_has_the_key_of_its_request_and_a_position() {
+        let request = CallKey { step: StepKey::root("code"), attempt: 1, ordinal: 2, tool_call: None };
+        assert_eq!(request.to_string(), "code@1#2");
+        assert_eq!(request.for_tool_call(3).to_string(), "code@1#2.3");
+        assert!(request < request.for_tool_call(1) && request.for_tool_call(2) < request.for_tool_call(10));
+        let value = serde_json::to_value(&request).unwrap();
+        assert_eq!(value, serde_json::json!({ "step": "code", "attempt": 1, "ordinal": 2 }));
+        assert_eq!(serde_json::from_value::<CallKey>(value).unwrap(), request);
     }
 }

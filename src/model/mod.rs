@@ -20,6 +20,7 @@ pub mod cost;
 pub mod dialect;
 pub mod duration;
 pub mod effect;
+mod effect_spec;
 pub mod event;
 pub mod failure;
 mod fingerprint;
@@ -44,6 +45,8 @@ pub mod step_state;
 mod step_texts;
 mod step_values;
 pub mod text;
+pub mod tool;
+mod tool_grant;
 pub mod usage;
 pub mod visible;
 
@@ -69,10 +72,15 @@ pub use pricing::PriceBasis;
 pub use program::{AgentActivity, AgentTurn, CliAgent, CliAgentKind, TurnEstimate, TurnReply};
 pub use report::RunReport;
 pub use run::RunState;
-pub use sandbox::{AllowedHost, Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork};
+pub use sandbox::{AllowedHost, HostList, Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork, is_public_address};
 pub use sandbox_spec::{LooseKey, SandboxOwner, SandboxSpec, is_outside_workspace, loose_keys};
 pub use sandbox_use::{SandboxConnection, SandboxUse};
 pub use step::{Step, StepAction};
 pub use step_state::{StepState, StepStatus};
 pub use step_texts::StepText;
+pub use tool::{
+    BuiltinTool, ChangedFile, OfferedTools, ToolCallOutput, ToolChoice, ToolDefinition, ToolGrant, ToolInvocation,
+    ToolOutput,
+};
+pub use tool_grant::{CommandPattern, PathPattern};
 pub use usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::agent::{Acp, CliProgram, Tools};
+use super::agent::{Acp, CliProgram, Compaction, Tools};
 use super::budget::Budget;
 use super::options::{ModelOptions, ReasoningEffort};
 use super::program::TurnEstimate;
@@ -146,16 +146,28 @@ pub struct Agent {
     #[schemars(length(min = 1))]
     #[schemars(example = json!(["python3", "review.py"]))]
     pub command: Option<Vec<String>>,
-    /// The tools that a CLI agent may use, by the agent's own names for them. Default: `none`. With tools, the agent's
-    /// steps have `access: write` by default.
+    /// The tools that the agent may use. For a model: `read`, `list`, `search`, `edit`, `write`, `shell` and `fetch`,
+    /// which a pattern can narrow, such as `shell(cargo:*)` or `edit(src/**)`. For a CLI agent: the agent's own names
+    /// for its tools. Default: `none`. By default, the tools determine the `access` of the agent's steps.
     #[serde(default, skip_serializing_if = "Tools::is_none")]
-    #[schemars(example = json!(["Read", "Edit", "Bash(git diff:*)"]))]
+    #[schemars(example = json!(["read", "edit", "shell(cargo:*)"]))]
     pub tools: Tools,
-    /// The maximum number of turns in which a CLI agent may produce one reply.
+    /// The maximum number of turns in which the agent may produce one reply. Default for a model with tools: 40.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     #[schemars(example = 20)]
     pub max_turns: Option<u32>,
+    /// The tools of a model whose calls you approve one by one. orch shows you the exact call, and parks the run until
+    /// you answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(example = json!(["shell"]))]
+    #[schemars(inner(length(min = 1)))]
+    pub approve_tools: Vec<String>,
+    /// What orch does before a conversation with tools exceeds the context window of its model: leave out old tool
+    /// results (`elide`, default), or let the step fail (`fail`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"fail")]
+    pub compaction: Option<Compaction>,
     /// The budget of the agent in a run, for all its steps together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"usd": 0.5, "seconds": 1800}))]
@@ -165,13 +177,14 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"tokens": 50_000, "usd": 0.25}))]
     pub estimate: Option<TurnEstimate>,
-    /// Names of environment variables that orch passes to a CLI agent in addition to the basic ones.
+    /// Names of environment variables that orch passes to a CLI agent, or to the commands of `shell`, in addition to
+    /// the basic ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["GITHUB_TOKEN"]))]
     #[schemars(inner(length(min = 1), regex(pattern = PASSED_VARIABLE_PATTERN)))]
     pub env: Vec<String>,
-    /// The sandbox of a CLI agent: the files that it may change and read, the hosts that it may connect to, and its
-    /// limits. It may allow only what the `sandbox` of `orch.yaml` allows.
+    /// The sandbox of a CLI agent or of the tools of a model: the files that it may change and read, the hosts that it
+    /// may connect to, and its limits. It may allow only what the `sandbox` of `orch.yaml` allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"network": ["registry.npmjs.org"]}))]
     pub sandbox: Option<Sandbox>,
@@ -198,6 +211,8 @@ impl Agent {
             command: None,
             tools: Tools::None,
             max_turns: None,
+            approve_tools: Vec::new(),
+            compaction: None,
             budget: None,
             estimate: None,
             env: Vec::new(),

@@ -75,6 +75,9 @@ pub struct StepReport {
     pub attempts: u32,
     /// The number of requests.
     pub calls: u32,
+    /// The number of tool calls of its model. Absent if there were none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tool_calls: u32,
     /// Whether the result was reused from an earlier session.
     pub reused: bool,
     /// The earlier run whose result was reused (`--reuse`).
@@ -106,6 +109,12 @@ pub struct StepReport {
     pub reason: Option<SkipReason>,
 }
 
+/// Whether a count is zero, so that the report omits it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 impl StepReport {
     pub(super) fn from_state(step: &StepState) -> Self {
         Self {
@@ -118,6 +127,7 @@ impl StepReport {
             ended_at: step.ended,
             attempts: step.attempts,
             calls: step.calls,
+            tool_calls: step.tool_calls,
             reused: step.reused,
             reused_from: step.reused_from.map(|run| run.to_string()),
             question: step.question.clone().filter(|_| step.status == StepStatus::Waiting),

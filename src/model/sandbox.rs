@@ -2,7 +2,9 @@
 //! step.
 
 use std::fmt;
+use std::net::IpAddr;
 
+use orch_confine::confine::{Host, is_public, normalize_name};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -213,6 +215,37 @@ pub struct AllowedHost {
     pub private: bool,
 }
 
+/// A parsed list of hosts, for orch's own connections. The rules are those of the proxy of a sandbox.
+#[derive(Clone, Debug, Default)]
+pub struct HostList(Vec<Host>);
+
+impl HostList {
+    /// Parses the hosts.
+    ///
+    /// # Errors
+    /// A text is not a valid host. The error is the reason.
+    pub fn parse<'a>(hosts: impl IntoIterator<Item = &'a AllowedHost>) -> Result<Self, String> {
+        hosts.into_iter().map(AllowedHost::parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether the list contains a name or an address at a port.
+    pub fn contains(&self, name: &str, port: u16) -> bool {
+        let name = normalize_name(name);
+        self.0.iter().any(|host| host.lists(&name, port))
+    }
+
+    /// Whether a connection to a listed name may go to an address to which the name resolves.
+    pub fn allows_address(&self, name: &str, port: u16, address: IpAddr) -> bool {
+        let name = normalize_name(name);
+        self.0.iter().any(|host| host.lists(&name, port) && host.may_resolve_to(address))
+    }
+}
+
+/// Whether an address belongs to the public internet, and not to this machine or its network.
+pub fn is_public_address(address: IpAddr) -> bool {
+    is_public(address)
+}
+
 /// The mapping form of [`AllowedHost`].
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -231,8 +264,8 @@ impl AllowedHost {
     ///
     /// # Errors
     /// The text is not a valid host. The error is the reason.
-    pub fn parse(&self) -> Result<orch_confine::confine::Host, String> {
-        orch_confine::confine::Host::new(&self.host, self.private).map_err(|error| error.to_string())
+    pub fn parse(&self) -> Result<Host, String> {
+        Host::new(&self.host, self.private).map_err(|error| error.to_string())
     }
 
     /// Whether the host may be this machine or in a private network. A text that is not a valid host is neither.
@@ -322,6 +355,21 @@ mod tests {
             let network: SandboxNetwork = serde_json::from_value(value).unwrap();
             assert_eq!(network.to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_host_list_decides_about_names_ports_and_addresses() {
+        let host = |host: &str, private| AllowedHost { host: host.to_owned(), private };
+        let hosts = [host("Docs.rs", false), host("git.internal", true), host("127.0.0.1:8080", false)];
+        let list = HostList::parse(&hosts).unwrap();
+        assert!(list.contains("docs.rs.", 443) && !list.contains("docs.rs", 8443) && !list.contains("a.docs.rs", 443));
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert!(list.allows_address("docs.rs", 443, address("93.184.215.14")));
+        assert!(!list.allows_address("docs.rs", 443, address("169.254.169.254")));
+        assert!(list.allows_address("git.internal", 443, address("10.0.0.7")));
+        assert!(list.allows_address("127.0.0.1", 8080, address("127.0.0.1")));
+        assert!(!list.contains("127.0.0.1", 8081) && is_public_address(address("1.1.1.1")));
+        assert!(HostList::parse(&[host("*.docs.rs", false)]).unwrap_err().contains("patterns are not supported"));
     }
 
     #[test]

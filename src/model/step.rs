@@ -170,8 +170,8 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"continue")]
     pub on_reject: Option<Outcome>,
-    /// The access of the step to the workspace. Default: `write` for `write`, `run` and agents with `tools`; `none` for
-    /// other steps.
+    /// The access of the step to the workspace. Default: `write` for `write`, `run` and CLI agents with `tools`; what
+    /// its tools need for an agent with a model; `none` for other steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"read")]
     pub access: Option<Access>,

@@ -69,6 +69,8 @@ pub struct StepState {
     pub attempts: u32,
     /// The number of requests.
     pub calls: u32,
+    /// The number of tool calls of its model.
+    pub tool_calls: u32,
     /// Tokens of all its calls.
     pub usage: UsageTotal,
     /// Cost of its calls in US dollars.
@@ -134,6 +136,7 @@ impl StepState {
             ended: None,
             attempts: 0,
             calls: 0,
+            tool_calls: 0,
             usage: UsageTotal::default(),
             cost: CostTotal::default(),
             session: None,
@@ -162,6 +165,7 @@ impl StepState {
     pub(super) fn restore_totals(&mut self, earlier: Self) {
         self.attempts = earlier.attempts;
         self.calls = earlier.calls;
+        self.tool_calls = earlier.tool_calls;
         self.usage = earlier.usage;
         self.cost = earlier.cost;
         self.session = earlier.session;
@@ -201,7 +205,11 @@ impl StepState {
 
     /// Adds a call that has ended.
     pub(super) fn record_call(&mut self, call: &CallEnded) {
-        self.calls += 1;
+        if call.call.tool_call.is_some() {
+            self.tool_calls += 1;
+        } else {
+            self.calls += 1;
+        }
         self.open_call = None;
         self.usage += call.usage();
         self.cost += call.cost_total();

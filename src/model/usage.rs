@@ -89,13 +89,13 @@ impl ReportedUsage {
         }
     }
 
-    /// Corrects counts that are impossible for a reply with this text: every prompt and every nonempty reply has
-    /// tokens, and a part is never larger than its total. An impossible number of cached tokens counts as none, because
-    /// cached tokens cost less than others.
+    /// Corrects counts that are impossible for a reply with or without content: every prompt and every nonempty reply
+    /// has tokens, and a part is never larger than its total. An impossible number of cached tokens counts as none,
+    /// because cached tokens cost less than others.
     #[must_use]
-    pub fn plausible_for_reply(self, text: &str) -> Self {
+    pub fn plausible_for_reply(self, has_content: bool) -> Self {
         let input = self.input.filter(|count| *count > 0);
-        let output = self.output.filter(|count| *count > 0 || text.is_empty());
+        let output = self.output.filter(|count| *count > 0 || !has_content);
         let cache_read = if self.cache_read > input.unwrap_or(0) { 0 } else { self.cache_read };
         Self {
             input,
@@ -364,12 +364,12 @@ mod tests {
             output: Some(output),
             reasoning: 99,
         };
-        let zeros = reported(0, 5, 0).plausible_for_reply("text");
+        let zeros = reported(0, 5, 0).plausible_for_reply(true);
         assert_eq!((zeros.input, zeros.output, zeros.cache_read, zeros.reasoning), (None, None, 0, 0));
-        assert_eq!(reported(4, 0, 0).plausible_for_reply("").output, Some(0));
-        let parts = reported(10, 6, 20).plausible_for_reply("text");
+        assert_eq!(reported(4, 0, 0).plausible_for_reply(false).output, Some(0));
+        let parts = reported(10, 6, 20).plausible_for_reply(true);
         assert_eq!((parts.cache_read, parts.cache_write, parts.reasoning), (6, 4, 20));
-        let too_many_cached = reported(10, 11, 20).plausible_for_reply("text");
+        let too_many_cached = reported(10, 11, 20).plausible_for_reply(true);
         assert_eq!((too_many_cached.input, too_many_cached.cache_read), (Some(10), 0));
     }
 }

@@ -35,11 +35,13 @@ pub struct CapturedOutput {
 }
 
 impl CapturedOutput {
-    pub(super) fn new(limit: usize) -> Self {
+    /// Creates an empty output of which up to `limit` bytes are captured.
+    pub fn new(limit: usize) -> Self {
         Self { head: Vec::new(), tail: VecDeque::new(), total: 0, limit }
     }
 
-    fn add(&mut self, bytes: &[u8]) {
+    /// Adds the next bytes of the output.
+    pub fn add(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;
         let (head_limit, tail_limit) = (self.limit.div_ceil(2), self.limit / 2);
         let (for_head, for_tail) = bytes.split_at(head_limit.saturating_sub(self.head.len()).min(bytes.len()));

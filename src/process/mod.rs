@@ -11,6 +11,7 @@ mod confined;
 #[cfg(target_os = "linux")]
 mod descendants;
 mod ending_groups;
+mod environment;
 mod error;
 mod group;
 mod guard;
@@ -21,6 +22,7 @@ mod sandbox;
 mod sandbox_paths;
 mod sandbox_probe;
 mod sandbox_protection;
+mod workspace_rules;
 
 use std::fs::File;
 use std::io;
@@ -38,6 +40,7 @@ use capture::capture_stream;
 pub use capture::{CapturedOutput, OutputStream, join_with_marker, last_lines, shorten_middle};
 pub use confined::{CONFINE_COMMAND, run_confine};
 pub use ending_groups::EndingGroups;
+pub use environment::{CERTIFICATE_VARIABLES, command_environment};
 pub use error::ProcessError;
 use group::Group;
 pub use guard::{GUARD_COMMAND, run_guard};
@@ -46,6 +49,7 @@ pub use missing_files::{hidden_file_hint, mentions_missing_file, private_folder_
 pub use sandbox::{ProgramSandbox, SandboxContext, SandboxNeeds, probable_limit};
 pub use sandbox_probe::{MachineSandbox, SandboxProbe};
 pub use sandbox_protection::remove_leftover_placeholders;
+pub use workspace_rules::WorkspaceRules;
 
 /// How long orch reads the output after the program has exited. Processes that the program left running may keep the
 /// pipe open.

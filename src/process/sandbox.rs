@@ -86,7 +86,7 @@ impl SandboxContext {
         let write = self.writable_paths(spec)?;
         Ok(Policy {
             min: confine_level(spec.min),
-            protect: self.protected_paths(spec, &write),
+            protect: self.protected_paths(spec.protects_workspace, &write),
             deny_read: self.denied_paths(spec)?,
             write: write.into_iter().chain(needs.writable.iter().cloned()).collect(),
             read: self.readable.iter().chain(&needs.readable).filter_map(|path| path.canonicalize().ok()).collect(),

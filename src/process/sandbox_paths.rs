@@ -106,14 +106,19 @@ impl SandboxContext {
         let outside_paths = spec.write.iter().filter(|path| is_outside_workspace(path));
         let outside_paths: Vec<PathBuf> =
             outside_paths.map(|path| self.writable_path(path)).collect::<Result<_, _>>()?;
-        let is_allowed = |path: &PathBuf| {
-            let resolved = path.canonicalize().unwrap_or_else(|_| path.clone());
-            outside_paths.iter().any(|folder| path.starts_with(folder) || resolved.starts_with(folder))
-        };
-        let secrets = SECRET_PATHS.iter().filter_map(|path| self.expand(path)).chain(self.configuration.clone());
-        let mut denied: Vec<PathBuf> = secrets.filter(|path| !is_allowed(path)).collect();
+        let mut denied = self.secret_paths(&outside_paths);
         denied.extend(self.denied_by_settings(spec)?);
         Ok(denied)
+    }
+
+    /// The paths with keys and passwords, and the user's configuration of orch, without those in `readable_folders`.
+    pub(super) fn secret_paths(&self, readable_folders: &[PathBuf]) -> Vec<PathBuf> {
+        let is_readable = |path: &PathBuf| {
+            let resolved = path.canonicalize().unwrap_or_else(|_| path.clone());
+            readable_folders.iter().any(|folder| path.starts_with(folder) || resolved.starts_with(folder))
+        };
+        let secrets = SECRET_PATHS.iter().filter_map(|path| self.expand(path)).chain(self.configuration.clone());
+        secrets.filter(|path| !is_readable(path)).collect()
     }
 
     /// The paths of `deny_read`.
@@ -149,7 +154,7 @@ impl SandboxContext {
     /// # Errors
     /// The path does not exist or can't be resolved, or it is a path in the workspace with a link that leads out of it. A
     /// confined program could have created such a link for a later step.
-    fn writable_path(&self, path: &str) -> Result<PathBuf, Failure> {
+    pub(super) fn writable_path(&self, path: &str) -> Result<PathBuf, Failure> {
         let not_confined = |message: String| Failure::new(FailureClass::NotConfined, message);
         let expanded = self.expand(path).ok_or_else(|| unknown_home("write", path))?;
         let resolved = expanded.canonicalize().map_err(|error| {

@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 
 use orch_confine::confine::{Mask, Protected, protected_repositories, remove_leftover_masks, usually_protected};
 
-use crate::model::SandboxSpec;
-
 use super::sandbox::SandboxContext;
 
 /// The content of the placeholder for a missing `orch.yaml` in the workspace. The content is only a comment, so another
@@ -17,9 +15,9 @@ impl SandboxContext {
     /// The paths that no program may change, because git or orch reads or runs them later: in the workspace, in the
     /// project, and in the repositories of the writable folders. The sandbox protects those that are inside a writable
     /// folder.
-    pub(super) fn protected_paths(&self, spec: &SandboxSpec, writable: &[PathBuf]) -> Vec<Protected> {
+    pub(super) fn protected_paths(&self, protects_workspace: bool, writable: &[PathBuf]) -> Vec<Protected> {
         let protect = |path: PathBuf| Protected { path, mask: Mask::Nothing };
-        let mut paths: Vec<Protected> = if spec.protects_workspace {
+        let mut paths: Vec<Protected> = if protects_workspace {
             std::iter::once(protect(self.workspace.clone())).chain(protected_repositories(&self.workspace)).collect()
         } else {
             default_protection(&self.workspace)
@@ -36,7 +34,7 @@ impl SandboxContext {
         let mut unique: Vec<Protected> = Vec::new();
         for protected in paths {
             // If the workspace itself is protected, it needs no placeholders.
-            let is_covered = spec.protects_workspace
+            let is_covered = protects_workspace
                 && protected.path != self.workspace
                 && protected.path.starts_with(&self.workspace);
             if !is_covered && unique.iter().all(|known| known.path != protected.path) {

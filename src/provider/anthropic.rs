@@ -51,7 +51,7 @@ impl Provider for Anthropic {
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         async move {
             let (url, body) = self.address_and_body(request, limits)?;
-            let builder = ReplyBuilder::new(body.pointer("/output_config/format").is_some());
+            let builder = ReplyBuilder::for_request(request, body.pointer("/output_config/format").is_some());
             let assembler = AnthropicReply { builder, ..AnthropicReply::default() };
             let call = HttpCall {
                 endpoint: &self.endpoint,
@@ -76,10 +76,17 @@ pub(super) struct AnthropicReply {
     thinking: Option<(String, String)>,
     /// Whether the current block is a call of a tool that the client runs.
     is_call_open: bool,
+    /// The current block, if it belongs to a tool that the provider itself runs, and the text of its input so far.
+    server_tool: Option<(Value, String)>,
 }
 
 /// The key of the current tool call. The server completes each block before the next one, so one key is enough.
 const CALL_KEY: &str = "call";
+
+/// Whether a block of this kind belongs to a tool that the provider itself runs: its call or its result.
+fn is_server_tool(kind: &str) -> bool {
+    matches!(kind, "server_tool_use" | "mcp_tool_use") || kind.ends_with("_tool_result")
+}
 
 impl AnthropicReply {
     /// Reads the id, the model, the usage and the stop reason of a message.
@@ -105,6 +112,10 @@ impl AnthropicReply {
             self.finish_block();
             self.thinking = Some((String::new(), String::new()));
         }
+        if let Some(block) = block.filter(|_| is_server_tool(kind)) {
+            self.finish_block();
+            self.server_tool = Some((block.clone(), String::new()));
+        }
         if let Some((thinking, signature)) = &mut self.thinking {
             thinking.push_str(text_field("thinking").unwrap_or_default());
             signature.push_str(text_field("signature").unwrap_or_default());
@@ -121,13 +132,23 @@ impl AnthropicReply {
                 self.is_call_open = true;
                 self.builder.start_call(CALL_KEY, text_field("id"), name);
                 let input = block.and_then(|block| block.get("input"));
-                if let Some(input) = input.filter(|input| input.as_object().is_some_and(|input| !input.is_empty())) {
+                // In a stream, the input is empty at first. Some servers send it as a text.
+                let is_filled = |input: &&Value| {
+                    input.as_object().is_some_and(|input| !input.is_empty())
+                        || input.as_str().is_some_and(|input| !input.is_empty())
+                };
+                if let Some(input) = input.filter(is_filled) {
                     self.builder.set_arguments(CALL_KEY, input);
                 }
             }
             ("server_tool_use" | "mcp_tool_use", Some(name)) => self.builder.record_tool_call(name),
             ("input_json_delta", _) if self.is_call_open => {
                 self.builder.push_arguments(CALL_KEY, text_field("partial_json").unwrap_or_default());
+            }
+            ("input_json_delta", _) => {
+                if let Some((_, input)) = &mut self.server_tool {
+                    input.push_str(text_field("partial_json").unwrap_or_default());
+                }
             }
             _ => {}
         }
@@ -154,6 +175,12 @@ impl AnthropicReply {
     /// Ends the current block. orch sends reasoning back to the API only if it has a signature.
     fn finish_block(&mut self) {
         self.is_call_open = false;
+        if let Some((mut block, input)) = self.server_tool.take() {
+            if let (Some(block), Ok(input)) = (block.as_object_mut(), serde_json::from_str(&input)) {
+                block.insert("input".to_owned(), input);
+            }
+            self.builder.push_server_tool(Dialect::Anthropic, block);
+        }
         if let Some((thinking, signature)) = self.thinking.take().filter(|(_, signature)| !signature.is_empty()) {
             let block = json!({"type": "thinking", "thinking": thinking, "signature": signature});
             self.builder.push_opaque(Dialect::Anthropic, block);

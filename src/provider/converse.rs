@@ -60,7 +60,7 @@ impl Provider for Converse {
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         async move {
             let (url, body) = self.address_and_body(request, limits)?;
-            let builder = ReplyBuilder::new(body.get("outputConfig").is_some());
+            let builder = ReplyBuilder::for_request(request, body.get("outputConfig").is_some());
             let call = HttpCall {
                 endpoint: &self.endpoint,
                 model: &request.model.model,

@@ -283,6 +283,14 @@ fn classify(code: Option<u16>, body: &ErrorBody) -> FailureClass {
     if has_no_credit(code, body) || code != Some(429) && body.contains_any(CONTEXT_EXCEEDED) {
         return FailureClass::BadRequest;
     }
+    // llama.cpp refuses tools with status 500.
+    if body.contains_any(&["requires --jinja"]) {
+        return FailureClass::BadRequest;
+    }
+    // Groq sends this code with status 400 if the model wrote a call that it can't read. Another try may succeed.
+    if body.labels_contain_any(&["tool_use_failed"]) {
+        return FailureClass::ProviderUnavailable;
+    }
     // A 429 is always a rate limit, even if its message mentions something else, such as the context window.
     if code != Some(429) && body.contains_any(CONTENT_FILTERED) {
         return FailureClass::Refusal;

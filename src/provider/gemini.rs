@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
-use super::assembler::{Assembler, ReplySink};
+use super::assembler::{Assembler, ReplySink, text_in};
 use super::http::{self, HttpCall};
 use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
@@ -63,7 +63,7 @@ impl Provider for Gemini {
                 body,
                 limits,
             };
-            http::exchange(call, GeminiReply { builder: ReplyBuilder::new(constrained) }, sink).await
+            http::exchange(call, GeminiReply { builder: ReplyBuilder::for_request(request, constrained) }, sink).await
         }
         .boxed()
     }
@@ -93,6 +93,9 @@ impl GeminiReply {
         let mut has_content = false;
         for part in parts.into_iter().flatten() {
             has_content |= self.read_part(part, sink);
+        }
+        if let Some(message) = text_in(candidate, "finishMessage") {
+            self.builder.stop_message = Some(message.to_owned());
         }
         let reason = candidate.get("finishReason");
         self.builder.stop.record_chunk(stop_reasons::GEMINI, reason, has_content);

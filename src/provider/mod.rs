@@ -21,7 +21,9 @@ mod openai;
 mod openai_host;
 mod received_response;
 mod reply_builder;
+mod reply_calls;
 mod request_content;
+mod request_tools;
 mod requested_wait;
 mod responses;
 mod schema;
@@ -51,7 +53,11 @@ pub use auth::{AWS_SECRET_VARIABLE, AWS_VARIABLES, Auth, AwsAuth, KeyAuth, Unaut
 pub use client::{is_loopback_address, is_unencrypted_address, normalized_address};
 pub use discover::served_models;
 pub use received_response::{ServerResponse, read_response};
+#[cfg(feature = "local")]
+pub(crate) use reply_calls::CallNaming;
 pub use request_content::FileSource;
+#[cfg(feature = "local")]
+pub(crate) use request_content::{arguments_object, result_text};
 pub use schema::strict_schema;
 
 /// A source of replies to chat requests.

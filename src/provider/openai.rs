@@ -1,5 +1,6 @@
 //! The dialect of `OpenAI`'s Chat Completions API, which most servers speak.
 
+mod calls;
 mod reasoning;
 mod request;
 
@@ -7,6 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
+use self::calls::CallPieces;
 use self::reasoning::{REASONING_FIELD, ReasoningDetails};
 use super::assembler::{Assembler, ReplySink, list_in, text_in};
 use super::http::{self, HttpCall};
@@ -52,7 +54,7 @@ impl Provider for OpenAi {
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         async move {
             let (url, body) = self.address_and_body(request, limits)?;
-            let builder = ReplyBuilder::new(body.get("response_format").is_some());
+            let builder = ReplyBuilder::for_request(request, body.get("response_format").is_some());
             let assembler = OpenAiReply { builder, ..OpenAiReply::default() };
             let call = HttpCall {
                 endpoint: &self.endpoint,
@@ -73,23 +75,8 @@ impl Provider for OpenAi {
 #[derive(Default)]
 pub(super) struct OpenAiReply {
     builder: ReplyBuilder,
-    has_refusal: bool,
     reasoning_details: ReasoningDetails,
-    /// The tool calls that may be incomplete: at most one for each index.
-    open_calls: Vec<IndexedCall>,
-}
-
-/// A tool call, identified as in the stream.
-#[derive(PartialEq)]
-struct IndexedCall {
-    id: Option<String>,
-    name: String,
-    index: u64,
-}
-
-/// The key of the tool call at an index.
-fn call_key(index: u64) -> String {
-    index.to_string()
+    calls: CallPieces,
 }
 
 impl OpenAiReply {
@@ -121,7 +108,7 @@ impl OpenAiReply {
         list_in(message, REASONING_FIELD).for_each(|detail| self.reasoning_details.push(detail));
         let has_reasoning = reasoning.is_some() || list_in(message, REASONING_FIELD).next().is_some();
         if let Some(refusal) = text_in(message, "refusal") {
-            self.has_refusal = true;
+            self.builder.has_refusal = true;
             self.builder.push_text(refusal, sink);
         }
         match message.get("content") {
@@ -174,33 +161,9 @@ impl OpenAiReply {
     fn read_tool_calls(&mut self, message: &Value) -> bool {
         let mut has_calls = false;
         for call in list_in(message, "tool_calls").chain(message.get("function_call")) {
-            let function = call.get("function").unwrap_or(call);
-            has_calls |= function.is_object();
-            self.read_tool_call(call, function);
+            has_calls |= self.calls.read(call, &mut self.builder);
         }
         has_calls
-    }
-
-    /// Reads one tool call or a piece of one. Only the first piece of a call names the tool. Some servers give every
-    /// parallel call the index 0, and some give every piece a new id. So a piece with a name starts a new call, unless
-    /// it repeats the name and the id of the open call at its index.
-    fn read_tool_call(&mut self, call: &Value, function: &Value) {
-        let owned_text = |value, field| text_in(value, field).map(str::to_owned);
-        let index = call.get("index").and_then(Value::as_u64).unwrap_or_default();
-        let (id, name) = (owned_text(call, "id"), owned_text(function, "name"));
-        if let Some(name) = name {
-            let named_call = IndexedCall { id, name, index };
-            if !self.open_calls.contains(&named_call) || named_call.id.is_none() {
-                self.open_calls.retain(|open_call| open_call.index != index);
-                self.builder.start_call(&call_key(index), named_call.id.as_deref(), &named_call.name);
-                self.open_calls.push(named_call);
-            }
-        }
-        match function.get("arguments") {
-            Some(Value::String(piece)) => self.builder.push_arguments(&call_key(index), piece),
-            Some(value @ Value::Object(_)) => self.builder.set_arguments(&call_key(index), value),
-            _ => {}
-        }
     }
 }
 
@@ -257,7 +220,8 @@ impl Assembler for OpenAiReply {
         if let Some(data) = self.reasoning_details.into_data() {
             self.builder.prepend_opaque(Dialect::OpenAi, data);
         }
+        let has_refusal = self.builder.has_refusal;
         let reply = self.builder.into_reply(&OPENAI);
-        if self.has_refusal { ChatReply { stop: StopReason::Refusal, ..reply } } else { reply }
+        if has_refusal { ChatReply { stop: StopReason::Refusal, ..reply } } else { reply }
     }
 }

@@ -3,14 +3,17 @@
 use serde_json::Value;
 
 use super::assembler::ReplySink;
+use super::reply_calls::{CallNaming, PartialCall};
 use super::stop_reasons::StopReasonTracker;
 use super::usage::{UsageFields, UsageMeter};
 use super::{Dialect, StreamEvent};
-use crate::model::chat::{ChatReply, ReplyDetails, StopReason};
+use crate::model::chat::{ChatReply, ChatRequest, ReplyDetails, StopReason};
 use crate::model::content::{Content, ContentBlock};
 
 /// The maximum number of tools, and of kinds of content, in the description of a reply without text.
 const MAX_LISTED: usize = 5;
+/// The maximum length of what a provider says about a call that it could not read, in characters.
+const MAX_STOP_MESSAGE_CHARS: usize = 1000;
 
 /// A reply under construction.
 #[derive(Default)]
@@ -22,6 +25,12 @@ pub(super) struct ReplyBuilder {
     pub(super) id: Option<String>,
     /// Whether the request asked the API to constrain the reply to the schema.
     pub(super) constrained: bool,
+    /// What the server says about the end of the reply.
+    pub(super) stop_message: Option<String>,
+    /// Whether the model refused in content of its own kind.
+    pub(super) has_refusal: bool,
+    /// What the request determines about calls.
+    naming: CallNaming,
     /// The names of the tools that the model called.
     tools: Vec<String>,
     /// The length of the reasoning so far, in characters.
@@ -40,41 +49,15 @@ enum PartialBlock {
     Opaque(Dialect, Value),
     /// The position of opaque data that may still arrive, with the key of its item.
     Reserved(String),
+    /// A block of a tool that the provider itself runs. The provider needs it only to continue a turn that it paused.
+    ServerTool(Dialect, Value),
     Call(PartialCall),
 }
 
-/// A tool call, whose arguments may be incomplete.
-struct PartialCall {
-    /// The key with which the stream refers to the call, such as its index.
-    key: String,
-    id: Option<String>,
-    name: String,
-    arguments: Arguments,
-}
-
-/// The arguments of a tool call, as a server sends them.
-enum Arguments {
-    /// Text that is JSON once it is complete.
-    Text(String),
-    /// A value.
-    Value(Value),
-}
-
-impl Arguments {
-    /// The arguments as a value: an object if there are none, and the text itself if it is not JSON.
-    fn into_value(self) -> Value {
-        match self {
-            Self::Value(value) => value,
-            Self::Text(text) if text.trim().is_empty() => Value::Object(serde_json::Map::new()),
-            Self::Text(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        }
-    }
-}
-
 impl ReplyBuilder {
-    /// An empty reply; `constrained` is true if the request asked the API to constrain the reply.
-    pub(super) fn new(constrained: bool) -> Self {
-        Self { constrained, ..Self::default() }
+    /// An empty reply to a request; `constrained` is true if the request asked the API to constrain the reply.
+    pub(super) fn for_request(request: &ChatRequest, constrained: bool) -> Self {
+        Self { constrained, naming: CallNaming::of_request(request), ..Self::default() }
     }
 
     /// Whether nothing has arrived yet: no text, no reasoning, no tool call and no other content.
@@ -97,7 +80,10 @@ impl ReplyBuilder {
     fn texts(&self) -> impl Iterator<Item = &str> {
         self.blocks.iter().filter_map(|block| match block {
             PartialBlock::Text(text) => Some(text.as_str()),
-            PartialBlock::Opaque(..) | PartialBlock::Reserved(_) | PartialBlock::Call(_) => None,
+            PartialBlock::Opaque(..)
+            | PartialBlock::Reserved(_)
+            | PartialBlock::ServerTool(..)
+            | PartialBlock::Call(_) => None,
         })
     }
 
@@ -148,6 +134,11 @@ impl ReplyBuilder {
         is_found
     }
 
+    /// Appends a block of a tool that the provider itself runs.
+    pub(super) fn push_server_tool(&mut self, dialect: Dialect, data: Value) {
+        self.blocks.push(PartialBlock::ServerTool(dialect, data));
+    }
+
     /// Counts a piece of reasoning, which is not part of the text, and passes it to the sink.
     pub(super) fn push_reasoning(&mut self, text: &str, sink: ReplySink<'_>) {
         if !text.is_empty() {
@@ -168,30 +159,37 @@ impl ReplyBuilder {
     /// Starts a tool call; later pieces of its arguments have the same key.
     pub(super) fn start_call(&mut self, key: &str, id: Option<&str>, name: &str) {
         self.record_tool_call(name);
-        self.blocks.push(PartialBlock::Call(PartialCall {
-            key: key.to_owned(),
-            id: id.filter(|id| !id.is_empty()).map(str::to_owned),
-            name: name.to_owned(),
-            arguments: Arguments::Text(String::new()),
-        }));
+        self.blocks.push(PartialBlock::Call(PartialCall::new(key, id, name)));
     }
 
     /// Appends a piece of the arguments to the latest call with this key.
     pub(super) fn push_arguments(&mut self, key: &str, piece: &str) {
         self.usage.mark_out_of_date();
-        if let Some(PartialCall { arguments: Arguments::Text(text), .. }) = self.call_mut(key) {
-            text.push_str(piece);
+        if let Some(call) = self.call_mut(key) {
+            call.push_arguments(piece);
         }
     }
 
     /// Sets the complete arguments of the latest call with this key.
     pub(super) fn set_arguments(&mut self, key: &str, value: &Value) {
         if let Some(call) = self.call_mut(key) {
-            call.arguments = match value {
-                Value::String(text) => Arguments::Text(text.clone()),
-                value => Arguments::Value(value.clone()),
-            };
+            call.set_arguments(value);
         }
+    }
+
+    /// Whether these are the arguments so far of the latest call with this key.
+    pub(super) fn has_arguments(&self, key: &str, value: &Value) -> bool {
+        self.calls().rfind(|call| call.key == key).is_some_and(|call| call.has_arguments(value))
+    }
+
+    fn calls(&self) -> impl DoubleEndedIterator<Item = &PartialCall> {
+        self.blocks.iter().filter_map(|block| match block {
+            PartialBlock::Call(call) => Some(call),
+            PartialBlock::Text(_)
+            | PartialBlock::Opaque(..)
+            | PartialBlock::Reserved(_)
+            | PartialBlock::ServerTool(..) => None,
+        })
     }
 
     fn call_mut(&mut self, key: &str) -> Option<&mut PartialCall> {
@@ -231,30 +229,69 @@ impl ReplyBuilder {
     }
 
     /// Finishes the reply; `fields` are the usage fields of the dialect.
-    pub(super) fn into_reply(self, fields: &UsageFields) -> ChatReply {
+    pub(super) fn into_reply(mut self, fields: &UsageFields) -> ChatReply {
         let usage = self.usage.complete_usage(fields);
-        let has_text = self.has_text();
-        let instead = if has_text { None } else { self.describe_content(usage.reasoning) };
-        let details = Box::new(ReplyDetails {
-            unknown_stop: self.stop.unknown_reason().map(str::to_owned),
-            instead,
-            beside: None,
-            refusal: self.stop.refusal_reason().map(str::to_owned),
-            exceeded_context_window: self.stop.exceeds_context_window(),
-        });
-        let stop = match self.stop.reason() {
+        let fate = self.call_fate();
+        let details = self.details(fate, usage.reasoning);
+        let stop = match (fate, self.stop.reason()) {
+            (CallFate::Run, _) => StopReason::ToolUse,
+            (CallFate::Missing, _) => StopReason::Unknown,
             // Some servers report `stop` for a tool call, instead of the stop reason for tools.
-            StopReason::End if !has_text && !self.tools.is_empty() => StopReason::ToolUse,
-            stop => stop,
+            (CallFate::NotOffered, StopReason::End) if !self.has_text() && !self.tools.is_empty() => {
+                StopReason::ToolUse
+            }
+            (CallFate::NotOffered | CallFate::None | CallFate::Omit, stop) => stop,
         };
+        let is_paused = details.paused;
         ChatReply {
-            content: finish_blocks(self.blocks),
+            content: finish_blocks(std::mem::take(&mut self.blocks), &mut self.naming, fate, is_paused),
             stop,
             usage,
             model: self.model,
             id: self.id,
             constrained: self.constrained,
-            details,
+            details: Box::new(details),
+        }
+    }
+
+    /// What becomes of the calls of the reply.
+    fn call_fate(&self) -> CallFate {
+        if !self.naming.offers_tools() {
+            CallFate::NotOffered
+        } else if self.calls().next().is_none() {
+            let is_missing = self.stop.reason() == StopReason::ToolUse;
+            if is_missing { CallFate::Missing } else { CallFate::None }
+        } else if !self.has_refusal && self.stop.completes_calls() {
+            CallFate::Run
+        } else {
+            CallFate::Omit
+        }
+    }
+
+    fn details(&self, fate: CallFate, reasoning_tokens: u64) -> ReplyDetails {
+        let describes_content = !self.has_text() && fate != CallFate::Run;
+        let unknown_stop =
+            if fate == CallFate::Missing { self.stop.decisive_text() } else { self.stop.unknown_reason() };
+        let has_malformed_call = self.naming.offers_tools() && self.stop.has_malformed_call();
+        let stop_message = self.stop_message.as_deref().or(self.stop.decisive_text());
+        let mut omitted_calls = Vec::new();
+        for name in self.calls().filter(|_| fate == CallFate::Omit).map(|call| call.tool_name(&self.naming)) {
+            if !omitted_calls.contains(&name) {
+                omitted_calls.push(name);
+            }
+        }
+        ReplyDetails {
+            unknown_stop: unknown_stop.map(str::to_owned),
+            instead: if describes_content { self.describe_content(reasoning_tokens) } else { None },
+            beside: None,
+            refusal: self.stop.refusal_reason().map(str::to_owned),
+            exceeded_context_window: self.stop.exceeds_context_window(),
+            omitted_calls,
+            malformed_call: stop_message
+                .filter(|_| has_malformed_call)
+                .map(|message| message.chars().take(MAX_STOP_MESSAGE_CHARS).collect()),
+            // The provider can't continue a turn whose calls have no results.
+            paused: self.stop.is_paused() && self.calls().next().is_none(),
         }
     }
 
@@ -280,23 +317,35 @@ impl ReplyBuilder {
     }
 }
 
-/// The blocks of a complete reply. A call to which the server gave no id receives one that is derived from its
-/// position.
-fn finish_blocks(blocks: Vec<PartialBlock>) -> Content {
-    let mut call_count = 0_usize;
+/// What becomes of the calls of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CallFate {
+    /// The request offers no tools, so calls are a mistake of the model.
+    NotOffered,
+    /// The reply has no calls.
+    None,
+    /// The calls are complete.
+    Run,
+    /// The reply is incomplete, so orch removes its calls: the last one may be cut off, and the model may have intended
+    /// more of them.
+    Omit,
+    /// The server reports calls, and the reply has none.
+    Missing,
+}
+
+/// The blocks of a finished reply.
+fn finish_blocks(blocks: Vec<PartialBlock>, naming: &mut CallNaming, fate: CallFate, is_paused: bool) -> Content {
+    let opaque_block = |dialect: Dialect, data| ContentBlock::Opaque { dialect: dialect.as_str().to_owned(), data };
+    // Signatures and reasoning belong to the calls, and a provider refuses them without the calls.
+    let keeps_opaque = fate != CallFate::Omit;
     let finished: Vec<ContentBlock> = blocks
         .into_iter()
         .filter_map(|block| match block {
             PartialBlock::Text(text) => Some(ContentBlock::Text { text }),
-            PartialBlock::Opaque(dialect, data) => {
-                Some(ContentBlock::Opaque { dialect: dialect.as_str().to_owned(), data })
-            }
+            PartialBlock::Opaque(dialect, data) => keeps_opaque.then(|| opaque_block(dialect, data)),
             PartialBlock::Reserved(_) => None,
-            PartialBlock::Call(call) => {
-                call_count += 1;
-                let id = call.id.unwrap_or_else(|| format!("call_{call_count}"));
-                Some(ContentBlock::ToolCall { id, name: call.name, arguments: call.arguments.into_value() })
-            }
+            PartialBlock::ServerTool(dialect, data) => is_paused.then(|| opaque_block(dialect, data)),
+            PartialBlock::Call(call) => (fate != CallFate::Omit).then(|| call.into_block(naming)),
         })
         .collect();
     Content::from(finished)

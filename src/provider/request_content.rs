@@ -48,13 +48,13 @@ pub(super) fn request_blocks(message: &Message, dialect: Dialect) -> impl Iterat
 
 /// The arguments of a tool call as an object, which most APIs require. If a model wrote another value by mistake, it
 /// becomes the only member of the object.
-pub(super) fn arguments_object(arguments: &Value) -> Value {
+pub(crate) fn arguments_object(arguments: &Value) -> Value {
     if arguments.is_object() { arguments.clone() } else { json!({ "arguments": arguments }) }
 }
 
 /// The text of a tool result for an API that has no field for failed calls: the result of a failed call begins with the
 /// line `Error:`.
-pub(super) fn result_text(content: &str, is_error: bool) -> Cow<'_, str> {
+pub(crate) fn result_text(content: &str, is_error: bool) -> Cow<'_, str> {
     if is_error { Cow::Owned(format!("Error:\n{content}")) } else { Cow::Borrowed(content) }
 }
 

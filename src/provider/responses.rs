@@ -52,7 +52,7 @@ impl Provider for Responses {
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         async move {
             let (url, body) = self.address_and_body(request, limits)?;
-            let builder = ReplyBuilder::new(body.pointer("/text/format").is_some());
+            let builder = ReplyBuilder::for_request(request, body.pointer("/text/format").is_some());
             let is_openai = is_openai_address(&self.endpoint.base_url);
             let unreported_limit = (!is_openai).then_some(request.max_output_tokens);
             let assembler = ResponsesReply::new(builder, unreported_limit);

@@ -22,6 +22,28 @@ const SCHEMA_LIST_KEYWORDS: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems"
 /// Keywords whose value is an object of named schemas.
 const NAMED_SCHEMA_KEYWORDS: &[&str] = &["properties", "$defs", "definitions", "patternProperties", "dependentSchemas"];
 
+/// Keywords that no API accepts at the root of a tool's schema, because the arguments must be one plain object. orch
+/// checks arguments against the full schema, so it can leave these keywords out.
+const REFUSED_AT_TOOL_ROOT: &[&str] =
+    &["$schema", "$id", "anyOf", "oneOf", "allOf", "not", "if", "then", "else", "enum", "const"];
+
+/// The schema of a tool's arguments for all APIs: an object with properties. A reference at the root is replaced by the
+/// schema to which it refers.
+pub(super) fn tool_schema(schema: &Value) -> Value {
+    let mut members = schema.as_object().cloned().unwrap_or_default();
+    let pointer = members.get("$ref").and_then(Value::as_str).and_then(|target| target.strip_prefix('#'));
+    if let Some(referenced) = pointer.and_then(|pointer| schema.pointer(pointer)?.as_object()) {
+        members.shift_remove("$ref");
+        for (key, value) in referenced {
+            members.entry(key.as_str()).or_insert_with(|| value.clone());
+        }
+    }
+    members.retain(|key, _| !REFUSED_AT_TOOL_ROOT.contains(&key.as_str()));
+    members.insert("type".into(), Value::from("object"));
+    members.entry("properties").or_insert_with(|| Value::Object(Map::new()));
+    Value::Object(members)
+}
+
 /// Whether a schema allows values of a type by its keyword `type`.
 fn allows_type(schema: &Map<String, Value>, name: &str) -> bool {
     match schema.get("type") {
@@ -101,6 +123,24 @@ fn visit_schemas(schema: &mut Value, visit: &mut dyn FnMut(&mut Map<String, Valu
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+
+    use super::tool_schema;
+
+    #[test]
+    fn the_schema_of_a_tool_is_always_a_plain_object() {
+        let schema = json!({"$schema": "x", "type": ["object", "null"], "oneOf": [{"required": ["a"]}],
+            "properties": {"a": {"anyOf": [{"type": "string"}]}}, "additionalProperties": false});
+        let expected = json!({"type": "object", "properties": {"a": {"anyOf": [{"type": "string"}]}},
+            "additionalProperties": false});
+        assert_eq!(tool_schema(&schema), expected);
+        assert_eq!(tool_schema(&json!(true)), json!({"type": "object", "properties": {}}));
+        let arguments = json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]});
+        let reference = json!({"$ref": "#/$defs/A", "$defs": {"A": arguments}});
+        let expected = json!({"$defs": {"A": arguments}, "type": "object", "properties": {"a": {"type": "string"}},
+            "required": ["a"]});
+        assert_eq!(tool_schema(&reference), expected);
+        assert_eq!(tool_schema(&json!({"type": "object"})), json!({"type": "object", "properties": {}}));
+    }
 
     /// A schema with keywords that not every provider accepts.
     pub(super) fn verdict_schema() -> Value {

@@ -31,6 +31,10 @@ impl<'a> SentOptions<'a> {
             let message = format!("{} {}", request.model, refused.problem);
             return Err(Failure::new(FailureClass::BadRequest, message).with_hint(refused.help));
         }
+        if !request.tools.is_empty() && api.refuses_tools() {
+            let failure = Failure::new(FailureClass::BadRequest, format!("{} accepts no tools", request.model));
+            return Err(failure.with_hint("name another model with --model, or remove `tools` of the agent"));
+        }
         let unsent = api.unsent_options(requested);
         let is_sent = |key: &str| unsent.iter().all(|option| option.key != key);
         let options = &request.options;

@@ -17,6 +17,10 @@ pub(super) enum StopMeaning {
     ServerFailed,
     /// The API defines the reason, but it does not mean that the reply is complete.
     Incomplete,
+    /// The provider paused the turn, and continues it if it receives the conversation with the reply.
+    Paused,
+    /// The model wrote a call that the provider could not read.
+    MalformedCall,
 }
 
 /// The stop reasons of one dialect, in lower case, with their meanings.
@@ -38,7 +42,7 @@ pub(super) const ANTHROPIC: StopTable = &[
     ("model_context_window_exceeded", StopMeaning::ExceededContextWindow),
     ("refusal", REFUSAL),
     ("tool_use", TOOL_USE),
-    ("pause_turn", StopMeaning::Incomplete),
+    ("pause_turn", StopMeaning::Paused),
 ];
 
 /// `finish_reason` of Chat Completions, with the values of servers that speak the dialect:
@@ -111,7 +115,7 @@ pub(super) const CONVERSE: StopTable = &[
     ("content_filtered", REFUSAL),
     ("tool_use", TOOL_USE),
     ("malformed_model_output", StopMeaning::Incomplete),
-    ("malformed_tool_use", StopMeaning::Incomplete),
+    ("malformed_tool_use", StopMeaning::MalformedCall),
 ];
 
 /// `FinishReason` of the Gemini API (<https://ai.google.dev/api/generate-content#FinishReason>), and `MODEL_ARMOR` of
@@ -132,8 +136,8 @@ pub(super) const GEMINI: StopTable = &[
     ("other", StopMeaning::Incomplete),
     ("image_other", StopMeaning::Incomplete),
     ("no_image", StopMeaning::Incomplete),
-    ("malformed_function_call", StopMeaning::Incomplete),
-    ("unexpected_tool_call", StopMeaning::Incomplete),
+    ("malformed_function_call", StopMeaning::MalformedCall),
+    ("unexpected_tool_call", StopMeaning::MalformedCall),
     ("too_many_tool_calls", StopMeaning::Incomplete),
     ("missing_thought_signature", StopMeaning::Incomplete),
     ("malformed_response", StopMeaning::Incomplete),
@@ -221,9 +225,32 @@ impl StopReasonTracker {
     /// The server's text for a reason that is unknown or does not mean that the reply is complete.
     pub(super) fn unknown_reason(&self) -> Option<&str> {
         match &self.decisive {
-            Some((text, None | Some(StopMeaning::Incomplete))) => Some(text),
+            Some((text, None | Some(StopMeaning::Incomplete | StopMeaning::Paused | StopMeaning::MalformedCall))) => {
+                Some(text)
+            }
             _ => None,
         }
+    }
+
+    /// The server's text for the reason.
+    pub(super) fn decisive_text(&self) -> Option<&str> {
+        self.decisive.as_ref().map(|(text, _)| text.as_str())
+    }
+
+    /// Whether the calls of the reply are complete: the model ended its reply by itself or with calls, or the server
+    /// gave no reason. The calls decide whether the model called tools, because many servers report `stop` for calls.
+    pub(super) fn completes_calls(&self) -> bool {
+        matches!(self.decisive, None | Some((_, Some(END | TOOL_USE))))
+    }
+
+    /// Whether the provider paused the turn.
+    pub(super) fn is_paused(&self) -> bool {
+        matches!(self.decisive, Some((_, Some(StopMeaning::Paused))))
+    }
+
+    /// Whether the model wrote a call that the provider could not read.
+    pub(super) fn has_malformed_call(&self) -> bool {
+        matches!(self.decisive, Some((_, Some(StopMeaning::MalformedCall))))
     }
 
     /// The server's text for a reason that means that the server aborted the reply.

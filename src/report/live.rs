@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::durable::{CallProgress, Observer};
+use crate::model::event::{CallKind, CallStarted};
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Event, Fact, RunId, RunState, StepKey, StepState};
 
@@ -189,8 +190,22 @@ impl LiveState {
         self.write_line(&line);
     }
 
+    /// Shows the tool that the model of a step called, in the live line of the step.
+    fn show_tool(&mut self, fact: &CallStarted) {
+        let CallKind::Tool(tool) = fact.kind else { return };
+        let Some(label) = self.state.step(&fact.call.step).map(StepState::performer_label) else { return };
+        let arguments = human::first_line(fact.arguments.as_deref().unwrap_or_default(), 120);
+        if let Some(step) = self.running_step(&fact.call.step) {
+            step.activity = to_printable(format!("{label} · {tool} {arguments}").trim_end()).into_owned();
+        }
+    }
+
     /// Updates the live line of the step to which this progress belongs.
     fn show_progress(&mut self, progress: &CallProgress) {
+        // The start record of a tool call has shown the tool already.
+        if matches!(progress, CallProgress::Sent(call) if call.tool_call.is_some()) {
+            return;
+        }
         let key = match progress {
             CallProgress::Sent(call)
             | CallProgress::ReadingPrompt(call, ..)
@@ -307,7 +322,8 @@ impl Observer for LiveReporter {
                     inner.resume();
                 }
             }
-            Fact::CallStarted(_) | Fact::ApprovalAsked(_) | Fact::ArtifactAccepted(_) => {}
+            Fact::CallStarted(fact) => inner.show_tool(fact),
+            Fact::ApprovalAsked(_) | Fact::ArtifactAccepted(_) => {}
         }
     }
 

@@ -278,9 +278,17 @@ pub fn describe_step_result(step: &StepState) -> String {
 fn step_notes(step: &StepState) -> Vec<String> {
     let mut notes = Vec::new();
     let is_agent = step.kind == StepKind::Agent;
+    let tool_calls = match step.tool_calls {
+        0 => String::new(),
+        1 => ", 1 tool call".to_owned(),
+        count => format!(", {count} tool calls"),
+    };
     if step.attempts > 1 && !step.reused {
         let requests = if is_agent { format!(", {} requests", step.calls) } else { String::new() };
-        notes.push(format!("{} attempts{requests}", step.attempts));
+        notes.push(format!("{} attempts{requests}{tool_calls}", step.attempts));
+    } else if step.tool_calls > 0 && !step.reused {
+        let requests = if step.calls == 1 { "1 request".to_owned() } else { format!("{} requests", step.calls) };
+        notes.push(format!("{requests}{tool_calls}"));
     } else if is_agent && step.calls > 1 && !step.reused {
         notes.push(format!("{} requests: orch sent a reply back with its errors", step.calls));
     }

@@ -12,6 +12,7 @@ mod stream;
 mod variables;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use secrecy::{ExposeSecret, SecretString};
@@ -19,7 +20,8 @@ use serde_json::Value;
 
 use crate::model::event::CallReply;
 use crate::model::{
-    AgentActivity, ChatReply, Content, ContentBlock, Failure, FailureClass, ReplyDetails, SandboxUse, TurnReply,
+    AgentActivity, ChatReply, Content, ContentBlock, Failure, FailureClass, OfferedTools, ReplyDetails, SandboxUse,
+    ToolDefinition, TurnReply,
 };
 
 pub use stream::StreamRedactor;
@@ -150,6 +152,12 @@ impl Redactor {
         })
     }
 
+    /// Returns a JSON value with every string and every name redacted.
+    pub fn redact_value(&self, mut value: Value) -> Value {
+        self.redact_strings(&mut value);
+        value
+    }
+
     /// Redacts every string and every name in a JSON value.
     fn redact_strings(&self, value: &mut Value) {
         match value {
@@ -177,7 +185,24 @@ impl Redactor {
             beside: redact(details.beside),
             refusal: redact(details.refusal),
             exceeded_context_window: details.exceeded_context_window,
+            omitted_calls: details.omitted_calls.iter().map(|name| self.redact(name)).collect(),
+            malformed_call: redact(details.malformed_call),
+            paused: details.paused,
         }
+    }
+
+    /// Redacts the tools of a request: their descriptions and schemas may come from a server or a file.
+    pub fn redact_tools(&self, tools: OfferedTools) -> OfferedTools {
+        let redact_definition = |definition: ToolDefinition| {
+            let mut parameters = Arc::unwrap_or_clone(definition.parameters);
+            self.redact_strings(&mut parameters);
+            ToolDefinition {
+                name: self.redact(&definition.name),
+                description: self.redact(&definition.description),
+                parameters: Arc::new(parameters),
+            }
+        };
+        OfferedTools { definitions: tools.definitions.into_iter().map(redact_definition).collect(), ..tools }
     }
 
     /// Redacts the activity of a CLI agent. Replaces the record of a changed file that contains a secret by the path of

@@ -17,6 +17,16 @@ impl<'a> StreamRedactor<'a> {
         Self { redactor, pending: String::new() }
     }
 
+    /// Continues a text, of which [`Self::into_pending`] returned the rest that could not be shown yet.
+    pub fn resume(redactor: &'a Redactor, pending: String) -> Self {
+        Self { redactor, pending }
+    }
+
+    /// The rest of the text that can't be shown yet, unredacted.
+    pub fn into_pending(self) -> String {
+        self.pending
+    }
+
     /// Adds the next piece. Returns the redacted text that can be shown now.
     pub fn push(&mut self, piece: &str) -> String {
         self.pending.push_str(piece);

@@ -1,8 +1,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
+use crate::model::ToolChoice;
 
 fn redactor(secret: &str) -> Redactor {
     Redactor::new([("KEY", &SecretString::from(secret.to_owned()))])
@@ -129,4 +131,20 @@ proptest! {
         prop_assert!(!contains_secret(&secret, &out), "{text}: {out}");
         prop_assert_eq!(out, redactor.redact_beginning(&text));
     }
+}
+
+#[test]
+fn definitions_of_tools_are_redacted() {
+    let redactor = redactor("hunter2-hunter2");
+    let definition = ToolDefinition {
+        name: "read".to_owned(),
+        description: "Reads with hunter2-hunter2.".to_owned(),
+        parameters: Arc::new(json!({"properties": {"hunter2-hunter2": {"default": "hunter2-hunter2"}}})),
+    };
+    let tools = OfferedTools { definitions: vec![definition], choice: ToolChoice::Required };
+    let redacted = redactor.redact_tools(tools);
+    assert_eq!(redacted.choice, ToolChoice::Required);
+    let [definition] = redacted.definitions.as_slice() else { panic!("{redacted:?}") };
+    assert_eq!((definition.name.as_str(), definition.description.as_str()), ("read", "Reads with [secret KEY]."));
+    assert_eq!(*definition.parameters, json!({"properties": {"[secret KEY]": {"default": "[secret KEY]"}}}));
 }

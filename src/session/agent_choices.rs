@@ -202,9 +202,13 @@ impl AgentReplacement {
         // The options of a model, or of another CLI agent, do not apply to a CLI agent. The budget does, and so does
         // the sandbox, which may be narrower than that of `orch.yaml`.
         let cli_agent = || {
-            let change = format!("agent `{name}` is a CLI agent in this run");
-            note_dropped_keys(&change, &agent.model_option_keys(), runner);
-            note_dropped_keys(&format!("--agent replaces the CLI agent `{name}`"), &agent.cli_option_keys(), runner);
+            if agent.cli_kind().is_some() {
+                let change = format!("--agent replaces the CLI agent `{name}`");
+                note_dropped_keys(&change, &agent.cli_option_keys(), runner);
+            } else {
+                let keys = [agent.model_option_keys(), agent.model_tool_keys()].concat();
+                note_dropped_keys(&format!("agent `{name}` is a CLI agent in this run"), &keys, runner);
+            }
             Agent { budget: agent.budget.clone(), sandbox: agent.sandbox.clone(), ..Agent::from_model("auto") }
         };
         match self {
@@ -216,31 +220,33 @@ impl AgentReplacement {
     }
 }
 
-/// Replaces the model of an agent. The result has the agent's other options, except those that only the previous
-/// provider or CLI agent supports.
+/// Replaces the model of an agent. The result has the agent's other options and its tools, except those that only the
+/// previous provider or CLI agent supports.
 fn model_agent(model: &str, name: &str, agent: &Agent, project: &Project, runner: &Runner) -> Agent {
     let own_and_new_model = resolve_reference(project, &agent.model).zip(resolve_reference(project, model));
     let is_other_provider = own_and_new_model.is_some_and(|(own, new)| !receives_provider_options(&own, &new));
-    let mut replaced = Agent {
-        model: model.to_owned(),
-        cli: None,
-        acp: None,
-        command: None,
-        tools: Tools::None,
-        max_turns: None,
-        estimate: None,
-        env: Vec::new(),
-        sandbox: None,
-        ..agent.clone()
-    };
+    let mut replaced = Agent { model: model.to_owned(), ..agent.clone() };
+    if agent.cli_kind().is_some() {
+        let sandbox_key = agent.sandbox.as_ref().map(|_| "sandbox");
+        let dropped_keys: Vec<&str> = agent.cli_option_keys().into_iter().chain(sandbox_key).collect();
+        note_dropped_keys(&format!("agent `{name}` is a model in this run"), &dropped_keys, runner);
+        replaced = Agent {
+            cli: None,
+            acp: None,
+            command: None,
+            tools: Tools::None,
+            max_turns: None,
+            estimate: None,
+            env: Vec::new(),
+            sandbox: None,
+            ..replaced
+        };
+    }
     if is_other_provider && !agent.provider_options.is_empty() {
         replaced.provider_options.clear();
         let message = format!("orch does not send `provider_options` of agent `{name}` to {model}, another provider");
         runner.reporter.note(&message);
     }
-    let sandbox_key = agent.sandbox.as_ref().map(|_| "sandbox");
-    let dropped_keys: Vec<&str> = agent.cli_option_keys().into_iter().chain(sandbox_key).collect();
-    note_dropped_keys(&format!("agent `{name}` is a model in this run"), &dropped_keys, runner);
     replaced
 }
 

@@ -84,6 +84,7 @@ impl Runner {
             step: approval.step.clone(),
             attempt: approval.attempt,
             ordinal: approval.ordinal,
+            tool_call: approval.tool_call,
             question_digest: approval.question_digest,
             answer: ApprovalDecision {
                 approved: request.approved,

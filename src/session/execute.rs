@@ -14,6 +14,7 @@ use crate::engine::budget::Budgets;
 use crate::engine::perform::{Performer, RecordReplay};
 use crate::engine::rate_limit::{DEFAULT_CONCURRENCY, ProviderLimits, RateLimiters};
 use crate::engine::{self, Plan};
+use crate::files::ChangeSet;
 use crate::model::event::{Event, Fact, MissingFile, RunEnded, RunStarted};
 use crate::model::name::LOCAL_PROVIDER;
 use crate::model::{BuiltinProvider, Failure, FailureClass, RunId, RunState, RunStatus};
@@ -71,6 +72,16 @@ impl RunContext<'_> {
     fn previous_owner_last_heartbeat(&self) -> Option<jiff::Timestamp> {
         self.facts_to_record.iter().find_map(|fact| match fact {
             Fact::RunResumed(fact) => fact.previous_owner_last_heartbeat,
+            _ => None,
+        })
+    }
+
+    /// The file changes of the tool calls that the end of the run's previous owner interrupted.
+    fn interrupted_changes(&self) -> impl Iterator<Item = ChangeSet> {
+        self.facts_to_record.iter().filter_map(|fact| match fact {
+            Fact::CallEnded(call) if call.call.tool_call.is_some() => {
+                serde_json::from_value(call.activity()?.files.clone()?).ok()
+            }
             _ => None,
         })
     }
@@ -215,6 +226,7 @@ fn run_parts(
 ) -> Result<RunParts, SessionError> {
     let mut ledger = FileHistory::from_events(context.run, events)?.ledger();
     context.missing_files().for_each(|file| ledger.forget(&file.path));
+    context.interrupted_changes().for_each(|changes| ledger.record(&changes));
     let performer = Performer {
         models: context.models.clone(),
         observer: observer.clone(),

@@ -8,7 +8,7 @@ use indexmap::IndexSet;
 
 use crate::engine::Plan;
 use crate::files::{ExternalReversion, FileLedger, Tree};
-use crate::model::event::{Event, Fact, MissingFile};
+use crate::model::event::{CallEnded, CallOutput, Event, Fact, MissingFile};
 use crate::model::{CallKey, RunId, StepKey};
 use crate::store::{DryRunDurable, Workspace};
 
@@ -23,7 +23,7 @@ pub(crate) struct FileHistory {
     writes: Vec<StepWrite>,
     /// For each end of a step: the `seq` of its event, the step, and whether the step completed.
     step_ends: Vec<(u64, StepKey, bool)>,
-    /// A step whose program was running when orch died. The program may have deleted or reverted files.
+    /// A step whose program or tool was running when orch died. It may have deleted or reverted files.
     step_running_at_crash: Option<StepKey>,
 }
 
@@ -56,9 +56,7 @@ impl FileHistory {
             match &event.fact {
                 Fact::CallEnded(call) => {
                     call.reverted_files.iter().for_each(|path| history.ledger.forget(path));
-                    if call.output.as_ref().is_some_and(|output| output.kind().properties().workspace.runs_program())
-                        || call.model.is_none() && call.failure.is_some()
-                    {
+                    if runs_command(call) {
                         history.ledger.mark_external();
                     }
                 }
@@ -77,7 +75,7 @@ impl FileHistory {
         self.ledger.clone()
     }
 
-    /// A step whose program was running when orch died. The program may have deleted or reverted files.
+    /// A step whose program or tool was running when orch died. It may have deleted or reverted files.
     pub(crate) fn step_running_at_crash(&self) -> Option<&StepKey> {
         self.step_running_at_crash.as_ref()
     }
@@ -148,10 +146,19 @@ impl FileHistory {
     }
 }
 
-/// Updates the set of commands and turns that have started and not ended.
+/// Whether this is the end of a command, whose changes orch does not record. The changes of a tool are recorded.
+fn runs_command(call: &CallEnded) -> bool {
+    let is_command = |output: &CallOutput| output.kind().properties().workspace.runs_program();
+    call.call.tool_call.is_none()
+        && (call.output.as_ref().is_some_and(is_command) || call.model.is_none() && call.failure.is_some())
+}
+
+/// Updates the set of commands, turns and tool calls that may change files, and that have started and not ended.
 fn track_programs(programs: &mut IndexSet<CallKey>, fact: &Fact) {
     match fact {
-        Fact::CallStarted(fact) if fact.kind.properties().workspace.runs_program() => {
+        Fact::CallStarted(fact)
+            if fact.kind.properties().workspace.runs_program() || fact.kind.is_never_repeated() =>
+        {
             programs.insert(fact.call.clone());
         }
         Fact::CallEnded(fact) => drop(programs.shift_remove(&fact.call)),

@@ -1,12 +1,16 @@
-//! Records the file changes of the CLI agent turns that were running when orch was killed.
+//! Records the file changes of the CLI agent turns and tool calls that were running when orch was killed.
+//!
+//! A turn runs again. A tool call that may have changed files does not: its record is its outcome, so that the model
+//! learns that it was interrupted, and what changed.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::agent::{InterruptedTurn, InterruptedWorkspace, find_interrupted_turns, remove_turn_start};
-use crate::model::event::{CallEnded, Event, Fact};
-use crate::model::{Failure, FailureClass, RunId};
+use crate::model::event::{CallEnded, CallStarted, Event, Fact};
+use crate::model::{AgentActivity, CallKey, Failure, FailureClass, RunId};
 use crate::secret::Redactor;
 use crate::store::{Journal, Workspace};
 
@@ -17,7 +21,8 @@ use super::error::SessionError;
 /// every second, and a guard waits half a second before it kills the programs.
 const KILL_DELAY: Duration = Duration::from_secs(2);
 
-/// Returns a fact for each turn that changed files and has no recorded end: a failed call with the changed files.
+/// Returns a fact for each turn that changed files and has no recorded end, and for each tool call that may have
+/// changed files and has no recorded end: a failed call with the changed files.
 pub(crate) fn interrupted_turn_facts(
     (journal, run, events): (&Journal, RunId, &[Event]),
     (workspace, artifacts, last_heartbeat): (&Workspace, &[String], Option<Timestamp>),
@@ -38,22 +43,57 @@ pub(crate) fn interrupted_turn_facts(
     for error in errors {
         runner.reporter.warning(&format!("{error}; the file changes of this turn are not recorded"));
     }
+    let mut open_tools = open_tool_calls(events);
     let mut facts = Vec::new();
     for turn in turns {
-        if turn.activity.changed.is_empty() || is_recorded(events, &turn) {
+        let is_tool_call = turn.call_key.tool_call.is_some();
+        let is_needed = is_tool_call || !turn.activity.changed.is_empty();
+        if !is_needed || is_recorded(events, &turn) {
             remove_turn_start(&agents_folder, &turn.call_key);
             continue;
         }
+        open_tools.remove(&turn.call_key);
         let count = turn.activity.changed.len();
-        let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
-        let message = format!(
-            "a turn of step {} was interrupted after it changed {files}: see `orch runs diff {run}`",
-            turn.call_key.step
-        );
-        runner.reporter.note(&message);
+        if count > 0 {
+            let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+            let name = if is_tool_call { "tool call" } else { "turn" };
+            let message = format!(
+                "a {name} of step {} was interrupted after it changed {files}: see `orch runs diff {run}`",
+                turn.call_key.step
+            );
+            runner.reporter.note(&message);
+        }
         facts.push(Fact::CallEnded(to_failed_call(turn, redactor)));
     }
+    // A tool writes the state before the call to disk before it changes a file, so these calls changed nothing.
+    let mut unchanged: Vec<InterruptedTurn> = open_tools.into_values().collect();
+    unchanged.sort_by(|left, right| left.call_key.cmp(&right.call_key));
+    facts.extend(unchanged.into_iter().map(|turn| Fact::CallEnded(to_failed_call(turn, redactor))));
     Ok(facts)
+}
+
+/// The tool calls that started, may have changed files and have no recorded end, without the changes that they made.
+fn open_tool_calls(events: &[Event]) -> HashMap<CallKey, InterruptedTurn> {
+    let mut open = HashMap::new();
+    for event in events {
+        match &event.fact {
+            Fact::CallStarted(CallStarted { call, kind, request_digest: Some(request_digest), .. })
+                if kind.is_never_repeated() =>
+            {
+                let turn = InterruptedTurn {
+                    call_key: call.clone(),
+                    request_digest: request_digest.clone(),
+                    model: None,
+                    start_time: event.at,
+                    activity: AgentActivity::default(),
+                };
+                open.insert(call.clone(), turn);
+            }
+            Fact::CallEnded(call) => drop(open.remove(&call.call)),
+            _ => {}
+        }
+    }
+    open
 }
 
 /// Whether the journal contains the end of the turn's call. A cancelled call counts only if the journal contains its
@@ -76,11 +116,12 @@ fn is_recorded(events: &[Event], turn: &InterruptedTurn) -> bool {
 /// Creates the failed call for an interrupted turn. The call's duration is zero, because the recorded duration of the
 /// killed session already includes the turn.
 fn to_failed_call(turn: InterruptedTurn, redactor: &Redactor) -> CallEnded {
-    let failure = Failure::new(FailureClass::Crashed, "orch was killed during the turn");
+    let name = if turn.call_key.tool_call.is_some() { "tool call" } else { "turn" };
+    let failure = Failure::new(FailureClass::Crashed, format!("orch was killed during the {name}"));
     CallEnded {
         call: turn.call_key,
         request_digest: turn.request_digest,
-        model: Some(turn.model),
+        model: turn.model,
         started: turn.start_time,
         ended: turn.start_time,
         reply: None,

@@ -1,4 +1,5 @@
-//! The file changes that the `write` steps and CLI agents of a run made in its workspace, read from the run's events.
+//! The file changes that the `write` steps, CLI agents and tools of a run made in its workspace, read from the run's
+//! events.
 
 use super::error::SessionError;
 use crate::files::ChangeSet;
@@ -6,7 +7,7 @@ use crate::model::call_reply::WrittenFiles;
 use crate::model::event::{CallOutput, Event, Fact};
 use crate::model::{RunId, StepKey};
 
-/// The file changes that one `write` step made, or that happened during one turn of a CLI agent.
+/// The file changes that one `write` step or one tool call made, or that happened during one turn of a CLI agent.
 #[derive(Clone, Debug)]
 pub(crate) struct StepWrite {
     /// The step.
@@ -16,9 +17,9 @@ pub(crate) struct StepWrite {
     /// The `seq` of the event that records that all changes are in the workspace. If `None`, some changes may be
     /// missing.
     pub(crate) applied_seq: Option<u64>,
-    /// Whether the changes happened during a turn of a CLI agent. Another process may have made them.
+    /// Whether the changes happened during a turn of a CLI agent or a tool call. Another process may have made them.
     pub(crate) is_agent_turn: bool,
-    /// Whether the turn ended without a reply. If so, its changes may be incomplete.
+    /// Whether the changes belong to a turn that ended without a reply, and that runs again.
     pub(crate) may_be_incomplete: bool,
 }
 
@@ -64,7 +65,8 @@ pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>
                     changes: parse_changes(record)?,
                     applied_seq: Some(event.seq),
                     is_agent_turn: true,
-                    may_be_incomplete: call.reply.is_none(),
+                    // A tool call that changed files never runs again. Its model knows the changes.
+                    may_be_incomplete: call.reply.is_none() && call.call.tool_call.is_none(),
                 },
             ));
         }

@@ -36,11 +36,12 @@ impl LocalRun {
                     .checked_add(SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX)))
                     .ok()
             });
-            let CallKey { step, attempt, ordinal } = key.clone();
+            let CallKey { step, attempt, ordinal, tool_call } = key.clone();
             let fact = ApprovalAsked {
                 step,
                 attempt,
                 ordinal,
+                tool_call,
                 question: approval.text.clone(),
                 question_digest: text_digest.clone(),
                 expires_at,
@@ -70,8 +71,9 @@ impl LocalRun {
             }
         };
         let Some(decision) = decision else { return Err(Interrupt::Parked) };
-        let CallKey { step, attempt, ordinal } = key;
-        let fact = ApprovalAnswered { step, attempt, ordinal, question_digest: text_digest, answer: decision.clone() };
+        let CallKey { step, attempt, ordinal, tool_call } = key;
+        let (question_digest, answer) = (text_digest, decision.clone());
+        let fact = ApprovalAnswered { step, attempt, ordinal, tool_call, question_digest, answer };
         self.append(Fact::ApprovalAnswered(fact)).await?;
         Ok(WaitOutcome::Answered(decision))
     }

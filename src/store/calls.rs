@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
 use crate::crash::crash_point;
-use crate::durable::{Call, CallOutcome, Interrupt};
+use crate::durable::{Call, CallOutcome, Effect, Interrupt};
 use crate::model::call_reply::RecordedReply;
 use crate::model::effect::{CallEnding, EffectProfile, ModelUse};
 use crate::model::event::{CallEnded, CallStarted, Fact};
@@ -75,7 +75,8 @@ impl LocalRun {
         self.append(call_ended(&call, &outcome)).await?;
         self.perform.on_recorded(&call);
         crash_point!("call::recorded");
-        // A call that the budget ended is recorded, but has no outcome: orch repeats it once there is budget.
+        // A call that the budget ended is recorded, but has no outcome: orch repeats it once there is budget, unless it
+        // is a tool call that may have changed files.
         match &outcome.result {
             Err(failure) if failure.class == FailureClass::BudgetExceeded => {
                 Err(Interrupt::OverBudget(failure.clone().without_call_details()))
@@ -148,7 +149,24 @@ fn call_started(call: &Call) -> Fact {
         Some(ModelUse { request, bound, .. }) => (Some(request.model.clone()), bound.max_usage),
         None => (None, None),
     };
-    Fact::CallStarted(CallStarted { call: call.key.clone(), kind, model, max_usage })
+    let mut fact = CallStarted {
+        call: call.key.clone(),
+        kind,
+        model,
+        max_usage,
+        arguments: None,
+        request_digest: None,
+        elided_results: Vec::new(),
+    };
+    match &call.effect {
+        Effect::ModelRequest(request) => fact.elided_results.clone_from(&request.elided_results),
+        Effect::Tool(invocation) => {
+            fact.arguments = Some(invocation.summary());
+            fact.request_digest = Some(call.request_digest.clone());
+        }
+        Effect::Turn(_) | Effect::Command(_) | Effect::Snapshot(_) | Effect::Write(_) => {}
+    }
+    Fact::CallStarted(fact)
 }
 
 /// The event that records how a call ended.

@@ -5,12 +5,14 @@ use std::collections::{HashMap, HashSet};
 
 use crate::durable::{CallOutcome, CallReply, StepSpec};
 use crate::model::event::{
-    ApprovalAnswered, ApprovalAsked, ApprovalDecision, CallEnded, Event, Fact, FingerprintPart, PartKind,
-    StepCompleted, StepStarted,
+    ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact, FingerprintPart, PartKind, StepCompleted,
+    StepFailed, StepStarted,
 };
 use crate::model::{
     Artifact, CallKey, ChatReply, Content, Digest, FailureClass, Fingerprint, StepKey, StopReason, Usage,
 };
+
+use super::call_index::{CallIndex, is_interrupted_tool};
 
 /// An index over the events of one run. [`LocalRun`](super::LocalRun) applies each new event to it.
 ///
@@ -19,11 +21,9 @@ use crate::model::{
 pub(super) struct Index {
     /// Whether `apply` receives events of earlier sessions.
     replaying: bool,
-    outcomes: HashMap<CallKey, (Digest, CallOutcome)>,
-    /// The calls with a reply, by request digest. A step that was renamed or moved before it ended reuses their
-    /// replies.
-    replies_by_request: HashMap<Digest, Vec<CallKey>>,
-    calls_by_attempt: HashMap<(StepKey, u32), Vec<CallKey>>,
+    calls: CallIndex,
+    /// The failed attempts whose conversations the next attempt continues.
+    continued_attempts: HashSet<(StepKey, u32)>,
     parsed_calls: HashSet<CallKey>,
     results: HashMap<Fingerprint, Vec<RecordedResult>>,
     /// The fingerprint of each result, by its `seq`.
@@ -65,13 +65,16 @@ impl Index {
         }
         index.replaying = false;
         index.started_attempts.clear();
+        index.calls.add_interrupted_tools();
         index
     }
 
     pub(super) fn apply(&mut self, event: &Event) {
         match &event.fact {
             Fact::StepStarted(fact) => self.step_started(fact),
-            Fact::CallEnded(fact) if self.replaying => self.call_ended(fact),
+            // A session begins with the records of the tool calls that the end of the previous process interrupted.
+            Fact::CallEnded(fact) if self.replaying || is_interrupted_tool(fact) => self.calls.add_ended(fact),
+            Fact::CallStarted(fact) if self.replaying => self.calls.add_started(fact, event.at),
             Fact::ReplyParsed(fact) if self.replaying => {
                 self.parsed_calls.insert(fact.call.clone());
             }
@@ -87,10 +90,7 @@ impl Index {
                     self.fingerprints.insert(event.seq, fact.fingerprint.clone());
                 }
             }
-            Fact::StepFailed(fact) => {
-                self.end_attempt(&fact.step, fact.attempt);
-                self.failure_classes.insert(fact.step.clone(), fact.failure.class);
-            }
+            Fact::StepFailed(fact) => self.step_failed(fact),
             Fact::RunResumed(fact) => {
                 if let Some(step) = &fact.from {
                     self.force_rerun(step, event.seq);
@@ -119,37 +119,12 @@ impl Index {
         }
     }
 
-    fn call_ended(&mut self, fact: &CallEnded) {
-        let result = match (CallReply::from_recorded(fact), &fact.failure) {
-            (Some(reply), _) => Ok(reply),
-            // If the budget, a stop or a crash ended the call, it has no outcome, and orch repeats it.
-            (None, Some(failure))
-                if matches!(
-                    failure.class,
-                    FailureClass::BudgetExceeded | FailureClass::Cancelled | FailureClass::Crashed
-                ) =>
-            {
-                return;
-            }
-            (None, Some(failure)) => Err(failure.clone()),
-            (None, None) => return,
-        };
-        let outcome = CallOutcome {
-            started: fact.started,
-            ended: fact.ended,
-            result,
-            agent_activity: fact.agent_activity.clone().filter(|_| fact.reply.is_none()),
-            cost: fact.cost,
-            estimated: fact.estimated,
-            estimated_cost: fact.estimated_cost,
-            reverted_files: Vec::new(),
-            sandbox: None,
-        };
-        self.calls_by_attempt.entry((fact.call.step.clone(), fact.call.attempt)).or_default().push(fact.call.clone());
-        if fact.reply.is_some() {
-            self.replies_by_request.entry(fact.request_digest.clone()).or_default().push(fact.call.clone());
+    fn step_failed(&mut self, fact: &StepFailed) {
+        self.end_attempt(&fact.step, fact.attempt);
+        self.failure_classes.insert(fact.step.clone(), fact.failure.class);
+        if may_continue_after(fact.failure.class) && self.calls.has_tool_calls(&fact.step, fact.attempt) {
+            self.continued_attempts.insert((fact.step.clone(), fact.attempt));
         }
-        self.outcomes.insert(fact.call.clone(), (fact.request_digest.clone(), outcome));
     }
 
     fn end_attempt(&mut self, step: &StepKey, attempt: u32) {
@@ -231,25 +206,17 @@ impl Index {
         Some(if changed.is_empty() { "its request changed".to_owned() } else { changed.join(", ") })
     }
 
-    /// Takes the recorded outcome of a call, if its request was the same. Otherwise takes a reply to the same request
-    /// from any unfinished attempt, since its step may have been renamed or moved. Each reply is taken once.
+    /// Takes the recorded outcome of a call, if its request was the same. Otherwise takes a reply or a tool result for
+    /// the same request from any unfinished attempt, since its step may have been renamed or moved, or from a failed
+    /// attempt whose conversation continues. Each is taken once.
     pub(super) fn take_outcome(&mut self, key: &CallKey, request: &Digest) -> Option<CallOutcome> {
-        let recorded = self.outcomes.get(key).filter(|(digest, _)| digest == request);
-        let own_outcome = recorded.map(|(_, outcome)| outcome.clone());
-        let calls = self.replies_by_request.get_mut(request);
-        if own_outcome.is_some() {
-            // Prevent another call from taking this reply.
-            if let Some(calls) = calls {
-                calls.retain(|call| call != key);
-            }
-            return own_outcome;
-        }
         let is_rerun = self.forced_reruns.iter().any(|(step, _)| covers(step, &key.step));
-        let calls = calls.filter(|_| !is_rerun)?;
-        let has_ended = |call: &CallKey| self.last_ended.get(&call.step).is_some_and(|last| *last >= call.attempt);
-        let index = calls.iter().position(|call| !has_ended(call))?;
-        // Remove the outcome, so that no other call takes it, not even the call that it belongs to.
-        self.outcomes.remove(&calls.remove(index)).map(|(_, outcome)| outcome)
+        let Self { calls, last_ended, continued_attempts, .. } = self;
+        let has_ended = |call: &CallKey| last_ended.get(&call.step).is_some_and(|last| *last >= call.attempt);
+        let continues = |call: &CallKey| {
+            call.step == key.step && continued_attempts.contains(&(call.step.clone(), call.attempt))
+        };
+        calls.take_outcome(key, request, &|call| !is_rerun && (!has_ended(call) || continues(call)))
     }
 
     /// Takes a reusable result for a step: its own result with this fingerprint, or else the result of another step.
@@ -322,8 +289,7 @@ impl Index {
         for started in
             attempts().rev().filter(|started| !attempts_with_same_rules.contains(&(&started.step, started.attempt)))
         {
-            let calls = self.calls_by_attempt.get(&(started.step.clone(), started.attempt)).into_iter().flatten().rev();
-            replies.extend(calls.filter_map(|key| self.outcomes.get(key)?.1.result.clone().ok()));
+            replies.extend(self.calls.final_replies(&started.step, started.attempt).cloned());
         }
         replies
     }
@@ -343,7 +309,12 @@ impl Index {
         self.started_attempts.contains(&(fact.step.clone(), fact.attempt))
     }
 
-    pub(super) fn has_attempt(&self, key: &CallKey) -> bool {
+    /// Whether the attempt of this key has started before. If the key is that of a call, whether the call has started
+    /// before.
+    pub(super) fn has_started(&self, key: &CallKey) -> bool {
+        if key.ordinal > 0 {
+            return self.calls.has_started(key);
+        }
         self.attempts.get(&key.step).is_some_and(|list| list.iter().any(|start| start.attempt == key.attempt))
     }
 
@@ -370,6 +341,21 @@ impl Index {
 /// Whether `step` is `outer`, an item or a round of `outer`, or a step inside `outer`.
 fn covers(outer: &StepKey, step: &StepKey) -> bool {
     step == outer || step.declared_key() == *outer || step.is_within(outer) || step.declared_key().is_within(outer)
+}
+
+/// Whether the next attempt continues a conversation with tools after a failure of this class: a request failed and may
+/// succeed later, or the user may allow more turns. After other failures, the next attempt starts a new conversation.
+fn may_continue_after(class: FailureClass) -> bool {
+    matches!(
+        class,
+        FailureClass::RateLimited
+            | FailureClass::ProviderUnavailable
+            | FailureClass::Timeout
+            | FailureClass::Auth
+            | FailureClass::BadRequest
+            | FailureClass::UnknownStop
+            | FailureClass::MaxTurnsReached
+    )
 }
 
 /// Describes the parts of a fingerprint that differ: `prompt planner.md changed`.

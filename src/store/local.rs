@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 
 use crate::clock::{Clock, VirtualTimeHold};
 use crate::durable::{
@@ -298,6 +298,11 @@ impl Durable for LocalRun {
         self.make_call(call).boxed()
     }
 
+    fn call_all(&self, calls: Vec<Call>) -> BoxFuture<'_, Result<Vec<CallOutcome>, Interrupt>> {
+        let outcomes = join_all(calls.into_iter().map(|call| self.make_call(call)));
+        outcomes.map(|outcomes| outcomes.into_iter().collect()).boxed()
+    }
+
     fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>> {
         self.record_fact(fact).boxed()
     }
@@ -322,8 +327,9 @@ impl Durable for LocalRun {
                 Wait::Approval(approval) => return self.request_approval(key, approval).await,
             };
             let millis = min + self.jitter(&key, max.saturating_sub(min));
-            // If the journal contains the attempt that follows the wait, an earlier session has waited already.
-            if self.lock().index.has_attempt(&key) {
+            // If the journal contains the attempt or the request that follows the wait, an earlier session has waited
+            // already.
+            if self.lock().index.has_started(&key) {
                 return Ok(WaitOutcome::Elapsed);
             }
             self.observer.on_progress(&crate::durable::CallProgress::Backoff(key.step.clone(), millis));

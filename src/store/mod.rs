@@ -6,6 +6,7 @@
 mod approval;
 mod blob;
 mod branches;
+mod call_index;
 mod calls;
 mod compute;
 mod copy;

@@ -14,7 +14,7 @@ use super::StoreError;
 
 /// The version of the format (`PRAGMA user_version`). It increases with each incompatible change. Until the first
 /// release, orch refuses older journals instead of migrating them.
-pub(super) const VERSION: i64 = 10;
+pub(super) const VERSION: i64 = 11;
 
 const SCHEMA: &str = "
 CREATE TABLE events (

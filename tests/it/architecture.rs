@@ -71,6 +71,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("process", &["clock", "model", "offload", "process"]),
+    ("tool", &["tool", "extract", "files", "model", "network", "offload", "process", "schema", "secret"]),
     (
         "session",
         &[
@@ -135,8 +136,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "engine", "agent", "clock", "durable", "extract", "files", "folder", "model", "offload", "process",
-            "provider", "schema", "secret", "template",
+            "engine", "agent", "clock", "durable", "extract", "files", "folder", "model", "network", "offload",
+            "process", "provider", "schema", "secret", "template", "tool",
         ],
     ),
 ];

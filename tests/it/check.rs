@@ -185,7 +185,7 @@ fn a_missing_pipeline_names_the_ones_that_exist() {
     assert_eq!(
         message("pipelines/nothing-like-it.yaml").1,
         [
-            "pipelines here: `pipelines/default.yaml`, `pipelines/iterate.yaml`, `pipelines/research.yaml`, `pipelines/review-diff.yaml`"
+            "pipelines here: `pipelines/default.yaml`, `pipelines/fix.yaml`, `pipelines/iterate.yaml`, `pipelines/research.yaml`, `pipelines/review-diff.yaml`"
         ]
     );
     assert_eq!(message("pipelines").0, "`pipelines` is a folder, not a file");

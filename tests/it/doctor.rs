@@ -1,5 +1,7 @@
 //! `orch doctor` reports what is configured, what is missing, and whether it works.
 
+use serde_json::json;
+
 use crate::cli_agents::Agents;
 use crate::support::{Orch, ReceivedRequest, Reply, RunOutput, Server};
 
@@ -71,7 +73,7 @@ fn doctor_lists_versions_of_installed_programs_and_how_to_install_the_others() {
 }
 
 #[test]
-fn a_probe_calls_each_model_and_each_program_once() {
+fn a_probe_calls_each_model_and_each_program() {
     let answer = answer_with_models(r#"{"data":[{"id":"qwen3-coder"}]}"#);
     let Some(agents) = Agents::one("acp: { command: [codex-acp] }, env: [CODEX_HOME, LAB_KEY]", "", answer) else {
         return;
@@ -115,4 +117,35 @@ fn a_refused_probe_shows_the_reason_and_no_key() {
     let probe = line(&ran, "probe ");
     assert!(probe.starts_with("bad") && probe.contains("auth"), "{probe}");
     assert!(!ran.stdout.contains("sk-of-the-test"), "{ran:?}");
+}
+
+#[test]
+fn a_probe_shows_whether_a_model_calls_tools() {
+    let function = json!({"name": "report_ready", "arguments": "{\"ready\": true}"});
+    let delta = json!({"tool_calls": [{"id": "c1", "function": function}]});
+    let calling = Reply::events(&[json!({"choices": [{"delta": delta, "finish_reason": "stop"}]})]);
+    let refusing = Reply::status(400, r#"{"error":{"message":"test does not support tools"}}"#);
+    for (reply, label, words) in [
+        (calling, "ok   probe", "lab/test calls tools"),
+        (Reply::openai_text("ok"), "-    probe", "lab/test did not call a tool when asked to"),
+        (
+            refusing,
+            "-    probe",
+            "lab/test can't call tools: lab refuses the request (400): test does not support tools",
+        ),
+    ] {
+        let server = Server::start(move |request| {
+            if request.path.ends_with("/models") {
+                Reply::status(200, r#"{"data":[{"id":"test"}]}"#)
+            } else if request.body["tools"].is_array() {
+                reply.clone()
+            } else {
+                Reply::openai_text("ok")
+            }
+        });
+        let orch = Orch::new().with(&server);
+        let ran = RunOutput::of(&orch.command(&["doctor", "--probe"]).env("PATH", "/usr/bin:/bin").output().unwrap());
+        let line = ran.stdout.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("{words}: {ran:?}"));
+        assert!(line.starts_with(label), "{line}");
+    }
 }

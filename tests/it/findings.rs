@@ -90,7 +90,7 @@ fn the_junit_format_has_a_suite_for_each_file() {
 fn warnings_are_errors_when_denied() {
     let orch = Orch::new();
     orch.edit("pipelines/default.yaml", "agents:", "agents:\n  spare: { model: auto }");
-    validate(&orch, &[]).exits(0).says("warning[ORCH0311]").says("ok: 4 pipelines checked");
+    validate(&orch, &[]).exits(0).says("warning[ORCH0311]").says("ok: 5 pipelines checked");
     validate(&orch, &["--deny", "warnings"]).exits(2).says("error[ORCH0311]");
 }
 

@@ -22,7 +22,7 @@ fn typos_are_fixed_over_several_rounds_and_reported() {
     for text in ["fixed pipelines/default.yaml:21:5: `promt` is now `prompt` (ORCH0201)", "`codr` is now `coder`"] {
         assert!(ran.stderr.contains(text), "{}", ran.stderr);
     }
-    assert!(ran.stderr.contains("ok: 4 pipelines checked"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ok: 5 pipelines checked"), "{}", ran.stderr);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn watch_checks_again_after_each_change() {
     let wait = |text: &str| {
         while !lines.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("no {text:?}")).contains(text) {}
     };
-    wait("ok: 4 pipelines checked");
+    wait("ok: 5 pipelines checked");
     wait("waiting for changes");
     let good = orch.read("prompts/coder.md");
     orch.write("prompts/coder.md", &format!("{good}{{{{ nothing }}}}"));
@@ -179,7 +179,7 @@ fn watch_checks_again_after_each_change() {
     wait("unknown variable `nothing`");
     wait("waiting for changes");
     orch.write("prompts/coder.md", &good);
-    wait("ok: 4 pipelines checked");
+    wait("ok: 5 pipelines checked");
     child.kill().unwrap();
     child.wait().unwrap();
 }

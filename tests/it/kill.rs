@@ -12,7 +12,7 @@ use crate::store::assert_journal_whole;
 use crate::support::{Orch, ReceivedRequest, Reply, Server};
 
 /// The number of kills; `ORCH_TEST_KILLS` sets another one.
-fn kills() -> u32 {
+pub(crate) fn kills() -> u32 {
     std::env::var("ORCH_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(24)
 }
 
@@ -151,7 +151,7 @@ pub(crate) fn assert_completed_once(orch: &Orch, run: &str) {
 const RUN: [&str; 6] = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"];
 
 /// Starts a run and answers its question if it waits; kills the process that is running after `instant`.
-fn kill_at(orch: &Orch, args: &[&str], instant: Duration) {
+pub(crate) fn kill_at(orch: &Orch, args: &[&str], instant: Duration) {
     let began = Instant::now();
     let over = |child: &mut std::process::Child| {
         loop {

@@ -8,11 +8,12 @@ use std::env;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use orch::model::chat::{ChatRequest, Message, ModelRef, StopReason};
+use orch::model::chat::{ChatReply, ChatRequest, Message, ModelRef, Role, StopReason};
 use orch::model::failure::FailureClass;
+use orch::model::{Content, ContentBlock, OfferedTools, ToolChoice, ToolDefinition};
 use orch::provider::{Dialect, Endpoint, RequestLimits, StreamEvent, create_provider, served_models};
 use serde_json::{Value, json};
 
@@ -169,6 +170,61 @@ async fn the_responses_api_of_llama_cpp_gives_the_reply_of_its_chat_completions(
     let long = ChatRequest { messages: vec![Message::user("word ".repeat(6000))], ..conversation() };
     let failure = responses.chat(&long, &limits, &|_| {}).await.unwrap_err();
     assert_eq!((failure.class, failure.status), (FailureClass::BadRequest, Some(400)), "{failure:?}");
+}
+
+fn offered(choice: ToolChoice) -> Arc<OfferedTools> {
+    let parameters = json!({"type": "object", "properties": {"path": {"enum": ["notes.txt", "todo.txt"]}},
+        "required": ["path"], "additionalProperties": false});
+    let definition =
+        ToolDefinition { name: "read".into(), description: "Reads a file.".into(), parameters: Arc::new(parameters) };
+    Arc::new(OfferedTools { definitions: vec![definition], choice })
+}
+
+/// The calls of a reply, with the results that the next message contains.
+fn calls_and_results(reply: &ChatReply) -> (Vec<ContentBlock>, Vec<ContentBlock>) {
+    let calls = reply.content.blocks().iter().filter_map(|block| match block {
+        ContentBlock::ToolCall { id, name, arguments } => {
+            assert_eq!(name, "read");
+            assert!(matches!(arguments["path"].as_str(), Some("notes.txt" | "todo.txt")), "{arguments}");
+            let content = "The mill stands by the river.".to_owned();
+            let result = ContentBlock::ToolResult { id: id.clone(), name: name.clone(), content, is_error: false };
+            Some((block.clone(), result))
+        }
+        _ => None,
+    });
+    calls.unzip()
+}
+
+#[tokio::test]
+async fn llama_cpp_calls_a_tool_and_reads_its_result() {
+    let Some(peer) = LlamaServer::start() else { return };
+    let (limits, provider) = (patient_limits(), create_provider(peer.endpoint()));
+    let question = ChatRequest {
+        system: "You read files.".into(),
+        messages: vec![Message::user("What does the file notes.txt say?")],
+        tools: offered(ToolChoice::Required),
+        schema: None,
+        schema_name: None,
+        ..request()
+    };
+    let reply = provider.chat(&question, &limits, &|_| {}).await.unwrap();
+    println!("a call of the peer: {reply:?}");
+    let (calls, results) = calls_and_results(&reply);
+    assert_eq!((reply.stop, calls.is_empty()), (StopReason::ToolUse, false), "{reply:?}");
+    let mut messages = question.messages.clone();
+    messages.extend([
+        Message { role: Role::Assistant, content: Content::from(calls) },
+        Message { role: Role::User, content: Content::from(results) },
+    ]);
+    let answer = ChatRequest { messages, tools: offered(ToolChoice::None), ..question.clone() };
+    let reply = provider.chat(&answer, &limits, &|_| {}).await.unwrap();
+    println!("the answer after its result: {reply:?}");
+    assert!(matches!(reply.stop, StopReason::End | StopReason::Length), "{reply:?}");
+    assert!(reply.usage.input > Some(20) && !reply.text().trim().is_empty(), "{reply:?}");
+    // A call that the limit cuts off is none.
+    let cut = ChatRequest { max_output_tokens: 3, ..question };
+    let reply = provider.chat(&cut, &limits, &|_| {}).await.unwrap();
+    assert_eq!((reply.stop, calls_and_results(&reply).0.len()), (StopReason::Length, 0), "{reply:?}");
 }
 
 /// A server in front of the other one that asks it not to stream, and passes on its single JSON object.

@@ -116,6 +116,10 @@ mod terminal_prompts;
 mod terminal_screen;
 mod text_artifacts;
 mod tls;
+#[cfg(target_os = "linux")]
+mod tool_loop;
+#[cfg(unix)]
+mod tools;
 mod track;
 mod trust;
 mod turn_outcomes;

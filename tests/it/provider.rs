@@ -1,12 +1,14 @@
 //! The HTTP providers against a scripted server: requests of every dialect, lists of models, and helpers.
 
 mod azure;
+mod calls;
 mod converse;
 mod failures;
 mod foreign_replies;
 mod replies;
 pub(crate) mod requests;
 mod responses;
+pub(crate) mod tools;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

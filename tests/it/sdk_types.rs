@@ -4,12 +4,14 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use orch::model::ToolChoice;
 use orch::model::chat::{ChatRequest, ModelRef};
 use orch::provider::{Dialect, Endpoint};
 use serde_json::{Value, json};
 
 use crate::conversations::{self, project_for, signature};
 use crate::provider::requests::{conversation, limits};
+use crate::provider::tools::offered;
 use crate::provider::{ask, endpoint_of, through_proxy, with_schema};
 use crate::step_kinds::run;
 use crate::support::sdk_types::type_check;
@@ -99,6 +101,35 @@ async fn bodies_for_openai() -> Vec<SentBody> {
     bodies
 }
 
+/// Bodies with tools in each dialect: each choice among them, with a conversation that has calls and results, and a
+/// schema of the answer.
+async fn bodies_with_tools() -> Vec<SentBody> {
+    let mut bodies = Vec::new();
+    for dialect in Dialect::ALL {
+        // Only later models of Gemini accept a schema with tools.
+        let model = if dialect == Dialect::Gemini { "gemini-3.8-flash" } else { MODEL };
+        for (case, choice) in [
+            ("with_tools", ToolChoice::Auto),
+            ("with_required_call", ToolChoice::Required),
+            ("without_calls", ToolChoice::None),
+        ] {
+            let server = Server::saying("{}");
+            let ChatRequest { schema, schema_name, .. } = with_schema();
+            let model = ModelRef::new("lab", model);
+            let request = ChatRequest { model, tools: offered(choice), schema, schema_name, ..conversation() };
+            bodies.push(sent_body(endpoint_of(dialect, &server), case, request, &server).await);
+        }
+    }
+    for dialect in [Dialect::OpenAi, Dialect::Responses] {
+        let server = Server::saying("{}");
+        let endpoint = through_proxy(&server, dialect, "http://api.openai.com/v1");
+        let model = ModelRef::new("openai", "gpt-6.1-sol");
+        let request = ChatRequest { model, tools: offered(ToolChoice::Required), ..with_schema() };
+        bodies.push(sent_body(endpoint, "with_tools_at_openai", request, &server).await);
+    }
+    bodies
+}
+
 /// TypeScript code with one constant for each body, each on a line of its own after the first line.
 fn code(bodies: &[SentBody]) -> String {
     let mut code = "import type * as sdk from \"./types\";\n".to_owned();
@@ -117,9 +148,10 @@ async fn the_types_of_the_official_sdks_accept_every_body() {
     bodies.extend(bodies_with_schema().await);
     bodies.extend(bodies_with_all_blocks().await);
     bodies.extend(bodies_for_openai().await);
+    bodies.extend(bodies_with_tools().await);
     for dialect in Dialect::ALL {
         let count = bodies.iter().filter(|body| body.dialect == dialect.as_str()).count();
-        assert!(count >= 5, "{dialect} has only {count} bodies");
+        assert!(count >= 8, "{dialect} has only {count} bodies");
     }
     let Some(checked) = type_check(&code(&bodies)) else { return };
     assert!(checked.status.success(), "{}\n{}", String::from_utf8_lossy(&checked.stdout), code(&bodies));
@@ -160,6 +192,42 @@ async fn the_types_of_the_official_sdks_refuse_mistakes() {
         let mut body = sent.body.clone();
         body["no_such_field"] = json!(1);
         wrong.push(SentBody { name: format!("{}_field", sent.name), dialect: sent.dialect, body });
+    }
+    let Some(checked) = type_check(&code(&wrong)) else { return };
+    let messages = String::from_utf8_lossy(&checked.stdout);
+    for (index, body) in wrong.iter().enumerate() {
+        let place = format!("bodies.ts({},", index + 2);
+        assert!(messages.contains(&place), "{} is accepted: {}\n{messages}", body.name, body.body);
+    }
+}
+
+#[tokio::test]
+async fn the_types_of_the_official_sdks_refuse_mistakes_in_tools() {
+    let bodies = bodies_with_tools().await;
+    let mut wrong = Vec::new();
+    for (dialect, pointer, value) in [
+        ("openai", "/tools/0/function/name", json!(5)),
+        ("openai", "/tools/0/function/strict", json!("yes")),
+        ("openai", "/tools/0", json!({"name": "read", "input_schema": {"type": "object"}})),
+        ("openai", "/tool_choice", json!("any")),
+        ("openai", "/messages/2/tool_calls/0/function/arguments", json!({"path": "a"})),
+        ("openai", "/messages/3/tool_call_id", Value::Null),
+        ("responses", "/tools/0/strict", json!("yes")),
+        ("responses", "/tools/0", json!({"type": "function", "function": {"name": "read"}})),
+        ("responses", "/tool_choice", json!("any")),
+        ("anthropic", "/tools/0/input_schema/type", json!("array")),
+        ("anthropic", "/tools/0", json!({"name": "read", "parameters": {"type": "object"}})),
+        ("anthropic", "/tool_choice", json!({"type": "required"})),
+        ("gemini", "/tools/0", json!({"functionDeclaration": []})),
+        ("gemini", "/tools/0/functionDeclarations/0/name", json!(5)),
+        ("gemini", "/toolConfig/functionCallingConfig/mode", json!("REQUIRED")),
+        ("converse", "/toolConfig/tools/0", json!({"functions": []})),
+        ("converse", "/toolConfig/tools/0/toolSpec/name", json!(5)),
+        ("converse", "/toolConfig/toolChoice", json!({"required": {}})),
+    ] {
+        let has_choice = |sent: &&SentBody| sent.dialect == dialect && sent.name.ends_with("_with_required_call");
+        let sent = bodies.iter().find(has_choice).unwrap();
+        wrong.push(with_mistake(sent, wrong.len(), pointer, value));
     }
     let Some(checked) = type_check(&code(&wrong)) else { return };
     let messages = String::from_utf8_lossy(&checked.stdout);

@@ -54,8 +54,8 @@ fn init_writes_every_pipeline_prompt_and_schema_of_the_repository_and_they_are_v
             assert_eq!(orch.read(&name), std::fs::read_to_string(&name).unwrap(), "{name}");
         }
     }
-    orch.run(&["pipeline", "validate", "--deny", "warnings"]).exits(0).says("4 pipelines checked");
-    for file in ["iterate", "research", "review-diff"] {
+    orch.run(&["pipeline", "validate", "--deny", "warnings"]).exits(0).says("5 pipelines checked");
+    for file in ["fix", "iterate", "research", "review-diff"] {
         let shown = orch.run(&["pipeline", "show", &format!("pipelines/{file}.yaml")]).exits(0).stdout;
         let inputs: Vec<&str> = shown.lines().filter(|line| line.starts_with("input ")).collect();
         assert!(!inputs.is_empty() && inputs.iter().all(|line| line.ends_with('.')), "described: {inputs:?}");
@@ -67,7 +67,7 @@ fn the_test_cases_of_the_repository_pass_from_their_recordings() {
     let orch = Orch::empty();
     let args = ["pipeline", "test", concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/tests")];
     let ran = RunOutput::of(&orch.command(&args).output().unwrap()).exits(0);
-    assert!(ran.stdout.contains("4 passed, 0 failed") && !ran.stderr.contains("warning"), "{ran:?}");
+    assert!(ran.stdout.contains("5 passed, 0 failed") && !ran.stderr.contains("warning"), "{ran:?}");
 }
 
 #[test]

@@ -293,9 +293,10 @@ fn trust_lists_programs_that_pipelines_start() {
     let project = ClonedProject::new("{}\n");
     project.orch.write(
         "pipelines/b.yaml",
-        "name: b\nagents:\n  lint: { command: [python3, lint.py] }\nsteps:\n  - { id: test, run: \"make  test\" }\n",
+        "name: b\nagents:\n  lint: { command: [python3, lint.py] }\n  fixer: { tools: [read, \"shell(make:*)\"] }\nsteps:\n  - { id: test, run: \"make  test\" }\n",
     );
     let ran = project.run(&["trust"]).exits(0).says("orch.yaml requires no agreement");
     let ran = ran.says("make test  (step test of pipelines/b.yaml)");
-    ran.says("python3 lint.py  (agent lint of pipelines/b.yaml)");
+    let ran = ran.says("python3 lint.py  (agent lint of pipelines/b.yaml)");
+    ran.says("shell(make:*), as its model chooses, in a sandbox  (agent fixer of pipelines/b.yaml)");
 }

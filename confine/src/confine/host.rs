@@ -72,12 +72,12 @@ impl Host {
     }
 
     /// Whether this entry allows connections to a name at a port. `name` is normalized by [`normalize_name`].
-    pub(super) fn lists(&self, name: &str, port: u16) -> bool {
+    pub fn lists(&self, name: &str, port: u16) -> bool {
         self.name == name && self.port.map_or_else(|| DEFAULT_PORTS.contains(&port), |listed| listed == port)
     }
 
     /// Whether this entry allows the name to resolve to an address.
-    pub(super) fn may_resolve_to(&self, address: IpAddr) -> bool {
+    pub fn may_resolve_to(&self, address: IpAddr) -> bool {
         if is_link_local(address) {
             // A name server must not be able to lead a program to the metadata service of a cloud.
             return self.private && self.address() == Some(address);
@@ -94,7 +94,7 @@ impl HostError {
 }
 
 /// Normalizes a name for comparison: converts it to lower case, and removes the root dot and brackets.
-pub(super) fn normalize_name(name: &str) -> String {
+pub fn normalize_name(name: &str) -> String {
     let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     let name = name.strip_suffix('.').unwrap_or(name);
     name.parse::<IpAddr>().map_or_else(|_| name.to_ascii_lowercase(), |address| address.to_string())
@@ -202,7 +202,7 @@ pub(super) fn is_link_local(address: IpAddr) -> bool {
 }
 
 /// Whether an address belongs to the public internet, and not to this machine or its network.
-pub(super) fn is_public(address: IpAddr) -> bool {
+pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),

@@ -35,7 +35,7 @@ use std::path::Path;
 
 pub use damage::DamageCheck;
 pub use error::{ConfineError, Step};
-pub use host::{Host, HostError};
+pub use host::{Host, HostError, is_public, normalize_name};
 pub use limits::{Limit, LimitReached, limit_in_output};
 pub use masks::remove_leftover_masks;
 pub use policy::{Level, Limits, Mask, Network, Policy, Protected};

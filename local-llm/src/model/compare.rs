@@ -13,7 +13,7 @@ impl Model {
     ///
     /// When the chat template of the model rejects the messages.
     pub fn tokenize_messages(&self, messages: &[PromptMessage]) -> Result<Vec<u32>, Error> {
-        self.encode_prompt(messages)
+        self.encode_prompt(messages, &[])
     }
 
     /// Returns the tokens of a text. Recognizes the special tokens of the model.
@@ -32,7 +32,7 @@ impl Model {
     ///
     /// As for [`Model::generate`].
     pub fn likeliest_tokens(&self, messages: &[PromptMessage], count: usize) -> Result<Vec<(u32, String, f32)>, Error> {
-        self.likeliest_tokens_after(&self.encode_prompt(messages)?, count)
+        self.likeliest_tokens_after(&self.encode_prompt(messages, &[])?, count)
     }
 
     /// Like [`Model::likeliest_tokens`], for a prompt that is already tokenized.

@@ -172,3 +172,38 @@ fn files_schema(content: &Value) -> Value {
     let file = object_schema(&json!({ "path": { "type": "string" }, "content": content }));
     object_schema(&json!({ "files": { "type": "array", "items": file } }))
 }
+
+/// Writes free text with a model that intends to write this text. Returns the text at its end, at a limit, or after the
+/// text that begins a call.
+fn write_free_text(rule: MarkerRule, text: &str) -> String {
+    // A token of this vocabulary continues after the end of the marker.
+    let model = FakeModel::with_merges(&["> \u{10a}"]);
+    let sampler = TokenSampler::new(0.0, 1.0, 0);
+    let mut writer = ReplyWriter::new(&model.vocab, None, sampler, 40).with_marker_rule(rule);
+    loop {
+        let document = String::from_utf8(writer.document()).unwrap();
+        let mut logits = vec![0.0; model.vocab.len()];
+        logits[model.vocab.token_for_bytes(b"~").unwrap() as usize] = 0.5;
+        match text.strip_prefix(document.as_str()) {
+            Some(rest) if !rest.is_empty() => model.prefer(&mut logits, rest.as_bytes()),
+            _ => model.prefer_end(&mut logits),
+        }
+        let is_call = rule == MarkerRule::EndsText && document.ends_with(CALL_MARKER);
+        match writer.step(&logits).unwrap() {
+            WriterStep::Continue(_) if !is_call => {}
+            _ => return document,
+        }
+    }
+}
+
+#[test]
+fn free_text_follows_the_rule_for_the_marker_of_a_call() {
+    let call = "Look: <tool_call>\n{}";
+    assert_eq!(write_free_text(MarkerRule::Ignored, call), call);
+    assert_eq!(write_free_text(MarkerRule::EndsText, call), "Look: <tool_call>");
+    let without_call = write_free_text(MarkerRule::Banned, call);
+    assert!(without_call.starts_with("Look: <tool_call") && !without_call.contains(CALL_MARKER), "{without_call}");
+    for rule in [MarkerRule::Ignored, MarkerRule::EndsText, MarkerRule::Banned] {
+        assert_eq!(write_free_text(rule, "a <b>\n"), "a <b>\n", "{rule:?}");
+    }
+}

@@ -86,6 +86,8 @@ fn describe_part(name: &str) -> String {
         "command" => "the command".to_owned(),
         "cwd" => "the folder of the command".to_owned(),
         "standard input" => "the standard input".to_owned(),
+        "tool" => "the name of the tool".to_owned(),
+        "arguments" => "the arguments of the tool call".to_owned(),
         name => format!("the value `{name}`"),
     }
 }

@@ -1,10 +1,11 @@
-//! The contents of recordings: an exchange with a model or a CLI agent, or a command with its result. Texts are lists of
-//! lines, so that a change of a recording has a readable diff.
+//! The contents of recordings: an exchange with a model or a CLI agent, or a command or a tool call with its result. Texts
+//! are lists of lines, so that a change of a recording has a readable diff.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::RecordingContext;
+use super::blocks::{self, RepliedCall};
 use super::changes::RecordedChanges;
 use super::normalize::RequestNormalizer;
 use crate::model::effect::CommandSpec;
@@ -19,12 +20,15 @@ pub(super) struct CallPosition {
     attempt: u32,
     /// The call within the attempt, from 1.
     ordinal: u32,
+    /// The position of a tool call in the reply, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tool_call: Option<u32>,
 }
 
 impl CallPosition {
-    const FIRST: Self = Self { attempt: 1, ordinal: 1 };
+    const FIRST: Self = Self { attempt: 1, ordinal: 1, tool_call: None };
 
-    fn is_first(&self) -> bool {
+    pub(super) fn is_first(&self) -> bool {
         *self == Self::FIRST
     }
 }
@@ -37,7 +41,7 @@ impl Default for CallPosition {
 
 impl From<&CallKey> for CallPosition {
     fn from(key: &CallKey) -> Self {
-        Self { attempt: key.attempt, ordinal: key.ordinal }
+        Self { attempt: key.attempt, ordinal: key.ordinal, tool_call: key.tool_call }
     }
 }
 
@@ -61,6 +65,9 @@ pub(super) struct ReplyRecording {
     pub(super) schema: Option<Digest>,
     /// The lines of the reply.
     pub(super) reply: Vec<String>,
+    /// The tool calls of the reply.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) calls: Vec<RepliedCall>,
     /// Why the model stopped.
     pub(super) stop: StopReason,
     /// The token usage that the provider reported.
@@ -145,6 +152,11 @@ pub(super) trait Exchange {
     fn position(&self) -> &CallPosition;
     fn key(&self) -> &Digest;
     fn request(&self) -> RequestText;
+
+    /// A part of the name of its file that shows what it is, besides the step.
+    fn label(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl Exchange for ReplyRecording {
@@ -218,20 +230,21 @@ pub(super) fn chat_request_text(request: &ChatRequest, context: &RecordingContex
     let system = RequestPart { name: "system".to_owned(), text: context.portable_text(&request.system) };
     let messages = request.messages.iter().map(|message| {
         let role = serde_json::to_value(message.role).ok().and_then(|role| role.as_str().map(str::to_owned));
-        RequestPart { name: role.unwrap_or_default(), text: context.portable_text(&message.content.text()) }
+        RequestPart { name: role.unwrap_or_default(), text: context.portable_text(&blocks::content_text(&message.content)) }
     });
     let schema = request.schema.as_ref().map(|schema| Digest::compute(canonical_json(schema).as_bytes()));
     RequestText { parts: std::iter::once(system).chain(messages).collect(), schema }
 }
 
-/// The key of a request: the digest of its system prompt, messages and schema, without its model and limits.
+/// The key of a request: the digest of its system prompt, messages and schema, without its model, limits and tools.
 pub(super) fn chat_request_key(request: &ChatRequest, context: &RecordingContext<'_>) -> Digest {
-    // The key contains only the texts. The opaque data of a provider differs in each run, and recordings lack it.
+    // The key contains only texts, tool calls and tool results. The ids of calls and the opaque data of a provider differ
+    // in each run, and recordings lack them.
     let text = |text: &str| context.paths.to_placeholders(text);
     let messages: Vec<Value> = request
         .messages
         .iter()
-        .map(|message| json!({ "role": message.role, "content": text(&message.content.text()) }))
+        .map(|message| json!({ "role": message.role, "content": blocks::key_content(&message.content, &text) }))
         .collect();
     let content = json!({ "system": text(&request.system), "messages": messages, "schema": request.schema });
     Digest::compute(canonical_json(&content).as_bytes())

@@ -1,4 +1,4 @@
-//! Records the exchanges and commands of a run.
+//! Records the exchanges, commands and tool calls of a run.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,19 +8,22 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::RecordingContext;
+use super::blocks::replied_calls;
 use super::changes::RecordedChanges;
 use super::exchange::{
     CallPosition, CommandRecording, Exchange, RecordedCommand, RecordedResult, ReplyRecording, chat_request_key,
     chat_request_text, split_lines,
 };
+use super::tool_calls::ToolCallRecording;
 use crate::folder::{FolderAccess, NoFollowFolder};
 use crate::model::call_reply::CommandOutput;
 use crate::model::effect::CommandSpec;
 use crate::model::{
     AgentActivity, CallKey, ChatReply, ChatRequest, CommandMode, CommandModes, Failure, FailureClass, StepKey,
+    ToolInvocation, ToolOutput,
 };
 
-/// Records the exchanges and commands of a run in a folder that only the user can read, since they may be private.
+/// Records the exchanges, commands and tool calls of a run in a folder that only the user can read, since they may be private.
 #[derive(Debug)]
 pub struct Recorder {
     folder: NoFollowFolder,
@@ -49,6 +52,15 @@ pub enum RecordedExchange<'a> {
         command: &'a CommandSpec,
         /// Its output, or why it has none.
         result: Result<&'a CommandOutput, &'a Failure>,
+        /// The files that it changed.
+        activity: &'a AgentActivity,
+    },
+    /// A tool call of a model ended.
+    ToolCall {
+        /// The call.
+        invocation: &'a ToolInvocation,
+        /// Its output.
+        output: &'a ToolOutput,
         /// The files that it changed.
         activity: &'a AgentActivity,
     },
@@ -93,6 +105,9 @@ impl Recorder {
                     None => Ok(()),
                 }
             }
+            RecordedExchange::ToolCall { invocation, output, activity } => {
+                self.write(&ToolCallRecording::new(key, invocation, output, activity, context), &key.step)
+            }
         };
         if let Err(failure) = result {
             self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
@@ -113,7 +128,9 @@ impl Recorder {
     }
 
     fn write(&self, recording: &(impl Exchange + Serialize), step: &StepKey) -> Result<(), Failure> {
-        let name = format!("{}.{}", step.declared_key().as_str().replace('/', "."), recording.key().short());
+        let label = recording.label().map(|label| format!(".{label}")).unwrap_or_default();
+        let step_name = step.declared_key().as_str().replace('/', ".");
+        let name = format!("{step_name}{label}.{}", recording.key().short());
         let file = self.folder.file(self.unused_file_name(name));
         let write_failure = |reason: String| {
             let path = file.path();
@@ -146,6 +163,7 @@ fn reply_recording(
         messages: parts.map(|part| (part.name, split_lines(&part.text))).collect(),
         schema: text.schema,
         reply: split_lines(&context.portable_text(&reply.text())),
+        calls: replied_calls(&reply.content, context),
         stop: reply.stop,
         usage: reply.usage,
         details: Box::new(context.redactor.redact_details((*reply.details).clone())),

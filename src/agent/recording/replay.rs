@@ -1,10 +1,11 @@
-//! Returns recorded replies and results of commands, without calling a model.
+//! Returns recorded replies and results of commands and tool calls, without calling a model.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::RecordingContext;
+use super::blocks::replied_content;
 use super::difference::describe_difference;
 use super::exchange::{
     CommandRecording, Exchange, RecordedCommand, RecordedResult, ReplyRecording, RequestText, chat_request_key,
@@ -13,13 +14,15 @@ use super::exchange::{
 use super::index::RecordingIndex;
 use super::normalize::RequestNormalizer;
 use super::paths::RunPaths;
+use super::tool_calls::ToolCallRecording;
 use crate::files::{ChangeSet, read_to_end_bounded};
 use crate::folder::open_file;
 use crate::model::call_reply::CommandOutput;
 use crate::model::effect::CommandSpec;
 use crate::model::text::decode_text;
 use crate::model::{
-    ChatReply, ChatRequest, CommandMode, CommandModes, Content, Failure, FailureClass, Normalizer, StepKey,
+    ChatReply, ChatRequest, CommandMode, CommandModes, Failure, FailureClass, Normalizer, StepKey, ToolInvocation,
+    ToolOutput,
 };
 
 /// The size of the largest recording that orch reads, in bytes.
@@ -40,7 +43,7 @@ pub struct ReplayOptions {
     pub remedy: Option<String>,
 }
 
-/// Returns recorded replies and results of commands from a folder.
+/// Returns recorded replies and results of commands and tool calls from a folder.
 #[derive(Debug)]
 pub struct Replay {
     folder: PathBuf,
@@ -51,6 +54,7 @@ pub struct Replay {
     normalizer: RequestNormalizer,
     replies: RecordingIndex<ReplyRecording>,
     command_results: RecordingIndex<CommandRecording>,
+    tool_calls: RecordingIndex<ToolCallRecording>,
 }
 
 /// A recorded reply.
@@ -71,10 +75,20 @@ pub struct ReplayedCommand {
     pub changes: Option<ChangeSet>,
 }
 
+/// A recorded result of a tool call.
+#[derive(Clone, Debug)]
+pub struct ReplayedToolCall {
+    /// The output of the tool.
+    pub output: ToolOutput,
+    /// The files that the call changed.
+    pub changes: Option<ChangeSet>,
+}
+
 /// A recording in a file.
 enum RecordingFile {
     Reply(Box<ReplyRecording>),
     Command(Box<CommandRecording>),
+    ToolCall(Box<ToolCallRecording>),
 }
 
 impl Replay {
@@ -85,14 +99,15 @@ impl Replay {
     pub fn open(folder: &Path, options: ReplayOptions) -> Result<Self, String> {
         let normalizer = RequestNormalizer::new(&options.normalizers)
             .map_err(|error| format!("a pattern of `normalize` can't be used: {}", error.message))?;
-        let (mut replies, mut command_results) = (Vec::new(), Vec::new());
+        let (mut replies, mut command_results, mut tool_calls) = (Vec::new(), Vec::new(), Vec::new());
         for path in recording_paths(folder)? {
             match read_recording(&path)? {
                 RecordingFile::Reply(recording) => replies.push(*recording),
                 RecordingFile::Command(recording) => command_results.push(*recording),
+                RecordingFile::ToolCall(recording) => tool_calls.push(*recording),
             }
         }
-        if replies.is_empty() && command_results.is_empty() {
+        if replies.is_empty() && command_results.is_empty() && tool_calls.is_empty() {
             return Err(format!("there are no recordings in `{}`", folder.display()));
         }
         let record = || format!("run the pipeline with `--record {}` to record it again", folder.display());
@@ -104,6 +119,7 @@ impl Replay {
             commands: options.commands,
             replies: RecordingIndex::new(replies, &normalizer),
             command_results: RecordingIndex::new(command_results, &normalizer),
+            tool_calls: RecordingIndex::new(tool_calls, &normalizer),
             normalizer,
         })
     }
@@ -145,8 +161,9 @@ impl Replay {
             let what = "this request";
             return Err(self.no_recording(what, &self.remedy, self.describe_nearest(&self.replies, step, &normalized)));
         };
+        let text = context.paths.fill_placeholders(&join_lines(&recording.reply));
         let reply = ChatReply {
-            content: Content::from_text(context.paths.fill_placeholders(&join_lines(&recording.reply))),
+            content: replied_content(text, &recording.calls, context.paths),
             stop: recording.stop,
             usage: recording.usage,
             model: Some(recording.model.clone()),
@@ -192,6 +209,27 @@ impl Replay {
             }
         };
         Ok(ReplayedCommand { result, changes: recording.changes.change_set(context.paths) })
+    }
+
+    /// The recorded result of a tool call.
+    ///
+    /// # Errors
+    /// `no_recording`, with the differences between the call and the nearest recorded one.
+    pub fn tool_call(
+        &self,
+        step: &StepKey,
+        invocation: &ToolInvocation,
+        context: &RecordingContext<'_>,
+    ) -> Result<ReplayedToolCall, Failure> {
+        let request = ToolCallRecording::request_text(invocation, context);
+        let normalized = request.normalized(&self.normalizer);
+        let Some(recording) = self.tool_calls.find(step, &request.digest(), &normalized) else {
+            let what = format!("the call of `{}` with {}", invocation.tool, invocation.arguments);
+            let nearest = self.describe_nearest(&self.tool_calls, step, &normalized);
+            return Err(self.no_recording(&what, &self.remedy, nearest));
+        };
+        let (output, changes) = (recording.output(context.paths), recording.change_set(context.paths));
+        Ok(ReplayedToolCall { output, changes })
     }
 
     /// The failure of a step whose recorded changes do not fit the files in the workspace.
@@ -253,6 +291,9 @@ fn read_recording(path: &Path) -> Result<RecordingFile, String> {
     let value: Value = serde_json::from_str(&text).map_err(parse_error)?;
     if value.get("command").is_some() {
         return serde_json::from_value(value).map(RecordingFile::Command).map_err(parse_error);
+    }
+    if value.get("tool").is_some() {
+        return serde_json::from_value(value).map(RecordingFile::ToolCall).map_err(parse_error);
     }
     serde_json::from_value(value).map(RecordingFile::Reply).map_err(parse_error)
 }

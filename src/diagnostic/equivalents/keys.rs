@@ -131,7 +131,7 @@ pub(super) const KEYS: &[KeyRow] = &[
     row(&[STEP], "top_k presence_penalty frequency_penalty logit_bias extra_body model_kwargs", Advice("it belongs to the agent: `provider_options: { NAME: NUMBER }` under `agents:`")),
     row(&[STEP, AGENT, PIPELINE, SETTINGS], "mcp mcp_servers mcps", Advice("orch does not start MCP servers: configure them in a CLI agent, `acp: { command: [PROGRAM, --acp] }` under `agents:`")),
     row(&[AGENT], "allowed_tools permissions functions", Renamed("tools")),
-    row(&[PIPELINE], "tools functions", Advice("tools belong to CLI agents: `cli: claude` with `tools: [NAME]` under `agents:`")),
+    row(&[PIPELINE], "tools functions", Advice("tools belong to an agent: `tools: [read, edit]` under `agents:`")),
     row(&[AGENT], "max_iter max_iterations max_steps recursion_limit", Renamed("max_turns")),
     row(&[AGENT], "name id title", Advice("an agent is named by its key under `agents:`, as `NAME: { model: auto }`: remove this key")),
     row(&[AGENT], "description", Advice("an agent has no description: write it as a comment, `# TEXT`")),

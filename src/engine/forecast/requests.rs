@@ -32,7 +32,8 @@ impl ForecastWalk<'_, '_> {
     ) -> RequestEstimate {
         let models: Vec<ModelRef> = agent.models.iter().map(|model| model.reference.clone()).collect();
         let is_cli_agent = agent.models.first().is_some_and(|model| model.program.is_some());
-        let calls = Range { min: 1, max: Some(u64::from(agent.re_asks) + 1) };
+        let turns = agent.tools.as_ref().map_or(1, |tools| tools.max_turns);
+        let calls = Range { min: 1, max: Some(u64::from(agent.re_asks) + u64::from(turns)) };
         let unbounded = Range { min: 0, max: None };
         let mut estimate = RequestEstimate {
             agent: agent.agent.clone(),
@@ -80,10 +81,8 @@ impl ForecastWalk<'_, '_> {
         let first_input = unknown_tokens.map(|unknown_tokens| first_input.saturating_add(unknown_tokens));
         let (min_input, min_output) = (min_request_tokens(smallest_request), min_reply_tokens(node));
         let calls = estimate.calls.max.unwrap_or(1);
-        let max_input = first_input.map(|first_input| {
-            re_ask_sizes(calls, max_reply)
-                .fold(0_u64, |sum, extra| sum.saturating_add(first_input.saturating_add(extra)))
-        });
+        let sum = |inputs: Vec<u64>| inputs.into_iter().fold(0_u64, u64::saturating_add);
+        let max_input = self.max_inputs(agent, first_input, calls, max_reply).map(sum);
         estimate.input = Range { min: min_input, max: max_input };
         estimate.output = Range { min: min_output, max: Some(max_reply.saturating_mul(calls)) };
         let reserved = rate_limit::max_text_usage(smallest_request);
@@ -99,9 +98,9 @@ impl ForecastWalk<'_, '_> {
             if is_free {
                 return Some(0.0);
             }
-            let (first_input, max_reply) = (first_input?, model_reply_bound(node, agent, model));
-            let call_cost = |extra| cost(model, first_input.saturating_add(extra), max_reply);
-            re_ask_sizes(calls, max_reply).map(call_cost).sum::<Option<f64>>()
+            let max_reply = model_reply_bound(node, agent, model);
+            let inputs = self.max_inputs(agent, first_input, calls, max_reply)?;
+            inputs.into_iter().map(|input| cost(model, input, max_reply)).sum::<Option<f64>>()
         };
         let max_cost = agent.models.iter().map(max_cost).try_fold(0.0_f64, |highest, cost| Some(highest.max(cost?)));
         estimate.cost = min_cost.map(|min_cost| CostEstimate { min: min_cost, max: max_cost });
@@ -109,6 +108,25 @@ impl ForecastWalk<'_, '_> {
         let first_reply = model_reply_bound(node, agent, model);
         estimate.exceeded_context_window = window
             .filter(|window| first_input.is_some_and(|first_input| first_input.saturating_add(first_reply) > *window));
+    }
+
+    /// The maximum input of each of the requests to a model with this upper bound of a reply, in tokens; `None` if
+    /// nothing limits it.
+    fn max_inputs(
+        &self,
+        agent: &AgentNode,
+        first_input: Option<u64>,
+        calls: u64,
+        max_reply: u64,
+    ) -> Option<Vec<u64>> {
+        if agent.tools.is_some() {
+            // The results of tools may have any size, so only the context window limits the requests.
+            let mut windows = agent.models.iter().map(|model| self.models.context_window(&model.reference));
+            let largest = windows.try_fold(0, |largest: u64, window| Some(largest.max(window?)))?;
+            return Some(vec![largest; usize::try_from(calls).ok()?]);
+        }
+        let first_input = first_input?;
+        Some(re_ask_sizes(calls, max_reply).map(|extra| first_input.saturating_add(extra)).collect())
     }
 }
 
@@ -119,11 +137,11 @@ pub(super) fn max_reply_tokens(node: &PlanNode, agent: &AgentNode) -> u64 {
 }
 
 /// Returns the upper bound of one reply of a model. The replies of an embedded model have a limit of their own, and the
-/// grammar of the schema may allow only shorter ones.
+/// grammar of the schema may allow only shorter ones. With tools, a reply may have calls in place of the value.
 fn model_reply_bound(node: &PlanNode, agent: &AgentNode, model: &PlannedModel) -> u64 {
     let limit = u64::from(name::max_reply_tokens(&model.reference, agent.max_output_tokens));
     let grammar_bytes = match node.output.as_ref().map(|output| &output.artifact_type) {
-        Some(ArtifactType::Json(schema)) if model.reference.provider == LOCAL_PROVIDER => {
+        Some(ArtifactType::Json(schema)) if model.reference.provider == LOCAL_PROVIDER && agent.tools.is_none() => {
             schema.max_constrained_bytes()
         }
         Some(ArtifactType::Json(_) | ArtifactType::Text) | None => None,

@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::catalog::{anthropic_accepts_schema, claude_thinking};
+use crate::catalog::{anthropic_accepts_schema, claude_accepts_forced_calls, claude_thinking};
+use crate::model::ToolChoice;
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks};
+use crate::provider::request_tools::native_schema;
 use crate::provider::sent_options::{SentOptions, add_provider_options, thinking_fields};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
@@ -18,6 +20,9 @@ pub(super) fn request_body(
     let mut body = Map::new();
     body.insert("model".into(), json!(request.model.model));
     body.insert("max_tokens".into(), json!(request.max_output_tokens));
+    if !request.tools.is_empty() {
+        body.insert("tools".into(), Value::Array(tools(request)));
+    }
     if !request.system.is_empty() {
         let mut system = json!({"type": "text", "text": request.system});
         set_cache_breakpoint(&mut system);
@@ -36,14 +41,22 @@ pub(super) fn request_body(
         body.insert("stop_sequences".into(), json!(options.stop));
     }
     let mut output_config = Map::new();
-    if let Some(effort) = options.reasoning {
-        let thinking = claude_thinking(&request.model.model, effort, request.max_output_tokens);
-        let fields = thinking.map(thinking_fields).unwrap_or_default();
-        body.extend(fields.thinking.map(|thinking| ("thinking".to_owned(), thinking)));
-        output_config.extend(fields.effort.map(|effort| ("effort".to_owned(), json!(effort))));
+    let model = &request.model.model;
+    let thinking = options.reasoning.and_then(|effort| claude_thinking(model, effort, request.max_output_tokens).ok());
+    let fields = thinking.map(thinking_fields).unwrap_or_default();
+    body.extend(fields.thinking.map(|thinking| ("thinking".to_owned(), thinking)));
+    output_config.extend(fields.effort.map(|effort| ("effort".to_owned(), json!(effort))));
+    let choice = match request.tools.choice {
+        _ if request.tools.is_empty() => None,
+        ToolChoice::Required if claude_accepts_forced_calls(model, thinking) => Some("any"),
+        ToolChoice::None => Some("none"),
+        ToolChoice::Auto | ToolChoice::Required => None,
+    };
+    if let Some(choice) = choice {
+        body.insert("tool_choice".into(), json!({"type": choice}));
     }
-    let may_send_schema = endpoint.structured_output && anthropic_accepts_schema(&request.model.model);
-    let schema = request.schema.as_deref().filter(|_| may_send_schema);
+    let may_send_schema = endpoint.structured_output && anthropic_accepts_schema(model);
+    let schema = native_schema(request).filter(|_| may_send_schema);
     if let Some(schema) = schema.and_then(schema::anthropic_schema) {
         output_config.insert("format".into(), json!({"type": "json_schema", "schema": schema}));
     }
@@ -54,12 +67,32 @@ pub(super) fn request_body(
     Ok(Value::Object(body))
 }
 
+/// The tools of the request. The API puts them before the system prompt, so that a cache breakpoint after the last one
+/// covers all of them.
+fn tools(request: &ChatRequest) -> Vec<Value> {
+    let mut tools: Vec<Value> = request
+        .tools
+        .definitions
+        .iter()
+        .map(|tool| {
+            let schema = schema::tool_schema(&tool.parameters);
+            json!({"name": tool.name, "description": tool.description, "input_schema": schema})
+        })
+        .collect();
+    if let Some(tool) = tools.last_mut() {
+        set_cache_breakpoint(tool);
+    }
+    tools
+}
+
 /// The messages of the request, with a cache breakpoint at the end of the last user message. Together with the
 /// breakpoint after the system prompt, it lets the calls of a step share the cached prompt, and each turn of a
-/// conversation the cached turns before it.
+/// conversation the cached turns before it. The API finds a cached turn only if it ends at most 20 blocks before a
+/// breakpoint, and a turn with tools may have more blocks. So the user message before, at which the previous request
+/// ended, has a breakpoint too. A request may have four breakpoints, and `cache_control` of the user is one of them.
 fn messages(request: &ChatRequest, limits: &RequestLimits) -> Result<Vec<Value>, Failure> {
     let mut messages = Vec::with_capacity(request.messages.len());
-    let mut last_user = None;
+    let mut user_messages = Vec::new();
     for message in &request.messages {
         let blocks = content_blocks(message, limits)?;
         // The API refuses a message without content.
@@ -68,18 +101,21 @@ fn messages(request: &ChatRequest, limits: &RequestLimits) -> Result<Vec<Value>,
         }
         let role = match message.role {
             Role::User => {
-                last_user = Some(messages.len());
+                user_messages.push(messages.len());
                 "user"
             }
             Role::Assistant => "assistant",
         };
         messages.push(json!({"role": role, "content": blocks}));
     }
-    let last_block = last_user
-        .and_then(|index| messages.get_mut(index))
-        .and_then(|message| message.get_mut("content")?.as_array_mut()?.last_mut());
-    if let Some(block) = last_block {
-        set_cache_breakpoint(block);
+    let has_own_breakpoint = request.options.provider_options.contains_key("cache_control");
+    let breakpoints = if request.tools.is_empty() || has_own_breakpoint { 1 } else { 2 };
+    for index in user_messages.into_iter().rev().take(breakpoints) {
+        let message: Option<&mut Value> = messages.get_mut(index);
+        let last_block = message.and_then(|message| message.get_mut("content")?.as_array_mut()?.last_mut());
+        if let Some(block) = last_block {
+            set_cache_breakpoint(block);
+        }
     }
     Ok(messages)
 }

@@ -2,11 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::catalog::{BedrockReasoning, bedrock_reasoning, is_converse_field};
+use crate::catalog::{
+    BedrockReasoning, ClaudeThinking, bedrock_accepts_forced_calls, bedrock_reasoning, is_converse_field,
+};
+use crate::model::ToolChoice;
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks};
+use crate::provider::request_tools::native_schema;
 use crate::provider::sent_options::{SentOptions, merge_options, refuse_reserved, thinking_fields};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
@@ -30,7 +34,16 @@ pub(super) fn request_body(
     }
     let has_cache_points = crate::catalog::bedrock_accepts_cache_points(model);
     if has_cache_points {
-        push_cache_point(last_user_content(&mut messages));
+        // A turn with tools may have more blocks than the API looks back from a cache point.
+        let count = if request.tools.is_empty() { 1 } else { 2 };
+        user_contents(&mut messages).rev().take(count).for_each(push_cache_point);
+    }
+    if !request.tools.is_empty()
+        && request.tools.choice == ToolChoice::None
+        && let Some(content) = user_contents(&mut messages).next_back().and_then(Value::as_array_mut)
+    {
+        // After the cache point, so that the next request has the same cached prefix.
+        content.push(json!({"text": NO_CALLS}));
     }
     let mut inference_config = Map::new();
     inference_config.insert("maxTokens".into(), json!(request.max_output_tokens));
@@ -48,38 +61,69 @@ pub(super) fn request_body(
     if !request.system.is_empty() {
         let mut system = json!([{"text": request.system}]);
         if has_cache_points {
-            push_cache_point(Some(&mut system));
+            push_cache_point(&mut system);
         }
         body.insert("system".into(), system);
     }
     body.insert("messages".into(), Value::Array(messages));
     body.insert("inferenceConfig".into(), Value::Object(inference_config));
     let may_send_schema = endpoint.structured_output && crate::catalog::bedrock_accepts_schema(model);
-    let schema = request.schema.as_deref().filter(|_| may_send_schema);
+    let schema = native_schema(request).filter(|_| may_send_schema);
     if let Some(schema) = schema.and_then(schema::anthropic_schema) {
         let name = request.schema_name.as_deref().unwrap_or("reply");
         let structure = json!({"jsonSchema": {"name": name, "schema": schema.to_string()}});
         body.insert("outputConfig".into(), json!({"textFormat": {"type": "json_schema", "structure": structure}}));
     }
-    let reasoning = options.reasoning.map(|effort| bedrock_reasoning(model, effort, request.max_output_tokens));
-    let fields = reasoning.and_then(Result::ok).map(reasoning_fields).unwrap_or_default();
+    let reasoning =
+        options.reasoning.and_then(|effort| bedrock_reasoning(model, effort, request.max_output_tokens).ok());
+    if !request.tools.is_empty() {
+        body.insert("toolConfig".into(), tool_config(request, reasoning, has_cache_points));
+    }
+    let fields = reasoning.map(reasoning_fields).unwrap_or_default();
     refuse_reserved(&request.options, Dialect::Converse)?;
     add_model_fields(&mut body, fields, &request.options.provider_options)?;
     Ok(Value::Object(body))
 }
 
-/// The content of the last user message. Cache points there and after the system prompt let the calls of a step share
-/// the cached prompt, and each turn of a conversation the cached turns before it.
-fn last_user_content(messages: &mut [Value]) -> Option<&mut Value> {
+/// The instruction for the final answer of a conversation with tools, because the API has no choice `none`.
+const NO_CALLS: &str = "Answer without calling a tool.";
+
+/// The contents of the user messages. Cache points at the last one and after the system prompt let the calls of a step
+/// share the cached prompt, and each turn of a conversation the cached turns before it.
+fn user_contents(messages: &mut [Value]) -> impl DoubleEndedIterator<Item = &mut Value> {
     let is_from_user = |message: &&mut Value| message.get("role").is_some_and(|role| role == "user");
-    messages.iter_mut().rev().find(is_from_user)?.get_mut("content")
+    messages.iter_mut().filter(is_from_user).filter_map(|message| message.get_mut("content"))
 }
 
 /// Makes the API cache the request up to the end of this list of blocks.
-fn push_cache_point(blocks: Option<&mut Value>) {
-    if let Some(blocks) = blocks.and_then(Value::as_array_mut) {
+fn push_cache_point(blocks: &mut Value) {
+    if let Some(blocks) = blocks.as_array_mut() {
         blocks.push(json!({"cachePoint": {"type": "default"}}));
     }
+}
+
+/// The tools and the choice among them. The API puts the tools before the system prompt, so that a cache point after
+/// them covers all of them.
+fn tool_config(request: &ChatRequest, reasoning: Option<BedrockReasoning>, has_cache_points: bool) -> Value {
+    let model = &request.model.model;
+    let specs = request.tools.definitions.iter().map(|tool| {
+        let mut schema = schema::tool_schema(&tool.parameters);
+        // Nova accepts no other keywords at the root.
+        if let Some(members) = schema.as_object_mut().filter(|_| model.contains("nova")) {
+            members.retain(|key, _| matches!(key.as_str(), "type" | "properties" | "required"));
+        }
+        json!({"toolSpec": {"name": tool.name, "description": tool.description, "inputSchema": {"json": schema}}})
+    });
+    let mut tools = specs.collect::<Value>();
+    if has_cache_points {
+        push_cache_point(&mut tools);
+    }
+    let thinking: Option<ClaudeThinking> = match reasoning {
+        Some(BedrockReasoning::Claude(thinking)) => Some(thinking),
+        Some(BedrockReasoning::Absent | BedrockReasoning::Nova(_) | BedrockReasoning::Effort(_)) | None => None,
+    };
+    let forces_call = request.tools.choice == ToolChoice::Required && bedrock_accepts_forced_calls(model, thinking);
+    if forces_call { json!({"tools": tools, "toolChoice": {"any": {}}}) } else { json!({"tools": tools}) }
 }
 
 /// The fields that set the reasoning of a model. Each family of models has its own fields.

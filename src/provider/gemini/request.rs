@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::catalog::{GeminiThinking, gemini_thinking};
+use crate::catalog::{GeminiThinking, gemini_accepts_schema_with_tools, gemini_thinking};
+use crate::model::ToolChoice;
 use crate::model::chat::{ChatRequest, Message, Role};
 use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
 use crate::provider::request_content::{EncodedFile, arguments_object, request_blocks};
+use crate::provider::request_tools::native_schema;
 use crate::provider::sent_options::{SentOptions, add_provider_options};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
@@ -30,7 +32,8 @@ pub(super) fn request_body(
     let mut generation_config = Map::new();
     generation_config.insert("maxOutputTokens".into(), json!(request.max_output_tokens));
     insert_options(&mut generation_config, endpoint, request)?;
-    if let Some(schema) = request.schema.as_deref().filter(|_| endpoint.structured_output) {
+    let accepts_schema = request.tools.is_empty() || gemini_accepts_schema_with_tools(&request.model.model);
+    if let Some(schema) = native_schema(request).filter(|_| endpoint.structured_output && accepts_schema) {
         generation_config.insert("responseMimeType".into(), json!("application/json"));
         generation_config.insert("responseJsonSchema".into(), schema::gemini_schema(schema));
     }
@@ -38,10 +41,34 @@ pub(super) fn request_body(
     if !request.system.is_empty() {
         body.insert("systemInstruction".into(), json!({"parts": [{"text": request.system}]}));
     }
+    insert_tools(&mut body, request);
     body.insert("contents".into(), Value::Array(contents));
     body.insert("generationConfig".into(), Value::Object(generation_config));
     add_provider_options(&mut body, &request.options, Dialect::Gemini)?;
     Ok(Value::Object(body))
+}
+
+/// Inserts the tools and the choice among them. A tool without arguments has no schema.
+fn insert_tools(body: &mut Map<String, Value>, request: &ChatRequest) {
+    if request.tools.is_empty() {
+        return;
+    }
+    let declarations = request.tools.definitions.iter().map(|tool| {
+        let mut declaration = json!({"name": tool.name, "description": tool.description});
+        let schema = schema::gemini_schema(&schema::tool_schema(&tool.parameters));
+        let has_properties = schema.get("properties").and_then(Value::as_object).is_some_and(|map| !map.is_empty());
+        if let Some(declaration) = declaration.as_object_mut().filter(|_| has_properties) {
+            declaration.insert("parametersJsonSchema".into(), schema);
+        }
+        declaration
+    });
+    body.insert("tools".into(), json!([{"functionDeclarations": declarations.collect::<Vec<Value>>()}]));
+    let mode = match request.tools.choice {
+        ToolChoice::Auto => return,
+        ToolChoice::Required => "ANY",
+        ToolChoice::None => "NONE",
+    };
+    body.insert("toolConfig".into(), json!({"functionCallingConfig": {"mode": mode}}));
 }
 
 fn insert_options(

@@ -8,6 +8,7 @@ use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
 use crate::provider::openai_host::{accepts_cache_key, accepts_schema, cache_key, effort_to_send, is_openai};
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks, result_text};
+use crate::provider::request_tools::{native_schema, openai_choice};
 use crate::provider::sent_options::{SentOptions, add_provider_options};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
@@ -36,7 +37,8 @@ pub(super) fn request_body(
     let limit_name = if is_openai(endpoint, model) { "max_completion_tokens" } else { "max_tokens" };
     body.insert(limit_name.into(), json!(request.max_output_tokens));
     insert_options(&mut body, endpoint, request)?;
-    if let Some(schema) = request.schema.as_deref().filter(|schema| accepts_schema(endpoint, model, schema)) {
+    insert_tools(&mut body, request);
+    if let Some(schema) = native_schema(request).filter(|schema| accepts_schema(endpoint, model, schema)) {
         let name = request.schema_name.as_deref().unwrap_or("reply");
         let adapted = schema::openai_schema(schema);
         let format = json!({"name": name, "schema": adapted.schema, "strict": adapted.strict});
@@ -64,6 +66,23 @@ fn insert_options(body: &mut Map<String, Value>, endpoint: &Endpoint, request: &
         body.insert("stop".into(), json!(options.stop));
     }
     Ok(())
+}
+
+/// Inserts the tools and the choice among them. Strict mode needs a schema within its subset.
+fn insert_tools(body: &mut Map<String, Value>, request: &ChatRequest) {
+    if request.tools.is_empty() {
+        return;
+    }
+    let tools = request.tools.definitions.iter().map(|tool| {
+        let adapted = schema::openai_schema(&schema::tool_schema(&tool.parameters));
+        let function = json!({"name": tool.name, "description": tool.description, "parameters": adapted.schema,
+            "strict": adapted.strict});
+        json!({"type": "function", "function": function})
+    });
+    body.insert("tools".into(), tools.collect());
+    if let Some(choice) = openai_choice(request) {
+        body.insert("tool_choice".into(), json!(choice));
+    }
 }
 
 /// Appends a message. Each tool result in it becomes a separate message before it.

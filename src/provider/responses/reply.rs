@@ -20,7 +20,6 @@ pub(in crate::provider) struct ResponsesReply {
     calls: Vec<FunctionCallIds>,
     /// The kinds of the output items in the events so far.
     seen_kinds: Vec<String>,
-    has_refusal: bool,
     /// Whether the server marked a message or a function call as incomplete.
     has_incomplete_item: bool,
     /// Whether text of the current reasoning item has arrived.
@@ -61,6 +60,11 @@ fn message_text(item: &Value) -> String {
     list_in(item, "content").filter_map(part_text).collect()
 }
 
+/// The complete arguments in a function call or an event: a text, or the object itself from some servers.
+fn complete_arguments(object: &Value) -> Option<&Value> {
+    object.get("arguments").filter(|value| value.is_object() || value.as_str().is_some_and(|text| !text.is_empty()))
+}
+
 /// The key of an output item: its position, or its id if the server sends no positions.
 fn item_key(event: &Value) -> String {
     let index = event.get("output_index").and_then(Value::as_u64).map(|index| index.to_string());
@@ -84,12 +88,12 @@ impl ResponsesReply {
                 self.push_text(delta, sink);
             }
             "response.refusal.delta" => {
-                self.has_refusal = true;
+                self.builder.has_refusal = true;
                 self.push_text(delta, sink);
             }
             "response.output_text.done" => return self.finish_part(text_in(event, "text"), sink),
             "response.refusal.done" => {
-                self.has_refusal = true;
+                self.builder.has_refusal = true;
                 return self.finish_part(text_in(event, "refusal"), sink);
             }
             "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
@@ -102,8 +106,8 @@ impl ResponsesReply {
                 }
             }
             "response.function_call_arguments.done" => {
-                if let Some((key, arguments)) = self.call_of_event(event).zip(text_in(event, "arguments")) {
-                    self.builder.set_arguments(&key, &json!(arguments));
+                if let Some((key, arguments)) = self.call_of_event(event).zip(complete_arguments(event)) {
+                    self.builder.set_arguments(&key, arguments);
                 }
             }
             "response.output_item.added" => self.start_item(event),
@@ -180,8 +184,8 @@ impl ResponsesReply {
             "message" => return self.finish_message(&key, item, sink),
             "function_call" => {
                 let call = self.call_of_item(event, item).or_else(|| self.start_call(event, item));
-                if let Some((call, arguments)) = call.zip(text_in(item, "arguments")) {
-                    self.builder.set_arguments(&call, &json!(arguments));
+                if let Some((call, arguments)) = call.zip(complete_arguments(item)) {
+                    self.builder.set_arguments(&call, arguments);
                 }
             }
             "reasoning" => self.finish_reasoning(&key, item, sink),
@@ -199,7 +203,7 @@ impl ResponsesReply {
     fn finish_message(&mut self, key: &str, item: &Value, sink: ReplySink<'_>) -> EventKind {
         for part in list_in(item, "content") {
             match text_in(part, "type").unwrap_or_default() {
-                "refusal" => self.has_refusal = true,
+                "refusal" => self.builder.has_refusal = true,
                 "output_text" | "text" => self.builder.check_text_type(part.get("text")),
                 kind => self.builder.record_other_content(kind),
             }
@@ -349,10 +353,10 @@ impl Assembler for ResponsesReply {
     }
 
     fn into_reply(self) -> ChatReply {
-        let has_calls = !self.calls.is_empty();
+        let (has_calls, has_refusal) = (!self.calls.is_empty(), self.builder.has_refusal);
         let reply = self.builder.into_reply(&OPENAI);
         let stop = match reply.stop {
-            StopReason::End if self.has_refusal => StopReason::Refusal,
+            StopReason::End if has_refusal => StopReason::Refusal,
             // The API has no stop reason for calls: a response with calls is complete.
             StopReason::End if has_calls => StopReason::ToolUse,
             stop => stop,

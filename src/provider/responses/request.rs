@@ -7,6 +7,7 @@ use crate::model::content::ContentBlock;
 use crate::model::failure::Failure;
 use crate::provider::openai_host::{accepts_schema, cache_key, effort_to_send, requests_encrypted_reasoning};
 use crate::provider::request_content::{EncodedFile, FileKind, arguments_object, request_blocks, result_text};
+use crate::provider::request_tools::{native_schema, openai_choice};
 use crate::provider::sent_options::{SentOptions, add_provider_options};
 use crate::provider::{Dialect, Endpoint, RequestLimits, schema};
 
@@ -40,7 +41,8 @@ pub(super) fn request_body(
     if let Some(top_p) = options.top_p {
         body.insert("top_p".into(), json!(top_p));
     }
-    if let Some(schema) = request.schema.as_deref().filter(|schema| accepts_schema(endpoint, model, schema)) {
+    insert_tools(&mut body, request);
+    if let Some(schema) = native_schema(request).filter(|schema| accepts_schema(endpoint, model, schema)) {
         let name = request.schema_name.as_deref().unwrap_or("reply");
         let adapted = schema::openai_schema(schema);
         let format = json!({"type": "json_schema", "name": name, "schema": adapted.schema, "strict": adapted.strict});
@@ -48,6 +50,22 @@ pub(super) fn request_body(
     }
     add_provider_options(&mut body, &request.options, Dialect::Responses)?;
     Ok(Value::Object(body))
+}
+
+/// Inserts the tools and the choice among them. Without `strict`, the API would try to make every schema strict.
+fn insert_tools(body: &mut Map<String, Value>, request: &ChatRequest) {
+    if request.tools.is_empty() {
+        return;
+    }
+    let tools = request.tools.definitions.iter().map(|tool| {
+        let adapted = schema::openai_schema(&schema::tool_schema(&tool.parameters));
+        json!({"type": "function", "name": tool.name, "description": tool.description,
+            "parameters": adapted.schema, "strict": adapted.strict})
+    });
+    body.insert("tools".into(), tools.collect());
+    if let Some(choice) = openai_choice(request) {
+        body.insert("tool_choice".into(), json!(choice));
+    }
 }
 
 /// The input items: messages, calls, results and reasoning.

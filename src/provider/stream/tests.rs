@@ -1,5 +1,7 @@
 //! Reads streams that are complete, split anywhere or cut off anywhere.
 
+mod calls;
+
 use futures_util::stream;
 
 use super::*;

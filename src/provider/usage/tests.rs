@@ -11,7 +11,7 @@ fn token_counts(fields: &UsageFields, reports: &[Value]) -> (Option<u64>, Option
     for report in reports {
         meter.merge_report(Some(report), fields);
     }
-    let usage = meter.complete_usage(fields).plausible_for_reply("text");
+    let usage = meter.complete_usage(fields).plausible_for_reply(true);
     (usage.input, usage.output)
 }
 
@@ -135,7 +135,7 @@ fn more_reasoning_than_output_is_counted_apart() {
         let report = json!({ "prompt_tokens": 9, "completion_tokens": completion, "total_tokens": total,
             "completion_tokens_details": { "reasoning_tokens": reasoning } });
         meter.merge_report(Some(&report), &OPENAI);
-        let usage = meter.complete_usage(&OPENAI).plausible_for_reply("text");
+        let usage = meter.complete_usage(&OPENAI).plausible_for_reply(true);
         (usage.output, usage.reasoning)
     };
     assert_eq!(usage(5, 4000, None), (Some(4005), 4000));
@@ -150,7 +150,7 @@ fn more_cached_tokens_than_tokens_are_not_believed() {
     let cached = |fields: &UsageFields, report: Value| {
         let mut meter = UsageMeter::default();
         meter.merge_report(Some(&report), fields);
-        let usage = meter.complete_usage(fields).plausible_for_reply("text");
+        let usage = meter.complete_usage(fields).plausible_for_reply(true);
         (usage.input, usage.cache_read)
     };
     let openai = |cached_tokens: u64| json!({ "prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": { "cached_tokens": cached_tokens } });

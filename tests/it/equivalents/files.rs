@@ -43,7 +43,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Top, "mcp_servers: { git: {} }", "orch does not start MCP servers: configure them in a CLI agent, `acp: { command: [PROGRAM, --acp] }` under `agents:`", &[
         (Agent, "acp: { command: [gemini, --acp] }"),
     ]),
-    row(Top, "tools: [bash]", "tools belong to CLI agents: `cli: claude` with `tools: [NAME]` under `agents:`", &[(Agent, "cli: claude\ntools: [bash]")]),
+    row(Top, "tools: [bash]", "tools belong to an agent: `tools: [read, edit]` under `agents:`", &[(Agent, "model: openai/gpt-4.1-mini\ntools: [read, edit]")]),
     row(Top, "model: openai/gpt-4.1-mini", "the model belongs to an agent: `agents: { NAME: { model: PROVIDER/MODEL } }`; set a default for all agents with `defaults: { model: PROVIDER/MODEL }` in orch.yaml", &[
         (Settings, "defaults: { model: openai/gpt-4.1-mini }"),
     ]),

@@ -136,6 +136,18 @@ pub(super) fn openai() -> Vec<KnownError> {
         .hints("name the provider `openai` instead of `lab`"),
         row(
             o,
+            400,
+            error(
+                "invalid_request_error",
+                "",
+                "Function tools with reasoning_effort are not supported for gpt-5.6-sol in /v1/chat/completions. To use function tools, use /v1/responses or set reasoning_effort to 'none'.",
+            ),
+            FailureClass::BadRequest,
+            "Function tools with reasoning_effort are not supported",
+        )
+        .hints("set `dialect: responses` under `providers.lab` of orch.yaml"),
+        row(
+            o,
             500,
             error("server_error", "", "The server had an error"),
             FailureClass::ProviderUnavailable,
@@ -183,6 +195,12 @@ pub(super) fn compatible() -> Vec<KnownError> {
         // Ollama and LM Studio.
         row(o, 404, json!({"error": {"message": "model \"x\" not found, try pulling it first", "type": "api_error"}}), FailureClass::BadRequest, "try pulling it first"),
         row(o, 404, json!({"error": "No models loaded"}), FailureClass::BadRequest, "No models loaded"),
+        // Servers and models without tools.
+        row(o, 400, json!({"object": "error", "message": "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set", "type": "BadRequestError", "code": 400}), FailureClass::BadRequest, "tool choice requires").hints("start vLLM with `--enable-auto-tool-choice` and the `--tool-call-parser` for the model"),
+        row(o, 500, json!({"error": {"code": 500, "message": "tools param requires --jinja flag", "type": "server_error"}}), FailureClass::BadRequest, "requires --jinja flag").hints("start llama-server with `--jinja`"),
+        row(o, 400, json!({"error": {"message": "registry.ollama.ai/library/gemma2:2b does not support tools", "type": "api_error"}}), FailureClass::BadRequest, "does not support tools").hints("or remove `tools` of the agent"),
+        row(o, 404, json!({"error": {"code": 404, "message": "No endpoints found that support tool use."}}), FailureClass::BadRequest, "support tool use").hints("or remove `tools` of the agent"),
+        row(o, 400, json!({"error": {"message": "Failed to call a function. Please adjust your prompt.", "type": "invalid_request_error", "code": "tool_use_failed", "failed_generation": "<function=read>"}}), FailureClass::ProviderUnavailable, "Failed to call a function"),
         // Gateways.
         row(o, 200, json!({"id": "x", "choices": null, "error_type": "BadRequestError", "error_message": "no such field"}), FailureClass::BadRequest, "no such field"),
         row(o, 200, json!({"errors": [{"message": "no such model", "code": 5007}], "success": false}), FailureClass::ProviderUnavailable, "no such model"),
@@ -250,6 +268,27 @@ pub(super) fn gemini() -> Vec<KnownError> {
         )
         .hints("check the key in LAB_KEY"),
         row(g, 400, error(400, "INVALID_ARGUMENT", "bad field", json!([])), FailureClass::BadRequest, "bad field"),
+        row(
+            g,
+            400,
+            error(400, "INVALID_ARGUMENT", "Function calling is not enabled for models/gemma-3-27b-it", json!([])),
+            FailureClass::BadRequest,
+            "Function calling is not enabled",
+        )
+        .hints("name a model that accepts tools"),
+        row(
+            g,
+            400,
+            error(
+                400,
+                "INVALID_ARGUMENT",
+                "Function calling with a response mime type: 'application/json' is unsupported",
+                json!([]),
+            ),
+            FailureClass::BadRequest,
+            "is unsupported",
+        )
+        .hints("`structured_output: off`"),
         row(g, 403, error(403, "PERMISSION_DENIED", "no access", json!([])), FailureClass::Auth, "no access")
             .hints("LAB_KEY"),
         row(

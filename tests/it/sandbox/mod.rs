@@ -73,7 +73,7 @@ fn can_remove_namespaces() -> bool {
 
 /// Wraps a command so that no process in it can create a namespace, as in a container. The level is then `basic`.
 /// Returns `None` and reports that the test is skipped if this machine can't do this.
-fn without_namespaces(command: &Command) -> Option<Command> {
+pub(crate) fn without_namespaces(command: &Command) -> Option<Command> {
     if !can_remove_namespaces() {
         return None;
     }

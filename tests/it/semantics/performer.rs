@@ -164,7 +164,7 @@ impl ScriptedPerformer {
             Effect::Snapshot(files) => {
                 let change_set = tree()?.prepare(
                     &parse_entries(&files.files)?,
-                    ReservedFiles { artifacts: &files.reserved, project: &[] },
+                    ReservedFiles { artifacts: &files.reserved, ..ReservedFiles::default() },
                 )?;
                 Ok(CallReply::Output(CallOutput::Snapshot(unwrap_json(serde_json::to_value(change_set)))))
             }

@@ -20,6 +20,8 @@ def main() -> None:
     params.n_parallel = 1
     params.cpuparams.n_threads = 2
     params.warmup = False
+    # Tools need the chat template of the file.
+    params.use_jinja = True
     server = xllamacpp.Server(params)
     print(server.listening_address + "/v1", flush=True)
     sys.stdin.read()

@@ -260,6 +260,7 @@ impl SimulatedRun {
             step: question.step,
             attempt: question.attempt,
             ordinal: question.ordinal,
+            tool_call: question.tool_call,
             question_digest: question.question_digest,
             answer,
         };

@@ -27,7 +27,8 @@ use crate::trust::Disclosures;
 /// --probe. The exit code is 2 if something is broken.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct DoctorArgs {
-    /// Send one small question to every provider and CLI agent that seems usable; this may cost a little
+    /// Send a small question to every provider and CLI agent that seems usable, and ask models to call a tool; this may
+    /// cost a little
     #[arg(long)]
     probe: bool,
 

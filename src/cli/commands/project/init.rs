@@ -12,7 +12,7 @@ use crate::session::{ExitStatus, SessionError};
 
 /// Create a project: pipelines, prompts, schemas and orch.yaml
 ///
-/// Writes the pipelines default (plan, code, review), iterate, research and review-diff with their
+/// Writes the pipelines default (plan, code, review), fix, iterate, research and review-diff with their
 /// prompts and schemas, and an orch.yaml. orch does not overwrite existing files.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct InitArgs {
@@ -31,12 +31,14 @@ macro_rules! embed_files {
 /// The files of a new project, except for orch.yaml.
 const PROJECT_FILES: &[(&str, &str)] = &embed_files![
     "pipelines/default.yaml",
+    "pipelines/fix.yaml",
     "pipelines/iterate.yaml",
     "pipelines/research.yaml",
     "pipelines/review-diff.yaml",
     "prompts/planner.md",
     "prompts/coder.md",
     "prompts/reviewer.md",
+    "prompts/fix.md",
     "prompts/iterate-engineer.md",
     "prompts/iterate-reviewer.md",
     "prompts/iterate-tests.md",
@@ -52,6 +54,7 @@ const PROJECT_FILES: &[(&str, &str)] = &embed_files![
     "schemas/plan.schema.json",
     "schemas/code.schema.json",
     "schemas/review.schema.json",
+    "schemas/fix_report.schema.json",
     "schemas/questions.schema.json",
     "schemas/pipeline.schema.json",
     "schemas/orch.schema.json",

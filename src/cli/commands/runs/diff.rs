@@ -16,7 +16,7 @@ use super::{compare, find_run_or_latest, open_journal};
 
 /// Show the file changes of a run, or the differences between two runs
 ///
-/// With one run, orch prints the changes of its `write:` steps and CLI agents as a unified diff that
+/// With one run, orch prints the changes of its `write:` steps, CLI agents and tools as a unified diff that
 /// `git apply` accepts. If several steps wrote a file, the diff shows the combined change; --each shows
 /// the changes of each step separately. The diff comes from the journal: it does not show later
 /// changes, and orch does not know the changes of commands.

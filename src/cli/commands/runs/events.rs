@@ -5,8 +5,8 @@ use anyhow::Result;
 use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner, runtime};
-use crate::model::event::{CallEnded, Event, Fact};
-use crate::model::{Artifact, Failure};
+use crate::model::event::{CallEnded, CallKind, CallStarted, Event, Fact};
+use crate::model::{Artifact, ChatReply, ContentBlock, Failure};
 use crate::report::human;
 use crate::session::ExitStatus;
 use crate::session::project_state::project_root;
@@ -78,10 +78,7 @@ fn describe_fact(fact: &Fact) -> String {
             let model = fact.model.as_ref().map(|model| format!(" with {model}")).unwrap_or_default();
             format!("attempt {}{model}", fact.attempt)
         }
-        Fact::CallStarted(fact) => {
-            let target = fact.model.as_ref().map_or_else(|| fact.kind.as_str().to_owned(), ToString::to_string);
-            format!("#{} {target}", fact.call.ordinal)
-        }
+        Fact::CallStarted(fact) => describe_call_start(fact),
         Fact::CallEnded(fact) => describe_call(fact),
         Fact::ReplyParsed(fact) => match (&fact.source, &fact.failure) {
             (Some(source), _) if fact.left_out.is_empty() => {
@@ -108,19 +105,44 @@ fn describe_fact(fact: &Fact) -> String {
     }
 }
 
+/// Describes the start of a call: the model, the tool with its arguments, or the kind of the call.
+fn describe_call_start(fact: &CallStarted) -> String {
+    let target = match (&fact.model, fact.kind) {
+        (Some(model), _) => model.to_string(),
+        (None, CallKind::Tool(tool)) => format!("{tool} {}", fact.arguments.as_deref().unwrap_or_default()),
+        (None, kind) => kind.as_str().to_owned(),
+    };
+    let elided = match fact.elided_results.len() {
+        0 => String::new(),
+        1 => ", leaves out 1 tool result".to_owned(),
+        count => format!(", leaves out {count} tool results"),
+    };
+    format!("#{} {}{elided}", fact.call.number(), target.trim_end())
+}
+
 fn describe_call(fact: &CallEnded) -> String {
     let duration = human::format_duration(human::duration_between(fact.started, fact.ended));
     let outcome = match (&fact.reply, &fact.output, &fact.failure) {
-        (Some(_), _, _) => human::format_usage(&fact.usage()),
+        (Some(reply), _, _) => format!("{}{}", human::format_usage(&fact.usage()), describe_tool_calls(reply)),
         (None, Some(output), _) => output.summary(),
         // Shorten the message, so that the activity of a CLI agent after it stays visible.
         (None, None, failure) => human::first_line(&describe_failure(failure.as_ref()), 80),
     };
     let sandbox = fact.sandbox.as_ref().map(|sandbox| format!(", sandbox {}", sandbox.summary())).unwrap_or_default();
-    format!("#{} {duration}, {outcome}{sandbox}{}", fact.call.ordinal, describe_activity(fact))
+    format!("#{} {duration}, {outcome}{sandbox}{}", fact.call.number(), describe_activity(fact))
 }
 
-/// Describes the activity of a CLI agent during a turn.
+/// The number of tool calls in a reply.
+fn describe_tool_calls(reply: &ChatReply) -> String {
+    let is_call = |block: &&ContentBlock| matches!(block, ContentBlock::ToolCall { .. });
+    match reply.content.blocks().iter().filter(is_call).count() {
+        0 => String::new(),
+        1 => ", 1 tool call".to_owned(),
+        count => format!(", {count} tool calls"),
+    }
+}
+
+/// Describes the activity of a CLI agent during a turn, or the files that a tool changed.
 fn describe_activity(fact: &CallEnded) -> String {
     let Some(activity) = fact.activity() else { return String::new() };
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! `orch runs revert`: reverts the files that `write:` steps and CLI agents of a run changed.
+//! `orch runs revert`: reverts the files that `write:` steps, CLI agents and tools of a run changed.
 
 use std::path::PathBuf;
 
@@ -20,10 +20,10 @@ use super::open_journal;
 
 /// Revert the file changes of a run
 ///
-/// Restores the files that `write:` steps and CLI agents of the run changed in the workspace to their state before the
-/// run. orch skips and lists the files that were changed since, and the exit code is then 1; --force reverts these
-/// files too. If a write fails, orch restores none of the files. orch does not know the changes of commands, and does
-/// not revert artifact files. To write the files again, start a new run.
+/// Restores the files that `write:` steps, CLI agents and tools of the run changed in the workspace to their state
+/// before the run. orch skips and lists the files that were changed since, and the exit code is then 1; --force reverts
+/// these files too. If a write fails, orch restores none of the files. orch does not know the changes of commands, and
+/// does not revert artifact files. To write the files again, start a new run.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  orch runs diff 7d1d            # shows the changes\n  orch runs revert 7d1d --dry-run\n  orch runs revert 7d1d"

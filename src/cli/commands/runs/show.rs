@@ -8,9 +8,9 @@ use serde_json::json;
 use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
-use crate::model::event::{CallEnded, Event, Fact, RunStatus};
+use crate::model::event::{CallEnded, CallOutput, Event, Fact, RunStatus};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{RunId, RunState, SandboxConnection};
+use crate::model::{ChatReply, ContentBlock, RunId, RunState, SandboxConnection};
 use crate::process::shorten_middle;
 use crate::report::human;
 use crate::report::summary::{NameColumn, render_step_line, render_summary};
@@ -104,12 +104,18 @@ const MAX_TERMINAL_BYTES: usize = 64 << 10;
 
 fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
     let text = match (&call.reply, &call.output, &call.failure) {
-        (Some(reply), _, _) => reply.text().into_owned(),
+        (Some(reply), _, _) => reply_text(reply),
         (None, Some(output), _) => output.full_text(),
         (None, None, Some(failure)) => failure.to_string(),
         (None, None, None) => String::new(),
     };
-    let model = call.model.as_ref().map_or_else(|| "no model".to_owned(), ToString::to_string);
+    let model = match (&call.model, &call.output) {
+        (Some(model), _) => model.to_string(),
+        (None, Some(CallOutput::Tool(output))) => format!("{} {}", output.tool, output.arguments).trim_end().to_owned(),
+        (None, _) if call.call.tool_call.is_some() => "tool".to_owned(),
+        (None, _) => "no model".to_owned(),
+    };
+    let model = escape_line_breaks(&model);
     let text = shorten_middle(&text, if ui.stdout_is_terminal { MAX_TERMINAL_BYTES } else { usize::MAX });
     ui.write_text(&format!("\n{} {} ({model})\n{text}", ui.stdout_style.bold("call"), call.call))?;
     if matches!(text, Cow::Owned(_)) {
@@ -122,6 +128,20 @@ fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
     }
     let mut lines = activity_lines(call).into_iter().chain(sandbox_lines(call));
     lines.try_for_each(|line| ui.write_text(&ui.stdout_style.dim(&line)))
+}
+
+/// The text of a reply, and a line for each tool call in it.
+fn reply_text(reply: &ChatReply) -> String {
+    let mut lines = vec![reply.text().into_owned()];
+    lines.retain(|text| !text.is_empty());
+    lines.extend(reply.content.blocks().iter().filter_map(|block| match block {
+        ContentBlock::ToolCall { name, arguments, .. } => Some(format!("[calls {name}] {arguments}")),
+        ContentBlock::Text { .. }
+        | ContentBlock::ToolResult { .. }
+        | ContentBlock::Opaque { .. }
+        | ContentBlock::File { .. } => None,
+    }));
+    lines.join("\n")
 }
 
 /// Describes the sandbox of the call's program: the level, the limit that it reached, what orch did not enforce,
@@ -149,7 +169,7 @@ fn sandbox_lines(call: &CallEnded) -> Vec<String> {
     lines
 }
 
-/// Describes the activity of a CLI agent, with one line for each action.
+/// Describes the activity of a CLI agent or the changes of a tool, with one line for each action or file.
 fn activity_lines(call: &CallEnded) -> Vec<String> {
     let Some(activity) = call.activity() else { return Vec::new() };
     let add_label =

@@ -184,5 +184,5 @@ async fn run_setup_command(argv: &[String], runner: &Runner, workspace: &Path) -
 
 /// The environment of a `run:` step, plus the git variables.
 fn setup_environment(runner: &Runner) -> Vec<(String, String)> {
-    crate::engine::command_environment(&*runner.environment.variable_lookup(), GIT_VARIABLES.iter().copied())
+    process::command_environment(&*runner.environment.variable_lookup(), GIT_VARIABLES.iter().copied())
 }

@@ -8,10 +8,9 @@ use anyhow::Result;
 use crate::agent;
 use crate::cli::startup::runtime;
 use crate::config::{self, Settings};
-use crate::engine::command_environment;
 use crate::model::step::Access;
 use crate::model::{CliAgent, CliAgentKind, Sandbox, SandboxSpec};
-use crate::process::{self, EndingGroups, ProgramSpec};
+use crate::process::{self, EndingGroups, ProgramSpec, command_environment};
 use crate::session::Runner;
 use crate::session::execute::resolve_path;
 

@@ -1,16 +1,19 @@
-//! `--probe`: sends one small question to every provider and CLI agent that seems usable.
+//! `--probe`: sends one small question to every provider and CLI agent that seems usable, and asks each model that
+//! answers to call a tool.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use jiff::Timestamp;
+use serde_json::json;
 
 use crate::agent::{AgentEnv, CallContext, ModelRegistry, TurnResult, run_turn};
 use crate::cli::startup::runtime;
 use crate::folder::{FolderAccess, NoFollowFolder};
 use crate::model::{
-    AgentTurn, CallKey, ChatReply, ChatRequest, CliAgent, CliAgentKind, Digest, Failure, Message, ModelRef, StepKey,
-    TurnEstimate,
+    AgentTurn, CallKey, ChatReply, ChatRequest, CliAgent, CliAgentKind, Digest, Failure, Message, ModelRef,
+    OfferedTools, StepKey, StopReason, ToolChoice, ToolDefinition, TurnEstimate,
 };
 use crate::process::EndingGroups;
 use crate::provider::RequestLimits;
@@ -23,6 +26,8 @@ use super::DoctorReport;
 const REPLY_TIMEOUT: Duration = Duration::from_mins(1);
 /// The maximum length of a reply in tokens, including reasoning.
 const MAX_OUTPUT_TOKENS: u32 = 256;
+/// The same for a reply with a call, before which some models reason longer.
+const MAX_CALL_TOKENS: u32 = 1024;
 
 /// Probes each model, then each CLI agent, and reports the results.
 pub(super) fn probe_all(
@@ -34,9 +39,14 @@ pub(super) fn probe_all(
 ) -> Result<()> {
     for model in probed_models {
         let started = Instant::now();
-        let reply = runtime()?.block_on(probe_model(registry, model));
+        let reply = runtime()?.block_on(probe_model(registry, &probe_request(model.clone())));
         let cost = reply.as_ref().ok().and_then(|reply| registry.cost(model, &reply.usage.complete()?));
+        let has_answered = reply.is_ok();
         report_probe(registry, &model.to_string(), started, reply, cost, report)?;
+        if has_answered {
+            let reply = runtime()?.block_on(probe_model(registry, &tool_request(model.clone())));
+            report_tool_probe(registry, model, reply, report)?;
+        }
     }
     for cli_agent in cli_agents {
         let name = cli_agent.model_ref().to_string();
@@ -76,6 +86,42 @@ fn report_probe(
     }
 }
 
+/// Reports whether a model called the tool. Many pipelines need no tools, so this is not a problem of the setup.
+fn report_tool_probe(
+    registry: &ModelRegistry,
+    model: &ModelRef,
+    reply: Result<ChatReply, Failure>,
+    report: &mut DoctorReport<'_>,
+) -> Result<()> {
+    match reply {
+        Ok(reply) if reply.stop == StopReason::ToolUse => {
+            report.print_check(Some(true), "probe", format!("{model} calls tools"))
+        }
+        Ok(_) => report.print_check(None, "probe", format!("{model} did not call a tool when asked to")),
+        Err(failure) => {
+            let hint = failure.hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
+            let message = registry.redactor().redact(&human::first_line(&format!("{}{hint}", failure.message), 300));
+            report.print_check(None, "probe", format!("{model} can't call tools: {message}"))
+        }
+    }
+}
+
+/// A request for a call of a tool.
+fn tool_request(model: ModelRef) -> ChatRequest {
+    let definition = ToolDefinition {
+        name: "report_ready".to_owned(),
+        description: "Reports whether you are ready.".to_owned(),
+        parameters: Arc::new(json!({"type": "object", "properties": {"ready": {"type": "boolean"}},
+            "required": ["ready"], "additionalProperties": false})),
+    };
+    let messages = vec![Message::user("Call the tool `report_ready` to report that you are ready.")];
+    ChatRequest {
+        system: "You call tools.".to_owned(),
+        tools: Arc::new(OfferedTools { definitions: vec![definition], choice: ToolChoice::Auto }),
+        ..ChatRequest::new(model, messages, MAX_CALL_TOKENS)
+    }
+}
+
 fn probe_request(model: ModelRef) -> ChatRequest {
     ChatRequest {
         system: "You answer with one word.".to_owned(),
@@ -83,10 +129,10 @@ fn probe_request(model: ModelRef) -> ChatRequest {
     }
 }
 
-async fn probe_model(registry: &ModelRegistry, model: &ModelRef) -> Result<ChatReply, Failure> {
-    let provider = registry.provider(&model.provider)?;
+async fn probe_model(registry: &ModelRegistry, request: &ChatRequest) -> Result<ChatReply, Failure> {
+    let provider = registry.provider(&request.model.provider)?;
     let limits = RequestLimits { first_byte_timeout: REPLY_TIMEOUT, total_timeout: REPLY_TIMEOUT, ..provider.limits() };
-    provider.chat(&probe_request(model.clone()), &limits, &|_| {}).await
+    provider.chat(request, &limits, &|_| {}).await
 }
 
 /// Runs one turn in a new empty folder, and deletes the folder afterwards.
@@ -120,7 +166,7 @@ fn probe_cli_agent(registry: &ModelRegistry, cli_agent: &CliAgent, runner: &Runn
         timeout_ms,
         until: None,
     };
-    let call_key = CallKey { step: StepKey::root("probe"), attempt: 1, ordinal: 1 };
+    let call_key = CallKey { step: StepKey::root("probe"), attempt: 1, ordinal: 1, tool_call: None };
     let context = CallContext {
         start_time: Timestamp::now(),
         max_cost: None,

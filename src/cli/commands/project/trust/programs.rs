@@ -6,11 +6,12 @@ use crate::cli::output::Ui;
 use crate::config::{self, Project};
 use crate::model::step::{Access, CommandLine};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{Step, StepAction};
+use crate::model::{BuiltinTool, Step, StepAction};
 use crate::session::execute::resolve_path;
 use crate::session::project_state::pipeline_files;
 
-/// Lists the commands and CLI agents of every pipeline of a project, one in each line, in the order of the files.
+/// Lists the commands and CLI agents of every pipeline of a project, and the grants of the tool `shell`, one in each
+/// line, in the order of the files.
 ///
 /// For an unreadable pipeline, the list contains a line that names the pipeline.
 pub(super) fn list_programs(root: &Path, current_dir: &Path, ui: &Ui) -> Vec<String> {
@@ -32,6 +33,9 @@ fn add_programs(project: &Project, display_path: &str, lines: &mut Vec<String>) 
         if let Some(program) = agent.cli_agent(Access::None) {
             let argv = if program.argv.is_empty() { program.kind.as_str().to_owned() } else { program.argv.join(" ") };
             lines.push(format!("{argv}  (agent {name} of {display_path})"));
+        }
+        for grant in agent.tool_grants().iter().filter(|grant| grant.tool == BuiltinTool::Shell) {
+            lines.push(format!("{grant}, as its model chooses, in a sandbox  (agent {name} of {display_path})"));
         }
     }
     for step in project.pipeline.all_steps() {

@@ -1,5 +1,4 @@
-//! The changes of a CLI agent or a recorded command in the workspace: the difference between two snapshots of its
-//! files.
+//! The changes of a program in the workspace: the difference between two snapshots of its files.
 //!
 //! The difference is a [`ChangeSet`], as for steps that write files, so orch can show and revert it in the same way.
 //! The workspace needs no version control. Snapshots exclude `.git`, dependencies, build output and orch's own files.
@@ -12,9 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::{ChangeKind, ChangeSet, Content, FileChange, FileState};
 use crate::folder::open_file;
 use crate::model::AgentActivity;
+
+use super::record::{ChangeKind, ChangeSet, Content, FileChange, FileState};
 
 /// The maximum number of files in a snapshot.
 const MAX_FILES: usize = 50_000;
@@ -113,7 +113,7 @@ impl FileSnapshot {
 
     /// Like [`FileSnapshot::difference`], but includes only the names of files for which `is_foreign` is true, since
     /// another process may have changed them.
-    pub(super) fn difference_with_foreign(&self, after: &Self, is_foreign: &dyn Fn(&str) -> bool) -> AgentActivity {
+    pub fn difference_with_foreign(&self, after: &Self, is_foreign: &dyn Fn(&str) -> bool) -> AgentActivity {
         let paths: BTreeSet<&String> = self.files.keys().chain(after.files.keys()).collect();
         let mut activity = AgentActivity { partial: self.partial || after.partial, ..AgentActivity::default() };
         let mut change_set = ChangeSet::default();

@@ -1,0 +1,290 @@
+//! Checks the tools of agents: each tool must exist and be usable, its patterns must be valid, its model must be able
+//! to call it, and the access of each step must be high enough for it.
+
+use super::models::resolve_reference;
+use super::options::model_api;
+use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::step::Access;
+use crate::model::{Agent, BuiltinTool, CliAgentKind, SandboxSpec, ToolGrant, is_outside_workspace};
+
+/// The names that other programs have for the tools.
+const OTHER_NAMES: &[(&str, BuiltinTool)] = &[
+    ("read_file", BuiltinTool::Read),
+    ("cat", BuiltinTool::Read),
+    ("view", BuiltinTool::Read),
+    ("ls", BuiltinTool::List),
+    ("glob", BuiltinTool::List),
+    ("list_files", BuiltinTool::List),
+    ("grep", BuiltinTool::Search),
+    ("ripgrep", BuiltinTool::Search),
+    ("search_files", BuiltinTool::Search),
+    ("multiedit", BuiltinTool::Edit),
+    ("edit_file", BuiltinTool::Edit),
+    ("str_replace", BuiltinTool::Edit),
+    ("apply_patch", BuiltinTool::Edit),
+    ("write_file", BuiltinTool::Write),
+    ("create_file", BuiltinTool::Write),
+    ("bash", BuiltinTool::Shell),
+    ("sh", BuiltinTool::Shell),
+    ("run", BuiltinTool::Shell),
+    ("exec", BuiltinTool::Shell),
+    ("command", BuiltinTool::Shell),
+    ("terminal", BuiltinTool::Shell),
+    ("webfetch", BuiltinTool::Fetch),
+    ("web_fetch", BuiltinTool::Fetch),
+    ("http", BuiltinTool::Fetch),
+    ("curl", BuiltinTool::Fetch),
+];
+
+/// The keys that have an effect only with tools.
+const TOOL_KEYS: [&str; 5] = ["max_turns", "approve_tools", "compaction", "env", "sandbox"];
+
+pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    for (name, agent) in &project.pipeline.agents {
+        let check = ToolCheck { project, name, agent, grants: agent.tool_grants() };
+        match agent.cli_kind() {
+            Some(kind) => check.check_cli_names(kind, &mut diagnostics),
+            None => check.check(&mut diagnostics),
+        }
+    }
+    diagnostics
+}
+
+/// The check of the tools of one agent.
+struct ToolCheck<'a> {
+    project: &'a Project,
+    name: &'a str,
+    agent: &'a Agent,
+    /// The valid entries of `tools`.
+    grants: Vec<ToolGrant>,
+}
+
+impl ToolCheck<'_> {
+    fn pointer(&self, key: &str) -> String {
+        child_pointer(&child_pointer("/agents", self.name), key)
+    }
+
+    fn at_key(&self, diagnostic: Diagnostic, key: &str) -> Diagnostic {
+        let document = &self.project.document;
+        diagnostic.with_span(&document.file, document.spans.key(&self.pointer(key)))
+    }
+
+    /// Sets the location of a finding to an entry of a list of the agent.
+    fn at_item(&self, diagnostic: Diagnostic, key: &str, index: usize) -> Diagnostic {
+        let document = &self.project.document;
+        diagnostic.with_span(&document.file, document.spans.value(&item_pointer(&self.pointer(key), index)))
+    }
+
+    fn check(&self, diagnostics: &mut Vec<Diagnostic>) {
+        let names = self.agent.tools.names();
+        for (index, text) in names.iter().enumerate() {
+            let finding = match ToolGrant::parse(text) {
+                Err(reason) => Some(self.invalid_grant(text, reason, index)),
+                Ok(grant) => self.redundant_grant(&grant, index).or_else(|| self.unusable_grant(&grant, index)),
+            };
+            diagnostics.extend(finding);
+        }
+        self.check_approvals(diagnostics);
+        // An agent all of whose entries are invalid still has tools.
+        if names.is_empty() {
+            diagnostics.extend(TOOL_KEYS.iter().filter_map(|key| self.useless_key(key)));
+            return;
+        }
+        if !self.agent.env.is_empty() && !self.has_tool(BuiltinTool::Shell) {
+            let message = "`env` has no effect without the tool `shell`";
+            let diagnostic = Diagnostic::error(Code::KeyNotApplicable, message);
+            diagnostics.push(self.at_key(diagnostic, "env").with_help("remove `env`, or add `shell` to `tools`"));
+        }
+        self.check_models(diagnostics);
+        self.check_access(diagnostics);
+    }
+
+    fn has_tool(&self, tool: BuiltinTool) -> bool {
+        self.grants.iter().any(|grant| grant.tool == tool)
+    }
+
+    fn invalid_grant(&self, text: &str, reason: String, index: usize) -> Diagnostic {
+        let name = text.split_once('(').map_or(text, |(name, _)| name);
+        if BuiltinTool::from_name(name).is_some() {
+            return self.at_item(Diagnostic::error(Code::UnknownTool, reason), "tools", index);
+        }
+        self.unknown_tool(name, "tools", index)
+    }
+
+    /// The finding for the name of a tool that orch does not have.
+    fn unknown_tool(&self, name: &str, key: &str, index: usize) -> Diagnostic {
+        let diagnostic = Diagnostic::error(Code::UnknownTool, format!("orch has no tool `{name}`"));
+        let diagnostic = self.at_item(diagnostic, key, index);
+        let other_name = name.to_lowercase().replace('-', "_");
+        if let Some((_, tool)) = OTHER_NAMES.iter().find(|(other, _)| *other == other_name) {
+            let help = format!("orch's tool for this is `{tool}`");
+            return diagnostic.with_help(help).with_replacement(name, Some(tool.as_str()));
+        }
+        let diagnostic = diagnostic.with_suggestion(name, BuiltinTool::ALL.map(BuiltinTool::as_str));
+        if diagnostic.help.is_empty() {
+            let names: Vec<String> = BuiltinTool::ALL.iter().map(|tool| format!("`{tool}`")).collect();
+            return diagnostic.with_help(format!("the tools are {}", names.join(", ")));
+        }
+        diagnostic
+    }
+
+    /// The finding for an entry that allows only what another entry allows too.
+    fn redundant_grant(&self, grant: &ToolGrant, index: usize) -> Option<Diagnostic> {
+        let earlier = self.agent.tools.names().iter().take(index).filter_map(|text| ToolGrant::parse(text).ok());
+        if earlier.into_iter().any(|other| other == *grant) {
+            let diagnostic = Diagnostic::error(Code::DuplicateName, format!("the tool `{grant}` is listed twice"));
+            return Some(self.at_item(diagnostic, "tools", index));
+        }
+        let allows_everything = |other: &ToolGrant| other.tool == grant.tool && other.pattern.is_none();
+        if grant.pattern.is_none() || !self.grants.iter().any(allows_everything) {
+            return None;
+        }
+        let message = format!("`{grant}` has no effect, because the agent has `{}` without a pattern", grant.tool);
+        let diagnostic = Diagnostic::warning(Code::KeyNotApplicable, message);
+        Some(self.at_item(diagnostic, "tools", index).with_help("remove one of the two entries"))
+    }
+
+    /// The finding for a tool that can do nothing because of the agent's sandbox.
+    fn unusable_grant(&self, grant: &ToolGrant, index: usize) -> Option<Diagnostic> {
+        let own = self.agent.sandbox.clone().unwrap_or_default();
+        let sandbox = SandboxSpec::resolve(&own, &self.project.settings.sandbox, Access::Write);
+        let (problem, help) = match grant.tool {
+            BuiltinTool::Shell if sandbox.is_none() => (
+                "`shell` runs only in a sandbox, and the sandbox of the agent is disabled".to_owned(),
+                "remove `enabled: false` from `sandbox`, or `shell` from `tools`",
+            ),
+            BuiltinTool::Fetch => {
+                let problem = grant.missing_hosts(sandbox.as_ref().map(|sandbox| &sandbox.network))?;
+                let (problem, help) = problem.split_once(": ").unwrap_or((problem, ""));
+                (problem.to_owned(), help)
+            }
+            BuiltinTool::Edit | BuiltinTool::Write
+                if sandbox.as_ref().is_some_and(|sandbox| sandbox.write.iter().all(|path| is_outside_workspace(path))) =>
+            {
+                let tool = grant.tool;
+                let problem =
+                    format!("`{tool}` can change no file: `write` of the sandbox has no folder of the workspace");
+                (problem, "add a folder of the workspace to `write` of the sandbox, such as `.`")
+            }
+            BuiltinTool::Read
+            | BuiltinTool::List
+            | BuiltinTool::Search
+            | BuiltinTool::Edit
+            | BuiltinTool::Write
+            | BuiltinTool::Shell => return None,
+        };
+        let diagnostic = self.at_item(Diagnostic::error(Code::UnusableTool, problem), "tools", index);
+        Some(if help.is_empty() { diagnostic } else { diagnostic.with_help(help) })
+    }
+
+    fn check_approvals(&self, diagnostics: &mut Vec<Diagnostic>) {
+        for (index, name) in self.agent.approve_tools.iter().enumerate() {
+            let Some(tool) = BuiltinTool::from_name(name) else {
+                diagnostics.push(self.unknown_tool(name, "approve_tools", index));
+                continue;
+            };
+            if !self.agent.tools.names().is_empty() && !self.has_tool(tool) {
+                let message = format!("agent `{}` does not have the tool `{tool}`", self.name);
+                let diagnostic = self.at_item(Diagnostic::error(Code::UnknownTool, message), "approve_tools", index);
+                let help = format!("add `{tool}` to `tools`, or remove it here");
+                diagnostics.push(diagnostic.with_help(help));
+            }
+        }
+    }
+
+    /// The finding for a key that has no effect, because the agent has no tools.
+    fn useless_key(&self, key: &str) -> Option<Diagnostic> {
+        if !self.project.document.spans.contains(&self.pointer(key)) {
+            return None;
+        }
+        let diagnostic = Diagnostic::error(Code::KeyNotApplicable, format!("`{key}` has no effect without `tools`"));
+        let help = format!("remove `{key}`, or give the agent tools, such as `tools: [read, edit]`");
+        Some(self.at_key(diagnostic, key).with_help(help))
+    }
+
+    /// Reports models that can't call tools: the agent's own, and the fallbacks of its steps.
+    fn check_models(&self, diagnostics: &mut Vec<Diagnostic>) {
+        let document = &self.project.document;
+        let mut references = vec![(self.agent.model.as_str(), self.pointer("model"))];
+        for (pointer, step) in steps_with_pointers(&self.project.pipeline) {
+            if step.agent.as_deref() == Some(self.name) {
+                let fallback_pointer = child_pointer(&pointer, "fallback");
+                let fallbacks = step.fallback.iter().enumerate();
+                references
+                    .extend(fallbacks.map(|(index, model)| (model.as_str(), item_pointer(&fallback_pointer, index))));
+            }
+        }
+        for (reference, pointer) in references {
+            let Some(model) = resolve_reference(self.project, reference) else { continue };
+            if !model_api(self.project, &model).is_some_and(|api| api.refuses_tools()) {
+                continue;
+            }
+            let message = format!("agent `{}` has tools, and `{model}` can't call tools", self.name);
+            let diagnostic = Diagnostic::error(Code::ModelWithoutTools, message);
+            let diagnostic = if document.spans.contains(&pointer) {
+                diagnostic.with_span(&document.file, document.spans.value(&pointer))
+            } else {
+                self.at_key(diagnostic, "tools")
+            };
+            diagnostics.push(diagnostic.with_help("use another model, or remove `tools` from the agent"));
+        }
+    }
+
+    /// Reports steps whose `access` is too low for a tool of the agent.
+    fn check_access(&self, diagnostics: &mut Vec<Diagnostic>) {
+        let document = &self.project.document;
+        for (pointer, step) in steps_with_pointers(&self.project.pipeline) {
+            let Some(access) = step.access.filter(|_| step.agent.as_deref() == Some(self.name)) else { continue };
+            let Some(grant) = self.grants.iter().find(|grant| grant.tool.access() > access) else { continue };
+            let needed = access_name(grant.tool.access());
+            let message = format!(
+                "step `{}` has `access: {}`, and the tool `{}` of agent `{}` needs `access: {needed}`",
+                step.id,
+                access_name(access),
+                grant.tool,
+                self.name
+            );
+            let help = "remove `access`, which follows from the tools; or use an agent without this tool";
+            diagnostics.push(
+                Diagnostic::error(Code::AccessTooLow, message)
+                    .with_span(&document.file, document.spans.value(&child_pointer(&pointer, "access")))
+                    .with_help(help),
+            );
+        }
+    }
+
+    /// Warns about tools of a CLI agent that have the names of orch's own tools.
+    fn check_cli_names(&self, kind: CliAgentKind, diagnostics: &mut Vec<Diagnostic>) {
+        if kind != CliAgentKind::Claude {
+            return;
+        }
+        for (index, text) in self.agent.tools.names().iter().enumerate() {
+            let name = text.split_once('(').map_or(text.as_str(), |(name, _)| name);
+            let Some(tool) = BuiltinTool::from_name(name) else { continue };
+            let claude_name = match tool {
+                BuiltinTool::Read => "Read",
+                BuiltinTool::List => "Glob",
+                BuiltinTool::Search => "Grep",
+                BuiltinTool::Edit => "Edit",
+                BuiltinTool::Write => "Write",
+                BuiltinTool::Shell => "Bash",
+                BuiltinTool::Fetch => "WebFetch",
+            };
+            let message = format!("`{name}` is a tool of orch for models, and Claude Code has its own tools");
+            let diagnostic = self.at_item(Diagnostic::warning(Code::UnknownTool, message), "tools", index);
+            let help = format!("Claude Code calls it `{claude_name}`");
+            diagnostics.push(diagnostic.with_help(help).with_replacement(name, Some(claude_name)));
+        }
+    }
+}
+
+/// An access as in the pipeline file.
+fn access_name(access: Access) -> &'static str {
+    match access {
+        Access::None => "none",
+        Access::Read => "read",
+        Access::Write => "write",
+    }
+}

@@ -1,0 +1,333 @@
+//! The tool calls of a reply: which of them run, in which order, and what the model receives as their results.
+//!
+//! Calls that only read run in parallel. If one of the calls may change files or needs an approval, all of them run one
+//! after another. The results have the order of the calls.
+
+use serde_json::{Value, json};
+
+use crate::durable::{ApprovalRequest, Call, CallOutcome, CallReply, Effect, Interrupt, Wait, WaitOutcome};
+use crate::model::event::CallOutput;
+use crate::model::{
+    AgentActivity, BuiltinTool, CallKey, ChatReply, ContentBlock, Digest, Failure, FailureClass, ToolInvocation,
+};
+use crate::offload::LARGE_TEXT_BYTES;
+use crate::tool;
+
+use super::agent_tools::AgentTools;
+use super::conversation::Conversation;
+use super::step_execution::{digest, unexpected_record};
+
+/// The time limit of a tool call in milliseconds, if neither the step nor `orch.yaml` sets a `timeout`.
+const DEFAULT_TIMEOUT_MS: u64 = 600_000;
+/// The maximum number of changed files that the model receives the names of after an interruption.
+const MAX_NAMED_FILES: usize = 50;
+
+/// A tool call in a reply.
+#[derive(Clone, Copy)]
+pub(super) struct RequestedCall<'r> {
+    /// Its position among the calls of the reply, from 1.
+    position: u32,
+    id: &'r str,
+    name: &'r str,
+    arguments: &'r Value,
+}
+
+/// The tool calls of a reply, in order.
+pub(super) fn requested_calls(chat: &ChatReply) -> Vec<RequestedCall<'_>> {
+    let calls = chat.content.blocks().iter().filter_map(|block| match block {
+        ContentBlock::ToolCall { id, name, arguments } => Some((id, name, arguments)),
+        ContentBlock::Text { .. }
+        | ContentBlock::ToolResult { .. }
+        | ContentBlock::Opaque { .. }
+        | ContentBlock::File { .. } => None,
+    });
+    (1..).zip(calls).map(|(position, (id, name, arguments))| RequestedCall { position, id, name, arguments }).collect()
+}
+
+/// The turn to which tool calls belong.
+pub(super) struct ToolTurn<'t> {
+    /// The key of the request whose reply contains the calls.
+    pub(super) key: &'t CallKey,
+    /// The digest of that request.
+    pub(super) request_digest: &'t Digest,
+    /// The tools that the agent may use.
+    pub(super) tools: &'t AgentTools,
+}
+
+/// The result of a tool call, for the model.
+pub(super) struct ToolCallResult {
+    pub(super) id: String,
+    pub(super) name: String,
+    /// The digest of the tool and the arguments.
+    pub(super) call_digest: Digest,
+    pub(super) content: String,
+    pub(super) is_error: bool,
+    /// Whether the call changed files.
+    pub(super) changes_files: bool,
+}
+
+impl ToolCallResult {
+    fn new(call: &RequestedCall<'_>, content: String, is_error: bool) -> Self {
+        Self {
+            id: call.id.to_owned(),
+            name: call.name.to_owned(),
+            call_digest: digest(&json!([call.name, call.arguments])),
+            content,
+            is_error,
+            changes_files: false,
+        }
+    }
+
+    /// The result for the model of a call that was performed or interrupted.
+    ///
+    /// # Errors
+    /// orch could not perform the call.
+    fn from_outcome(call: &RequestedCall<'_>, outcome: CallOutcome) -> Result<Self, Failure> {
+        let activity = outcome.agent_activity.as_deref();
+        let changes_files = activity.is_some_and(|activity| !activity.changed.is_empty());
+        let result = match outcome.result {
+            Ok(CallReply::Output(CallOutput::Tool(output))) => {
+                Self::new(call, output.result.content, output.result.is_error)
+            }
+            Ok(_) => return Err(unexpected_record()),
+            Err(failure) => match interruption_text(failure.class, activity) {
+                Some(text) => Self::new(call, text, true),
+                None => return Err(failure),
+            },
+        };
+        Ok(Self { changes_files, ..result })
+    }
+}
+
+/// The tool of a call and its arguments, or what is wrong with them; `None` if the agent has no such tool.
+type ReadArguments = Option<(BuiltinTool, Result<Value, String>)>;
+
+/// A call that orch can perform, or the error for the model.
+type ReadCall<'r> = Result<(RequestedCall<'r>, BuiltinTool, Value), ToolCallResult>;
+
+impl Conversation<'_> {
+    /// Runs the calls of a reply and returns their results in the order of the calls.
+    pub(super) async fn run_tool_calls(
+        &mut self,
+        turn: &ToolTurn<'_>,
+        calls: &[RequestedCall<'_>],
+    ) -> Result<Result<Vec<ToolCallResult>, Failure>, Interrupt> {
+        let read_calls = self.read_calls(turn, calls).await?;
+        let tools = read_calls.iter().filter_map(|call| call.as_ref().ok().map(|(_, tool, _)| *tool));
+        let runs_in_parallel = tools.clone().all(BuiltinTool::only_reads)
+            && !tools.clone().any(|tool| turn.tools.approved.contains(&tool));
+        if runs_in_parallel {
+            return self.run_in_parallel(turn, read_calls).await;
+        }
+        let mut results = Vec::with_capacity(read_calls.len());
+        for read_call in read_calls {
+            let (call, tool, arguments) = match read_call {
+                Ok(read_call) => read_call,
+                Err(result) => {
+                    results.push(result);
+                    continue;
+                }
+            };
+            match self.run_one(turn, call, tool, arguments).await? {
+                Ok(result) => results.push(result),
+                Err(failure) => return Ok(Err(failure)),
+            }
+        }
+        Ok(Ok(results))
+    }
+
+    /// Finds the tools of the calls, and reads their arguments.
+    async fn read_calls<'r>(
+        &self,
+        turn: &ToolTurn<'_>,
+        calls: &[RequestedCall<'r>],
+    ) -> Result<Vec<ReadCall<'r>>, Interrupt> {
+        let known_tool = |name: &str| BuiltinTool::from_name(name).filter(|tool| turn.tools.includes(*tool));
+        let inputs: Vec<(Option<BuiltinTool>, Value)> =
+            calls.iter().map(|call| (known_tool(call.name), call.arguments.clone())).collect();
+        let is_large = inputs.iter().any(|(_, arguments)| arguments.to_string().len() >= LARGE_TEXT_BYTES);
+        let read = move || -> Vec<ReadArguments> {
+            let read_one = |tool: BuiltinTool, arguments: &Value| (tool, tool::read_arguments(tool, arguments));
+            inputs.iter().map(|(tool, arguments)| tool.map(|tool| read_one(tool, arguments))).collect()
+        };
+        let read_inputs = if is_large {
+            self.execution.interpreter.compute(&self.execution.spec.step, read).await?
+        } else {
+            read()
+        };
+        let to_read_call = |(call, read): (&RequestedCall<'r>, ReadArguments)| match read {
+            Some((tool, Ok(arguments))) => Ok((*call, tool, arguments)),
+            Some((_, Err(message))) => Err(ToolCallResult::new(call, message, true)),
+            None => Err(ToolCallResult::new(call, unknown_tool_text(call.name, turn.tools), true)),
+        };
+        Ok(calls.iter().zip(read_inputs).map(to_read_call).collect())
+    }
+
+    /// Performs calls that only read, in parallel.
+    async fn run_in_parallel(
+        &mut self,
+        turn: &ToolTurn<'_>,
+        read_calls: Vec<ReadCall<'_>>,
+    ) -> Result<Result<Vec<ToolCallResult>, Failure>, Interrupt> {
+        let mut calls = Vec::new();
+        for (call, tool, arguments) in read_calls.iter().flatten() {
+            match self.tool_call(turn, call, *tool, arguments.clone()) {
+                Ok(call) => calls.push(call),
+                Err(failure) => return Ok(Err(failure)),
+            }
+        }
+        let outcomes = self.execution.interpreter.durable.call_all(calls).await?;
+        self.count_time(&outcomes);
+        let mut outcomes = outcomes.into_iter();
+        let to_result = |read_call: ReadCall<'_>| match read_call {
+            Ok((call, ..)) => {
+                let outcome = outcomes.next().ok_or_else(unexpected_record)?;
+                ToolCallResult::from_outcome(&call, outcome)
+            }
+            Err(result) => Ok(result),
+        };
+        Ok(read_calls.into_iter().map(to_result).collect())
+    }
+
+    /// Performs one call, after the user has approved it if that is necessary.
+    async fn run_one(
+        &mut self,
+        turn: &ToolTurn<'_>,
+        call: RequestedCall<'_>,
+        tool: BuiltinTool,
+        arguments: Value,
+    ) -> Result<Result<ToolCallResult, Failure>, Interrupt> {
+        if turn.tools.approved.contains(&tool)
+            && let Some(denial) = self.request_approval(turn, &call, tool, &arguments).await?
+        {
+            return Ok(Ok(ToolCallResult::new(&call, denial, true)));
+        }
+        let durable_call = match self.tool_call(turn, &call, tool, arguments) {
+            Ok(durable_call) => durable_call,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let outcome = self.execution.interpreter.durable.call(durable_call).await?;
+        self.count_time(std::slice::from_ref(&outcome));
+        Ok(ToolCallResult::from_outcome(&call, outcome))
+    }
+
+    /// Waits until the user decides about a call. Returns the result for the model if the user denies the call.
+    async fn request_approval(
+        &self,
+        turn: &ToolTurn<'_>,
+        call: &RequestedCall<'_>,
+        tool: BuiltinTool,
+        arguments: &Value,
+    ) -> Result<Option<String>, Interrupt> {
+        let text = approval_text(&self.agent.agent, tool, arguments);
+        let wait = Wait::Approval(ApprovalRequest { text, timeout_ms: None });
+        let key = turn.key.for_tool_call(call.position);
+        Ok(match self.execution.interpreter.durable.wait(key, wait).await? {
+            WaitOutcome::Answered(answer) if answer.approved => None,
+            WaitOutcome::Answered(answer) if answer.note.trim().is_empty() => Some("denied by the user".to_owned()),
+            WaitOutcome::Answered(answer) => Some(format!("denied: {}", answer.note.trim())),
+            WaitOutcome::Elapsed => Some("denied: the user did not answer in time".to_owned()),
+        })
+    }
+
+    /// The durable call that performs a tool call.
+    ///
+    /// # Errors
+    /// The time of the step is used up.
+    fn tool_call(
+        &self,
+        turn: &ToolTurn<'_>,
+        call: &RequestedCall<'_>,
+        tool: BuiltinTool,
+        arguments: Value,
+    ) -> Result<Call, Failure> {
+        let tools = turn.tools;
+        // The digest identifies the call by its place in the conversation, so a renamed step finds its result too. Time
+        // limits and reserved paths do not change the result.
+        let request_digest = digest(&json!({
+            "turn": turn.request_digest, "position": call.position, "tool": tool, "arguments": arguments,
+            "allowed": tools.fingerprint_value(),
+        }));
+        let invocation = ToolInvocation {
+            id: call.id.to_owned(),
+            tool,
+            arguments,
+            grants: tools.grants_for(tool),
+            reserved: self.execution.interpreter.plan.reserved_names().artifacts.clone(),
+            env: tools.env.clone(),
+            sandbox: tools.sandbox.clone(),
+            timeout_ms: self.time_limits()?.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
+        };
+        let key = turn.key.for_tool_call(call.position);
+        Ok(Call { key, request_digest, effect: Effect::Tool(Box::new(invocation)) })
+    }
+}
+
+/// The question about a call, with the exact arguments.
+fn approval_text(agent: &str, tool: BuiltinTool, arguments: &Value) -> String {
+    format!("Agent `{agent}` calls the tool `{tool}`:\n\n{arguments:#}")
+}
+
+/// The result of a call of a tool that the agent does not have.
+fn unknown_tool_text(name: &str, tools: &AgentTools) -> String {
+    let names = tools.offered.definitions.iter().map(|definition| format!("`{}`", definition.name));
+    let names = names.collect::<Vec<_>>().join(", ");
+    format!("there is no tool `{name}`, so nothing was done; the tools are {names}")
+}
+
+/// The result for the model of a call that was interrupted; `None` if the call failed for another reason.
+fn interruption_text(class: FailureClass, activity: Option<&AgentActivity>) -> Option<String> {
+    let reason = match class {
+        FailureClass::Crashed => "orch was killed",
+        FailureClass::Cancelled => "the user stopped orch",
+        FailureClass::BudgetExceeded => "the time budget was used up",
+        _ => return None,
+    };
+    let changed = activity.map(|activity| activity.changed.as_slice()).unwrap_or_default();
+    let files = if changed.is_empty() {
+        // A killed process could not compare the files, so without a record nothing is known.
+        let is_unknown = class == FailureClass::Crashed && activity.is_none();
+        let text = if is_unknown { "it is not known whether files changed" } else { "no file changed" };
+        text.to_owned()
+    } else {
+        let listed = changed.iter().take(MAX_NAMED_FILES).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let is_incomplete =
+            changed.len() > MAX_NAMED_FILES || activity.is_some_and(|activity| activity.partial);
+        format!("these files changed: {listed}{}", if is_incomplete { " and others" } else { "" })
+    };
+    Some(format!(
+        "interrupted: {reason} during this call, so its output is lost, and orch did not repeat the call; {files}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_learns_what_an_interrupted_call_changed() {
+        let changed = vec!["a.txt".to_owned(), "b.txt".to_owned()];
+        let changed = AgentActivity { changed, ..AgentActivity::default() };
+        let nothing = AgentActivity::default();
+        for (class, activity, expected) in [
+            (FailureClass::Crashed, Some(&changed), "these files changed: a.txt, b.txt"),
+            (FailureClass::Crashed, Some(&nothing), "no file changed"),
+            (FailureClass::Crashed, None, "it is not known whether files changed"),
+            (FailureClass::Cancelled, None, "no file changed"),
+            (FailureClass::BudgetExceeded, Some(&changed), "these files changed: a.txt, b.txt"),
+        ] {
+            let text = interruption_text(class, activity).unwrap();
+            assert!(text.starts_with("interrupted: ") && text.ends_with(expected), "{text}");
+        }
+        assert_eq!(interruption_text(FailureClass::NotConfined, None), None);
+    }
+
+    #[test]
+    fn an_approval_shows_the_exact_call() {
+        let text = approval_text("coder", BuiltinTool::Shell, &json!({ "command": "rm -rf x && echo \"done\"" }));
+        assert_eq!(
+            text,
+            "Agent `coder` calls the tool `shell`:\n\n{\n  \"command\": \"rm -rf x && echo \\\"done\\\"\"\n}"
+        );
+    }
+}

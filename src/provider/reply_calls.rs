@@ -1,0 +1,237 @@
+//! The tool calls of a reply under construction: their arguments, and the names and ids with which orch records them.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
+
+use crate::model::chat::ChatRequest;
+use crate::model::content::ContentBlock;
+
+/// A tool call, whose arguments may be incomplete.
+pub(super) struct PartialCall {
+    /// The key with which the stream refers to the call, such as its index.
+    pub(super) key: String,
+    id: Option<String>,
+    name: String,
+    arguments: CallArguments,
+}
+
+/// The arguments of a tool call, as a server sends them.
+enum CallArguments {
+    /// Text that is JSON once it is complete.
+    Text(String),
+    /// A value.
+    Value(Value),
+}
+
+impl PartialCall {
+    /// A call without arguments.
+    pub(super) fn new(key: &str, id: Option<&str>, name: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            id: id.filter(|id| !id.is_empty()).map(str::to_owned),
+            name: name.to_owned(),
+            arguments: CallArguments::Text(String::new()),
+        }
+    }
+
+    /// Appends a piece of the arguments.
+    pub(super) fn push_arguments(&mut self, piece: &str) {
+        if let CallArguments::Text(text) = &mut self.arguments {
+            text.push_str(piece);
+        }
+    }
+
+    /// Sets the complete arguments.
+    pub(super) fn set_arguments(&mut self, value: &Value) {
+        self.arguments = match value {
+            Value::String(text) => CallArguments::Text(text.clone()),
+            value => CallArguments::Value(value.clone()),
+        };
+    }
+
+    /// Whether these are the arguments so far.
+    pub(super) fn has_arguments(&self, value: &Value) -> bool {
+        match &self.arguments {
+            CallArguments::Text(text) => value.as_str() == Some(text.as_str()),
+            CallArguments::Value(own) => own == value,
+        }
+    }
+
+    /// The name of the tool that the request offers and the model means.
+    pub(super) fn tool_name(&self, naming: &CallNaming) -> String {
+        naming.offered_name(&self.name)
+    }
+
+    /// The complete call.
+    pub(super) fn into_block(self, naming: &mut CallNaming) -> ContentBlock {
+        ContentBlock::ToolCall {
+            name: self.tool_name(naming),
+            id: naming.unique_id(self.id),
+            arguments: self.arguments.into_value(),
+        }
+    }
+}
+
+impl CallArguments {
+    /// The arguments as a value: an object if there are none, and the text itself if it is not JSON.
+    fn into_value(self) -> Value {
+        let value = match self {
+            Self::Value(value) => value,
+            Self::Text(text) if text.trim().is_empty() => Value::Null,
+            Self::Text(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        };
+        if value.is_null() { Value::Object(Map::new()) } else { value }
+    }
+}
+
+/// What a request determines about the calls in its reply: the names of the tools, and the ids that earlier calls have.
+#[derive(Default)]
+pub(crate) struct CallNaming {
+    /// The names of the tools that the request offers.
+    tools: Vec<String>,
+    /// The ids of all calls so far, in the conversation and in the reply.
+    used_ids: HashSet<String>,
+    /// The number of all calls so far.
+    call_count: usize,
+}
+
+impl CallNaming {
+    /// The names and ids of a request.
+    pub(crate) fn of_request(request: &ChatRequest) -> Self {
+        let blocks = request.messages.iter().flat_map(|message| message.content.blocks());
+        let earlier_ids: Vec<String> = blocks
+            .filter_map(|block| match block {
+                ContentBlock::ToolCall { id, .. } => Some(id.clone()),
+                ContentBlock::Text { .. }
+                | ContentBlock::ToolResult { .. }
+                | ContentBlock::Opaque { .. }
+                | ContentBlock::File { .. } => None,
+            })
+            .collect();
+        Self {
+            tools: request.tools.definitions.iter().map(|definition| definition.name.clone()).collect(),
+            call_count: earlier_ids.len(),
+            used_ids: earlier_ids.into_iter().collect(),
+        }
+    }
+
+    /// Whether the request offers tools.
+    pub(super) fn offers_tools(&self) -> bool {
+        !self.tools.is_empty()
+    }
+
+    /// The id of the next call: the server's own id, if it has one and no earlier call has the same. Otherwise an id
+    /// that follows from the number of calls before it, so that a repeated reply gets the same ids.
+    pub(crate) fn unique_id(&mut self, id: Option<String>) -> String {
+        self.call_count += 1;
+        let id = match id {
+            Some(id) if !self.used_ids.contains(&id) => id,
+            Some(_) | None => self.made_id(),
+        };
+        self.used_ids.insert(id.clone());
+        id
+    }
+
+    fn made_id(&self) -> String {
+        let mut number = self.call_count;
+        loop {
+            let id = format!("call_{number}");
+            if !self.used_ids.contains(&id) {
+                return id;
+            }
+            number += 1;
+        }
+    }
+
+    /// The offered tool that a model means. Some models write a namespace before the name (`functions.read`,
+    /// `default_api:read`) or a number after it (`functions.read:0`). A name that no rule explains does not change.
+    fn offered_name(&self, name: &str) -> String {
+        let name = name.trim();
+        let numbered = name.rsplit_once(':').filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
+        let without_number = numbered.map_or(name, |(start, _)| start);
+        let separators = [".", ":", "/", "__"].into_iter();
+        let last_parts = separators.filter_map(|separator| Some(without_number.rsplit_once(separator)?.1));
+        let is_offered = |name: &&str| self.tools.iter().any(|tool| tool == name);
+        [name, without_number].into_iter().chain(last_parts).find(is_offered).unwrap_or(name).to_owned()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{Content, Message, ModelRef, OfferedTools, Role, ToolChoice, ToolDefinition};
+
+    fn naming(tools: &[&str], earlier_ids: &[&str]) -> CallNaming {
+        let definitions = tools.iter().map(|name| ToolDefinition {
+            name: (*name).to_owned(),
+            description: String::new(),
+            parameters: Arc::new(json!({"type": "object"})),
+        });
+        let calls: Vec<ContentBlock> = earlier_ids
+            .iter()
+            .map(|id| ContentBlock::ToolCall { id: (*id).to_owned(), name: "read".into(), arguments: json!({}) })
+            .collect();
+        let message = Message { role: Role::Assistant, content: Content::from(calls) };
+        let tools = OfferedTools { definitions: definitions.collect(), choice: ToolChoice::Auto };
+        let request =
+            ChatRequest { tools: Arc::new(tools), ..ChatRequest::new(ModelRef::new("lab", "m"), vec![message], 10) };
+        CallNaming::of_request(&request)
+    }
+
+    #[test]
+    fn a_namespace_and_a_number_are_not_part_of_the_name() {
+        let naming = naming(&["read", "github__list", "a.b"], &[]);
+        for (written, name) in [
+            ("read", "read"),
+            (" read\n", "read"),
+            ("functions.read", "read"),
+            ("default_api:read", "read"),
+            ("functions.read:0", "read"),
+            ("read:12", "read"),
+            ("tools/read", "read"),
+            ("mcp__read", "read"),
+            ("github__list", "github__list"),
+            ("functions.github__list", "github__list"),
+            ("a.b", "a.b"),
+            ("functions.delete", "functions.delete"),
+            ("readme", "readme"),
+            ("", ""),
+        ] {
+            assert_eq!(naming.offered_name(written), name, "{written}");
+        }
+    }
+
+    #[test]
+    fn ids_are_unique_in_the_conversation_and_follow_from_it() {
+        let mut first = naming(&["read"], &[]);
+        let ids = [None, Some("x".to_owned()), Some("x".to_owned()), Some("call_4".to_owned()), None, None];
+        let ids: Vec<String> = ids.into_iter().map(|id| first.unique_id(id)).collect();
+        assert_eq!(ids, ["call_1", "x", "call_3", "call_4", "call_5", "call_6"]);
+        let mut later = naming(&["read"], &["call_1", "x", "call_3"]);
+        assert_eq!(later.unique_id(None), "call_4");
+        assert_eq!(later.unique_id(Some("x".to_owned())), "call_5");
+        assert_eq!(naming(&["read"], &["a", "call_3"]).unique_id(None), "call_4");
+    }
+
+    #[test]
+    fn arguments_are_a_value_even_if_they_are_missing_or_not_json() {
+        let value_of = |arguments: CallArguments| arguments.into_value();
+        for (text, value) in [
+            ("", json!({})),
+            (" \n", json!({})),
+            ("null", json!({})),
+            ("{\"a\": 1}", json!({"a": 1})),
+            ("{\"a\": ", json!("{\"a\": ")),
+        ] {
+            assert_eq!(value_of(CallArguments::Text(text.to_owned())), value, "{text}");
+        }
+        assert_eq!(value_of(CallArguments::Value(json!({"a": 1}))), json!({"a": 1}));
+        assert_eq!(value_of(CallArguments::Value(Value::Null)), json!({}));
+    }
+}

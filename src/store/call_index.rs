@@ -1,0 +1,274 @@
+//! An index over the recorded calls of a run: their outcomes, and the tool calls that were interrupted.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use crate::durable::{CallOutcome, CallReply};
+use crate::model::event::{CallEnded, CallKind, CallOutput, CallStarted};
+use crate::model::{CallKey, ContentBlock, Digest, Failure, FailureClass, StepKey};
+
+/// The calls of earlier sessions. It does not contain those of the current session, since no step needs them again.
+#[derive(Default)]
+pub(super) struct CallIndex {
+    outcomes: HashMap<CallKey, (Digest, CallOutcome)>,
+    /// The calls with a reply of a model or a result of a tool, by request digest. A step that was renamed or moved
+    /// before it ended reuses them.
+    by_request: HashMap<Digest, Vec<CallKey>>,
+    by_attempt: HashMap<(StepKey, u32), Vec<CallKey>>,
+    started: HashMap<CallKey, StartedCall>,
+}
+
+/// The start of a call.
+struct StartedCall {
+    kind: CallKind,
+    /// The digest of the request of a tool call.
+    request_digest: Option<Digest>,
+    at: Timestamp,
+}
+
+impl CallIndex {
+    /// Adds the start of a call.
+    pub(super) fn add_started(&mut self, fact: &CallStarted, at: Timestamp) {
+        let started = StartedCall { kind: fact.kind, request_digest: fact.request_digest.clone(), at };
+        self.started.insert(fact.call.clone(), started);
+    }
+
+    /// Whether a call has started.
+    pub(super) fn has_started(&self, key: &CallKey) -> bool {
+        self.started.contains_key(key)
+    }
+
+    /// Whether orch never repeats this call, although it was interrupted.
+    fn is_never_repeated(&self, call: &CallKey) -> bool {
+        self.started.get(call).is_some_and(|started| started.kind.is_never_repeated())
+    }
+
+    /// Whether the model called tools in an attempt of a step.
+    pub(super) fn has_tool_calls(&self, step: &StepKey, attempt: u32) -> bool {
+        let calls = self.by_attempt.get(&(step.clone(), attempt));
+        calls.into_iter().flatten().any(|call| call.tool_call.is_some())
+    }
+
+    /// Adds an outcome for each tool call that started, has no recorded end and must not be repeated. A session usually
+    /// records these calls with their file changes when it begins, and then these records apply.
+    pub(super) fn add_interrupted_tools(&mut self) {
+        let is_open = |call: &CallKey, started: &StartedCall| {
+            started.kind.is_never_repeated() && !self.outcomes.contains_key(call)
+        };
+        let open_calls = self.started.iter().filter(|(call, started)| is_open(call, started));
+        let interrupted: Vec<(CallKey, Digest, Timestamp)> = open_calls
+            .filter_map(|(call, started)| Some((call.clone(), started.request_digest.clone()?, started.at)))
+            .collect();
+        for (call, request_digest, at) in interrupted {
+            let failure = Failure::new(FailureClass::Crashed, "orch was killed during the call");
+            let outcome = CallOutcome {
+                started: at,
+                ended: at,
+                result: Err(failure),
+                agent_activity: None,
+                cost: None,
+                estimated: None,
+                estimated_cost: None,
+                reverted_files: Vec::new(),
+                sandbox: None,
+            };
+            self.add_outcome(&call, &request_digest, outcome, true);
+        }
+    }
+
+    /// Adds the end of a call.
+    pub(super) fn add_ended(&mut self, fact: &CallEnded) {
+        let result = match (CallReply::from_recorded(fact), &fact.failure) {
+            (Some(reply), _) => Ok(without_full_output(reply)),
+            // If the budget, a stop or a crash ended the call, it has no outcome, and orch repeats it. A tool call that
+            // may have changed files is not repeated.
+            (None, Some(failure)) if is_interruption(failure.class) && !self.is_never_repeated(&fact.call) => return,
+            (None, Some(failure)) => Err(failure.clone()),
+            (None, None) => return,
+        };
+        let is_interrupted = result.as_ref().is_err_and(|failure| is_interruption(failure.class));
+        // Only a complete reply, a complete result of a tool or its interruption is valid for another step.
+        let is_transferable =
+            fact.reply.is_some() || fact.call.tool_call.is_some() && (result.is_ok() || is_interrupted);
+        let outcome = CallOutcome {
+            started: fact.started,
+            ended: fact.ended,
+            result,
+            agent_activity: fact.agent_activity.clone().filter(|_| fact.reply.is_none()),
+            cost: fact.cost,
+            estimated: fact.estimated,
+            estimated_cost: fact.estimated_cost,
+            reverted_files: Vec::new(),
+            sandbox: None,
+        };
+        self.add_outcome(&fact.call, &fact.request_digest, outcome, is_transferable);
+    }
+
+    /// Adds the outcome of a call, or replaces it. `is_transferable` is whether another step or attempt may use it.
+    fn add_outcome(&mut self, call: &CallKey, request_digest: &Digest, outcome: CallOutcome, is_transferable: bool) {
+        let previous = self.outcomes.insert(call.clone(), (request_digest.clone(), outcome));
+        if previous.is_none() {
+            self.by_attempt.entry((call.step.clone(), call.attempt)).or_default().push(call.clone());
+        }
+        let is_listed = previous.is_some_and(|(digest, _)| digest == *request_digest);
+        if is_transferable && !is_listed {
+            self.by_request.entry(request_digest.clone()).or_default().push(call.clone());
+        }
+    }
+
+    /// Takes the outcome of a call, if its request was the same. Otherwise takes the outcome of the same request from
+    /// another call for which `may_take` is true. Each outcome is taken once.
+    pub(super) fn take_outcome(
+        &mut self,
+        key: &CallKey,
+        request: &Digest,
+        may_take: &dyn Fn(&CallKey) -> bool,
+    ) -> Option<CallOutcome> {
+        let has_same_request = |call: &CallKey| self.outcomes.get(call).is_some_and(|(digest, _)| digest == request);
+        if has_same_request(key) {
+            let own_outcome = self.outcomes.get(key).map(|(_, outcome)| outcome.clone());
+            // Prevent another call from taking this outcome.
+            if let Some(calls) = self.by_request.get_mut(request) {
+                calls.retain(|call| call != key);
+            }
+            return own_outcome;
+        }
+        let calls = self.by_request.get(request)?;
+        let index = calls.iter().position(|call| has_same_request(call) && may_take(call))?;
+        let call = self.by_request.get_mut(request)?.remove(index);
+        // Remove the outcome, so that no other call takes it, not even the call that it belongs to.
+        self.outcomes.remove(&call).map(|(_, outcome)| outcome)
+    }
+
+    /// The replies of an attempt that may contain the value of its step, latest first.
+    pub(super) fn final_replies(&self, step: &StepKey, attempt: u32) -> impl Iterator<Item = &CallReply> {
+        let outcomes = &self.outcomes;
+        let calls = self.by_attempt.get(&(step.clone(), attempt)).into_iter().flatten().rev();
+        let replies = calls.filter_map(move |key| outcomes.get(key)?.1.result.as_ref().ok());
+        replies.filter(|reply| is_final_reply(reply))
+    }
+}
+
+/// Whether a failure of this class means that a call was interrupted and has no result.
+fn is_interruption(class: FailureClass) -> bool {
+    matches!(class, FailureClass::BudgetExceeded | FailureClass::Cancelled | FailureClass::Crashed)
+}
+
+/// Whether this is the record of a tool call that was interrupted because the process ended.
+pub(super) fn is_interrupted_tool(fact: &CallEnded) -> bool {
+    let is_crash = |failure: &Failure| failure.class == FailureClass::Crashed;
+    fact.call.tool_call.is_some() && fact.failure.as_ref().is_some_and(is_crash)
+}
+
+/// Whether a reply may contain the value of its step. It can't if it contains tool calls, after which the conversation
+/// continued, or if it is the output of a command, a file operation or a tool.
+fn is_final_reply(reply: &CallReply) -> bool {
+    let is_tool_call = |block: &ContentBlock| matches!(block, ContentBlock::ToolCall { .. });
+    reply.chat().is_some_and(|chat| !chat.content.blocks().iter().any(is_tool_call))
+}
+
+/// A reply as the interpreter needs it. The whole output of a tool is only for the user.
+fn without_full_output(reply: CallReply) -> CallReply {
+    match reply {
+        CallReply::Output(CallOutput::Tool(mut output)) => {
+            output.result.full_output = None;
+            CallReply::Output(CallOutput::Tool(output))
+        }
+        reply => reply,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{BuiltinTool, Content, ToolCallOutput, ToolOutput};
+
+    fn tool_key(attempt: u32) -> CallKey {
+        CallKey { step: StepKey::root("code"), attempt, ordinal: 1, tool_call: Some(1) }
+    }
+
+    fn started(tool: BuiltinTool) -> CallStarted {
+        serde_json::from_value(json!({
+            "call": tool_key(1), "kind": { "tool": tool }, "request_digest": Digest::compute(b"call"),
+        }))
+        .unwrap()
+    }
+
+    fn ended(output: Option<CallOutput>, class: FailureClass) -> CallEnded {
+        let failure = output.is_none().then(|| Failure::new(class, "ended early"));
+        serde_json::from_value(json!({
+            "call": tool_key(1), "request_digest": Digest::compute(b"call"), "started": "2026-01-01T00:00:00Z",
+            "ended": "2026-01-01T00:00:01Z", "output": output, "failure": failure,
+        }))
+        .unwrap()
+    }
+
+    fn take(index: &mut CallIndex, attempt: u32) -> Option<Result<CallReply, Failure>> {
+        let outcome = index.take_outcome(&tool_key(attempt), &Digest::compute(b"call"), &|_| true);
+        outcome.map(|outcome| outcome.result)
+    }
+
+    #[test]
+    fn an_interrupted_tool_that_writes_has_an_outcome_and_one_that_reads_has_none() {
+        for tool in BuiltinTool::ALL {
+            for end in [None, Some(FailureClass::Cancelled), Some(FailureClass::BudgetExceeded)] {
+                let mut index = CallIndex::default();
+                index.add_started(&started(tool), Timestamp::UNIX_EPOCH);
+                if let Some(class) = end {
+                    index.add_ended(&ended(None, class));
+                }
+                index.add_interrupted_tools();
+                let class = take(&mut index, 1).map(|result| result.unwrap_err().class);
+                let expected = end.unwrap_or(FailureClass::Crashed);
+                assert_eq!(class, (!tool.only_reads()).then_some(expected), "{tool} {end:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_record_of_a_crash_replaces_the_assumed_outcome() {
+        let mut index = CallIndex::default();
+        index.add_started(&started(BuiltinTool::Edit), Timestamp::UNIX_EPOCH);
+        index.add_interrupted_tools();
+        let mut record = ended(None, FailureClass::Crashed);
+        record.agent_activity = Some(Box::new(crate::model::AgentActivity {
+            changed: vec!["a.txt".to_owned()],
+            ..crate::model::AgentActivity::default()
+        }));
+        assert!(is_interrupted_tool(&record));
+        index.add_ended(&record);
+        let outcome = index.take_outcome(&tool_key(1), &Digest::compute(b"call"), &|_| false).unwrap();
+        assert_eq!(outcome.agent_activity.unwrap().changed, ["a.txt"]);
+    }
+
+    #[test]
+    fn another_attempt_takes_the_result_of_a_tool_once_and_without_the_whole_output() {
+        let mut index = CallIndex::default();
+        index.add_started(&started(BuiltinTool::Shell), Timestamp::UNIX_EPOCH);
+        let (content, full_output) = ("ok".to_owned(), Some("all".to_owned()));
+        let result = ToolOutput { content, full_output, ..ToolOutput::default() };
+        let output = ToolCallOutput { tool: BuiltinTool::Shell, arguments: String::new(), result };
+        index.add_ended(&ended(Some(CallOutput::Tool(output)), FailureClass::Internal));
+        index.add_interrupted_tools();
+        assert!(index.has_tool_calls(&StepKey::root("code"), 1));
+        assert_eq!(index.final_replies(&StepKey::root("code"), 1).count(), 0);
+        let taken = take(&mut index, 2);
+        let Some(Ok(CallReply::Output(CallOutput::Tool(output)))) = taken else { panic!("{taken:?}") };
+        assert_eq!((output.result.content.as_str(), output.result.full_output), ("ok", None));
+        assert_eq!((take(&mut index, 2), take(&mut index, 1)), (None, None));
+    }
+
+    #[test]
+    fn a_reply_with_tool_calls_is_not_final() {
+        let reply = |content: Content| {
+            let reply = json!({ "content": content, "stop": "end", "usage": {}, "constrained": false });
+            CallReply::Chat(serde_json::from_value(reply).unwrap())
+        };
+        let call = ContentBlock::ToolCall { id: "1".to_owned(), name: "read".to_owned(), arguments: json!({}) };
+        assert!(is_final_reply(&reply(Content::from_text("done"))));
+        assert!(!is_final_reply(&reply(Content::from(vec![ContentBlock::text("I read it."), call]))));
+    }
+}

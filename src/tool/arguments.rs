@@ -1,0 +1,188 @@
+//! Reads the arguments of a call as the model wrote them.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::extract::{Options, Rejection, RejectionReason, extract};
+use crate::model::BuiltinTool;
+use crate::schema::{Schema, render_mismatches};
+
+use super::definition::parameters;
+
+/// The arguments of `read`.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct ReadArguments {
+    pub(super) path: String,
+    pub(super) from: Option<u64>,
+    pub(super) lines: Option<u64>,
+}
+
+/// The arguments of `list`.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct ListArguments {
+    #[serde(default)]
+    pub(super) path: String,
+    pub(super) glob: Option<String>,
+}
+
+/// The arguments of `search`.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct SearchArguments {
+    pub(super) regex: String,
+    pub(super) glob: Option<String>,
+}
+
+/// The arguments of `edit`.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct EditArguments {
+    pub(super) path: String,
+    pub(super) old: String,
+    pub(super) new: String,
+    #[serde(default)]
+    pub(super) all: bool,
+}
+
+/// The arguments of `write`.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct WriteArguments {
+    pub(super) path: String,
+    pub(super) content: String,
+}
+
+/// The arguments of `shell`.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct ShellArguments {
+    pub(super) command: String,
+    pub(super) timeout: Option<u64>,
+}
+
+/// The arguments of `fetch`.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct FetchArguments {
+    pub(super) url: String,
+}
+
+/// Reads the arguments of a call: an object, or a text with JSON, which may need repairs. Members that are `null` count
+/// as absent.
+///
+/// # Errors
+/// The arguments are not JSON or do not fit the schema of the tool. The error lists every problem, for the model.
+pub fn read_arguments(tool: BuiltinTool, arguments: &Value) -> Result<Value, String> {
+    let schema = Schema::compile(tool.as_str(), parameters(tool)).map_err(|error| error.to_string())?;
+    let value = match arguments {
+        Value::String(text) => match parse_object(text) {
+            Some(value) => value,
+            None => return extract_arguments(tool, text, &schema),
+        },
+        Value::Null => Value::Object(Map::new()),
+        value => value.clone(),
+    };
+    let value = without_nulls(value);
+    let mismatches = schema.mismatches(&value);
+    if mismatches.is_empty() {
+        return Ok(value);
+    }
+    // A scalar of another type, such as "5" for 5, can be converted without loss.
+    match extract(value.to_string().as_bytes(), &schema, &Options::default()) {
+        Ok(extraction) => Ok(extraction.value),
+        Err(_) => Err(mismatch_message(tool, &render_mismatches(&mismatches))),
+    }
+}
+
+/// Parses a text that is a JSON object without any repair. An empty text is an empty object, since some servers send it
+/// for a call without arguments.
+fn parse_object(text: &str) -> Option<Value> {
+    if text.trim().is_empty() {
+        return Some(Value::Object(Map::new()));
+    }
+    serde_json::from_str::<Value>(text).ok().filter(Value::is_object)
+}
+
+/// Extracts the arguments from a text that is not strict JSON.
+fn extract_arguments(tool: BuiltinTool, text: &str, schema: &Schema) -> Result<Value, String> {
+    match extract(text.as_bytes(), schema, &Options::default()) {
+        Ok(extraction) => Ok(extraction.value),
+        Err(rejection) => Err(rejection_message(tool, &rejection)),
+    }
+}
+
+fn rejection_message(tool: BuiltinTool, rejection: &Rejection) -> String {
+    let problem = match rejection.reason {
+        RejectionReason::SchemaMismatch => return mismatch_message(tool, &render_mismatches(&rejection.mismatches)),
+        RejectionReason::MaxTokensReached => "end inside a JSON value",
+        RejectionReason::AmbiguousReply => {
+            "can be read in more than one way: a quote inside a string needs a backslash before it"
+        }
+        RejectionReason::NoJson | RejectionReason::Refusal | RejectionReason::EmptyReply => "are not a JSON object",
+    };
+    format!("the arguments of `{tool}` {problem}; nothing was done")
+}
+
+fn mismatch_message(tool: BuiltinTool, mismatches: &str) -> String {
+    format!("the arguments of `{tool}` do not fit its schema, so nothing was done:\n{mismatches}")
+}
+
+/// Removes the members of an object that are `null`. Schemas for models often require every member.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => members.into_iter().filter(|(_, member)| !member.is_null()).collect(),
+        value => value,
+    }
+}
+
+/// Converts arguments that fit the schema to their type.
+///
+/// # Errors
+/// A sentence for the model, for arguments that were not checked with [`read_arguments`].
+pub(super) fn typed_arguments<T: DeserializeOwned>(tool: BuiltinTool, arguments: &Value) -> Result<T, String> {
+    T::deserialize(arguments).map_err(|error| format!("the arguments of `{tool}` can't be used: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_and_a_text_give_the_same_arguments() {
+        let expected = json!({"path": "a", "from": 3});
+        for arguments in [
+            json!({"path": "a", "from": 3}),
+            json!({"path": "a", "from": 3, "lines": null}),
+            json!({"path": "a", "from": "3"}),
+            json!("{\"path\": \"a\", \"from\": 3}"),
+            json!("{'path': 'a', 'from': 3,}"),
+            json!("```json\n{\"path\": \"a\", \"from\": 3}\n```"),
+        ] {
+            assert_eq!(read_arguments(BuiltinTool::Read, &arguments).as_ref(), Ok(&expected), "{arguments}");
+        }
+        for arguments in [json!(""), json!(null), json!({}), json!("{}")] {
+            assert_eq!(read_arguments(BuiltinTool::List, &arguments), Ok(json!({})), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn json_in_the_content_of_a_file_stays_a_text() {
+        let arguments = json!({"path": "a.json", "content": "{\"path\": \"b\", \"content\": \"x\"}"});
+        assert_eq!(read_arguments(BuiltinTool::Write, &arguments), Ok(arguments.clone()));
+        assert_eq!(read_arguments(BuiltinTool::Write, &json!(arguments.to_string())), Ok(arguments));
+    }
+
+    #[test]
+    fn the_model_is_told_every_problem() {
+        let error = read_arguments(BuiltinTool::Edit, &json!({"path": 1, "old": "", "extra": true})).unwrap_err();
+        for part in ["/path: expected string", "/old: expected at least 1 characters", "\"new\"", "`extra`"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        for (text, expected) in [
+            ("{\"path\": \"a\", \"content\": \"x", "end inside a JSON value"),
+            ("write it", "are not a JSON object"),
+            ("[1]", "do not fit its schema"),
+        ] {
+            let error = read_arguments(BuiltinTool::Write, &json!(text)).unwrap_err();
+            assert!(error.starts_with("the arguments of `write` ") && error.contains(expected), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What the tools that work on files of the workspace need, for use on another thread.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::files::{ApplyReport, ChangeSet, FileEntry, ReadPathError, ReservedFiles, Tree, WorkspaceBefore};
+use crate::model::{Failure, FailureClass};
+use crate::secret::Redactor;
+
+use super::RecordStart;
+use super::paths::{PathAccess, relative_path};
+
+/// The minimum similarity of a name that a message suggests, from 0 to 1.
+const MIN_SIMILARITY: f64 = 0.75;
+/// The maximum number of suggested names.
+const MAX_SUGGESTIONS: usize = 3;
+
+/// Why a tool did not do what the model asked for.
+#[derive(Debug)]
+pub(super) enum ToolError {
+    /// A sentence for the model, which can do something else.
+    Refused(String),
+    /// The call can't be performed, so the step fails.
+    Failed(Failure),
+}
+
+impl From<String> for ToolError {
+    fn from(message: String) -> Self {
+        Self::Refused(message)
+    }
+}
+
+impl From<Failure> for ToolError {
+    /// A failure about a path is for the model. A full disk is not.
+    fn from(failure: Failure) -> Self {
+        match failure.class {
+            FailureClass::PathRefused | FailureClass::OutputTooLarge => Self::Refused(failure.message),
+            _ => Self::Failed(failure),
+        }
+    }
+}
+
+/// The paths of the workspace that a tool may not change.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReservedPaths {
+    /// The files of artifacts.
+    pub(super) artifacts: Vec<String>,
+    /// The files that git or orch reads or runs later, such as those that define the run.
+    pub(super) protected: Vec<String>,
+}
+
+/// A call of a tool that works on files.
+pub(super) struct FileJob {
+    pub(super) tree: Tree,
+    /// The path of the workspace.
+    pub(super) workspace: PathBuf,
+    pub(super) access: PathAccess,
+    pub(super) reserved: ReservedPaths,
+    pub(super) redactor: Arc<Redactor>,
+    pub(super) record_start: RecordStart,
+    /// Whether the call has been interrupted or has reached its time limit.
+    pub(super) is_cancelled: Arc<AtomicBool>,
+}
+
+impl FileJob {
+    /// Whether the call should end as soon as possible.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
+
+    /// The path in the arguments relative to the workspace, without links, if the tool may read it.
+    ///
+    /// # Errors
+    /// A sentence for the model.
+    pub(super) fn readable_path(&self, text: &str) -> Result<String, String> {
+        let path = relative_path(&self.workspace, text)?;
+        // Also check the path itself, so that the message about a missing file says nothing about a denied folder.
+        self.check_not_denied(&path)?;
+        let resolved = self.tree.resolve(&path).map_err(|error| self.describe_error(&path, &error))?;
+        self.check_not_denied(&resolved)?;
+        Ok(resolved)
+    }
+
+    fn check_not_denied(&self, path: &str) -> Result<(), String> {
+        if self.access.is_denied(path) { self.access.check_reading(path) } else { Ok(()) }
+    }
+
+    /// An error about a path as a sentence for the model. For a missing file, suggests similar names.
+    pub(super) fn describe_error(&self, path: &str, error: &ReadPathError) -> String {
+        let suggestions = match error {
+            ReadPathError::NotFound => self.similar_paths(path),
+            ReadPathError::Refused(_) => Vec::new(),
+        };
+        if suggestions.is_empty() {
+            return format!("`{path}` {error}");
+        }
+        format!("`{path}` {error}; similar paths: {}", suggestions.join(", "))
+    }
+
+    /// The paths in the same folder whose names are similar to that of a missing file.
+    fn similar_paths(&self, path: &str) -> Vec<String> {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let Ok(folder) = self.tree.resolve(folder) else { return Vec::new() };
+        let Ok(entries) = self.tree.list_folder(&folder) else { return Vec::new() };
+        let paths = entries.into_iter().map(|entry| (join_path(&folder, &entry.name), entry.name));
+        let similarity = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
+        let scored = paths.filter(|(path, _)| self.access.allows_reading(path));
+        let mut scored: Vec<(f64, String)> = scored.map(|(path, other)| (similarity(&other), path)).collect();
+        scored.retain(|(score, _)| *score >= MIN_SIMILARITY);
+        scored.sort_by(|left, right| right.0.total_cmp(&left.0));
+        scored.into_iter().take(MAX_SUGGESTIONS).map(|(_, path)| format!("`{path}`")).collect()
+    }
+
+    /// The path in the arguments relative to the workspace, if the tool may change it.
+    ///
+    /// # Errors
+    /// A sentence for the model.
+    pub(super) fn writable_path(&self, text: &str) -> Result<String, String> {
+        let path = relative_path(&self.workspace, text)?;
+        if path.is_empty() {
+            return Err(format!("`{text}` is the folder of the workspace, not a file"));
+        }
+        self.access.check_writing(&path)?;
+        Ok(path)
+    }
+
+    /// Plans to write a file with this content.
+    pub(super) fn plan(&self, path: &str, content: String) -> Result<ChangeSet, ToolError> {
+        let entry = FileEntry { path: path.to_owned(), content: Some(content), mode: None };
+        let ReservedPaths { artifacts, protected } = &self.reserved;
+        let reserved = ReservedFiles { artifacts, protected, ..ReservedFiles::default() };
+        let planned = self.tree.prepare(&[entry], reserved);
+        planned.map_err(|failure| match ToolError::from(failure) {
+            ToolError::Refused(message) => ToolError::Refused(format!("{message}{}", self.link_target(path))),
+            failed @ ToolError::Failed(_) => failed,
+        })
+    }
+
+    /// The end of the message about a path that leads through a link to another file of the workspace.
+    fn link_target(&self, path: &str) -> String {
+        match self.tree.resolve(path) {
+            Ok(resolved) if resolved != path && self.access.allows_reading(&resolved) => {
+                format!("; it leads to `{resolved}`, which you can change instead")
+            }
+            Ok(_) | Err(_) => String::new(),
+        }
+    }
+
+    /// Records the planned changes, and then makes them.
+    pub(super) fn apply(&self, change_set: &ChangeSet) -> Result<ApplyReport, ToolError> {
+        (self.record_start)(WorkspaceBefore::Planned(change_set)).map_err(ToolError::Failed)?;
+        Ok(self.tree.apply(change_set)?)
+    }
+}
+
+/// Reads a file. After the call has been cancelled, the file seems to end.
+pub(super) struct CancellableReader<'a> {
+    job: &'a FileJob,
+    file: File,
+}
+
+impl<'a> CancellableReader<'a> {
+    pub(super) fn new(job: &'a FileJob, file: File) -> Self {
+        Self { job, file }
+    }
+}
+
+impl Read for CancellableReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.job.is_cancelled() { Ok(0) } else { self.file.read(buffer) }
+    }
+}
+
+/// Joins a folder and a name; an empty folder is the workspace.
+pub(super) fn join_path(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}

@@ -1,0 +1,197 @@
+//! The built-in tools of models: reading, listing, searching, changing and writing files of the workspace, commands in
+//! a sandbox, and pages from the web.
+//!
+//! [`definition`] describes a tool to a model, [`read_arguments`] reads the arguments of a call, and [`perform`]
+//! performs the call. A mistake of the model is a result for the model, which can then do something else; only a call
+//! that orch could not perform or that was interrupted is a failure.
+//!
+//! Guarantees:
+//! - A call does only what one of the agent's grants allows.
+//! - The file tools read and change files of the workspace only, also if another process replaces folders by links
+//!   meanwhile. They observe the paths that the sandbox of the agent protects and denies.
+//! - `shell` runs only in a sandbox of the wanted level.
+//! - `fetch` connects only to allowed hosts, at the addresses that it has checked.
+//! - A result has a limited size and contains no known secret.
+//!
+//! This module does not know runs, steps or journals. Before a call changes files, it passes the state of the workspace
+//! to its caller ([`ToolContext::record_start`]), so that the caller knows the changes even if orch is killed.
+
+mod arguments;
+mod command_words;
+mod definition;
+mod edit;
+mod fetch;
+mod fetch_policy;
+mod file_type;
+mod html_text;
+mod job;
+mod list;
+mod nearest;
+mod output;
+mod page_text;
+mod paths;
+mod read;
+mod search;
+mod shell;
+mod walk;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::files::{Tree, WorkspaceBefore};
+use crate::model::{BuiltinTool, Failure, ToolInvocation};
+use crate::network::Network;
+use crate::offload::run_on_thread;
+use crate::process::{EndingGroups, GuardProgram, SandboxContext};
+use crate::secret::Redactor;
+
+pub use arguments::read_arguments;
+pub use definition::definition;
+pub use fetch::{HostLookup, system_lookup};
+pub use output::{MAX_CONTENT_BYTES, PerformedTool};
+
+use arguments::{FetchArguments, ShellArguments, typed_arguments};
+use job::{FileJob, ReservedPaths, ToolError};
+use output::RawOutput;
+use paths::PathAccess;
+
+/// Stores the state of the workspace before a call changes it.
+pub type RecordStart = Arc<dyn Fn(WorkspaceBefore<'_>) -> Result<(), Failure> + Send + Sync>;
+
+/// What the tools of an agent need.
+#[derive(Clone)]
+pub struct ToolContext {
+    /// The workspace, and the parts of a sandbox that all programs of the run share.
+    pub sandbox: Arc<SandboxContext>,
+    /// Looks up variables in the environment of this process.
+    pub variables: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    /// How to start the guard of a command, which ends all its processes.
+    pub guard: GuardProgram,
+    /// The process groups of the call, until they have ended.
+    pub ending_process_groups: EndingGroups,
+    /// The proxies and certificates for pages from the web.
+    pub network: Arc<Network>,
+    /// Resolves the names of hosts for pages from the web.
+    pub lookup: HostLookup,
+    /// Removes secrets from results.
+    pub redactor: Arc<Redactor>,
+    /// Stores the state of the workspace before a call changes it. If this fails, the call changes nothing.
+    pub record_start: RecordStart,
+    /// Receives the output of a command as it arrives. It may contain secrets.
+    pub on_output: Arc<dyn Fn(&[u8]) + Send + Sync>,
+}
+
+/// Performs a call whose arguments [`read_arguments`] has accepted.
+///
+/// When `interruption` resolves to a failure, orch ends the call with that failure. A change of files runs to its end.
+pub async fn perform(
+    invocation: &ToolInvocation,
+    context: &ToolContext,
+    interruption: impl Future<Output = Failure>,
+) -> PerformedTool {
+    let tool = invocation.tool;
+    match tool {
+        BuiltinTool::Shell => match typed_arguments::<ShellArguments>(tool, &invocation.arguments) {
+            Ok(arguments) => shell::run_shell(invocation, context, &arguments, interruption).await,
+            Err(message) => RawOutput::error(message).finish(&context.redactor),
+        },
+        BuiltinTool::Fetch => match typed_arguments::<FetchArguments>(tool, &invocation.arguments) {
+            Ok(arguments) => fetch::run_fetch(invocation, context, &arguments, interruption).await,
+            Err(message) => RawOutput::error(message).finish(&context.redactor),
+        },
+        BuiltinTool::Read => perform_reading(invocation, context, interruption, read::read).await,
+        BuiltinTool::List => perform_reading(invocation, context, interruption, list::list).await,
+        BuiltinTool::Search => perform_reading(invocation, context, interruption, search::search).await,
+        BuiltinTool::Edit => perform_writing(invocation, context, edit::edit).await,
+        BuiltinTool::Write => perform_writing(invocation, context, edit::write).await,
+    }
+}
+
+/// A tool that works on files, with its arguments.
+type FileTool<T> = fn(&FileJob, &T) -> Result<RawOutput, ToolError>;
+
+/// Performs a tool that only reads files, until it ends, is interrupted or reaches its time limit.
+async fn perform_reading<T: DeserializeOwned + Send + 'static>(
+    invocation: &ToolInvocation,
+    context: &ToolContext,
+    interruption: impl Future<Output = Failure>,
+    tool: FileTool<T>,
+) -> PerformedTool {
+    let is_cancelled = Arc::new(AtomicBool::new(false));
+    let work = run_file_tool(invocation, context, is_cancelled.clone(), tool);
+    tokio::pin!(work);
+    let limit = Duration::from_millis(invocation.timeout_ms);
+    let interrupted = tokio::select! {
+        biased;
+        performed = &mut work => return performed,
+        failure = interruption => Some(failure),
+        () = tokio::time::sleep(limit) => None,
+    };
+    is_cancelled.store(true, Ordering::Relaxed);
+    match interrupted {
+        Some(failure) => failure.into(),
+        // The tool ends soon, with the result so far.
+        None => work.await,
+    }
+}
+
+/// Performs a tool that changes files. It runs to its end, since it takes little time.
+async fn perform_writing<T: DeserializeOwned + Send + 'static>(
+    invocation: &ToolInvocation,
+    context: &ToolContext,
+    tool: FileTool<T>,
+) -> PerformedTool {
+    run_file_tool(invocation, context, Arc::default(), tool).await
+}
+
+/// Runs a tool that works on files on another thread.
+async fn run_file_tool<T: DeserializeOwned + Send + 'static>(
+    invocation: &ToolInvocation,
+    context: &ToolContext,
+    is_cancelled: Arc<AtomicBool>,
+    tool: FileTool<T>,
+) -> PerformedTool {
+    let arguments: T = match typed_arguments(invocation.tool, &invocation.arguments) {
+        Ok(arguments) => arguments,
+        Err(message) => return RawOutput::error(message).finish(&context.redactor),
+    };
+    let (invocation, context) = (invocation.clone(), context.clone());
+    let hold = context.ending_process_groups.hold_virtual_time();
+    let work = move || {
+        let job = file_job(&invocation, &context, is_cancelled);
+        match job.and_then(|job| tool(&job, &arguments)) {
+            Ok(output) => output.finish(&context.redactor),
+            Err(ToolError::Refused(message)) => RawOutput::error(message).finish(&context.redactor),
+            Err(ToolError::Failed(failure)) => failure.into(),
+        }
+    };
+    run_on_thread(hold, work).await
+}
+
+/// Opens the workspace, and collects the rules for its paths.
+fn file_job(
+    invocation: &ToolInvocation,
+    context: &ToolContext,
+    is_cancelled: Arc<AtomicBool>,
+) -> Result<FileJob, ToolError> {
+    let sandbox = &context.sandbox;
+    let rules = sandbox.workspace_rules(invocation.sandbox.as_ref()).map_err(ToolError::Failed)?;
+    let access = PathAccess::new(invocation.tool, &invocation.grants, &rules)?;
+    let is_artifact = |path: &&String| !rules.protected.contains(*path);
+    let reserved = ReservedPaths {
+        artifacts: invocation.reserved.iter().filter(is_artifact).cloned().collect(),
+        protected: rules.protected,
+    };
+    Ok(FileJob {
+        tree: Tree::open(&sandbox.workspace).map_err(ToolError::Failed)?,
+        workspace: sandbox.workspace.clone(),
+        access,
+        reserved,
+        redactor: context.redactor.clone(),
+        record_start: context.record_start.clone(),
+        is_cancelled,
+    })
+}

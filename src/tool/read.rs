@@ -1,0 +1,290 @@
+//! The tool `read`: the numbered lines of a text file.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
+
+use crate::files::FolderEntryKind;
+use crate::model::text::decode_output_lossy;
+
+use super::arguments::ReadArguments;
+use super::file_type::{SNIFFED_BYTES, describe_binary, is_binary};
+use super::job::{CancellableReader, FileJob, ToolError};
+use super::output::RawOutput;
+
+/// The size of the lines that a result shows, in bytes, without their numbers.
+const MAX_SHOWN_BYTES: usize = 48 << 10;
+/// The part of that size for the end of a file of which all lines were requested.
+const TAIL_BYTES: usize = 12 << 10;
+/// The maximum length of a line in the result, in bytes.
+const MAX_LINE_BYTES: usize = 4000;
+/// The number of lines whose numbers also fit into the result.
+const MAX_SHOWN_LINES: usize = 1500;
+/// The largest file in UTF-16 that orch converts, in bytes.
+const MAX_UTF16_BYTES: u64 = 4 << 20;
+
+/// Reads a file.
+pub(super) fn read(job: &FileJob, arguments: &ReadArguments) -> Result<RawOutput, ToolError> {
+    let path = job.readable_path(&arguments.path)?;
+    job.access.check_reading(&path)?;
+    if matches!(job.tree.entry_kind(&path), Ok(FolderEntryKind::Folder)) {
+        return Err(ToolError::Refused(format!("`{}` is a folder; use `list` to see its files", arguments.path)));
+    }
+    let file = job.tree.open_file(&path).map_err(|error| job.describe_error(&path, &error))?;
+    let contents = read_lines(job, file, arguments);
+    match contents.map_err(|error| format!("`{path}` can't be read: {error}"))? {
+        FileContents::Binary(description) => {
+            Ok(RawOutput::new(format!("[`{path}` is a binary file: {description}]\n")))
+        }
+        FileContents::Text(lines) => Ok(lines.into_output(job, arguments)?),
+    }
+}
+
+/// The contents of a file.
+enum FileContents {
+    Text(SelectedLines),
+    /// Not text, with a description of its type and size.
+    Binary(String),
+}
+
+fn read_lines(job: &FileJob, mut file: File, arguments: &ReadArguments) -> io::Result<FileContents> {
+    let size = file.metadata()?.len();
+    let mut beginning = Vec::new();
+    file.by_ref().take(SNIFFED_BYTES).read_to_end(&mut beginning)?;
+    file.rewind()?;
+    let mut lines = SelectedLines::new(arguments);
+    if beginning.starts_with(&[0xff, 0xfe]) || beginning.starts_with(&[0xfe, 0xff]) {
+        let mut bytes = Vec::new();
+        file.by_ref().take(MAX_UTF16_BYTES + 1).read_to_end(&mut bytes)?;
+        file.rewind()?;
+        let text = decode_output_lossy(&bytes);
+        if bytes.len() as u64 <= MAX_UTF16_BYTES && !text.contains('\0') {
+            lines.notes.push("the file is UTF-16, shown as UTF-8; `edit` can't change it".to_owned());
+            lines.read_from(job, text.as_bytes())?;
+            return Ok(FileContents::Text(lines));
+        }
+    }
+    if is_binary(&beginning) {
+        return Ok(FileContents::Binary(describe_binary(&beginning, size)));
+    }
+    lines.read_from(job, BufReader::new(CancellableReader::new(job, file)))?;
+    Ok(FileContents::Text(lines))
+}
+
+/// One line of a file.
+struct FileLine {
+    /// The beginning of the line, without its end.
+    bytes: Vec<u8>,
+    /// The number of bytes that are left out.
+    omitted: u64,
+}
+
+/// The lines of a file that a result shows.
+struct SelectedLines {
+    /// The number of the first requested line, from 1.
+    first: u64,
+    /// The number of the last requested line.
+    last: u64,
+    /// The lines from the first one on.
+    head: Vec<FileLine>,
+    head_bytes: usize,
+    max_head_bytes: usize,
+    /// The last requested lines, if not all lines fit.
+    tail: VecDeque<FileLine>,
+    tail_bytes: usize,
+    max_tail_bytes: usize,
+    /// The number of lines of the file.
+    line_count: u64,
+    has_crlf: bool,
+    has_invalid_utf8: bool,
+    /// Whether the call was interrupted before the end of the file.
+    is_incomplete: bool,
+    notes: Vec<String>,
+}
+
+impl SelectedLines {
+    fn new(arguments: &ReadArguments) -> Self {
+        let first = arguments.from.unwrap_or(1).max(1);
+        let last = arguments.lines.map_or(u64::MAX, |count| first.saturating_add(count.max(1) - 1));
+        // A model that requests a range continues after the last line that it received.
+        let is_whole_file = arguments.from.is_none() && arguments.lines.is_none();
+        let max_tail_bytes = if is_whole_file { TAIL_BYTES } else { 0 };
+        Self {
+            first,
+            last,
+            head: Vec::new(),
+            head_bytes: 0,
+            max_head_bytes: MAX_SHOWN_BYTES - max_tail_bytes,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            max_tail_bytes,
+            line_count: 0,
+            has_crlf: false,
+            has_invalid_utf8: false,
+            is_incomplete: false,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Reads all lines, so that the result can say how many there are.
+    fn read_from(&mut self, job: &FileJob, mut reader: impl BufRead) -> io::Result<()> {
+        while let Some(mut line) = read_line(&mut reader)? {
+            self.line_count += 1;
+            if self.line_count == 1 && line.bytes.starts_with(b"\xef\xbb\xbf") {
+                line.bytes.drain(..3);
+            }
+            if line.bytes.last() == Some(&b'\r') && line.omitted == 0 {
+                line.bytes.pop();
+                self.has_crlf = true;
+            }
+            if (self.first..=self.last).contains(&self.line_count) {
+                self.add(line);
+            }
+        }
+        self.is_incomplete = job.is_cancelled();
+        Ok(())
+    }
+
+    fn add(&mut self, line: FileLine) {
+        let size = line.bytes.len() + 1;
+        let is_head_full = self.head_bytes + size > self.max_head_bytes || self.head.len() >= MAX_SHOWN_LINES;
+        // A line that does not fit ends the head, even if a later one would fit.
+        if self.tail_bytes == 0 && !is_head_full && self.head.len() as u64 + self.first == self.line_count {
+            self.head_bytes += size;
+            self.head.push(line);
+            return;
+        }
+        self.tail_bytes += size;
+        self.tail.push_back(line);
+        while self.tail_bytes > self.max_tail_bytes || self.tail.len() > MAX_SHOWN_LINES / 4 {
+            let Some(dropped) = self.tail.pop_front() else { break };
+            self.tail_bytes -= dropped.bytes.len() + 1;
+        }
+    }
+
+    fn into_output(mut self, job: &FileJob, arguments: &ReadArguments) -> Result<RawOutput, String> {
+        if self.first > self.line_count && self.first > 1 && !self.is_incomplete {
+            return Err(format!("`from` is {}, and `{}` has {} lines", self.first, arguments.path, self.line_count));
+        }
+        let head_end = self.first + self.head.len() as u64 - 1;
+        let range_end = self.last.min(self.line_count);
+        let tail_start = range_end + 1 - self.tail.len() as u64;
+        let has_gap = head_end + 1 < tail_start;
+        let (head, tail) = (join_lines(self.head.iter()), join_lines(self.tail.iter()));
+        self.has_invalid_utf8 = head.contains('\u{fffd}') || tail.contains('\u{fffd}');
+        let (head, tail) = if has_gap {
+            (job.redactor.redact_beginning(&head), job.redactor.redact_ending(&tail))
+        } else {
+            (job.redactor.redact(&format!("{head}{tail}")), String::new())
+        };
+        let mut text = numbered_lines(&head, self.first);
+        if has_gap {
+            let count = self.line_count;
+            if self.tail.is_empty() {
+                self.notes.push(format!(
+                    "lines {}–{head_end} of {count} are shown; continue with `from: {}`",
+                    self.first,
+                    head_end + 1
+                ));
+            } else {
+                text.push_str(&format!(
+                    "[… lines {}–{} of {count} are left out; read them with `from: {}` …]\n",
+                    head_end + 1,
+                    tail_start - 1,
+                    head_end + 1
+                ));
+                text.push_str(&numbered_lines(&tail, tail_start));
+            }
+        } else if self.first > 1 || range_end < self.line_count {
+            self.notes.push(format!("lines {}–{range_end} of {} are shown", self.first, self.line_count));
+        }
+        self.add_notes_about_text();
+        for note in &self.notes {
+            text.push_str(&format!("[{note}]\n"));
+        }
+        Ok(RawOutput::new(text))
+    }
+
+    fn add_notes_about_text(&mut self) {
+        if self.line_count == 0 {
+            self.notes.push("the file is empty".to_owned());
+        }
+        if self.has_crlf {
+            self.notes.push("lines of the file end with CRLF".to_owned());
+        }
+        if self.has_invalid_utf8 {
+            self.notes.push("bytes that are not UTF-8 are shown as \u{fffd}".to_owned());
+        }
+        if self.is_incomplete {
+            self.notes.push("reading the file took too long; there are more lines".to_owned());
+        }
+    }
+}
+
+/// Joins lines, each with a line break at its end.
+fn join_lines<'a>(lines: impl Iterator<Item = &'a FileLine>) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let decoded = String::from_utf8_lossy(&line.bytes);
+        // The end of a shortened line may be a part of a character.
+        text.push_str(if line.omitted > 0 { decoded.trim_end_matches('\u{fffd}') } else { &decoded });
+        if line.omitted > 0 {
+            text.push_str(&format!("… [{} more bytes in this line]", line.omitted));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Reads a line without its line feed; of a long line, only its beginning. Returns `None` at the end of the file.
+fn read_line(reader: &mut impl BufRead) -> io::Result<Option<FileLine>> {
+    let mut line = FileLine { bytes: Vec::new(), omitted: 0 };
+    let mut is_at_end = true;
+    loop {
+        let available = reader.fill_buf()?;
+        if available.is_empty() {
+            return Ok((!is_at_end).then_some(line));
+        }
+        is_at_end = false;
+        let end = available.iter().position(|byte| *byte == b'\n');
+        let part = available.get(..end.unwrap_or(available.len())).unwrap_or_default();
+        let kept = part.len().min(MAX_LINE_BYTES.saturating_sub(line.bytes.len()));
+        line.bytes.extend_from_slice(part.get(..kept).unwrap_or_default());
+        line.omitted += (part.len() - kept) as u64;
+        let consumed = part.len() + usize::from(end.is_some());
+        reader.consume(consumed);
+        if end.is_some() {
+            return Ok(Some(line));
+        }
+    }
+}
+
+/// Adds a number to each line of a text.
+pub(super) fn numbered_lines(text: &str, first: u64) -> String {
+    let numbered = text.lines().zip(first..).map(|(line, number)| format!("{number:>6}\t{line}\n"));
+    numbered.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_read_only_partly() {
+        let text = format!("short\n{}\nlast", "x".repeat(MAX_LINE_BYTES + 10));
+        let mut reader = BufReader::with_capacity(7, text.as_bytes());
+        let mut lines = Vec::new();
+        while let Some(line) = read_line(&mut reader).unwrap() {
+            lines.push((line.bytes.len(), line.omitted));
+        }
+        assert_eq!(lines, [(5, 0), (MAX_LINE_BYTES, 10), (4, 0)]);
+        assert!(read_line(&mut "".as_bytes()).unwrap().is_none());
+        assert_eq!(read_line(&mut "\n".as_bytes()).unwrap().unwrap().bytes, b"");
+    }
+
+    #[test]
+    fn lines_are_numbered_from_the_first_one() {
+        assert_eq!(numbered_lines("a\n\nb\n", 9), "     9\ta\n    10\t\n    11\tb\n");
+        assert_eq!(numbered_lines("", 1), "");
+    }
+}

@@ -1,0 +1,272 @@
+//! The tool `shell`: runs a command in a sandbox, and finds out which files it changed.
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+
+use crate::files::{ChangeSet, FileSnapshot, WorkspaceBefore};
+use crate::model::{
+    AgentActivity, BuiltinTool, CommandPattern, Failure, FailureClass, SandboxSpec, ToolGrant, ToolInvocation,
+};
+use crate::offload::run_on_thread;
+use crate::process::{
+    self, CERTIFICATE_VARIABLES, CapturedOutput, OutputStream, ProcessError, ProgramSandbox, ProgramSpec, SandboxNeeds,
+    command_environment, join_with_marker, probable_limit,
+};
+
+use super::ToolContext;
+use super::arguments::ShellArguments;
+use super::command_words::check_command;
+use super::output::{PerformedTool, RawOutput, changed_files, changed_files_note};
+
+/// The maximum size of the output of a command that orch records, in bytes. Of a longer output, it records the
+/// beginning and the end, each half of this size.
+const MAX_RECORDED_OUTPUT: usize = 16 << 20;
+/// The part of the output that error messages contain, in bytes.
+const MAX_MESSAGE_OUTPUT: usize = 4 << 10;
+/// Runs the arguments as a command whose standard error is its standard output, so that both keep their order.
+const MERGE_OUTPUTS: &str = "exec \"$@\" 2>&1";
+/// How a model can get the part of an output that is left out.
+const OUTPUT_ADVICE: &str = "to see it, run the command again with its output in a file, or filter the output";
+
+/// Runs a command until it ends, or until `interruption` resolves with the failure to report.
+pub(super) async fn run_shell(
+    invocation: &ToolInvocation,
+    context: &ToolContext,
+    arguments: &ShellArguments,
+    interruption: impl Future<Output = Failure>,
+) -> PerformedTool {
+    let Some(sandbox_spec) = &invocation.sandbox else {
+        let message = "`shell` runs only in a sandbox, and the sandbox of the agent is disabled";
+        let hint = "remove `enabled: false` from `sandbox:`, or give the agent other tools";
+        return Failure::new(FailureClass::NotConfined, message).with_hint(hint).into();
+    };
+    let argv = match command_argv(&arguments.command, &invocation.grants) {
+        Ok(argv) => argv,
+        Err(message) => return RawOutput::error(message).finish(&context.redactor),
+    };
+    let call = ShellCall { invocation, context, sandbox_spec, arguments };
+    let prepared = async {
+        let sandbox = call.prepare_sandbox().await?;
+        Ok::<_, Failure>((sandbox, call.record_snapshot().await?))
+    };
+    let (sandbox, before) = match prepared.await {
+        Ok(prepared) => prepared,
+        Err(failure) => return failure.into(),
+    };
+    let mut interruption = pin!(interruption);
+    if let Some(failure) = interruption.as_mut().now_or_never() {
+        // The command never started.
+        return failure.into();
+    }
+    let ended = call.run(argv, Arc::new(sandbox), interruption).await;
+    let activity = match before {
+        Some(before) => before.difference(&call.take_snapshot().await),
+        None => AgentActivity::default(),
+    };
+    let result = ended.and_then(|ended| call.check_sandbox().map(|()| ended));
+    match result {
+        Ok(ended) => call.output(ended, activity).await,
+        Err(failure) => PerformedTool { result: Err(failure), full_output: None, activity },
+    }
+}
+
+/// The command line: the command for a shell, or its words if the grants narrow `shell` to patterns.
+fn command_argv(command: &str, grants: &[ToolGrant]) -> Result<Vec<String>, String> {
+    let grants: Vec<&ToolGrant> = grants.iter().filter(|grant| grant.tool == BuiltinTool::Shell).collect();
+    let mut argv = ["sh", "-c", MERGE_OUTPUTS, "sh"].map(str::to_owned).to_vec();
+    if grants.iter().any(|grant| grant.pattern.is_none()) {
+        if command.trim().is_empty() {
+            return Err("the command is empty".to_owned());
+        }
+        argv.extend(["sh", "-c", command].map(str::to_owned));
+        return Ok(argv);
+    }
+    let texts: Vec<&str> = grants.iter().filter_map(|grant| grant.pattern.as_deref()).collect();
+    let patterns = texts.iter().map(|text| CommandPattern::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let listed: Vec<String> = texts.iter().map(|text| format!("`{text}`")).collect();
+    argv.extend(check_command(command, &patterns, &listed.join(" or "))?);
+    Ok(argv)
+}
+
+/// How a command ended.
+struct EndedCommand {
+    output: CapturedOutput,
+    /// The exit code; `None` if the command reached its time limit.
+    exit_code: Option<i32>,
+}
+
+/// A call of `shell`.
+struct ShellCall<'a> {
+    invocation: &'a ToolInvocation,
+    context: &'a ToolContext,
+    sandbox_spec: &'a SandboxSpec,
+    arguments: &'a ShellArguments,
+}
+
+impl ShellCall<'_> {
+    async fn prepare_sandbox(&self) -> Result<ProgramSandbox, Failure> {
+        let certificates = CERTIFICATE_VARIABLES.iter().filter_map(|name| (self.context.variables)(name));
+        let readable = certificates.map(PathBuf::from).collect();
+        self.context.sandbox.prepare(self.sandbox_spec, SandboxNeeds { readable, ..SandboxNeeds::default() }).await
+    }
+
+    /// Takes a snapshot of the workspace before the command, and records it for a resume after a kill. Returns `None`
+    /// if the command can't change the workspace.
+    async fn record_snapshot(&self) -> Result<Option<FileSnapshot>, Failure> {
+        if self.sandbox_spec.write.is_empty() {
+            return Ok(None);
+        }
+        let snapshot = self.take_snapshot().await;
+        let record_start = self.context.record_start.clone();
+        let hold = self.context.ending_process_groups.hold_virtual_time();
+        let recorded =
+            run_on_thread(hold, move || record_start(WorkspaceBefore::Snapshot(&snapshot)).map(|()| snapshot));
+        recorded.await.map(Some)
+    }
+
+    async fn take_snapshot(&self) -> FileSnapshot {
+        let (folder, reserved) = (self.context.sandbox.workspace.clone(), self.invocation.reserved.clone());
+        let hold = self.context.ending_process_groups.hold_virtual_time();
+        run_on_thread(hold, move || FileSnapshot::from_folder(&folder, &reserved)).await
+    }
+
+    /// The time limit: that of the agent, or a shorter one that the model requested.
+    fn time_limit(&self) -> Duration {
+        let limit = Duration::from_millis(self.invocation.timeout_ms);
+        self.arguments.timeout.map_or(limit, |seconds| limit.min(Duration::from_secs(seconds)))
+    }
+
+    /// Runs the command, and waits until all of its processes have ended.
+    async fn run(
+        &self,
+        argv: Vec<String>,
+        sandbox: Arc<ProgramSandbox>,
+        interruption: impl Future<Output = Failure>,
+    ) -> Result<EndedCommand, Failure> {
+        let names = self.invocation.env.iter().map(String::as_str);
+        let spec = ProgramSpec {
+            argv,
+            cwd: self.context.sandbox.workspace.clone(),
+            env: command_environment(&*self.context.variables, names),
+            stdin: None,
+            timeout: Some(self.time_limit()),
+            max_captured_bytes: MAX_MESSAGE_OUTPUT,
+            max_output_bytes: None,
+            guard: self.context.guard.clone(),
+            ending_process_groups: self.context.ending_process_groups.clone(),
+            sandbox: Some(sandbox),
+        };
+        // An output that a time limit cuts off is for the model too, so it is captured here.
+        let captured = Mutex::new(CapturedOutput::new(MAX_RECORDED_OUTPUT));
+        let on_output = |_: OutputStream, bytes: &[u8]| {
+            captured.lock().unwrap_or_else(PoisonError::into_inner).add(bytes);
+            (self.context.on_output)(bytes);
+        };
+        let result = tokio::select! {
+            biased;
+            result = process::run(&spec, &on_output) => Ok(result),
+            failure = interruption => Err(failure),
+        };
+        // After an interruption, the processes of the command may still write files until they have ended.
+        spec.ending_process_groups.wait_all_ended().await;
+        let exit_code = match result? {
+            Ok(exit) => exit.code,
+            Err(ProcessError::Timeout { .. }) => None,
+            Err(error) => return Err(process_failure(&error)),
+        };
+        Ok(EndedCommand { output: captured.into_inner().unwrap_or_else(PoisonError::into_inner), exit_code })
+    }
+
+    /// Fails if the command changed protected paths, which only the level `full` can prevent, or damaged a git folder.
+    fn check_sandbox(&self) -> Result<(), Failure> {
+        let sandbox_use = self.context.ending_process_groups.sandbox_use();
+        sandbox_use.and_then(|sandbox_use| sandbox_use.damage_failure()).map_or(Ok(()), Err)
+    }
+
+    /// The output for the model. Runs on another thread, because the output may have 16 MiB.
+    async fn output(&self, ended: EndedCommand, activity: AgentActivity) -> PerformedTool {
+        let mut notes = self.notes(&ended);
+        notes.extend(changed_files_note(&activity));
+        let is_error = ended.exit_code != Some(0);
+        let redactor = self.context.redactor.clone();
+        let hold = self.context.ending_process_groups.hold_virtual_time();
+        let performed = run_on_thread(hold, move || {
+            let omitted = ended.output.omitted_bytes();
+            let mut text = match ended.output.head_and_tail() {
+                (all, _) if omitted == 0 => all,
+                (head, tail) => {
+                    join_with_marker(&redactor.redact_beginning(&head), &redactor.redact_ending(&tail), omitted)
+                }
+            };
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
+            for note in notes {
+                text.push_str(&note);
+                text.push('\n');
+            }
+            RawOutput { is_error, ..RawOutput::new(text).with_advice(OUTPUT_ADVICE) }.finish(&redactor)
+        });
+        let mut performed = performed.await;
+        if let (Ok(output), Some(files)) = (&mut performed.result, &activity.files) {
+            // orch serialized this record a moment ago, so parsing it does not fail.
+            let change_set: ChangeSet = serde_json::from_value(files.clone()).unwrap_or_default();
+            output.changed_files = changed_files(&change_set);
+        }
+        PerformedTool { activity, ..performed }
+    }
+
+    /// The notes at the end of the output: how the command ended, and what its sandbox refused.
+    fn notes(&self, ended: &EndedCommand) -> Vec<String> {
+        let mut notes = Vec::new();
+        match ended.exit_code {
+            Some(code) => notes.push(format!("[exit code {code}]")),
+            None => notes.push(format!("[the command was ended after its time limit of {:?}]", self.time_limit())),
+        }
+        if let Some(sandbox_use) = self.context.ending_process_groups.sandbox_use() {
+            let refused = sandbox_use.refused_hosts();
+            if !refused.is_empty() {
+                notes.push(format!("[the sandbox refused connections to {}]", refused.join(", ")));
+            }
+            if let Some(limit) = &sandbox_use.limit {
+                notes.push(format!("[{limit}]"));
+            } else if ended.exit_code != Some(0)
+                && let Some(limit) = probable_limit(self.sandbox_spec, &ended.output.last_lines())
+            {
+                notes.push(format!("[{limit}]"));
+            }
+        }
+        notes
+    }
+}
+
+fn process_failure(error: &ProcessError) -> Failure {
+    let failure = Failure::new(FailureClass::CommandFailed, error.to_string());
+    let failure = error.start_hint().into_iter().fold(failure, Failure::with_hint);
+    error.not_confined_failure().unwrap_or(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn argv(grants: &[&str], command: &str) -> Result<Vec<String>, String> {
+        let grants: Vec<ToolGrant> = grants.iter().map(|text| ToolGrant::parse(text).unwrap()).collect();
+        command_argv(command, &grants).map(|argv| argv[4..].to_vec())
+    }
+
+    #[test]
+    fn a_shell_runs_the_command_only_without_patterns() {
+        assert_eq!(argv(&["shell"], "a && b").unwrap(), ["sh", "-c", "a && b"]);
+        assert_eq!(argv(&["shell(cargo:*)", "shell"], "a | b").unwrap(), ["sh", "-c", "a | b"]);
+        assert_eq!(argv(&["shell(cargo:*)"], "cargo test 'a b'").unwrap(), ["cargo", "test", "a b"]);
+        let error = argv(&["shell(cargo:*)", "shell(git diff:*)"], "rm x").unwrap_err();
+        assert!(error.ends_with("match `cargo:*` or `git diff:*`"), "{error}");
+        assert!(argv(&["read"], "ls").is_err(), "without a grant, nothing is allowed");
+        assert!(argv(&["shell"], " \n").is_err());
+    }
+}

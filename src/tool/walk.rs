@@ -1,0 +1,162 @@
+//! Walks the folders of a workspace in the order of their paths, without the files that `.gitignore` excludes.
+//!
+//! orch reads the folders itself instead of with the walker of the crate `ignore`, because that walker follows a link
+//! that replaces a folder during the walk.
+
+use std::io::Read as _;
+use std::sync::Arc;
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use crate::files::{FolderEntry, FolderEntryKind, ReadPathError, Tree};
+use crate::model::text::decode_output_lossy;
+
+use super::job::{FileJob, join_path};
+
+/// The maximum number of entries of a walk.
+const MAX_VISITED: usize = 1_000_000;
+/// The maximum number of folders above an entry.
+const MAX_DEPTH: usize = 200;
+/// The largest part of a `.gitignore` that orch reads, in bytes.
+const MAX_IGNORE_BYTES: u64 = 128 << 10;
+/// The files with patterns of excluded files. The later ones take precedence.
+const IGNORE_FILES: [&str; 2] = [".gitignore", ".ignore"];
+/// The patterns of a repository that are not in a `.gitignore`.
+const REPOSITORY_EXCLUDES: &str = ".git/info/exclude";
+
+/// An entry of a walk.
+#[derive(Clone, Debug)]
+pub(super) struct WalkEntry {
+    /// The path relative to the workspace.
+    pub(super) path: String,
+    pub(super) kind: FolderEntryKind,
+    /// The size in bytes.
+    pub(super) size: u64,
+}
+
+/// A walk through a folder. Never follows a link.
+pub(super) struct WorkspaceWalk<'a> {
+    job: &'a FileJob,
+    /// Whether the walk also visits the folders in the folder.
+    is_recursive: bool,
+    /// The next entries, in reverse order, each with the rules of its folder.
+    stack: Vec<(WalkEntry, Option<Arc<IgnoreRules>>)>,
+    visited_count: usize,
+    /// The number of folders that can't be read.
+    pub(super) unreadable_count: usize,
+    /// Whether the walk ended early.
+    pub(super) is_incomplete: bool,
+}
+
+impl<'a> WorkspaceWalk<'a> {
+    /// Starts a walk in a folder without links.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub(super) fn new(job: &'a FileJob, folder: &str, is_recursive: bool) -> Result<Self, ReadPathError> {
+        let mut walk =
+            Self { job, is_recursive, stack: Vec::new(), visited_count: 0, unreadable_count: 0, is_incomplete: false };
+        let mut rules = None;
+        if !folder.is_empty() {
+            let parents = folder.match_indices('/').filter_map(|(end, _)| folder.get(..end));
+            for parent in [""].into_iter().chain(parents) {
+                rules = IgnoreRules::for_folder(&job.tree, parent, rules);
+            }
+        }
+        walk.push_entries(folder, rules)?;
+        Ok(walk)
+    }
+
+    fn push_entries(&mut self, folder: &str, parent_rules: Option<Arc<IgnoreRules>>) -> Result<(), ReadPathError> {
+        let entries = self.job.tree.list_folder(folder)?;
+        let rules = IgnoreRules::for_folder(&self.job.tree, folder, parent_rules);
+        for FolderEntry { name, kind, size } in entries.into_iter().rev() {
+            let path = join_path(folder, &name);
+            let is_folder = kind == FolderEntryKind::Folder;
+            let is_excluded = is_own_name(&name)
+                || self.job.access.is_denied(&path)
+                || rules.as_ref().is_some_and(|rules| rules.exclude(&path, is_folder));
+            if !is_excluded {
+                self.stack.push((WalkEntry { path, kind, size }, rules.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for WorkspaceWalk<'_> {
+    type Item = WalkEntry;
+
+    fn next(&mut self) -> Option<WalkEntry> {
+        let (entry, rules) = self.stack.pop()?;
+        self.visited_count += 1;
+        if self.visited_count > MAX_VISITED || self.job.is_cancelled() {
+            self.is_incomplete = true;
+            self.stack.clear();
+            return None;
+        }
+        if self.is_recursive && entry.kind == FolderEntryKind::Folder {
+            if entry.path.matches('/').count() >= MAX_DEPTH {
+                self.is_incomplete = true;
+            } else if self.push_entries(&entry.path, rules).is_err() {
+                self.unreadable_count += 1;
+            }
+        }
+        Some(entry)
+    }
+}
+
+/// Whether a name belongs to git or orch.
+fn is_own_name(name: &str) -> bool {
+    name == ".git" || name == ".orch" || name.starts_with(".orch.") || name.starts_with(".orch-")
+}
+
+/// The patterns of excluded files in a folder, and those of the folders above it.
+struct IgnoreRules {
+    parent: Option<Arc<IgnoreRules>>,
+    folder: String,
+    patterns: Gitignore,
+}
+
+impl IgnoreRules {
+    /// Reads the patterns in a folder. Returns the rules of its parent if it has none.
+    fn for_folder(tree: &Tree, folder: &str, parent: Option<Arc<Self>>) -> Option<Arc<Self>> {
+        let in_folder = IGNORE_FILES.iter().map(|name| join_path(folder, name));
+        let in_repository = folder.is_empty().then(|| REPOSITORY_EXCLUDES.to_owned());
+        let texts = in_repository.into_iter().chain(in_folder).filter_map(|path| read_text(tree, &path));
+        let mut builder = GitignoreBuilder::new("");
+        let mut has_lines = false;
+        for text in texts {
+            for line in text.lines() {
+                // Like git, ignore a pattern that is not valid.
+                has_lines |= builder.add_line(None, line).is_ok();
+            }
+        }
+        if !has_lines {
+            return parent;
+        }
+        let Ok(patterns) = builder.build() else { return parent };
+        Some(Arc::new(Self { parent, folder: folder.to_owned(), patterns }))
+    }
+
+    /// Whether the patterns exclude a path. The patterns of the innermost folder take precedence.
+    fn exclude(&self, path: &str, is_folder: bool) -> bool {
+        let mut level = Some(self);
+        while let Some(rules) = level {
+            let in_folder = path.strip_prefix(rules.folder.as_str()).unwrap_or(path).trim_start_matches('/');
+            let matched = rules.patterns.matched(in_folder, is_folder);
+            if !matched.is_none() {
+                return matched.is_ignore();
+            }
+            level = rules.parent.as_deref();
+        }
+        false
+    }
+}
+
+/// Reads the beginning of a small text file; `None` if there is no such file.
+fn read_text(tree: &Tree, path: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    tree.open_file(path).ok()?.take(MAX_IGNORE_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(decode_output_lossy(&bytes))
+}

@@ -1,0 +1,109 @@
+//! Mistakes in the tools of agents, which `validate` reports before orch calls a model.
+
+use serde_json::{Value, json};
+
+use super::{RUN, scripted_server, tool_project};
+use crate::sandbox::without_namespaces;
+use crate::support::{Orch, RunOutput};
+
+/// Validates a project whose agent and step have these keys. No server runs.
+fn validate(agent: &Value, step: &Value) -> (Orch, RunOutput) {
+    let orch = tool_project(&scripted_server(Vec::new()), agent, step);
+    let ran = orch.run(&["pipeline", "validate", "pipelines/main.yaml"]);
+    (orch, ran)
+}
+
+#[track_caller]
+fn assert_finding(agent: &Value, step: &Value, expected: [&str; 2]) {
+    let (_, ran) = validate(agent, step);
+    assert_eq!(ran.code, 2, "{agent} {step}: {ran:?}");
+    for part in expected {
+        assert!(ran.stderr.contains(part), "{agent} {step}: no {part:?} in\n{}", ran.stderr);
+    }
+}
+
+#[test]
+fn mistakes_in_tools_are_errors() {
+    let narrowed_writer = json!({ "tools": ["read", "edit(src/**)"] });
+    for (agent, step, expected) in [
+        (json!({ "tools": ["raed"] }), json!({}), ["ORCH0208", "did you mean `read`?"]),
+        (json!({ "tools": ["Bash"] }), json!({}), ["ORCH0208", "orch's tool for this is `shell`"]),
+        (json!({ "tools": ["hammer"] }), json!({}), ["ORCH0208", "the tools are `read`, `list`, `search`"]),
+        (json!({ "tools": ["shell(cargo; rm:*)"] }), json!({}), ["ORCH0208", "shell"]),
+        (json!({ "tools": ["edit(../**)"] }), json!({}), ["ORCH0208", "edit"]),
+        (json!({ "tools": ["fetch(*.rs)"] }), json!({}), ["ORCH0208", "fetch"]),
+        (json!({ "tools": ["read", "read"] }), json!({}), ["ORCH0302", "the tool `read` is listed twice"]),
+        (json!({ "tools": ["fetch"] }), json!({}), ["ORCH0315", "`fetch` may read no host"]),
+        (
+            json!({ "tools": ["shell"], "sandbox": { "enabled": false } }),
+            json!({}),
+            ["ORCH0315", "`shell` runs only in a sandbox"],
+        ),
+        (
+            json!({ "tools": ["read"], "approve_tools": ["shell"] }),
+            json!({}),
+            ["ORCH0208", "agent `a` does not have the tool `shell`"],
+        ),
+        (json!({ "tools": ["read"], "max_turns": 0 }), json!({}), ["max_turns", "pipelines/main.yaml"]),
+        (json!({ "max_turns": 5 }), json!({}), ["`max_turns` has no effect without `tools`", "give the agent tools"]),
+        (json!({ "approve_tools": ["read"] }), json!({}), ["`approve_tools` has no effect without `tools`", "remove"]),
+        (json!({ "compaction": "fail" }), json!({}), ["`compaction` has no effect without `tools`", "remove"]),
+        (
+            json!({ "tools": ["read"], "env": ["HOME"] }),
+            json!({}),
+            ["`env` has no effect without the tool `shell`", "add `shell`"],
+        ),
+        (json!({ "tools": ["read"], "model": "openai/o1-mini" }), json!({}), ["ORCH0716", "can't call tools"]),
+        (
+            narrowed_writer.clone(),
+            json!({ "access": "read" }),
+            ["ORCH0316", "the tool `edit(src/**)` of agent `a` needs `access: write`"],
+        ),
+        (json!({ "tools": ["read"] }), json!({ "access": "none" }), ["ORCH0316", "needs `access: read`"]),
+        (
+            narrowed_writer,
+            json!({ "for_each": "[1, 2]", "message": "{{ task }} {{ item }}" }),
+            ["could write to the workspace at the same time", "max_parallel: 1"],
+        ),
+    ] {
+        assert_finding(&agent, &step, expected);
+    }
+}
+
+#[test]
+fn valid_tools_have_no_finding() {
+    for (agent, step) in [
+        (json!({ "tools": ["read", "edit(src/**)", "edit(*.md)", "shell(cargo:*)", "fetch(docs.rs)"] }), json!({})),
+        (json!({ "tools": ["fetch"], "sandbox": { "network": ["docs.rs"] } }), json!({})),
+        (json!({ "tools": ["read", "search"], "max_turns": 3 }), json!({ "access": "write" })),
+        // Agents that only read may run in parallel.
+        (json!({ "tools": ["read"] }), json!({ "for_each": "[1, 2]", "message": "{{ task }} {{ item }}" })),
+        (
+            json!({ "tools": ["shell"], "approve_tools": ["shell"], "env": ["LANG"], "compaction": "elide" }),
+            json!({ "access": "write" }),
+        ),
+    ] {
+        let (_, ran) = validate(&agent, &step);
+        assert_eq!(ran.code, 0, "{agent} {step}: {ran:?}");
+        assert!(!ran.stderr.contains("ORCH0"), "{agent} {step}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_name_of_another_program_is_fixed() {
+    let (orch, ran) = validate(&json!({ "tools": ["Grep"] }), &json!({}));
+    assert!(ran.stderr.contains("orch's tool for this is `search`"), "{ran:?}");
+    orch.run(&["pipeline", "validate", "--fix"]).exits(0);
+    let fixed = orch.read("pipelines/main.yaml");
+    assert!(fixed.contains("\"tools\":[\"search\"]"), "{fixed}");
+}
+
+#[test]
+fn a_level_that_the_machine_does_not_reach_stops_the_run_before_a_request() {
+    let server = scripted_server(Vec::new());
+    let orch = tool_project(&server, &json!({ "tools": ["shell"] }), &json!({}));
+    let Some(mut command) = without_namespaces(&orch.command(&RUN)) else { return };
+    let ran = RunOutput::of(&command.output().unwrap()).exits(2);
+    ran.says("the sandbox needs the level `full`").says("creating namespaces failed");
+    assert!(server.requests().is_empty());
+}

@@ -1,0 +1,106 @@
+//! Recordings of conversations with tools: a replay needs no server and runs no tool, and repeats the changes of files.
+
+use serde_json::{Value, json};
+
+use super::{RUN, answer, calls, scripted_server, tool_project};
+use crate::support::sandbox::reaches_full;
+use crate::support::{Orch, RunOutput};
+
+/// Records a run whose model reads, edits and writes files. The server has stopped when this returns.
+fn record_run() -> Orch {
+    let turns = vec![
+        calls([("read", json!({ "path": "a.txt" })), ("read", json!({ "path": "missing.txt" }))]),
+        calls([
+            ("edit", json!({ "path": "a.txt", "old": "one", "new": "two" })),
+            ("write", json!({ "path": "made/b.txt", "content": "b\n" })),
+        ]),
+        answer(&json!({ "done": true })),
+    ];
+    let server = scripted_server(turns);
+    let orch = tool_project(&server, &json!({ "tools": ["read", "edit", "write"] }), &json!({}));
+    orch.write("workspace/a.txt", "one\n").write("second/a.txt", "one\n");
+    orch.run(&[&RUN[..], &["--record", "recordings"]].concat()).exits(0);
+    orch
+}
+
+/// Replays the recordings in another workspace.
+fn replay(orch: &Orch, workspace: &str) -> (RunOutput, Value) {
+    let args = ["--replay", "recordings", "--workspace", workspace, "--output", "json"];
+    let ran = orch.run(&[&RUN[..], &args].concat());
+    let report = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    (ran, report)
+}
+
+#[test]
+fn a_replay_repeats_the_conversation_and_the_changes_without_a_server() {
+    let orch = record_run();
+    let (ran, report) = replay(&orch, "second");
+    assert_eq!((ran.code, &report["result"]), (0, &json!({ "done": true })), "{ran:?}");
+    assert_eq!((orch.read("second/a.txt"), orch.read("second/made/b.txt")), ("two\n".to_owned(), "b\n".to_owned()));
+    assert_eq!(report["steps"][0]["tool_calls"], 4);
+    // The replay has recorded the same results, and its changes can be reverted.
+    let shown = orch.run(&["runs", "show", "--replies"]).exits(0).stdout;
+    assert!(shown.contains("missing.txt") && shown.contains("call work@1#2.1 (edit a.txt)"), "{shown}");
+    orch.run(&["runs", "revert", report["run"].as_str().unwrap()]).exits(0);
+    assert_eq!((orch.read("second/a.txt").as_str(), orch.exists("second/made/b.txt")), ("one\n", false));
+}
+
+#[test]
+fn a_recording_is_readable_and_has_the_calls_their_results_and_the_changes() {
+    let orch = record_run();
+    let recordings: Vec<String> =
+        orch.files().into_iter().filter(|name| name.starts_with("recordings/")).map(|name| orch.read(&name)).collect();
+    let texts = recordings.concat();
+    for part in ["\"tool\": \"edit\"", "missing.txt", "made/b.txt", "\"name\": \"write\""] {
+        assert!(texts.contains(part), "{part}: {texts}");
+    }
+}
+
+#[test]
+fn a_replay_stops_if_the_recorded_changes_do_not_fit_the_files() {
+    let orch = record_run();
+    orch.write("second/a.txt", "another text\n");
+    let (ran, report) = replay(&orch, "second");
+    let error = &report["steps"][0]["error"];
+    assert_eq!((ran.code, &error["class"]), (1, &json!("no_recording")), "{ran:?}");
+    assert!(error["message"].as_str().unwrap().contains("a.txt"), "{error}");
+    assert_eq!(orch.read("second/a.txt"), "another text\n");
+}
+
+#[test]
+fn a_replay_of_a_command_does_not_run_it() {
+    if !reaches_full() {
+        return;
+    }
+    let command = json!({ "command": "date +%s%N > stamp.txt; cat stamp.txt" });
+    let server = scripted_server(vec![calls([("shell", command)]), answer(&json!("fine"))]);
+    let orch = tool_project(&server, &json!({ "tools": ["shell"] }), &json!({}));
+    orch.run(&[&RUN[..], &["--record", "recordings"]].concat()).exits(0);
+    drop(server);
+    let (ran, _) = replay(&orch, "second");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(orch.read("second/stamp.txt"), orch.read("workspace/stamp.txt"));
+}
+
+#[test]
+fn a_test_case_of_an_agent_with_tools_runs_offline() {
+    let turns = vec![
+        calls([("edit", json!({ "path": "a.txt", "old": "one", "new": "two" }))]),
+        answer(&json!({ "done": true })),
+    ];
+    let server = scripted_server(turns);
+    let orch = tool_project(&server, &json!({ "tools": ["edit"] }), &json!({}));
+    let case = json!({
+        "pipeline": "../main.yaml",
+        "inputs": { "task": "do it" },
+        "workspace": "start",
+        "expect": { "steps": { "work": "completed" }, "assert": ["result.done"], "files": ["a.txt"] },
+    });
+    orch.write("pipelines/tests/edits.yaml", &case.to_string()).write("pipelines/tests/start/a.txt", "one\n");
+    orch.run(&["pipeline", "test", "--update"]).exits(0);
+    assert_eq!(server.requests().len(), 2);
+    drop(server);
+    let ran = orch.run(&["pipeline", "test"]).exits(0);
+    assert!(ran.stdout.contains("1 passed, 0 failed"), "{ran:?}");
+    assert_eq!(orch.read("pipelines/tests/start/a.txt"), "one\n");
+}
