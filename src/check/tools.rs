@@ -161,7 +161,9 @@ impl ToolCheck<'_> {
                 (problem.to_owned(), help)
             }
             BuiltinTool::Edit | BuiltinTool::Write
-                if sandbox.as_ref().is_some_and(|sandbox| sandbox.write.iter().all(|path| is_outside_workspace(path))) =>
+                if sandbox
+                    .as_ref()
+                    .is_some_and(|sandbox| sandbox.write.iter().all(|path| is_outside_workspace(path))) =>
             {
                 let tool = grant.tool;
                 let problem =

@@ -27,8 +27,6 @@ pub use super::record_replay::RecordReplay;
 use super::tool_effect::ToolResult;
 use super::usage_bound::{failure_with_plausible_usage, unreported_usage, with_plausible_usage};
 
-pub use super::record_replay::RecordReplay;
-
 /// Performs the calls of a run.
 #[derive(Clone)]
 pub struct Performer {

@@ -150,11 +150,8 @@ impl Conversation<'_> {
             let read_one = |tool: BuiltinTool, arguments: &Value| (tool, tool::read_arguments(tool, arguments));
             inputs.iter().map(|(tool, arguments)| tool.map(|tool| read_one(tool, arguments))).collect()
         };
-        let read_inputs = if is_large {
-            self.execution.interpreter.compute(&self.execution.spec.step, read).await?
-        } else {
-            read()
-        };
+        let read_inputs =
+            if is_large { self.execution.interpreter.compute(&self.execution.spec.step, read).await? } else { read() };
         let to_read_call = |(call, read): (&RequestedCall<'r>, ReadArguments)| match read {
             Some((tool, Ok(arguments))) => Ok((*call, tool, arguments)),
             Some((_, Err(message))) => Err(ToolCallResult::new(call, message, true)),
@@ -291,8 +288,7 @@ fn interruption_text(class: FailureClass, activity: Option<&AgentActivity>) -> O
         text.to_owned()
     } else {
         let listed = changed.iter().take(MAX_NAMED_FILES).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let is_incomplete =
-            changed.len() > MAX_NAMED_FILES || activity.is_some_and(|activity| activity.partial);
+        let is_incomplete = changed.len() > MAX_NAMED_FILES || activity.is_some_and(|activity| activity.partial);
         format!("these files changed: {listed}{}", if is_incomplete { " and others" } else { "" })
     };
     Some(format!(

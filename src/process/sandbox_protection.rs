@@ -34,9 +34,8 @@ impl SandboxContext {
         let mut unique: Vec<Protected> = Vec::new();
         for protected in paths {
             // If the workspace itself is protected, it needs no placeholders.
-            let is_covered = protects_workspace
-                && protected.path != self.workspace
-                && protected.path.starts_with(&self.workspace);
+            let is_covered =
+                protects_workspace && protected.path != self.workspace && protected.path.starts_with(&self.workspace);
             if !is_covered && unique.iter().all(|known| known.path != protected.path) {
                 unique.push(protected);
             }

@@ -74,7 +74,6 @@ impl SandboxContext {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::model::step::Access;
     use crate::process::sandbox_paths::tests::{host, project, spec};
 

@@ -156,9 +156,7 @@ fn runs_command(call: &CallEnded) -> bool {
 /// Updates the set of commands, turns and tool calls that may change files, and that have started and not ended.
 fn track_programs(programs: &mut IndexSet<CallKey>, fact: &Fact) {
     match fact {
-        Fact::CallStarted(fact)
-            if fact.kind.properties().workspace.runs_program() || fact.kind.is_never_repeated() =>
-        {
+        Fact::CallStarted(fact) if fact.kind.properties().workspace.runs_program() || fact.kind.is_never_repeated() => {
             programs.insert(fact.call.clone());
         }
         Fact::CallEnded(fact) => drop(programs.shift_remove(&fact.call)),

@@ -213,9 +213,8 @@ impl Index {
         let is_rerun = self.forced_reruns.iter().any(|(step, _)| covers(step, &key.step));
         let Self { calls, last_ended, continued_attempts, .. } = self;
         let has_ended = |call: &CallKey| last_ended.get(&call.step).is_some_and(|last| *last >= call.attempt);
-        let continues = |call: &CallKey| {
-            call.step == key.step && continued_attempts.contains(&(call.step.clone(), call.attempt))
-        };
+        let continues =
+            |call: &CallKey| call.step == key.step && continued_attempts.contains(&(call.step.clone(), call.attempt));
         calls.take_outcome(key, request, &|call| !is_rerun && (!has_ended(call) || continues(call)))
     }
 

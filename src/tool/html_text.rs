@@ -13,8 +13,31 @@ use writer::TextWriter;
 const HIDDEN_ELEMENTS: &[&str] = &["script", "style", "template", "svg", "iframe", "noscript", "object"];
 /// Elements that begin and end on lines of their own.
 const LINE_ELEMENTS: &[&str] = &[
-    "address", "article", "aside", "body", "dd", "details", "div", "dt", "fieldset", "figcaption", "figure", "footer",
-    "form", "header", "html", "head", "main", "nav", "option", "section", "summary", "tbody", "tfoot", "thead", "title",
+    "address",
+    "article",
+    "aside",
+    "body",
+    "dd",
+    "details",
+    "div",
+    "dt",
+    "fieldset",
+    "figcaption",
+    "figure",
+    "footer",
+    "form",
+    "header",
+    "html",
+    "head",
+    "main",
+    "nav",
+    "option",
+    "section",
+    "summary",
+    "tbody",
+    "tfoot",
+    "thead",
+    "title",
     "tr",
 ];
 /// Elements with an empty line before and after them.

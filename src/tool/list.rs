@@ -6,7 +6,7 @@ use crate::model::PathPattern;
 use super::arguments::ListArguments;
 use super::job::{FileJob, ToolError};
 use super::output::{LineCollector, RawOutput};
-use super::walk::{WorkspaceWalk, WalkEntry};
+use super::walk::{WalkEntry, WorkspaceWalk};
 
 /// Lists a folder.
 pub(super) fn list(job: &FileJob, arguments: &ListArguments) -> Result<RawOutput, ToolError> {

@@ -15,7 +15,8 @@ pub(super) fn relative_path(workspace: &Path, text: &str) -> Result<String, Stri
     let path = Path::new(text);
     let path = if path.is_absolute() {
         let in_workspace = path.strip_prefix(workspace);
-        in_workspace.map_err(|_| format!("`{text}` is outside the workspace; write a path relative to the workspace"))?
+        in_workspace
+            .map_err(|_| format!("`{text}` is outside the workspace; write a path relative to the workspace"))?
     } else {
         path
     };

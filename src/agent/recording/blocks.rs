@@ -19,10 +19,9 @@ pub(super) struct RepliedCall {
 /// The tool calls of a reply as recordings contain them.
 pub(super) fn replied_calls(content: &Content, context: &RecordingContext<'_>) -> Vec<RepliedCall> {
     let calls = content.blocks().iter().filter_map(|block| match block {
-        ContentBlock::ToolCall { name, arguments, .. } => Some(RepliedCall {
-            name: context.redactor.redact(name),
-            arguments: context.portable_value(arguments),
-        }),
+        ContentBlock::ToolCall { name, arguments, .. } => {
+            Some(RepliedCall { name: context.redactor.redact(name), arguments: context.portable_value(arguments) })
+        }
         ContentBlock::Text { .. }
         | ContentBlock::ToolResult { .. }
         | ContentBlock::Opaque { .. }

@@ -230,7 +230,10 @@ pub(super) fn chat_request_text(request: &ChatRequest, context: &RecordingContex
     let system = RequestPart { name: "system".to_owned(), text: context.portable_text(&request.system) };
     let messages = request.messages.iter().map(|message| {
         let role = serde_json::to_value(message.role).ok().and_then(|role| role.as_str().map(str::to_owned));
-        RequestPart { name: role.unwrap_or_default(), text: context.portable_text(&blocks::content_text(&message.content)) }
+        RequestPart {
+            name: role.unwrap_or_default(),
+            text: context.portable_text(&blocks::content_text(&message.content)),
+        }
     });
     let schema = request.schema.as_ref().map(|schema| Digest::compute(canonical_json(schema).as_bytes()));
     RequestText { parts: std::iter::once(system).chain(messages).collect(), schema }

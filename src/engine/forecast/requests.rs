@@ -112,13 +112,7 @@ impl ForecastWalk<'_, '_> {
 
     /// The maximum input of each of the requests to a model with this upper bound of a reply, in tokens; `None` if
     /// nothing limits it.
-    fn max_inputs(
-        &self,
-        agent: &AgentNode,
-        first_input: Option<u64>,
-        calls: u64,
-        max_reply: u64,
-    ) -> Option<Vec<u64>> {
+    fn max_inputs(&self, agent: &AgentNode, first_input: Option<u64>, calls: u64, max_reply: u64) -> Option<Vec<u64>> {
         if agent.tools.is_some() {
             // The results of tools may have any size, so only the context window limits the requests.
             let mut windows = agent.models.iter().map(|model| self.models.context_window(&model.reference));

@@ -99,10 +99,8 @@ fn responses_calls(turn: usize, calls: &[ToolCall], input: usize) -> Reply {
 }
 
 fn gemini_calls(calls: &[ToolCall], input: usize) -> Reply {
-    let parts: Vec<Value> = calls
-        .iter()
-        .map(|(name, arguments)| json!({"functionCall": {"name": name, "args": arguments}}))
-        .collect();
+    let parts: Vec<Value> =
+        calls.iter().map(|(name, arguments)| json!({"functionCall": {"name": name, "args": arguments}})).collect();
     Reply::events(&[
         json!({"candidates": [{"index": 0, "content": {"role": "model", "parts": parts}}],
             "modelVersion": "scripted", "responseId": "r1"}),

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 
 use super::dialects::{reply_with_calls, tool_results};
-use super::{RUN, answer, calls, facts_of, last_results, run, scripted_reply, scripted_server, tool_project, wait_until};
+use super::{
+    RUN, answer, calls, facts_of, last_results, run, scripted_reply, scripted_server, tool_project, wait_until,
+};
 use crate::support::sandbox::reaches_full;
 use crate::support::wait::output_of;
 use crate::support::{Orch, Reply, RunOutput, Server};

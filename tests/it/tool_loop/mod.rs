@@ -57,8 +57,7 @@ fn scripted_server(turns: Vec<ScriptedTurn>) -> Server {
 fn tool_project(server: &Server, agent: &Value, step: &Value) -> Orch {
     let orch = Orch::empty().with(server);
     let mut agent_keys = json!({ "model": "auto" });
-    let mut step_keys =
-        json!({ "id": "work", "agent": "a", "prompt": "work.md", "schema": "any", "output": "result" });
+    let mut step_keys = json!({ "id": "work", "agent": "a", "prompt": "work.md", "schema": "any", "output": "result" });
     for (keys, more) in [(&mut agent_keys, agent), (&mut step_keys, step)] {
         keys.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     }
