@@ -11,7 +11,7 @@ use crate::model::event::CallOutput;
 use crate::model::{AgentActivity, BuiltinTool, Failure, FailureClass, ToolCallOutput, ToolInvocation, ToolOutput};
 use crate::network::Network;
 use crate::secret::StreamRedactor;
-use crate::tool::{self, PerformedTool, RecordStart, ToolContext, system_lookup};
+use crate::tool::{self, OutputObserver, PerformedTool, RecordStart, ToolContext, system_lookup};
 
 use super::perform::Performer;
 
@@ -124,7 +124,7 @@ fn start_recorder(performer: &Performer, context: &CallContext) -> RecordStart {
 }
 
 /// Passes the last line of each piece of a command's output to the observer, without secrets.
-fn output_observer(performer: &Performer, context: &CallContext) -> Arc<dyn Fn(&[u8]) + Send + Sync> {
+fn output_observer(performer: &Performer, context: &CallContext) -> OutputObserver {
     let (performer, key) = (performer.clone(), context.call_key.clone());
     // A piece of output may end in the middle of a secret.
     let pending = Mutex::new(String::new());

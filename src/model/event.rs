@@ -37,6 +37,10 @@ pub struct Event {
 /// The content of an event: what happened, without the event's run, number and time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most facts are about calls, so that a box would cost an allocation for most of them"
+)]
 pub enum Fact {
     /// A run started.
     RunStarted(RunStarted),

@@ -111,8 +111,8 @@ mod tests {
     #[test]
     fn other_numbers_and_nul_characters_are_refused_with_their_location() {
         for (json, expected) in [
-            ("1e400", "the value: expected a number between -1.7e308 and 1.7e308, got 1e400"),
-            ("-1e400", "the value: expected a number between -1.7e308 and 1.7e308, got -1e400"),
+            ("1e400", "the value: expected a number between -1.7e308 and 1.7e308, got 1e+400"),
+            ("-1e400", "the value: expected a number between -1.7e308 and 1.7e308, got -1e+400"),
             (
                 r#"{"a/b": [1e-400]}"#,
                 "/a~1b/0: expected 0, or a number that differs from 0 by at least 5e-324, got 1e-400",

@@ -32,15 +32,12 @@ impl FetchPolicy {
         let mut hosts: Vec<AllowedHost> = Vec::new();
         let mut allows_any_host = false;
         for grant in grants.iter().filter(|grant| grant.tool == BuiltinTool::Fetch) {
-            match &grant.pattern {
-                Some(pattern) => {
-                    let private = network_hosts.iter().any(|host| host.private && host.host == *pattern);
-                    hosts.push(AllowedHost { host: pattern.clone(), private });
-                }
-                None => {
-                    hosts.extend(network_hosts.iter().cloned());
-                    allows_any_host |= network == Some(&SandboxNetwork::All);
-                }
+            if let Some(pattern) = &grant.pattern {
+                let private = network_hosts.iter().any(|host| host.private && host.host == *pattern);
+                hosts.push(AllowedHost { host: pattern.clone(), private });
+            } else {
+                hosts.extend(network_hosts.iter().cloned());
+                allows_any_host |= network == Some(&SandboxNetwork::All);
             }
         }
         let texts = hosts.iter().map(|host| format!("`{}`", host.host)).collect();
@@ -76,12 +73,11 @@ impl FetchPolicy {
             return Ok(());
         }
         let bare_name = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
-        let is_private = match bare_name.parse::<IpAddr>() {
-            Ok(address) => !is_public_address(address),
-            Err(_) => {
-                let is_below = |suffix: &&str| bare_name.strip_suffix(*suffix).is_some_and(|rest| rest.ends_with('.'));
-                !bare_name.contains('.') || PRIVATE_SUFFIXES.iter().any(is_below)
-            }
+        let is_below = |suffix: &&str| bare_name.strip_suffix(*suffix).is_some_and(|rest| rest.ends_with('.'));
+        let is_private = if let Ok(address) = bare_name.parse::<IpAddr>() {
+            !is_public_address(address)
+        } else {
+            !bare_name.contains('.') || PRIVATE_SUFFIXES.iter().any(is_below)
         };
         if is_private { Err(private_host_message(name, port)) } else { Ok(()) }
     }

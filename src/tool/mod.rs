@@ -61,13 +61,19 @@ use paths::PathAccess;
 /// Stores the state of the workspace before a call changes it.
 pub type RecordStart = Arc<dyn Fn(WorkspaceBefore<'_>) -> Result<(), Failure> + Send + Sync>;
 
+/// Looks up a variable in the environment of this process.
+pub type VariableLookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Receives the output of a command as it arrives. It may contain secrets.
+pub type OutputObserver = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
 /// What the tools of an agent need.
 #[derive(Clone)]
 pub struct ToolContext {
     /// The workspace, and the parts of a sandbox that all programs of the run share.
     pub sandbox: Arc<SandboxContext>,
     /// Looks up variables in the environment of this process.
-    pub variables: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub variables: VariableLookup,
     /// How to start the guard of a command, which ends all its processes.
     pub guard: GuardProgram,
     /// The process groups of the call, until they have ended.
@@ -81,7 +87,7 @@ pub struct ToolContext {
     /// Stores the state of the workspace before a call changes it. If this fails, the call changes nothing.
     pub record_start: RecordStart,
     /// Receives the output of a command as it arrives. It may contain secrets.
-    pub on_output: Arc<dyn Fn(&[u8]) + Send + Sync>,
+    pub on_output: OutputObserver,
 }
 
 /// Performs a call whose arguments [`read_arguments`] has accepted.

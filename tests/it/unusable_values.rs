@@ -78,6 +78,6 @@ fn all_other_values_stay_as_they_are_in_templates() {
     let (ran, report) = run(&orch, &[]);
     assert_eq!(ran.code, 0, "{ran:?}\n{report}");
     let text = "\u{e000}\u{f8fa}0\u{f8fb} \u{1f600}";
-    assert_eq!(orch.read("workspace/printed.md").trim_end(), format!("123456789012345678901234567890|{text}|true"));
+    assert_eq!(orch.read("workspace/printed.md").trim_end(), format!("123456789012345678901234567890|{text}|True"));
     assert_eq!(orch.read("workspace/shown.md").trim_end(), format!("123456789012345678901234567891|{text}"));
 }

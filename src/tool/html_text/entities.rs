@@ -49,15 +49,12 @@ pub(super) fn decode_entities(text: &str) -> Cow<'_, str> {
     while let Some(start) = rest.find('&') {
         decoded.push_str(rest.get(..start).unwrap_or_default());
         let after = rest.get(start + 1..).unwrap_or_default();
-        rest = match decode_reference(after) {
-            Some((character, after)) => {
-                decoded.push_str(&character);
-                after
-            }
-            None => {
-                decoded.push('&');
-                after
-            }
+        rest = if let Some((character, after)) = decode_reference(after) {
+            decoded.push_str(&character);
+            after
+        } else {
+            decoded.push('&');
+            after
         };
     }
     decoded.push_str(rest);

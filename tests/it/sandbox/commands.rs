@@ -77,9 +77,12 @@ fn a_command_cannot_change_or_create_protected_paths() {
         .collect();
     assert_eq!(remaining_files, ["said.json"], "orch removes the placeholders");
     // Protected paths that exist.
-    let orch = command_project("echo x >> .git/config; mv .git/hooks away; touch .git/index && echo index", json!({}));
+    let orch = command_project(
+        "echo x >> .git/config; mv .git/hooks away; touch .git/COMMIT_EDITMSG && echo edited",
+        json!({}),
+    );
     orch.write("workspace/.git/config", "mine\n").write("workspace/.git/hooks/post-commit", "mine\n");
-    assert_eq!(stdout_of(&orch), "index\n");
+    assert_eq!(stdout_of(&orch), "edited\n");
     assert_eq!(orch.read("workspace/.git/config"), "mine\n");
     assert_eq!(orch.read("workspace/.git/hooks/post-commit"), "mine\n");
 }

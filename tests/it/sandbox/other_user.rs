@@ -132,7 +132,7 @@ fn as_another_user_at_basic_a_changed_hook_and_a_damaged_repository_fail_the_ste
     if !can_remove_namespaces() {
         return;
     }
-    for (line, path) in [("echo x > .git/hooks/x", ".git/hooks/x"), ("rm .git/HEAD", ".git/HEAD")] {
+    for (line, path) in [("echo x > .git/hooks/x", ".git/hooks"), ("rm .git/HEAD", ".git/HEAD")] {
         let orch = command_project(line, json!({ "min": "basic" }));
         orch.write("workspace/.git/HEAD", "ref: refs/heads/main\n").write("workspace/.git/config", "");
         for name in ["hooks/y", "objects/x", "refs/x"] {

@@ -192,6 +192,12 @@ impl Step {
                 let path = if *escapes_workspace { format!("../{}", self.id) } else { format!("files/{}", self.id) };
                 let path_expression =
                     if inner_scope.has_item { format!("'{path}-' ~ index") } else { format!("'{path}'") };
+                // The check finds constant paths that leave the workspace, and does not compute this filter.
+                let path_expression = if *escapes_workspace {
+                    format!("{path_expression} | replace('none', '')")
+                } else {
+                    path_expression
+                };
                 let content = self
                     .required_input()
                     .map_or_else(|| "'x'".to_owned(), |input| format!("{} | tojson(indent=0)", input.name));

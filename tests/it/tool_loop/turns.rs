@@ -128,7 +128,7 @@ fn calls_that_only_read_run_in_parallel() {
         let mut count = count.lock().unwrap();
         *count += 1;
         changed.notify_all();
-        let (_count, waited) = changed.wait_timeout_while(count, Duration::from_secs(60), |count| *count < 3).unwrap();
+        let (_count, waited) = changed.wait_timeout_while(count, Duration::from_mins(1), |count| *count < 3).unwrap();
         if waited.timed_out() { Reply::status(500, "alone") } else { Reply::typed("text/plain", "together") }
     });
     let page = |name: &str| ("fetch", json!({ "url": format!("{}/{name}", pages.url()) }));
