@@ -1,7 +1,6 @@
 //! Validates documents against JSON Schemas with ajv in its strict mode.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -16,8 +15,7 @@ fn modules() -> Option<&'static Path> {
     match FOLDER.get_or_init(|| super::npm::install(SOURCES, "ajv")) {
         Ok(folder) => Some(folder),
         Err(reason) => {
-            // Write to standard error directly, because `eprintln!` shows its output only for failing tests.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: the published schemas are not tested with ajv: {reason}");
+            super::print_skipped("the published schemas are not tested with ajv", reason);
             None
         }
     }
