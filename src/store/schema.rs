@@ -72,7 +72,7 @@ CREATE INDEX results_by_fingerprint ON results (request, decode);
 CREATE TABLE foreign_runs (           -- runs whose records came from another machine
     run TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 10;
+PRAGMA user_version = 11;
 ";
 
 /// Creates the tables of a new journal, or checks that an existing journal has the format [`VERSION`]. Refuses a
