@@ -291,7 +291,7 @@ fn guarded_result(guard: &mut RepetitionGuard, result: ToolCallResult) -> Result
         )),
         Repetition::TooOften(count) => {
             let message = format!("the model called `{name}` {count} times with the same arguments and result");
-            let hint = "see the calls with `orch runs show --replies`; a clearer prompt or a larger model may help";
+            let hint = "say in the prompt what the model should do with the result, or name a larger model";
             return Err(Failure::new(FailureClass::RepeatedToolCall, message).with_hint(hint));
         }
     }

@@ -22,6 +22,15 @@ fn empty_reply() -> Reply {
     Reply::raw_events(format!("data: {end}\n\ndata: [DONE]\n\n"))
 }
 
+/// A reply that calls a tool, always in the same way.
+fn repeated_call() -> Reply {
+    let function = json!({ "name": "read", "arguments": "{\"path\": \"missing.txt\"}" });
+    let call = json!({ "index": 0, "id": "call", "type": "function", "function": function });
+    let end = json!({ "choices": [{ "index": 0, "delta": { "tool_calls": [call] }, "finish_reason": "tool_calls" }],
+        "usage": { "prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14 } });
+    Reply::raw_events(format!("data: {end}\n\ndata: [DONE]\n\n"))
+}
+
 fn good_reply() -> Reply {
     Reply::openai_text("{\"n\": 1}")
 }
@@ -59,6 +68,20 @@ fn without_a_value() -> Vec<Row> {
             },
             setup: ask_step,
             says: &["(refusal)", "change the prompt or the task"],
+            repair: |case, _| {
+                case.orch.edit("prompts/ask.md", "step:", "please step:");
+            },
+            ..ROW
+        },
+        Row {
+            class: FailureClass::RepeatedToolCall,
+            serve: |request, _| {
+                if request.system().contains("please") { good_reply() } else { repeated_call() }
+            },
+            setup: |case| {
+                case.pipeline("model: lab/test, tools: [read]", ASK);
+            },
+            says: &["(repeated_tool_call)", "say in the prompt what the model should do"],
             repair: |case, _| {
                 case.orch.edit("prompts/ask.md", "step:", "please step:");
             },
