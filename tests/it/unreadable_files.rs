@@ -51,7 +51,7 @@ impl Drop for Unreadable {
 fn an_unreadable_folder_in_pipelines_is_named_and_fails_the_check() {
     let orch = Orch::new();
     orch.write("pipelines/team/own.yaml", "name: own\nsteps:\n  - { id: go, run: ls }\n");
-    as_nobody(&orch, &["pipeline", "validate"]).exits(0).says("5 pipelines checked");
+    as_nobody(&orch, &["pipeline", "validate"]).exits(0).says("6 pipelines checked");
     let closed = Unreadable::new(&orch, "pipelines/team");
     let words = "error[ORCH0102]: `pipelines/team` cannot be read: no permission";
     as_nobody(&orch, &["pipeline", "validate"]).exits(2).says(words);

@@ -57,7 +57,7 @@ fn mistakes_in_tools_are_errors() {
         (
             narrowed_writer.clone(),
             json!({ "access": "read" }),
-            ["ORCH0316", "the tool `edit(src/**)` of agent `a` needs `access: write`"],
+            ["ORCH0316", "the tool `edit` of agent `a` needs `access: write`"],
         ),
         (json!({ "tools": ["read"] }), json!({ "access": "none" }), ["ORCH0316", "needs `access: read`"]),
         (

@@ -118,7 +118,7 @@ fn a_command_stays_in_its_sandbox_and_in_its_patterns() {
         "echo owned > ../outside/file.txt".to_owned(),
         "echo owned > link/file.txt".to_owned(),
         "rm ../outside/file.txt".to_owned(),
-        "cat /etc/shadow".to_owned(),
+        "grep . /etc/shadow".to_owned(),
         "mkdir -p .git/hooks && echo owned > .git/hooks/pre-commit".to_owned(),
         "echo owned > ../orch.yaml".to_owned(),
         format!("exec 3<>/dev/tcp/127.0.0.1/{port}"),
