@@ -54,7 +54,7 @@ pub(crate) fn project(rng: &mut Rng, schemas: &[Value; 2]) -> GeneratedProject {
 struct Artifact {
     name: String,
     schema: Value,
-    /// Whether it may be missing although the run goes on.
+    /// Whether it may be missing although the run continues.
     optional: bool,
 }
 

@@ -60,7 +60,7 @@ fn a_denied_call_is_not_performed_and_the_model_receives_the_note() {
     let (server, orch) = project();
     orch.run(&RUN).exits(3);
     assert_eq!(decide(&orch, &["reject", "--note", "this deletes everything"]), 3);
-    assert_eq!(decide(&orch, &["approve"]), 0, "the run goes on after a denial");
+    assert_eq!(decide(&orch, &["approve"]), 0, "the run continues after a denial");
     assert!(!orch.exists("workspace/b.txt") && orch.exists("workspace/c.txt"));
     let results = last_results(&server);
     assert!(results[1].contains("denied: this deletes everything"), "{results:?}");
