@@ -6,15 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::git_index::populated_submodules;
 use super::policy::Policy;
-use super::repository::{
-    DATA_FOLDERS, GIT_ENTRY, GitFolder, HEAD, git_folders, has_valid_head, is_git_folder, own_settings_of_worktree,
-    worktree_entries,
-};
+use super::repository::{GIT_ENTRY, GitFolder, HEAD, git_folders, is_git_folder};
+use super::repository_state::RepositoryState;
 
 /// The state before a program starts that orch compares with the state after the program has ended.
 #[derive(Debug)]
@@ -32,16 +29,6 @@ pub struct DamageCheck {
     denied_links: Vec<(PathBuf, PathBuf)>,
 }
 
-/// The state of a valid git folder.
-#[derive(Debug)]
-struct RepositoryState {
-    folder: GitFolder,
-    /// The folders for objects and branches.
-    data: Vec<(PathBuf, EntryState)>,
-    /// The files through which git reads other settings in linked worktrees.
-    worktree_settings: BTreeSet<PathBuf>,
-}
-
 /// The state of the index of a git folder.
 #[derive(Debug)]
 struct IndexState {
@@ -49,63 +36,6 @@ struct IndexState {
     is_readable: bool,
     /// The folders of the submodules that contain a repository.
     submodules: BTreeSet<PathBuf>,
-}
-
-/// The kind of the entry at a path.
-#[derive(Debug, PartialEq, Eq)]
-enum EntryState {
-    /// A folder that at least one user may enter. git takes no other folder.
-    Folder,
-    /// A link with this target.
-    Link(PathBuf),
-    Unusable,
-}
-
-impl EntryState {
-    fn read(path: &Path) -> Self {
-        match path.symlink_metadata() {
-            Ok(metadata) if metadata.is_dir() && metadata.mode() & 0o111 != 0 => Self::Folder,
-            Ok(metadata) if metadata.is_symlink() => Self::Link(fs::read_link(path).unwrap_or_default()),
-            Ok(_) | Err(_) => Self::Unusable,
-        }
-    }
-}
-
-impl RepositoryState {
-    /// Reads the state of a git folder; `None` if git does not use the folder.
-    fn read(folder: GitFolder) -> Option<Self> {
-        let data = DATA_FOLDERS.iter().map(|name| folder.common.join(name));
-        let data: Vec<_> = data.map(|path| (path.clone(), EntryState::read(&path))).collect();
-        let is_valid = has_valid_head(&folder.path) && data.iter().all(|(_, state)| *state != EntryState::Unusable);
-        let worktree_settings = worktree_settings(&folder.common);
-        is_valid.then_some(Self { folder, data, worktree_settings })
-    }
-
-    /// The damage since the state was read, each as a sentence.
-    fn damage(&self) -> Vec<String> {
-        let GitFolder { path, common, .. } = &self.folder;
-        let mut damage = Vec::new();
-        if !has_valid_head(path) {
-            let head = path.join(HEAD);
-            damage.push(format!("the program removed or damaged `{}`", head.display()));
-        }
-        for (path, state) in &self.data {
-            if EntryState::read(path) != *state {
-                damage.push(format!("the program removed or replaced `{}`", path.display()));
-            }
-        }
-        damage.extend(worktree_settings(common).difference(&self.worktree_settings).map(|file| {
-            let file = file.display();
-            format!("the program wrote `{file}`, through which git reads settings that the program can change")
-        }));
-        damage
-    }
-}
-
-/// The files through which git reads other settings in the linked worktrees of a git folder.
-fn worktree_settings(common: &Path) -> BTreeSet<PathBuf> {
-    let worktrees = worktree_entries(common).into_iter();
-    worktrees.filter_map(|worktree| own_settings_of_worktree(&worktree, common)).collect()
 }
 
 impl IndexState {
@@ -252,6 +182,18 @@ mod tests {
             },
             ".git/refs",
         );
+    }
+
+    #[test]
+    fn a_file_that_refers_git_to_another_folder_is_detected() {
+        let redirect = |root: &Path| fs::write(root.join(".git/commondir"), "../sub\n").unwrap();
+        assert_damage(".", redirect, ".git/commondir");
+        // A placeholder that orch removes after the program is no damage.
+        let (_folder, root, policy) = workspace();
+        fs::write(root.join(".git/commondir"), ".\n").unwrap();
+        let check = DamageCheck::take(&policy, &root);
+        fs::remove_file(root.join(".git/commondir")).unwrap();
+        assert_eq!(check.damage(), Vec::<String>::new());
     }
 
     #[test]

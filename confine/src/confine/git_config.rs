@@ -90,8 +90,13 @@ impl GitConfig {
 
     /// Whether git reads `config.worktree` in addition to `config`.
     pub(super) fn reads_worktree_settings(&self) -> bool {
-        let is_false = |value: &String| ["false", "no", "off", "0"].contains(&value.to_ascii_lowercase().as_str());
-        self.values("extensions", "worktreeConfig").iter().any(|value| !is_false(value))
+        self.values("extensions", "worktreeConfig").iter().any(|value| is_true(value))
+    }
+
+    /// Whether a setting determines where the files of the repository are: `core.worktree`, or a `core.bare` that is
+    /// true. git ignores both if the git folder contains a file `commondir`.
+    pub(super) fn sets_working_folder(&self) -> bool {
+        !self.values("core", "worktree").is_empty() || self.values("core", "bare").iter().any(|value| is_true(value))
     }
 
     /// The folders under `core.hooksPath`. A relative path starts at `top`, the folder of the files of the repository.
@@ -115,6 +120,11 @@ impl GitConfig {
     fn values(&self, section: &str, key: &str) -> Vec<String> {
         values_in(&self.text, |header| header.eq_ignore_ascii_case(section), key)
     }
+}
+
+/// Whether a value is true for git. A key without a value is true.
+fn is_true(value: &str) -> bool {
+    !["false", "no", "off", "0"].contains(&value.to_ascii_lowercase().as_str())
 }
 
 /// The values of a key in the sections of a text whose headers a function accepts, in their order. A key without a
@@ -225,6 +235,17 @@ mod tests {
         let is_on = |text: &str| config(text).reads_worktree_settings();
         assert!(is_on("[extensions]\n\tworktreeConfig = true\n") && is_on("[extensions]\n\tworktreeconfig\n"));
         assert!(!is_on("[extensions]\n\tworktreeConfig = false\n") && !is_on("[core]\n\tworktreeConfig = true\n"));
+    }
+
+    #[test]
+    fn the_settings_for_the_folder_of_the_files_are_found() {
+        let is_set = |text: &str| config(text).sets_working_folder();
+        for text in ["[core]\n\tworktree = ../files\n", "[core]\n\tbare = true\n", "[core] bare\n"] {
+            assert!(is_set(text), "{text}");
+        }
+        for text in ["[core]\n\tbare = false\n", "[x]\n\tworktree = a\n", ""] {
+            assert!(!is_set(text), "{text}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod environment;
 mod error;
 mod git_config;
 mod git_index;
+mod git_protection;
 mod host;
 mod limits;
 #[cfg(target_os = "linux")]
@@ -22,6 +23,7 @@ mod probe;
 mod protect;
 mod proxy;
 mod repository;
+mod repository_state;
 mod seatbelt;
 mod session;
 mod wire;
@@ -35,6 +37,7 @@ use std::path::Path;
 
 pub use damage::DamageCheck;
 pub use error::{ConfineError, Step};
+pub use git_protection::protected_repositories;
 pub use host::{Host, HostError, is_public, normalize_name};
 pub use limits::{Limit, LimitReached, limit_in_output};
 pub use masks::remove_leftover_masks;
@@ -42,7 +45,6 @@ pub use policy::{Level, Limits, Mask, Network, Policy, Protected};
 pub use probe::{Obstacle, Probe, probe};
 pub use protect::{Seal, usually_protected};
 pub use proxy::{Connection, ConnectionOutcome, OnConnection};
-pub use repository::protected_repositories;
 pub use session::{Confinement, Ended, Session, confined_argv};
 pub use wire::{AppliedSandbox, Start};
 

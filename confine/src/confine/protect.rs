@@ -6,8 +6,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::git_protection::protected_repositories;
 use super::policy::{Mask, Policy, Protected};
-use super::repository::{GIT_ENTRY, protected_repositories};
+use super::repository::GIT_ENTRY;
 
 /// The lock files of orch in a workspace. If a program removed them, a second run could start in the workspace.
 const LOCK_FILES: &[&str] = &[".orch.lock", ".orch.programs.lock"];

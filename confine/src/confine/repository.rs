@@ -1,4 +1,4 @@
-//! Finds the git folders of a folder as git does, and the paths in them through which git can run programs.
+//! Finds the git folders of a folder as git does, and reads the files in them that refer to other folders.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -9,34 +9,21 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::git_config::GitConfig;
-use super::git_index::{GitIndex, populated_submodules};
-use super::policy::{Mask, Protected};
+use super::git_index::GitIndex;
 
 /// The maximum length of a file that this module reads, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The name of the git folder in a working folder, or of the file that refers to it.
 pub(super) const GIT_ENTRY: &str = ".git";
-/// Folders of a git folder through which a later `git` command can run programs.
-const GIT_FOLDERS: &[&str] = &["hooks"];
-/// Files of a git folder through which a later `git` command can run programs.
-const GIT_FILES: &[&str] = &["config"];
-/// The name and the content of a file that could redirect git to another folder, with other hooks and settings. This
-/// content refers to the same folder.
-const GIT_COMMON_DIR: (&str, &str) = (COMMON_FOLDER_FILE, ".\n");
-/// The folder with the git folders of the submodules. It needs no placeholder: git uses such a folder only if a `.git`
-/// file refers to it.
-const SUBMODULES: &str = "modules";
 /// The settings that git reads in addition to `config`, if `config` says so.
-const WORKTREE_SETTINGS: &str = "config.worktree";
+pub(super) const WORKTREE_SETTINGS: &str = "config.worktree";
 /// The file with the path of the folder that contains the settings, the objects and the branches.
-const COMMON_FOLDER_FILE: &str = "commondir";
+pub(super) const COMMON_FOLDER_FILE: &str = "commondir";
 /// The folder with a folder for each linked worktree.
 const WORKTREES: &str = "worktrees";
 /// The file of a linked worktree with the path of the `.git` file in its working folder.
-const WORKTREE_ENTRY_FILE: &str = "gitdir";
-/// The files of a linked worktree that refer to other folders.
-const WORKTREE_FILES: &[&str] = &[COMMON_FOLDER_FILE, WORKTREE_ENTRY_FILE];
+pub(super) const WORKTREE_ENTRY_FILE: &str = "gitdir";
 /// The file that names the current branch.
 pub(super) const HEAD: &str = "HEAD";
 /// The folders without which git does not take a folder for a git folder.
@@ -161,73 +148,15 @@ pub(super) fn has_valid_head(folder: &Path) -> bool {
     }
 }
 
-/// The files through which git can run programs: those of the repository in a folder, of the repositories that contain
-/// the folder, and of their submodules. A policy protects only those that the program could change.
-pub fn protected_repositories(folder: &Path) -> Vec<Protected> {
-    let mut paths: Vec<Protected> = Vec::new();
-    let folders = git_folders(folder);
-    for new in folders.iter().flat_map(git_protection).chain(folders.iter().flat_map(submodule_protection)) {
-        if paths.iter().all(|known| known.path != new.path) {
-            paths.push(new);
-        }
-    }
-    paths
-}
-
-/// The protected paths of a git folder.
-fn git_protection(folder: &GitFolder) -> Vec<Protected> {
-    let GitFolder { path, common, top } = folder;
-    let config = GitConfig::read(common);
-    let worktree_settings = if config.reads_worktree_settings() { Mask::File(String::new()) } else { Mask::Nothing };
-    let protected = |folder: &Path, name: &str, mask: Mask| Protected { path: folder.join(name), mask };
-    let mut paths: Vec<Protected> = Vec::new();
-    paths.extend(GIT_FOLDERS.iter().map(|name| protected(common, name, Mask::Folder)));
-    paths.extend(GIT_FILES.iter().map(|name| protected(common, name, Mask::File(String::new()))));
-    paths.push(protected(common, SUBMODULES, Mask::Nothing));
-    let (name, text) = GIT_COMMON_DIR;
-    paths.push(protected(common, name, Mask::File(text.to_owned())));
-    paths.push(protected(common, WORKTREE_SETTINGS, worktree_settings.clone()));
-    let mut worktrees = worktree_folders(common);
-    if path != common && !worktrees.contains(path) {
-        worktrees.push(path.clone());
-    }
-    for worktree in worktrees {
-        paths.extend(WORKTREE_FILES.iter().map(|name| protected(&worktree, name, Mask::Nothing)));
-        paths.push(protected(&worktree, WORKTREE_SETTINGS, worktree_settings.clone()));
-        paths.extend(entry_of_worktree(&worktree).map(|path| Protected { path, mask: Mask::Nothing }));
-    }
-    paths.extend(config.hooks_folders(top).into_iter().map(|path| Protected { path, mask: Mask::Folder }));
-    let included = config.included_files().iter().cloned();
-    paths.extend(included.map(|path| Protected { path, mask: Mask::File(String::new()) }));
-    paths.extend(config.named_files(top).into_iter().map(|path| Protected { path, mask: Mask::Nothing }));
-    paths
-}
-
-/// The protected paths of the submodules of a repository. `git status` runs git in each submodule.
-fn submodule_protection(folder: &GitFolder) -> Vec<Protected> {
-    let mut paths = Vec::new();
-    for submodule in populated_submodules(folder, &folder.index()) {
-        let entry = submodule.join(GIT_ENTRY);
-        // The folder with the git folders of all submodules is protected as a whole.
-        let modules = folder.common.join(SUBMODULES);
-        let inner = GitFolder::of_working_folder(&submodule).filter(|inner| !inner.path.starts_with(&modules));
-        if inner.as_ref().is_none_or(|inner| inner.path != entry) {
-            paths.push(Protected { path: entry, mask: Mask::Nothing });
-        }
-        paths.extend(inner.iter().flat_map(git_protection));
-    }
-    paths
-}
-
 /// The `.git` file in the working folder of a linked worktree.
-fn entry_of_worktree(worktree: &Path) -> Option<PathBuf> {
+pub(super) fn entry_of_worktree(worktree: &Path) -> Option<PathBuf> {
     let bytes = read_file(&worktree.join(WORKTREE_ENTRY_FILE))?;
     let entry = fs::canonicalize(worktree.join(path_in_file(&bytes))).ok()?;
     (entry.ends_with(GIT_ENTRY) && entry.is_file()).then_some(entry)
 }
 
 /// The folders of the linked worktrees in a git folder. A link to a folder is not one of them.
-fn worktree_folders(common: &Path) -> Vec<PathBuf> {
+pub(super) fn worktree_folders(common: &Path) -> Vec<PathBuf> {
     let is_folder = |path: &PathBuf| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
     worktree_entries(common).into_iter().filter(is_folder).collect()
 }
@@ -254,18 +183,18 @@ pub(super) fn own_settings_of_worktree(worktree: &Path, common: &Path) -> Option
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::git_index::tests::index_of;
+pub(super) mod tests {
+    use super::super::git_protection::protected_repositories;
     use super::*;
 
-    fn write(root: &Path, name: &str, text: &str) {
+    pub(in super::super) fn write(root: &Path, name: &str, text: &str) {
         let path = root.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
     /// Creates a git folder at a path.
-    fn create_git_folder(root: &Path, name: &str) {
+    pub(in super::super) fn create_git_folder(root: &Path, name: &str) {
         write(root, &format!("{name}/HEAD"), "ref: refs/heads/main\n");
         for folder in ["objects", "refs"] {
             fs::create_dir_all(root.join(name).join(folder)).unwrap();
@@ -339,24 +268,6 @@ mod tests {
         assert_eq!(common_folder(&root.join("main")), root.join("main"), "no such folder");
         fs::write(root.join("main/.git"), [&b"gitdir: ../"[..], name.as_bytes(), b"/.git\n"].concat()).unwrap();
         assert_eq!(git_folders(&root.join("main"))[0].path, root.join(name).join(".git"));
-    }
-
-    #[test]
-    fn the_git_files_of_submodules_and_worktrees_are_protected() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = fs::canonicalize(folder.path()).unwrap();
-        for name in [".git", ".git/modules/sub", "own/.git"] {
-            create_git_folder(&root, name);
-        }
-        fs::write(root.join(".git/index"), index_of(&["file"], &["own", "sub"])).unwrap();
-        write(&root, "sub/.git", "gitdir: ../.git/modules/sub\n");
-        write(&root, "side/.git", &format!("gitdir: {}\n", root.join(".git/worktrees/side").display()));
-        write(&root, ".git/worktrees/side/gitdir", &format!("{}\n", root.join("side/.git").display()));
-        let protected: Vec<PathBuf> = protected_repositories(&root).into_iter().map(|found| found.path).collect();
-        for name in ["sub/.git", "side/.git", "own/.git/config", "own/.git/hooks", "own/.git/commondir"] {
-            assert!(protected.contains(&root.join(name)), "{name}: {protected:?}");
-        }
-        assert!(!protected.contains(&root.join("own/.git")), "git must be able to change its data");
     }
 
     #[cfg(target_os = "linux")]

@@ -208,6 +208,23 @@ fn git_works_in_a_worktree_and_other_settings_for_a_worktree_are_detected() {
 }
 
 #[test]
+fn git_finds_files_elsewhere_and_a_redirection_to_another_git_folder_is_detected() {
+    if !reaches_full() {
+        return;
+    }
+    for fixture in repositories() {
+        prepare(&fixture, "git config core.worktree ../sub");
+        // The placeholder `commondir` would make git ignore this setting.
+        let script = "git rev-parse --show-toplevel | grep '/sub$'";
+        run_script(&fixture, "full", &policy(&fixture), script).succeeded();
+        for level in LEVELS {
+            assert_detected(&fixture, level, "ws", "echo ../sub > .git/commondir", "ws/.git/commondir");
+            prepare(&fixture, "rm .git/commondir");
+        }
+    }
+}
+
+#[test]
 fn the_folder_under_hooks_path_is_protected_and_its_hooks_run() {
     if !reaches_full() {
         return;
