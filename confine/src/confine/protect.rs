@@ -12,6 +12,8 @@ use super::repository::GIT_ENTRY;
 
 /// The lock files of orch in a workspace. If a program removed them, a second run could start in the workspace.
 const LOCK_FILES: &[&str] = &[".orch.lock", ".orch.programs.lock"];
+/// The folder in which orch stores its journal by default.
+pub(super) const STATE_FOLDER: &str = ".orch";
 /// The file by which [`Seal`] recognizes a folder that orch itself changes all the time.
 const JOURNAL_FILE: &str = "journal.db";
 
@@ -30,7 +32,7 @@ pub fn usually_protected(workspace: &Path) -> Vec<Protected> {
     } else if !git.is_dir() {
         paths.push(protected(GIT_ENTRY, Mask::Folder));
     }
-    paths.push(protected(".orch", Mask::Folder));
+    paths.push(protected(STATE_FOLDER, Mask::Folder));
     // A lock file exists as long as a run uses the workspace. Another run would take a placeholder for its own file.
     paths.extend(LOCK_FILES.iter().map(|name| protected(name, Mask::Nothing)));
     // The placeholder must be valid, because another orch process may read it in the meantime.
