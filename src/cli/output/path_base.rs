@@ -34,8 +34,7 @@ impl PathBase {
     /// repository.
     pub(super) fn from_repository(current_dir: &Path) -> Option<Self> {
         let current_dir = resolve_links(current_dir);
-        // In a worktree or a submodule, `.git` is a file.
-        let root = current_dir.ancestors().find(|folder| folder.join(".git").exists())?.to_owned();
+        let root = current_dir.ancestors().find(|folder| is_repository(folder))?.to_owned();
         Some(Self { root, current_dir })
     }
 
@@ -69,6 +68,13 @@ impl PathBase {
     }
 }
 
+/// Whether a folder is the root of a git repository. In a worktree or a submodule, `.git` is a file. A folder without
+/// `HEAD` is no git folder for git either, such as the placeholder that orch creates while a confined program runs.
+fn is_repository(folder: &Path) -> bool {
+    let entry = folder.join(".git");
+    entry.is_file() || entry.join("HEAD").symlink_metadata().is_ok()
+}
+
 /// Resolves the links in the path of a folder. Returns the path unchanged if orch can't resolve them.
 fn resolve_links(folder: &Path) -> PathBuf {
     folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
@@ -92,6 +98,20 @@ fn normalize(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_git_folder_is_no_repository() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        for name in [".git", "project/.git", "worktree"] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+        }
+        std::fs::write(root.join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+        std::fs::write(root.join("worktree/.git"), "gitdir: elsewhere\n").unwrap();
+        let root_from = |name: &str| PathBase::from_repository(&root.join(name)).unwrap().root;
+        assert_eq!(root_from("project"), root);
+        assert_eq!(root_from("worktree"), root.join("worktree"));
+    }
 
     #[test]
     fn paths_inside_the_root_become_relative_to_it() {
