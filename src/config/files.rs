@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
+use crate::model::SETTINGS_PLACEHOLDER;
 use crate::model::text::decode_text;
 
 /// The size of the largest file that orch reads, in bytes.
@@ -86,6 +87,19 @@ fn describe_missing_target(target: &Path) -> String {
 fn describe_io_error(error: &std::io::Error) -> String {
     let text = error.to_string().to_lowercase();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+/// Whether a file is the placeholder that orch creates in place of a missing `orch.yaml` while a confined program runs.
+/// False if orch can't read the file.
+pub fn is_settings_placeholder(path: &Path) -> bool {
+    let length = SETTINGS_PLACEHOLDER.len() as u64;
+    // Reads only a file that has the length of a placeholder.
+    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == length) {
+        return false;
+    }
+    let mut bytes = Vec::new();
+    let is_read = File::open(path).is_ok_and(|file| file.take(length + 1).read_to_end(&mut bytes).is_ok());
+    is_read && bytes == SETTINGS_PLACEHOLDER.as_bytes()
 }
 
 /// Whether a path, with its links resolved, lies outside of a folder; false if the path or the folder does not exist.

@@ -28,7 +28,7 @@ mod yaml;
 
 pub use api_server::{ApiServer, EnvAddresses};
 pub use case::{load_case, load_case_from};
-pub use files::{FolderListing, is_outside_folder};
+pub use files::{FolderListing, is_outside_folder, is_settings_placeholder};
 pub use generate::{
     case_schema, event_schema, pipeline_schema, published_case_schema, published_pipeline_schema,
     published_settings_schema, report_schema, settings_schema,
@@ -38,8 +38,8 @@ pub use load::{load, load_from, load_schemas, load_schemas_from, load_settings, 
 pub use model_file::{ModelFileProblem, model_file_problem, model_path};
 pub use project::{OutputType, Project, draft_output_type, output_type, output_type_from_name, steps_with_pointers};
 pub use root::{
-    SETTINGS_FILE, absolute, find_root, find_root_from, find_root_with_settings, is_case, list_cases, list_pipelines,
-    path_in_folder, pipeline_listing, pipelines_below,
+    SETTINGS_FILE, absolute, find_root, find_root_from, find_root_with_settings, has_settings_file, is_case,
+    list_cases, list_pipelines, path_in_folder, pipeline_listing, pipelines_below,
 };
 pub use settings::{
     AwsSettings, Defaults, ModelSettings, ProviderSettings, RecordingSettings, SecretRef, Settings, StructuredOutput,

@@ -6,7 +6,8 @@ use super::files::{self, FolderListing};
 use super::sources::Sources;
 use crate::diagnostic::{Diagnostic, Severity};
 
-/// The settings file. A folder with this file is the root of a project.
+/// The settings file. A folder with this file is the root of a project, unless the file is the placeholder that orch
+/// creates while a confined program runs.
 pub const SETTINGS_FILE: &str = "orch.yaml";
 
 /// The maximum number of folders above a file to search for a root.
@@ -49,7 +50,13 @@ pub fn find_root_with_settings<'a>(sources: &Sources, folders: impl Iterator<Ite
         |folder: &Path| folder.file_name().is_some_and(|name| name == "pipelines") && folder.is_symlink();
     folders
         .take(MAX_FOLDERS)
-        .find(|folder| sources.is_file(&folder.join(SETTINGS_FILE)) && !is_linked_pipelines(folder))
+        .find(|folder| sources.is_settings_file(&folder.join(SETTINGS_FILE)) && !is_linked_pipelines(folder))
+}
+
+/// Whether a folder contains an `orch.yaml`. The placeholder that orch creates while a confined program runs does not
+/// count.
+pub fn has_settings_file(folder: &Path) -> bool {
+    Sources::default().is_settings_file(&folder.join(SETTINGS_FILE))
 }
 
 /// The folder, or `.` for an empty path.
@@ -164,6 +171,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::model::SETTINGS_PLACEHOLDER;
 
     #[test]
     fn the_nearest_folder_with_a_settings_file_is_the_root() {
@@ -178,6 +186,27 @@ mod tests {
         fs::create_dir_all(folder.path().join("b")).unwrap();
         fs::write(folder.path().join("b/orch.yaml"), "").unwrap();
         assert_eq!(find_root(&folder.path().join("b/p.yaml")), folder.path().join("b"));
+    }
+
+    #[test]
+    fn a_folder_with_the_placeholder_of_a_confined_program_is_not_the_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipelines = folder.path().join("pipelines");
+        let (file, settings) = (pipelines.join("sub/p.yaml"), pipelines.join(SETTINGS_FILE));
+        fs::create_dir_all(pipelines.join("sub")).unwrap();
+        for placeholder in [folder.path().join(SETTINGS_FILE), settings.clone(), pipelines.join("sub/orch.yaml")] {
+            fs::write(placeholder, SETTINGS_PLACEHOLDER).unwrap();
+        }
+        assert_eq!(find_root(&file), folder.path());
+        assert!(!has_settings_file(folder.path()) && !has_settings_file(&pipelines));
+        // Every other text is a settings file, also one of the same length.
+        for text in [SETTINGS_PLACEHOLDER.replace("removes", "Removes"), format!("{SETTINGS_PLACEHOLDER}\n")] {
+            fs::write(&settings, text).unwrap();
+            assert_eq!(find_root(&file), pipelines);
+        }
+        let mut sources = Sources::default();
+        sources.put(&settings, SETTINGS_PLACEHOLDER);
+        assert_eq!(find_root_from(&sources, &file), folder.path(), "the editor has the placeholder open");
     }
 
     #[test]

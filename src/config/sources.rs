@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::api_server::EnvAddresses;
 use super::files::{self, FolderListing};
 use crate::diagnostic::{Diagnostic, SourceFile};
+use crate::model::SETTINGS_PLACEHOLDER;
 
 /// The files on the disk, with texts from an editor in place of some of them.
 ///
@@ -63,10 +64,14 @@ impl Sources {
         self.open_text(path).is_some() || files::exists(path)
     }
 
-    /// Whether a file exists at a path.
-    pub fn is_file(&self, path: &Path) -> bool {
+    /// Whether a settings file exists at a path. The placeholder that orch creates while a confined program runs does not
+    /// count.
+    pub fn is_settings_file(&self, path: &Path) -> bool {
         self.record_access(path);
-        self.open_text(path).is_some() || path.is_file()
+        match self.open_text(path) {
+            Some(text) => **text != *SETTINGS_PLACEHOLDER,
+            None => path.is_file() && !files::is_settings_placeholder(path),
+        }
     }
 
     /// The names of the files below a folder, separated by `/` and sorted.
@@ -130,9 +135,11 @@ mod tests {
         assert_eq!(sources.read(&path_of("a"), "a").unwrap().text, "open");
         assert_eq!(sources.read(&path_of("b"), "b").unwrap().text, "disk");
         assert_eq!(sources.read(&path_of("x/../a"), "a").unwrap().text, "open");
-        assert!(sources.is_file(&path_of("new/c")) && !sources.exists(&path_of("d")));
+        assert!(sources.is_settings_file(&path_of("new/c")) && !sources.exists(&path_of("d")));
         assert_eq!(sources.list_files(folder.path()), ["a", "b", "new/c"]);
         assert_eq!(sources.accessed_paths().len(), 4);
+        sources.put(path_of("new/c"), SETTINGS_PLACEHOLDER);
+        assert!(!sources.is_settings_file(&path_of("new/c")));
         sources.remove_text(&path_of("a"));
         assert_eq!(sources.read(&path_of("a"), "a").unwrap().text, "disk");
         sources.put(path_of("a"), "x".repeat((4 << 20) + 1));

@@ -45,6 +45,8 @@ pub(super) fn classify_file(path: &Path, sources: &Sources) -> Option<ProjectFil
     let is_yaml = name.ends_with(".yaml") || name.ends_with(".yml");
     let role = match name.split_once('/') {
         None if name == SETTINGS_FILE => FileRole::Settings,
+        // A placeholder of a confined program, which is not the settings of a project.
+        _ if path.ends_with(SETTINGS_FILE) => return None,
         Some(("prompts", prompt)) => FileRole::Prompt(prompt.to_owned()),
         Some(("schemas", schema)) if name.ends_with(".json") => FileRole::Schema(schema.to_owned()),
         Some(("pipelines", _)) if is_yaml && config::is_case(path) => FileRole::TestCase,
@@ -129,6 +131,7 @@ mod tests {
         let mut sources = Sources::default();
         sources.put(path("ci.yaml"), "name: ci\nsteps:\n  - script: x\n");
         sources.put(path("p.yaml"), "name: p\nsteps:\n  - id: x\n");
+        std::fs::write(path("pipelines/orch.yaml"), crate::model::SETTINGS_PLACEHOLDER).unwrap();
         let role = |name: &str| classify_file(&path(name), &sources).map(|file| (file.root == root, file.role));
         assert_eq!(role("pipelines/a/b.yaml"), Some((true, FileRole::Pipeline)));
         assert_eq!(role("pipelines/tests/default.yaml"), Some((true, FileRole::TestCase)));
@@ -136,6 +139,7 @@ mod tests {
         assert_eq!(role("prompts/a/b.md"), Some((true, FileRole::Prompt("a/b.md".into()))));
         assert_eq!(role("schemas/a.json"), Some((true, FileRole::Schema("a.json".into()))));
         assert_eq!(role("orch.yaml"), Some((true, FileRole::Settings)));
+        assert_eq!(role("pipelines/orch.yaml"), None);
         assert_eq!(role("p.yaml"), Some((true, FileRole::Pipeline)));
         assert_eq!((role("ci.yaml"), role("notes.md"), role("x/prompts/a.md")), (None, None, None));
     }

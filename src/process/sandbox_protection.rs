@@ -4,12 +4,9 @@ use std::path::{Path, PathBuf};
 
 use orch_confine::confine::{Mask, Protected, protected_repositories, remove_leftover_masks, usually_protected};
 
-use super::sandbox::SandboxContext;
+use crate::model::SETTINGS_PLACEHOLDER;
 
-/// The content of the placeholder for a missing `orch.yaml` in the workspace. The content is only a comment, so another
-/// orch process that reads the file uses the default settings.
-const SETTINGS_PLACEHOLDER: &str =
-    "# A placeholder: orch creates this file while a confined program runs, and removes it afterwards\n";
+use super::sandbox::SandboxContext;
 
 impl SandboxContext {
     /// The paths that no program may change, because git or orch reads or runs them later: in the workspace, in the

@@ -55,7 +55,7 @@ pub(crate) fn project_root(folder: &Path) -> PathBuf {
         Ok(metadata) => metadata.is_dir(),
         Err(_) => folder.join("pipelines").is_symlink(),
     };
-    let root = folder.ancestors().find(|folder| folder.join("orch.yaml").is_file() || has_pipelines(folder));
+    let root = folder.ancestors().find(|folder| config::has_settings_file(folder) || has_pipelines(folder));
     root.map_or_else(|| config::find_root(&folder.join("pipeline.yaml")), Path::to_owned)
 }
 

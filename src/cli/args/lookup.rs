@@ -57,7 +57,7 @@ pub(in crate::cli) fn case_names(current_dir: &Path) -> Vec<String> {
     list_yaml_files(&folder).iter().filter_map(|file| name_from_file(file, &folder)).collect()
 }
 
-/// Lists the YAML files in a folder. Returns no files if orch can't read the folder.
+/// Lists the YAML files in a folder without `orch.yaml`. Returns no files if orch can't read the folder.
 fn list_yaml_files(folder: &Path) -> Vec<PathBuf> {
     let list_files = |entries: std::fs::ReadDir| {
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| is_yaml(file)).collect()
@@ -86,7 +86,8 @@ fn parse_name<'p>(path_or_name: &'p Path, current_dir: &Path) -> Option<&'p str>
 
 /// Finds the YAML file with this name in a folder. A name such as `sub/check` means a file in a subfolder.
 fn find_yaml_file(folder: &Path, name: &str) -> Option<PathBuf> {
-    EXTENSIONS.iter().map(|extension| folder.join(format!("{name}.{extension}"))).find(|file| file.is_file())
+    let mut files = EXTENSIONS.iter().map(|extension| folder.join(format!("{name}.{extension}")));
+    files.find(|file| is_yaml(file) && file.is_file())
 }
 
 /// The value of `name:` in a pipeline file.
@@ -100,8 +101,10 @@ fn name_from_file(file: &Path, folder: &Path) -> Option<String> {
     relative_path.to_str().map(|name| name.replace('\\', "/"))
 }
 
+/// Whether a file may be a pipeline or a test case, judged by its name. `orch.yaml` is neither.
 fn is_yaml(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| EXTENSIONS.iter().any(|yaml| extension == *yaml))
+    let has_extension = file.extension().is_some_and(|extension| EXTENSIONS.iter().any(|yaml| extension == *yaml));
+    has_extension && !file.ends_with(config::SETTINGS_FILE)
 }
 
 /// The error for an unknown name. `noun` is "pipeline" or "test case".

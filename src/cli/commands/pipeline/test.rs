@@ -185,7 +185,8 @@ fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, Sessi
         }
         for entry in std::fs::read_dir(&path).map_err(read_error)? {
             let file = entry.map_err(read_error)?.path();
-            if file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            let is_yaml = file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+            if is_yaml && !file.ends_with(config::SETTINGS_FILE) {
                 files.push(file);
             }
         }

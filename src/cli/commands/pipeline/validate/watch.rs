@@ -87,6 +87,10 @@ fn scan_folder(folder: &Path, depth: usize, stamps: &mut FileStamps) {
 }
 
 fn add_file(path: &Path, stamps: &mut FileStamps) {
+    // A run creates and removes such a file for each confined program; it has no effect on the findings.
+    if path.ends_with(config::SETTINGS_FILE) && config::is_settings_placeholder(path) {
+        return;
+    }
     if let Ok(metadata) = fs::metadata(path) {
         stamps.insert(path.to_owned(), (metadata.modified().ok(), metadata.len()));
     }
@@ -101,6 +105,21 @@ fn first_difference(before: &FileStamps, after: &FileStamps) -> Option<PathBuf> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_placeholder_for_missing_settings_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(config::SETTINGS_FILE);
+        let stamps = || {
+            let mut stamps = FileStamps::new();
+            add_file(&path, &mut stamps);
+            stamps
+        };
+        fs::write(&path, crate::model::SETTINGS_PLACEHOLDER).unwrap();
+        assert_eq!(stamps(), FileStamps::new());
+        fs::write(&path, "{}\n").unwrap();
+        assert!(stamps().contains_key(&path));
+    }
 
     #[test]
     fn added_changed_and_removed_files_are_differences() {
