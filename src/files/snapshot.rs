@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::folder::open_file;
-use crate::model::AgentActivity;
+use crate::model::{AgentActivity, SETTINGS_PLACEHOLDER};
 
 use super::record::{ChangeKind, ChangeSet, Content, FileChange, FileState};
 
@@ -83,6 +83,9 @@ impl FileSnapshot {
             }
             if !metadata.is_dir() {
                 let state = self.read_state(&path, &metadata);
+                if state.as_ref().is_some_and(|state| is_placeholder(&name, state)) {
+                    continue;
+                }
                 let modified = metadata.modified().ok().map(unix_nanoseconds);
                 self.files.insert(relative, SnapshotFile { size_and_time: (metadata.len(), modified), state });
             } else if !EXCLUDED_FOLDERS.contains(&name.as_str()) {
@@ -156,6 +159,12 @@ impl FileSnapshot {
     }
 }
 
+/// Whether a file is the placeholder for a missing `orch.yaml`, which orch itself creates and removes while a program of
+/// another run uses the folder.
+fn is_placeholder(name: &str, state: &FileState) -> bool {
+    name == "orch.yaml" && state.content.bytes() == SETTINGS_PLACEHOLDER.as_bytes()
+}
+
 /// The nanoseconds since 1970; negative for an earlier time.
 fn unix_nanoseconds(time: SystemTime) -> i128 {
     let nanoseconds = |duration: Duration| i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX);
@@ -202,6 +211,17 @@ mod tests {
         for line in ["--- a/removed\n+++ /dev/null", "--- /dev/null\n+++ b/new", "-1\n", "+22\n"] {
             assert!(diff.contains(line), "{line}: {diff}");
         }
+    }
+
+    #[test]
+    fn a_placeholder_for_missing_settings_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = FileSnapshot::from_folder(folder.path(), &[]);
+        std::fs::write(folder.path().join("orch.yaml"), SETTINGS_PLACEHOLDER).unwrap();
+        let changed = || before.difference(&FileSnapshot::from_folder(folder.path(), &[])).changed;
+        assert_eq!(changed(), Vec::<String>::new());
+        std::fs::write(folder.path().join("orch.yaml"), "{}\n").unwrap();
+        assert_eq!(changed(), ["orch.yaml"]);
     }
 
     #[test]
