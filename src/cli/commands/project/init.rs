@@ -1,12 +1,15 @@
 //! `orch init`.
 
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 
 use anyhow::Result;
 
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
-use crate::folder::{FolderAccess, NoFollowFolder};
+use crate::config;
+use crate::folder::{FolderAccess, NoFollowFile, NoFollowFolder};
 use crate::session::project_state::resolve_link;
 use crate::session::{ExitStatus, SessionError};
 
@@ -72,13 +75,13 @@ pub(in crate::cli) fn run(args: &InitArgs, ui: &Ui) -> Result<ExitStatus> {
     for (name, text) in PROJECT_FILES.iter().chain([&SETTINGS_FILE]) {
         let path = folder.join(name);
         let write_error =
-            |error: std::io::Error| SessionError::usage(format!("`{}` can't be written: {error}", path.display()));
-        match project_folder.file(*name).create_new() {
+            |error: io::Error| SessionError::usage(format!("`{}` can't be written: {error}", path.display()));
+        match create(&project_folder.file(*name)) {
             Ok(mut file) => {
-                std::io::Write::write_all(&mut file, text.as_bytes()).map_err(write_error)?;
+                io::Write::write_all(&mut file, text.as_bytes()).map_err(write_error)?;
                 ui.print_message(format!("{} {name}", ui.stderr_style.success("created")));
             }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 existing_count += 1;
                 ui.print_message(format!("{} {name} (it already exists)", ui.stderr_style.dim("skipped")));
             }
@@ -94,4 +97,17 @@ pub(in crate::cli) fn run(args: &InitArgs, ui: &Ui) -> Result<ExitStatus> {
         ));
     }
     Ok(ExitStatus::Success)
+}
+
+/// Creates an empty file. Empties the placeholder that orch creates in place of a missing `orch.yaml` while a confined
+/// program runs, and does not replace it: the sandbox of the program protects this file, and would not protect another.
+fn create(file: &NoFollowFile) -> io::Result<File> {
+    match file.create_new() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && config::is_settings_placeholder(&file.path()) => {
+            let placeholder = file.open_or_create()?;
+            placeholder.set_len(0)?;
+            Ok(placeholder)
+        }
+        created => created,
+    }
 }
