@@ -48,7 +48,7 @@ pub use interactive::{InteractiveExit, Pipes, run_interactive};
 pub use missing_files::{hidden_file_hint, mentions_missing_file, private_folder_hint};
 pub use sandbox::{ProgramSandbox, SandboxContext, SandboxNeeds, probable_limit};
 pub use sandbox_probe::{MachineSandbox, SandboxProbe};
-pub use sandbox_protection::remove_leftover_placeholders;
+pub use sandbox_protection::{remove_leftover_placeholders, remove_leftover_settings};
 pub use workspace_rules::WorkspaceRules;
 
 /// How long orch reads the output after the program has exited. Processes that the program left running may keep the

@@ -72,6 +72,13 @@ pub fn remove_leftover_placeholders(workspace: &Path) {
     remove_leftover_masks(workspace, &default_protection(workspace));
 }
 
+/// Removes the placeholders for a missing `orch.yaml` that a killed orch process left at these paths in the root of a
+/// project or below it. Keeps those that a program of another orch process needs.
+pub fn remove_leftover_settings(root: &Path, paths: impl IntoIterator<Item = PathBuf>) {
+    let protect: Vec<Protected> = paths.into_iter().map(protected_settings).collect();
+    remove_leftover_masks(root, &protect);
+}
+
 #[cfg(test)]
 mod tests {
     use orch_confine::confine::{Level, Network, Policy};

@@ -1,10 +1,13 @@
 //! The locks of a run.
 
+use std::path::{Path, PathBuf};
+
 use crate::model::RunId;
-use crate::process::remove_leftover_placeholders;
+use crate::process::{remove_leftover_placeholders, remove_leftover_settings};
 use crate::store::{Journal, Lock, ProgramsLock, Workspace};
 
 use super::error::SessionError;
+use super::project_files::settings_paths;
 
 /// The locks of a run and of its workspace. A process holds them while it executes the run.
 pub(crate) struct RunLocks {
@@ -30,4 +33,26 @@ impl RunLocks {
         remove_leftover_placeholders(workspace.folder());
         Ok(Self { run: run_lock, programs, _workspace: workspace_lock })
     }
+}
+
+/// Removes the placeholders for a missing `orch.yaml` that a killed process left in a project, also outside of the
+/// workspace: in the root and in the folders of `files` and of all pipelines. The caller holds the locks of a run in
+/// `workspace`. `root` and `files` are absolute, with links resolved.
+///
+/// Removes none while the programs of another run may still use the root as their workspace.
+pub(crate) fn remove_project_placeholders(
+    workspace: &Workspace,
+    root: &Path,
+    files: &[PathBuf],
+) -> Result<(), SessionError> {
+    // The programs of a killed process run a little longer than the process, and the locks on their placeholders end
+    // with the process.
+    let is_used = match Workspace::open_existing(root)? {
+        Some(other) if other.folder() != workspace.folder() => Lock::is_held(&other.programs_lock_file()),
+        Some(_) | None => false,
+    };
+    if !is_used {
+        remove_leftover_settings(root, settings_paths(root, files));
+    }
+    Ok(())
 }

@@ -80,7 +80,7 @@ pub(crate) use agent_choices::AgentChoices;
 pub(crate) use answer::pending_approvals;
 pub(crate) use isolated::IsolatedRun;
 pub(crate) use location::{locate, run_workspace};
-pub(crate) use locks::RunLocks;
+pub(crate) use locks::{RunLocks, remove_project_placeholders};
 pub(crate) use prepare::find_step;
 
 /// Starts, resumes, answers, cancels and follows runs.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::config::Project;
+use crate::config::{self, Project, SETTINGS_FILE};
 use crate::engine::Plan;
 
 use super::error::SessionError;
@@ -23,6 +23,18 @@ fn files_in_workspace(project: &Project, current_dir: &Path, workspace: &Path) -
 pub(crate) fn source_paths(project: &Project, current_dir: &Path) -> Vec<PathBuf> {
     let paths = project.source_paths().into_iter();
     paths.filter_map(|path| resolve_links(&current_dir.join(path))).collect()
+}
+
+/// The paths at which a project may have an `orch.yaml`: in the root, and in each folder from a file or a pipeline up to
+/// the root. Ignores files outside of the root.
+pub(super) fn settings_paths(root: &Path, files: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let pipelines = config::list_pipelines(root).into_iter().map(|name| root.join(name));
+    let mut folders: BTreeSet<PathBuf> = [root.to_owned()].into();
+    for file in files.iter().cloned().chain(pipelines) {
+        let parents = file.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+        folders.extend(parents.map(Path::to_owned));
+    }
+    folders.into_iter().map(|folder| folder.join(SETTINGS_FILE)).collect()
 }
 
 /// Resolves the links in a path. If the path does not exist, resolves the links in its nearest existing parent.

@@ -22,7 +22,7 @@ use super::error::SessionError;
 use super::execute::{self, RunContext};
 use super::inputs;
 use super::location::{Location, locate, pipeline_file, run_workspace};
-use super::locks::RunLocks;
+use super::locks::{RunLocks, remove_project_placeholders};
 use super::prepare::{self, PlanOptions, find_step};
 use super::project_state::{StateFolder, find_run_or_latest_incomplete, project_root};
 use super::trackers::Trackers;
@@ -136,6 +136,8 @@ impl Runner {
         let record_replay = RecordReplay { recorder, ..RecordReplay::default() };
         let workspace = Workspace::open(&workspace_path)?;
         let locks = RunLocks::acquire(&journal, row.run, &workspace)?;
+        let project_paths = project_files::source_paths(&project, current_dir);
+        remove_project_placeholders(&workspace, &root, &project_paths)?;
         // Read again under the lock, since the previous owner may have recorded events until it released the lock.
         let events = journal.events(row.run)?;
         let (plan, protected_files) =
@@ -186,7 +188,7 @@ impl Runner {
             locks: &locks,
             workspace,
             project_files: protected_files,
-            project_paths: project_files::source_paths(&project, current_dir),
+            project_paths,
             plan: &plan,
             models: registry,
             rate_limiters: execute::build_rate_limiters(&project),

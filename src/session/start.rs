@@ -18,7 +18,7 @@ use super::agent_choices::AgentChoices;
 use super::error::SessionError;
 use super::execute::{self, RunContext, resolve_path};
 use super::inputs::InputSource;
-use super::locks::RunLocks;
+use super::locks::{RunLocks, remove_project_placeholders};
 use super::prepare::{self, PlanOptions};
 use super::project_state::StateFolder;
 use super::trackers::Trackers;
@@ -130,6 +130,8 @@ impl Runner {
         let workspace = Workspace::open(&workspace_path)?;
         let run = RunId(uuid::Uuid::now_v7());
         let locks = RunLocks::acquire(&journal, run, &workspace)?;
+        let project_paths = project_files::source_paths(&project, current_dir);
+        remove_project_placeholders(&workspace, &root, &project_paths)?;
         let owned_files = journal.owned_files(&workspace.path_in_journal())?;
         let (plan, protected_files) =
             project_files::check_and_protect(plan, &project, current_dir, workspace.folder())?;
@@ -156,7 +158,7 @@ impl Runner {
             locks: &locks,
             workspace,
             project_files: protected_files,
-            project_paths: project_files::source_paths(&project, current_dir),
+            project_paths,
             plan: &plan,
             models: registry,
             rate_limiters: execute::build_rate_limiters(&project),

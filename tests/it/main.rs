@@ -66,6 +66,8 @@ mod name_lookup;
 mod offload;
 mod orphan_processes;
 mod pipelines_guide;
+#[cfg(unix)]
+mod placeholders;
 mod plan;
 mod previous_rounds;
 mod price_options;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{command_project, project_with, reaches_full, recorded_sandbox, run_command, run_with_report, stdout_of};
-use crate::support::{Orch, Reply, Server};
+use crate::support::{Orch, Reply, RunOutput, Server};
 
 #[test]
 fn a_command_changes_the_workspace_and_nothing_else() {
@@ -224,5 +224,31 @@ fn the_next_run_removes_the_placeholders_that_a_killed_orch_left() {
     orch.run(&["pipeline", "resume"]).exits(0);
     for name in ["orch.yaml", ".git", ".github", ".orch"] {
         assert!(!orch.exists(&format!("workspace/{name}")), "{name}");
+    }
+}
+
+#[test]
+fn a_project_that_is_the_workspace_stays_usable_during_a_command_and_after_a_kill() {
+    if !reaches_full() {
+        return;
+    }
+    let orch: Orch = command_project("touch begun; sleep 39419", json!({}));
+    let mut child = orch.start(&["pipeline", "run", "pipelines/main.yaml", "--workspace", "."]);
+    wait_until("the start of the command", || orch.exists("begun"));
+    let assert_usable = || {
+        let mut command = orch.command(&["pipeline", "list"]);
+        let ran = RunOutput::of(&command.current_dir(orch.path().join("pipelines")).output().unwrap()).exits(0);
+        assert!(ran.stdout.contains("main.yaml"), "{ran:?}");
+        assert!(orch.exists("orch.yaml") && orch.exists("pipelines/orch.yaml"), "orch creates placeholders");
+    };
+    assert_usable();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("the end of the command", || count_sleep_processes(39419) == 0);
+    assert_usable();
+    orch.edit("pipelines/main.yaml", "sleep 39419", "true");
+    orch.run(&["pipeline", "resume"]).exits(0);
+    for name in ["orch.yaml", "pipelines/orch.yaml", ".git", ".github"] {
+        assert!(!orch.exists(name), "{name}");
     }
 }

@@ -13,7 +13,7 @@ use crate::model::RunState;
 use crate::model::visible::escape_line_breaks;
 use crate::session::project_state::{find_run, project_root};
 use crate::session::writes::step_writes;
-use crate::session::{ExitStatus, RunLocks, SessionError, locate, run_workspace};
+use crate::session::{ExitStatus, RunLocks, SessionError, locate, remove_project_placeholders, run_workspace};
 use crate::store::{RunRow, Workspace};
 
 use super::open_journal;
@@ -66,6 +66,7 @@ pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus> {
         SessionError::usage(format!("the workspace `{}` of run {} does not exist", workspace_path.display(), row.run))
     })?;
     let _locks = RunLocks::acquire(&journal, row.run, &workspace)?;
+    remove_project_placeholders(&workspace, &location.root, &[])?;
     let events = journal.events(row.run)?;
     let change_sets: Vec<ChangeSet> = step_writes(row.run, &events)?.into_iter().map(|write| write.changes).collect();
     let tree = Tree::open(workspace.folder())?;
