@@ -4,7 +4,8 @@ use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::sandbox::{AllowedHost, SandboxNetwork};
+use super::allowed_host::AllowedHost;
+use super::sandbox::SandboxNetwork;
 use super::tool::{BuiltinTool, ToolGrant};
 
 /// The ending of a pattern of `shell` that allows any further words.
