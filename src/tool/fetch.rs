@@ -62,7 +62,7 @@ pub(super) async fn run_fetch(
     let limit = Duration::from_millis(invocation.timeout_ms).min(MAX_FETCH_TIME);
     let network = invocation.sandbox.as_ref().map(|SandboxSpec { network, .. }| network);
     let fetched = async {
-        let policy = FetchPolicy::new(&invocation.grants, network)?;
+        let policy = FetchPolicy::new(&invocation.grants, network, invocation.project_network.as_ref())?;
         PageFetch { context, policy }.fetch(&arguments.url).await
     };
     let fetched = tokio::select! {
