@@ -6,9 +6,24 @@ use crate::model::{
     AllowedHost, BuiltinTool, HostList, SandboxNetwork, ToolGrant, allows_agent_host, is_public_address,
 };
 
-/// Endings of names that exist only inside a private network.
-const PRIVATE_SUFFIXES: &[&str] =
-    &["localhost", "local", "internal", "lan", "home.arpa", "corp", "home", "intranet", "private"];
+/// Endings of names that exist only inside a private network, such as those of RFC 6761, RFC 6762 and of clusters.
+const PRIVATE_SUFFIXES: &[&str] = &[
+    "local",
+    "localdomain",
+    "localdomain6",
+    "internal",
+    "lan",
+    "home.arpa",
+    "corp",
+    "home",
+    "intranet",
+    "private",
+    "test",
+    "svc",
+];
+
+/// Parts of names that mean this machine, wherever they stand: resolvers and their search lists add endings.
+const LOCAL_LABELS: &[&str] = &["localhost", "localhost6"];
 
 /// The hosts that the grants for `fetch`, the sandbox of an agent and `orch.yaml` allow.
 #[derive(Debug)]
@@ -61,6 +76,10 @@ impl FetchPolicy {
     /// # Errors
     /// A sentence for the model.
     pub(super) fn check_host(&self, name: &str, port: u16) -> Result<(), String> {
+        // With a further dot, a resolver could take a name for an address that is written in another way.
+        if name.strip_suffix('.').unwrap_or(name).split('.').any(str::is_empty) {
+            return Err(format!("`{name}:{port}` was not read: the name has an empty part"));
+        }
         if self.allows_any_host || self.listed.contains(name, port) {
             return Ok(());
         }
@@ -80,24 +99,28 @@ impl FetchPolicy {
         self.listed.allows_address(name, port, address) || (self.allows_any_host && is_public_address(address))
     }
 
-    /// Checks a host that a proxy resolves, so that orch can't check its addresses. A name that is not listed must not
-    /// look like one of a private network.
-    ///
-    /// # Errors
-    /// A sentence for the model.
-    pub(super) fn check_host_behind_proxy(&self, name: &str, port: u16) -> Result<(), String> {
-        if self.listed.contains(name, port) {
-            return Ok(());
-        }
-        let bare_name = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
-        let is_below = |suffix: &&str| bare_name.strip_suffix(*suffix).is_some_and(|rest| rest.ends_with('.'));
-        let is_private = if let Ok(address) = bare_name.parse::<IpAddr>() {
-            !is_public_address(address)
-        } else {
-            !bare_name.contains('.') || PRIVATE_SUFFIXES.iter().any(is_below)
-        };
-        if is_private { Err(private_host_message(name, port)) } else { Ok(()) }
+    /// Whether a host is listed as one of this machine or of a private network.
+    pub(super) fn may_be_private(&self, name: &str, port: u16) -> bool {
+        self.listed.may_be_private(name, port)
     }
+}
+
+/// Checks a host whose name a proxy resolves, so that orch can't check its addresses. An address must be public, and a
+/// name must not look like one of a private network: the proxy would resolve it in its own network.
+///
+/// # Errors
+/// A sentence for the model.
+pub(super) fn check_host_behind_proxy(name: &str, port: u16) -> Result<(), String> {
+    let bare_name = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
+    let is_below = |suffix: &&str| bare_name.strip_suffix(*suffix).is_some_and(|rest| rest.ends_with('.'));
+    let is_private = match bare_name.parse::<IpAddr>() {
+        Ok(address) => !is_public_address(address),
+        Err(_) => {
+            let has_local_label = bare_name.split('.').any(|label| LOCAL_LABELS.contains(&label));
+            !bare_name.contains('.') || has_local_label || PRIVATE_SUFFIXES.iter().any(is_below)
+        }
+    };
+    if is_private { Err(private_host_message(name, port)) } else { Ok(()) }
 }
 
 /// The hosts that a network lists.
@@ -213,14 +236,51 @@ mod tests {
 
     #[test]
     fn a_proxy_may_resolve_only_names_that_do_not_look_private() {
+        for name in ["docs.rs", "1.1.1.1", "[2606:4700::1111]", "internal.example", "mylocalhost.example", "test.dev"] {
+            assert!(check_host_behind_proxy(name, 80).is_ok(), "{name}");
+        }
+        for name in [
+            "a.google.internal",
+            "router",
+            "router.",
+            "nas.local.",
+            "X.LAN",
+            "localhost",
+            "localhost.",
+            "localhost.example",
+            "a.localhost",
+            "localhost.localdomain",
+            "kubernetes.default.svc",
+            "page.test",
+            "10.0.0.1",
+            "10.0.0.1.",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "[64:ff9b::7f00:1]",
+            "[64:ff9b:1::1]",
+            "[2002:7f00:1::]",
+            "[fd00::1]",
+            "169.254.169.254",
+        ] {
+            assert!(check_host_behind_proxy(name, 80).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_an_empty_part_is_not_allowed() {
         let all = Some(&SandboxNetwork::All);
         let any = policy(&["fetch"], all, all);
-        for name in ["docs.rs", "1.1.1.1", "internal.example"] {
-            assert!(any.check_host_behind_proxy(name, 80).is_ok(), "{name}");
+        for name in ["docs.rs..", "0x7f.1..", "a..b.example", "..", ".docs.rs"] {
+            assert!(any.check_host(name, 80).unwrap_err().ends_with("the name has an empty part"), "{name}");
         }
-        for name in ["a.google.internal", "router", "nas.local.", "X.LAN", "10.0.0.1", "[::1]", "169.254.169.254"] {
-            assert!(any.check_host_behind_proxy(name, 80).is_err(), "{name}");
-        }
-        assert!(policy(&["fetch(nas.local)"], None, None).check_host_behind_proxy("nas.local", 80).is_ok());
+        assert!(any.check_host("docs.rs.", 80).is_ok());
+    }
+
+    #[test]
+    fn a_host_is_private_only_if_it_is_listed_so() {
+        let listed = hosts(&[("git.corp", true), ("nas.local", false), ("127.0.0.1:8080", false)]);
+        let policy = policy(&["fetch"], Some(&listed), Some(&listed));
+        assert!(policy.may_be_private("git.corp", 443) && policy.may_be_private("127.0.0.1", 8080));
+        assert!(!policy.may_be_private("nas.local", 443) && !policy.may_be_private("git.corp", 8443));
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of `fetch`: pages, redirects, private addresses, names that change their addresses, and proxies.
+//! Tests of `fetch`: pages, redirects, private addresses, and names that change their addresses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn site_for(server: &Server) -> ToolSite {
 }
 
 /// A lookup that returns these addresses one after another, and counts its calls.
-fn changing_lookup(addresses: Vec<&'static str>) -> (HostLookup, Arc<AtomicUsize>) {
+pub(super) fn changing_lookup(addresses: Vec<&'static str>) -> (HostLookup, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let calls = count.clone();
     let lookup = move |_: String, port: u16| {

@@ -3,6 +3,7 @@
 mod editing;
 mod escapes;
 mod fetch;
+mod fetch_proxies;
 mod reading;
 #[cfg(target_os = "linux")]
 mod shell;
