@@ -1,12 +1,15 @@
-//! Checks the tools of agents: each tool must exist and be usable, its patterns must be valid, its model must be able
-//! to call it, and the access of each step must be high enough for it.
+//! Checks the tools of agents: each tool must exist and be usable, its patterns must be valid and allow no host that
+//! `orch.yaml` excludes, its model must be able to call it, and the access of each step must be high enough for it.
 
 use super::models::resolve_reference;
 use super::options::model_api;
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::step::Access;
-use crate::model::{Agent, BuiltinTool, CliAgentKind, SandboxSpec, ToolGrant, is_outside_workspace};
+use crate::model::{
+    Agent, AllowedHost, BuiltinTool, CliAgentKind, SandboxNetwork, SandboxSpec, ToolGrant, allows_agent_host,
+    is_outside_workspace,
+};
 
 /// The names that other programs have for the tools.
 const OTHER_NAMES: &[(&str, BuiltinTool)] = &[
@@ -82,7 +85,10 @@ impl ToolCheck<'_> {
         for (index, text) in names.iter().enumerate() {
             let finding = match ToolGrant::parse(text) {
                 Err(reason) => Some(self.invalid_grant(text, reason, index)),
-                Ok(grant) => self.redundant_grant(&grant, index).or_else(|| self.unusable_grant(&grant, index)),
+                Ok(grant) => self
+                    .redundant_grant(&grant, index)
+                    .or_else(|| self.unusable_grant(&grant, index))
+                    .or_else(|| self.loose_grant(&grant, index)),
             };
             diagnostics.extend(finding);
         }
@@ -137,8 +143,10 @@ impl ToolCheck<'_> {
             let diagnostic = Diagnostic::error(Code::DuplicateName, format!("the tool `{grant}` is listed twice"));
             return Some(self.at_item(diagnostic, "tools", index));
         }
+        // `fetch` without a pattern allows the hosts of the sandbox, and a pattern adds another one.
         let allows_everything = |other: &ToolGrant| other.tool == grant.tool && other.pattern.is_none();
-        if grant.pattern.is_none() || !self.grants.iter().any(allows_everything) {
+        let is_fetch = grant.tool == BuiltinTool::Fetch;
+        if grant.pattern.is_none() || is_fetch || !self.grants.iter().any(allows_everything) {
             return None;
         }
         let message = format!("`{grant}` has no effect, because the agent has `{}` without a pattern", grant.tool);
@@ -179,6 +187,28 @@ impl ToolCheck<'_> {
         };
         let diagnostic = self.at_item(Diagnostic::error(Code::UnusableTool, problem), "tools", index);
         Some(if help.is_empty() { diagnostic } else { diagnostic.with_help(help) })
+    }
+
+    /// The finding for a pattern of `fetch` with a host that `orch.yaml` does not allow. The rule is that of the hosts
+    /// that an agent lists under `sandbox.network`.
+    fn loose_grant(&self, grant: &ToolGrant, index: usize) -> Option<Diagnostic> {
+        let pattern = grant.pattern.as_ref().filter(|_| grant.tool == BuiltinTool::Fetch)?;
+        let bound = self.project.settings.sandbox.network.as_ref();
+        let host = AllowedHost { host: pattern.clone(), private: false };
+        if allows_agent_host(bound, &host) {
+            return None;
+        }
+        let allowed = bound.map_or_else(|| "public hosts".to_owned(), |network| format!("`network: {network}`"));
+        let remedy = match bound {
+            None => format!("write `sandbox: {{ network: [\"{host}\"] }}` in `orch.yaml`"),
+            Some(SandboxNetwork::Hosts(_)) => format!("add `\"{host}\"` to `sandbox.network` in `orch.yaml`"),
+            Some(SandboxNetwork::None | SandboxNetwork::All) => {
+                format!("write `network: [\"{host}\"]` under `sandbox` in `orch.yaml`")
+            }
+        };
+        let message = format!("`{grant}` allows more than `orch.yaml`, which allows {allowed}");
+        let diagnostic = self.at_item(Diagnostic::error(Code::SandboxTooLoose, message), "tools", index);
+        Some(diagnostic.with_help(format!("remove `{grant}`, or {remedy}")))
     }
 
     fn check_approvals(&self, diagnostics: &mut Vec<Diagnostic>) {

@@ -66,7 +66,7 @@ codes! {
     UnusedAgent = "ORCH0311", "an agent is never used";
     EmptyMessage = "ORCH0312", "a message is empty";
     UnconfinedCommand = "ORCH0313", "a command without a sandbox may run files that a model wrote";
-    SandboxTooLoose = "ORCH0314", "a sandbox allows more than `orch.yaml`";
+    SandboxTooLoose = "ORCH0314", "a sandbox or a tool allows more than `orch.yaml`";
     UnusableTool = "ORCH0315", "a tool cannot do anything in its sandbox";
     AccessTooLow = "ORCH0316", "the access of a step is too low for the tools of its agent";
     PipelineNotFound = "ORCH0320", "a called pipeline does not exist";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::model::agent::{Compaction, DEFAULT_MAX_TURNS};
-use crate::model::{Agent, BuiltinTool, OfferedTools, SandboxSpec, ToolChoice, ToolGrant};
+use crate::model::{Agent, BuiltinTool, OfferedTools, SandboxNetwork, SandboxSpec, ToolChoice, ToolGrant};
 use crate::tool;
 
 /// The tools of an agent with a model, with every default filled in.
@@ -27,11 +27,18 @@ pub struct AgentTools {
     pub env: Vec<String>,
     /// The sandbox of the tools; `None` if it is disabled.
     pub sandbox: Option<SandboxSpec>,
+    /// The `network` in the `sandbox` of `orch.yaml`, which bounds the hosts of `fetch`. `None` without `fetch`.
+    pub project_network: Option<SandboxNetwork>,
 }
 
 impl AgentTools {
-    /// The tools of an agent with this sandbox; `None` if it has none.
-    pub(super) fn from_agent(agent: &Agent, sandbox: Option<SandboxSpec>) -> Option<Self> {
+    /// The tools of an agent with this sandbox, in a project whose `orch.yaml` has this `network`. Returns `None` if the
+    /// agent has no tools.
+    pub(super) fn from_agent(
+        agent: &Agent,
+        sandbox: Option<SandboxSpec>,
+        project_network: Option<&SandboxNetwork>,
+    ) -> Option<Self> {
         let grants = agent.tool_grants();
         if grants.is_empty() {
             return None;
@@ -48,6 +55,7 @@ impl AgentTools {
             compaction: agent.compaction.unwrap_or_default(),
             env: agent.env.clone(),
             sandbox,
+            project_network: project_network.filter(|_| is_granted(&BuiltinTool::Fetch)).cloned(),
             grants,
         })
     }
@@ -66,6 +74,10 @@ impl AgentTools {
     /// The limits of the conversation and the approvals do not change the value of a completed step.
     pub(super) fn fingerprint_value(&self) -> Value {
         let sandbox = self.sandbox.as_ref().map(SandboxSpec::without_level);
-        json!({ "grants": self.grants, "env": self.env, "sandbox": sandbox })
+        let mut value = json!({ "grants": self.grants, "env": self.env, "sandbox": sandbox });
+        if let Some(network) = &self.project_network {
+            value["project_network"] = json!(network);
+        }
+        value
     }
 }

@@ -168,7 +168,8 @@ impl<'a, E> Planner<'a, E> {
             let own = agent.and_then(|agent| agent.sandbox.clone()).unwrap_or_default();
             SandboxSpec::resolve(&own, &self.defaults.sandbox, access)
         };
-        let tools = agent.and_then(|agent| AgentTools::from_agent(agent, sandbox()));
+        let project_network = self.defaults.sandbox.network.as_ref();
+        let tools = agent.and_then(|agent| AgentTools::from_agent(agent, sandbox(), project_network));
         let program = agent.and_then(|agent| agent.cli_agent(access));
         let primary_model = match program.map(|program| CliAgent { sandbox: sandbox(), ..program }) {
             Some(program) => PlannedModel {

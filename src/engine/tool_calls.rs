@@ -253,6 +253,7 @@ impl Conversation<'_> {
             reserved: self.execution.interpreter.plan.reserved_names().artifacts.clone(),
             env: tools.env.clone(),
             sandbox: tools.sandbox.clone(),
+            project_network: tools.project_network.clone(),
             timeout_ms: self.time_limits()?.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
         };
         let key = turn.key.for_tool_call(call.position);

@@ -7,6 +7,7 @@ use super::diff::count_changed_lines;
 use super::path::refusal_reason;
 use super::problem::Problems;
 use super::record::{AppliedFile, ApplyReport, ChangeSet, FileChange, FileState, describe_difference, states_match};
+use super::repository::NewEntries;
 use super::tree::Tree;
 
 impl Tree {
@@ -27,12 +28,21 @@ impl Tree {
     fn pending_updates<'a>(&self, change_set: &'a ChangeSet) -> Result<Vec<FileUpdate<'a>>, Failure> {
         let mut problems = Problems::default();
         let mut updates = Vec::new();
+        let written = change_set.files.iter().filter(|change| change.after.is_some());
+        let new_entries = NewEntries::of_files(written.map(|change| change.path.as_str()));
         for change in &change_set.files {
             let current = read_state(self, &change.path);
             match remove_leftovers(self, &change.path).and(current) {
                 Ok(current) if states_match(current.as_ref(), change.after.as_ref()) => {}
                 Ok(current) if states_match(current.as_ref(), change.before.as_ref()) => {
-                    updates.push(FileUpdate { path: &change.path, current, target: change.after.as_ref() });
+                    let target = change.after.as_ref();
+                    // Another process, or another write, may have made a part of a repository since orch checked it.
+                    let refusal = target.map_or(Ok(None), |_| new_entries.refusal_in(self, &change.path));
+                    match refusal {
+                        Ok(None) => updates.push(FileUpdate { path: &change.path, current, target }),
+                        Ok(Some(refusal)) => problems.add_for_path(&change.path, refusal),
+                        Err(problem) => problems.add_for_path(&change.path, problem),
+                    }
                 }
                 Ok(current) => {
                     let difference = describe_difference(current.as_ref(), change.before.as_ref());
@@ -203,6 +213,20 @@ mod tests {
         assert_eq!(applied.touched, 2);
         assert_eq!(names(folder.path()), ["a", "d", "sub"]);
         assert_eq!(std::fs::read(folder.path().join("sub/deep/b")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_record_that_makes_a_repository_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let prepared = tree.prepare(&[entry("x/HEAD", Some("a"))], ReservedFiles::default()).unwrap();
+        for name in ["objects", "refs"] {
+            std::fs::create_dir_all(folder.path().join("x").join(name)).unwrap();
+        }
+        let failure = tree.apply(&prepared).unwrap_err();
+        assert_eq!(failure.class, FailureClass::PathRefused);
+        assert!(failure.message.contains("`x/HEAD` would make `x` a git repository"), "{failure}");
+        assert_eq!(names(&folder.path().join("x")), ["objects", "refs"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! - Applying a change set twice has the same effect as applying it once, so a run that died during the first time can
 //!   repeat it.
 //! - orch does not overwrite a file that the user or another process has changed, unless the caller forces it.
+//! - orch makes no folder a git repository, and changes no file of an existing one through which git runs programs.
 //!
 //! Two further parts serve programs and tools of models: [`FileSnapshot`] finds out what a program changed, and
 //! [`Tree::resolve`], [`Tree::open_file`] and [`Tree::list_folder`] read files without leaving the workspace.
@@ -30,6 +31,7 @@ mod problem;
 mod reader;
 mod record;
 mod repeat;
+mod repository;
 mod revert;
 mod snapshot;
 mod tree;
@@ -50,6 +52,7 @@ pub use record::{
     RevertedFile, merge_change_sets,
 };
 pub use repeat::TextComparison;
+pub use repository::repository_files;
 pub use snapshot::FileSnapshot;
 pub use tree::Tree;
 pub use workspace_before::WorkspaceBefore;

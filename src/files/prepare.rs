@@ -11,6 +11,7 @@ use super::entry::{FileEntry, MAX_MODE, parse_entries};
 use super::path::{fold_path, refusal_reason};
 use super::problem::{Problems, escaped_path};
 use super::record::{ChangeSet, Content, FileChange, FileState};
+use super::repository::NewEntries;
 use super::tree::{AccessError, DiskEntry, Tree, ancestors_of, folder_of, io_error, name_of};
 
 /// The maximum number of files in one list.
@@ -44,7 +45,7 @@ impl<'a> ReservedFiles<'a> {
 
 /// The version of the rules that [`refusals`] checks. It is part of fingerprints, so a change of the rules invalidates
 /// results.
-pub const RULES_VERSION: u32 = 1;
+pub const RULES_VERSION: u32 = 2;
 
 /// The problems for which `write` would refuse an artifact in any workspace: a list that can't be parsed or is too
 /// long, and paths that are not allowed or conflict with one another. Empty if `write` accepts the artifact.
@@ -74,6 +75,7 @@ impl Tree {
         let mut change_set = ChangeSet::default();
         let mut new_folders = BTreeSet::new();
         let mut has_conflict = false;
+        let new_entries = entries_of(&valid_entries);
         for entry in valid_entries {
             match reader.read_file(&entry.path) {
                 Ok(before) => change_set.files.push(new_change(entry, before)),
@@ -84,6 +86,14 @@ impl Tree {
                 }
             }
             if entry.content.is_some() {
+                match new_entries.refusal_in(self, &entry.path) {
+                    Ok(None) => {}
+                    Ok(Some(refusal)) => problems.add_for_path(&entry.path, refusal),
+                    Err(conflict) => {
+                        problems.add_for_path(&entry.path, conflict);
+                        has_conflict = true;
+                    }
+                }
                 new_folders.extend(reader.missing_folders(&entry.path).map(str::to_owned));
             }
         }
@@ -168,7 +178,20 @@ fn check_paths<'a>(
         }
         parent.is_none()
     });
+    let new_entries = entries_of(&valid_entries);
+    valid_entries.retain(|entry| {
+        let refusal = entry.content.as_ref().and_then(|_| new_entries.refusal(&entry.path));
+        if let Some(refusal) = &refusal {
+            problems.add_for_path(&entry.path, refusal);
+        }
+        refusal.is_none()
+    });
     valid_entries
+}
+
+/// The files and folders that a list creates.
+fn entries_of(entries: &[&FileEntry]) -> NewEntries {
+    NewEntries::of_files(entries.iter().filter(|entry| entry.content.is_some()).map(|entry| entry.path.as_str()))
 }
 
 /// Finds a folder of `path` that an earlier path spells differently. Returns the folder and the other spelling.
@@ -302,6 +325,31 @@ mod tests {
         let unreserved = [entry("out/other.md"), entry("plan.jsonl")];
         let reserved = ReservedFiles { artifacts: &["plan.json".to_owned()], ..ReservedFiles::default() };
         assert!(tree.prepare(&unreserved, reserved).is_ok());
+    }
+
+    #[test]
+    fn a_repository_is_refused_whether_one_list_or_several_make_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let message = refusal(&tree, &["x/HEAD", "x/config", "x/objects/a", "x/refs/a"], &[]);
+        assert!(message.contains("`x/config` would make `x` a git repository"), "{message}");
+        let list = serde_json::json!([
+            { "path": "HEAD", "content": "" }, { "path": "objects/a", "content": "" }, { "path": "refs/a", "content": "" },
+        ]);
+        let refusals = refusals(&list, ReservedFiles::default());
+        assert!(
+            refusals.len() == 3 && refusals[0].contains("would make the workspace a git repository"),
+            "{refusals:?}"
+        );
+        for name in ["config", "objects/a", "refs/a"] {
+            let change_set = tree.prepare(&[entry(&format!("x/{name}"))], ReservedFiles::default()).unwrap();
+            tree.apply(&change_set).unwrap();
+        }
+        assert!(refusal(&tree, &["x/HEAD"], &[]).contains("`x/HEAD` would make `x` a git repository"));
+        std::fs::write(folder.path().join("x/HEAD"), "ref: refs/heads/main\n").unwrap();
+        assert!(refusal(&tree, &["x/config"], &[]).contains("would change the git repository in `x`"));
+        let harmless = [entry("x/refs/b"), FileEntry { content: None, ..entry("x/config") }];
+        assert!(tree.prepare(&harmless, ReservedFiles::default()).is_ok());
     }
 
     #[test]

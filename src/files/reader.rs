@@ -105,10 +105,26 @@ impl Tree {
     /// # Errors
     /// The path does not exist, leads through a link, is not a folder, or has too many entries.
     pub fn list_folder(&self, path: &str) -> Result<Vec<FolderEntry>, ReadPathError> {
+        self.list_folder_until(path, &|| false)
+    }
+
+    /// Like [`Tree::list_folder`], but returns the entries so far as soon as `is_stopped` returns true: a folder may have
+    /// many entries, on a slow disk.
+    ///
+    /// # Errors
+    /// Those of [`Tree::list_folder`].
+    pub fn list_folder_until(
+        &self,
+        path: &str,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Vec<FolderEntry>, ReadPathError> {
         let io_error = |error: io::Error| ReadPathError::Refused(format!("can't be listed: {error}"));
         let folder = self.open_folder(path)?.ok_or(ReadPathError::NotFound)?;
         let mut entries = Vec::new();
         for entry in folder.entries().map_err(io_error)? {
+            if is_stopped() {
+                break;
+            }
             let entry = entry.map_err(io_error)?;
             let metadata = match entry.metadata() {
                 Ok(metadata) => metadata,
@@ -215,6 +231,9 @@ mod tests {
         let expected = [("a", FolderEntryKind::Link), ("b", FolderEntryKind::Folder), ("c", FolderEntryKind::File)];
         assert_eq!(entries, expected.map(|(name, kind)| (name.to_owned(), kind)));
         assert_eq!(tree.list_folder("").unwrap()[2].size, 3);
+        let remaining = std::cell::Cell::new(2);
+        let is_stopped = || remaining.replace(remaining.get().saturating_sub(1)) == 0;
+        assert_eq!(tree.list_folder_until("", &is_stopped).unwrap().len(), 2);
         assert_eq!(tree.entry_kind("b").unwrap(), FolderEntryKind::Folder);
         assert!(tree.list_folder("c").is_err() && tree.list_folder("missing").is_err());
     }

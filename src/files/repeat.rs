@@ -93,6 +93,17 @@ mod tests {
     }
 
     #[test]
+    fn a_recording_that_makes_a_repository_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["x/config", "x/objects/a", "x/refs/a", "x/HEAD"];
+        let files = paths.map(|path| change(path, None, Some("text"))).to_vec();
+        let recorded = ChangeSet { files, ..ChangeSet::default() };
+        let failure = Tree::open(folder.path()).unwrap().repeat(&recorded, &is_same_text).unwrap_err();
+        assert!(failure.message.contains("`x/HEAD` would make `x` a git repository"), "{failure}");
+        assert!(!folder.path().join("x").exists());
+    }
+
+    #[test]
     fn a_file_with_another_content_refuses_the_whole_recording() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), "mine").unwrap();

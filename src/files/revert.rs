@@ -12,6 +12,7 @@ use super::record::{
     ChangeKind, ChangeSet, FileChange, FileState, RevertOutcome, RevertReport, RevertedFile, describe_difference,
     states_match,
 };
+use super::repository::NewEntries;
 use super::tree::{AccessError, Tree};
 
 /// The action that reverts one file.
@@ -22,14 +23,16 @@ enum RevertPlan<'a> {
 
 impl Tree {
     /// Restores the `before` of every file whose state on disk is still its `after`. Reports a file that was changed
-    /// since, and restores it only if `force` is set. Never replaces an entry that is not a regular file. Removes the
-    /// folders that the change set created if they are empty.
+    /// since, and restores it only if `force` is set. Never replaces an entry that is not a regular file, and leaves a
+    /// file that `write` would refuse because of a git repository. Removes the folders that the change set created if
+    /// they are empty.
     pub fn revert(&self, change_set: &ChangeSet, force: bool) -> Result<RevertReport, Failure> {
         check_record_paths(change_set)?;
         let mut updates = Vec::new();
         let mut report = RevertReport::default();
+        let new_entries = restored_entries(change_set);
         for change in change_set.files.iter().filter(|change| change.kind() != ChangeKind::Unchanged) {
-            let (outcome, reason) = match self.plan_revert(change, force) {
+            let (outcome, reason) = match self.plan_revert(change, force, &new_entries) {
                 RevertPlan::Skip(outcome, reason) => (outcome, reason),
                 RevertPlan::Update(update) => {
                     updates.push(update);
@@ -58,10 +61,11 @@ impl Tree {
             check_record_paths(change_set)?;
         }
         let merged = self.merge_with_disk(change_sets);
+        let new_entries = restored_entries(&merged);
         let changes = merged.files.iter().filter(|change| change.kind() != ChangeKind::Unchanged);
         let files = changes.map(|change| {
             let (outcome, reason) = match read_state(self, &change.path) {
-                Ok(current) => revert_outcome(change, current.as_ref(), force),
+                Ok(current) => self.revert_outcome(change, current.as_ref(), force, &new_entries),
                 Err(error) => (RevertOutcome::Left, Some(error.to_string())),
             };
             RevertedFile { path: change.path.clone(), ending: outcome, reason }
@@ -105,24 +109,50 @@ impl Tree {
         )
     }
 
-    fn plan_revert<'a>(&self, change: &'a FileChange, force: bool) -> RevertPlan<'a> {
+    fn plan_revert<'a>(&self, change: &'a FileChange, force: bool, new_entries: &NewEntries) -> RevertPlan<'a> {
         let current =
             read_state(self, &change.path).and_then(|state| remove_leftovers(self, &change.path).map(|()| state));
         let current = match current {
             Ok(current) => current,
             Err(error) => return RevertPlan::Skip(RevertOutcome::Left, Some(error.to_string())),
         };
-        match revert_outcome(change, current.as_ref(), force) {
+        match self.revert_outcome(change, current.as_ref(), force, new_entries) {
             (RevertOutcome::Restored, _) => {
                 RevertPlan::Update(FileUpdate { path: &change.path, current, target: change.before.as_ref() })
             }
             (outcome, reason) => RevertPlan::Skip(outcome, reason),
         }
     }
+
+    /// The outcome of reverting a file whose state on disk is `current`, and the reason if orch leaves the file
+    /// unchanged. `new_entries` are the files that the revert may restore.
+    fn revert_outcome(
+        &self,
+        change: &FileChange,
+        current: Option<&FileState>,
+        force: bool,
+        new_entries: &NewEntries,
+    ) -> (RevertOutcome, Option<String>) {
+        let (outcome, reason) = outcome_of_states(change, current, force);
+        if outcome != RevertOutcome::Restored || change.before.is_none() {
+            return (outcome, reason);
+        }
+        match new_entries.refusal_in(self, &change.path) {
+            Ok(None) => (outcome, reason),
+            Ok(Some(refusal)) => (RevertOutcome::Left, Some(refusal)),
+            Err(error) => (RevertOutcome::Left, Some(error.to_string())),
+        }
+    }
 }
 
-/// The outcome of reverting a file whose state on disk is `current`, and the reason if orch leaves the file unchanged.
-fn revert_outcome(change: &FileChange, current: Option<&FileState>, force: bool) -> (RevertOutcome, Option<String>) {
+/// The entries that a revert of a change set may create.
+fn restored_entries(change_set: &ChangeSet) -> NewEntries {
+    let restored = change_set.files.iter().filter(|change| change.before.is_some());
+    NewEntries::of_files(restored.map(|change| change.path.as_str()))
+}
+
+/// The outcome of reverting a file according to its states, and the reason if orch leaves the file unchanged.
+fn outcome_of_states(change: &FileChange, current: Option<&FileState>, force: bool) -> (RevertOutcome, Option<String>) {
     let writable_before = change.before.as_ref().filter(|before| before.has_privilege_bits()).map(FileState::writable);
     if states_match(current, change.before.as_ref())
         || (writable_before.is_some() && states_match(current, writable_before.as_ref()))

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod agent;
+mod allowed_host;
 pub mod approval;
 pub mod budget;
 mod builtin_provider;
@@ -52,6 +53,7 @@ pub mod usage;
 pub mod visible;
 
 pub use agent::Agents;
+pub use allowed_host::{AllowedHost, HostList, is_public_address};
 pub use builtin_provider::{BUILTIN_PROVIDERS, BuiltinProvider};
 pub use bytes::HumanBytes;
 pub use canonical::canonical_json;
@@ -74,8 +76,8 @@ pub use pricing::PriceBasis;
 pub use program::{AgentActivity, AgentTurn, CliAgent, CliAgentKind, TurnEstimate, TurnReply};
 pub use report::RunReport;
 pub use run::RunState;
-pub use sandbox::{AllowedHost, HostList, Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork, is_public_address};
-pub use sandbox_spec::{LooseKey, SandboxOwner, SandboxSpec, is_outside_workspace, loose_keys};
+pub use sandbox::{Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork};
+pub use sandbox_spec::{LooseKey, SandboxOwner, SandboxSpec, allows_agent_host, is_outside_workspace, loose_keys};
 pub use sandbox_use::{SandboxConnection, SandboxUse};
 pub use step::{Step, StepAction};
 pub use step_state::{StepState, StepStatus};

@@ -5,7 +5,8 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::sandbox::{AllowedHost, Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork};
+use super::allowed_host::AllowedHost;
+use super::sandbox::{Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork};
 use super::step::Access;
 
 /// The path of the workspace in `write`.
@@ -124,19 +125,26 @@ pub fn loose_keys(requested: &Sandbox, bounds: &Sandbox, owner: SandboxOwner) ->
     keys
 }
 
+/// Whether the `network` of `orch.yaml` allows an agent to connect to a host that the pipeline lists. If `orch.yaml`
+/// does not set `network`, an agent may list public hosts.
+pub fn allows_agent_host(bound: Option<&SandboxNetwork>, host: &AllowedHost) -> bool {
+    match bound {
+        None => !host.may_be_private(),
+        Some(SandboxNetwork::None) => false,
+        Some(SandboxNetwork::All) => true,
+        Some(SandboxNetwork::Hosts(allowed)) => allowed.iter().any(|entry| entry.covers(host)),
+    }
+}
+
 /// Returns the key `network` if `requested` allows more than the bound.
 fn loose_network(requested: &SandboxNetwork, bound: Option<&SandboxNetwork>, is_agent: bool) -> Option<LooseKey> {
-    let unlisted = |hosts: &[AllowedHost], is_allowed: &dyn Fn(&AllowedHost) -> bool| -> Vec<String> {
-        hosts.iter().filter(|host| !is_allowed(host)).map(|host| host.host.clone()).collect()
-    };
-    let hosts = match (requested, bound) {
+    let hosts: Vec<String> = match (requested, bound) {
         (SandboxNetwork::None, _) | (_, Some(SandboxNetwork::All)) => return None,
-        (SandboxNetwork::Hosts(hosts), Some(SandboxNetwork::Hosts(allowed))) => {
-            unlisted(hosts, &|host| allowed.contains(host))
-        }
-        (SandboxNetwork::Hosts(hosts), None) if is_agent => unlisted(hosts, &|host| !host.may_be_private()),
         (SandboxNetwork::Hosts(_) | SandboxNetwork::All, None) if !is_agent => return None,
-        (SandboxNetwork::Hosts(_), Some(SandboxNetwork::None) | None)
+        (SandboxNetwork::Hosts(hosts), Some(SandboxNetwork::Hosts(_)) | None) => {
+            hosts.iter().filter(|host| !allows_agent_host(bound, host)).map(|host| host.host.clone()).collect()
+        }
+        (SandboxNetwork::Hosts(_), Some(SandboxNetwork::None))
         | (SandboxNetwork::All, Some(SandboxNetwork::None | SandboxNetwork::Hosts(_)) | None) => {
             let allowed = bound.cloned().unwrap_or_default().to_string();
             return Some(LooseKey { key: "network", allowed, hosts: Vec::new() });
@@ -266,6 +274,19 @@ mod tests {
             (json!({ "network": ["localhost:5432"] }), json!({ "network": "all" }), "", ""),
             (json!({ "network": ["a.example"] }), json!({ "network": ["b.example", "a.example"] }), "", ""),
             (json!({ "network": ["c.example"] }), json!({ "network": ["b.example"] }), "network", "network"),
+            (
+                json!({ "network": ["a.example:443", "git.corp"] }),
+                json!({ "network": ["A.example", { "host": "git.corp", "private": true }] }),
+                "",
+                "",
+            ),
+            (json!({ "network": ["a.example:22"] }), json!({ "network": ["a.example"] }), "network", "network"),
+            (
+                json!({ "network": [{ "host": "git.corp", "private": true }] }),
+                json!({ "network": ["git.corp"] }),
+                "network",
+                "network",
+            ),
             (json!({ "network": "none" }), json!({ "network": "none" }), "", ""),
             (json!({ "write": ["src", "./a/b"] }), none.clone(), "", ""),
             (json!({ "write": ["~/x"] }), none.clone(), "write", ""),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::id::Digest;
+use super::sandbox::SandboxNetwork;
 use super::sandbox_spec::SandboxSpec;
 use super::step::Access;
 
@@ -163,6 +164,10 @@ pub struct ToolInvocation {
     /// Without a sandbox, orch refuses `shell`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxSpec>,
+    /// The `network` in the `sandbox` of `orch.yaml`, which bounds the hosts of `fetch`. Without it, `fetch` may read
+    /// public hosts only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_network: Option<SandboxNetwork>,
     /// The time limit, in milliseconds.
     pub timeout_ms: u64,
 }
@@ -247,6 +252,7 @@ mod tests {
                 reserved: Vec::new(),
                 env: Vec::new(),
                 sandbox: None,
+                project_network: None,
                 timeout_ms: 0,
             };
             assert_eq!(invocation.summary(), summary, "{tool}");

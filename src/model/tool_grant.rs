@@ -4,7 +4,8 @@ use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::sandbox::{AllowedHost, SandboxNetwork};
+use super::allowed_host::AllowedHost;
+use super::sandbox::SandboxNetwork;
 use super::tool::{BuiltinTool, ToolGrant};
 
 /// The ending of a pattern of `shell` that allows any further words.
@@ -63,7 +64,19 @@ fn check_pattern(tool: BuiltinTool, pattern: &str) -> Result<(), String> {
             PathPattern::parse(pattern).map(drop)
         }
         BuiltinTool::Shell => CommandPattern::parse(pattern).map(drop),
-        BuiltinTool::Fetch => AllowedHost { host: pattern.to_owned(), private: false }.parse().map(drop),
+        BuiltinTool::Fetch => check_host(pattern),
+    }
+}
+
+/// Checks the host in a pattern of `fetch`. A pattern can't say that its host is private, as a link-local address must.
+fn check_host(pattern: &str) -> Result<(), String> {
+    let parse = |private| AllowedHost { host: pattern.to_owned(), private }.parse().map(drop);
+    match (parse(false), parse(true)) {
+        (Err(_), Ok(())) => Err(format!(
+            "`{pattern}` is a link-local address, such as that of the metadata service of a cloud; list it with \
+             `private: true` under `sandbox.network` in `orch.yaml`, and use `fetch` without a pattern"
+        )),
+        (parsed, _) => parsed,
     }
 }
 
@@ -174,6 +187,7 @@ mod tests {
             ("edit(/)", "is empty"),
             ("fetch(*.docs.rs)", "patterns are not supported"),
             ("fetch(https://docs.rs)", "is not a valid host"),
+            ("fetch(169.254.169.254)", "use `fetch` without a pattern"),
         ] {
             let error = error(text);
             assert!(error.contains(expected), "{text}: {error}");

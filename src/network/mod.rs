@@ -79,7 +79,7 @@ impl Network {
     pub(crate) fn proxy(&self, url: &Url) -> Result<Option<ProxySetting>, Failure> {
         let setting = if url.scheme() == "https" { &self.https_proxy } else { &self.http_proxy };
         let Some(setting) = setting.as_ref().filter(|_| !is_loopback(url)) else { return Ok(None) };
-        let Ok(target) = url.as_str().parse::<http::Uri>() else { return Ok(None) };
+        let Ok(target) = without_root_dot(url).as_str().parse::<http::Uri>() else { return Ok(None) };
         let without_exceptions = Matcher::builder().all(setting.value.clone());
         if without_exceptions.build().intercept(&target).is_none() {
             let address = without_secrets(&setting.value);
@@ -137,10 +137,25 @@ pub(crate) fn without_secrets(url: &str) -> String {
 }
 
 impl ProxySetting {
+    /// Whether the proxy resolves the names of hosts. Otherwise this machine does.
+    pub(crate) fn resolves_names(&self) -> bool {
+        let scheme = self.value.split_once("://").map_or("", |(scheme, _)| scheme);
+        !["socks4", "socks5"].contains(&scheme)
+    }
+
     /// The proxy as a phrase for a message, without user and password.
     pub(crate) fn description(&self) -> String {
         format!("the proxy {} (from {})", without_secrets(&self.value), self.variable)
     }
+}
+
+/// An address without the dot of the root at the end of its host's name. With the dot, a host would match no exception
+/// in `NO_PROXY`, although it is the same host.
+fn without_root_dot(url: &Url) -> Url {
+    let mut shortened = url.clone();
+    let name = url.host_str().and_then(|name| name.strip_suffix('.'));
+    let is_shortened = name.is_some_and(|name| shortened.set_host(Some(name)).is_ok());
+    if is_shortened { shortened } else { url.clone() }
 }
 
 /// Whether an address is on this machine: `localhost` or a loopback IP address. A subdomain of `localhost` does not
@@ -173,13 +188,31 @@ mod tests {
         assert_eq!(proxy_description(&several, "https://h/v1").unwrap(), "the proxy p:2 (from https_proxy)");
         assert_eq!(proxy_description(&several, "http://h/v1").unwrap(), "the proxy socks5h://p:1 (from ALL_PROXY)");
         let with_exceptions = [all, ("NO_PROXY", "lab.example, 10.0.0.0/8")];
-        assert_eq!(proxy_description(&with_exceptions, "http://a.lab.example"), None);
+        for url in ["http://a.lab.example", "http://a.lab.example.", "http://LAB.example./a"] {
+            assert_eq!(proxy_description(&with_exceptions, url), None, "{url}");
+        }
         assert_eq!(proxy_description(&with_exceptions, "http://10.1.2.3"), None);
         assert!(proxy_description(&with_exceptions, "http://other.example").is_some());
         for loopback in ["http://127.0.0.1:9", "https://localhost/v1", "http://[::1]"] {
             assert_eq!(proxy_description(&[all], loopback), None);
         }
         assert_eq!(proxy_description(&[all, ("REQUEST_METHOD", "GET")], "http://h"), None);
+    }
+
+    #[test]
+    fn a_proxy_resolves_names_unless_its_scheme_says_that_this_machine_does() {
+        for (value, resolves_names) in [
+            ("p:1", true),
+            ("http://p:1", true),
+            ("https://p:1", true),
+            ("socks5h://p:1", true),
+            ("socks4a://p:1", true),
+            ("socks5://u:p@p:1", false),
+            ("socks4://p:1", false),
+        ] {
+            let proxy = ProxySetting { variable: "ALL_PROXY", value: value.to_owned() };
+            assert_eq!(proxy.resolves_names(), resolves_names, "{value}");
+        }
     }
 
     #[test]

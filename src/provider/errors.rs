@@ -143,7 +143,7 @@ fn proxy_for(endpoint: &Endpoint) -> Option<ProxySetting> {
 fn unreachable_hint(endpoint: &Endpoint, proxy: Option<&ProxySetting>, is_refused: bool) -> String {
     let name = &endpoint.name;
     match proxy {
-        Some(proxy) if proxy.value.starts_with("socks5://") || proxy.value.starts_with("socks4://") => format!(
+        Some(proxy) if !proxy.resolves_names() => format!(
             "check the proxy in {}, or name the host in NO_PROXY; with `socks5h://` the proxy looks the host up",
             proxy.variable
         ),

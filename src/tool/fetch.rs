@@ -1,7 +1,9 @@
 //! The tool `fetch`: reads a page of an allowed host.
 //!
 //! orch resolves the name of the host once, checks the addresses, and connects only to these addresses, so a later
-//! change of the name's addresses has no effect. It follows a redirect only after the same checks.
+//! change of the name's addresses has no effect. It follows a redirect only after the same checks. If a proxy resolves
+//! the names, orch can check only the names and the addresses in URLs. It connects directly to a host that is listed as
+//! private, so that no proxy can lead it elsewhere.
 
 use std::error::Error;
 use std::io;
@@ -22,7 +24,7 @@ use crate::offload::run_on_thread;
 
 use super::ToolContext;
 use super::arguments::FetchArguments;
-use super::fetch_policy::{FetchPolicy, private_host_message};
+use super::fetch_policy::{FetchPolicy, check_host_behind_proxy, private_host_message};
 use super::job::ToolError;
 use super::output::{PerformedTool, RawOutput};
 use super::page_text::{PageBody, page_text};
@@ -62,7 +64,7 @@ pub(super) async fn run_fetch(
     let limit = Duration::from_millis(invocation.timeout_ms).min(MAX_FETCH_TIME);
     let network = invocation.sandbox.as_ref().map(|SandboxSpec { network, .. }| network);
     let fetched = async {
-        let policy = FetchPolicy::new(&invocation.grants, network)?;
+        let policy = FetchPolicy::new(&invocation.grants, network, invocation.project_network.as_ref())?;
         PageFetch { context, policy }.fetch(&arguments.url).await
     };
     let fetched = tokio::select! {
@@ -94,14 +96,17 @@ struct FetchedPage {
     bytes: Vec<u8>,
     /// Whether the page is longer than `bytes`.
     is_cut_off: bool,
-    /// The proxy through which orch connected, as a phrase without secrets.
-    proxy: Option<String>,
+    /// The proxy through which orch connected.
+    proxy: Option<ProxySetting>,
 }
 
 impl FetchedPage {
     /// The text of the page, after a line about the response.
     fn into_output(self) -> RawOutput {
-        let via = self.proxy.map(|proxy| format!(", through {proxy}, which resolved the name")).unwrap_or_default();
+        let via = self.proxy.as_ref().map_or_else(String::new, |proxy| {
+            let resolver = if proxy.resolves_names() { ", which resolved the name" } else { "" };
+            format!(", through {}{resolver}", proxy.description())
+        });
         let content_type = if self.content_type.is_empty() { "no content type" } else { &self.content_type };
         let mut text = format!("[{} has status {}, {content_type}{via}]\n", self.url, self.status.as_u16());
         let mut is_error = !self.status.is_success();
@@ -138,7 +143,7 @@ impl PageFetch<'_> {
             let (response, proxy) = self.request(&url).await?;
             match redirect_target(&url, &response)? {
                 Some(target) => url = target,
-                None => return Ok(receive_page(url, response, proxy.as_ref()).await?),
+                None => return Ok(receive_page(url, response, proxy).await?),
             }
         }
         Err(ToolError::Refused(format!("`{url}` was not read: there were more than {MAX_REDIRECTS} redirects")))
@@ -150,12 +155,14 @@ impl PageFetch<'_> {
             return Err(ToolError::Refused(format!("`{url}` has no host")));
         };
         self.policy.check_host(name, port)?;
-        let proxy = self.context.network.proxy(url)?;
-        let addresses = if proxy.is_some() {
-            self.policy.check_host_behind_proxy(name, port)?;
-            Vec::new()
-        } else {
-            self.allowed_addresses(name, port).await?
+        let may_be_private = self.policy.may_be_private(name, port);
+        let proxy = if may_be_private { None } else { self.context.network.proxy(url)? };
+        let addresses = match &proxy {
+            Some(proxy) if proxy.resolves_names() => {
+                check_host_behind_proxy(name, port)?;
+                Vec::new()
+            }
+            Some(_) | None => self.allowed_addresses(name, port).await?,
         };
         let client = self.build_client(url, &addresses, proxy.as_ref())?;
         let request = client.get(url.clone()).header(ACCEPT, HeaderValue::from_static(ACCEPTED_TYPES));
@@ -177,7 +184,8 @@ impl PageFetch<'_> {
         if allowed.is_empty() { Err(private_host_message(name, port)) } else { Ok(allowed) }
     }
 
-    /// Builds a client that connects only to these addresses, or through the proxy.
+    /// Builds a client that connects only to these addresses, directly or through the proxy. Without addresses, the
+    /// proxy resolves the name.
     fn build_client(
         &self,
         url: &Url,
@@ -197,7 +205,8 @@ impl PageFetch<'_> {
             .no_proxy();
         if let Some(proxy) = proxy {
             builder = builder.proxy(reqwest::Proxy::all(&proxy.value).map_err(setup_failure)?);
-        } else if let Some(name) = url.host_str() {
+        }
+        if let Some(name) = url.host_str().filter(|_| !addresses.is_empty()) {
             builder = builder.resolve_to_addrs(name, addresses);
         }
         let uses_tls = url.scheme() == "https" || proxy.is_some_and(|proxy| proxy.value.starts_with("https://"));
@@ -234,7 +243,7 @@ fn redirect_target(url: &Url, response: &Response) -> Result<Option<Url>, String
 }
 
 /// Reads the body of a response, up to a limit.
-async fn receive_page(url: Url, mut response: Response, proxy: Option<&ProxySetting>) -> Result<FetchedPage, String> {
+async fn receive_page(url: Url, mut response: Response, proxy: Option<ProxySetting>) -> Result<FetchedPage, String> {
     let content_type = response.headers().get(CONTENT_TYPE);
     let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let (mut bytes, mut is_cut_off) = (Vec::new(), false);
@@ -252,7 +261,7 @@ async fn receive_page(url: Url, mut response: Response, proxy: Option<&ProxySett
         content_type: content_type.unwrap_or_default(),
         bytes,
         is_cut_off,
-        proxy: proxy.map(ProxySetting::description),
+        proxy,
     })
 }
 

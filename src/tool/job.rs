@@ -178,3 +178,26 @@ impl Read for CancellableReader<'_> {
 pub(super) fn join_path(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::model::{BuiltinTool, ToolGrant};
+    use crate::process::WorkspaceRules;
+
+    /// A call that may search every file of a folder.
+    pub(in crate::tool) fn job_in(workspace: &Path) -> FileJob {
+        let grants = [ToolGrant { tool: BuiltinTool::Search, pattern: None }];
+        FileJob {
+            tree: Tree::open(workspace).unwrap(),
+            workspace: workspace.to_owned(),
+            access: PathAccess::new(BuiltinTool::Search, &grants, &WorkspaceRules::default()).unwrap(),
+            reserved: ReservedPaths::default(),
+            redactor: Arc::default(),
+            record_start: Arc::new(|_: WorkspaceBefore<'_>| -> Result<(), Failure> { Ok(()) }),
+            is_cancelled: Arc::default(),
+        }
+    }
+}

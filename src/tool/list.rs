@@ -56,5 +56,9 @@ pub(super) fn walk_notes(walk: &WorkspaceWalk<'_>) -> Vec<String> {
     if walk.is_incomplete {
         notes.push("[the result is incomplete, since there are too many files]".to_owned());
     }
+    if walk.is_stopped {
+        let note = "[the result is incomplete, since the call reached its time limit; name fewer files]";
+        notes.push(note.to_owned());
+    }
     notes
 }

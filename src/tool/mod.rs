@@ -58,6 +58,9 @@ use job::{FileJob, ReservedPaths, ToolError};
 use output::RawOutput;
 use paths::PathAccess;
 
+/// The time after the time limit of a tool that only reads files, in which it can return its result so far.
+const ENDING_TIME: Duration = Duration::from_secs(5);
+
 /// Stores the state of the workspace before a call changes it.
 pub type RecordStart = Arc<dyn Fn(WorkspaceBefore<'_>) -> Result<(), Failure> + Send + Sync>;
 
@@ -128,19 +131,54 @@ async fn perform_reading<T: DeserializeOwned + Send + 'static>(
 ) -> PerformedTool {
     let is_cancelled = Arc::new(AtomicBool::new(false));
     let work = run_file_tool(invocation, context, is_cancelled.clone(), tool);
-    tokio::pin!(work);
     let limit = Duration::from_millis(invocation.timeout_ms);
+    match wait_for_reading(work, interruption, limit, &is_cancelled).await {
+        ReadingEnd::Ended(performed) => performed,
+        ReadingEnd::Interrupted(failure) => failure.into(),
+        ReadingEnd::Stuck => {
+            let message = format!(
+                "`{}` did not end within {limit:?}: the files can't be read in this time; name fewer files",
+                invocation.tool
+            );
+            RawOutput::error(message).finish(&context.redactor)
+        }
+    }
+}
+
+/// How a tool that only reads files ended.
+#[derive(Debug, PartialEq)]
+enum ReadingEnd<T> {
+    /// With its result, or with the result so far at its time limit.
+    Ended(T),
+    Interrupted(Failure),
+    /// The tool did not end after its time limit either: the system does not answer, or a single step takes long.
+    Stuck,
+}
+
+/// Waits for a tool that only reads files on another thread. Sets `is_cancelled` if orch no longer needs the whole
+/// result. The thread then ends as soon as it can, but orch does not wait for that without a limit.
+async fn wait_for_reading<T>(
+    work: impl Future<Output = T>,
+    interruption: impl Future<Output = Failure>,
+    limit: Duration,
+    is_cancelled: &AtomicBool,
+) -> ReadingEnd<T> {
+    tokio::pin!(work, interruption);
     let interrupted = tokio::select! {
         biased;
-        performed = &mut work => return performed,
-        failure = interruption => Some(failure),
+        result = &mut work => return ReadingEnd::Ended(result),
+        failure = &mut interruption => Some(failure),
         () = tokio::time::sleep(limit) => None,
     };
     is_cancelled.store(true, Ordering::Relaxed);
-    match interrupted {
-        Some(failure) => failure.into(),
-        // The tool ends soon, with the result so far.
-        None => work.await,
+    if let Some(failure) = interrupted {
+        return ReadingEnd::Interrupted(failure);
+    }
+    tokio::select! {
+        biased;
+        result = &mut work => ReadingEnd::Ended(result),
+        failure = &mut interruption => ReadingEnd::Interrupted(failure),
+        () = tokio::time::sleep(ENDING_TIME) => ReadingEnd::Stuck,
     }
 }
 
@@ -200,4 +238,53 @@ fn file_job(
         record_start: context.record_start.clone(),
         is_cancelled,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::model::FailureClass;
+
+    const LIMIT: Duration = Duration::from_mins(10);
+
+    fn stopped() -> Failure {
+        Failure::new(FailureClass::Cancelled, "the run was stopped")
+    }
+
+    async fn fails_after(delay: Duration) -> Failure {
+        tokio::time::sleep(delay).await;
+        stopped()
+    }
+
+    /// Waits for work that ends a moment after its cancellation, if it ends at all.
+    async fn wait(ends: bool, interruption: impl Future<Output = Failure>) -> ReadingEnd<&'static str> {
+        let is_cancelled = AtomicBool::new(false);
+        let work = async {
+            loop {
+                if ends && is_cancelled.load(Ordering::Relaxed) {
+                    return "so far";
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let end = wait_for_reading(work, interruption, LIMIT, &is_cancelled).await;
+        assert!(is_cancelled.load(Ordering::Relaxed), "the thread learns that it can end");
+        end
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_tool_ends_at_its_time_limit_with_the_result_so_far() {
+        assert_eq!(wait(true, pending()).await, ReadingEnd::Ended("so far"));
+        assert_eq!(wait(true, fails_after(LIMIT / 2)).await, ReadingEnd::Interrupted(stopped()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn orch_does_not_wait_for_a_reading_tool_that_does_not_end() {
+        assert_eq!(wait(false, pending()).await, ReadingEnd::Stuck);
+        assert_eq!(wait(false, fails_after(LIMIT / 2)).await, ReadingEnd::Interrupted(stopped()));
+        let while_ending = fails_after(LIMIT + ENDING_TIME / 2);
+        assert_eq!(wait(false, while_ending).await, ReadingEnd::Interrupted(stopped()));
+    }
 }

@@ -195,7 +195,7 @@ impl SelectedLines {
                 ));
                 text.push_str(&numbered_lines(&tail, tail_start));
             }
-        } else if self.first > 1 || range_end < self.line_count {
+        } else if self.first <= range_end && (self.first > 1 || range_end < self.line_count) {
             self.notes.push(format!("lines {}–{range_end} of {} are shown", self.first, self.line_count));
         }
         self.add_notes_about_text();
@@ -206,7 +206,7 @@ impl SelectedLines {
     }
 
     fn add_notes_about_text(&mut self) {
-        if self.line_count == 0 {
+        if self.line_count == 0 && !self.is_incomplete {
             self.notes.push("the file is empty".to_owned());
         }
         if self.has_crlf {

@@ -91,7 +91,7 @@ impl LineSearch<'_> {
         }
         let count_before = self.found.line_count;
         let reader = CancellableReader::new(self.job, file);
-        let sink = LineSink { path, matcher: &self.matcher, found: &mut self.found };
+        let sink = LineSink { job: self.job, path, matcher: &self.matcher, found: &mut self.found };
         if self.searcher.search_reader(&self.matcher, reader, sink).is_err() {
             self.found.unreadable_count += 1;
         }
@@ -133,6 +133,7 @@ fn is_binary_file(file: &mut File) -> io::Result<bool> {
 
 /// Receives the lines of a file that match.
 struct LineSink<'a> {
+    job: &'a FileJob,
     path: &'a str,
     matcher: &'a RegexMatcher,
     found: &'a mut FoundLines,
@@ -146,7 +147,7 @@ impl Sink for LineSink<'_> {
         let number = found.line_number().unwrap_or_default();
         self.found.line_count += 1;
         self.found.lines.push(&format!("{}:{number}: {text}", self.path));
-        Ok(true)
+        Ok(!self.job.is_cancelled())
     }
 }
 
@@ -167,7 +168,23 @@ fn excerpt(line: &[u8], matcher: &RegexMatcher) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
+    use crate::tool::job::tests::job_in;
+
+    #[test]
+    fn a_search_that_was_cancelled_says_that_its_result_is_incomplete() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), "needle\nneedle\n").unwrap();
+        let arguments = SearchArguments { regex: "needle".to_owned(), glob: None };
+        let job = job_in(folder.path());
+        let text = |output: RawOutput| output.finish(&job.redactor).result.unwrap().content;
+        assert!(text(search(&job, &arguments).unwrap()).ends_with("[2 lines in 1 files match]\n"));
+        job.is_cancelled.store(true, Ordering::Relaxed);
+        let cancelled = text(search(&job, &arguments).unwrap());
+        assert!(cancelled.contains("the result is incomplete, since the call reached its time limit"), "{cancelled}");
+    }
 
     #[test]
     fn of_a_long_line_the_part_around_the_match_is_shown() {

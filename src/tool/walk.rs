@@ -44,8 +44,10 @@ pub(super) struct WorkspaceWalk<'a> {
     visited_count: usize,
     /// The number of folders that can't be read.
     pub(super) unreadable_count: usize,
-    /// Whether the walk ended early.
+    /// Whether the walk left out files, because there are too many.
     pub(super) is_incomplete: bool,
+    /// Whether the walk ended early, because the call was interrupted or reached its time limit.
+    pub(super) is_stopped: bool,
 }
 
 impl<'a> WorkspaceWalk<'a> {
@@ -54,8 +56,15 @@ impl<'a> WorkspaceWalk<'a> {
     /// # Errors
     /// The folder can't be read.
     pub(super) fn new(job: &'a FileJob, folder: &str, is_recursive: bool) -> Result<Self, ReadPathError> {
-        let mut walk =
-            Self { job, is_recursive, stack: Vec::new(), visited_count: 0, unreadable_count: 0, is_incomplete: false };
+        let mut walk = Self {
+            job,
+            is_recursive,
+            stack: Vec::new(),
+            visited_count: 0,
+            unreadable_count: 0,
+            is_incomplete: false,
+            is_stopped: false,
+        };
         let mut rules = None;
         if !folder.is_empty() {
             let parents = folder.match_indices('/').filter_map(|(end, _)| folder.get(..end));
@@ -68,7 +77,7 @@ impl<'a> WorkspaceWalk<'a> {
     }
 
     fn push_entries(&mut self, folder: &str, parent_rules: Option<Arc<IgnoreRules>>) -> Result<(), ReadPathError> {
-        let entries = self.job.tree.list_folder(folder)?;
+        let entries = self.job.tree.list_folder_until(folder, &|| self.job.is_cancelled())?;
         let rules = IgnoreRules::for_folder(&self.job.tree, folder, parent_rules);
         for FolderEntry { name, kind, size } in entries.into_iter().rev() {
             let path = join_path(folder, &name);
@@ -88,9 +97,15 @@ impl Iterator for WorkspaceWalk<'_> {
     type Item = WalkEntry;
 
     fn next(&mut self) -> Option<WalkEntry> {
+        // Also check after the last entry: the caller may have read only a part of its file.
+        if self.job.is_cancelled() {
+            self.is_stopped = true;
+            self.stack.clear();
+            return None;
+        }
         let (entry, rules) = self.stack.pop()?;
         self.visited_count += 1;
-        if self.visited_count > MAX_VISITED || self.job.is_cancelled() {
+        if self.visited_count > MAX_VISITED {
             self.is_incomplete = true;
             self.stack.clear();
             return None;
@@ -159,4 +174,33 @@ fn read_text(tree: &Tree, path: &str) -> Option<String> {
     let mut bytes = Vec::new();
     tree.open_file(path).ok()?.take(MAX_IGNORE_BYTES).read_to_end(&mut bytes).ok()?;
     Some(decode_output_lossy(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::tool::job::tests::job_in;
+
+    #[test]
+    fn a_walk_ends_when_the_call_is_cancelled_also_after_its_last_entry() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c/d"] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "x").unwrap();
+        }
+        for count in 0..=4 {
+            let job = job_in(folder.path());
+            let mut walk = WorkspaceWalk::new(&job, "", true).unwrap();
+            assert_eq!(walk.by_ref().take(count).count(), count);
+            job.is_cancelled.store(true, Ordering::Relaxed);
+            assert!(walk.next().is_none() && walk.is_stopped, "after {count} entries");
+        }
+        let job = job_in(folder.path());
+        let mut walk = WorkspaceWalk::new(&job, "", true).unwrap();
+        assert_eq!(walk.by_ref().count(), 4);
+        assert!(!walk.is_stopped && !walk.is_incomplete);
+    }
 }

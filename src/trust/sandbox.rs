@@ -17,7 +17,10 @@ pub(super) fn sandbox_disclosures(sandbox: &Sandbox) -> Vec<Disclosure> {
     }
     match network {
         None | Some(SandboxNetwork::None) => {}
-        Some(SandboxNetwork::All) => allowed.push(("network", "lets confined programs reach every host".to_owned())),
+        Some(SandboxNetwork::All) => {
+            let text = "lets confined programs and the tool `fetch` reach every host";
+            allowed.push(("network", text.to_owned()));
+        }
         Some(SandboxNetwork::Hosts(hosts)) => {
             let describe_host = |host: &AllowedHost| match (host.private, host.may_be_private()) {
                 (true, _) => format!("{} (also at a private address)", host.host),
@@ -25,7 +28,8 @@ pub(super) fn sandbox_disclosures(sandbox: &Sandbox) -> Vec<Disclosure> {
                 (false, false) => host.host.clone(),
             };
             let names: Vec<String> = hosts.iter().map(describe_host).collect();
-            allowed.push(("network", format!("lets confined programs reach {}", names.join(", "))));
+            let text = format!("lets confined programs and the tool `fetch` reach {}", names.join(", "));
+            allowed.push(("network", text));
         }
     }
     let outside: Vec<&str> =
@@ -76,12 +80,15 @@ mod tests {
             [
                 "`sandbox.enabled` lets programs run with all your rights, without a sandbox",
                 "`sandbox.min` lets confined programs run at the level `basic`",
-                "`sandbox.network` lets confined programs reach a.example, b.internal (also at a private address), \
-                 localhost:5432 (on this machine or in a private network)",
+                "`sandbox.network` lets confined programs and the tool `fetch` reach a.example, b.internal (also at a \
+                 private address), localhost:5432 (on this machine or in a private network)",
                 "`sandbox.write` lets confined programs change ~/.cache",
                 "`sandbox.unix_sockets` lets confined programs use UNIX sockets",
             ]
         );
-        assert_eq!(texts(json!({ "network": "all" })), ["`sandbox.network` lets confined programs reach every host"]);
+        assert_eq!(
+            texts(json!({ "network": "all" })),
+            ["`sandbox.network` lets confined programs and the tool `fetch` reach every host"]
+        );
     }
 }

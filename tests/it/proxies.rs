@@ -101,7 +101,7 @@ async fn the_failure_of_a_tunnel_has_the_reason_and_a_hint() {
 }
 
 /// A SOCKS5 proxy (RFC 1928) that connects every client to `server`; also returns the hosts that were requested.
-fn start_socks_proxy(server: &Server) -> (String, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn start_socks_proxy(server: &Server) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (asked, target) = (Arc::new(Mutex::new(Vec::new())), server.port());

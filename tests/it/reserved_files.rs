@@ -71,6 +71,30 @@ fn no_file_that_the_run_uses_is_written_or_deleted() {
 }
 
 #[test]
+fn no_list_makes_a_git_repository_or_changes_its_settings() {
+    let repository = ["HEAD", "objects/info/packs", "refs/heads/main"];
+    let new: Vec<Value> =
+        repository.iter().chain(&["config"]).map(|name| file_entry(&format!("data/{name}"))).collect();
+    for (list, reason) in [
+        (json!(new), "`data/config` would make `data` a git repository"),
+        (json!([file_entry("old/config")]), "`old/config` would change the git repository in `old`"),
+        (json!([file_entry("old/hooks/update")]), "`old/hooks/update` would change the git repository in `old`"),
+    ] {
+        let server = server_listing(list);
+        let orch = project_with_every_file(&server);
+        for name in repository {
+            orch.write(&format!("old/{name}"), "");
+        }
+        let (ran, report) = run(&orch, &["--workspace", "."]);
+        assert_eq!(ran.code, 1, "{reason}: {ran:?}");
+        let error = &report["steps"].as_array().unwrap().last().unwrap()["error"];
+        assert_eq!(error["class"], "path_refused", "{report:#}");
+        assert!(error["message"].as_str().unwrap().contains(reason), "{error:#}");
+        assert!(!orch.exists("data") && !orch.exists("old/config") && !orch.exists("old/hooks"));
+    }
+}
+
+#[test]
 fn all_reserved_files_are_reported_at_once_including_missing_settings() {
     let server = server_listing(json!([
         file_entry("orch.yaml"),

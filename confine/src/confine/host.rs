@@ -76,6 +76,14 @@ impl Host {
         self.name == name && self.port.map_or_else(|| DEFAULT_PORTS.contains(&port), |listed| listed == port)
     }
 
+    /// Whether this entry allows every connection that another entry allows.
+    pub fn covers(&self, other: &Self) -> bool {
+        // Without `private`, only an entry with a port lets `localhost` resolve to a loopback address.
+        let covers_service = other.service_port().is_none() || self.service_port().is_some() || self.private;
+        let ports = other.port.map_or_else(|| DEFAULT_PORTS.to_vec(), |port| vec![port]);
+        covers_service && (self.private || !other.private) && ports.iter().all(|port| self.lists(&other.name, *port))
+    }
+
     /// Whether this entry allows the name to resolve to an address.
     pub fn may_resolve_to(&self, address: IpAddr) -> bool {
         if is_link_local(address) {
@@ -259,6 +267,22 @@ mod tests {
         assert!(host("Example.ORG.").lists("example.org", 443) && host("example.org").lists("example.org", 80));
         assert!(!host("example.org").lists("example.org", 22) && !host("example.org").lists("a.example.org", 443));
         assert!(host("example.org:22").lists("example.org", 22) && !host("example.org:22").lists("example.org", 443));
+    }
+
+    #[test]
+    fn an_entry_covers_one_with_the_same_name_and_not_more_ports_and_addresses() {
+        let private = |text: &str| Host::new(text, true).unwrap();
+        assert!(
+            host("Example.org").covers(&host("example.org.")) && host("example.org").covers(&host("example.org:80"))
+        );
+        assert!(!host("example.org").covers(&host("example.org:22")));
+        assert!(!host("example.org:443").covers(&host("example.org")) && !host("example.org").covers(&host("a.org")));
+        assert!(private("git.corp").covers(&host("git.corp:443")) && private("git.corp").covers(&private("git.corp")));
+        assert!(!host("git.corp").covers(&private("git.corp")));
+        assert!(
+            host("localhost:443").covers(&host("localhost:443")) && private("localhost").covers(&host("localhost:443"))
+        );
+        assert!(!host("localhost").covers(&host("localhost:443")), "only the port allows a loopback address");
     }
 
     #[test]

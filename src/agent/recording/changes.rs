@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RecordingContext;
 use super::paths::RunPaths;
-use crate::files::{ChangeSet, Content, FileChange, FileState, check_path};
+use crate::files::{ChangeSet, Content, FileChange, FileState, check_path, repository_files};
 use crate::model::AgentActivity;
 
 /// Folders of caches, whose files no later step needs.
@@ -43,11 +43,13 @@ impl RecordedChanges {
     pub(super) fn new(activity: &AgentActivity, context: &RecordingContext<'_>) -> Self {
         let activity = context.redactor.redact_activity(activity.clone());
         let record = activity.files.and_then(|files| serde_json::from_value::<ChangeSet>(files).ok());
-        let ChangeSet { files, new_folders } = record.unwrap_or_default();
+        let record = record.unwrap_or_default();
+        let refused_files = repository_files(&record);
+        let ChangeSet { files, new_folders } = record;
         let (files, refused): (Vec<FileChange>, Vec<FileChange>) = files
             .into_iter()
             .filter(|change| !is_in_cache(&change.path))
-            .partition(|change| check_path(&change.path).is_ok());
+            .partition(|change| check_path(&change.path).is_ok() && !refused_files.contains(&change.path));
         let files: Vec<FileChange> = files
             .into_iter()
             .map(|change| FileChange {
@@ -101,5 +103,29 @@ fn map_text(state: FileState, change: impl Fn(&str) -> String) -> FileState {
     match state.content.text() {
         Some(text) => FileState { content: Content::from(change(text).into_bytes()), mode: state.mode },
         None => state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Redactor;
+
+    #[test]
+    fn a_recording_lacks_the_files_of_a_new_repository() {
+        let state = || FileState { content: Content::from(b"x".to_vec()), mode: None };
+        let file = |path: &str| FileChange { path: path.to_owned(), before: None, after: Some(state()) };
+        let change_set = ChangeSet {
+            files: ["a.txt", "x.git/HEAD", "x.git/config"].map(file).into(),
+            new_folders: ["x.git", "x.git/objects", "x.git/refs"].map(str::to_owned).into(),
+        };
+        let files = serde_json::to_value(&change_set).unwrap();
+        let activity = AgentActivity { files: Some(files), ..AgentActivity::default() };
+        let (redactor, paths) = (Redactor::default(), RunPaths::default());
+        let changes = RecordedChanges::new(&activity, &RecordingContext { redactor: &redactor, paths: &paths });
+        let recorded: Vec<&str> = changes.files.iter().map(|change| change.path.as_str()).collect();
+        assert_eq!(recorded, ["a.txt"]);
+        assert_eq!(changes.left_out, ["x.git/HEAD", "x.git/config"]);
+        assert!(changes.new_folders.is_empty());
     }
 }

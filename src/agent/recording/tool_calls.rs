@@ -120,6 +120,7 @@ mod tests {
             reserved: Vec::new(),
             env: Vec::new(),
             sandbox: None,
+            project_network: None,
             timeout_ms: 0,
         }
     }

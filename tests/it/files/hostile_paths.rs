@@ -87,6 +87,36 @@ fn a_forged_record_with_a_hostile_path_is_rejected() {
 }
 
 #[test]
+fn a_forged_record_makes_no_git_repository() {
+    let site = Site::new();
+    let paths = ["x/config", "x/objects/a", "x/refs/heads/a", "x/HEAD"];
+    let forged = |side: &str| -> ChangeSet {
+        let files =
+            paths.iter().chain(&["fine.txt"]).map(|path| json!({"path": path, side: {"content": {"text": "x"}}}));
+        serde_json::from_value(json!({ "files": files.collect::<Vec<_>>() })).unwrap()
+    };
+    let failure = site.tree().apply(&forged("after")).unwrap_err();
+    assert_eq!(failure.class, FailureClass::PathRefused);
+    for path in paths {
+        assert!(failure.message.contains(&format!("`{path}` would make `x` a git repository")), "{failure}");
+    }
+    assert!(site.snapshot().is_empty());
+    let forged = forged("before");
+    let preview = site.tree().preview_revert(std::slice::from_ref(&forged), false).unwrap();
+    let reverted = site.tree().revert(&forged, false).unwrap();
+    assert_eq!(preview, reverted);
+    let restored: Vec<&str> = reverted
+        .files
+        .iter()
+        .filter(|file| file.ending == RevertOutcome::Restored)
+        .map(|file| file.path.as_str())
+        .collect();
+    assert_eq!(restored, ["fine.txt"]);
+    assert!(reverted.files[0].reason.as_ref().unwrap().contains("a git repository"), "{reverted:?}");
+    assert!(!site.workspace().join("x").exists());
+}
+
+#[test]
 fn all_hostile_paths_together_give_one_failure_that_names_ten() {
     let site = workspace_with_traps();
     let list: Vec<FileEntry> = hostile_paths().iter().map(|(path, _)| write(path, "x")).collect();

@@ -68,7 +68,7 @@ fn the_settings_of_the_project_are_the_defaults_and_need_an_agreement_if_they_al
         .exits(2)
         .says("not trusted yet")
         .says("`sandbox.min` lets confined programs run at the level `none`")
-        .says("`sandbox.network` lets confined programs reach every host");
+        .says("`sandbox.network` lets confined programs and the tool `fetch` reach every host");
     let shown = orch.run(&["pipeline", "show", "pipelines/main.yaml"]).exits(0).stdout;
     assert!(shown.contains("allows `sandbox.network` lets"), "{shown}");
     orch.trust();

@@ -35,6 +35,12 @@ fn mistakes_in_tools_are_errors() {
         (json!({ "tools": ["read", "read"] }), json!({}), ["ORCH0302", "the tool `read` is listed twice"]),
         (json!({ "tools": ["fetch"] }), json!({}), ["ORCH0315", "`fetch` may read no host"]),
         (
+            json!({ "tools": ["fetch(10.0.0.1:80)"] }),
+            json!({}),
+            ["ORCH0314", "`sandbox: { network: [\"10.0.0.1:80\"] }`"],
+        ),
+        (json!({ "tools": ["fetch", "fetch(localhost:1)"] }), json!({}), ["ORCH0314", "which allows public hosts"]),
+        (
             json!({ "tools": ["shell"], "sandbox": { "enabled": false } }),
             json!({}),
             ["ORCH0315", "`shell` runs only in a sandbox"],
@@ -74,7 +80,7 @@ fn mistakes_in_tools_are_errors() {
 fn valid_tools_have_no_finding() {
     for (agent, step) in [
         (json!({ "tools": ["read", "edit(src/**)", "edit(*.md)", "shell(cargo:*)", "fetch(docs.rs)"] }), json!({})),
-        (json!({ "tools": ["fetch"], "sandbox": { "network": ["docs.rs"] } }), json!({})),
+        (json!({ "tools": ["fetch", "fetch(crates.io)"], "sandbox": { "network": ["docs.rs"] } }), json!({})),
         (json!({ "tools": ["read", "search"], "max_turns": 3 }), json!({ "access": "write" })),
         // Agents that only read may run in parallel.
         (json!({ "tools": ["read"] }), json!({ "for_each": "[1, 2]", "message": "{{ task }} {{ item }}" })),
@@ -87,6 +93,22 @@ fn valid_tools_have_no_finding() {
         assert_eq!(ran.code, 0, "{agent} {step}: {ran:?}");
         assert!(!ran.stderr.contains("ORCH0"), "{agent} {step}: {}", ran.stderr);
     }
+}
+
+#[test]
+fn the_project_bounds_the_hosts_of_fetch_and_needs_an_agreement() {
+    let server = scripted_server(Vec::new());
+    let orch = tool_project(&server, &json!({ "tools": ["fetch(localhost:8080)"] }), &json!({}));
+    let settings = orch.read("orch.yaml");
+    orch.run(&RUN).exits(2).says("ORCH0314").says("pipelines/main.yaml:1:");
+    for (network, is_valid) in [("[\"localhost:8080\"]", true), ("all", true), ("none", false), ("[docs.rs]", false)] {
+        orch.write("orch.yaml", &format!("{settings}sandbox: {{ network: {network} }}\n"));
+        orch.run(&["pipeline", "validate"]).exits(if is_valid { 0 } else { 2 });
+        if is_valid {
+            orch.run(&RUN).exits(2).says("not trusted yet").says("the tool `fetch`");
+        }
+    }
+    assert!(server.requests().is_empty());
 }
 
 #[test]

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::dialects::{reply_with_calls, tool_results};
 use super::{
-    RUN, answer, calls, facts_of, last_results, run, scripted_reply, scripted_server, tool_project, wait_until,
+    RUN, allow_pages, answer, calls, facts_of, last_results, run, scripted_reply, scripted_server, tool_project,
+    wait_until,
 };
 use crate::support::sandbox::reaches_full;
 use crate::support::wait::output_of;
@@ -105,6 +106,7 @@ fn a_call_that_only_reads_runs_again_if_orch_was_killed_during_it() {
     let server = scripted_server(turns);
     let grant = format!("fetch(127.0.0.1:{})", pages.port());
     let orch = tool_project(&server, &json!({ "tools": ["read", grant] }), &json!({}));
+    allow_pages(&orch, &pages);
     orch.write("workspace/a.txt", "one\n");
     let child = start(&orch);
     wait_until("the result of the other call", || pages.requests().len() == 1 && tool_calls(&orch).len() == 1);

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use serde_json::json;
 
 use super::dialects::ToolCall;
-use super::{answer, calls, facts_of, last_results, run, scripted_server, tool_project};
+use super::{allow_pages, answer, calls, facts_of, last_results, run, scripted_server, tool_project};
 use crate::support::sandbox::reaches_full;
 use crate::support::{Orch, Reply, Server};
 
@@ -103,6 +103,7 @@ fn fetch_reads_only_listed_hosts_and_follows_no_redirect_to_others() {
     let server = scripted_server(vec![calls(attempts.clone()), answer(&json!("fine"))]);
     let grant = format!("fetch(127.0.0.1:{})", pages.port());
     let orch = escaping_project(&server, &[&grant]);
+    allow_pages(&orch, &pages);
     assert_refused(&orch, &server, &attempts);
     assert_eq!((secret.requests().len(), pages.requests().len()), (0, 1));
 }

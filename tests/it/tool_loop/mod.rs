@@ -71,6 +71,14 @@ fn tool_project(server: &Server, agent: &Value, step: &Value) -> Orch {
     orch
 }
 
+/// Allows the tool `fetch` of a project to read pages of a server on this machine.
+#[track_caller]
+fn allow_pages(orch: &Orch, pages: &Server) {
+    let settings = orch.read("orch.yaml");
+    let sandbox = json!({ "network": [format!("127.0.0.1:{}", pages.port())] });
+    orch.write("orch.yaml", &format!("{settings}sandbox: {sandbox}\n")).trust();
+}
+
 /// Makes the server the provider `lab` of the project, in this dialect.
 fn use_dialect(orch: &Orch, server: &Server, dialect: &str) {
     let base_url = if ["openai", "responses"].contains(&dialect) { server.openai_url() } else { server.url() };

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::dialects::{DIALECTS, offered_tools, openai_calls, reply_with_calls, tool_results};
-use super::{answer, calls, facts, facts_of, last_results, run, scripted_server, tool_project, use_dialect};
+use super::{
+    allow_pages, answer, calls, facts, facts_of, last_results, run, scripted_server, tool_project, use_dialect,
+};
 use crate::support::{Reply, Server};
 
 #[test]
@@ -136,6 +138,7 @@ fn calls_that_only_read_run_in_parallel() {
     let server = scripted_server(turns);
     let grant = format!("fetch(127.0.0.1:{})", pages.port());
     let orch = tool_project(&server, &json!({ "tools": [grant] }), &json!({}));
+    allow_pages(&orch, &pages);
     let (ran, _) = run(&orch);
     assert_eq!(ran.code, 0, "{ran:?}");
     let results = last_results(&server);

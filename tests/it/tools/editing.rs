@@ -95,6 +95,36 @@ fn protected_and_reserved_files_can_not_be_changed() {
 }
 
 #[test]
+fn the_file_tools_make_no_git_repository_and_change_none() {
+    let site = ToolSite::new(&["edit", "write"]);
+    let program = site.outside("program").display().to_string();
+    let settings = format!("[core]\n\tfsmonitor = {program}\n");
+    for (path, content) in [("x/config", settings.as_str()), ("x/objects/info/packs", ""), ("x/refs/heads/.keep", "")] {
+        site.call("write", json!({"path": path, "content": content})).succeeds();
+    }
+    for path in ["x/HEAD", "x/head", "x/commondir"] {
+        let call = site.call("write", json!({"path": path, "content": "ref: refs/heads/main\n"}));
+        let is_head = path != "x/commondir";
+        assert_eq!(call.is_error, is_head, "{path}: {call:?}");
+        assert!(!is_head || call.text.contains("would make `x` a git repository"), "{call:?}");
+    }
+    // `commondir` takes the place of `objects` and `refs`.
+    site.call("write", json!({"path": "y/HEAD", "content": "ref: refs/heads/main\n"})).succeeds();
+    site.call("write", json!({"path": "y/commondir", "content": "../x\n"}))
+        .fails_with("would make `y` a git repository");
+    assert!(!site.path("x/HEAD").exists() && !site.path("y/commondir").exists());
+
+    site.put("z.git/HEAD", "ref: refs/heads/main\n").put("z.git/config", "[core]\n\tbare = true\n");
+    site.put("z.git/objects/info/packs", "").put("z.git/refs/heads/a", "").put("z.git/hooks/update", "exit 0\n");
+    let refused = "would change the git repository in `z.git`";
+    site.call("edit", json!({"path": "z.git/config", "old": "bare = true", "new": "x = y"})).fails_with(refused);
+    site.call("edit", json!({"path": "z.git/hooks/update", "old": "exit 0", "new": "exit 1"})).fails_with(refused);
+    site.call("write", json!({"path": "z.git/hooks/pre-receive", "content": ""})).fails_with(refused);
+    assert_eq!(site.content("z.git/config"), "[core]\n\tbare = true\n");
+    site.call("write", json!({"path": "z.git/description", "content": "x"})).succeeds();
+}
+
+#[test]
 fn the_sandbox_limits_what_the_file_tools_may_read_and_change() {
     let mut site = ToolSite::new(&["read", "list", "search", "edit", "write"]);
     site.sandbox = Some(json!({ "write": ["src"], "deny_read": ["keys", "src/private"] }));

@@ -1,4 +1,4 @@
-//! Tests of `fetch`: pages, redirects, private addresses, names that change their addresses, and proxies.
+//! Tests of `fetch`: pages, redirects, private addresses, and names that change their addresses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,11 +15,13 @@ use crate::support::{Reply, Server};
 
 /// A site whose agent may read pages of a server on this machine.
 fn site_for(server: &Server) -> ToolSite {
-    ToolSite::new(&[&format!("fetch(127.0.0.1:{})", server.port())])
+    let mut site = ToolSite::new(&[&format!("fetch(127.0.0.1:{})", server.port())]);
+    site.settings = json!({ "network": [format!("127.0.0.1:{}", server.port())] });
+    site
 }
 
 /// A lookup that returns these addresses one after another, and counts its calls.
-fn changing_lookup(addresses: Vec<&'static str>) -> (HostLookup, Arc<AtomicUsize>) {
+pub(super) fn changing_lookup(addresses: Vec<&'static str>) -> (HostLookup, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let calls = count.clone();
     let lookup = move |_: String, port: u16| {
@@ -117,9 +119,9 @@ fn a_name_with_a_private_address_is_not_read_and_is_resolved_only_once() {
         site.call("fetch", json!({"url": url})).fails_with("of this machine or of a private network");
     }
     assert!(server.requests().is_empty());
-    // The sandbox allows the name to have a private address. orch connects to the address that it has checked.
+    // `orch.yaml` allows the name to have a private address. orch connects to the address that it has checked.
     let host = format!("page.test:{}", server.port());
-    site.sandbox = Some(json!({ "network": [{ "host": host, "private": true }] }));
+    site.settings = json!({ "network": [{ "host": host, "private": true }] });
     let (lookup, count) = changing_lookup(vec!["127.0.0.1", "203.0.113.9"]);
     site.lookup = lookup;
     assert!(site.call("fetch", json!({"url": url})).succeeds().text.ends_with("private\n"));
@@ -128,15 +130,56 @@ fn a_name_with_a_private_address_is_not_read_and_is_resolved_only_once() {
 }
 
 #[test]
+fn a_pattern_allows_a_server_on_this_machine_only_if_the_project_lists_it() {
+    let server = Server::always(Reply::html("page"));
+    let host = format!("127.0.0.1:{}", server.port());
+    let mut site = ToolSite::new(&[&format!("fetch({host})"), &format!("fetch(localhost:{})", server.port())]);
+    let names = [server.url(), server.url().replace("127.0.0.1", "localhost")];
+    let not_allowed = "the `sandbox.network` of `orch.yaml` does not allow this host";
+    for settings in [json!({}), json!({ "network": "none" }), json!({ "network": ["docs.rs"] })] {
+        site.settings = settings;
+        // What the agent itself lists has no effect.
+        for sandbox in [Some(json!({})), Some(json!({ "network": [host] })), None] {
+            site.sandbox = sandbox;
+            for url in &names {
+                site.call("fetch", json!({"url": url})).fails_with(not_allowed);
+            }
+        }
+    }
+    assert!(server.requests().is_empty());
+    site.settings = json!({ "network": [host] });
+    site.call("fetch", json!({"url": names[0]})).succeeds();
+    site.call("fetch", json!({"url": names[1]})).fails_with(not_allowed);
+    // With another sandbox of its own, the agent may still read the page.
+    site.sandbox = Some(json!({ "network": "none" }));
+    site.call("fetch", json!({"url": names[0]})).succeeds();
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn a_pattern_allows_no_public_host_that_the_project_excludes() {
+    let mut site = ToolSite::new(&["fetch(docs.rs)"]);
+    let (lookup, count) = changing_lookup(vec!["127.0.0.1"]);
+    site.lookup = lookup;
+    for settings in [json!({ "network": "none" }), json!({ "network": ["crates.io"] })] {
+        site.settings = settings;
+        site.call("fetch", json!({"url": "https://docs.rs/"})).fails_with("`orch.yaml` does not allow this host");
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 0, "the name is not even resolved");
+    site.settings = json!({ "network": ["docs.rs"] });
+    site.call("fetch", json!({"url": "https://docs.rs/"})).fails_with("of this machine or of a private network");
+}
+
+#[test]
 fn without_a_pattern_the_network_of_the_sandbox_decides() {
     let server = Server::always(Reply::html("page"));
     let mut site = ToolSite::new(&["fetch"]);
     let url = server.url();
     site.call("fetch", json!({"url": url})).fails_with("this agent may read no host");
-    site.sandbox = Some(json!({ "network": "all" }));
+    site.settings = json!({ "network": "all" });
     site.call("fetch", json!({"url": url})).fails_with("of this machine or of a private network");
     site.call("fetch", json!({"url": url.replace("127.0.0.1", "localhost")})).fails_with("of this machine");
-    site.sandbox = Some(json!({ "network": [format!("127.0.0.1:{}", server.port())] }));
+    site.settings = json!({ "network": [format!("127.0.0.1:{}", server.port())] });
     site.call("fetch", json!({"url": url})).succeeds();
     site.sandbox = None;
     site.call("fetch", json!({"url": url})).fails_with("this agent may read no host");
@@ -147,7 +190,7 @@ fn without_a_pattern_the_network_of_the_sandbox_decides() {
 fn a_proxy_is_used_and_named_and_resolves_no_private_name() {
     let proxy = Server::always(Reply::html("by way of the proxy"));
     let mut site = ToolSite::new(&["fetch"]);
-    site.sandbox = Some(json!({ "network": "all" }));
+    site.settings = json!({ "network": "all" });
     let proxy_url = proxy.url();
     site.network = Network::from_variables(|name| (name == "HTTP_PROXY").then(|| proxy_url.clone()));
     let page = site.call("fetch", json!({"url": "http://page.example/a"})).succeeds();

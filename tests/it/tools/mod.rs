@@ -3,6 +3,7 @@
 mod editing;
 mod escapes;
 mod fetch;
+mod fetch_proxies;
 mod reading;
 #[cfg(target_os = "linux")]
 mod shell;
@@ -25,6 +26,8 @@ struct ToolSite {
     base: tempfile::TempDir,
     /// The grants of the agent.
     grants: Vec<String>,
+    /// The `sandbox` of `orch.yaml`.
+    settings: Value,
     /// The sandbox of the agent; `None` if it is disabled.
     sandbox: Option<Value>,
     /// The files of artifacts.
@@ -73,6 +76,7 @@ impl ToolSite {
         let site = Self {
             base: tempfile::tempdir().unwrap(),
             grants: grants.iter().map(|text| (*text).to_owned()).collect(),
+            settings: json!({}),
             sandbox: Some(json!({})),
             reserved: Vec::new(),
             project_files: Vec::new(),
@@ -145,9 +149,10 @@ impl ToolSite {
     }
 
     fn invocation(&self, tool: BuiltinTool, arguments: &Value) -> ToolInvocation {
+        let defaults: Sandbox = serde_json::from_value(self.settings.clone()).unwrap();
         let sandbox = self.sandbox.clone().map(|settings| {
             let settings: Sandbox = serde_json::from_value(settings).unwrap();
-            SandboxSpec::resolve(&settings, &Sandbox::default(), Access::Write).unwrap()
+            SandboxSpec::resolve(&settings, &defaults, Access::Write).unwrap()
         });
         ToolInvocation {
             id: "call-1".to_owned(),
@@ -157,6 +162,7 @@ impl ToolSite {
             reserved: self.reserved.clone(),
             env: Vec::new(),
             sandbox,
+            project_network: defaults.network,
             timeout_ms: self.timeout_ms,
         }
     }
