@@ -69,7 +69,7 @@ pub use normalizer::{Normalizer, PatternError};
 pub use options::{ModelOptions, ReasoningEffort};
 pub use pipeline::{Agent, InputSchema, Pipeline};
 pub use pricing::PriceBasis;
-pub use program::{AgentActivity, AgentTurn, CliAgent, CliAgentKind, TurnEstimate, TurnReply};
+pub use program::{AgentActivity, AgentTurn, CliAgent, CliAgentKind, LeftOutReason, TurnEstimate, TurnReply};
 pub use report::RunReport;
 pub use run::RunState;
 pub use sandbox::{AllowedHost, HostList, Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork, is_public_address};
