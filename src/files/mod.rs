@@ -50,6 +50,7 @@ pub use record::{
     RevertedFile, merge_change_sets,
 };
 pub use repeat::TextComparison;
+pub use revert::UnrecordedChange;
 pub use snapshot::FileSnapshot;
 pub use tree::Tree;
 pub use workspace_before::WorkspaceBefore;
