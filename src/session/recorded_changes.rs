@@ -158,7 +158,6 @@ mod tests {
             recorded_seq: seq,
             applied_seq: is_applied.then_some(seq + 1),
             is_agent_turn: false,
-            may_be_incomplete: false,
         }
     }
 

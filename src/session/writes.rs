@@ -21,8 +21,6 @@ pub(crate) struct StepWrite {
     pub(crate) applied_seq: Option<u64>,
     /// Whether the changes happened during a turn of a CLI agent or a tool call. Another process may have made them.
     pub(crate) is_agent_turn: bool,
-    /// Whether the changes belong to a turn that ended without a reply, and that runs again.
-    pub(crate) may_be_incomplete: bool,
 }
 
 /// A changed file whose content orch did not record.
@@ -60,7 +58,6 @@ pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>
                         recorded_seq: event.seq,
                         applied_seq: None,
                         is_agent_turn: false,
-                        may_be_incomplete: false,
                     },
                 ));
             }
@@ -82,8 +79,6 @@ pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>
                     recorded_seq: event.seq,
                     applied_seq: Some(event.seq),
                     is_agent_turn: true,
-                    // A tool call that changed files never runs again. Its model knows the changes.
-                    may_be_incomplete: call.reply.is_none() && call.call.tool_call.is_none(),
                 },
             ));
         }

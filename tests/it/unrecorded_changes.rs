@@ -111,3 +111,17 @@ fn an_incomplete_list_of_changed_files_is_reported() {
     let restored = reverted["files"].as_array().unwrap().iter().filter(|file| file["ending"] == "restored").count();
     assert_eq!(restored, 1000, "the listed files are reverted");
 }
+
+#[test]
+fn a_deleted_file_is_not_restored_to_an_older_content() {
+    let orch = project(&["echo small > made.txt", "head -c 2097152 /dev/zero > made.txt"]);
+    let id = run(&orch);
+    std::fs::remove_file(orch.path().join("workspace/made.txt")).unwrap();
+    orch.run(&["pipeline", "resume", &id]).exits(2).says("made.txt`, which step one wrote, was deleted");
+    for more in [&["--dry-run"][..], &[]] {
+        let args = [&["pipeline", "resume", &id, "--discard-changed"], more].concat();
+        orch.run(&args).exits(2).says("can't be restored").says("`made.txt`: step two changed it later");
+        assert!(!orch.exists("workspace/made.txt"));
+    }
+    orch.run(&["pipeline", "resume", &id, "--accept-changed"]).exits(0);
+}
