@@ -37,5 +37,6 @@ pub use recording::{
 };
 pub use turn::{DEFAULT_TURN_TIMEOUT, run_turn};
 pub use turn_start::{
-    InterruptedTurn, InterruptedWorkspace, TurnStart, find_interrupted_turns, remove_turn_start, write_turn_start,
+    InterruptedTurn, InterruptedWorkspace, StartedTurn, TurnStart, find_interrupted_turns, find_started_turns,
+    remove_turn_start, write_turn_start,
 };

@@ -132,12 +132,8 @@ fn list_files(agents_folder: &NoFollowFolder) -> io::Result<Vec<NoFollowFile>> {
     Ok(entries.map(|(name, _)| agents_folder.file(format!("{TURNS_FOLDER}/{name}"))).collect())
 }
 
-/// Returns the turns whose result is not in the journal, with the changes in the workspace since they started, and an
-/// error message for each file that can't be read.
-pub fn find_interrupted_turns(
-    agents_folder: &NoFollowFolder,
-    workspace: InterruptedWorkspace<'_>,
-) -> (Vec<InterruptedTurn>, Vec<String>) {
+/// Reads the starts on disk, the oldest first. Also returns an error message for each file that can't be read.
+fn read_starts(agents_folder: &NoFollowFolder) -> (Vec<RecordedStart>, Vec<String>) {
     let (mut starts, mut errors) = (Vec::new(), Vec::new());
     // Other files are temporary files of a process that was killed before its program started.
     let is_turn_start = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "json");
@@ -146,6 +142,8 @@ pub fn find_interrupted_turns(
             for file in files.into_iter().filter(|file| is_turn_start(file.file_name())) {
                 match file.read().and_then(|text| Ok(serde_json::from_slice::<RecordedStart>(&text)?)) {
                     Ok(start) => starts.push(start),
+                    // Its process removed the file after the folder was listed.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => errors.push(format!("`{}` can't be read: {error}", file.path().display())),
                 }
             }
@@ -154,18 +152,53 @@ pub fn find_interrupted_turns(
             errors.push(format!("`{}` can't be read: {error}", agents_folder.path().join(TURNS_FOLDER).display()));
         }
     }
+    starts.sort_by_key(|start| start.start_time);
+    (starts, errors)
+}
+
+/// A turn, or a call of a tool, that has started, as its file on disk shows. The journal may contain its end.
+#[derive(Debug)]
+pub struct StartedTurn {
+    /// The call to which the turn belongs.
+    pub call_key: CallKey,
+    /// The digest of the request.
+    pub request_digest: Digest,
+    /// When the turn started.
+    pub start_time: Timestamp,
+}
+
+/// Returns the turns whose start is still on disk, the oldest first, and an error message for each file that can't be
+/// read.
+pub fn find_started_turns(agents_folder: &NoFollowFolder) -> (Vec<StartedTurn>, Vec<String>) {
+    let (starts, errors) = read_starts(agents_folder);
+    let started = starts.into_iter().map(|start| StartedTurn {
+        call_key: start.call,
+        request_digest: start.request_digest,
+        start_time: start.start_time,
+    });
+    (started.collect(), errors)
+}
+
+/// Returns the turns whose start is still on disk, the oldest first, with the changes in the workspace since they
+/// started, and an error message for each file that can't be read.
+pub fn find_interrupted_turns(
+    agents_folder: &NoFollowFolder,
+    workspace: InterruptedWorkspace<'_>,
+) -> (Vec<InterruptedTurn>, Vec<String>) {
+    let (starts, errors) = read_starts(agents_folder);
     if starts.is_empty() {
         return (Vec::new(), errors);
     }
-    starts.sort_by_key(|start| start.start_time);
     let current_snapshot = LazyCell::new(|| FileSnapshot::from_folder(workspace.folder, workspace.artifacts));
     let is_foreign = |path: &str| workspace.may_be_foreign(path);
     let interrupted_turn = |start: RecordedStart| {
         let activity = match &start.before {
             RecordedBefore::Snapshot(before) => before.difference_with_foreign(&current_snapshot, &is_foreign),
-            // Without a workspace, none of the changes is left.
-            RecordedBefore::Planned(planned) => Tree::open(workspace.folder)
-                .map_or_else(|_| AgentActivity::default(), |tree| tree.applied_changes(planned, &is_foreign)),
+            RecordedBefore::Planned(planned) => match Tree::open(workspace.folder) {
+                Ok(tree) => tree.applied_changes(planned, &is_foreign),
+                // Without a workspace, none of the changes is left.
+                Err(_) => AgentActivity { partial: workspace.folder.exists(), ..AgentActivity::default() },
+            },
         };
         InterruptedTurn {
             call_key: start.call,

@@ -284,7 +284,7 @@ fn interruption_text(class: FailureClass, activity: Option<&AgentActivity>) -> O
     let changed = activity.map(|activity| activity.changed.as_slice()).unwrap_or_default();
     let files = if changed.is_empty() {
         // A killed process could not compare the files, so without a record nothing is known.
-        let is_unknown = class == FailureClass::Crashed && activity.is_none();
+        let is_unknown = activity.map_or(class == FailureClass::Crashed, |activity| activity.partial);
         let text = if is_unknown { "it is not known whether files changed" } else { "no file changed" };
         text.to_owned()
     } else {
@@ -306,10 +306,13 @@ mod tests {
         let changed = vec!["a.txt".to_owned(), "b.txt".to_owned()];
         let changed = AgentActivity { changed, ..AgentActivity::default() };
         let nothing = AgentActivity::default();
+        let unknown = AgentActivity { partial: true, ..AgentActivity::default() };
         for (class, activity, expected) in [
             (FailureClass::Crashed, Some(&changed), "these files changed: a.txt, b.txt"),
             (FailureClass::Crashed, Some(&nothing), "no file changed"),
             (FailureClass::Crashed, None, "it is not known whether files changed"),
+            (FailureClass::Crashed, Some(&unknown), "it is not known whether files changed"),
+            (FailureClass::Cancelled, Some(&unknown), "it is not known whether files changed"),
             (FailureClass::Cancelled, None, "no file changed"),
             (FailureClass::BudgetExceeded, Some(&changed), "these files changed: a.txt, b.txt"),
         ] {

@@ -27,6 +27,9 @@ struct PathHistory {
     earlier_digests: Vec<Option<Digest>>,
     /// Whether a program that may change files has run after that change set.
     program_ran_since: bool,
+    /// Whether orch tracks the path. After [`FileLedger::forget`], it only keeps the contents, since a later change set
+    /// may write the path again.
+    is_tracked: bool,
 }
 
 /// A file that was deleted or reverted after orch wrote it.
@@ -51,9 +54,11 @@ impl FileLedger {
                 last_digest: None,
                 earlier_digests: Vec::new(),
                 program_ran_since: false,
+                is_tracked: true,
             };
             let history = self.files.entry(change.path.clone()).or_insert(empty_history);
             (history.change_set_index, history.program_ran_since) = (self.change_set_count, false);
+            history.is_tracked = true;
             let previous = std::mem::replace(&mut history.last_digest, after);
             for digest in [previous, before] {
                 if !history.earlier_digests.contains(&digest) {
@@ -66,7 +71,9 @@ impl FileLedger {
 
     /// Stops tracking a file until a step writes it again.
     pub fn forget(&mut self, path: &str) {
-        self.files.shift_remove(path);
+        if let Some(history) = self.files.get_mut(path) {
+            history.is_tracked = false;
+        }
     }
 
     /// Records that a program that may change files has run. A later change of a recorded file then does not count as
@@ -85,7 +92,7 @@ impl FileLedger {
                 && !history.program_ran_since;
             is_edited.then(|| (path.clone(), history.change_set_index))
         };
-        self.files.iter().filter_map(find_edit).collect()
+        self.tracked_files().filter_map(find_edit).collect()
     }
 
     /// The files that are deleted or have an earlier content, in the order in which orch first wrote them. Without a
@@ -105,7 +112,11 @@ impl FileLedger {
                 change_set_index: history.change_set_index,
             })
         };
-        self.files.iter().filter_map(find_reversion).collect()
+        self.tracked_files().filter_map(find_reversion).collect()
+    }
+
+    fn tracked_files(&self) -> impl Iterator<Item = (&String, &PathHistory)> {
+        self.files.iter().filter(|(_, history)| history.is_tracked)
     }
 }
 
@@ -174,6 +185,11 @@ mod tests {
         ledger.forget("new");
         ledger.forget("removed");
         assert_eq!(reverted_files(&ledger), []);
+        std::fs::write(file_path("removed"), "4").unwrap();
+        write_file(&tree, &mut ledger, "removed", Some("5"));
+        std::fs::write(file_path("removed"), "0").unwrap();
+        assert_eq!(reverted_files(&ledger), [("removed".to_owned(), false, 4)], "it has its first content again");
+        ledger.forget("removed");
         let deleted_paths: Vec<String> = ledger.reverted_files(None).into_iter().map(|file| file.path).collect();
         assert_eq!(deleted_paths, ["old"]);
     }

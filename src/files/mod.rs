@@ -53,6 +53,7 @@ pub use record::{
 };
 pub use repeat::TextComparison;
 pub use repository::repository_files;
+pub use revert::UnrecordedChange;
 pub use snapshot::FileSnapshot;
 pub use tree::Tree;
 pub use workspace_before::WorkspaceBefore;

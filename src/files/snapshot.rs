@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::folder::open_file;
-use crate::model::{AgentActivity, SETTINGS_PLACEHOLDER};
+use crate::model::{AgentActivity, LeftOutReason, SETTINGS_PLACEHOLDER};
 
 use super::record::{ChangeKind, ChangeSet, Content, FileChange, FileState};
 
@@ -41,12 +41,45 @@ pub struct FileSnapshot {
 }
 
 /// One file of a snapshot.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct SnapshotFile {
     /// The size in bytes, and the modification time in nanoseconds since 1970 (negative for an earlier time).
     size_and_time: (u64, Option<i128>),
-    /// The content and the mode; `None` if the file is too large or is not a regular file.
-    state: Option<FileState>,
+    content: SnapshotContent,
+}
+
+/// What a snapshot contains of a file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SnapshotContent {
+    /// The content and the mode.
+    Read(FileState),
+    /// Only the name.
+    LeftOut(LeftOutReason),
+}
+
+impl SnapshotFile {
+    /// The content and the mode, if the snapshot contains them.
+    fn state(&self) -> Option<&FileState> {
+        match &self.content {
+            SnapshotContent::Read(state) => Some(state),
+            SnapshotContent::LeftOut(_) => None,
+        }
+    }
+
+    /// Whether the file is the same in two snapshots. Without the content, its size and time decide: whether a file
+    /// exceeds the limit of all contents depends on the other files.
+    fn is_same(&self, other: &Self) -> bool {
+        let may_compare_times = match (&self.content, &other.content) {
+            (SnapshotContent::Read(state), SnapshotContent::Read(other_state)) => state == other_state,
+            (SnapshotContent::LeftOut(_), SnapshotContent::LeftOut(_)) => true,
+            (SnapshotContent::LeftOut(reason), SnapshotContent::Read(_))
+            | (SnapshotContent::Read(_), SnapshotContent::LeftOut(reason)) => {
+                *reason == LeftOutReason::WorkspaceTooLarge
+            }
+        };
+        may_compare_times && self.size_and_time == other.size_and_time
+    }
 }
 
 impl FileSnapshot {
@@ -66,9 +99,14 @@ impl FileSnapshot {
             return;
         };
         for entry in entries {
-            let Ok((path, metadata)) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?))) else {
-                self.partial = true;
-                continue;
+            let (path, metadata) = match entry.and_then(|entry| Ok((entry.path(), entry.metadata()?))) {
+                Ok(entry) => entry,
+                // Another process removed the file after the folder was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(_) => {
+                    self.partial = true;
+                    continue;
+                }
             };
             if self.files.len() >= MAX_FILES {
                 self.partial = true;
@@ -82,12 +120,12 @@ impl FileSnapshot {
                 continue;
             }
             if !metadata.is_dir() {
-                let state = self.read_state(&path, &metadata);
-                if state.as_ref().is_some_and(|state| is_placeholder(&name, state)) {
+                let Some(content) = self.read_content(&path, &metadata) else { continue };
+                if matches!(&content, SnapshotContent::Read(state) if is_placeholder(&name, state)) {
                     continue;
                 }
                 let modified = metadata.modified().ok().map(unix_nanoseconds);
-                self.files.insert(relative, SnapshotFile { size_and_time: (metadata.len(), modified), state });
+                self.files.insert(relative, SnapshotFile { size_and_time: (metadata.len(), modified), content });
             } else if !EXCLUDED_FOLDERS.contains(&name.as_str()) {
                 self.folders.insert(relative);
                 self.walk(&path, root);
@@ -95,18 +133,39 @@ impl FileSnapshot {
         }
     }
 
-    /// Reads a file's content and mode. Returns `None` if the file can't be read, is not a regular file, or exceeds a
-    /// size limit.
-    fn read_state(&mut self, path: &Path, metadata: &Metadata) -> Option<FileState> {
+    /// Reads a file's content and mode, or why the snapshot leaves them out. Returns `None` if the file no longer exists.
+    fn read_content(&mut self, path: &Path, metadata: &Metadata) -> Option<SnapshotContent> {
         let size = metadata.len();
-        if !metadata.is_file() || size > MAX_FILE_BYTES || self.bytes + size > MAX_TOTAL_BYTES {
-            return None;
+        let limit_reason = if !metadata.is_file() {
+            Some(LeftOutReason::NotRegular)
+        } else if size > MAX_FILE_BYTES {
+            Some(LeftOutReason::TooLarge)
+        } else {
+            (self.bytes + size > MAX_TOTAL_BYTES).then_some(LeftOutReason::WorkspaceTooLarge)
+        };
+        if let Some(reason) = limit_reason {
+            return Some(SnapshotContent::LeftOut(reason));
         }
         let mut content = Vec::new();
         // A process may have replaced the file with a link after orch listed it. `open_file` does not follow links.
-        open_file(path).and_then(|mut file| file.read_to_end(&mut content)).ok()?;
+        match open_file(path).and_then(|mut file| file.read_to_end(&mut content)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            Err(_) => return Some(SnapshotContent::LeftOut(LeftOutReason::Unreadable)),
+        }
         self.bytes += content.len() as u64;
-        Some(FileState { content: Content::from(content), mode: permission_bits(metadata) })
+        let mode = permission_bits(metadata);
+        Some(SnapshotContent::Read(FileState { content: Content::from(content), mode }))
+    }
+
+    /// Why the state of the file at a path is unknown; `None` if it is known. `file` is the file at this path.
+    fn unknown_state_reason(&self, file: Option<&SnapshotFile>) -> Option<LeftOutReason> {
+        match file.map(|file| &file.content) {
+            Some(SnapshotContent::Read(_)) => None,
+            Some(SnapshotContent::LeftOut(reason)) => Some(*reason),
+            // A partial snapshot may lack a file that existed, so orch must not revert a change of such a file.
+            None => self.partial.then_some(LeftOutReason::IncompleteList),
+        }
     }
 
     /// The changes from this snapshot to `after`: new, removed and different files.
@@ -122,17 +181,13 @@ impl FileSnapshot {
         let mut change_set = ChangeSet::default();
         for path in paths {
             let (old, new) = (self.files.get(path), after.files.get(path));
-            if old == new {
+            if old.zip(new).is_some_and(|(old, new)| old.is_same(new)) {
                 continue;
             }
-            // A partial snapshot may lack a file that existed, so orch must not revert a change of such a file.
-            let is_state_known = |file: Option<&SnapshotFile>, snapshot: &Self| {
-                file.map_or(!snapshot.partial, |file| file.state.is_some())
-            };
-            let state = |file: Option<&SnapshotFile>| file.and_then(|file| file.state.clone());
+            let state = |file: Option<&SnapshotFile>| file.and_then(SnapshotFile::state).cloned();
             let change = FileChange { path: path.clone(), before: state(old), after: state(new) };
-            let is_complete = is_state_known(old, self) && is_state_known(new, after);
-            if is_complete && change.kind() == ChangeKind::Unchanged {
+            let unknown = after.unknown_state_reason(new).or_else(|| self.unknown_state_reason(old));
+            if unknown.is_none() && change.kind() == ChangeKind::Unchanged {
                 continue;
             }
             if activity.changed.len() >= MAX_CHANGES {
@@ -140,10 +195,9 @@ impl FileSnapshot {
                 break;
             }
             activity.changed.push(path.clone());
-            if is_complete && !is_foreign(path) {
-                change_set.files.push(change);
-            } else {
-                activity.left_out.push(path.clone());
+            match unknown.or_else(|| is_foreign(path).then_some(LeftOutReason::OtherProcess)) {
+                None => change_set.files.push(change),
+                Some(reason) => activity.leave_out(path.clone(), reason),
             }
         }
         let is_new = |folder: &&String| {
@@ -230,6 +284,35 @@ mod tests {
         std::fs::write(folder.path().join("new"), "1").unwrap();
         let before = FileSnapshot { partial: true, ..FileSnapshot::default() };
         let activity = before.difference(&FileSnapshot::from_folder(folder.path(), &[]));
+        assert_eq!(activity.left_out_reasons["new"], LeftOutReason::IncompleteList);
         assert_eq!((activity.left_out, activity.files, activity.partial), (vec!["new".to_owned()], None, true));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_without_content_has_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = FileSnapshot::from_folder(folder.path(), &[]);
+        std::fs::write(folder.path().join("large"), vec![b'x'; 1 + usize::try_from(MAX_FILE_BYTES).unwrap()]).unwrap();
+        std::os::unix::fs::symlink("large", folder.path().join("link")).unwrap();
+        let activity = before.difference(&FileSnapshot::from_folder(folder.path(), &[]));
+        assert_eq!((&activity.changed, &activity.files), (&activity.left_out, &None));
+        let reasons: Vec<(String, LeftOutReason)> = activity.left_out_reasons.into_iter().collect();
+        let expected = [("large", LeftOutReason::TooLarge), ("link", LeftOutReason::NotRegular)];
+        assert_eq!(reasons, expected.map(|(path, reason)| (path.to_owned(), reason)));
+    }
+
+    #[test]
+    fn an_unchanged_file_is_not_listed_if_the_other_files_leave_no_space_for_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("same"), "1").unwrap();
+        let before = FileSnapshot::from_folder(folder.path(), &[]);
+        let mut after = FileSnapshot { bytes: MAX_TOTAL_BYTES, ..FileSnapshot::default() };
+        after.walk(folder.path(), folder.path());
+        assert!(before.difference(&after).is_empty() && after.difference(&before).is_empty());
+        std::fs::write(folder.path().join("same"), "22").unwrap();
+        let mut after = FileSnapshot { bytes: MAX_TOTAL_BYTES, ..FileSnapshot::default() };
+        after.walk(folder.path(), folder.path());
+        assert_eq!(before.difference(&after).left_out_reasons["same"], LeftOutReason::WorkspaceTooLarge);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::AgentActivity;
+use crate::model::{AgentActivity, LeftOutReason};
 
 use super::commit::read_state;
 use super::record::{ChangeSet, FileChange, states_match};
@@ -37,22 +37,26 @@ impl Tree {
     /// `is_foreign` is true, since another process may have changed them, and of files that can't be read.
     pub fn applied_changes(&self, planned: &ChangeSet, is_foreign: &dyn Fn(&str) -> bool) -> AgentActivity {
         let mut applied = ChangeSet::default();
-        let mut left_out = Vec::new();
+        let mut left_out: Vec<(&String, LeftOutReason)> = Vec::new();
         for change in &planned.files {
             match read_state(self, &change.path) {
                 Ok(current) if states_match(current.as_ref(), change.before.as_ref()) => {}
                 Ok(current) if !is_foreign(&change.path) => {
                     applied.files.push(FileChange { after: current, ..change.clone() });
                 }
-                Ok(_) | Err(_) => left_out.push(change.path.clone()),
+                Ok(_) => left_out.push((&change.path, LeftOutReason::OtherProcess)),
+                Err(_) => left_out.push((&change.path, LeftOutReason::Unreadable)),
             }
         }
         let exists = |folder: &&String| matches!(self.open_folder(folder), Ok(Some(_)));
         applied.new_folders = planned.new_folders.iter().filter(exists).cloned().collect();
         let mut activity = applied.to_activity();
-        activity.changed.extend(left_out.iter().cloned());
+        for (path, reason) in left_out {
+            activity.changed.push(path.clone());
+            activity.leave_out(path.clone(), reason);
+        }
         activity.changed.sort();
-        AgentActivity { left_out, ..activity }
+        activity
     }
 }
 
@@ -87,6 +91,7 @@ mod tests {
         let planned = tree.prepare(&[entry], ReservedFiles::default()).unwrap();
         std::fs::write(folder.path().join("a"), "other").unwrap();
         let activity = tree.applied_changes(&planned, &|_| true);
+        assert_eq!(activity.left_out_reasons["a"], LeftOutReason::OtherProcess);
         assert_eq!((activity.left_out, activity.files), (vec!["a".to_owned()], None));
     }
 }

@@ -73,7 +73,7 @@ pub use options::{ModelOptions, ReasoningEffort};
 pub use pipeline::{Agent, InputSchema, Pipeline};
 pub use placeholder::SETTINGS_PLACEHOLDER;
 pub use pricing::PriceBasis;
-pub use program::{AgentActivity, AgentTurn, CliAgent, CliAgentKind, TurnEstimate, TurnReply};
+pub use program::{AgentActivity, AgentTurn, CliAgent, CliAgentKind, LeftOutReason, TurnEstimate, TurnReply};
 pub use report::RunReport;
 pub use run::RunState;
 pub use sandbox::{Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork};

@@ -20,8 +20,8 @@ use serde_json::Value;
 
 use crate::model::event::CallReply;
 use crate::model::{
-    AgentActivity, ChatReply, Content, ContentBlock, Failure, FailureClass, OfferedTools, ReplyDetails, SandboxUse,
-    ToolDefinition, TurnReply,
+    AgentActivity, ChatReply, Content, ContentBlock, Failure, FailureClass, LeftOutReason, OfferedTools, ReplyDetails,
+    SandboxUse, ToolDefinition, TurnReply,
 };
 
 pub use stream::StreamRedactor;
@@ -213,15 +213,21 @@ impl Redactor {
         for line in lists.into_iter().flatten() {
             *line = self.redact(line);
         }
+        let reasons = std::mem::take(&mut activity.left_out_reasons);
+        activity.left_out_reasons = reasons.into_iter().map(|(path, reason)| (self.redact(&path), reason)).collect();
+        let mut paths_with_secrets = Vec::new();
         let files = activity.files.as_mut().and_then(|record| record["files"].as_array_mut());
         if let Some(files) = files {
             files.retain(|change| {
                 let has_secret = self.contains_secret(&change.to_string());
                 if has_secret {
-                    activity.left_out.push(self.redact(change["path"].as_str().unwrap_or_default()));
+                    paths_with_secrets.push(self.redact(change["path"].as_str().unwrap_or_default()));
                 }
                 !has_secret
             });
+        }
+        for path in paths_with_secrets {
+            activity.leave_out(path, LeftOutReason::Secret);
         }
         activity
     }

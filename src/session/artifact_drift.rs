@@ -99,7 +99,7 @@ impl DriftCheck<'_> {
             plan: self.plan,
             events: self.events,
             from_step: self.from_step,
-            validity_cache: OnceCell::new(),
+            reuse_cache: OnceCell::new(),
         };
         let removed_files = history.removed_files(self.workspace, &valid_results)?;
         let mut drift = ArtifactDrift { changed_artifacts: Vec::new(), removed_files, history };
@@ -150,14 +150,20 @@ impl ArtifactDrift {
         match choice {
             ChangedFilesPolicy::Accept => self.accept(workspace, project),
             ChangedFilesPolicy::Discard => {
+                // This restores all files or none, and it may refuse to.
+                self.history.restore(workspace, &self.removed_files)?;
                 self.changed_artifacts
                     .iter()
                     .try_for_each(|(expected, _)| workspace.write_artifact(&expected.artifact))?;
-                self.history.restore(workspace, &self.removed_files)?;
                 Ok(AcceptedDrift::default())
             }
             ChangedFilesPolicy::Refuse => self.refuse(workspace, runner),
         }
+    }
+
+    /// Checks that [`ChangedFilesPolicy::Discard`] could restore the removed files.
+    pub(crate) fn check_discard(&self) -> Result<(), SessionError> {
+        self.history.check_restorable(&self.removed_files)
     }
 
     /// The facts to record when the user accepts the files as they are.

@@ -23,7 +23,7 @@ pub(crate) fn remove_created_files(
     for change_set in &mut change_sets {
         change_set.files.retain(|change| !project_files.contains(&change.path));
     }
-    let reverted = Tree::open(workspace.folder()).and_then(|tree| tree.revert_all(&change_sets, false));
+    let reverted = Tree::open(workspace.folder()).and_then(|tree| tree.revert_all(&change_sets, &[], false));
     for file in reverted.map_err(|failure| SessionError::from(failure).with_status(ExitStatus::Usage))?.files {
         match file.ending {
             RevertOutcome::Restored => removed.push(file.path),

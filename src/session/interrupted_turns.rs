@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::agent::{InterruptedTurn, InterruptedWorkspace, find_interrupted_turns, remove_turn_start};
+use crate::agent::{
+    InterruptedTurn, InterruptedWorkspace, StartedTurn, find_interrupted_turns, find_started_turns, remove_turn_start,
+};
 use crate::model::event::{CallEnded, CallStarted, Event, Fact};
-use crate::model::{AgentActivity, CallKey, Failure, FailureClass, RunId};
+use crate::model::{AgentActivity, CallKey, Digest, Failure, FailureClass, RunId};
 use crate::secret::Redactor;
 use crate::store::{Journal, Workspace};
 
@@ -21,8 +23,8 @@ use super::error::SessionError;
 /// every second, and a guard waits half a second before it kills the programs.
 const KILL_DELAY: Duration = Duration::from_secs(2);
 
-/// Returns a fact for each turn that changed files and has no recorded end, and for each tool call that may have
-/// changed files and has no recorded end: a failed call with the changed files.
+/// Returns a fact for each turn that may have changed files and has no recorded end, and for each tool call that may
+/// have changed files and has no recorded end: a failed call with the changed files.
 pub(crate) fn interrupted_turn_facts(
     (journal, run, events): (&Journal, RunId, &[Event]),
     (workspace, artifacts, last_heartbeat): (&Workspace, &[String], Option<Timestamp>),
@@ -40,15 +42,17 @@ pub(crate) fn interrupted_turn_facts(
         is_foreign: &|path| owned_files.last_writer(path).is_some_and(|writer| writer != run_id),
     };
     let (turns, errors) = find_interrupted_turns(&agents_folder, interrupted_workspace);
-    for error in errors {
+    for error in &errors {
         runner.reporter.warning(&format!("{error}; the file changes of this turn are not recorded"));
     }
-    let mut open_tools = open_tool_calls(events);
+    // A tool writes the state before the call to disk before it changes a file. So a call without such a state changed
+    // nothing, unless the state is in a file that can't be read.
+    let mut open_tools = open_tool_calls(events, !errors.is_empty());
     let mut facts = Vec::new();
     for turn in turns {
         let is_tool_call = turn.call_key.tool_call.is_some();
-        let is_needed = is_tool_call || !turn.activity.changed.is_empty();
-        if !is_needed || is_recorded(events, &turn) {
+        let is_needed = is_tool_call || turn.activity.partial || !turn.activity.changed.is_empty();
+        if !is_needed || is_recorded(events, (&turn.call_key, &turn.request_digest, turn.start_time)) {
             remove_turn_start(&agents_folder, &turn.call_key);
             continue;
         }
@@ -65,15 +69,24 @@ pub(crate) fn interrupted_turn_facts(
         }
         facts.push(Fact::CallEnded(to_failed_call(turn, redactor)));
     }
-    // A tool writes the state before the call to disk before it changes a file, so these calls changed nothing.
-    let mut unchanged: Vec<InterruptedTurn> = open_tools.into_values().collect();
-    unchanged.sort_by(|left, right| left.call_key.cmp(&right.call_key));
-    facts.extend(unchanged.into_iter().map(|turn| Fact::CallEnded(to_failed_call(turn, redactor))));
+    let mut without_start: Vec<InterruptedTurn> = open_tools.into_values().collect();
+    without_start.sort_by(|left, right| left.call_key.cmp(&right.call_key));
+    facts.extend(without_start.into_iter().map(|turn| Fact::CallEnded(to_failed_call(turn, redactor))));
     Ok(facts)
 }
 
+/// The turns and tool calls whose changes the journal does not contain, because they have not ended or orch was killed
+/// during them, and an error message for each file about a turn that can't be read.
+pub(super) fn unrecorded_turns(journal: &Journal, run: RunId, events: &[Event]) -> (Vec<CallKey>, Vec<String>) {
+    let (turns, errors) = find_started_turns(&journal.agents_folder(run));
+    let is_unrecorded =
+        |turn: &StartedTurn| !is_recorded(events, (&turn.call_key, &turn.request_digest, turn.start_time));
+    (turns.into_iter().filter(is_unrecorded).map(|turn| turn.call_key).collect(), errors)
+}
+
 /// The tool calls that started, may have changed files and have no recorded end, without the changes that they made.
-fn open_tool_calls(events: &[Event]) -> HashMap<CallKey, InterruptedTurn> {
+/// `is_partial` is whether they may have made changes that orch can't find out.
+fn open_tool_calls(events: &[Event], is_partial: bool) -> HashMap<CallKey, InterruptedTurn> {
     let mut open = HashMap::new();
     for event in events {
         match &event.fact {
@@ -85,7 +98,7 @@ fn open_tool_calls(events: &[Event]) -> HashMap<CallKey, InterruptedTurn> {
                     request_digest: request_digest.clone(),
                     model: None,
                     start_time: event.at,
-                    activity: AgentActivity::default(),
+                    activity: AgentActivity { partial: is_partial, ..AgentActivity::default() },
                 };
                 open.insert(call.clone(), turn);
             }
@@ -96,15 +109,13 @@ fn open_tool_calls(events: &[Event]) -> HashMap<CallKey, InterruptedTurn> {
     open
 }
 
-/// Whether the journal contains the end of the turn's call. A cancelled call counts only if the journal contains its
-/// file changes.
-fn is_recorded(events: &[Event], turn: &InterruptedTurn) -> bool {
+/// Whether the journal contains the end of a turn's call. A cancelled call counts only if the journal contains its file
+/// changes.
+fn is_recorded(events: &[Event], (call_key, request_digest, start_time): (&CallKey, &Digest, Timestamp)) -> bool {
     events.iter().any(|event| match &event.fact {
         // Compare the start times, because the journal may contain an earlier interrupted turn of the same call.
         Fact::CallEnded(call)
-            if call.call == turn.call_key
-                && call.request_digest == turn.request_digest
-                && call.started >= turn.start_time =>
+            if call.call == *call_key && call.request_digest == *request_digest && call.started >= start_time =>
         {
             let is_cancelled = call.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::Cancelled);
             !is_cancelled || call.agent_activity.is_some()

@@ -40,6 +40,7 @@ pub(crate) mod models;
 pub(crate) mod prepare;
 pub(crate) mod project_files;
 pub(crate) mod project_state;
+pub(crate) mod recorded_changes;
 mod reporter;
 mod resume;
 mod sandbox;

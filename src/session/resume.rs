@@ -249,6 +249,9 @@ impl Runner {
             let preview = request.changed_files.resume_preview();
             self.reporter.note(&format!("{} since this run wrote it\n      {preview}", join_limited(&messages)));
         }
+        if request.changed_files == ChangedFilesPolicy::Discard {
+            drift.check_discard()?;
+        }
         let mut accepted = AcceptedDrift::default();
         if let Some(workspace) = workspace.filter(|_| request.changed_files == ChangedFilesPolicy::Accept) {
             accepted = drift.accept(&workspace, &project)?;

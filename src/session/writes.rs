@@ -5,7 +5,7 @@ use super::error::SessionError;
 use crate::files::ChangeSet;
 use crate::model::call_reply::WrittenFiles;
 use crate::model::event::{CallOutput, Event, Fact};
-use crate::model::{RunId, StepKey};
+use crate::model::{LeftOutReason, RunId, StepKey};
 
 /// The file changes that one `write` step or one tool call made, or that happened during one turn of a CLI agent.
 #[derive(Clone, Debug)]
@@ -14,16 +14,29 @@ pub(crate) struct StepWrite {
     pub(crate) step: StepKey,
     /// The changed files, with the state of each file before and after the change.
     pub(crate) changes: ChangeSet,
+    /// The `seq` of the event that contains the changes.
+    pub(crate) recorded_seq: u64,
     /// The `seq` of the event that records that all changes are in the workspace. If `None`, some changes may be
     /// missing.
     pub(crate) applied_seq: Option<u64>,
     /// Whether the changes happened during a turn of a CLI agent or a tool call. Another process may have made them.
     pub(crate) is_agent_turn: bool,
-    /// Whether the changes belong to a turn that ended without a reply, and that runs again.
-    pub(crate) may_be_incomplete: bool,
 }
 
-/// Reads the file changes from a run's events, oldest first.
+/// A changed file whose content orch did not record.
+#[derive(Clone, Debug)]
+pub(crate) struct UnrecordedFile {
+    /// The step during which the file changed.
+    pub(crate) step: StepKey,
+    /// The path relative to the workspace.
+    pub(crate) path: String,
+    /// Why orch did not record the content; `None` if an older version of orch recorded the event.
+    pub(crate) reason: Option<LeftOutReason>,
+    /// The `seq` of the event that names the file.
+    pub(crate) seq: u64,
+}
+
+/// Reads the file changes from a run's events, oldest first: those of all attempts of each step, in all sessions.
 pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>, SessionError> {
     let mut writes: Vec<(u32, StepWrite)> = Vec::new();
     for event in events {
@@ -42,9 +55,9 @@ pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>
                     StepWrite {
                         step: step.clone(),
                         changes: parse_changes(record)?,
+                        recorded_seq: event.seq,
                         applied_seq: None,
                         is_agent_turn: false,
-                        may_be_incomplete: false,
                     },
                 ));
             }
@@ -63,10 +76,9 @@ pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>
                 StepWrite {
                     step: step.clone(),
                     changes: parse_changes(record)?,
+                    recorded_seq: event.seq,
                     applied_seq: Some(event.seq),
                     is_agent_turn: true,
-                    // A tool call that changed files never runs again. Its model knows the changes.
-                    may_be_incomplete: call.reply.is_none() && call.call.tool_call.is_none(),
                 },
             ));
         }
@@ -74,13 +86,18 @@ pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>
     Ok(writes.into_iter().map(|(_, write)| write).collect())
 }
 
-/// The changed files whose contents orch did not record, each with the step during which the file changed.
-pub(crate) fn unrecorded_files(events: &[Event]) -> Vec<(&StepKey, &str)> {
+/// The changed files whose contents orch did not record, oldest first.
+pub(crate) fn unrecorded_files(events: &[Event]) -> Vec<UnrecordedFile> {
     let mut files = Vec::new();
     for event in events {
         let Fact::CallEnded(call) = &event.fact else { continue };
-        let paths = call.activity().into_iter().flat_map(|activity| &activity.left_out);
-        files.extend(paths.map(|path| (&call.call.step, path.as_str())));
+        let Some(activity) = call.activity() else { continue };
+        files.extend(activity.left_out.iter().map(|path| UnrecordedFile {
+            step: call.call.step.clone(),
+            path: path.clone(),
+            reason: activity.left_out_reasons.get(path).copied(),
+            seq: event.seq,
+        }));
     }
     files
 }

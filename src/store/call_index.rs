@@ -39,6 +39,11 @@ impl CallIndex {
         self.started.contains_key(key)
     }
 
+    /// The calls with an outcome.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &CallKey> {
+        self.outcomes.keys()
+    }
+
     /// Whether orch never repeats this call, although it was interrupted.
     fn is_never_repeated(&self, call: &CallKey) -> bool {
         self.started.get(call).is_some_and(|started| started.kind.is_never_repeated())

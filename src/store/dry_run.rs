@@ -4,7 +4,7 @@
 //! If a step would run, the dry run passes its old result to the later steps, so that it can predict them too. It
 //! predicts [`PredictedAction::MaybeRun`] for a later step that reads such a result.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -72,6 +72,12 @@ impl DryRunDurable {
     /// of the step may change.
     pub fn reusable_results(&self) -> HashMap<u64, bool> {
         self.lock().reusable.clone()
+    }
+
+    /// The recorded calls of attempts that the resume continues. It takes the outcomes of these calls from the record,
+    /// if it makes the same requests again.
+    pub fn continued_calls(&self) -> HashSet<CallKey> {
+        self.lock().index.continued_calls()
     }
 
     fn lock(&self) -> MutexGuard<'_, DryRunState> {

@@ -218,6 +218,17 @@ impl Index {
         calls.take_outcome(key, request, &|call| !is_rerun && (!has_ended(call) || continues(call)))
     }
 
+    /// The recorded calls of attempts that a resume continues, if it makes the same requests again.
+    pub(super) fn continued_calls(&self) -> HashSet<CallKey> {
+        let is_rerun = |step: &StepKey| self.forced_reruns.iter().any(|(outer, _)| covers(outer, step));
+        let is_continued = |call: &&CallKey| {
+            let has_ended = self.last_ended.get(&call.step).is_some_and(|last| *last >= call.attempt);
+            let continues_later = self.continued_attempts.contains(&(call.step.clone(), call.attempt));
+            !has_ended || (continues_later && !is_rerun(&call.step))
+        };
+        self.calls.keys().filter(is_continued).cloned().collect()
+    }
+
     /// Takes a reusable result for a step: its own result with this fingerprint, or else the result of another step.
     /// Each result is taken once. If the user edited the step's last result for the same request, this takes no earlier
     /// result, so that orch parses the edit first. Returns the `seq` of the result and its artifact.

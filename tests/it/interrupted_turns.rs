@@ -256,12 +256,39 @@ echo '{"type":"result","subtype":"success","is_error":false,"result":"7","sessio
     let work = &calls[0]["agent_activity"];
     assert_eq!(work["changed"], serde_json::json!(["made.txt", "new.txt", "theirs.txt"]), "{calls:#?}");
     assert_eq!(work["left_out"], serde_json::json!(["new.txt", "theirs.txt"]), "{calls:#?}");
-    orch.run(&["runs", "revert", &run, "--force"]);
+    let reverted = orch.run(&["runs", "revert", &run, "--force"]).exits(1);
+    for name in ["theirs.txt", "new.txt"] {
+        let words = format!("{name}: it was changed by step ask, but orch did not record its content: another process");
+        assert!(reverted.stdout.contains(&words), "{reverted:?}");
+    }
     assert_eq!(
         (orch.read("workspace/theirs.txt"), orch.read("workspace/new.txt")),
         ("edited\n".into(), "new\n".into())
     );
     assert!(!orch.exists("workspace/made.txt"));
+}
+
+#[test]
+fn the_changes_of_a_killed_turn_are_unknown_until_the_resume() {
+    let (orch, path) = project("");
+    kill_when_file_exists(&orch, &path, &RUN, "there");
+    let (_, run) = calls(&orch);
+    let words = "ask: the changes of a turn are not recorded";
+    orch.run(&["runs", "diff", &run]).exits(0).says(words).says(&format!("orch pipeline resume {run}"));
+    orch.run(&["runs", "revert", &run, "--dry-run"]).exits(1).says(words);
+    let reverted = orch.run(&["runs", "revert", &run, "--output", "json"]).exits(1);
+    let report: Value = serde_json::from_str(&reverted.stdout).unwrap();
+    assert_eq!(
+        (&report["files"], &report["incomplete"][0]["step"]),
+        (&serde_json::json!([]), &serde_json::json!("ask"))
+    );
+    assert!(orch.exists("workspace/made.txt"));
+    // Even if the file about the turn is damaged, the turn counts as unknown.
+    for entry in std::fs::read_dir(orch.path().join(format!(".orch/agents/{run}/turns"))).unwrap() {
+        std::fs::write(entry.unwrap().path(), "{").unwrap();
+    }
+    orch.run(&["runs", "diff", &run]).exits(0).says("can't be read");
+    orch.run(&["runs", "revert", &run]).exits(1).says("can't be read");
 }
 
 #[test]

@@ -127,6 +127,8 @@ mod trust;
 mod turn_outcomes;
 mod unreadable_files;
 #[cfg(unix)]
+mod unrecorded_changes;
+#[cfg(unix)]
 mod unreported_turn_usage;
 mod unreported_usage;
 mod untrusted_journals;

@@ -219,3 +219,112 @@ fn deleted_files_of_an_agent_program_are_restored_with_discard_changed() {
     orch.run(&["pipeline", "resume", "--discard-changed"]).exits(0);
     assert_eq!(orch.read("workspace/made.txt"), "mine\n");
 }
+
+/// Asserts that the changes of both attempts of a step count: of the first one, which changed `first.txt` and created
+/// `both.txt`, and of the second one, which created `second.txt` and changed `both.txt`.
+#[cfg(unix)]
+#[track_caller]
+pub(crate) fn assert_both_attempts_count(orch: &Orch, step: &str) {
+    let (id, _) = crate::kill::latest_run(orch).unwrap();
+    let contents = || {
+        ["first", "second", "both"].map(|name| {
+            let path = format!("workspace/{name}.txt");
+            orch.exists(&path).then(|| orch.read(&path))
+        })
+    };
+    let written = ["one\n", "two\n", "whole\n"].map(|text| Some(text.to_owned()));
+    let original = [Some("old\n".to_owned()), None, None];
+    assert_eq!(contents(), written);
+    let diff = orch.run(&["runs", "diff", &id]).exits(0).stdout;
+    for part in ["-old\n+one\n", "+++ b/second.txt\n@@ -0,0 +1 @@\n+two\n", "+++ b/both.txt\n@@ -0,0 +1 @@\n+whole\n"] {
+        assert!(diff.contains(part), "{part}: {diff}");
+    }
+    orch.run(&["runs", "revert", &id, "--dry-run"]).exits(0);
+    orch.run(&["runs", "revert", &id]).exits(0);
+    assert_eq!(contents(), original);
+    let asked = orch.run(&["pipeline", "resume", &id]).exits(2);
+    let changes =
+        [("first", "was reverted to its earlier contents"), ("second", "was deleted"), ("both", "was deleted")];
+    for (name, change) in changes {
+        let words = format!("{name}.txt`, which step {step} wrote, {change}");
+        assert!(asked.stderr.contains(&words), "{words}: {asked:?}");
+    }
+    orch.run(&["pipeline", "resume", &id, "--discard-changed"]).exits(0);
+    assert_eq!(contents(), written);
+    orch.run(&["runs", "revert", &id]).exits(0);
+    orch.run(&["pipeline", "resume", &id, "--accept-changed"]).exits(0);
+    assert_eq!(contents(), original);
+    orch.run(&["pipeline", "resume", &id]).exits(0);
+}
+
+/// A project whose CLI agent fails in its first attempt, after it wrote files.
+#[cfg(unix)]
+fn project_with_failing_program(server: &Server, step_keys: &str) -> Orch {
+    let orch = project(
+        server,
+        &format!("  - {{ id: edit, agent: p, schema: any, prompt: one.md, output: edited{step_keys} }}\n"),
+    );
+    orch.write("workspace/first.txt", "old\n");
+    orch.write(
+        "program.sh",
+        "cat > /dev/null\nif [ -e both.txt ]; then echo two > second.txt; echo whole > both.txt; echo 1; exit; fi\necho one > first.txt; echo half > both.txt; exit 3\n",
+    );
+    let program = orch.path().join("program.sh").display().to_string();
+    orch.edit(
+        "pipelines/main.yaml",
+        "  a: { model: auto }",
+        &format!("  p: {{ command: [sh, \"{program}\"], tools: [edit] }}"),
+    );
+    orch.disable_unsupported_sandboxes();
+    orch
+}
+
+#[cfg(unix)]
+#[test]
+fn the_changes_of_a_failed_turn_and_of_the_next_one_count() {
+    let server = answering_server(|_, _| json!(1));
+    let orch = project_with_failing_program(&server, "");
+    run(&orch, &[]).0.exits(1);
+    orch.run(&["pipeline", "resume"]).exits(0);
+    assert_both_attempts_count(&orch, "edit");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_changes_of_a_turn_and_of_its_retry_count() {
+    let server = answering_server(|_, _| json!(1));
+    let retry = ", retry: { max: 2, on: [agent_error], backoff: 1ms }";
+    let orch = project_with_failing_program(&server, retry);
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!((ran.code, &report["steps"][0]["attempts"]), (0, &json!(2)), "{ran:?}");
+    assert_both_attempts_count(&orch, "edit");
+}
+
+#[test]
+fn the_files_of_an_earlier_execution_of_a_write_step_count() {
+    let server = answering_server(|_, message| {
+        let message = message.trim();
+        let second = json!({ "path": "both.txt", "content": format!("{message}\n") });
+        if message == "again" { json!([second]) } else { json!([{ "path": "first.txt", "content": "one\n" }, second]) }
+    });
+    let orch = project(
+        &server,
+        "  - { id: one, agent: a, schema: any, prompt: one.md, message: once, output: x }\n  - { id: files, write: x, inputs: [x] }\n",
+    );
+    orch.write("workspace/first.txt", "old\n");
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let id = report["run"].as_str().unwrap();
+    orch.edit("pipelines/main.yaml", "message: once", "message: again");
+    orch.run(&["pipeline", "resume", id]).exits(0);
+    let contents = || (orch.read("workspace/first.txt"), orch.exists("workspace/both.txt"));
+    assert_eq!((contents(), orch.read("workspace/both.txt")), (("one\n".to_owned(), true), "again\n".to_owned()));
+    let diff = orch.run(&["runs", "diff", id]).exits(0).stdout;
+    assert!(diff.contains("-old\n+one\n") && diff.contains("+again\n") && !diff.contains("+once\n"), "{diff}");
+    orch.run(&["runs", "revert", id]).exits(0);
+    assert_eq!(contents(), ("old\n".to_owned(), false));
+    let asked = orch.run(&["pipeline", "resume", id]).exits(2).says("both.txt`, which step files wrote, was deleted");
+    assert!(asked.stderr.contains("first.txt`, which step files wrote, was reverted"), "{asked:?}");
+    orch.run(&["pipeline", "resume", id, "--discard-changed"]).exits(0);
+    assert_eq!((contents(), orch.read("workspace/both.txt")), (("one\n".to_owned(), true), "again\n".to_owned()));
+}

@@ -74,6 +74,27 @@ fn a_command_during_which_orch_is_killed_is_not_repeated_and_the_model_learns_wh
 }
 
 #[test]
+fn the_changes_of_a_killed_command_are_unknown_if_the_files_before_it_cannot_be_read() {
+    if !reaches_full() {
+        return;
+    }
+    let (server, orch) = project_with_hanging_command();
+    let child = start(&orch);
+    wait_until("the change", || orch.exists("workspace/made.txt"));
+    kill(child);
+    let (id, _) = crate::kill::latest_run(&orch).unwrap();
+    for entry in std::fs::read_dir(orch.path().join(format!(".orch/agents/{id}/turns"))).unwrap() {
+        std::fs::write(entry.unwrap().path(), "{").unwrap();
+    }
+    orch.run(&["pipeline", "resume"]).exits(0).says("the file changes of this turn are not recorded");
+    let results = last_results(&server);
+    assert!(results[0].contains("it is not known whether files changed"), "{results:?}");
+    let words = "work: the list of its changed files is incomplete";
+    orch.run(&["runs", "diff", &id]).exits(0).says(words);
+    orch.run(&["runs", "revert", &id]).exits(1).says(words);
+}
+
+#[test]
 fn a_command_that_ctrl_c_interrupts_is_not_repeated() {
     if !reaches_full() {
         return;

@@ -9,6 +9,7 @@ mod fixing;
 mod kills;
 mod limits;
 mod recording;
+mod reverting;
 mod turns;
 
 use std::time::{Duration, Instant};

@@ -7,9 +7,11 @@ use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::files::{self, ChangeKind, ChangeSet};
+use crate::model::visible::escape_line_breaks;
 use crate::session::ExitStatus;
 use crate::session::project_state::{find_run, project_root};
-use crate::session::writes::{StepWrite, step_writes, unrecorded_files};
+use crate::session::recorded_changes::RecordedChanges;
+use crate::session::writes::{StepWrite, UnrecordedFile};
 use crate::store::{Journal, RunRow};
 
 use super::{compare, find_run_or_latest, open_journal};
@@ -19,7 +21,8 @@ use super::{compare, find_run_or_latest, open_journal};
 /// With one run, orch prints the changes of its `write:` steps, CLI agents and tools as a unified diff that
 /// `git apply` accepts. If several steps wrote a file, the diff shows the combined change; --each shows
 /// the changes of each step separately. The diff comes from the journal: it does not show later
-/// changes, and orch does not know the changes of commands.
+/// changes, and orch does not know the changes of commands. orch also names changed files whose
+/// contents it did not record.
 ///
 /// With two runs, orch prints the differences in the status, attempts, tokens and costs of their steps,
 /// and unified diffs of their artifacts.
@@ -58,13 +61,15 @@ pub(super) fn run(args: &RunsDiffArgs, ui: &Ui) -> Result<ExitStatus> {
 }
 
 fn print_changes(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<ExitStatus> {
-    let events = journal.events(row.run)?;
-    for (step, path) in unrecorded_files(&events) {
-        ui.print_message(format!(
-            "{step}: orch did not record the change of `{path}`: it is large, not a regular file, or contains a secret"
-        ));
+    let recorded = RecordedChanges::read(journal, row.run, &journal.events(row.run)?)?;
+    for file in &recorded.unrecorded {
+        let (step, path, clause) = (&file.step, escape_line_breaks(&file.path), file.clause());
+        ui.print_message(format!("{step}: orch did not record the change of `{path}`: {clause}"));
     }
-    let writes = step_writes(row.run, &events)?;
+    for gap in &recorded.gaps {
+        ui.print_message(gap.to_string());
+    }
+    let writes = &recorded.writes;
     for write in writes.iter().filter(|write| write.applied_seq.is_none()) {
         ui.print_message(format!(
             "{}: orch did not record whether it wrote all files, so the diff omits this step",
@@ -81,7 +86,11 @@ fn print_changes(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) 
     if args.output == OutputFormat::Json {
         let files: Vec<_> = changes.iter().flat_map(|(step, change_set)| changed_files(step, change_set)).collect();
         let diff: String = changes.iter().map(|(_, change_set)| files::diff(change_set)).collect();
-        let report = json!({ "run": row.run.to_string(), "workspace": row.workspace, "files": files, "diff": diff });
+        let unrecorded: Vec<_> = recorded.unrecorded.iter().map(unrecorded_file).collect();
+        let report = json!({
+            "run": row.run.to_string(), "workspace": row.workspace, "files": files, "unrecorded": unrecorded,
+            "incomplete": recorded.gaps, "diff": diff,
+        });
         ui.write_data(&format!("{report:#}"))?;
         return Ok(ExitStatus::Success);
     }
@@ -96,10 +105,14 @@ fn print_changes(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) 
         let header = if step.is_empty() { String::new() } else { format!("# {step}\n") };
         ui.write_data(&format!("{header}{diff}"))?;
     }
-    if is_empty {
+    if is_empty && recorded.unrecorded.is_empty() && recorded.gaps.is_empty() {
         ui.print_message(format!("run {} changed no files", row.run));
     }
     Ok(ExitStatus::Success)
+}
+
+fn unrecorded_file(file: &UnrecordedFile) -> serde_json::Value {
+    json!({ "step": file.step, "path": file.path, "reason": file.clause() })
 }
 
 fn changed_files(step: &str, change_set: &ChangeSet) -> Vec<serde_json::Value> {

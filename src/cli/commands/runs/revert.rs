@@ -8,11 +8,11 @@ use serde_json::json;
 use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
-use crate::files::{ChangeSet, RevertOutcome, RevertedFile, Tree};
+use crate::files::{RevertOutcome, RevertedFile, Tree, UnrecordedChange};
 use crate::model::RunState;
 use crate::model::visible::escape_line_breaks;
 use crate::session::project_state::{find_run, project_root};
-use crate::session::writes::step_writes;
+use crate::session::recorded_changes::{ChangeGap, RecordedChanges};
 use crate::session::{ExitStatus, RunLocks, SessionError, locate, remove_project_placeholders, run_workspace};
 use crate::store::{RunRow, Workspace};
 
@@ -22,8 +22,10 @@ use super::open_journal;
 ///
 /// Restores the files that `write:` steps, CLI agents and tools of the run changed in the workspace to their state
 /// before the run. orch skips and lists the files that were changed since, and the exit code is then 1; --force reverts
-/// these files too. If a write fails, orch restores none of the files. orch does not know the changes of commands, and
-/// does not revert artifact files. To write the files again, start a new run.
+/// these files too. orch also lists the files that it can't restore because it did not record their contents, and says
+/// if it does not know all changed files; the exit code is 1 in both cases. If a write fails, orch restores none of the
+/// files. orch does not know the changes of commands, and does not revert artifact files. To write the files again,
+/// start a new run.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  orch runs diff 7d1d            # shows the changes\n  orch runs revert 7d1d --dry-run\n  orch runs revert 7d1d"
@@ -68,35 +70,34 @@ pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus> {
     let _locks = RunLocks::acquire(&journal, row.run, &workspace)?;
     remove_project_placeholders(&workspace, &location.root, &[])?;
     let events = journal.events(row.run)?;
-    let change_sets: Vec<ChangeSet> = step_writes(row.run, &events)?.into_iter().map(|write| write.changes).collect();
+    let recorded = RecordedChanges::read(&journal, row.run, &events)?;
+    let (change_sets, unrecorded) = (recorded.change_sets_to_revert(), recorded.unrecorded_changes());
     let tree = Tree::open(workspace.folder())?;
     let reverted = if args.dry_run {
-        tree.preview_revert(&change_sets, args.force)
+        tree.preview_revert(&change_sets, &unrecorded, args.force)
     } else {
-        tree.revert_all(&change_sets, args.force)
+        tree.revert_all(&change_sets, &unrecorded, args.force)
     };
     let reverted = reverted.map_err(|failure| SessionError::from(failure).with_status(ExitStatus::Failed))?;
-    print_files(args, &row, &workspace, &reverted.files, ui)?;
-    let is_incomplete = reverted.files.iter().any(|file| file.ending == RevertOutcome::Left);
-    Ok(if is_incomplete { ExitStatus::Failed } else { ExitStatus::Success })
-}
-
-fn print_files(
-    args: &RunsRevertArgs,
-    row: &RunRow,
-    workspace: &Workspace,
-    files: &[RevertedFile],
-    ui: &Ui,
-) -> Result<()> {
     if args.output == OutputFormat::Json {
         let report = json!({
             "run": row.run.to_string(),
             "workspace": workspace.path_in_journal(),
             "dry_run": args.dry_run,
-            "files": files,
+            "files": reverted.files,
+            "incomplete": recorded.gaps,
         });
-        return ui.write_data(&format!("{report:#}"));
+        ui.write_data(&format!("{report:#}"))?;
+    } else {
+        print_files(args, &reverted.files, ui)?;
+        print_hints(&row, &reverted.files, &unrecorded, &recorded.gaps, ui);
     }
+    let is_incomplete =
+        !recorded.gaps.is_empty() || reverted.files.iter().any(|file| file.ending == RevertOutcome::Left);
+    Ok(if is_incomplete { ExitStatus::Failed } else { ExitStatus::Success })
+}
+
+fn print_files(args: &RunsRevertArgs, files: &[RevertedFile], ui: &Ui) -> Result<()> {
     for file in files {
         let (outcome, reason) = match file.ending {
             RevertOutcome::Restored if args.dry_run => ("would revert", None),
@@ -108,14 +109,31 @@ fn print_files(
         let width = if args.dry_run { 12 } else { 9 };
         ui.write_text(&escape_line_breaks(&format!("{outcome:<width$} {}{reason}", file.path)))?;
     }
-    if files.is_empty() {
+    Ok(())
+}
+
+/// Prints what orch does not know about the changes, and what the user can do about the skipped files.
+fn print_hints(row: &RunRow, files: &[RevertedFile], unrecorded: &[UnrecordedChange], gaps: &[ChangeGap], ui: &Ui) {
+    for gap in gaps {
+        let (warning, gap) = (ui.stderr_style.warning("warning:"), gap.to_string());
+        ui.print_always(&format!("{warning} {}; other files may have changed", escape_line_breaks(&gap)));
+    }
+    if files.is_empty() && gaps.is_empty() {
         ui.print_message(format!("run {} changed no files", row.run));
     }
-    if files.iter().any(|file| file.ending == RevertOutcome::Left) {
+    let is_unknown =
+        |file: &&RevertedFile| unrecorded.iter().any(|change| change.hides_original && change.path == file.path);
+    let skipped = || files.iter().filter(|file| file.ending == RevertOutcome::Left);
+    let unknown_count = skipped().filter(is_unknown).count();
+    let hint = ui.stderr_style.bold("hint:");
+    if skipped().count() > unknown_count {
         ui.print_always(&format!(
-            "\n{} --force also reverts skipped files, unless they are no longer regular files",
-            ui.stderr_style.bold("hint:")
+            "\n{hint} --force also reverts skipped files, unless they are no longer regular files"
         ));
     }
-    Ok(())
+    if unknown_count > 0 {
+        ui.print_always(&format!(
+            "\n{hint} orch has no earlier content of the files that it did not record; restore them from another copy"
+        ));
+    }
 }

@@ -178,7 +178,8 @@ fn activity_lines(call: &CallEnded) -> Vec<String> {
     lines.extend::<Vec<String>>(add_label("denied", &activity.denied));
     lines.extend::<Vec<String>>(add_label("changed", &activity.changed));
     if activity.partial {
-        lines.push("the list of changed files is incomplete, because there were too many files".to_owned());
+        let reason = "there were too many files, or orch could not read a part of the workspace";
+        lines.push(format!("the list of changed files is incomplete, because {reason}"));
     }
     let session = call.session();
     lines.extend(session.map(|session| format!("{:<8} {session}", "session")));
