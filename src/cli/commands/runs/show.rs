@@ -144,13 +144,14 @@ fn reply_text(reply: &ChatReply) -> String {
     lines.join("\n")
 }
 
-/// Describes the sandbox of the call's program: the level, the limit that it reached, what orch did not enforce,
-/// and the connections.
+/// Describes the sandbox of the call's program: the level, the limit that it reached, what orch does not know about the
+/// limits, what orch did not enforce, and the connections.
 fn sandbox_lines(call: &CallEnded) -> Vec<String> {
     let Some(sandbox) = &call.sandbox else { return Vec::new() };
     let add_label = |label: &str, text: &str| format!("{label:<8} {}", escape_line_breaks(text));
     let mut lines = vec![add_label("sandbox", &sandbox.summary())];
     lines.extend(sandbox.limit.iter().map(|limit| add_label("limit", limit)));
+    lines.extend(sandbox.unknown.iter().map(|sentence| add_label("unknown", sentence)));
     lines.extend(sandbox.unenforced.iter().map(|sentence| add_label("caveat", sentence)));
     lines.extend(sandbox.changed_protected.iter().map(|path| add_label("changed", path)));
     lines.extend(sandbox.damage.iter().map(|damage| add_label("damage", damage)));
