@@ -306,7 +306,7 @@ mod tests {
             unenforced: Vec::new(),
         };
         let probe = Probe { best: applied.clone(), has_pid_namespace: false, obstacles: Vec::new() };
-        let on_connection: OnConnection = Arc::new(|_| {});
+        let on_connection: OnConnection = Arc::new(|_: Connection| {});
         let confinement = Confinement { policy: &policy, probe: &probe, on_connection };
         let (mut session, socket) = Session::open(&confinement, None).unwrap();
         let confine = Socket::from(socket);

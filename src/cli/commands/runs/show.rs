@@ -195,3 +195,22 @@ fn call_json(call: &CallEnded) -> serde_json::Value {
         "reply": call.reply, "output": call.output, "agent_activity": call.agent_activity, "sandbox": call.sandbox, "failure": call.failure, "usage": call.usage(), "cost_usd": call.cost, "estimated_cost_usd": call.estimated_cost,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Digest;
+
+    #[test]
+    fn what_is_unknown_about_the_limits_of_a_program_is_shown() {
+        let call = json!({
+            "call": { "step": "step", "attempt": 1, "ordinal": 1 },
+            "request_digest": Digest::compute(b"request"),
+            "started": "2026-01-01T00:00:00Z",
+            "ended": "2026-01-01T00:00:01Z",
+            "sandbox": { "level": "full", "unknown": ["orch could not read how often"], "unenforced": ["a"] },
+        });
+        let call: CallEnded = serde_json::from_value(call).unwrap();
+        assert_eq!(sandbox_lines(&call), ["sandbox  full", "unknown  orch could not read how often", "caveat   a"]);
+    }
+}
