@@ -37,12 +37,14 @@ fn main() -> ExitCode {
 }
 
 /// The result of `drive`, which the tests read.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct DriveResult {
     applied: Option<AppliedSandbox>,
     error: Option<String>,
     /// The exit code, the limit that the program reached, and the error number if the program did not start.
     ended: Option<(Option<i32>, Option<String>, Option<i32>)>,
+    /// What is not known about the limits that the program reached.
+    unknown: Vec<String>,
     connections: Vec<Connection>,
 }
 
@@ -112,14 +114,13 @@ async fn run(
     let applied = session.confirm().await;
     let mut outcome = match &applied {
         Err(error) => failed(error),
-        Ok(applied) => {
-            DriveResult { applied: Some(applied.clone()), error: None, ended: None, connections: Vec::new() }
-        }
+        Ok(applied) => DriveResult { applied: Some(applied.clone()), ..DriveResult::default() },
     };
     if applied.is_ok() {
         session.start(&Start::default()).await?;
         match session.ended().await {
-            Ok(Ended { code, limit, not_started }) => {
+            Ok(Ended { code, limit, unknown, not_started }) => {
+                outcome.unknown = unknown;
                 outcome.ended = Some((code, limit.map(|limit| limit.to_string()), not_started));
             }
             Err(error) => outcome.error = Some(error.to_string()),
@@ -133,7 +134,7 @@ async fn run(
 }
 
 fn failed(error: &confine::ConfineError) -> DriveResult {
-    DriveResult { applied: None, error: Some(error.to_string()), ended: None, connections: Vec::new() }
+    DriveResult { error: Some(error.to_string()), ..DriveResult::default() }
 }
 
 /// Kills the processes that the program left running, as the guard of orch does.

@@ -23,6 +23,7 @@ mod recording;
 mod refusals;
 mod session_file;
 mod turn;
+mod turn_sandbox;
 mod turn_start;
 
 pub use auto::{AUTO_CANDIDATES, AutoCandidate, AutoChoice, AutoError, choose_model};

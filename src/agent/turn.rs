@@ -1,6 +1,5 @@
 //! Runs one turn of a CLI agent, with its time limit, its session and its changes in the workspace.
 
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,10 +11,7 @@ use tokio::sync::Notify;
 use crate::files::{FileSnapshot, WorkspaceBefore};
 use crate::model::failure::RAISE_DEADLINE_HINT;
 use crate::model::step::Access;
-use crate::model::{
-    AgentActivity, AgentTurn, CliAgentKind, Failure, FailureClass, SandboxLevel, SandboxNetwork, SandboxUse,
-};
-use crate::process::hidden_file_hint;
+use crate::model::{AgentActivity, AgentTurn, CliAgentKind, Failure, FailureClass};
 
 use super::acp::AcpAgent;
 use super::claude::ClaudeAgent;
@@ -25,6 +21,7 @@ use super::exit::last_text_suffix;
 use super::files::refuse_files;
 use super::program::{AgentEnv, AgentEvent, AgentProgram, CallContext, TurnJob, TurnResult};
 use super::session_file::SessionFile;
+use super::turn_sandbox::apply_sandbox;
 use super::turn_start::{TurnStart, write_turn_start};
 
 /// The default time limit of a turn: some programs wait forever when the network fails.
@@ -131,61 +128,6 @@ pub async fn run_turn(
         }
     }
     result
-}
-
-/// Adds what the sandbox recorded to the result of a turn. A turn fails if its program changed protected paths or
-/// damaged a repository. The message of a failed turn names the limit that the program reached, or its hint names the
-/// refused connections.
-fn apply_sandbox(turn: &AgentTurn, sandbox: &SandboxUse, visible_folders: &[&PathBuf], result: &mut TurnResult) {
-    if let Some(failure) = sandbox.damage_failure() {
-        // orch discards the reply, but counts its usage.
-        result.activity.usage = result.reply.as_ref().ok().map(|reply| reply.usage).or(result.activity.usage);
-        result.reply = Err(failure);
-        return;
-    }
-    let Err(failure) = &mut result.reply else { return };
-    if let Some(limit) = &sandbox.limit {
-        *failure = Failure {
-            class: FailureClass::SandboxLimit,
-            message: format!("{limit}: {}", failure.message),
-            ..failure.clone().with_hint("raise the limit under `limits` of the agent's sandbox")
-        };
-        return;
-    }
-    if !matches!(failure.class, FailureClass::AgentError | FailureClass::ProviderUnavailable | FailureClass::Timeout) {
-        return;
-    }
-    let (refused_hosts, unreachable_hosts) = (sandbox.refused_hosts(), sandbox.unreachable_hosts());
-    let spec = turn.program.sandbox.as_ref();
-    let may_lack_network = spec.is_some_and(|spec| spec.network == SandboxNetwork::None)
-        && failure.class != FailureClass::Timeout
-        && matches!(turn.program.kind, CliAgentKind::Acp | CliAgentKind::Command);
-    let join = |hosts: &[String]| hosts.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-    let hidden_file =
-        if sandbox.level == SandboxLevel::Full { hidden_file(&failure.message, visible_folders) } else { None };
-    // A program tries other hosts too, for example for updates: an unreachable host is the more likely cause.
-    let sandbox_hint = if !unreachable_hosts.is_empty() {
-        let hosts = join(&unreachable_hosts);
-        format!("it could not connect to {hosts}: start the server, or correct its address")
-    } else if !refused_hosts.is_empty() {
-        let hosts = join(&refused_hosts);
-        format!("its sandbox refused connections to {hosts}; list the hosts that it needs under `network`")
-    } else if let Some(hint) = hidden_file {
-        hint
-    } else if may_lack_network {
-        "its sandbox allows no network: if it needs a server, list the host, as in `sandbox: { network: [HOST] }`"
-            .to_owned()
-    } else {
-        return;
-    };
-    let hint = failure.hint.take().map(|hint| format!("{hint}; ")).unwrap_or_default();
-    failure.hint = Some(format!("{hint}{sandbox_hint}"));
-}
-
-/// The hint for a message about a missing file in a folder that the sandbox hides.
-fn hidden_file(message: &str, visible_folders: &[&PathBuf]) -> Option<String> {
-    let visible_folders: Vec<String> = visible_folders.iter().map(|folder| folder.display().to_string()).collect();
-    hidden_file_hint(message, &visible_folders.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// Whether a program whose turn failed may have used tokens that it did not report.
@@ -344,53 +286,5 @@ impl TurnJob<'_> {
         }
         let (folder, artifacts) = (self.agent_env.workspace.clone(), self.agent_env.artifacts.clone());
         Some(self.run_on_thread(move || FileSnapshot::from_folder(&folder, &artifacts)).await)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Agent, ChatRequest, ModelRef, SandboxConnection, TurnEstimate};
-
-    /// The hint of a failed turn whose program opened these connections, each with its host and with whether it was
-    /// refused and whether it failed.
-    fn hint(connections: &[(&str, bool, bool)]) -> Option<String> {
-        let agent = Agent { command: Some(vec!["x".to_owned()]), ..Agent::from_model("auto") };
-        let turn = AgentTurn {
-            program: agent.cli_agent(Access::None).unwrap(),
-            request: ChatRequest::new(ModelRef::new("command", "x"), Vec::new(), 10),
-            estimate: TurnEstimate::default(),
-            session: None,
-            session_usage: None,
-            timeout_ms: None,
-            until: None,
-        };
-        let connections = connections.iter().map(|(host, is_refused, has_failed)| SandboxConnection {
-            host: (*host).to_owned(),
-            port: 443,
-            sent: 0,
-            received: 0,
-            refused: is_refused.then(|| "not listed".to_owned()),
-            failed: has_failed.then(|| "refused".to_owned()),
-        });
-        let sandbox = SandboxUse { connections: connections.collect(), ..SandboxUse::default() };
-        let mut result = TurnResult::from(Failure::new(FailureClass::AgentError, "it failed"));
-        apply_sandbox(&turn, &sandbox, &[], &mut result);
-        result.reply.unwrap_err().hint
-    }
-
-    #[test]
-    fn the_hint_of_a_failed_turn_names_unreachable_hosts_or_else_refused_ones() {
-        let (up, refused, down) = (("up", false, false), ("refused", true, false), ("down", false, true));
-        for connections in [vec![refused, down], vec![down, up, down, ("other", false, true)]] {
-            let hint = hint(&connections).unwrap();
-            assert!(hint.starts_with("it could not connect to down:443"), "{hint}");
-            assert!(hint.ends_with(": start the server, or correct its address"), "{hint}");
-            assert_eq!(hint.contains(", other:443"), connections.len() == 4, "{hint}");
-        }
-        // A later attempt reached the host.
-        let hint_after_retry = hint(&[down, refused, ("down", false, false)]).unwrap();
-        assert!(hint_after_retry.starts_with("its sandbox refused connections to refused:443;"), "{hint_after_retry}");
-        assert_eq!(hint(&[up]), None);
     }
 }

@@ -29,9 +29,12 @@ pub struct SandboxUse {
     /// The number of connections that `connections` omits.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted_connections: u64,
-    /// The limit that the program reached, as a sentence. Absent if it reached none.
+    /// The limit that the program reached, as a sentence. Absent if orch knows of none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
+    /// What orch could not find out about the limits that the program reached, each as a sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
     /// Protected paths that the program changed. Only possible at the level `basic`, which can't protect them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed_protected: Vec<String>,

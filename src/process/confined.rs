@@ -14,8 +14,8 @@ use std::time::Duration;
 
 pub use orch_confine::confine::CONFINE_COMMAND;
 use orch_confine::confine::{
-    self, AppliedSandbox, ConfineError, Confinement, Connection, ConnectionOutcome, DamageCheck, Ended, Level, Seal,
-    Session, Start,
+    self, AppliedSandbox, ConfineError, Confinement, Connection, ConnectionOutcome, DamageCheck, Ended, Level, Limits,
+    Seal, Session, Start,
 };
 
 use crate::clock::VirtualTimeHold;
@@ -28,6 +28,9 @@ use super::sandbox::{ProgramSandbox, sandbox_level, without_advice};
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long orch waits for the last report after the guard has reported the end of the program.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// What orch records if the last report does not arrive in time.
+const NO_REPORT: &str =
+    "orch got no report about the end of the program, so it does not know whether the program reached a limit";
 /// The exit code of `orch __confine` if it did not start the program.
 const NOT_CONFINED_EXIT_CODE: u8 = 125;
 
@@ -67,17 +70,22 @@ impl SandboxRecord {
         sandbox.landlock = applied.landlock;
         sandbox.has_pid_namespace &= applied.has_pid_namespace;
         sandbox.limits_by.clone_from(&applied.limits_by);
-        for sentence in &applied.unenforced {
-            if !sandbox.unenforced.contains(sentence) {
-                sandbox.unenforced.push(sentence.clone());
-            }
-        }
+        add_new(&mut sandbox.unenforced, &applied.unenforced);
     }
 
     /// Changes the record, if there is one.
     fn update(&self, change: impl FnOnce(&mut SandboxUse)) {
         if let Some(sandbox) = self.lock().as_mut() {
             change(sandbox);
+        }
+    }
+}
+
+/// Adds the sentences that a list does not contain yet.
+fn add_new(list: &mut Vec<String>, sentences: &[String]) {
+    for sentence in sentences {
+        if !list.contains(sentence) {
+            list.push(sentence.clone());
         }
     }
 }
@@ -162,12 +170,18 @@ impl ConfinedProgram {
     /// Reads the last report after the program has ended, and records the limit that the program reached. Returns the
     /// error number of the operating system if the program could not start.
     pub(super) async fn read_last_report(&mut self) -> Result<Option<i32>, ConfineError> {
-        // There is no report if a process killed `orch __confine` together with the program.
-        let Ok(ended) = tokio::time::timeout(REPORT_TIMEOUT, self.session.ended()).await else { return Ok(None) };
-        let Ended { limit, not_started, .. } = ended?;
-        if let Some(limit) = limit {
-            self.record.update(|sandbox| sandbox.limit = Some(without_advice(&limit.to_string())));
-        }
+        let ended = tokio::time::timeout(REPORT_TIMEOUT, self.session.ended()).await.unwrap_or_else(|_| {
+            let has_limits = self.sandbox.policy.limits != Limits::default();
+            let unknown = has_limits.then(|| NO_REPORT.to_owned()).into_iter().collect();
+            Ok(Ended { unknown, ..Ended::default() })
+        });
+        let Ended { limit, unknown, not_started, .. } = ended?;
+        self.record.update(|sandbox| {
+            if let Some(limit) = limit {
+                sandbox.limit = Some(without_advice(&limit.to_string()));
+            }
+            add_new(&mut sandbox.unknown, &unknown);
+        });
         Ok(not_started)
     }
 
@@ -221,6 +235,13 @@ mod tests {
         let sandbox = record.get().unwrap();
         assert_eq!((sandbox.level, sandbox.has_pid_namespace), (SandboxLevel::Basic, false));
         assert_eq!(sandbox.unenforced, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_sentence_of_several_programs_is_recorded_once() {
+        let mut list = vec!["a".to_owned()];
+        add_new(&mut list, &["b", "a", "b"].map(str::to_owned));
+        assert_eq!(list, ["a", "b"]);
     }
 
     #[test]

@@ -68,7 +68,11 @@ fn guard_program(argv: &[OsString]) -> io::Result<()> {
     command.args(arguments).process_group(0).stdin(stdin.map_or_else(Stdio::null, Stdio::from));
     let leader = match command.spawn() {
         Ok(child) => Pid::from_child(&child),
-        Err(error) => return control.write_all(&GuardReport::NotStarted(error.raw_os_error().unwrap_or(0)).encode()),
+        Err(error) => {
+            // The only error without a number is about a NUL character in the command line or in the environment.
+            let number = error.raw_os_error().unwrap_or(rustix::io::Errno::INVAL.raw_os_error());
+            return control.write_all(&GuardReport::NotStarted(number).encode());
+        }
     };
     // If orch has died, the report is lost, but the guard ends the program anyway.
     drop(control.write_all(&GuardReport::Started(leader.as_raw_pid()).encode()));

@@ -240,8 +240,9 @@ impl Redactor {
                 *reason = self.redact(reason);
             }
         }
-        for path in sandbox.changed_protected.iter_mut().chain(&mut sandbox.damage) {
-            *path = self.redact(path);
+        let paths_and_sentences = sandbox.changed_protected.iter_mut().chain(&mut sandbox.damage);
+        for text in paths_and_sentences.chain(&mut sandbox.unknown) {
+            *text = self.redact(text);
         }
         sandbox
     }

@@ -148,3 +148,11 @@ fn definitions_of_tools_are_redacted() {
     assert_eq!((definition.name.as_str(), definition.description.as_str()), ("read", "Reads with [secret KEY]."));
     assert_eq!(*definition.parameters, json!({"properties": {"[secret KEY]": {"default": "[secret KEY]"}}}));
 }
+
+#[test]
+fn secrets_in_what_is_unknown_about_a_program_are_redacted() {
+    let unknown = vec!["orch could not read `/group/hunter2-hunter2`".to_owned()];
+    let sandbox = SandboxUse { unknown, ..SandboxUse::default() };
+    let redacted = redactor("hunter2-hunter2").redact_sandbox(sandbox);
+    assert!(!redacted.unknown[0].contains("hunter2"), "{redacted:?}");
+}

@@ -57,12 +57,13 @@ impl Journal {
         let rows = statement.query_map([run], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).map_err(error)?;
         let rows: Vec<(String, String, String)> = rows.collect::<Result<_, _>>().map_err(error)?;
         for (workspace_path, path, digest) in rows {
-            // A file that is unreadable now may be readable later, so keep its record.
-            let is_unchanged = match Workspace::open_existing(Path::new(&workspace_path)).ok().flatten() {
-                Some(workspace) => workspace
+            // A workspace or a file that is unreadable now may be readable later, so keep its record.
+            let is_unchanged = match Workspace::open_existing(Path::new(&workspace_path)) {
+                Ok(Some(workspace)) => workspace
                     .digest(&path)
                     .map_or(true, |current| current.is_some_and(|current| current.as_str() == digest)),
-                None => false,
+                Ok(None) => false,
+                Err(_) => true,
             };
             if !is_unchanged {
                 let sql = "DELETE FROM files WHERE workspace = ?1 AND path = ?2 AND digest = ?3";
@@ -70,5 +71,31 @@ impl Journal {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Digest;
+
+    #[test]
+    fn the_record_of_a_file_is_kept_while_its_workspace_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let journal = Journal::open(&root.join("state")).unwrap();
+        let run = RunId(uuid::Uuid::now_v7());
+        std::fs::write(root.join("file"), "").unwrap();
+        std::fs::create_dir(root.join("empty")).unwrap();
+        let workspaces = ["file", "empty", "missing"].map(|name| root.join(name).display().to_string());
+        for workspace in &workspaces {
+            let sql = "INSERT INTO files (workspace, path, digest, run, event) VALUES (?1, 'a', ?2, ?3, 1)";
+            let digest = Digest::compute(b"text");
+            journal.reader.execute(sql, params![workspace, digest.as_str(), run.0.to_string()]).unwrap();
+        }
+        journal.delete(&[run]).unwrap();
+        let record_count = |workspace: &String| journal.owned_files(workspace).unwrap().paths().len();
+        // orch can't open a file as a workspace. The other workspaces certainly lack the file `a`.
+        assert_eq!(workspaces.each_ref().map(record_count), [1, 0, 0]);
     }
 }

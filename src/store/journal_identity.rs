@@ -60,8 +60,11 @@ impl OpeningLock {
 /// Fails if the database is missing but its write-ahead log exists: SQLite would delete the log.
 pub(super) fn check_no_orphaned_log(folder: &NoFollowFolder) -> Result<(), StoreError> {
     let log = folder.file("journal.db-wal");
-    if log.metadata().map_or(true, |meta| meta.len() == 0) {
-        return Ok(());
+    match log.metadata() {
+        Ok(meta) if meta.len() == 0 => return Ok(()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StoreError::io("read", &log.path())(error)),
     }
     let problem =
         format!("it is missing, but its write-ahead log `{}` contains the latest records", log.path().display());

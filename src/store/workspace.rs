@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::crash::crash_point;
-use crate::folder::{FolderAccess, NoFollowFile, NoFollowFolder, TEMPORARY_PREFIX, is_link_refused};
+use crate::folder::{FolderAccess, NoFollowFile, NoFollowFolder, TEMPORARY_PREFIX};
 use crate::model::{Artifact, Digest};
 
 use super::{OwnedFiles, StoreError};
@@ -49,12 +49,12 @@ impl Workspace {
         Ok(Self { folder })
     }
 
-    /// Opens the workspace at `folder`, if it exists.
+    /// Opens the workspace at `folder`; `None` if it does not exist.
     pub fn open_existing(folder: &Path) -> Result<Option<Self>, StoreError> {
         match NoFollowFolder::open(folder, FolderAccess::Ordinary) {
             Ok(folder) => Ok(Some(Self { folder })),
-            Err(error) if is_link_refused(&error) => Err(StoreError::io("open", folder)(error)),
-            Err(_) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("open", folder)(error)),
         }
     }
 

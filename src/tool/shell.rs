@@ -239,6 +239,9 @@ impl ShellCall<'_> {
             {
                 notes.push(format!("[{limit}]"));
             }
+            if ended.exit_code != Some(0) {
+                notes.extend(sandbox_use.unknown.iter().map(|sentence| format!("[{sentence}]")));
+            }
         }
         notes
     }

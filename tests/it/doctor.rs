@@ -1,5 +1,7 @@
 //! `orch doctor` reports what is configured, what is missing, and whether it works.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::json;
 
 use crate::cli_agents::Agents;
@@ -70,6 +72,26 @@ fn doctor_lists_versions_of_installed_programs_and_how_to_install_the_others() {
     let none = RunOutput::of(&agents.command(&["doctor"]).env("PATH", "/usr/bin:/bin").output().unwrap()).exits(2);
     assert!(line(&none, "codex ").contains("not installed; install it: `npm install -g @openai/codex`"), "{none:?}");
     assert!(line(&none, "acp ").contains("`npm install -g @agentclientprotocol/codex-acp`"), "{none:?}");
+}
+
+#[test]
+fn a_program_that_is_installed_but_fails_is_not_called_missing() {
+    let orch = Orch::new();
+    orch.write("bin/codex", "#!/bin/sh\necho 'it needs Node 22' >&2\nexit 3\n");
+    let program = orch.path().join("bin/codex");
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", orch.path().join("bin").display());
+    let ran = RunOutput::of(&orch.command(&["doctor"]).env("PATH", path).output().unwrap());
+    assert!(line(&ran, "codex ").ends_with("`codex --version` failed: exit code 3: it needs Node 22"), "{ran:?}");
+}
+
+#[test]
+fn a_pipeline_whose_programs_are_not_checked_is_named() {
+    let orch = Orch::new();
+    orch.write("pipelines/broken.yaml", "steps: [\n");
+    let ran = orch.run(&["doctor"]);
+    let named = line(&ran, "pipeline ");
+    assert!(named.contains("broken.yaml can't be read, so its CLI agents are not checked"), "{ran:?}");
 }
 
 #[test]

@@ -254,3 +254,40 @@ fn the_files_that_a_cli_agent_changed_are_repeated() {
     run(&orch, &["--replay", "recorded", "--workspace", "second"]).0.exits(0);
     assert_eq!((orch.read("second/made.txt").as_str(), run_count(&orch)), ("made\n", 1));
 }
+
+#[test]
+fn a_replay_warns_about_changes_that_the_recording_lacks() {
+    let steps = "  - { id: check, run: [sh, -c, 'echo made > made.txt'], output: check }\n";
+    let (_server, orch) = project_with_case(steps, "recordings: recorded\n");
+    run(&orch, &["--record", "pipelines/tests/recorded"]).0.exits(0);
+    assert!(!run_cases(&orch, &[], 0).contains("warning"));
+    let name = recordings_of(&orch, "check").remove(0);
+    let mut recording = orch.json(&name);
+    recording["changes"]["left_out"] = json!(["large.bin"]);
+    orch.write(&name, &recording.to_string());
+    let warning = "step check: the recording lacks the changes of `large.bin`";
+    let (replayed, _) = run(&orch, &["--replay", "pipelines/tests/recorded", "--workspace", "second"]);
+    replayed.exits(0).says(warning);
+    let said = run_cases(&orch, &[], 0);
+    assert!(said.contains(&format!("warning: pipelines/tests/main.yaml: {warning}")), "{said}");
+}
+
+#[test]
+fn a_test_without_recordings_does_not_run_commands_unnoticed() {
+    let steps = "  - { id: check, run: [sh, -c, 'echo ran >> PROJECT/ran.txt'], output: check }\n";
+    let (_server, orch) = project_with_case(steps, "recordings: gone\n");
+    let said = run_cases(&orch, &[], 1);
+    assert!(said.contains("gone` can't be read") && said.contains("orch pipeline test --update"), "{said}");
+    assert!(!orch.exists("ran.txt"), "{said}");
+    // The test case says that the commands run.
+    orch.write("pipelines/tests/main.yaml", &format!("{CASE}recordings: gone\ncommands: run\n"));
+    let said = run_cases(&orch, &[], 0);
+    assert!(!said.contains("warning") && run_count(&orch) == 1, "{said}");
+    orch.write("pipelines/tests/main.yaml", CASE);
+    let said = run_cases(&orch, &[], 0);
+    let warning = "warning: pipelines/tests/main.yaml: there are no recordings in `main`, so the test ran the commands";
+    assert!(said.contains(warning) && run_count(&orch) == 2, "{said}");
+    run_cases(&orch, &["--update"], 0);
+    assert!(!run_cases(&orch, &[], 0).contains("warning"));
+    assert_eq!(run_count(&orch), 3);
+}

@@ -63,6 +63,8 @@ fn an_unreadable_folder_in_pipelines_is_named_and_fails_the_check() {
     assert!(ran.stdout.contains("pipelines/default.yaml"), "the others are listed: {}", ran.stdout);
     as_nobody(&orch, &["pipeline", "list", "--output", "json"]).exits(2).says(words);
     as_nobody(&orch, &["doctor"]).exits(2).says(words);
+    let ran = as_nobody(&orch, &["pipeline", "run", "own"]).exits(2).says(words);
+    assert!(!ran.stderr.contains("there is no pipeline"), "{ran:?}");
     drop(closed);
     // The folder belongs to no pipeline, so it is no error when a whole repository is checked.
     fs::create_dir(orch.path().join("database")).unwrap();

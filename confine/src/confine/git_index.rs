@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -58,10 +58,16 @@ impl GitIndex {
     /// Reads the index of a git folder, whose object ids have this length.
     pub(super) fn read(git_folder: &Path, object_id_bytes: usize) -> Self {
         let mut index = Self { is_readable: true, ..Self::default() };
-        for path in index_files(git_folder) {
-            let Some(file) = open_file(&path) else { continue };
-            let added = index.add(&mut BufReader::new(file), object_id_bytes);
-            index.is_readable &= added.is_some();
+        let Ok(paths) = index_files(git_folder) else { return Self { is_readable: false, ..index } };
+        for path in paths {
+            match open_file(&path) {
+                Some(file) => {
+                    let added = index.add(&mut BufReader::new(file), object_id_bytes);
+                    index.is_readable &= added.is_some();
+                }
+                // git removes shared indexes that it no longer needs.
+                None => index.is_readable &= path.symlink_metadata().is_err_and(is_missing),
+            }
         }
         index
     }
@@ -100,11 +106,26 @@ impl GitIndex {
     }
 }
 
-/// The files of a git folder that contain the entries of its index.
-fn index_files(git_folder: &Path) -> Vec<PathBuf> {
-    let names = fs::read_dir(git_folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+/// The files of a git folder that contain the entries of its index. A folder that does not exist has none.
+fn index_files(git_folder: &Path) -> io::Result<Vec<PathBuf>> {
     let is_index = |name: &OsStr| name == INDEX || name.as_bytes().starts_with(SHARED_INDEX.as_bytes());
-    names.filter(|name| is_index(name)).map(|name| git_folder.join(name)).collect()
+    let entries = match fs::read_dir(git_folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        if is_index(&name) {
+            paths.push(git_folder.join(name));
+        }
+    }
+    Ok(paths)
+}
+
+fn is_missing(error: io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 /// The folder of a path; empty for a path without a folder.
@@ -279,11 +300,17 @@ pub(super) mod tests {
             fs::write(folder.path().join(INDEX), broken).unwrap();
             assert!(!GitIndex::read(folder.path(), 20).is_readable, "{broken:?}");
         }
+        // git can't read a folder in place of the file either.
+        fs::remove_file(folder.path().join(INDEX)).unwrap();
+        fs::create_dir(folder.path().join(INDEX)).unwrap();
+        assert!(!GitIndex::read(folder.path(), 20).is_readable);
+        fs::remove_dir(folder.path().join(INDEX)).unwrap();
         // Entries of a split index are in another file.
         fs::write(folder.path().join(INDEX), header(2, 0)).unwrap();
         fs::write(folder.path().join("sharedindex.0a"), bytes).unwrap();
         let index = GitIndex::read(folder.path(), 20);
         assert!(index.is_readable && index.submodules == paths(&["sub"]));
+        assert!(!GitIndex::read(&folder.path().join(INDEX), 20).is_readable, "a file is no git folder");
     }
 
     #[test]

@@ -20,6 +20,15 @@ pub enum Limit {
     OpenFiles,
 }
 
+/// What the counters of a control group show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct CounterFindings {
+    /// The limit that the program reached, according to the counters that orch could read.
+    pub(super) limit: Option<LimitReached>,
+    /// The counters that orch could not read, each as a sentence.
+    pub(super) unknown: Vec<String>,
+}
+
 /// A limit that a program reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitReached {

@@ -166,7 +166,8 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
     let code = exit_code(child.wait().in_step(Step::Start)?);
     if let Some(control) = control {
         // Sending fails only if orch has died, and then no process needs the report.
-        let _ = send(&control, &Report::Ended { code, limit: limit_from_exit_code(code, &policy.limits) }, &[]);
+        let limit = limit_from_exit_code(code, &policy.limits);
+        let _ = send(&control, &Report::Ended { code, limit, unknown: Vec::new() }, &[]);
     }
     Ok(code)
 }

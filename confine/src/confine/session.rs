@@ -11,7 +11,7 @@
 //! In the meantime, the session serves the network of the program on the runtime.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
 use std::path::Path;
@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 
 use super::CONFINE_COMMAND;
 use super::error::{ConfineError, InStep as _, Step};
-use super::limits::LimitReached;
+use super::limits::{CounterFindings, LimitReached};
 use super::masks::Masks;
 use super::policy::{Level, Limits, Policy};
 use super::probe::Probe;
@@ -34,13 +34,15 @@ use super::proxy::{OnConnection, ProxyState, serve};
 use super::wire::{AppliedSandbox, Listener, Report, Request, Start, decode, encode, receive_header, send};
 
 /// The end of a confined program, as `orch __confine` reported it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
     /// The exit code; after a signal, 128 plus its number. `None` if `orch __confine` ended together with the program.
     pub code: Option<i32>,
     /// The limit that the program certainly reached. To find a limit that it probably reached, use
     /// [`limit_in_output`](super::limit_in_output).
     pub limit: Option<LimitReached>,
+    /// What orch could not find out about the limits that the program reached, each as a sentence.
+    pub unknown: Vec<String>,
     /// The error number of the operating system if the program could not start.
     pub not_started: Option<i32>,
 }
@@ -165,31 +167,45 @@ impl Session {
     /// # Errors
     /// When the program did not start.
     pub async fn ended(&mut self) -> Result<Ended, ConfineError> {
-        let ended = loop {
+        let mut ended = loop {
             match self.receive().await {
-                Ok((Report::Ended { code, limit }, _)) => break Ended { code: Some(code), limit, not_started: None },
+                Ok((Report::Ended { code, limit, unknown }, _)) => {
+                    break Ended { code: Some(code), limit, unknown, not_started: None };
+                }
                 Ok((Report::NotStarted(errno), _)) => {
                     break Ended { not_started: Some(errno), ..Ended::default() };
                 }
                 Ok((Report::Failed(error), _)) => return Err(error),
                 Ok((Report::Listening(_) | Report::Confined(_), _)) => {}
-                Err(_) => break Ended::default(),
+                Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
+                    break Ended::default();
+                }
+                Err(error) => {
+                    let sentence = format!("orch could not read the report about the end of the program: {error}");
+                    break Ended { unknown: vec![sentence], ..Ended::default() };
+                }
             }
         };
-        let limit = ended.limit.or_else(|| self.limit_of_cgroup(ended.code != Some(0)));
-        Ok(Ended { limit, ..ended })
+        if ended.limit.is_none() {
+            let CounterFindings { limit, unknown } = self.limit_of_cgroup(ended.code != Some(0));
+            ended.limit = limit;
+            ended.unknown.extend(unknown);
+        }
+        Ok(ended)
     }
 
     /// The limit because of which the kernel ended a process of the program, if a control group enforces the limits.
     #[cfg(target_os = "linux")]
-    fn limit_of_cgroup(&self, has_failed: bool) -> Option<LimitReached> {
-        let folder = self.applied.as_ref()?.cgroup.as_ref()?;
+    fn limit_of_cgroup(&self, has_failed: bool) -> CounterFindings {
+        let Some(folder) = self.applied.as_ref().and_then(|applied| applied.cgroup.as_ref()) else {
+            return CounterFindings::default();
+        };
         super::linux::limit_of_cgroup(folder, &self.limits, has_failed)
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn limit_of_cgroup(&self, _has_failed: bool) -> Option<LimitReached> {
-        None
+    fn limit_of_cgroup(&self, _has_failed: bool) -> CounterFindings {
+        CounterFindings::default()
     }
 
     /// Ends the session after all processes of the program have ended: stops serving the network, records the
@@ -249,6 +265,8 @@ impl std::fmt::Debug for Session {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_os = "linux")]
+    use super::super::limits::Limit;
     use super::super::proxy::{Connection, ConnectionOutcome};
     use super::*;
 
@@ -271,6 +289,52 @@ mod tests {
             });
         }
         assert_eq!((recorded.load(Ordering::Relaxed), count.load(Ordering::Relaxed)), (MAX_RECORDED, MAX_RECORDED + 5));
+    }
+
+    /// The end of a program according to the last message of `orch __confine`, which is ended otherwise. A control group
+    /// whose counters can't be read enforces the memory limit.
+    #[cfg(target_os = "linux")]
+    async fn end_after(message: &impl serde::Serialize) -> Ended {
+        let limits = Limits { memory: Some(1 << 20), ..Limits::default() };
+        let policy = Policy { min: Level::None, limits, ..Policy::default() };
+        let applied = AppliedSandbox {
+            level: Level::None,
+            landlock: 0,
+            has_pid_namespace: false,
+            limits_by: Some("cgroup".to_owned()),
+            cgroup: Some("/missing/group".into()),
+            unenforced: Vec::new(),
+        };
+        let probe = Probe { best: applied.clone(), has_pid_namespace: false, obstacles: Vec::new() };
+        let on_connection: OnConnection = Arc::new(|_: Connection| {});
+        let confinement = Confinement { policy: &policy, probe: &probe, on_connection };
+        let (mut session, socket) = Session::open(&confinement, None).unwrap();
+        let confine = Socket::from(socket);
+        let _: (Request, Vec<OwnedFd>) = super::super::wire::receive(&confine).unwrap();
+        send(&confine, &Report::Confined(applied), &[]).unwrap();
+        session.confirm().await.unwrap();
+        send(&confine, message, &[]).unwrap();
+        drop(confine);
+        session.ended().await.unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn an_unreadable_counter_of_a_control_group_is_unknown() {
+        let ended = end_after(&Report::Ended { code: 137, limit: None, unknown: vec!["a".to_owned()] }).await;
+        assert_eq!((ended.code, ended.limit, ended.unknown.len()), (Some(137), None, 2));
+        assert!(ended.unknown[0] == "a" && ended.unknown[1].contains("/missing/group/memory.events"), "{ended:?}");
+        let limit = Limit::CpuTime.reached(&Limits { cpu_time: Some(1), ..Limits::default() }, true);
+        let ended = end_after(&Report::Ended { code: 137, limit, unknown: Vec::new() }).await;
+        assert_eq!((ended.limit, ended.unknown), (limit, Vec::new()));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_report_that_orch_cannot_read_is_unknown() {
+        let ended = end_after(&"no report").await;
+        let sentence = "orch could not read the report about the end of the program: ";
+        assert!(ended.code.is_none() && ended.unknown[0].starts_with(sentence), "{ended:?}");
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub(super) struct Request {
 pub struct Start {
     /// The program and its arguments, if they differ from those on the command line.
     pub argv: Option<Vec<String>>,
-    /// Additional environment variables for the program.
+    /// Additional environment variables for the program. The program itself is looked up in the `PATH` of
+    /// `orch __confine`.
     pub env: Vec<(String, String)>,
 }
 
@@ -64,6 +65,8 @@ pub(super) enum Report {
         code: i32,
         /// The limit because of which the program ended.
         limit: Option<LimitReached>,
+        /// What is not known about the limits that the program reached, each as a sentence.
+        unknown: Vec<String>,
     },
 }
 

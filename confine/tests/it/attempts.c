@@ -327,6 +327,7 @@ int main(int count, char **arg) {
     if (IS("fork-bomb")) return fork_bomb(number);
     if (IS("memory")) return memory(number);
     if (IS("memory-children")) return children(4, memory, number);
+    if (IS("hidden-memory-children")) { if (prctl(PR_SET_DUMPABLE, 0)) return through(1); return children(4, memory, number); }
     if (IS("fill")) return fill(a, atol(b));
     if (IS("spin")) return spin(number);
     if (IS("spin-children")) return children(4, spin, number);

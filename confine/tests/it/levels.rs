@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use orch_confine::confine::{Level, Limits, Policy, probe};
+use rustix::process::{Signal, kill_process};
 
-use super::support::{Fixture, Run, User, binary};
+use super::support::{Fixture, Run, Running, User, binary};
 
 #[test]
 fn this_machine_is_probed_and_the_level_is_reported() {
@@ -90,9 +91,39 @@ fn a_missing_program_is_distinguished_from_a_failed_program() {
     }
     let fixture = Fixture::new(User::all()[0]);
     for level in ["full", "basic", "none"] {
-        assert_eq!(fixture.drive(level, &fixture.policy(), &["no-such-program"]).result["ended"][2], 2, "{level}");
+        let run = fixture.drive(level, &fixture.policy(), &["no-such-program"]);
+        assert_eq!(run.result["ended"][2], 2, "{level}");
+        assert_eq!(run.code, Some(127), "{level}");
         assert_eq!(fixture.drive(level, &fixture.policy(), &["sh", "-c", "exit 7"]).code, Some(7));
         assert_eq!(fixture.drive(level, &fixture.policy(), &["sh", "-c", "kill -9 $$"]).code, Some(137));
+    }
+}
+
+#[test]
+fn a_program_that_cannot_start_is_distinguished_from_a_missing_one() {
+    if !super::support::reaches_full() {
+        return;
+    }
+    let fixture = Fixture::new(User::all()[0]);
+    fixture.write("ws/file", "");
+    let file = fixture.text("ws/file");
+    let refused = format!("error: `{file}` can't be started: Permission denied");
+    for level in ["full", "basic", "none"] {
+        let run = fixture.drive(level, &fixture.policy(), &[file.as_str()]);
+        assert_eq!(run.result["ended"][2], rustix::io::Errno::ACCESS.raw_os_error(), "{level}");
+        assert_eq!(run.code, Some(126), "{level}");
+        // Without orch, the user sees the reason.
+        for (program, code, message) in [
+            ("no-such-program", 127, "error: there is no program `no-such-program`, or the interpreter in its first"),
+            (file.as_str(), 126, refused.as_str()),
+        ] {
+            let mut command = fixture.user.command(binary());
+            command.args(["__confine", "--policy", &fixture.text("home/policy"), "--level", level, "--", program]);
+            let output = command.current_dir(fixture.path("ws")).stdin(Stdio::null()).output().unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{level} {text}");
+            assert!(text.starts_with(message), "{level} {text}");
+        }
     }
 }
 
@@ -106,7 +137,7 @@ fn the_program_gets_its_input_and_no_other_open_file() {
         for level in ["full", "shared", "basic"] {
             let mut command =
                 fixture.command(level, &fixture.policy(), &["sh", "-c", "cat; ls /proc/self/fd | tr '\\n' ' '"]);
-            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut child = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
             child.stdin.take().unwrap().write_all(b"input\n").unwrap();
             let mut text = String::new();
             child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
@@ -130,14 +161,12 @@ fn all_processes_end_with_the_program_and_with_the_first_stage() {
         assert!(!is_sleep_running(98), "{user:?}");
         // Kill the first stage, as a guard does.
         let script = "setsid sleep 97 & echo up; sleep 97";
-        let mut child =
-            fixture.command("full", &fixture.policy(), &["sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = fixture.command("full", &fixture.policy(), &["sh", "-c", script]);
+        let mut child = Running::start(command.stdout(Stdio::piped()));
         let mut line = [0; 3];
         child.stdout.take().unwrap().read_exact(&mut line).unwrap();
         wait_until(|| is_sleep_running(97));
-        let stage = children(child.id()).into_iter().next().unwrap();
-        rustix::process::kill_process(rustix::process::Pid::from_raw(stage).unwrap(), rustix::process::Signal::KILL)
-            .unwrap();
+        kill_process(child.descendants()[0], Signal::KILL).unwrap();
         child.wait().unwrap();
         wait_until(|| !is_sleep_running(97));
     }
@@ -159,48 +188,6 @@ fn is_sleep_running(seconds: u32) -> bool {
         .unwrap()
         .flatten()
         .any(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|text| text == wanted.as_bytes()))
-}
-
-/// The ids of the children of a process.
-fn children(pid: u32) -> Vec<i32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-#[test]
-fn a_term_signal_reaches_the_program_which_can_clean_up() {
-    if !super::support::reaches_full() {
-        return;
-    }
-    for user in User::all() {
-        let fixture = Fixture::new(user);
-        for level in ["full", "basic"] {
-            drop(fs::remove_file(fixture.path("ws/cleaned")));
-            // The shell starts no program while it waits: with `sleep` in the loop, a signal sometimes ended the shell
-            // itself without its trap.
-            let script = "trap 'echo a > cleaned; exit 3' TERM; echo up; while :; do :; done";
-            let mut child = fixture
-                .command(level, &fixture.policy(), &["sh", "-c", script])
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            child.stdout.take().unwrap().read_exact(&mut [0; 3]).unwrap();
-            // A guard sends the signal to all descendants.
-            let mut remaining = children(child.id());
-            let mut descendants = Vec::new();
-            while let Some(pid) = remaining.pop() {
-                descendants.push(pid);
-                remaining.extend(children(pid.unsigned_abs()));
-            }
-            for pid in descendants.into_iter().filter_map(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            }
-            let status = child.wait().unwrap();
-            let result = fs::read_to_string(fixture.path("home/result"));
-            assert_eq!(status.code(), Some(3), "{} {level} {status} {result:?}", user.name());
-            assert!(fixture.path("ws/cleaned").exists(), "{level}");
-        }
-    }
 }
 
 #[test]

@@ -100,6 +100,18 @@ fn the_total_memory_of_several_processes_is_limited() {
 }
 
 #[test]
+fn memory_that_processes_hide_counts_as_memory() {
+    if !super::support::reaches_full() {
+        return;
+    }
+    let limits = Limits { memory: Some(128 * MIB), ..Limits::default() };
+    for_each_level(|fixture, level| {
+        // No other process can read how much memory these processes share.
+        assert_limit(&run_limited(fixture, level, limits, "hidden-memory-children 100"), "128 MiB of memory");
+    });
+}
+
+#[test]
 fn files_in_memory_count_as_memory() {
     if !super::support::reaches_full() {
         return;

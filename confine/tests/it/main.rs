@@ -9,5 +9,6 @@ mod limits;
 mod network;
 mod protected;
 mod repositories;
+mod signals;
 mod support;
 mod tools;

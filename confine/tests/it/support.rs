@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use orch_confine::confine::{Level, Policy, probe, usually_protected};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// The id of the user `nobody` and of its group.
@@ -152,6 +155,63 @@ impl Fixture {
         command.current_dir(self.path("ws")).env("HOME", self.path("home"));
         command
     }
+}
+
+/// A process that a test started. Dropping it kills the process and its descendants, also if an assertion fails.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    /// The descendants of the process, parents before their children.
+    pub(crate) fn descendants(&self) -> Vec<Pid> {
+        let mut found = children(self.0.id());
+        let mut next = 0;
+        while let Some(parent) = found.get(next).copied() {
+            found.extend(children(parent.as_raw_pid().unsigned_abs()));
+            next += 1;
+        }
+        found
+    }
+}
+
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The process itself is killed last, because it adopts the processes whose parents have ended.
+        while matches!(self.0.try_wait(), Ok(None)) {
+            let descendants = self.descendants();
+            if descendants.is_empty() {
+                drop(self.0.kill());
+            }
+            for pid in descendants {
+                // A process may have ended in the meantime.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The children of a process; none if it has ended.
+fn children(pid: u32) -> Vec<Pid> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap()).collect()
 }
 
 /// The result of a confined program.

@@ -21,6 +21,9 @@ const CACHE_FOLDERS: &[&str] = &[
     ".next",
 ];
 
+/// The maximum number of files that a message lists.
+const MAX_LISTED_FILES: usize = 5;
+
 /// The changes of files in a recording.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct RecordedChanges {
@@ -42,8 +45,9 @@ impl RecordedChanges {
     /// The changes that a program made, without secrets and independent of the folders of the run.
     pub(super) fn new(activity: &AgentActivity, context: &RecordingContext<'_>) -> Self {
         let activity = context.redactor.redact_activity(activity.clone());
-        let record = activity.files.and_then(|files| serde_json::from_value::<ChangeSet>(files).ok());
-        let record = record.unwrap_or_default();
+        let record = activity.files.map(serde_json::from_value::<ChangeSet>).transpose();
+        let partial = activity.partial || record.is_err();
+        let record = record.ok().flatten().unwrap_or_default();
         let refused_files = repository_files(&record);
         let ChangeSet { files, new_folders } = record;
         let (files, refused): (Vec<FileChange>, Vec<FileChange>) = files
@@ -65,7 +69,23 @@ impl RecordedChanges {
         let new_folders = new_folders.into_iter().filter(contains_file).collect();
         let left_out = activity.left_out.into_iter().chain(refused.into_iter().map(|change| change.path));
         let left_out = left_out.filter(|path| !is_in_cache(path)).collect();
-        Self { files, new_folders, left_out, partial: activity.partial }
+        Self { files, new_folders, left_out, partial }
+    }
+
+    /// What a replay of these changes lacks; `None` if they are complete.
+    pub(super) fn omission(&self) -> Option<String> {
+        let listed: Vec<String> = self.left_out.iter().take(MAX_LISTED_FILES).map(|path| format!("`{path}`")).collect();
+        let more_count = self.left_out.len() - listed.len();
+        let more = if more_count > 0 { format!(" and {more_count} more files") } else { String::new() };
+        let listed = listed.join(", ");
+        match (self.left_out.is_empty(), self.partial) {
+            (true, false) => None,
+            (false, false) => Some(format!("the recording lacks the changes of {listed}{more}")),
+            (false, true) => {
+                Some(format!("the recording lacks the changes of {listed}{more}, and may lack changes of other files"))
+            }
+            (true, true) => Some("the recording may lack changes of files".to_owned()),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -108,8 +128,15 @@ fn map_text(state: FileState, change: impl Fn(&str) -> String) -> FileState {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::secret::Redactor;
+
+    fn recorded(activity: &AgentActivity) -> RecordedChanges {
+        let (redactor, paths) = (Redactor::default(), RunPaths::default());
+        RecordedChanges::new(activity, &RecordingContext { redactor: &redactor, paths: &paths })
+    }
 
     #[test]
     fn a_recording_lacks_the_files_of_a_new_repository() {
@@ -120,12 +147,32 @@ mod tests {
             new_folders: ["x.git", "x.git/objects", "x.git/refs"].map(str::to_owned).into(),
         };
         let files = serde_json::to_value(&change_set).unwrap();
-        let activity = AgentActivity { files: Some(files), ..AgentActivity::default() };
-        let (redactor, paths) = (Redactor::default(), RunPaths::default());
-        let changes = RecordedChanges::new(&activity, &RecordingContext { redactor: &redactor, paths: &paths });
-        let recorded: Vec<&str> = changes.files.iter().map(|change| change.path.as_str()).collect();
-        assert_eq!(recorded, ["a.txt"]);
+        let changes = recorded(&AgentActivity { files: Some(files), ..AgentActivity::default() });
+        let paths: Vec<&str> = changes.files.iter().map(|change| change.path.as_str()).collect();
+        assert_eq!(paths, ["a.txt"]);
         assert_eq!(changes.left_out, ["x.git/HEAD", "x.git/config"]);
         assert!(changes.new_folders.is_empty());
+    }
+
+    #[test]
+    fn what_a_recording_lacks_is_described() {
+        let activity = |count: usize, partial: bool| AgentActivity {
+            left_out: (1..=count).map(|number| format!("file {number}")).collect(),
+            partial,
+            ..AgentActivity::default()
+        };
+        let omission = |count: usize, partial: bool| recorded(&activity(count, partial)).omission();
+        assert_eq!(omission(0, false), None);
+        assert_eq!(omission(0, true).unwrap(), "the recording may lack changes of files");
+        assert_eq!(omission(1, false).unwrap(), "the recording lacks the changes of `file 1`");
+        let text = omission(7, true).unwrap();
+        assert!(text.contains("`file 5` and 2 more files, and may lack changes of other files"), "{text}");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_recorded_as_no_changes() {
+        let files = Some(json!({ "files": "no list" }));
+        let recorded = recorded(&AgentActivity { files, ..AgentActivity::default() });
+        assert!(!recorded.is_empty() && recorded.omission().is_some(), "{recorded:?}");
     }
 }

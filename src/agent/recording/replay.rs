@@ -1,11 +1,14 @@
 //! Returns recorded replies and results of commands and tool calls, without calling a model.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
 use super::RecordingContext;
 use super::blocks::replied_content;
+use super::changes::RecordedChanges;
 use super::difference::describe_difference;
 use super::exchange::{
     CommandRecording, Exchange, RecordedCommand, RecordedResult, ReplyRecording, RequestText, chat_request_key,
@@ -55,6 +58,8 @@ pub struct Replay {
     replies: RecordingIndex<ReplyRecording>,
     command_results: RecordingIndex<CommandRecording>,
     tool_calls: RecordingIndex<ToolCallRecording>,
+    /// The result of [`Replay::omissions`].
+    omissions: Mutex<BTreeSet<String>>,
 }
 
 /// A recorded reply.
@@ -121,6 +126,7 @@ impl Replay {
             command_results: RecordingIndex::new(command_results, &normalizer),
             tool_calls: RecordingIndex::new(tool_calls, &normalizer),
             normalizer,
+            omissions: Mutex::default(),
         })
     }
 
@@ -136,6 +142,18 @@ impl Replay {
     /// The positions of the normalizers that have matched neither a request nor a recording.
     pub fn unused_normalizers(&self) -> Vec<usize> {
         self.normalizer.unused()
+    }
+
+    /// The changes of files that the recordings of the replayed steps lack, each as a sentence that names the step.
+    pub fn omissions(&self) -> Vec<String> {
+        self.omissions.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The recorded changes of a step, with the folders of this run; `None` if there are none. Notes what they lack.
+    fn change_set(&self, step: &StepKey, changes: &RecordedChanges, paths: &RunPaths) -> Option<ChangeSet> {
+        let omission = changes.omission().map(|omission| format!("step {step}: {omission}"));
+        self.omissions.lock().unwrap_or_else(PoisonError::into_inner).extend(omission);
+        changes.change_set(paths)
     }
 
     /// Whether a recorded text of a file equals the text of a file in this run, apart from the parts that change from
@@ -171,7 +189,7 @@ impl Replay {
             constrained: false,
             details: recording.details.clone(),
         };
-        Ok(ReplayedReply { reply, changes: recording.changes.change_set(context.paths) })
+        Ok(ReplayedReply { reply, changes: self.change_set(step, &recording.changes, context.paths) })
     }
 
     /// The recorded result of a command.
@@ -208,7 +226,7 @@ impl Replay {
                 Err(Failure { hint: hint.as_deref().map(|hint| context.paths.fill_placeholders(hint)), ..failure })
             }
         };
-        Ok(ReplayedCommand { result, changes: recording.changes.change_set(context.paths) })
+        Ok(ReplayedCommand { result, changes: self.change_set(step, &recording.changes, context.paths) })
     }
 
     /// The recorded result of a tool call.
@@ -228,8 +246,8 @@ impl Replay {
             let nearest = self.describe_nearest(&self.tool_calls, step, &normalized);
             return Err(self.no_recording(&what, &self.remedy, nearest));
         };
-        let (output, changes) = (recording.output(context.paths), recording.change_set(context.paths));
-        Ok(ReplayedToolCall { output, changes })
+        let changes = self.change_set(step, recording.changes(), context.paths);
+        Ok(ReplayedToolCall { output: recording.output(context.paths), changes })
     }
 
     /// The failure of a step whose recorded changes do not fit the files in the workspace.

@@ -7,7 +7,6 @@ use super::RecordingContext;
 use super::changes::RecordedChanges;
 use super::exchange::{CallPosition, Exchange, RequestPart, RequestText, join_lines, split_lines};
 use super::paths::RunPaths;
-use crate::files::ChangeSet;
 use crate::model::{AgentActivity, BuiltinTool, CallKey, Digest, ToolInvocation, ToolOutput};
 
 /// A recorded tool call.
@@ -64,9 +63,9 @@ impl ToolCallRecording {
         ToolOutput { content, is_error: self.is_error, ..ToolOutput::default() }
     }
 
-    /// The changes of the call, with the folders of this run; `None` if there are none.
-    pub(super) fn change_set(&self, paths: &RunPaths) -> Option<ChangeSet> {
-        self.changes.change_set(paths)
+    /// The files that the call changed.
+    pub(super) fn changes(&self) -> &RecordedChanges {
+        &self.changes
     }
 }
 
@@ -107,7 +106,7 @@ mod tests {
 
     use super::*;
     use crate::agent::{RecordedExchange, Recorder, Replay, ReplayOptions};
-    use crate::files::{Content, FileChange, FileState};
+    use crate::files::{ChangeSet, Content, FileChange, FileState};
     use crate::model::{FailureClass, StepKey};
     use crate::secret::Redactor;
 
@@ -177,5 +176,24 @@ mod tests {
         let replay = Replay::open(folder.path(), ReplayOptions::default()).unwrap();
         let replayed = replay.tool_call(&StepKey::root("fix"), &call, &context).unwrap();
         assert_eq!((replayed.output, replayed.changes), (output, Some(changes)));
+        assert_eq!(replay.omissions(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_replay_says_which_changes_of_its_steps_the_recordings_lack() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::new(folder.path()).unwrap();
+        let (redactor, paths) = (Redactor::default(), RunPaths::default());
+        let context = RecordingContext { redactor: &redactor, paths: &paths };
+        let (call, output) = (invocation(json!({ "command": "make" })), ToolOutput::default());
+        let activity = AgentActivity { left_out: vec!["large".to_owned()], ..AgentActivity::default() };
+        let exchange = RecordedExchange::ToolCall { invocation: &call, output: &output, activity: &activity };
+        recorder.record(&call_key(1, 1), exchange, &context);
+        let replay = Replay::open(folder.path(), ReplayOptions::default()).unwrap();
+        assert_eq!(replay.omissions(), Vec::<String>::new(), "no step has used the recording");
+        for _ in 0..2 {
+            replay.tool_call(&StepKey::root("fix"), &call, &context).unwrap();
+        }
+        assert_eq!(replay.omissions(), ["step fix: the recording lacks the changes of `large`"]);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config;
-use crate::diagnostic::did_you_mean;
+use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::session::SessionError;
 use crate::session::execute::resolve_path;
 use crate::session::project_state::{pipeline_files, project_root};
@@ -16,11 +16,11 @@ const MAX_LISTED_NAMES: usize = 10;
 /// Finds a pipeline file by its path or by its name.
 ///
 /// # Errors
-/// No pipeline or several pipelines have the name.
+/// No pipeline or several pipelines have the name, or the pipeline may be in a folder that can't be read.
 pub(in crate::cli) fn find_pipeline(path_or_name: &Path, current_dir: &Path) -> Result<PathBuf, SessionError> {
     let Some(name) = parse_name(path_or_name, current_dir) else { return Ok(path_or_name.to_owned()) };
     let root = project_root(current_dir);
-    let (files, _) = pipeline_files(&root, current_dir);
+    let (files, findings) = pipeline_files(&root, current_dir);
     let folder = root.join("pipelines");
     if let Some(file) = find_yaml_file(&folder, name) {
         return Ok(resolve_path(&file, current_dir));
@@ -29,6 +29,7 @@ pub(in crate::cli) fn find_pipeline(path_or_name: &Path, current_dir: &Path) -> 
     let matches: Vec<&PathBuf> = files.iter().filter(has_name).collect();
     match matches.as_slice() {
         [file] => Ok(resolve_path(file, current_dir)),
+        [] if findings.iter().any(Diagnostic::is_error) => Err(SessionError::with_findings(findings)),
         [] => Err(not_found_error("pipeline", name, &folder, &files, current_dir)),
         files => {
             let list: Vec<String> = files.iter().map(|file| format!("`{}`", display_path(file, current_dir))).collect();

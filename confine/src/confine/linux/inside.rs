@@ -1,14 +1,15 @@
 //! The last stage: gives up the rights that the policy does not grant, starts the program, and waits for it.
 
-use std::ffi::OsString;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use nix::errno::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -19,11 +20,17 @@ use super::super::policy::{Level, Limits};
 use super::super::wire::{AppliedSandbox, Report, Request, Start, receive, send};
 use super::cgroup::Cgroup;
 use super::restrict::{drop_capabilities, hide_memory, is_exempt_from_process_limit, limit_process_ids, set_rlimits};
+use super::signals::BlockedSignals;
+use super::spawn::spawn;
 use super::usage::{POLL_INTERVAL, UsageMonitor, reaped_cpu_time};
-use super::{landlock_rules, signals, syscalls};
+use super::{landlock_rules, syscalls};
 
-/// The exit code if the program could not start; shells use the same number.
-const NOT_STARTED: i32 = 127;
+/// The exit code if there is no such program; shells use the same number.
+const NOT_FOUND: i32 = 127;
+/// The exit code if the program exists but can't start; shells use the same number.
+const NOT_EXECUTABLE: i32 = 126;
+/// The number that shells add to the number of a signal to get the exit code of a program that the signal ended.
+const SIGNAL_BASE: i32 = 128;
 /// The number of times to kill all processes of a program that reached a limit, because it may start new processes in
 /// the meantime.
 const KILL_ROUNDS: usize = 40;
@@ -63,6 +70,8 @@ pub(super) fn run(setup: &Setup, program: Program) -> Result<i32, ConfineError> 
     // A control group enforces these two limits for all processes together, which is more accurate.
     let limits_without_cgroup =
         if cgroup.is_some() { Limits { memory: None, processes: None, ..limits } } else { limits };
+    // Opened first, because the policy may limit the number of open files.
+    let signals = BlockedSignals::open().in_step(Step::Control)?;
     set_rlimits(&limits_without_cgroup, level)?;
     let landlock = if level == Level::None {
         0
@@ -89,7 +98,14 @@ pub(super) fn run(setup: &Setup, program: Program) -> Result<i32, ConfineError> 
         cgroup: setup.cgroup.clone(),
         unenforced: unenforced_restrictions(setup, landlock),
     };
-    start_and_wait(setup, program, applied, (monitor, cgroup))
+    start_and_wait(setup, program, applied, Supervision { monitor, cgroup, signals })
+}
+
+/// What `orch __confine` uses while the program runs.
+struct Supervision {
+    monitor: UsageMonitor,
+    cgroup: Option<Cgroup>,
+    signals: BlockedSignals,
 }
 
 /// Fails if the kernel's Landlock version is too old for a restriction that no other layer enforces.
@@ -147,13 +163,14 @@ fn start_and_wait(
     setup: &Setup,
     program: Program,
     applied: AppliedSandbox,
-    (monitor, cgroup): (UsageMonitor, Option<Cgroup>),
+    supervision: Supervision,
 ) -> Result<i32, ConfineError> {
     if setup.is_probe {
         super::super::write_probe_result(&Ok(applied));
         return Ok(0);
     }
     let Program { mut argv, input, control } = program;
+    let Supervision { monitor, cgroup, signals } = supervision;
     let mut start = Start::default();
     if let Some(control) = &control {
         send(control, &Report::Confined(applied), &[]).in_step(Step::Control)?;
@@ -162,45 +179,75 @@ fn start_and_wait(
     if let Some(replacement) = start.argv.take() {
         argv = replacement.into_iter().map(OsString::from).collect();
     }
-    let Some((name, arguments)) = argv.split_first() else {
+    let Some(name) = argv.first() else {
         return Err(ConfineError::new(Step::Start, "the command line names no program".to_owned()));
     };
-    let mut command = Command::new(name);
-    command.args(arguments).stdin(input.map_or_else(Stdio::null, Stdio::from));
-    command.envs(environment::variables(&setup.request.policy, setup.request.level, setup.proxy_port));
-    command.envs(start.env);
-    let program_pid = match signals::with_unblocked(|| command.spawn()).in_step(Step::Start)? {
-        Ok(child) => Pid::from_child(&child),
-        Err(error) => return Ok(not_started(control.as_ref(), &error)),
+    let input = match input {
+        Some(input) => input,
+        None => File::open("/dev/null").in_step_at(Step::Start, "/dev/null")?.into(),
     };
-    // Close this process's copy of the program's input.
-    drop(command);
-    let limits = setup.request.policy.limits;
-    let monitored_limit = Arc::new(Mutex::new(None));
-    if monitor.is_needed() {
-        let control = control.as_ref().and_then(|control| control.try_clone().ok());
-        let monitored_limit = Arc::clone(&monitored_limit);
-        thread::Builder::new()
-            .spawn(move || monitor_until_limit(&monitor, control.as_ref(), &monitored_limit))
-            .in_step(Step::Limits)?;
+    let own_variables = environment::variables(&setup.request.policy, setup.request.level, setup.proxy_port);
+    let own_variables = own_variables.into_iter().map(|(name, value)| (OsString::from(name), value));
+    let started_variables = start.env.into_iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let variables: Vec<(OsString, OsString)> = own_variables.chain(started_variables).collect();
+    // The last fallible work comes before the start of the program: an error would say that the program did not start.
+    let findings = start_monitor(monitor, control.as_ref())?;
+    if let Some(signal) = signals.take().in_step(Step::Control)? {
+        let ending = Ending { code: SIGNAL_BASE + signal as i32, ..Ending::default() };
+        return Ok(report_end(control.as_ref(), ending));
     }
+    let program_pid = match spawn(&argv, variables, input.as_fd()) {
+        Ok(pid) => pid,
+        Err(errno) => return Ok(not_started(control.as_ref(), name, errno)),
+    };
+    // This fails if the program runs as another user, because of a set-uid file. The guard can't signal it either.
+    let _ = signals.pass_on(program_pid);
+    // Close this process's copy of the program's input.
+    drop(input);
     let status = wait_for(program_pid);
     let code = status.map_or(-1, exit_code);
-    let monitored_limit = *monitored_limit.lock().unwrap_or_else(PoisonError::into_inner);
-    let cgroup_limit = cgroup.and_then(|cgroup| cgroup.reached(&limits, code != 0));
+    let limits = setup.request.policy.limits;
+    let MonitorFindings { limit: monitored_limit, failure } = lock(&findings).clone();
+    // orch reads the counters of the group too, and reports those that it can't read.
+    let cgroup_limit = cgroup.and_then(|cgroup| cgroup.reached(&limits, code != 0).limit);
     let limit = monitored_limit.or(cgroup_limit).or_else(|| limit_from_exit_code(code, &limits));
-    if let Some(control) = control {
-        // Sending fails only if orch has died, and then no process needs the report.
-        let _ = send(&control, &Report::Ended { code, limit }, &[]);
-    }
-    Ok(code)
+    Ok(report_end(control.as_ref(), Ending { code, limit, unknown: failure.into_iter().collect() }))
 }
 
-fn not_started(control: Option<&UnixStream>, error: &io::Error) -> i32 {
+/// The end of the program.
+#[derive(Debug, Default)]
+struct Ending {
+    code: i32,
+    limit: Option<LimitReached>,
+    /// What is not known about the program's limits, each as a sentence.
+    unknown: Vec<String>,
+}
+
+/// Reports the end of the program to orch, and returns the exit code.
+fn report_end(control: Option<&UnixStream>, ending: Ending) -> i32 {
+    let Ending { code, limit, unknown } = ending;
     if let Some(control) = control {
-        let _ = send(control, &Report::NotStarted(error.raw_os_error().unwrap_or_default()), &[]);
+        // Sending fails only if orch has died, and then no process needs the report.
+        let _ = send(control, &Report::Ended { code, limit, unknown }, &[]);
     }
-    NOT_STARTED
+    code
+}
+
+/// Reports to orch, or without orch to the user, that the program did not start. Returns the exit code.
+fn not_started(control: Option<&UnixStream>, name: &OsStr, errno: Errno) -> i32 {
+    let error = io::Error::from(errno);
+    let is_missing = error.kind() == io::ErrorKind::NotFound;
+    let program = name.display();
+    if let Some(control) = control {
+        // Sending fails only if orch has died, and then no process needs the report.
+        let _ = send(control, &Report::NotStarted(errno as i32), &[]);
+    } else if is_missing {
+        let cause = "or the interpreter in its first line is missing";
+        let _ = writeln!(io::stderr(), "error: there is no program `{program}`, {cause}");
+    } else {
+        let _ = writeln!(io::stderr(), "error: `{program}` can't be started: {error}");
+    }
+    if is_missing { NOT_FOUND } else { NOT_EXECUTABLE }
 }
 
 /// Waits for the program. Reaps orphaned descendants in the meantime.
@@ -216,12 +263,12 @@ fn wait_for(program_pid: Pid) -> Option<WaitStatus> {
 
 /// The exit code; after a signal, 128 plus its number, as in shells.
 fn exit_code(status: WaitStatus) -> i32 {
-    status.exit_status().or_else(|| Some(128 + status.terminating_signal()?)).unwrap_or(-1)
+    status.exit_status().or_else(|| Some(SIGNAL_BASE + status.terminating_signal()?)).unwrap_or(-1)
 }
 
 /// The limit because of which the kernel killed the program, or a child whose exit code the program returned.
 fn limit_from_exit_code(code: i32, limits: &Limits) -> Option<LimitReached> {
-    let code_of = |signal: Signal| 128 + signal.as_raw();
+    let code_of = |signal: Signal| SIGNAL_BASE + signal.as_raw();
     let is_cpu_time_used = limits.cpu_duration().is_some_and(|limit| reaped_cpu_time() >= limit);
     match code {
         _ if code == code_of(Signal::XCPU) => Limit::CpuTime.reached(limits, true),
@@ -231,32 +278,58 @@ fn limit_from_exit_code(code: i32, limits: &Limits) -> Option<LimitReached> {
     }
 }
 
+/// What the usage monitor found out.
+#[derive(Clone, Debug, Default)]
+struct MonitorFindings {
+    limit: Option<LimitReached>,
+    /// Why the usage is not known, as a sentence.
+    failure: Option<String>,
+}
+
+type SharedFindings = Arc<Mutex<MonitorFindings>>;
+
+fn lock(findings: &SharedFindings) -> MutexGuard<'_, MonitorFindings> {
+    findings.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the thread that measures the usage of the program, if a limit needs it.
+fn start_monitor(monitor: UsageMonitor, control: Option<&UnixStream>) -> Result<SharedFindings, ConfineError> {
+    let findings = SharedFindings::default();
+    if monitor.is_needed() {
+        let control = control.map(UnixStream::try_clone).transpose().in_step(Step::Limits)?;
+        let shared = Arc::clone(&findings);
+        thread::Builder::new()
+            .spawn(move || monitor_until_limit(&monitor, control.as_ref(), &shared))
+            .in_step(Step::Limits)?;
+    }
+    Ok(findings)
+}
+
 /// Measures the usage of the program until it reaches a limit, and then kills all of its processes.
 #[expect(clippy::disallowed_methods, reason = "runs in `orch __confine`, which is a separate process")]
-fn monitor_until_limit(
-    monitor: &UsageMonitor,
-    control: Option<&UnixStream>,
-    reached_limit: &Mutex<Option<LimitReached>>,
-) {
+fn monitor_until_limit(monitor: &UsageMonitor, control: Option<&UnixStream>, findings: &SharedFindings) {
     let limit = loop {
         thread::sleep(POLL_INTERVAL);
-        if let Some(limit) = monitor.reached_limit() {
-            break limit;
+        match monitor.reached_limit() {
+            Ok(Some(limit)) => break limit,
+            Ok(None) => {}
+            Err(error) => {
+                let sentence = "orch could not measure the usage of the program, which may have exceeded its limits";
+                lock(findings).failure = Some(format!("{sentence}: {error}"));
+            }
         }
     };
-    *reached_limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
+    lock(findings).limit = Some(limit);
     if monitor.has_pid_namespace {
         // This process is the first one of its namespace. When it exits, the kernel kills all processes of the
         // namespace, so that no process can escape by forking.
-        let code = 128 + Signal::KILL.as_raw();
-        if let Some(control) = control {
-            let _ = send(control, &Report::Ended { code, limit: Some(limit) }, &[]);
-        }
-        std::process::exit(code);
+        let ending = Ending { code: SIGNAL_BASE + Signal::KILL.as_raw(), limit: Some(limit), unknown: Vec::new() };
+        std::process::exit(report_end(control, ending));
     }
     // If processes remain after these rounds, the guard of orch kills them.
     for signal in std::iter::once(Signal::STOP).chain(std::iter::repeat_n(Signal::KILL, KILL_ROUNDS)) {
-        for pid in monitor.pids().into_iter().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+        // Without a list of the processes, the guard of orch kills them too.
+        for pid in monitor.pids().unwrap_or_default() {
             let _ = kill_process(pid, signal);
         }
     }

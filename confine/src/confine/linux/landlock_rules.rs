@@ -12,6 +12,7 @@ use landlock::{
 
 use super::super::error::{ConfineError, InStep as _, Step};
 use super::super::policy::{Level, Policy};
+use super::mounts::denied_paths;
 
 /// The newest Landlock version whose rights orch requests. An older kernel enforces only the rights that it supports.
 const NEWEST: ABI = ABI::V10;
@@ -38,7 +39,8 @@ pub(super) fn restrict(policy: &Policy, level: Level) -> Result<u32, ConfineErro
             }
         }
         Level::Basic | Level::None => {
-            for path in readable_paths(&policy.deny_read).in_step_at(Step::Landlock, "/")? {
+            let denied = denied_paths(policy, Step::Landlock)?;
+            for path in readable_paths(denied).in_step_at(Step::Landlock, "/")? {
                 rules.allow(&path, AccessFs::from_read(NEWEST))?;
             }
             for device in DEVICES {
@@ -93,9 +95,9 @@ impl Rules {
 /// paths and of their parent folders. Landlock can't deny a right below a folder for which a rule allows it. Therefore
 /// the program can't list the parent folders, and can't read entries that appear in them later.
 ///
-/// `/dev` is not readable, because root could read denied files from the disk devices.
-fn readable_paths(denied: &[PathBuf]) -> std::io::Result<BTreeSet<PathBuf>> {
-    let mut denied: BTreeSet<PathBuf> = denied.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+/// `denied` contains no links. `/dev` is not readable, because root could read denied files from the disk devices.
+fn readable_paths(denied: Vec<PathBuf>) -> std::io::Result<BTreeSet<PathBuf>> {
+    let mut denied: BTreeSet<PathBuf> = denied.into_iter().collect();
     denied.insert("/dev".into());
     let parents: BTreeSet<&Path> = denied.iter().flat_map(|path| path.ancestors().skip(1)).collect();
     let mut readable = BTreeSet::new();
@@ -108,8 +110,8 @@ fn readable_paths(denied: &[PathBuf]) -> std::io::Result<BTreeSet<PathBuf>> {
             let entry = entry?;
             let path = entry.path();
             // A rule for a link would apply to its target, which may be a parent of a denied path.
-            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-            if !is_link && !denied.contains(&path) && !parents.contains(path.as_path()) {
+            let is_no_link = entry.file_type().is_ok_and(|kind| !kind.is_symlink());
+            if is_no_link && !denied.contains(&path) && !parents.contains(path.as_path()) {
                 readable.insert(path);
             }
         }
@@ -129,7 +131,7 @@ mod tests {
             fs::create_dir_all(root.join(path)).unwrap();
         }
         std::os::unix::fs::symlink(&root, root.join("a/link")).unwrap();
-        let readable = readable_paths(&[root.join("a/secret"), root.join("missing")]).unwrap();
+        let readable = readable_paths(vec![root.join("a/secret")]).unwrap();
         for path in ["a/open", "b"] {
             assert!(readable.contains(&root.join(path)), "{path}");
         }

@@ -12,12 +12,13 @@ mod mounts;
 mod namespaces;
 mod restrict;
 mod signals;
+mod spawn;
 mod syscalls;
 mod usage;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::BufRead as _;
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -29,7 +30,7 @@ use rustix::mount::{MountFlags, mount, mount_remount};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ConfineError, InStep as _, Step};
-use super::limits::LimitReached;
+use super::limits::CounterFindings;
 use super::policy::{Level, Limits, Network};
 use super::wire::{receive, send};
 use super::{CONFINE_COMMAND, Job, listen};
@@ -67,7 +68,7 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
         return inside::run(&setup, program);
     }
     // `/proc/net/unix` lists the sockets of the current network namespace, so read it before entering a new one.
-    let mut sockets = if policy.unix_sockets { unix_sockets() } else { Vec::new() };
+    let mut sockets = if policy.unix_sockets { unix_sockets()? } else { Vec::new() };
     sockets.retain(|path| !policy.writable().any(|folder| path.starts_with(folder)));
     let own_network = policy.network != Network::All;
     namespaces::enter(namespaces::OptionalNamespaces { network: own_network, processes: has_pid_namespace })?;
@@ -84,19 +85,33 @@ pub(super) fn run(job: Job) -> Result<i32, ConfineError> {
 
 /// The limit because of which the kernel ended a process in a control group. orch reads this itself: the kernel may have
 /// ended `orch __confine` together with the program.
-pub(super) fn limit_of_cgroup(folder: &Path, limits: &Limits, has_failed: bool) -> Option<LimitReached> {
+pub(super) fn limit_of_cgroup(folder: &Path, limits: &Limits, has_failed: bool) -> CounterFindings {
     Cgroup { folder: folder.to_owned() }.reached(limits, has_failed)
 }
 
-/// The paths of all UNIX sockets in this network namespace.
-fn unix_sockets() -> Vec<PathBuf> {
-    let Ok(file) = fs::File::open("/proc/net/unix") else { return Vec::new() };
-    let lines = std::io::BufReader::new(file).split(b'\n').map_while(Result::ok);
-    // The path is the eighth field and may contain spaces; names that start with `@` are abstract.
-    lines
+/// The file with the UNIX sockets of a network namespace.
+const UNIX_SOCKETS: &str = "/proc/net/unix";
+
+/// The paths of all UNIX sockets in this network namespace. Without this list, orch could not hide the sockets from the
+/// program.
+fn unix_sockets() -> Result<Vec<PathBuf>, ConfineError> {
+    let text = fs::read(UNIX_SOCKETS).map_err(|error| {
+        ConfineError::system(Step::Mounts, error)
+            .at(UNIX_SOCKETS)
+            .advise("without this list of sockets, `unix_sockets: true` is not possible at the level `full`")
+    })?;
+    Ok(socket_paths(&text))
+}
+
+/// The paths in the text of [`UNIX_SOCKETS`].
+fn socket_paths(text: &[u8]) -> Vec<PathBuf> {
+    text.split(|byte| *byte == b'\n')
         .filter_map(|line| {
-            let start = line.iter().position(|byte| *byte == b'/')?;
-            Some(PathBuf::from(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(line.get(start..)?.to_vec())))
+            // The path is the eighth field and may contain spaces. A name that starts with `@` is abstract.
+            let start = line.windows(2).position(|bytes| bytes == b" /")? + 1;
+            let (fields, path) = line.split_at(start);
+            let path = PathBuf::from(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(path.to_vec()));
+            (!fields.contains(&b'@')).then_some(path)
         })
         .collect()
 }
@@ -188,15 +203,58 @@ fn make_proc_read_only() -> Result<(), ConfineError> {
     mount_remount("/proc", flags, c"").in_step_at(Step::Proc, "/proc")
 }
 
+/// The maximum number of file descriptors to close if this process can't list its open files.
+const MAX_UNLISTED_FILES: u64 = 1 << 20;
+
 /// Closes the files that this process inherited, except the standard streams. The program that started orch may have
 /// left files open, and a confined program could use them.
 pub(super) fn close_inherited_files() {
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
-    let numbers: Vec<i32> =
-        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|fd| *fd > 2).collect();
     // The descriptor of the directory listing is also in the list. It is closed already, so closing it again fails,
-    // which is harmless.
-    for number in numbers {
+    // which is harmless. This is also true for numbers without a file.
+    for number in listed_files(Path::new("/proc/self/fd")).unwrap_or_else(|_| possible_files()) {
         let _ = nix::unistd::close(number);
+    }
+}
+
+/// The descriptors of this process in a folder such as `/proc/self/fd`, except the standard streams.
+fn listed_files(folder: &Path) -> io::Result<Vec<i32>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let number: i32 = name.to_str().and_then(|name| name.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        numbers.push(number);
+    }
+    numbers.retain(|number| *number > 2);
+    Ok(numbers)
+}
+
+/// The descriptors that this process may have, except the standard streams. `/proc` may not be mounted.
+fn possible_files() -> Vec<i32> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let count = limit.unwrap_or(MAX_UNLISTED_FILES).min(MAX_UNLISTED_FILES);
+    (3..i32::try_from(count).unwrap_or(i32::MAX)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_open_files_are_listed_or_else_all_possible_ones_are_closed() {
+        let file = fs::File::open("/dev/null").unwrap();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+        let listed = listed_files(Path::new("/proc/self/fd")).unwrap();
+        assert!(listed.contains(&number) && listed.iter().all(|number| *number > 2), "{listed:?}");
+        assert!(listed_files(Path::new("/missing")).is_err());
+        let possible = possible_files();
+        assert!(possible.contains(&number) && possible[0] == 3, "{}", possible.len());
+    }
+
+    #[test]
+    fn the_paths_of_sockets_are_found() {
+        let text = b"Num RefCount Protocol Flags Type St Inode Path\n\
+            0: 2 0 10000 0001 01     7 /run/a /b\n1: 2 0 10000 0001 01     8 @/a\n2: 2 0 10000 0001 01     9 @a /b\n\
+            3: 2 0 10000 0001 01 10\n";
+        assert_eq!(socket_paths(text), [Path::new("/run/a /b")]);
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn set_up(policy: &Policy, context: &MountContext<'_>) -> Result<(), 
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).in_step_at(Step::Mounts, "/")?;
     let roots = writable_roots(policy)?;
     let protections = protections(policy, &roots)?;
-    let denied: Vec<PathBuf> = policy.deny_read.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+    let denied = denied_paths(policy, Step::Mounts)?;
     let held = denied.iter().filter_map(|path| held_folders(&roots, path));
     let copies = copy_trees(policy, context.cwd)?;
     let names = DEVICES.iter().copied().chain(context.own_session.then_some(SESSION_TERMINAL));
@@ -101,6 +101,25 @@ pub(super) fn set_up(policy: &Policy, context: &MountContext<'_>) -> Result<(), 
     denied.iter().chain(sockets).try_for_each(|path| hide(path))?;
     // A program in a PID namespace of its own gets a separate `/proc` later.
     if context.own_session { Ok(()) } else { hide_proc_files() }
+}
+
+/// The denied paths that exist, without links. `step` is the step that needs them.
+pub(super) fn denied_paths(policy: &Policy, step: Step) -> Result<Vec<PathBuf>, ConfineError> {
+    let mut paths = Vec::new();
+    for path in &policy.deny_read {
+        match fs::canonicalize(path) {
+            Ok(path) => paths.push(path),
+            Err(error) if is_out_of_reach(&error) => {}
+            Err(error) => return Err(ConfineError::system(step, error).at(path)),
+        }
+    }
+    Ok(paths)
+}
+
+/// Whether an error shows that a path does not exist or that the user may not access it.
+fn is_out_of_reach(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
 
 /// Hides the files of `/proc` that no program needs.
@@ -172,7 +191,12 @@ fn replace_private_folders(devices: Vec<MountCopy>) -> Result<(), ConfineError> 
     mount_remount("/dev", flags, c"").in_step_at(Step::Mounts, "/dev")?;
     let mut replaced: Vec<PathBuf> = Vec::new();
     for folder in PRIVATE_FOLDERS {
-        let Ok(path) = fs::canonicalize(folder) else { continue };
+        let path = match fs::canonicalize(folder) {
+            Ok(path) => path,
+            // A machine may lack the folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(ConfineError::system(Step::Mounts, error).at(folder)),
+        };
         if !replaced.contains(&path) {
             let mode = if *folder == "/run" { c"mode=0755" } else { c"mode=1777" };
             mount_empty(&path, mode)?;
@@ -263,7 +287,15 @@ fn find_protection(root: &Path, relative: &Path) -> Result<Option<PathInWritable
         }
         path.push(part);
         match fs::symlink_metadata(&path) {
-            Err(_) => return Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            // The program could make the folder accessible, and then change the path.
+            Err(error) => {
+                return Err(ConfineError::system(Step::Mounts, error)
+                    .at(&path)
+                    .advise("orch can't protect this path: give the user access to its folder"));
+            }
             Ok(metadata) if metadata.is_symlink() => {
                 return Err(ConfineError::new(Step::Mounts, "a symbolic link can't be protected".to_owned())
                     .at(&path)
@@ -296,10 +328,50 @@ fn hold(paths: &[PathBuf], mounted: &mut Vec<PathBuf>) -> Result<(), ConfineErro
 
 /// Hides a path: mounts an empty folder or `/dev/null` over it. Does nothing if the user can't access the path.
 fn hide(path: &Path) -> Result<(), ConfineError> {
-    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if is_out_of_reach(&error) => return Ok(()),
+        Err(error) => return Err(ConfineError::system(Step::Mounts, error).at(path)),
+    };
     if metadata.is_dir() {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
         return mount("tmpfs", path, "tmpfs", flags, c"mode=0555,size=4k").in_step_at(Step::Mounts, path);
     }
     mount_bind("/dev/null", path).in_step_at(Step::Mounts, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_denied_path_that_cannot_be_resolved_is_an_error_unless_it_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        fs::write(root.join("file"), "").unwrap();
+        let deny = |names: &[&str]| {
+            let deny_read = names.iter().map(|name| root.join(name)).collect();
+            denied_paths(&Policy { deny_read, ..Policy::default() }, Step::Mounts)
+        };
+        assert_eq!(deny(&["missing", "file/below", "file"]).unwrap(), [root.join("file")]);
+        symlink("loop", root.join("loop")).unwrap();
+        let error = deny(&["loop"]).unwrap_err();
+        assert_eq!(error.place, Some(root.join("loop").display().to_string()));
+    }
+
+    #[test]
+    fn a_protected_path_that_cannot_be_examined_is_an_error_unless_it_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        fs::write(root.join("file"), "").unwrap();
+        for name in ["missing", "file/below"] {
+            assert!(find_protection(&root, Path::new(name)).unwrap().is_none(), "{name}");
+        }
+        assert!(find_protection(&root, Path::new("file")).unwrap().is_some());
+        // No file system accepts such a name.
+        let name = "x".repeat(5000);
+        assert!(find_protection(&root, Path::new(&name)).is_err_and(|error| error.advice.is_some()));
+    }
 }

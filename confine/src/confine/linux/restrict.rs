@@ -1,6 +1,7 @@
 //! Drops capabilities and sets resource limits before the program starts.
 
 use std::fs;
+use std::path::Path;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{
@@ -63,26 +64,34 @@ pub(super) fn set_rlimits(limits: &Limits, level: Level) -> Result<(), ConfineEr
         set(Resource::Nofile, files, files)?;
     }
     if let Some(processes) = limits.processes {
-        let max = processes.saturating_add(other_tasks(level));
+        let max = processes.saturating_add(other_tasks(level, Path::new("/proc"))?);
         set(Resource::Nproc, max, max)?;
     }
     Ok(())
 }
 
 /// The number of threads outside the program that count towards the process limit: in a user namespace, the threads of
-/// this process; otherwise, all threads of the user.
-fn other_tasks(level: Level) -> u64 {
+/// this process; otherwise, all threads of the user. `proc_folder` is `/proc`.
+fn other_tasks(level: Level, proc_folder: &Path) -> Result<u64, ConfineError> {
     const OWN_THREADS: u64 = 2;
     if level == Level::Full {
-        return OWN_THREADS;
+        return Ok(OWN_THREADS);
     }
     let user = rustix::process::getuid().as_raw();
-    let count = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
-        let status = fs::read_to_string(entry.path().join("status")).ok()?;
-        let uid = field(&status, "Uid:")?.split_ascii_whitespace().next()?.parse::<u32>().ok()?;
-        if uid == user { field(&status, "Threads:")?.trim().parse::<u64>().ok() } else { None }
-    });
-    count.sum::<u64>() + OWN_THREADS
+    let mut count = OWN_THREADS;
+    for entry in fs::read_dir(proc_folder).in_step_at(Step::Limits, proc_folder)? {
+        let entry = entry.in_step_at(Step::Limits, proc_folder)?;
+        // The folder has other entries too, and a process may have ended in the meantime.
+        let Ok(status) = fs::read_to_string(entry.path().join("status")) else { continue };
+        count += threads_of_user(&status, user).unwrap_or(0);
+    }
+    Ok(count)
+}
+
+/// The number of threads of a process according to `/proc/PID/status`; `None` if it belongs to another user.
+fn threads_of_user(status: &str, user: u32) -> Option<u64> {
+    let uid = field(status, "Uid:")?.split_ascii_whitespace().next()?.parse::<u32>().ok()?;
+    if uid == user { field(status, "Threads:")?.trim().parse().ok() } else { None }
 }
 
 /// The value of a field in `/proc/PID/status`.
@@ -115,8 +124,16 @@ mod tests {
 
     #[test]
     fn outside_a_user_namespace_all_threads_of_the_user_count() {
-        assert_eq!(other_tasks(Level::Full), 2);
-        assert!(other_tasks(Level::Basic) > 2);
-        assert_eq!(field("Name:\tx\nThreads:\t3\n", "Threads:").map(str::trim), Some("3"));
+        let proc_folder = Path::new("/proc");
+        assert_eq!(other_tasks(Level::Full, proc_folder).unwrap(), 2);
+        assert!(other_tasks(Level::Basic, proc_folder).unwrap() > 2);
+        let status = "Name:\tx\nUid:\t7\t7\t7\t7\nThreads:\t3\n";
+        assert_eq!((threads_of_user(status, 7), threads_of_user(status, 8)), (Some(3), None));
+    }
+
+    #[test]
+    fn unknown_processes_of_the_user_do_not_count_as_none() {
+        let error = other_tasks(Level::Basic, Path::new("/missing")).unwrap_err().to_string();
+        assert!(error.contains("setting limits failed at `/missing`"), "{error}");
     }
 }

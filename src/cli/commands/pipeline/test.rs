@@ -88,11 +88,11 @@ pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus> {
         check_choices(args, &files, &current_dir, ui)?;
     }
     let quiet = std::mem::replace(&mut ui.quiet, true);
-    let (mut results, mut unused_normalizers) = (Vec::new(), UnusedNormalizers::default());
+    let (mut results, mut warnings) = (Vec::new(), CaseWarnings::default());
     for file in files {
         let start = Instant::now();
         let name = path_for_display(&resolve_path(&file, &current_dir));
-        let problems = match run_case(args, &file, &mut unused_normalizers, ui).map_err(to_session_error) {
+        let problems = match run_case(args, &file, &mut warnings, ui).map_err(to_session_error) {
             Ok(problems) => problems,
             Err(error) if error.status() == ExitStatus::Interrupted => return Err(error.into()),
             Err(error) if error.findings().is_empty() => {
@@ -114,7 +114,8 @@ pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus> {
     }
     ui.quiet = quiet;
     let failed = results.iter().filter(|result| !result.problems.is_empty()).count();
-    for warning in unused_normalizers.warnings(failed == 0 && args.cases.is_empty()) {
+    let normalizer_warnings = warnings.unused_normalizers.warnings(failed == 0 && args.cases.is_empty());
+    for warning in warnings.of_recordings.iter().map(String::as_str).chain(normalizer_warnings) {
         ui.print_always(&format!("{} {}", ui.stderr_style.warning("warning:"), escape_line_breaks(warning)));
     }
     match args.format {
@@ -198,9 +199,17 @@ fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, Sessi
     Ok(files)
 }
 
-/// Runs one test case, and returns the differences from the expected result. Adds the normalizers of a passed test to
-/// `unused_normalizers`.
-fn run_case(args: &TestArgs, file: &Path, unused_normalizers: &mut UnusedNormalizers, ui: &Ui) -> Result<Vec<String>> {
+/// What the user should know about the test cases, whether they passed or not.
+#[derive(Debug, Default)]
+struct CaseWarnings {
+    unused_normalizers: UnusedNormalizers,
+    /// What the recordings lack, each as a sentence that names the test case.
+    of_recordings: Vec<String>,
+}
+
+/// Runs one test case, and returns the differences from the expected result. Adds to `warnings` the normalizers of a
+/// passed test, and what the recordings lack.
+fn run_case(args: &TestArgs, file: &Path, warnings: &mut CaseWarnings, ui: &Ui) -> Result<Vec<String>> {
     let current_dir = current_dir()?;
     let (document, case) = config::load_case(&resolve_path(file, &current_dir)).map_err(SessionError::with_findings)?;
     let findings = check::check_case_normalizers(&document, &case.normalize);
@@ -263,9 +272,15 @@ fn run_case(args: &TestArgs, file: &Path, unused_normalizers: &mut UnusedNormali
     }
     let mut problems = expectations::compare_with_expected(&case, &state, &workspace);
     let RecordReplay { recorder, replay, .. } = record_replay;
+    let lacking = match &replay {
+        Some(replay) => replay.omissions(),
+        None if args.update => Vec::new(),
+        None => case_recordings::warning_about_commands(&case, &project, &recordings).into_iter().collect(),
+    };
+    warnings.of_recordings.extend(lacking.iter().map(|sentence| format!("{}: {sentence}", document.file.path)));
     problems.extend(recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
     if problems.is_empty() && !args.update {
-        unused_normalizers.add(&document, &case, &project, replay.as_deref());
+        warnings.unused_normalizers.add(&document, &case, &project, replay.as_deref());
     }
     match new_recordings {
         Some(new_recordings) if state.status == case.expect.status.unwrap_or(RunStatus::Completed) => {

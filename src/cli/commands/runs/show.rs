@@ -144,13 +144,14 @@ fn reply_text(reply: &ChatReply) -> String {
     lines.join("\n")
 }
 
-/// Describes the sandbox of the call's program: the level, the limit that it reached, what orch did not enforce,
-/// and the connections.
+/// Describes the sandbox of the call's program: the level, the limit that it reached, what orch does not know about the
+/// limits, what orch did not enforce, and the connections.
 fn sandbox_lines(call: &CallEnded) -> Vec<String> {
     let Some(sandbox) = &call.sandbox else { return Vec::new() };
     let add_label = |label: &str, text: &str| format!("{label:<8} {}", escape_line_breaks(text));
     let mut lines = vec![add_label("sandbox", &sandbox.summary())];
     lines.extend(sandbox.limit.iter().map(|limit| add_label("limit", limit)));
+    lines.extend(sandbox.unknown.iter().map(|sentence| add_label("unknown", sentence)));
     lines.extend(sandbox.unenforced.iter().map(|sentence| add_label("caveat", sentence)));
     lines.extend(sandbox.changed_protected.iter().map(|path| add_label("changed", path)));
     lines.extend(sandbox.damage.iter().map(|damage| add_label("damage", damage)));
@@ -194,4 +195,23 @@ fn call_json(call: &CallEnded) -> serde_json::Value {
         "call": call.call.to_string(), "model": call.model.as_ref().map(ToString::to_string), "started_at": call.started, "ended_at": call.ended,
         "reply": call.reply, "output": call.output, "agent_activity": call.agent_activity, "sandbox": call.sandbox, "failure": call.failure, "usage": call.usage(), "cost_usd": call.cost, "estimated_cost_usd": call.estimated_cost,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Digest;
+
+    #[test]
+    fn what_is_unknown_about_the_limits_of_a_program_is_shown() {
+        let call = json!({
+            "call": { "step": "step", "attempt": 1, "ordinal": 1 },
+            "request_digest": Digest::compute(b"request"),
+            "started": "2026-01-01T00:00:00Z",
+            "ended": "2026-01-01T00:00:01Z",
+            "sandbox": { "level": "full", "unknown": ["orch could not read how often"], "unenforced": ["a"] },
+        });
+        let call: CallEnded = serde_json::from_value(call).unwrap();
+        assert_eq!(sandbox_lines(&call), ["sandbox  full", "unknown  orch could not read how often", "caveat   a"]);
+    }
 }

@@ -1,25 +1,29 @@
 //! The recordings that a test case replays, and the normalizers that match nothing in them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::agent::{Replay, ReplayOptions};
 use crate::config::{self, Document, Project, item_pointer, steps_with_pointers};
 use crate::model::case::Case;
-use crate::model::{CommandMode, Normalizer};
+use crate::model::{CommandMode, CommandModes, Normalizer, Step};
 use crate::session::{SessionError, models};
 
 /// Opens the recordings of a test case in the folder `recordings`. `name` is the name of the test case in messages.
-/// Returns `None` if the test runs without recordings: the pipeline has no agents, and nothing was recorded.
+/// Returns `None` if the test runs without recordings: the pipeline has no agents, the test case names no recordings,
+/// and nothing was recorded.
 pub(super) fn open_replay(
     case: &Case,
     name: &str,
     project: &Project,
     recordings: PathBuf,
 ) -> Result<Option<Arc<Replay>>, SessionError> {
-    let needs_recordings = has_agents(project) || case.commands.contains(CommandMode::Replay);
-    if !needs_recordings && !has_recordings(case, &recordings) {
+    // If the test case names a folder, a missing folder is a mistake: its commands would run instead of being replayed.
+    let names_recordings = case.recordings.is_some() && case.commands != CommandModes::All(CommandMode::Run);
+    let needs_recordings = has_agents(project) || names_recordings || case.commands.contains(CommandMode::Replay);
+    if !needs_recordings && !has_recordings(case, &recordings)? {
         return Ok(None);
     }
     let recordings = check_inside_project(project, recordings)?;
@@ -35,19 +39,50 @@ pub(super) fn open_replay(
 
 /// Whether any step has an agent. Without recordings, the test of a pipeline without agents runs its commands.
 fn has_agents(project: &Project) -> bool {
-    let has_agent_step =
-        |project: &Project| steps_with_pointers(&project.pipeline).iter().any(|(_, step)| step.agent.is_some());
-    project.with_called_projects().into_iter().any(has_agent_step)
+    has_step(project, |step| step.agent.is_some())
+}
+
+/// Whether any step of a pipeline and of the pipelines that it calls has a property.
+fn has_step(project: &Project, has_property: impl Fn(&Step) -> bool) -> bool {
+    let mut projects = project.with_called_projects().into_iter();
+    projects.any(|project| steps_with_pointers(&project.pipeline).iter().any(|(_, step)| has_property(step)))
+}
+
+/// The warning about a test without recordings that ran commands, although the test case does not say so. `recordings`
+/// is the folder in which orch looked for recordings.
+pub(super) fn warning_about_commands(case: &Case, project: &Project, recordings: &str) -> Option<String> {
+    let ran_commands = case.commands.is_empty() && has_step(project, |step| step.run.is_some());
+    ran_commands.then(|| {
+        format!(
+            "there are no recordings in `{recordings}`, so the test ran the commands of the pipeline; record their \
+             results with `orch pipeline test --update`, or write `commands: run` in the test case"
+        )
+    })
 }
 
 /// Whether a folder has recordings. The folder with the name of the test case may also be the one that the test copies
 /// into its workspace.
-fn has_recordings(case: &Case, recordings: &Path) -> bool {
-    let is_workspace = case.recordings.is_none()
-        && case.workspace.as_deref().is_some_and(|files| Path::new(files).file_name() == recordings.file_name());
-    let is_recording = |path: PathBuf| path.extension().is_some_and(|extension| extension == "json");
-    let entries = std::fs::read_dir(recordings).ok();
-    !is_workspace && entries.is_some_and(|entries| entries.flatten().any(|entry| is_recording(entry.path())))
+fn has_recordings(case: &Case, recordings: &Path) -> Result<bool, SessionError> {
+    if case.workspace.as_deref().is_some_and(|files| Path::new(files).file_name() == recordings.file_name()) {
+        return Ok(false);
+    }
+    let read_error = |error: io::Error| {
+        SessionError::usage(format!("the recordings in `{}` can't be read: {error}", recordings.display()))
+    };
+    let entries = match std::fs::read_dir(recordings) {
+        Ok(entries) => entries,
+        // A file with the name of the test case is no folder of recordings either.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(false);
+        }
+        Err(error) => return Err(read_error(error)),
+    };
+    for entry in entries {
+        if entry.map_err(read_error)?.path().extension().is_some_and(|extension| extension == "json") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Returns the path, or an error if the path leads out of the project through a link.

@@ -10,7 +10,7 @@ use crate::cli::startup::runtime;
 use crate::config::{self, Settings};
 use crate::model::step::Access;
 use crate::model::{CliAgent, CliAgentKind, Sandbox, SandboxSpec};
-use crate::process::{self, EndingGroups, ProgramSpec, command_environment};
+use crate::process::{self, EndingGroups, ProcessError, ProgramSpec, command_environment};
 use crate::session::Runner;
 use crate::session::execute::resolve_path;
 
@@ -27,15 +27,24 @@ pub(super) fn report_cli_agents(
     for kind in [CliAgentKind::Claude, CliAgentKind::Codex] {
         let name = kind.as_str();
         match program_version(name, runner) {
-            Some(version) => {
+            Ok(Some(version)) => {
                 report.print_check(Some(true), name, version)?;
                 usable_agents.push(default_cli_agent(kind, settings));
             }
-            None => report.print_check(None, name, format!("not installed; {}", agent::install_hint(kind, name)))?,
+            Ok(None) => {
+                let advice = agent::install_hint(kind, name);
+                report.print_check(None, name, format!("not installed; {advice}"))?;
+            }
+            Err(reason) => report.print_check(None, name, format!("`{name} --version` failed: {reason}"))?,
         }
     }
     let current_dir = runner.current_dir();
-    for cli_agent in pipeline_cli_agents(pipelines, current_dir) {
+    let (cli_agents, unreadable_pipelines) = pipeline_cli_agents(pipelines, current_dir);
+    for path in unreadable_pipelines {
+        let problem = format!("{} can't be read, so its CLI agents are not checked", path.display());
+        report.print_check(None, "pipeline", format!("{problem}; see `orch pipeline validate`"))?;
+    }
+    for cli_agent in cli_agents {
         let (kind, name) = (cli_agent.kind, cli_agent.argv.first().cloned().unwrap_or_default());
         if let Some(path) = find_executable(&name, current_dir) {
             report.print_check(Some(true), kind.as_str(), path.display().to_string())?;
@@ -54,11 +63,16 @@ fn default_cli_agent(kind: CliAgentKind, settings: &Settings) -> CliAgent {
     CliAgent { kind, argv, model: None, tools, max_turns: None, env, access: Access::None, sandbox }
 }
 
-/// The CLI agents of the kinds `acp` and `command` in the pipelines, without duplicates. Skips unreadable pipelines.
-fn pipeline_cli_agents(pipelines: &[PathBuf], current_dir: &Path) -> Vec<CliAgent> {
+/// The CLI agents of the kinds `acp` and `command` in the pipelines, without duplicates, and the pipelines that can't be
+/// read.
+fn pipeline_cli_agents<'p>(pipelines: &'p [PathBuf], current_dir: &Path) -> (Vec<CliAgent>, Vec<&'p Path>) {
     let mut unique_agents: Vec<CliAgent> = Vec::new();
+    let mut unreadable = Vec::new();
     for path in pipelines {
-        let Ok(project) = config::load(&resolve_path(path, current_dir)) else { continue };
+        let Ok(project) = config::load(&resolve_path(path, current_dir)) else {
+            unreadable.push(path.as_path());
+            continue;
+        };
         let cli_agents = project.pipeline.agents.values().filter_map(|agent| {
             let own = agent.sandbox.clone().unwrap_or_default();
             let sandbox = SandboxSpec::resolve(&own, &project.settings.sandbox, Access::None);
@@ -71,7 +85,7 @@ fn pipeline_cli_agents(pipelines: &[PathBuf], current_dir: &Path) -> Vec<CliAgen
             }
         }
     }
-    unique_agents
+    (unique_agents, unreadable)
 }
 
 /// Finds the executable file of a program.
@@ -95,8 +109,11 @@ fn is_executable(path: &Path) -> bool {
     path.is_file()
 }
 
-/// The first line that a program prints for `--version`. `None` if the program is not installed.
-fn program_version(program: &str, runner: &Runner) -> Option<String> {
+/// The first line that a program prints for `--version`; `None` if the program is not installed.
+///
+/// # Errors
+/// The reason why a program that is installed prints no version.
+fn program_version(program: &str, runner: &Runner) -> Result<Option<String>, String> {
     let spec = ProgramSpec {
         argv: vec![program.to_owned(), "--version".to_owned()],
         cwd: std::env::temp_dir(),
@@ -115,8 +132,17 @@ fn program_version(program: &str, runner: &Runner) -> Option<String> {
         spec.ending_process_groups.wait_all_ended().await;
         output
     };
-    let output = runtime().ok()?.block_on(output_future).ok()?;
-    (output.code == Some(0)).then(|| output.stdout.text().lines().next().unwrap_or_default().trim().to_owned())
+    let first_line = |text: &str| text.lines().next().unwrap_or_default().trim().to_owned();
+    match runtime().map_err(|error| error.to_string())?.block_on(output_future) {
+        Ok(output) if output.code == Some(0) => Ok(Some(first_line(&output.stdout.text()))),
+        Ok(output) => {
+            let code = output.code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit code {code}"));
+            let message = first_line(&output.stderr.text());
+            Err(if message.is_empty() { code } else { format!("{code}: {message}") })
+        }
+        Err(ProcessError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[cfg(all(test, unix))]
