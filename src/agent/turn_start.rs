@@ -163,9 +163,10 @@ pub fn find_interrupted_turns(
     let interrupted_turn = |start: RecordedStart| {
         let activity = match &start.before {
             RecordedBefore::Snapshot(before) => before.difference_with_foreign(&current_snapshot, &is_foreign),
-            // Without a workspace, none of the changes is left.
-            RecordedBefore::Planned(planned) => Tree::open(workspace.folder)
-                .map_or_else(|_| AgentActivity::default(), |tree| tree.applied_changes(planned, &is_foreign)),
+            RecordedBefore::Planned(planned) => match Tree::open(workspace.folder) {
+                Ok(tree) => tree.applied_changes(planned, &is_foreign),
+                Err(failure) => AgentActivity::with_unknown_changes(failure.message),
+            },
         };
         InterruptedTurn {
             call_key: start.call,
@@ -181,20 +182,51 @@ pub fn find_interrupted_turns(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::StepKey;
+
+    fn is_never_foreign(_: &str) -> bool {
+        false
+    }
+
+    fn workspace(folder: &Path) -> InterruptedWorkspace<'_> {
+        let processes_ended = Timestamp::UNIX_EPOCH;
+        InterruptedWorkspace { folder, artifacts: &[], processes_ended, is_foreign: &is_never_foreign }
+    }
+
+    fn agents_folder(path: &Path) -> NoFollowFolder {
+        NoFollowFolder::open(path, crate::folder::FolderAccess::Private).unwrap()
+    }
 
     #[test]
     fn a_damaged_file_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join(TURNS_FOLDER)).unwrap();
         fs::write(folder.path().join(TURNS_FOLDER).join("a.json"), "{").unwrap();
-        let workspace = InterruptedWorkspace {
-            folder: folder.path(),
-            artifacts: &[],
-            processes_ended: Timestamp::UNIX_EPOCH,
-            is_foreign: &|_| false,
-        };
-        let agents_folder = NoFollowFolder::open(folder.path(), crate::folder::FolderAccess::Private).unwrap();
-        let (turns, errors) = find_interrupted_turns(&agents_folder, workspace);
+        let (turns, errors) = find_interrupted_turns(&agents_folder(folder.path()), workspace(folder.path()));
         assert!(turns.is_empty() && errors.len() == 1 && errors[0].contains("a.json"), "{errors:?}");
+    }
+
+    #[test]
+    fn the_changes_in_a_workspace_that_can_not_be_opened_are_unknown() {
+        let folder = tempfile::tempdir().unwrap();
+        let (planned, snapshot) = (ChangeSet::default(), FileSnapshot::from_folder(folder.path(), &[]));
+        for before in [WorkspaceBefore::Planned(&planned), WorkspaceBefore::Snapshot(&snapshot)] {
+            let call = CallKey { step: StepKey::root("a"), attempt: 1, ordinal: 1, tool_call: Some(1) };
+            let start = TurnStart {
+                call: &call,
+                request_digest: &Digest::compute(b"request"),
+                model: None,
+                start_time: Timestamp::UNIX_EPOCH,
+                before,
+            };
+            let agents_folder = agents_folder(folder.path());
+            write_turn_start(&agents_folder, &start).unwrap();
+            let missing = folder.path().join("missing");
+            let (turns, errors) = find_interrupted_turns(&agents_folder, workspace(&missing));
+            assert!(errors.is_empty() && turns.len() == 1, "{errors:?}");
+            assert!(turns[0].activity.partial, "{turns:?}");
+            let note = turns[0].activity.partial_note().unwrap();
+            assert!(note.contains("workspace") && note.ends_with("; files may have changed"), "{note}");
+        }
     }
 }

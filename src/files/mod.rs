@@ -50,7 +50,7 @@ pub use record::{
     RevertedFile, merge_change_sets,
 };
 pub use repeat::TextComparison;
-pub use snapshot::FileSnapshot;
+pub use snapshot::{EXCLUDED_FOLDERS, FileSnapshot};
 pub use tree::Tree;
 pub use workspace_before::WorkspaceBefore;
 

@@ -7,7 +7,7 @@ use crate::model::AgentActivity;
 use super::commit::read_state;
 use super::record::{ChangeSet, FileChange, states_match};
 use super::snapshot::FileSnapshot;
-use super::tree::Tree;
+use super::tree::{AccessError, Tree};
 
 /// What orch knows about the workspace before a call.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -34,17 +34,19 @@ impl ChangeSet {
 
 impl Tree {
     /// The planned changes that were made before orch was killed. Includes only the names of files for which
-    /// `is_foreign` is true, since another process may have changed them, and of files that can't be read.
+    /// `is_foreign` is true, since another process may have changed them, and of files that were replaced by an entry of
+    /// another type. The result is partial if a file can't be read.
     pub fn applied_changes(&self, planned: &ChangeSet, is_foreign: &dyn Fn(&str) -> bool) -> AgentActivity {
         let mut applied = ChangeSet::default();
-        let mut left_out = Vec::new();
+        let (mut left_out, mut unreadable) = (Vec::new(), Vec::new());
         for change in &planned.files {
             match read_state(self, &change.path) {
                 Ok(current) if states_match(current.as_ref(), change.before.as_ref()) => {}
                 Ok(current) if !is_foreign(&change.path) => {
                     applied.files.push(FileChange { after: current, ..change.clone() });
                 }
-                Ok(_) | Err(_) => left_out.push(change.path.clone()),
+                Ok(_) | Err(AccessError::Refused(_)) => left_out.push(change.path.clone()),
+                Err(error @ AccessError::Io(..)) => unreadable.push(format!("`{}` {error}", change.path)),
             }
         }
         let exists = |folder: &&String| matches!(self.open_folder(folder), Ok(Some(_)));
@@ -52,6 +54,7 @@ impl Tree {
         let mut activity = applied.to_activity();
         activity.changed.extend(left_out.iter().cloned());
         activity.changed.sort();
+        unreadable.into_iter().for_each(|reason| activity.add_partial_reason(reason));
         AgentActivity { left_out, ..activity }
     }
 }
@@ -59,7 +62,7 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::{FileEntry, ReservedFiles};
+    use crate::files::{FileEntry, FileState, ReservedFiles};
 
     #[test]
     fn only_changes_that_were_made_are_recorded() {
@@ -77,6 +80,21 @@ mod tests {
         tree.revert(&record, false).unwrap();
         assert_eq!(std::fs::read(folder.path().join("a")).unwrap(), b"old");
         assert!(!folder.path().join("sub").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_can_not_be_read_is_neither_changed_nor_unchanged() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        // The system refuses so long a name even to root.
+        let name = "x".repeat(300);
+        let after = FileState { content: b"new".to_vec().into(), mode: None };
+        let change = FileChange { path: name.clone(), before: None, after: Some(after) };
+        let planned = ChangeSet { files: vec![change], ..ChangeSet::default() };
+        let activity = tree.applied_changes(&planned, &|_| false);
+        assert!(activity.changed.is_empty() && activity.partial, "{activity:?}");
+        assert!(activity.partial_reasons[0].starts_with(&format!("`{name}` can't be read: ")), "{activity:?}");
     }
 
     #[test]

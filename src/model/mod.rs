@@ -3,6 +3,7 @@
 //! Defines the terms that every other module uses. Has no I/O, no async code and no imports of other modules of this
 //! crate, so that every module may depend on it.
 
+mod activity;
 pub mod address;
 pub mod agent;
 pub mod approval;
@@ -50,6 +51,7 @@ mod tool_grant;
 pub mod usage;
 pub mod visible;
 
+pub use activity::{AgentActivity, describe_partial};
 pub use agent::Agents;
 pub use builtin_provider::{BUILTIN_PROVIDERS, BuiltinProvider};
 pub use bytes::HumanBytes;
@@ -69,7 +71,7 @@ pub use normalizer::{Normalizer, PatternError};
 pub use options::{ModelOptions, ReasoningEffort};
 pub use pipeline::{Agent, InputSchema, Pipeline};
 pub use pricing::PriceBasis;
-pub use program::{AgentActivity, AgentTurn, CliAgent, CliAgentKind, TurnEstimate, TurnReply};
+pub use program::{AgentTurn, CliAgent, CliAgentKind, TurnEstimate, TurnReply};
 pub use report::RunReport;
 pub use run::RunState;
 pub use sandbox::{AllowedHost, HostList, Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork, is_public_address};

@@ -6,12 +6,12 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use super::activity::AgentActivity;
 use super::chat::{ChatReply, ChatRequest, ModelRef};
 use super::sandbox_spec::SandboxSpec;
 use super::step::Access;
-use super::usage::{ReportedUsage, Usage};
+use super::usage::Usage;
 
 /// A kind of CLI agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -199,46 +199,6 @@ pub struct AgentTurn {
 
 /// The prefix of a line in [`AgentActivity::denied`] for a command whose output shows that a sandbox refused a write.
 pub const SANDBOX_REFUSAL_PREFIX: &str = "to write outside of its sandbox";
-
-/// What a CLI agent did besides replying, as recorded.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct AgentActivity {
-    /// The id of its session, if there is no reply that contains it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session: Option<String>,
-    /// Its usage, if there is no reply that contains it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<ReportedUsage>,
-    /// The total usage that its session had reported at the end of this turn, if it reports session totals.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session_usage: Option<Usage>,
-    /// The tools that it used, one line each, in order; at most a thousand.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tools: Vec<String>,
-    /// The workspace files that were added, deleted or changed during the turn, sorted; at most a thousand. Always
-    /// empty if the agent has no write access.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub changed: Vec<String>,
-    /// Whether `changed` is incomplete, because the workspace has too many files.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub partial: bool,
-    /// The contents of these files before and after the turn, in the same form as for a `write` step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub files: Option<Value>,
-    /// Changed files that `files` does not contain: they are too large, not regular files, or contain a secret.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<String>,
-    /// Tools that it requested and orch or the agent denied.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub denied: Vec<String>,
-}
-
-impl AgentActivity {
-    /// Whether the agent did nothing besides replying.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
 
 /// The reply of a CLI agent, with what the agent did besides replying.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -148,3 +148,10 @@ fn definitions_of_tools_are_redacted() {
     assert_eq!((definition.name.as_str(), definition.description.as_str()), ("read", "Reads with [secret KEY]."));
     assert_eq!(*definition.parameters, json!({"properties": {"[secret KEY]": {"default": "[secret KEY]"}}}));
 }
+
+#[test]
+fn the_reasons_of_a_partial_comparison_contain_no_secret() {
+    let activity = AgentActivity::with_unknown_changes("`s3cret-folder-name` can't be read");
+    let redacted = redactor("s3cret-folder-name").redact_activity(activity);
+    assert_eq!(redacted.partial_reasons, ["`[secret KEY]` can't be read"]);
+}

@@ -1,10 +1,12 @@
 //! The file changes that the `write` steps, CLI agents and tools of a run made in its workspace, read from the run's
 //! events.
 
+use indexmap::IndexSet;
+
 use super::error::SessionError;
 use crate::files::ChangeSet;
 use crate::model::call_reply::WrittenFiles;
-use crate::model::event::{CallOutput, Event, Fact};
+use crate::model::event::{CallKind, CallOutput, Event, Fact};
 use crate::model::{RunId, StepKey};
 
 /// The file changes that one `write` step or one tool call made, or that happened during one turn of a CLI agent.
@@ -74,13 +76,26 @@ pub(crate) fn step_writes(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>
     Ok(writes.into_iter().map(|(_, write)| write).collect())
 }
 
-/// The changed files whose contents orch did not record, each with the step during which the file changed.
-pub(crate) fn unrecorded_files(events: &[Event]) -> Vec<(&StepKey, &str)> {
-    let mut files = Vec::new();
+/// What the recorded file changes of a run lack, one message for each step and reason: the contents of some files, and
+/// the changes that orch could not find out.
+pub(crate) fn unrecorded_changes(events: &[Event]) -> IndexSet<String> {
+    let mut messages = IndexSet::new();
     for event in events {
         let Fact::CallEnded(call) = &event.fact else { continue };
-        let paths = call.activity().into_iter().flat_map(|activity| &activity.left_out);
-        files.extend(paths.map(|path| (&call.call.step, path.as_str())));
+        let Some(activity) = call.activity() else { continue };
+        let step = &call.call.step;
+        messages.extend(activity.left_out.iter().map(|path| {
+            format!(
+                "{step}: orch did not record the change of `{path}`: it is large, not a regular file, contains a secret, \
+                 or may be from another process"
+            )
+        }));
+        messages.extend(activity.partial_note().map(|note| format!("{step}: {note}")));
     }
-    files
+    messages
+}
+
+/// Whether a command ran, whose changes orch does not record.
+pub(crate) fn has_commands(events: &[Event]) -> bool {
+    events.iter().any(|event| matches!(&event.fact, Fact::CallStarted(call) if call.kind == CallKind::Command))
 }

@@ -90,16 +90,14 @@ pub(super) fn changed_files(change_set: &ChangeSet) -> Vec<ChangedFile> {
     change_set.files.iter().map(to_changed_file).collect()
 }
 
-/// A note about changed files, for the end of an output.
-pub(super) fn changed_files_note(activity: &AgentActivity) -> Option<String> {
-    if activity.changed.is_empty() {
-        return None;
-    }
+/// The notes about changed files, for the end of an output: which files changed, and why there may be others.
+pub(super) fn changed_files_notes(activity: &AgentActivity) -> Vec<String> {
     let names: Vec<&str> = activity.changed.iter().take(MAX_NAMED_FILES).map(String::as_str).collect();
     let more = activity.changed.len() - names.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let incomplete = if activity.partial { "; there may be others" } else { "" };
-    Some(format!("[changed files: {}{more}{incomplete}]", names.join(", ")))
+    let changed = (!names.is_empty()).then(|| format!("[changed files: {}{more}]", names.join(", ")));
+    let partial = activity.partial_note().map(|note| format!("[{note}]"));
+    changed.into_iter().chain(partial).collect()
 }
 
 /// Shortens a text that is too long for a model to its beginning and its end. Cuts at line breaks if there are any
@@ -198,6 +196,19 @@ mod tests {
         assert_eq!(full.map(|bytes| bytes.len()), Some(200_000));
         let (output, full) = finish(RawOutput::new("short"));
         assert_eq!((output.content.as_str(), full), ("short", None));
+    }
+
+    #[test]
+    fn the_notes_about_changed_files_say_what_orch_could_not_compare() {
+        let mut activity = AgentActivity::default();
+        assert_eq!(changed_files_notes(&activity), Vec::<String>::new());
+        activity.add_partial_reason("`sub` can't be read");
+        let note = "[orch could not compare everything: `sub` can't be read; files may have changed]";
+        assert_eq!(changed_files_notes(&activity), [note], "no changed file is known");
+        activity.changed = (0..22).map(|number| number.to_string()).collect();
+        let notes = changed_files_notes(&activity);
+        assert!(notes[0].starts_with("[changed files: 0, 1, ") && notes[0].ends_with(", 19 and 2 more]"), "{notes:?}");
+        assert!(notes[1].ends_with("; more files may have changed]"), "{notes:?}");
     }
 
     #[test]

@@ -241,6 +241,58 @@ if [ -e ../there ]; then echo more > made-2.txt; touch ../again; sleep 300; fi"#
     RunOutput::of(&resumed).exits(0);
 }
 
+/// A program that answers at once if `there` exists, and else does this, and hangs.
+fn answers_after(work: &str) -> String {
+    let answer = r#"if [ -e ../there ]; then
+echo '{"type":"result","subtype":"success","is_error":false,"result":"7","session_id":"s-1","usage":{"input_tokens":1,"output_tokens":1}}'; exit; fi"#;
+    format!("{answer}\n{work}\n{HANGS}")
+}
+
+#[test]
+fn the_list_of_a_killed_turn_says_that_it_lacks_changed_files() {
+    let (orch, path) = with_program("", &answers_after("seq 1 1001 | split -l 1 -a 4"));
+    kill_when_file_exists(&orch, &path, &RUN, "there");
+    let resumed = RunOutput::of(&orch.command(&["pipeline", "resume"]).env("PATH", &path).output().unwrap()).exits(0);
+    let (calls, run) = calls(&orch);
+    let work = &calls[0]["agent_activity"];
+    assert_eq!((work["changed"].as_array().unwrap().len(), &work["partial"]), (1000, &serde_json::json!(true)));
+    let reasons = serde_json::json!(["more than 1000 files changed"]);
+    assert_eq!(work["partial_reasons"], reasons);
+    let note = "orch could not compare everything: more than 1000 files changed; more files may have changed";
+    resumed.says(&format!("was interrupted after it changed 1000 files: see `orch runs diff {run}`; {note}"));
+    let shown = orch.run(&["runs", "show", "--replies"]).exits(0).stdout;
+    assert_eq!(shown.matches(note).count(), 2, "of the step and of the call: {shown}");
+    let events = orch.run(&["runs", "events"]).exits(0).stdout;
+    assert!(events.contains("at least 1000 files changed"), "{events}");
+    orch.run(&["runs", "diff"]).exits(0).says(&format!("ask: {note}"));
+    orch.run(&["runs", "revert", &run, "--dry-run"]).exits(0).says(&format!("ask: {note}; the revert leaves"));
+    let report: Value = serde_json::from_str(&orch.run(&["runs", "show", "--output", "json"]).stdout).unwrap();
+    assert_eq!(report["steps"][0]["partial_changes"], reasons);
+}
+
+#[test]
+fn without_the_state_before_a_killed_turn_its_changes_are_unknown() {
+    let (orch, path) = with_program("", &answers_after(""));
+    kill_when_file_exists(&orch, &path, &RUN, "there");
+    let (_, run) = calls(&orch);
+    std::fs::remove_dir_all(orch.path().join(format!(".orch/agents/{run}/turns"))).unwrap();
+    let resumed = RunOutput::of(&orch.command(&["pipeline", "resume"]).env("PATH", &path).output().unwrap());
+    resumed.exits(0).says(
+        "a turn of step ask was interrupted; orch could not compare everything: the record of the files before is \
+         missing; files may have changed",
+    );
+}
+
+#[test]
+fn a_killed_turn_of_a_program_that_may_not_write_has_changed_nothing() {
+    let (orch, path) = with_program("", &answers_after(""));
+    orch.edit("pipelines/main.yaml", "tools: [Write]", "tools: [Read]");
+    kill_when_file_exists(&orch, &path, &RUN, "there");
+    let resumed = RunOutput::of(&orch.command(&["pipeline", "resume"]).env("PATH", &path).output().unwrap()).exits(0);
+    assert!(!resumed.stderr.contains("was interrupted"), "{resumed:?}");
+    assert_eq!(calls(&orch).0.len(), 1);
+}
+
 #[test]
 fn a_revert_after_a_killed_turn_keeps_files_that_others_changed_before_the_resume() {
     let answers = r#"if [ -e ../there ]; then

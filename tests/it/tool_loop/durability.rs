@@ -1,5 +1,6 @@
 //! Interrupted conversations: a resume continues where they ended, and repeats nothing that may have changed files.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,6 +71,48 @@ fn a_command_during_which_orch_is_killed_is_not_repeated_and_the_model_learns_wh
     orch.run(&["runs", "revert", &id]).exits(0);
     assert!(!orch.exists("workspace/made.txt"));
     assert_eq!(orch.read("workspace/theirs.txt"), "before\n");
+}
+
+/// The files in which orch keeps the state before the calls in flight.
+fn call_starts(orch: &Orch) -> Vec<PathBuf> {
+    let entries = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries(orch.path().join(".orch/agents")).flat_map(|run| entries(run.join("turns"))).collect()
+}
+
+#[test]
+fn without_the_state_before_an_interrupted_command_its_changes_are_unknown() {
+    if !reaches_full() {
+        return;
+    }
+    for damaged_content in [None, Some("{")] {
+        let (server, orch) = project_with_hanging_command();
+        let child = start(&orch);
+        wait_until("the change", || orch.exists("workspace/made.txt"));
+        kill(child);
+        let starts = call_starts(&orch);
+        assert_eq!(starts.len(), 1, "{starts:?}");
+        match damaged_content {
+            Some(content) => std::fs::write(&starts[0], content).unwrap(),
+            None => std::fs::remove_file(&starts[0]).unwrap(),
+        }
+        let unknown = "orch could not compare everything: the record of the files before is missing; files may have \
+                       changed";
+        let interrupted = format!("a tool call of step work was interrupted; {unknown}");
+        orch.run(&["pipeline", "resume"]).exits(0).says(&interrupted);
+        let results = last_results(&server);
+        assert!(results[0].contains(&format!("did not repeat the call; {unknown}")), "{results:?}");
+        // No view of the run counts the unknown changes as none.
+        let views = [&["runs", "show"][..], &["runs", "show", "--replies"], &["runs", "events"]];
+        for args in views {
+            let shown = orch.run(args).exits(0).stdout;
+            assert!(shown.contains("files may have changed"), "{args:?}: {shown}");
+        }
+        orch.run(&["runs", "diff"]).exits(0).says(unknown).says("changed no files, as far as orch knows");
+        let report: Value = serde_json::from_str(&orch.run(&["runs", "show", "--output", "json"]).stdout).unwrap();
+        assert_eq!(report["steps"][0]["partial_changes"], json!(["the record of the files before is missing"]));
+        let diff: Value = serde_json::from_str(&orch.run(&["runs", "diff", "--output", "json"]).stdout).unwrap();
+        assert_eq!((&diff["files"], &diff["missing"]), (&json!([]), &json!([format!("work: {unknown}")])));
+    }
 }
 
 #[test]

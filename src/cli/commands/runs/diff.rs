@@ -7,9 +7,11 @@ use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::files::{self, ChangeKind, ChangeSet};
+use crate::model::RunId;
+use crate::model::event::Event;
 use crate::session::ExitStatus;
 use crate::session::project_state::{find_run, project_root};
-use crate::session::writes::{StepWrite, step_writes, unrecorded_files};
+use crate::session::writes::{StepWrite, has_commands, step_writes, unrecorded_changes};
 use crate::store::{Journal, RunRow};
 
 use super::{compare, find_run_or_latest, open_journal};
@@ -59,18 +61,12 @@ pub(super) fn run(args: &RunsDiffArgs, ui: &Ui) -> Result<ExitStatus> {
 
 fn print_changes(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<ExitStatus> {
     let events = journal.events(row.run)?;
-    for (step, path) in unrecorded_files(&events) {
-        ui.print_message(format!(
-            "{step}: orch did not record the change of `{path}`: it is large, not a regular file, or contains a secret"
-        ));
-    }
+    let mut missing = unrecorded_changes(&events);
     let writes = step_writes(row.run, &events)?;
-    for write in writes.iter().filter(|write| write.applied_seq.is_none()) {
-        ui.print_message(format!(
-            "{}: orch did not record whether it wrote all files, so the diff omits this step",
-            write.step
-        ));
-    }
+    missing.extend(writes.iter().filter(|write| write.applied_seq.is_none()).map(|write| {
+        format!("{}: orch did not record whether it wrote all files, so the diff omits this step", write.step)
+    }));
+    missing.iter().for_each(|message| ui.print_message(message));
     let complete_writes: Vec<&StepWrite> = writes.iter().filter(|write| write.applied_seq.is_some()).collect();
     let changes: Vec<(String, ChangeSet)> = if args.each {
         complete_writes.iter().map(|write| (write.step.to_string(), write.changes.clone())).collect()
@@ -81,7 +77,10 @@ fn print_changes(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) 
     if args.output == OutputFormat::Json {
         let files: Vec<_> = changes.iter().flat_map(|(step, change_set)| changed_files(step, change_set)).collect();
         let diff: String = changes.iter().map(|(_, change_set)| files::diff(change_set)).collect();
-        let report = json!({ "run": row.run.to_string(), "workspace": row.workspace, "files": files, "diff": diff });
+        missing.extend(has_commands(&events).then(|| COMMANDS_NOTE.to_owned()));
+        let report = json!({
+            "run": row.run.to_string(), "workspace": row.workspace, "files": files, "diff": diff, "missing": missing,
+        });
         ui.write_data(&format!("{report:#}"))?;
         return Ok(ExitStatus::Success);
     }
@@ -97,9 +96,22 @@ fn print_changes(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) 
         ui.write_data(&format!("{header}{diff}"))?;
     }
     if is_empty {
-        ui.print_message(format!("run {} changed no files", row.run));
+        ui.print_message(no_changes_message(row.run, &events, !missing.is_empty()));
     }
     Ok(ExitStatus::Success)
+}
+
+/// What orch never knows about the changes of a run with commands.
+const COMMANDS_NOTE: &str = "orch does not know the changes of commands";
+
+/// The message about a run without recorded changes. `is_partial` is whether orch knows that its record lacks some.
+pub(super) fn no_changes_message(run: RunId, events: &[Event], is_partial: bool) -> String {
+    let limits = match (is_partial, has_commands(events)) {
+        (false, false) => String::new(),
+        (true, false) => ", as far as orch knows".to_owned(),
+        (_, true) => format!(", as far as orch knows; {COMMANDS_NOTE}"),
+    };
+    format!("run {run} changed no files{limits}")
 }
 
 fn changed_files(step: &str, change_set: &ChangeSet) -> Vec<serde_json::Value> {

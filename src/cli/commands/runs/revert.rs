@@ -12,10 +12,11 @@ use crate::files::{ChangeSet, RevertOutcome, RevertedFile, Tree};
 use crate::model::RunState;
 use crate::model::visible::escape_line_breaks;
 use crate::session::project_state::{find_run, project_root};
-use crate::session::writes::step_writes;
+use crate::session::writes::{step_writes, unrecorded_changes};
 use crate::session::{ExitStatus, RunLocks, SessionError, locate, run_workspace};
-use crate::store::{RunRow, Workspace};
+use crate::store::Workspace;
 
+use super::diff::no_changes_message;
 use super::open_journal;
 
 /// Revert the file changes of a run
@@ -75,27 +76,28 @@ pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus> {
         tree.revert_all(&change_sets, args.force)
     };
     let reverted = reverted.map_err(|failure| SessionError::from(failure).with_status(ExitStatus::Failed))?;
-    print_files(args, &row, &workspace, &reverted.files, ui)?;
-    let is_incomplete = reverted.files.iter().any(|file| file.ending == RevertOutcome::Left);
-    Ok(if is_incomplete { ExitStatus::Failed } else { ExitStatus::Success })
-}
-
-fn print_files(
-    args: &RunsRevertArgs,
-    row: &RunRow,
-    workspace: &Workspace,
-    files: &[RevertedFile],
-    ui: &Ui,
-) -> Result<()> {
+    let missing = unrecorded_changes(&events);
+    missing.iter().for_each(|message| ui.print_message(format!("{message}; the revert leaves this as it is")));
     if args.output == OutputFormat::Json {
         let report = json!({
             "run": row.run.to_string(),
             "workspace": workspace.path_in_journal(),
             "dry_run": args.dry_run,
-            "files": files,
+            "files": reverted.files,
+            "missing": missing,
         });
-        return ui.write_data(&format!("{report:#}"));
+        ui.write_data(&format!("{report:#}"))?;
+    } else {
+        print_files(args, &reverted.files, ui)?;
+        if reverted.files.is_empty() {
+            ui.print_message(no_changes_message(row.run, &events, !missing.is_empty()));
+        }
     }
+    let is_incomplete = reverted.files.iter().any(|file| file.ending == RevertOutcome::Left);
+    Ok(if is_incomplete { ExitStatus::Failed } else { ExitStatus::Success })
+}
+
+fn print_files(args: &RunsRevertArgs, files: &[RevertedFile], ui: &Ui) -> Result<()> {
     for file in files {
         let (outcome, reason) = match file.ending {
             RevertOutcome::Restored if args.dry_run => ("would revert", None),
@@ -106,9 +108,6 @@ fn print_files(
         let reason = reason.map(|reason| format!(": it {reason}")).unwrap_or_default();
         let width = if args.dry_run { 12 } else { 9 };
         ui.write_text(&escape_line_breaks(&format!("{outcome:<width$} {}{reason}", file.path)))?;
-    }
-    if files.is_empty() {
-        ui.print_message(format!("run {} changed no files", row.run));
     }
     if files.iter().any(|file| file.ending == RevertOutcome::Left) {
         ui.print_always(&format!(

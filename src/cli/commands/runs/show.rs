@@ -177,9 +177,7 @@ fn activity_lines(call: &CallEnded) -> Vec<String> {
     let mut lines: Vec<String> = add_label("tool", &activity.tools);
     lines.extend::<Vec<String>>(add_label("denied", &activity.denied));
     lines.extend::<Vec<String>>(add_label("changed", &activity.changed));
-    if activity.partial {
-        lines.push("the list of changed files is incomplete, because there were too many files".to_owned());
-    }
+    lines.extend(activity.partial_note());
     let session = call.session();
     lines.extend(session.map(|session| format!("{:<8} {session}", "session")));
     if !call.usage().is_empty() {
