@@ -8,6 +8,7 @@ mod blocks;
 mod changes;
 mod difference;
 mod exchange;
+mod gaps;
 mod index;
 mod normalize;
 mod paths;
@@ -21,7 +22,7 @@ use crate::secret::Redactor;
 
 pub use paths::RunPaths;
 pub use recorder::{RecordedExchange, Recorder};
-pub use replay::{Replay, ReplayOptions, ReplayedCommand, ReplayedReply, ReplayedToolCall};
+pub use replay::{Replay, ReplayOptions, ReplayedChanges, ReplayedCommand, ReplayedReply, ReplayedToolCall};
 
 /// The provider name for replayed replies.
 pub const REPLAY_PROVIDER: &str = "replay";

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::RecordingContext;
 use super::paths::RunPaths;
 use crate::files::{ChangeSet, Content, FileChange, FileState, check_path};
-use crate::model::AgentActivity;
+use crate::model::{AgentActivity, describe_partial};
 
 /// Folders of caches, whose files no later step needs.
 const CACHE_FOLDERS: &[&str] = &[
@@ -33,10 +33,16 @@ pub(super) struct RecordedChanges {
     /// Changed files that the recording lacks: they are too large, not regular files, or contain a secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<String>,
-    /// Whether changes may be missing, because the workspace has too many files.
+    /// Whether changes may be missing, because orch could not compare all files of the workspace.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     partial: bool,
+    /// Why orch could not compare them; may be empty in a recording of an earlier version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    partial_reasons: Vec<String>,
 }
+
+/// The maximum number of files that a message about a recording names.
+const MAX_NAMED_FILES: usize = 3;
 
 impl RecordedChanges {
     /// The changes that a program made, without secrets and independent of the folders of the run.
@@ -63,7 +69,21 @@ impl RecordedChanges {
         let new_folders = new_folders.into_iter().filter(contains_file).collect();
         let left_out = activity.left_out.into_iter().chain(refused.into_iter().map(|change| change.path));
         let left_out = left_out.filter(|path| !is_in_cache(path)).collect();
-        Self { files, new_folders, left_out, partial: activity.partial }
+        let reasons = activity.partial_reasons.iter().map(|reason| context.paths.to_placeholders(reason));
+        Self { files, new_folders, left_out, partial: activity.partial, partial_reasons: reasons.collect() }
+    }
+
+    /// Why a replay may not repeat all changes, as phrases; empty if it repeats all of them.
+    pub(super) fn gaps(&self, paths: &RunPaths) -> Vec<String> {
+        let named: Vec<String> = self.left_out.iter().take(MAX_NAMED_FILES).map(|path| format!("`{path}`")).collect();
+        let more = match self.left_out.len() - named.len() {
+            0 => String::new(),
+            count => format!(" and {count} more"),
+        };
+        let left_out = (!named.is_empty()).then(|| format!("it lacks the changes of {}{more}", named.join(", ")));
+        let reasons: Vec<String> = self.partial_reasons.iter().map(|reason| paths.fill_placeholders(reason)).collect();
+        let partial = self.partial.then(|| describe_partial(&reasons));
+        left_out.into_iter().chain(partial).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -101,5 +121,32 @@ fn map_text(state: FileState, change: impl Fn(&str) -> String) -> FileState {
     match state.content.text() {
         Some(text) => FileState { content: Content::from(change(text).into_bytes()), mode: state.mode },
         None => state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Redactor;
+
+    #[test]
+    fn a_recording_says_which_changes_it_lacks() {
+        let (redactor, paths) = (Redactor::default(), RunPaths::default());
+        let context = RecordingContext { redactor: &redactor, paths: &paths };
+        let gaps = |activity: &AgentActivity| {
+            let recorded = serde_json::to_value(RecordedChanges::new(activity, &context)).unwrap();
+            serde_json::from_value::<RecordedChanges>(recorded).unwrap().gaps(&paths)
+        };
+        let mut activity = AgentActivity::default();
+        assert_eq!(gaps(&activity), Vec::<String>::new());
+        activity.left_out = ["a", "b", ".venv/x"].map(str::to_owned).to_vec();
+        assert_eq!(gaps(&activity), ["it lacks the changes of `a`, `b`"], "no later step needs a cache");
+        activity.left_out.extend(["c", "d"].map(str::to_owned));
+        assert_eq!(gaps(&activity), ["it lacks the changes of `a`, `b`, `c` and 1 more"]);
+        activity.left_out.clear();
+        activity.add_partial_reason("`sub` can't be read");
+        assert_eq!(gaps(&activity), ["orch could not compare everything: `sub` can't be read"]);
+        let old = serde_json::from_str::<RecordedChanges>(r#"{"partial": true}"#).unwrap();
+        assert_eq!(old.gaps(&paths), ["orch could not compare everything"]);
     }
 }

@@ -6,11 +6,13 @@ use serde_json::Value;
 
 use super::RecordingContext;
 use super::blocks::replied_content;
+use super::changes::RecordedChanges;
 use super::difference::describe_difference;
 use super::exchange::{
     CommandRecording, Exchange, RecordedCommand, RecordedResult, ReplyRecording, RequestText, chat_request_key,
     chat_request_text, join_lines,
 };
+use super::gaps::RecordingGaps;
 use super::index::RecordingIndex;
 use super::normalize::RequestNormalizer;
 use super::paths::RunPaths;
@@ -55,6 +57,16 @@ pub struct Replay {
     replies: RecordingIndex<ReplyRecording>,
     command_results: RecordingIndex<CommandRecording>,
     tool_calls: RecordingIndex<ToolCallRecording>,
+    gaps: RecordingGaps,
+}
+
+/// The recorded changes of files.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReplayedChanges {
+    /// The files with their contents; `None` if there are none.
+    pub change_set: Option<ChangeSet>,
+    /// Why the recording may lack changes, as phrases.
+    pub gaps: Vec<String>,
 }
 
 /// A recorded reply.
@@ -63,7 +75,7 @@ pub struct ReplayedReply {
     /// The reply.
     pub reply: ChatReply,
     /// The files that the CLI agent changed.
-    pub changes: Option<ChangeSet>,
+    pub changes: ReplayedChanges,
 }
 
 /// A recorded result of a command.
@@ -72,7 +84,7 @@ pub struct ReplayedCommand {
     /// The output of the command, or why it has none.
     pub result: Result<CommandOutput, Failure>,
     /// The files that the command changed.
-    pub changes: Option<ChangeSet>,
+    pub changes: ReplayedChanges,
 }
 
 /// A recorded result of a tool call.
@@ -81,7 +93,7 @@ pub struct ReplayedToolCall {
     /// The output of the tool.
     pub output: ToolOutput,
     /// The files that the call changed.
-    pub changes: Option<ChangeSet>,
+    pub changes: ReplayedChanges,
 }
 
 /// A recording in a file.
@@ -121,6 +133,7 @@ impl Replay {
             command_results: RecordingIndex::new(command_results, &normalizer),
             tool_calls: RecordingIndex::new(tool_calls, &normalizer),
             normalizer,
+            gaps: RecordingGaps::default(),
         })
     }
 
@@ -136,6 +149,18 @@ impl Replay {
     /// The positions of the normalizers that have matched neither a request nor a recording.
     pub fn unused_normalizers(&self) -> Vec<usize> {
         self.normalizer.unused()
+    }
+
+    /// A sentence for each recording that the run has used so far and that may lack changes of files.
+    pub fn gaps(&self) -> Vec<String> {
+        self.gaps.sentences()
+    }
+
+    /// The recorded changes, with the folders of this run.
+    fn changes(&self, step: &StepKey, changes: &RecordedChanges, paths: &RunPaths) -> ReplayedChanges {
+        let gaps = changes.gaps(paths);
+        self.gaps.add(step, &gaps);
+        ReplayedChanges { change_set: changes.change_set(paths), gaps }
     }
 
     /// Whether a recorded text of a file equals the text of a file in this run, apart from the parts that change from
@@ -171,7 +196,7 @@ impl Replay {
             constrained: false,
             details: recording.details.clone(),
         };
-        Ok(ReplayedReply { reply, changes: recording.changes.change_set(context.paths) })
+        Ok(ReplayedReply { reply, changes: self.changes(step, &recording.changes, context.paths) })
     }
 
     /// The recorded result of a command.
@@ -208,7 +233,7 @@ impl Replay {
                 Err(Failure { hint: hint.as_deref().map(|hint| context.paths.fill_placeholders(hint)), ..failure })
             }
         };
-        Ok(ReplayedCommand { result, changes: recording.changes.change_set(context.paths) })
+        Ok(ReplayedCommand { result, changes: self.changes(step, &recording.changes, context.paths) })
     }
 
     /// The recorded result of a tool call.
@@ -228,8 +253,8 @@ impl Replay {
             let nearest = self.describe_nearest(&self.tool_calls, step, &normalized);
             return Err(self.no_recording(&what, &self.remedy, nearest));
         };
-        let (output, changes) = (recording.output(context.paths), recording.change_set(context.paths));
-        Ok(ReplayedToolCall { output, changes })
+        let changes = self.changes(step, recording.changes(), context.paths);
+        Ok(ReplayedToolCall { output: recording.output(context.paths), changes })
     }
 
     /// The failure of a step whose recorded changes do not fit the files in the workspace.

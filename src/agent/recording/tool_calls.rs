@@ -7,7 +7,6 @@ use super::RecordingContext;
 use super::changes::RecordedChanges;
 use super::exchange::{CallPosition, Exchange, RequestPart, RequestText, join_lines, split_lines};
 use super::paths::RunPaths;
-use crate::files::ChangeSet;
 use crate::model::{AgentActivity, BuiltinTool, CallKey, Digest, ToolInvocation, ToolOutput};
 
 /// A recorded tool call.
@@ -64,9 +63,9 @@ impl ToolCallRecording {
         ToolOutput { content, is_error: self.is_error, ..ToolOutput::default() }
     }
 
-    /// The changes of the call, with the folders of this run; `None` if there are none.
-    pub(super) fn change_set(&self, paths: &RunPaths) -> Option<ChangeSet> {
-        self.changes.change_set(paths)
+    /// The changes of the call.
+    pub(super) fn changes(&self) -> &RecordedChanges {
+        &self.changes
     }
 }
 
@@ -107,7 +106,7 @@ mod tests {
 
     use super::*;
     use crate::agent::{RecordedExchange, Recorder, Replay, ReplayOptions};
-    use crate::files::{Content, FileChange, FileState};
+    use crate::files::{ChangeSet, Content, FileChange, FileState};
     use crate::model::{FailureClass, StepKey};
     use crate::secret::Redactor;
 
@@ -175,6 +174,29 @@ mod tests {
         recorder.record(&call_key(1, 1), exchange, &context);
         let replay = Replay::open(folder.path(), ReplayOptions::default()).unwrap();
         let replayed = replay.tool_call(&StepKey::root("fix"), &call, &context).unwrap();
-        assert_eq!((replayed.output, replayed.changes), (output, Some(changes)));
+        assert_eq!((replayed.output, replayed.changes.change_set), (output, Some(changes)));
+        assert_eq!((replay.gaps(), recorder.gaps()), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn a_replay_of_partly_recorded_changes_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::new(folder.path()).unwrap();
+        let (redactor, paths) = (Redactor::default(), RunPaths::default());
+        let context = RecordingContext { redactor: &redactor, paths: &paths };
+        let (call, output) = (invocation(json!({ "command": "make" })), ToolOutput::default());
+        let activity = AgentActivity::with_unknown_changes("`sub` can't be read");
+        let exchange = RecordedExchange::ToolCall { invocation: &call, output: &output, activity: &activity };
+        recorder.record(&call_key(1, 1), exchange, &context);
+        let replay = Replay::open(folder.path(), ReplayOptions::default()).unwrap();
+        assert_eq!(replay.gaps(), Vec::<String>::new(), "nothing is replayed yet");
+        for _ in 0..2 {
+            let replayed = replay.tool_call(&StepKey::root("fix"), &call, &context).unwrap();
+            assert_eq!(replayed.changes.change_set, None);
+            assert_eq!(replayed.changes.gaps, ["orch could not compare everything: `sub` can't be read"]);
+        }
+        let expected =
+            "the recording of step fix is incomplete: orch could not compare everything: `sub` can't be read";
+        assert_eq!((replay.gaps(), recorder.gaps()), (vec![expected.to_owned()], vec![expected.to_owned()]));
     }
 }

@@ -15,7 +15,7 @@ use crate::agent::Recorder;
 use crate::check;
 use crate::cli::args::{TrustArgs, agents, lookup};
 use crate::cli::error::to_session_error;
-use crate::cli::output::Ui;
+use crate::cli::output::{RECORDING_GAP_ADVICE, Ui};
 use crate::cli::startup::{current_dir, runner, runtime};
 use crate::config::{self, Document};
 use crate::engine::perform::RecordReplay;
@@ -88,12 +88,16 @@ pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus> {
         check_choices(args, &files, &current_dir, ui)?;
     }
     let quiet = std::mem::replace(&mut ui.quiet, true);
-    let (mut results, mut unused_normalizers) = (Vec::new(), UnusedNormalizers::default());
+    let (mut results, mut warnings) = (Vec::new(), TestWarnings::default());
     for file in files {
         let start = Instant::now();
         let name = path_for_display(&resolve_path(&file, &current_dir));
-        let problems = match run_case(args, &file, &mut unused_normalizers, ui).map_err(to_session_error) {
-            Ok(problems) => problems,
+        let problems = match run_case(args, &file, &mut warnings, ui).map_err(to_session_error) {
+            Ok(CaseOutcome { problems, recording_gaps }) => {
+                let message = |gap: String| format!("{name}: {gap}; {RECORDING_GAP_ADVICE}");
+                warnings.recording_gaps.extend(recording_gaps.into_iter().map(message));
+                problems
+            }
             Err(error) if error.status() == ExitStatus::Interrupted => return Err(error.into()),
             Err(error) if error.findings().is_empty() => {
                 let lines = std::iter::once(escape_line_breaks(error.message()).into_owned());
@@ -114,7 +118,8 @@ pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus> {
     }
     ui.quiet = quiet;
     let failed = results.iter().filter(|result| !result.problems.is_empty()).count();
-    for warning in unused_normalizers.warnings(failed == 0 && args.cases.is_empty()) {
+    let unused_normalizers = warnings.unused_normalizers.warnings(failed == 0 && args.cases.is_empty());
+    for warning in unused_normalizers.chain(warnings.recording_gaps.iter().map(String::as_str)) {
         ui.print_always(&format!("{} {}", ui.stderr_style.warning("warning:"), escape_line_breaks(warning)));
     }
     match args.format {
@@ -197,9 +202,24 @@ fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, Sessi
     Ok(files)
 }
 
-/// Runs one test case, and returns the differences from the expected result. Adds the normalizers of a passed test to
-/// `unused_normalizers`.
-fn run_case(args: &TestArgs, file: &Path, unused_normalizers: &mut UnusedNormalizers, ui: &Ui) -> Result<Vec<String>> {
+/// What the tests do not fail for.
+#[derive(Debug, Default)]
+struct TestWarnings {
+    unused_normalizers: UnusedNormalizers,
+    /// Messages about recordings that may lack changes of files, so that a test may pass with other files.
+    recording_gaps: Vec<String>,
+}
+
+/// How a test case ended.
+struct CaseOutcome {
+    /// The differences from the expected result.
+    problems: Vec<String>,
+    /// A sentence for each recording that may lack changes of files.
+    recording_gaps: Vec<String>,
+}
+
+/// Runs one test case. Adds the normalizers of a passed test to `warnings`.
+fn run_case(args: &TestArgs, file: &Path, warnings: &mut TestWarnings, ui: &Ui) -> Result<CaseOutcome> {
     let current_dir = current_dir()?;
     let (document, case) = config::load_case(&resolve_path(file, &current_dir)).map_err(SessionError::with_findings)?;
     let findings = check::check_case_normalizers(&document, &case.normalize);
@@ -261,10 +281,11 @@ fn run_case(args: &TestArgs, file: &Path, unused_normalizers: &mut UnusedNormali
         return Err(error.with_status(ExitStatus::Interrupted).into());
     }
     let mut problems = expectations::compare_with_expected(&case, &state, &workspace);
+    let recording_gaps = record_replay.gaps();
     let RecordReplay { recorder, replay, .. } = record_replay;
     problems.extend(recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
     if problems.is_empty() && !args.update {
-        unused_normalizers.add(&document, &case, &project, replay.as_deref());
+        warnings.unused_normalizers.add(&document, &case, &project, replay.as_deref());
     }
     match new_recordings {
         Some(new_recordings) if state.status == case.expect.status.unwrap_or(RunStatus::Completed) => {
@@ -273,7 +294,7 @@ fn run_case(args: &TestArgs, file: &Path, unused_normalizers: &mut UnusedNormali
         Some(_) => problems.push("the recordings are unchanged".to_owned()),
         None => {}
     }
-    Ok(problems)
+    Ok(CaseOutcome { problems, recording_gaps })
 }
 
 /// The folder of a test case's recordings. By default, it has the name of the test case.
