@@ -210,7 +210,8 @@ impl ShellCall<'_> {
                 text.push_str(&note);
                 text.push('\n');
             }
-            RawOutput { is_error, ..RawOutput::new(text).with_advice(OUTPUT_ADVICE) }.finish(&redactor)
+            RawOutput { is_error, omitted_bytes: omitted, ..RawOutput::new(text).with_advice(OUTPUT_ADVICE) }
+                .finish(&redactor)
         });
         let mut performed = performed.await;
         if let (Ok(output), Some(files)) = (&mut performed.result, &activity.files) {
