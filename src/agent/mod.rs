@@ -33,8 +33,8 @@ pub use local_models::{LocalModels, is_valid_own_name};
 pub use models::{EnvLookup, ModelRegistry};
 pub use program::{AgentEnv, AgentEvent, CallContext, TurnResult};
 pub use recording::{
-    REPLAY_PROVIDER, RecordedExchange, Recorder, RecordingContext, Replay, ReplayOptions, ReplayedCommand,
-    ReplayedReply, ReplayedToolCall, RunPaths,
+    REPLAY_PROVIDER, RecordedExchange, Recorder, RecordingContext, Replay, ReplayOptions, ReplayedChanges,
+    ReplayedCommand, ReplayedReply, ReplayedToolCall, RunPaths,
 };
 pub use turn::{DEFAULT_TURN_TIMEOUT, run_turn};
 pub use turn_start::{

@@ -10,6 +10,7 @@ mod difference;
 mod exchange;
 mod index;
 mod normalize;
+mod omissions;
 mod paths;
 mod recorder;
 mod replay;
@@ -21,7 +22,7 @@ use crate::secret::Redactor;
 
 pub use paths::RunPaths;
 pub use recorder::{RecordedExchange, Recorder};
-pub use replay::{Replay, ReplayOptions, ReplayedCommand, ReplayedReply, ReplayedToolCall};
+pub use replay::{Replay, ReplayOptions, ReplayedChanges, ReplayedCommand, ReplayedReply, ReplayedToolCall};
 
 /// The provider name for replayed replies.
 pub const REPLAY_PROVIDER: &str = "replay";

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::files::{FileSnapshot, WorkspaceBefore};
+use crate::files::{ChangeSet, FileSnapshot, WorkspaceBefore};
 use crate::model::failure::RAISE_DEADLINE_HINT;
 use crate::model::step::Access;
 use crate::model::{AgentActivity, AgentTurn, CliAgentKind, Failure, FailureClass};
@@ -255,22 +255,25 @@ impl TurnJob<'_> {
         result.unwrap_or_else(TurnResult::from)
     }
 
-    /// Takes a snapshot of the workspace before the turn, and writes it to disk for a resume after a kill.
+    /// Takes a snapshot of the workspace before the turn, and writes it to disk for a resume after a kill. For a program
+    /// that may not change files, writes that it changes none, so that a missing record always means unknown changes.
     async fn record_snapshot(&self) -> Result<Option<FileSnapshot>, Failure> {
-        let Some(snapshot) = self.take_snapshot().await else { return Ok(None) };
+        let snapshot = self.take_snapshot().await;
         let (agent_env, context) = (self.agent_env.clone(), self.context.clone());
         let model = self.turn.request.model.clone();
         let written = self.run_on_thread(move || {
+            let no_changes = ChangeSet::default();
+            let before = snapshot.as_ref().map_or(WorkspaceBefore::Planned(&no_changes), WorkspaceBefore::Snapshot);
             let start = TurnStart {
                 call: &context.call_key,
                 request_digest: &context.request_digest,
                 model: Some(&model),
                 start_time: context.start_time,
-                before: WorkspaceBefore::Snapshot(&snapshot),
+                before,
             };
             write_turn_start(&agent_env.agents_folder, &start).map(|()| snapshot)
         });
-        written.await.map(Some).map_err(|error| {
+        written.await.map_err(|error| {
             let folder = self.agent_env.agents_folder.path().display();
             Failure::new(
                 FailureClass::Storage,

@@ -54,6 +54,16 @@ enum RecordedBefore {
     Planned(ChangeSet),
 }
 
+impl RecordedBefore {
+    /// Whether the call may change files. For a program that may not, orch records that no change is planned.
+    fn may_change(&self) -> bool {
+        match self {
+            Self::Snapshot(_) => true,
+            Self::Planned(planned) => !planned.files.is_empty(),
+        }
+    }
+}
+
 /// A turn, or a call of a tool, during which orch was killed, so the journal does not contain its changes.
 #[derive(Debug)]
 pub struct InterruptedTurn {
@@ -165,6 +175,8 @@ pub struct StartedTurn {
     pub request_digest: Digest,
     /// When the turn started.
     pub start_time: Timestamp,
+    /// Whether it may change files.
+    pub may_change_files: bool,
 }
 
 /// Returns the turns whose start is still on disk, the oldest first, and an error message for each file that can't be
@@ -172,6 +184,7 @@ pub struct StartedTurn {
 pub fn find_started_turns(agents_folder: &NoFollowFolder) -> (Vec<StartedTurn>, Vec<String>) {
     let (starts, errors) = read_starts(agents_folder);
     let started = starts.into_iter().map(|start| StartedTurn {
+        may_change_files: start.before.may_change(),
         call_key: start.call,
         request_digest: start.request_digest,
         start_time: start.start_time,
@@ -194,10 +207,10 @@ pub fn find_interrupted_turns(
     let interrupted_turn = |start: RecordedStart| {
         let activity = match &start.before {
             RecordedBefore::Snapshot(before) => before.difference_with_foreign(&current_snapshot, &is_foreign),
+            RecordedBefore::Planned(_) if !start.before.may_change() => AgentActivity::default(),
             RecordedBefore::Planned(planned) => match Tree::open(workspace.folder) {
                 Ok(tree) => tree.applied_changes(planned, &is_foreign),
-                // Without a workspace, none of the changes is left.
-                Err(_) => AgentActivity { partial: workspace.folder.exists(), ..AgentActivity::default() },
+                Err(failure) => AgentActivity::with_unknown_changes(failure.message),
             },
         };
         InterruptedTurn {
@@ -214,20 +227,68 @@ pub fn find_interrupted_turns(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::FileChange;
+    use crate::model::StepKey;
+
+    fn is_never_foreign(_: &str) -> bool {
+        false
+    }
+
+    fn workspace(folder: &Path) -> InterruptedWorkspace<'_> {
+        let processes_ended = Timestamp::UNIX_EPOCH;
+        InterruptedWorkspace { folder, artifacts: &[], processes_ended, is_foreign: &is_never_foreign }
+    }
+
+    fn agents_folder(path: &Path) -> NoFollowFolder {
+        NoFollowFolder::open(path, crate::folder::FolderAccess::Private).unwrap()
+    }
 
     #[test]
     fn a_damaged_file_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join(TURNS_FOLDER)).unwrap();
         fs::write(folder.path().join(TURNS_FOLDER).join("a.json"), "{").unwrap();
-        let workspace = InterruptedWorkspace {
-            folder: folder.path(),
-            artifacts: &[],
-            processes_ended: Timestamp::UNIX_EPOCH,
-            is_foreign: &|_| false,
-        };
-        let agents_folder = NoFollowFolder::open(folder.path(), crate::folder::FolderAccess::Private).unwrap();
-        let (turns, errors) = find_interrupted_turns(&agents_folder, workspace);
+        let (turns, errors) = find_interrupted_turns(&agents_folder(folder.path()), workspace(folder.path()));
         assert!(turns.is_empty() && errors.len() == 1 && errors[0].contains("a.json"), "{errors:?}");
+    }
+
+    /// The interrupted turn of a call that started with this knowledge of a workspace that was deleted since.
+    fn turn_in_deleted_workspace(before: WorkspaceBefore<'_>) -> (StartedTurn, InterruptedTurn) {
+        let folder = tempfile::tempdir().unwrap();
+        let call = CallKey { step: StepKey::root("a"), attempt: 1, ordinal: 1, tool_call: Some(1) };
+        let start = TurnStart {
+            call: &call,
+            request_digest: &Digest::compute(b"request"),
+            model: None,
+            start_time: Timestamp::UNIX_EPOCH,
+            before,
+        };
+        let agents_folder = agents_folder(folder.path());
+        write_turn_start(&agents_folder, &start).unwrap();
+        let (mut started, errors) = find_started_turns(&agents_folder);
+        assert!(errors.is_empty() && started.len() == 1, "{errors:?}");
+        let (mut turns, errors) = find_interrupted_turns(&agents_folder, workspace(&folder.path().join("missing")));
+        assert!(errors.is_empty() && turns.len() == 1, "{errors:?}");
+        (started.remove(0), turns.remove(0))
+    }
+
+    #[test]
+    fn the_changes_in_a_workspace_that_can_not_be_opened_are_unknown() {
+        let change = FileChange { path: "a".to_owned(), before: None, after: None };
+        let planned = ChangeSet { files: vec![change], ..ChangeSet::default() };
+        let snapshot = FileSnapshot::default();
+        for before in [WorkspaceBefore::Planned(&planned), WorkspaceBefore::Snapshot(&snapshot)] {
+            let (started, turn) = turn_in_deleted_workspace(before);
+            assert!(started.may_change_files);
+            let note = turn.activity.partial_note().unwrap();
+            assert!(note.contains("workspace") && note.ends_with("; files may have changed"), "{note}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_may_not_change_files_changed_none() {
+        let no_changes = ChangeSet::default();
+        let (started, turn) = turn_in_deleted_workspace(WorkspaceBefore::Planned(&no_changes));
+        assert!(!started.may_change_files && turn.activity.is_empty(), "{turn:?}");
     }
 }

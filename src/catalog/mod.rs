@@ -29,7 +29,10 @@ pub use reasoning::{
     claude_thinking, gemini_thinking, openai_effort,
 };
 pub use refused_values::RefusedValue;
-pub use tools::{bedrock_accepts_forced_calls, claude_accepts_forced_calls, gemini_accepts_schema_with_tools};
+pub use tools::{
+    bedrock_accepts_forced_calls, bedrock_limits_tool_schemas, claude_accepts_forced_calls,
+    gemini_accepts_schema_with_tools,
+};
 
 /// Providers that run on the user's own machine.
 const FREE_PROVIDERS: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vllm"];

@@ -68,6 +68,15 @@ pub fn bedrock_accepts_forced_calls(name: &str, thinking: Option<ClaudeThinking>
     ["amazon.nova", "mistral.mistral-large"].iter().any(|part| name.contains(part))
 }
 
+/// Whether Bedrock may refuse keywords other than `type`, `properties` and `required` at the root of the schema of a
+/// tool. It does so for Amazon Nova, to which an inference profile may lead whose name does not contain the model's
+/// name.
+pub fn bedrock_limits_tool_schemas(name: &str) -> bool {
+    // The name of a model contains its vendor, as in `amazon.nova-pro-v1:0`.
+    let is_opaque = name.starts_with("arn:") && name.rsplit_once('/').is_some_and(|(_, id)| !id.contains('.'));
+    name.contains("nova") || is_opaque
+}
+
 /// Whether a Gemini model accepts a schema of its reply in a request that also lists tools, as models do from 3 on.
 pub fn gemini_accepts_schema_with_tools(name: &str) -> bool {
     let Some((_, version)) = name.rsplit_once("gemini-") else { return false };
@@ -129,6 +138,22 @@ mod tests {
         assert!(claude_accepts_forced_calls("kimi-k2", None));
         assert!(bedrock_accepts_forced_calls("amazon.nova-pro-v1:0", None));
         assert!(!bedrock_accepts_forced_calls("meta.llama3-1-8b-instruct-v1:0", None));
+    }
+
+    #[test]
+    fn the_schemas_of_tools_are_limited_for_nova_and_for_models_without_a_name() {
+        let arn = "arn:aws:bedrock:eu-central-1:123456789012:";
+        for (model, is_limited) in [
+            ("amazon.nova-pro-v1:0".to_owned(), true),
+            ("eu.amazon.nova-2-lite-v1:0".to_owned(), true),
+            (format!("{arn}custom-model/amazon.nova-lite-v1:0:300k/a1b2"), true),
+            (format!("{arn}application-inference-profile/a1b2"), true),
+            (format!("{arn}inference-profile/eu.anthropic.claude-haiku-4-5-v1:0"), false),
+            ("anthropic.claude-sonnet-5".to_owned(), false),
+            ("mistral.mistral-large-2402-v1:0".to_owned(), false),
+        ] {
+            assert_eq!(bedrock_limits_tool_schemas(&model), is_limited, "{model}");
+        }
     }
 
     #[test]

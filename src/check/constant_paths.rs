@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use minijinja::machinery::ast::{BinOpKind, Expr, Stmt};
-use minijinja::machinery::{parse, parse_expr};
+use minijinja::machinery::parse;
 use serde_json::json;
 
 use crate::config::{OutputType, Project, child_pointer, output_type, steps_with_pointers};
@@ -12,7 +12,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::files::{self, ReservedFiles};
 use crate::model::{Artifact, Step, StepAction};
 use crate::template::walk::{Visit, walk_expr};
-use crate::template::{expr_range, inspect_expression, template_syntax};
+use crate::template::{expr_range, parse_expression, template_syntax};
 
 /// The help for a path that `write` refuses.
 pub(super) const PATH_HELP: &str = "paths are relative to the workspace, such as `src/main.py`";
@@ -75,7 +75,7 @@ pub(super) fn check(project: &Project, artifact_files: &[String]) -> Vec<Diagnos
 
 /// Reports the constant paths in the value of `write` that it would refuse.
 fn check_write(project: &Project, pointer: &str, text: &str, artifact_files: &[String]) -> Vec<Diagnostic> {
-    let Some(parsed) = inspect_expression(text).ok().and_then(|_| parse_expr(text).ok()) else { return Vec::new() };
+    let Ok(parsed) = parse_expression(text) else { return Vec::new() };
     let mut search = PathSearch::default();
     walk_expr(&parsed, &mut search);
     let refused = search.paths.into_iter().filter_map(|(range, path)| {

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use minijinja::machinery::parse_expr;
+use minijinja::machinery::parse;
 use serde_json::Value;
 
 use super::flow;
@@ -21,7 +21,7 @@ use crate::config::{Document, OutputType, Project, child_pointer, output_type, s
 use crate::diagnostic::SourceFile;
 use crate::model::StepAction;
 use crate::model::name_scope::{ENDED_STEPS, TextScope, is_previous_path};
-use crate::template::inspect_expression;
+use crate::template::{parse_expression, template_syntax};
 
 /// The marker: the name that the caller puts at the position.
 pub const COMPLETION_MARKER: &str = "orch_marker__";
@@ -143,7 +143,10 @@ fn scopes_at_position<'a>(
         }
     };
     let mut checker = Checker::new(project, scoped_step);
-    checker.check_template(TextLocation::Yaml(String::new()), text, &mut scope);
+    // A text during editing may have mistakes that an inspection reports.
+    if let Ok(parsed) = parse(text, "template", template_syntax()) {
+        checker.check_template(TextLocation::Yaml(String::new()), text, &parsed, &mut scope);
+    }
     checker.marker_scopes
 }
 
@@ -203,7 +206,7 @@ impl<'a> CompletionProbe<'a> {
     }
 
     fn properties(&self, base: &str, scope: &TypeScope<'a>) -> Vec<VisibleName> {
-        let (Ok(_), Ok(parsed)) = (inspect_expression(base), parse_expr(base)) else { return Vec::new() };
+        let Ok(parsed) = parse_expression(base) else { return Vec::new() };
         let mut checker = Checker::new(self.project, None);
         checker.text = base;
         let ty = checker.infer(&parsed, scope).ty;

@@ -26,9 +26,9 @@ const MAX_WORK: usize = 1_000_000;
 /// The maximum depth of includes.
 const MAX_INCLUDES: usize = 16;
 
-/// Checks the command line at a pointer of the pipeline file.
-pub(super) fn check(project: &Project, pointer: &str, line: &str) -> Vec<Diagnostic> {
-    let Ok(Stmt::Template(template)) = parse(line, "template", template_syntax()) else { return Vec::new() };
+/// Checks the command line at a pointer of the pipeline file, with its syntax tree.
+pub(super) fn check<'a>(project: &'a Project, pointer: &str, line: &'a str, parsed: &Stmt<'a>) -> Vec<Diagnostic> {
+    let Stmt::Template(template) = parsed else { return Vec::new() };
     let mut finder = PathFinder::new(line, &project.prompts);
     let paths = finder.extend(vec![LinePath::default()], &template.children);
     if finder.remaining_work == 0 {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use minijinja::machinery::ast::{Expr, ForLoop, IfCond, Stmt};
-use minijinja::machinery::parse;
 
 use super::bindings::AssignedValue;
 use super::condition::Condition;
@@ -15,18 +14,24 @@ use super::truth::ConditionReader;
 use super::types::{Type, TypeKind};
 use super::unpacking::{AssignedNames, TargetSource, targets};
 use crate::diagnostic::Code;
-use crate::template::{byte_range, expr_range, inspect_template, template_syntax};
+use crate::template::{byte_range, expr_range, parse_template};
 
 /// The maximum depth of includes to follow.
 const MAX_INCLUDE_DEPTH: usize = 16;
 
 impl<'a> Checker<'a> {
-    /// Checks a prompt or message. Skips a text that can't be parsed, because inspection reports it.
-    pub(super) fn check_template(&mut self, location: TextLocation, text: &'a str, scope: &mut TypeScope<'a>) {
+    /// Checks a prompt or message with its syntax tree.
+    pub(super) fn check_template(
+        &mut self,
+        location: TextLocation,
+        text: &'a str,
+        parsed: &Stmt<'a>,
+        scope: &mut TypeScope<'a>,
+    ) {
         let (outer_location, outer_text) =
             (std::mem::replace(&mut self.location, location), std::mem::replace(&mut self.text, text));
         self.is_template = true;
-        if let Ok(Stmt::Template(parsed)) = parse(text, "template", template_syntax()) {
+        if let Stmt::Template(parsed) = parsed {
             let assigned_names = AssignedNames::in_statements(&parsed.children);
             let outer_names = std::mem::replace(&mut self.assigned_names, assigned_names);
             self.check_statements(&parsed.children, scope);
@@ -211,10 +216,12 @@ impl<'a> Checker<'a> {
             return;
         }
         // Skips a file with mistakes, because the check of that file reports them.
-        if self.remaining_includes > 0 && inspect_template(&source.text).is_ok() {
+        if self.remaining_includes > 0
+            && let Ok(parsed) = parse_template(&source.text)
+        {
             self.remaining_includes -= 1;
             self.includes.push(file);
-            self.check_template(TextLocation::File(Arc::clone(source)), &source.text, &mut scope.clone());
+            self.check_template(TextLocation::File(Arc::clone(source)), &source.text, &parsed, &mut scope.clone());
             self.includes.pop();
         }
     }

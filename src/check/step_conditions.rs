@@ -6,7 +6,6 @@
 use std::rc::Rc;
 
 use minijinja::machinery::ast::Expr;
-use minijinja::machinery::parse_expr;
 
 use super::bindings::{Presence, presence_test};
 use super::condition::Condition;
@@ -18,7 +17,7 @@ use super::truth::ConditionReader;
 use super::types::Schemas;
 use crate::model::step::{OnError, Outcome};
 use crate::model::{Step, StepAction};
-use crate::template::inspect_expression;
+use crate::template::parse_expression;
 
 /// How a step that has ended may have ended.
 #[derive(Clone, Debug)]
@@ -205,9 +204,7 @@ fn append_recent<T>(facts: &mut Vec<T>, mut recent: Vec<T>) {
 
 /// Calls a function with an expression, unless the expression is invalid.
 fn with_parsed(text: &str, mut visit: impl FnMut(&Expr<'_>)) {
-    if inspect_expression(text).is_ok()
-        && let Ok(parsed) = parse_expr(text)
-    {
+    if let Ok(parsed) = parse_expression(text) {
         visit(&parsed);
     }
 }

@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use minijinja::machinery::parse_expr;
 use serde_json::Value;
 
 use super::bindings::Presence;
@@ -21,7 +20,7 @@ use super::types::{ObjectMembers, Schemas, Type};
 use crate::config::{Project, child_pointer};
 use crate::model::name_scope::{ENDED_STEPS, NameMap, NameScope, PREVIOUS_ROUND, RoundResult, RoundScope, TextScope};
 use crate::model::{Step, StepAction};
-use crate::template::inspect_expression;
+use crate::template::parse_expression;
 
 /// The variable that gives commands the project's folder.
 pub(super) const PROJECT_VARIABLE: &str = "project";
@@ -388,10 +387,7 @@ impl<'a> ScopeWalker<'a> {
 
     /// The type of an expression. Does not report mistakes in the expression, because its check reports them.
     fn type_of(&self, text: &'a str, scope: &TypeScope<'a>) -> Type<'a> {
-        if inspect_expression(text).is_err() {
-            return Type::Unknown;
-        }
-        let Ok(parsed) = parse_expr(text) else { return Type::Unknown };
+        let Ok(parsed) = parse_expression(text) else { return Type::Unknown };
         let mut checker = Checker::new(self.project, None);
         (checker.location, checker.text) = (TextLocation::Yaml(String::new()), text);
         checker.infer(&parsed, scope).ty

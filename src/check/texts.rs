@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use minijinja::machinery::parse_expr;
+use minijinja::machinery::ast::{Expr, Stmt};
 
 use super::Strictness;
 use super::call_inputs::CallInput;
@@ -21,7 +21,7 @@ use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::model::name_scope::TextScope;
 use crate::model::step::{CommandLine, Expression};
 use crate::model::{Step, StepAction};
-use crate::template::{TemplateError, expr_range, inspect_expression, inspect_template};
+use crate::template::{TemplateError, expr_range, inspect_template, parse_expression, parse_template};
 
 pub(super) fn check(project: &Project, scoped_steps: &ScopedSteps<'_>, strictness: Strictness) -> Vec<Diagnostic> {
     let mut texts = TextChecks::new(project);
@@ -95,11 +95,11 @@ impl<'a> TextChecks<'a> {
         let scope = scoped_step.text_scope(self.project, TextScope::Step);
         if let Some(name) = &step.prompt
             && let Some(file) = self.project.prompts.get(name)
-            && inspect_template(&file.text).is_ok()
+            && let Ok(parsed) = parse_template(&file.text)
         {
             let mut checker = Checker::new(self.project, Some(scoped_step));
             checker.start_prompt(name);
-            checker.check_template(TextLocation::File(Arc::clone(file)), &file.text, &mut scope.clone());
+            checker.check_template(TextLocation::File(Arc::clone(file)), &file.text, &parsed, &mut scope.clone());
             self.collect_results(checker);
         }
         self.check_kind_texts(scoped_step, &scope);
@@ -150,10 +150,12 @@ impl<'a> TextChecks<'a> {
                 match line {
                     CommandLine::Shell(line) => {
                         let finding_count = self.diagnostics.len();
-                        self.check_template(scoped_step, &pointer, line, scope);
+                        let parsed = self.check_template(scoped_step, &pointer, line, scope);
                         // The text of an expression with a mistake may not be meant as a template.
-                        if !self.diagnostics.iter().skip(finding_count).any(Diagnostic::is_error) {
-                            self.diagnostics.extend(shell_values::check(self.project, &pointer, line));
+                        if let Some(parsed) = parsed
+                            && !self.diagnostics.iter().skip(finding_count).any(Diagnostic::is_error)
+                        {
+                            self.diagnostics.extend(shell_values::check(self.project, &pointer, line, &parsed));
                         }
                     }
                     CommandLine::Argv(argv) => {
@@ -206,7 +208,9 @@ impl<'a> TextChecks<'a> {
             Some(message) if message.trim().is_empty() => {
                 self.report_empty_message(&child_pointer(step_pointer, "message"), step);
             }
-            Some(message) => self.check_template(scoped_step, &child_pointer(step_pointer, "message"), message, scope),
+            Some(message) => {
+                self.check_template(scoped_step, &child_pointer(step_pointer, "message"), message, scope);
+            }
             // Without a `message`, the message contains every input of the run.
             None => self.used_inputs.extend(self.project.pipeline.inputs.keys().cloned()),
         }
@@ -234,15 +238,26 @@ impl<'a> TextChecks<'a> {
         }
     }
 
-    fn check_template(&mut self, scoped_step: &'a ScopedStep<'a>, pointer: &str, text: &'a str, scope: &TypeScope<'a>) {
+    /// Checks a template. Returns its syntax tree, or `None` if orch refuses to run it.
+    fn check_template(
+        &mut self,
+        scoped_step: &'a ScopedStep<'a>,
+        pointer: &str,
+        text: &'a str,
+        scope: &TypeScope<'a>,
+    ) -> Option<Stmt<'a>> {
         let location = TextLocation::Yaml(pointer.to_owned());
-        if let Err(errors) = inspect_template(text) {
-            self.report_template_errors(&location, errors);
-            return;
-        }
+        let parsed = match parse_template(text) {
+            Ok(parsed) => parsed,
+            Err(errors) => {
+                self.report_template_errors(&location, errors);
+                return None;
+            }
+        };
         let mut checker = Checker::new(self.project, Some(scoped_step));
-        checker.check_template(location, text, &mut scope.clone());
+        checker.check_template(location, text, &parsed, &mut scope.clone());
         self.collect_results(checker);
+        Some(parsed)
     }
 
     /// Infers the value and the range of an expression, and reports its mistakes. `None` if it can't be parsed.
@@ -253,17 +268,31 @@ impl<'a> TextChecks<'a> {
         text: &'a str,
         scope: &TypeScope<'a>,
     ) -> Option<(InferredValue<'a>, Range<usize>)> {
-        let location = TextLocation::Yaml(pointer.to_owned());
-        if let Err(errors) = inspect_expression(text) {
-            self.report_template_errors(&location, errors);
-            return None;
-        }
-        let parsed = parse_expr(text).ok()?;
-        let mut checker = Checker::new(self.project, scoped_step);
-        (checker.location, checker.text) = (location, text);
+        let (parsed, mut checker) = self.parse_for_check(scoped_step, pointer, text)?;
         let inferred = checker.infer_defined(&parsed, scope);
         self.collect_results(checker);
         Some((inferred, expr_range(&parsed)))
+    }
+
+    /// Parses an expression, and creates a checker for it. Reports why orch refuses to run it.
+    fn parse_for_check(
+        &mut self,
+        scoped_step: Option<&'a ScopedStep<'a>>,
+        pointer: &str,
+        text: &'a str,
+    ) -> Option<(Expr<'a>, Checker<'a>)> {
+        let location = TextLocation::Yaml(pointer.to_owned());
+        match parse_expression(text) {
+            Ok(parsed) => {
+                let mut checker = Checker::new(self.project, scoped_step);
+                (checker.location, checker.text) = (location, text);
+                Some((parsed, checker))
+            }
+            Err(errors) => {
+                self.report_template_errors(&location, errors);
+                None
+            }
+        }
     }
 
     pub(super) fn error_at(&self, code: Code, pointer: &str, range: Range<usize>, message: String) -> Diagnostic {
@@ -302,8 +331,10 @@ impl<'a> TextChecks<'a> {
         text: &'a str,
         scope: &TypeScope<'a>,
     ) {
-        let Some((inferred, range)) = self.check_expression(scoped_step, pointer, text, scope) else { return };
-        self.check_impossible_status(scoped_step, pointer, text, scope);
+        let Some((parsed, mut checker)) = self.parse_for_check(scoped_step, pointer, text) else { return };
+        let (inferred, range) = (checker.infer_defined(&parsed, scope), expr_range(&parsed));
+        checker.check_impossible_status(&parsed, scope);
+        self.collect_results(checker);
         let Some(kinds) = inferred.ty.kinds() else { return self.note_unchecked(pointer, range, text) };
         let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::Bool) else { return };
         if kinds.contains(&TypeKind::Bool) {
@@ -326,21 +357,6 @@ impl<'a> TextChecks<'a> {
             _ => format!("test it: `{} is defined`", text.trim()),
         };
         self.diagnostics.push(diagnostic.with_help(help));
-    }
-
-    /// Reports a condition that is never true because of the status of a step.
-    fn check_impossible_status(
-        &mut self,
-        scoped_step: Option<&'a ScopedStep<'a>>,
-        pointer: &str,
-        text: &'a str,
-        scope: &TypeScope<'a>,
-    ) {
-        let Ok(parsed) = parse_expr(text) else { return };
-        let mut checker = Checker::new(self.project, scoped_step);
-        (checker.location, checker.text) = (TextLocation::Yaml(pointer.to_owned()), text);
-        checker.check_impossible_status(&parsed, scope);
-        self.collect_results(checker);
     }
 
     /// Reports the errors that inspection found in a text.

@@ -88,11 +88,17 @@ impl Perform for Performer {
             let started = performer.clock.now();
             let (key, step) = (call.key.clone(), call.key.step.clone());
             let (model, bound) = (call.effect.model().cloned(), call.effect.usage_bound());
-            let runs_program = call.effect.properties().workspace.runs_program();
+            let properties = call.effect.properties();
+            let runs_program = properties.workspace.runs_program();
             let call_timer = performer.budgets.track_call(&step);
             let EffectResult { result, cost, activity } =
                 performer.perform_until_ended(call, started, in_finally, stop).await;
-            let activity = (!activity.is_empty()).then(|| Box::new(performer.redactor.redact_activity(activity)));
+            // The record of an interrupted call distinguishes files that did not change from files that orch did not
+            // compare.
+            let has_comparison =
+                properties.keeps_turn_start && result.as_ref().is_err_and(|failure| failure.class.is_interruption());
+            let activity = (has_comparison || !activity.is_empty())
+                .then(|| Box::new(performer.redactor.redact_activity(activity)));
             let reverted_files =
                 if runs_program { performer.reverted_files(&result, activity.as_deref()).await } else { Vec::new() };
             // Stop tracking these files only now: if the caller dropped this future during the scan, orch would never
@@ -147,6 +153,7 @@ impl Perform for Performer {
                 started,
                 ended,
                 result,
+                // orch dropped the call before it compared the files. A resume compares them.
                 agent_activity: None,
                 cost: None,
                 estimated,

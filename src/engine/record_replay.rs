@@ -6,7 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{CallContext, RecordedExchange, Recorder, RecordingContext, Replay, RunPaths, TurnResult};
+use crate::agent::{
+    CallContext, RecordedExchange, Recorder, RecordingContext, Replay, ReplayedChanges, RunPaths, TurnResult,
+};
 use crate::durable::{CommandSpec, ModelRequest};
 use crate::files::{ChangeSet, FileSnapshot, Tree};
 use crate::model::event::CallOutput;
@@ -38,6 +40,13 @@ impl RecordReplay {
             return self;
         }
         Self { paths: RunPaths::new(workspace, project, temporary.map(Into::into)), ..self }
+    }
+
+    /// A sentence for each recording that the run has written or used so far, and that lacks, or may lack, changes of
+    /// files.
+    pub fn omissions(&self) -> Vec<String> {
+        let written = self.recorder.iter().flat_map(|recorder| recorder.omissions());
+        written.chain(self.replay.iter().flat_map(|replay| replay.omissions())).collect()
     }
 }
 
@@ -104,8 +113,8 @@ impl Performer {
         let RecordReplay { recorder, replay, .. } = &self.record_replay;
         if let Some(replay) = replay.as_ref().filter(|replay| replay.replays_command(&key.step)) {
             let replayed = replay.command(&key.step, command, &self.recording_context())?;
-            if let Some(changes) = replayed.changes {
-                self.repeat_changes(replay, key, changes).await?;
+            if let Some(change_set) = replayed.changes.change_set {
+                self.repeat_changes(replay, key, change_set).await?;
             }
             return replayed.result.map(CallOutput::Command);
         }
@@ -188,21 +197,22 @@ impl Performer {
         Ok(replayed_tool(self, invocation, replayed.output, activity))
     }
 
-    /// Repeats the recorded changes of a turn or a tool call in the workspace. Returns the changes of this workspace.
+    /// Repeats the recorded changes of a turn or a tool call in the workspace. Returns the changes of this workspace, and
+    /// what the recording may lack.
     async fn repeat_activity(
         &self,
         replay: &Arc<Replay>,
         key: &CallKey,
-        changes: Option<ChangeSet>,
+        changes: ReplayedChanges,
     ) -> Result<AgentActivity, Failure> {
-        let Some(changes) = changes else { return Ok(AgentActivity::default()) };
-        let changes = self.repeat_changes(replay, key, changes).await?;
-        Ok(AgentActivity {
-            changed: changes.files.iter().map(|change| change.path.clone()).collect(),
-            // A change set is plain data, so this conversion can't fail.
-            files: serde_json::to_value(changes).ok(),
-            ..AgentActivity::default()
-        })
+        let mut activity = match changes.change_set {
+            Some(change_set) => self.repeat_changes(replay, key, change_set).await?.to_activity(),
+            None => AgentActivity::default(),
+        };
+        if changes.omission.is_some() {
+            activity.add_partial_reason("the recording of this call may lack changes");
+        }
+        Ok(activity)
     }
 
     /// Repeats recorded changes in the workspace. Returns the changes of this workspace.

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::durable::{ApprovalRequest, Call, CallOutcome, CallReply, Effect, Interrupt, Wait, WaitOutcome};
+use crate::files::EXCLUDED_FOLDERS;
 use crate::model::event::CallOutput;
 use crate::model::{
     AgentActivity, BuiltinTool, CallKey, ChatReply, ContentBlock, Digest, Failure, FailureClass, ToolInvocation,
@@ -62,7 +63,7 @@ pub(super) struct ToolCallResult {
     pub(super) call_digest: Digest,
     pub(super) content: String,
     pub(super) is_error: bool,
-    /// Whether the call changed files.
+    /// Whether the call changed files, or may have changed files without orch's knowledge.
     pub(super) changes_files: bool,
 }
 
@@ -84,13 +85,17 @@ impl ToolCallResult {
     /// orch could not perform the call.
     fn from_outcome(call: &RequestedCall<'_>, outcome: CallOutcome) -> Result<Self, Failure> {
         let activity = outcome.agent_activity.as_deref();
-        let changes_files = activity.is_some_and(|activity| !activity.changed.is_empty());
+        let changes_files = match activity {
+            Some(activity) => activity.may_have_changed_files(),
+            // A call that ended and recorded no changes made none. Of an interrupted one, nothing is known.
+            None => outcome.result.is_err(),
+        };
         let result = match outcome.result {
             Ok(CallReply::Output(CallOutput::Tool(output))) => {
                 Self::new(call, output.result.content, output.result.is_error)
             }
             Ok(_) => return Err(unexpected_record()),
-            Err(failure) => match interruption_text(failure.class, activity) {
+            Err(failure) => match interruption_text(call.name, failure.class, activity) {
                 Some(text) => Self::new(call, text, true),
                 None => return Err(failure),
             },
@@ -273,28 +278,39 @@ fn unknown_tool_text(name: &str, tools: &AgentTools) -> String {
     format!("there is no tool `{name}`, so nothing was done; the tools are {names}")
 }
 
-/// The result for the model of a call that was interrupted; `None` if the call failed for another reason.
-fn interruption_text(class: FailureClass, activity: Option<&AgentActivity>) -> Option<String> {
+/// The result for the model of a call of a tool that was interrupted; `None` if the call failed for another reason.
+fn interruption_text(tool: &str, class: FailureClass, activity: Option<&AgentActivity>) -> Option<String> {
     let reason = match class {
         FailureClass::Crashed => "orch was killed",
         FailureClass::Cancelled => "the user stopped orch",
         FailureClass::BudgetExceeded => "the time budget was used up",
         _ => return None,
     };
-    let changed = activity.map(|activity| activity.changed.as_slice()).unwrap_or_default();
-    let files = if changed.is_empty() {
-        // A killed process could not compare the files, so without a record nothing is known.
-        let is_unknown = activity.map_or(class == FailureClass::Crashed, |activity| activity.partial);
-        let text = if is_unknown { "it is not known whether files changed" } else { "no file changed" };
-        text.to_owned()
+    let files = activity.map_or_else(|| "it is not known whether files changed".to_owned(), describe_changes);
+    // A command may also write outside of the workspace, and into folders that orch does not compare.
+    let scope = if tool == BuiltinTool::Shell.as_str() && activity.is_some() {
+        format!("; orch does not compare {} and files outside of the workspace", EXCLUDED_FOLDERS.join(", "))
     } else {
-        let listed = changed.iter().take(MAX_NAMED_FILES).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let is_incomplete = changed.len() > MAX_NAMED_FILES || activity.is_some_and(|activity| activity.partial);
-        format!("these files changed: {listed}{}", if is_incomplete { " and others" } else { "" })
+        String::new()
     };
     Some(format!(
-        "interrupted: {reason} during this call, so its output is lost, and orch did not repeat the call; {files}"
+        "interrupted: {reason} during this call, so its output is lost, and orch did not repeat the call; {files}{scope}"
     ))
+}
+
+/// The files that an interrupted call changed, as far as orch could compare them.
+fn describe_changes(activity: &AgentActivity) -> String {
+    let named = activity.changed.iter().take(MAX_NAMED_FILES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = match activity.changed.len().saturating_sub(MAX_NAMED_FILES) {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    match (activity.changed.is_empty(), activity.partial_note()) {
+        (true, None) => "no file changed".to_owned(),
+        (true, Some(note)) => note,
+        (false, None) => format!("these files changed: {named}{more}"),
+        (false, Some(note)) => format!("these files changed: {named}{more}; {note}"),
+    }
 }
 
 #[cfg(test)]
@@ -305,21 +321,71 @@ mod tests {
     fn the_model_learns_what_an_interrupted_call_changed() {
         let changed = vec!["a.txt".to_owned(), "b.txt".to_owned()];
         let changed = AgentActivity { changed, ..AgentActivity::default() };
-        let nothing = AgentActivity::default();
-        let unknown = AgentActivity { partial: true, ..AgentActivity::default() };
+        let (mut partial, nothing) = (changed.clone(), AgentActivity::default());
+        partial.add_partial_reason("`sub` can't be read");
+        let unknown = AgentActivity::with_unknown_changes("the record is missing");
+        let without_reason = AgentActivity { partial: true, ..AgentActivity::default() };
         for (class, activity, expected) in [
-            (FailureClass::Crashed, Some(&changed), "these files changed: a.txt, b.txt"),
-            (FailureClass::Crashed, Some(&nothing), "no file changed"),
-            (FailureClass::Crashed, None, "it is not known whether files changed"),
-            (FailureClass::Crashed, Some(&unknown), "it is not known whether files changed"),
-            (FailureClass::Cancelled, Some(&unknown), "it is not known whether files changed"),
-            (FailureClass::Cancelled, None, "no file changed"),
-            (FailureClass::BudgetExceeded, Some(&changed), "these files changed: a.txt, b.txt"),
+            (FailureClass::Crashed, Some(&changed), "; these files changed: a.txt, b.txt"),
+            (FailureClass::Crashed, Some(&nothing), "; no file changed"),
+            (FailureClass::Crashed, None, "; it is not known whether files changed"),
+            (FailureClass::Cancelled, None, "; it is not known whether files changed"),
+            (FailureClass::BudgetExceeded, Some(&changed), "; these files changed: a.txt, b.txt"),
+            (
+                FailureClass::Crashed,
+                Some(&partial),
+                "; these files changed: a.txt, b.txt; orch could not compare everything: `sub` can't be read; more \
+                 files may have changed",
+            ),
+            (
+                FailureClass::Cancelled,
+                Some(&unknown),
+                "; orch could not compare everything: the record is missing; files may have changed",
+            ),
+            (
+                FailureClass::Crashed,
+                Some(&without_reason),
+                "; orch could not compare everything; files may have changed",
+            ),
         ] {
-            let text = interruption_text(class, activity).unwrap();
+            let text = interruption_text("edit", class, activity).unwrap();
             assert!(text.starts_with("interrupted: ") && text.ends_with(expected), "{text}");
         }
-        assert_eq!(interruption_text(FailureClass::NotConfined, None), None);
+        assert_eq!(interruption_text("edit", FailureClass::NotConfined, None), None);
+        let many = (0..=MAX_NAMED_FILES).map(|number| number.to_string()).collect();
+        let many = AgentActivity { changed: many, ..AgentActivity::default() };
+        assert!(describe_changes(&many).ends_with(", 49 and 1 more"), "{}", describe_changes(&many));
+    }
+
+    #[test]
+    fn the_model_learns_which_folders_orch_does_not_compare() {
+        let nothing = AgentActivity::default();
+        let text = interruption_text("shell", FailureClass::Crashed, Some(&nothing)).unwrap();
+        let expected = "; no file changed; orch does not compare .git, node_modules, target and files outside of the \
+                        workspace";
+        assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn a_call_about_whose_changes_nothing_is_known_counts_as_one_that_changes_files() {
+        let arguments = json!({});
+        let call = RequestedCall { position: 1, id: "1", name: "shell", arguments: &arguments };
+        let changes_files = |agent_activity: Option<AgentActivity>| {
+            let outcome = CallOutcome {
+                started: jiff::Timestamp::UNIX_EPOCH,
+                ended: jiff::Timestamp::UNIX_EPOCH,
+                result: Err(Failure::new(FailureClass::Crashed, "orch was killed")),
+                agent_activity: agent_activity.map(Box::new),
+                cost: None,
+                estimated: None,
+                estimated_cost: None,
+                reverted_files: Vec::new(),
+                sandbox: None,
+            };
+            ToolCallResult::from_outcome(&call, outcome).unwrap().changes_files
+        };
+        assert!(changes_files(None) && changes_files(Some(AgentActivity::with_unknown_changes("it is missing"))));
+        assert!(!changes_files(Some(AgentActivity::default())));
     }
 
     #[test]

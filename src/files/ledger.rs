@@ -95,8 +95,19 @@ impl FileLedger {
         self.tracked_files().filter_map(find_edit).collect()
     }
 
+    /// The files whose contents can't be compared, each with the reason, as the predicate of a sentence, and the index of
+    /// the change set that wrote it.
+    pub fn incomparable_files(&self, tree: &Tree) -> Vec<(String, String, usize)> {
+        let find_error = |(path, history): (&String, &PathHistory)| {
+            let error = read_state(tree, path).err()?;
+            Some((path.clone(), error.to_string(), history.change_set_index))
+        };
+        self.tracked_files().filter_map(find_error).collect()
+    }
+
     /// The files that are deleted or have an earlier content, in the order in which orch first wrote them. Without a
-    /// workspace, all files count as deleted. Omits a file that can't be read, since its content is unknown.
+    /// workspace, all files count as deleted. Omits a file that can't be read, since its content is unknown
+    /// ([`FileLedger::incomparable_files`]).
     pub fn reverted_files(&self, tree: Option<&Tree>) -> Vec<ExternalReversion> {
         let find_reversion = |(path, history): (&String, &PathHistory)| {
             let current = match tree {
@@ -182,6 +193,11 @@ mod tests {
         assert_eq!(ledger.user_edits(&tree), [("old".to_owned(), 2)]);
         ledger.mark_external();
         assert_eq!(ledger.user_edits(&tree), [], "a program may have made the edits");
+        assert_eq!(ledger.incomparable_files(&tree), []);
+        std::fs::remove_file(file_path("old")).unwrap();
+        std::fs::create_dir(file_path("old")).unwrap();
+        let reason = "is a folder, not a file".to_owned();
+        assert_eq!(ledger.incomparable_files(&tree), [("old".to_owned(), reason, 2)]);
         ledger.forget("new");
         ledger.forget("removed");
         assert_eq!(reverted_files(&ledger), []);

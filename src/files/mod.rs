@@ -34,6 +34,7 @@ mod repeat;
 mod repository;
 mod revert;
 mod snapshot;
+mod snapshot_file;
 mod tree;
 mod workspace_before;
 
@@ -54,7 +55,7 @@ pub use record::{
 pub use repeat::TextComparison;
 pub use repository::repository_files;
 pub use revert::UnrecordedChange;
-pub use snapshot::FileSnapshot;
+pub use snapshot::{EXCLUDED_FOLDERS, FileSnapshot};
 pub use tree::Tree;
 pub use workspace_before::WorkspaceBefore;
 

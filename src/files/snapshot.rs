@@ -4,10 +4,9 @@
 //! The workspace needs no version control. Snapshots exclude `.git`, dependencies, build output and orch's own files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::Metadata;
-use std::io::{ErrorKind, Read as _};
+use std::fs::{DirEntry, Metadata};
+use std::io::{self, ErrorKind, Read as _};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +14,7 @@ use crate::folder::open_file;
 use crate::model::{AgentActivity, LeftOutReason, SETTINGS_PLACEHOLDER};
 
 use super::record::{ChangeKind, ChangeSet, Content, FileChange, FileState};
+use super::snapshot_file::{Comparison, SnapshotContent, SnapshotFile};
 
 /// The maximum number of files in a snapshot.
 const MAX_FILES: usize = 50_000;
@@ -24,8 +24,10 @@ const MAX_CHANGES: usize = 1000;
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The maximum size of all file contents in a snapshot, in bytes.
 const MAX_TOTAL_BYTES: u64 = 64 << 20;
+/// The maximum number of reasons for which a snapshot is partial.
+const MAX_REASONS: usize = 20;
 /// Folders that snapshots exclude: version control, dependencies and build output.
-const EXCLUDED_FOLDERS: &[&str] = &[".git", "node_modules", "target"];
+pub const EXCLUDED_FOLDERS: &[&str] = &[".git", "node_modules", "target"];
 /// The prefix of the names of orch's own files.
 const ORCH_PREFIX: &str = ".orch";
 
@@ -38,97 +40,87 @@ pub struct FileSnapshot {
     bytes: u64,
     /// Whether files are missing in the snapshot, because orch could not read them or reached a limit.
     partial: bool,
-}
-
-/// One file of a snapshot.
-#[derive(Debug, Serialize, Deserialize)]
-struct SnapshotFile {
-    /// The size in bytes, and the modification time in nanoseconds since 1970 (negative for an earlier time).
-    size_and_time: (u64, Option<i128>),
-    content: SnapshotContent,
-}
-
-/// What a snapshot contains of a file.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum SnapshotContent {
-    /// The content and the mode.
-    Read(FileState),
-    /// Only the name.
-    LeftOut(LeftOutReason),
-}
-
-impl SnapshotFile {
-    /// The content and the mode, if the snapshot contains them.
-    fn state(&self) -> Option<&FileState> {
-        match &self.content {
-            SnapshotContent::Read(state) => Some(state),
-            SnapshotContent::LeftOut(_) => None,
-        }
-    }
-
-    /// Whether the file is the same in two snapshots. Without the content, its size and time decide: whether a file
-    /// exceeds the limit of all contents depends on the other files.
-    fn is_same(&self, other: &Self) -> bool {
-        let may_compare_times = match (&self.content, &other.content) {
-            (SnapshotContent::Read(state), SnapshotContent::Read(other_state)) => state == other_state,
-            (SnapshotContent::LeftOut(_), SnapshotContent::LeftOut(_)) => true,
-            (SnapshotContent::LeftOut(reason), SnapshotContent::Read(_))
-            | (SnapshotContent::Read(_), SnapshotContent::LeftOut(reason)) => {
-                *reason == LeftOutReason::WorkspaceTooLarge
-            }
-        };
-        may_compare_times && self.size_and_time == other.size_and_time
-    }
+    /// Why files are missing, as phrases.
+    #[serde(default)]
+    reasons: BTreeSet<String>,
 }
 
 impl FileSnapshot {
     /// Takes a snapshot of a folder without the files in `excluded`. The snapshot is partial if a folder can't be read
     /// or there are too many files.
     pub fn from_folder(folder: &Path, excluded: &[String]) -> Self {
+        Self::with_max_files(folder, excluded, MAX_FILES)
+    }
+
+    fn with_max_files(folder: &Path, excluded: &[String], max_files: usize) -> Self {
         let mut snapshot = Self::default();
-        snapshot.walk(folder, folder);
+        snapshot.walk(folder, folder, max_files);
         snapshot.files.retain(|path, _| !excluded.contains(path));
         snapshot
     }
 
-    /// Adds the contents of a folder and its subfolders.
-    fn walk(&mut self, folder: &Path, root: &Path) {
-        let Ok(entries) = std::fs::read_dir(folder) else {
-            self.partial = true;
-            return;
+    /// Records why files are missing in the snapshot.
+    fn add_reason(&mut self, reason: String) {
+        self.partial = true;
+        if self.reasons.len() < MAX_REASONS {
+            self.reasons.insert(reason);
+        }
+    }
+
+    /// Records that a folder or file can't be read. One that another process has removed just now is not missing.
+    fn add_unreadable(&mut self, path: &Path, root: &Path, error: &io::Error) {
+        if path == root {
+            self.add_reason(format!("the workspace can't be read ({error})"));
+        } else if error.kind() != ErrorKind::NotFound {
+            self.add_reason(format!("`{}` can't be read ({error})", relative_name(path, root)));
+        }
+    }
+
+    /// Adds the contents of a folder and its subfolders, in the order of their names, so that two snapshots that reach
+    /// the limit contain mostly the same files.
+    fn walk(&mut self, folder: &Path, root: &Path, max_files: usize) {
+        let found = match std::fs::read_dir(folder) {
+            Ok(found) => found,
+            Err(error) => return self.add_unreadable(folder, root, &error),
         };
+        let mut entries: Vec<DirEntry> = Vec::new();
+        for entry in found {
+            match entry {
+                Ok(entry) => entries.push(entry),
+                Err(error) => self.add_unreadable(folder, root, &error),
+            }
+        }
+        entries.sort_by_cached_key(DirEntry::file_name);
         for entry in entries {
-            let (path, metadata) = match entry.and_then(|entry| Ok((entry.path(), entry.metadata()?))) {
-                Ok(entry) => entry,
-                // Another process removed the file after the folder was listed.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(_) => {
-                    self.partial = true;
+            let path = entry.path();
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                Err(error) => {
+                    self.add_unreadable(&path, root, &error);
                     continue;
                 }
             };
-            if self.files.len() >= MAX_FILES {
-                self.partial = true;
-                return;
-            }
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Ok(relative) = path.strip_prefix(root) else { continue };
-            let relative = relative.components().map(|component| component.as_os_str().to_string_lossy());
-            let relative = relative.collect::<Vec<_>>().join("/");
-            if name.starts_with(ORCH_PREFIX) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(ORCH_PREFIX) || metadata.is_dir() && EXCLUDED_FOLDERS.contains(&name.as_str()) {
                 continue;
             }
-            if !metadata.is_dir() {
-                let Some(content) = self.read_content(&path, &metadata) else { continue };
-                if matches!(&content, SnapshotContent::Read(state) if is_placeholder(&name, state)) {
-                    continue;
-                }
-                let modified = metadata.modified().ok().map(unix_nanoseconds);
-                self.files.insert(relative, SnapshotFile { size_and_time: (metadata.len(), modified), content });
-            } else if !EXCLUDED_FOLDERS.contains(&name.as_str()) {
+            if self.files.len() >= max_files {
+                return self.add_reason(format!("orch compares at most {max_files} files of a workspace"));
+            }
+            let relative = relative_name(&path, root);
+            if metadata.is_dir() {
                 self.folders.insert(relative);
-                self.walk(&path, root);
+                self.walk(&path, root, max_files);
+                continue;
+            }
+            let Some(content) = self.read_content(&path, &metadata) else { continue };
+            if matches!(&content, SnapshotContent::Read(state) if is_placeholder(&name, state)) {
+                continue;
+            }
+            if self.files.insert(relative.clone(), SnapshotFile::new(&metadata, content)).is_some() {
+                self.add_reason(format!(
+                    "several files have the name `{relative}` except for bytes that are not UTF-8"
+                ));
             }
         }
     }
@@ -178,11 +170,17 @@ impl FileSnapshot {
     pub fn difference_with_foreign(&self, after: &Self, is_foreign: &dyn Fn(&str) -> bool) -> AgentActivity {
         let paths: BTreeSet<&String> = self.files.keys().chain(after.files.keys()).collect();
         let mut activity = AgentActivity { partial: self.partial || after.partial, ..AgentActivity::default() };
+        self.reasons.union(&after.reasons).for_each(|reason| activity.add_partial_reason(reason.clone()));
         let mut change_set = ChangeSet::default();
         for path in paths {
             let (old, new) = (self.files.get(path), after.files.get(path));
-            if old.zip(new).is_some_and(|(old, new)| old.is_same(new)) {
-                continue;
+            match old.zip(new).map(|(old, new)| old.compare(new)) {
+                Some(Comparison::Same) => continue,
+                Some(Comparison::SameSize) => {
+                    activity.add_partial_reason(format!("orch knows only the size of `{path}`"));
+                    continue;
+                }
+                Some(Comparison::Different) | None => {}
             }
             let state = |file: Option<&SnapshotFile>| file.and_then(SnapshotFile::state).cloned();
             let change = FileChange { path: path.clone(), before: state(old), after: state(new) };
@@ -191,7 +189,7 @@ impl FileSnapshot {
                 continue;
             }
             if activity.changed.len() >= MAX_CHANGES {
-                activity.partial = true;
+                activity.add_partial_reason(format!("more than {MAX_CHANGES} files changed"));
                 break;
             }
             activity.changed.push(path.clone());
@@ -219,10 +217,10 @@ fn is_placeholder(name: &str, state: &FileState) -> bool {
     name == "orch.yaml" && state.content.bytes() == SETTINGS_PLACEHOLDER.as_bytes()
 }
 
-/// The nanoseconds since 1970; negative for an earlier time.
-fn unix_nanoseconds(time: SystemTime) -> i128 {
-    let nanoseconds = |duration: Duration| i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX);
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or_else(|error| -nanoseconds(error.duration()), nanoseconds)
+/// The path relative to the root, with `/`.
+fn relative_name(path: &Path, root: &Path) -> String {
+    let names = path.strip_prefix(root).unwrap_or(path).components();
+    names.map(|name| name.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(unix)]
@@ -278,6 +276,65 @@ mod tests {
         assert_eq!(changed(), ["orch.yaml"]);
     }
 
+    fn snapshot_of(path: &str, file: SnapshotFile) -> FileSnapshot {
+        FileSnapshot { files: BTreeMap::from([(path.to_owned(), file)]), ..FileSnapshot::default() }
+    }
+
+    fn left_out(size_and_time: (u64, Option<i128>), change_time: Option<i128>, reason: LeftOutReason) -> SnapshotFile {
+        SnapshotFile { size_and_time, change_time, content: SnapshotContent::LeftOut(reason) }
+    }
+
+    #[test]
+    fn a_snapshot_says_why_it_is_partial() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c", ".orch-lock"] {
+            std::fs::write(folder.path().join(name), "1").unwrap();
+        }
+        let snapshot = |max_files| FileSnapshot::with_max_files(folder.path(), &[], max_files);
+        assert!(!snapshot(3).partial, "files that a snapshot excludes do not count");
+        let reasons = |before: &FileSnapshot, after: &FileSnapshot| before.difference(after).partial_reasons;
+        let limited = ["orch compares at most 2 files of a workspace"];
+        assert_eq!(reasons(&snapshot(3), &snapshot(2)), limited);
+        assert_eq!(reasons(&snapshot(2), &snapshot(2)), limited, "each reason once");
+        let missing = FileSnapshot::from_folder(&folder.path().join("none"), &[]);
+        let note = missing.difference(&missing).partial_note().unwrap();
+        assert!(note.starts_with("orch could not compare everything: the workspace can't be read ("), "{note}");
+        assert!(note.ends_with("; files may have changed"), "{note}");
+    }
+
+    #[test]
+    fn a_file_without_recorded_contents_is_compared_by_its_size_and_times() {
+        let file = |size, time, change_time| left_out((size, time), change_time, LeftOutReason::TooLarge);
+        let difference = |old, new| snapshot_of("big", old).difference(&snapshot_of("big", new));
+        assert!(difference(file(9, Some(1), Some(1)), file(9, Some(1), Some(1))).is_empty());
+        assert!(difference(file(9, Some(1), None), file(9, Some(1), Some(2))).is_empty(), "an older record");
+        for new in [file(8, Some(1), Some(1)), file(9, Some(2), Some(1)), file(9, Some(1), Some(2))] {
+            let activity = difference(file(9, Some(1), Some(1)), new);
+            assert_eq!((activity.changed, activity.left_out), (vec!["big".to_owned()], vec!["big".to_owned()]));
+        }
+        let state = FileState { content: Content::from(b"123456789".to_vec()), mode: None };
+        let read = || SnapshotFile { content: SnapshotContent::Read(state.clone()), ..file(9, Some(1), Some(1)) };
+        let beyond_limit = left_out((9, Some(1)), Some(1), LeftOutReason::WorkspaceTooLarge);
+        assert!(difference(read(), beyond_limit).is_empty(), "only the limit of all contents was reached");
+        let unreadable = left_out((9, Some(1)), Some(1), LeftOutReason::Unreadable);
+        assert_eq!(difference(read(), unreadable).left_out_reasons["big"], LeftOutReason::Unreadable);
+        let unknown = difference(file(9, None, None), file(9, None, None));
+        assert_eq!(
+            (unknown.changed.len(), unknown.partial_reasons),
+            (0, vec!["orch knows only the size of `big`".to_owned()])
+        );
+    }
+
+    #[test]
+    fn changes_beyond_the_limit_are_not_forgotten() {
+        let file = || left_out((0, None), None, LeftOutReason::TooLarge);
+        let files = (0..=MAX_CHANGES).map(|number| (format!("{number:04}"), file())).collect();
+        let after = FileSnapshot { files, ..FileSnapshot::default() };
+        let activity = FileSnapshot::default().difference(&after);
+        assert_eq!(activity.changed.len(), MAX_CHANGES);
+        assert_eq!(activity.partial_reasons, ["more than 1000 files changed"]);
+    }
+
     #[test]
     fn a_file_that_a_partial_snapshot_lacks_is_named_and_never_reverted() {
         let folder = tempfile::tempdir().unwrap();
@@ -308,11 +365,11 @@ mod tests {
         std::fs::write(folder.path().join("same"), "1").unwrap();
         let before = FileSnapshot::from_folder(folder.path(), &[]);
         let mut after = FileSnapshot { bytes: MAX_TOTAL_BYTES, ..FileSnapshot::default() };
-        after.walk(folder.path(), folder.path());
+        after.walk(folder.path(), folder.path(), MAX_FILES);
         assert!(before.difference(&after).is_empty() && after.difference(&before).is_empty());
         std::fs::write(folder.path().join("same"), "22").unwrap();
         let mut after = FileSnapshot { bytes: MAX_TOTAL_BYTES, ..FileSnapshot::default() };
-        after.walk(folder.path(), folder.path());
+        after.walk(folder.path(), folder.path(), MAX_FILES);
         assert_eq!(before.difference(&after).left_out_reasons["same"], LeftOutReason::WorkspaceTooLarge);
     }
 }

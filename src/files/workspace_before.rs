@@ -7,7 +7,7 @@ use crate::model::{AgentActivity, LeftOutReason};
 use super::commit::read_state;
 use super::record::{ChangeSet, FileChange, states_match};
 use super::snapshot::FileSnapshot;
-use super::tree::Tree;
+use super::tree::{AccessError, Tree};
 
 /// What orch knows about the workspace before a call.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -34,10 +34,12 @@ impl ChangeSet {
 
 impl Tree {
     /// The planned changes that were made before orch was killed. Includes only the names of files for which
-    /// `is_foreign` is true, since another process may have changed them, and of files that can't be read.
+    /// `is_foreign` is true, since another process may have changed them, and of files that were replaced by an entry of
+    /// another type. The result is partial if a file can't be read.
     pub fn applied_changes(&self, planned: &ChangeSet, is_foreign: &dyn Fn(&str) -> bool) -> AgentActivity {
         let mut applied = ChangeSet::default();
         let mut left_out: Vec<(&String, LeftOutReason)> = Vec::new();
+        let mut unreadable = Vec::new();
         for change in &planned.files {
             match read_state(self, &change.path) {
                 Ok(current) if states_match(current.as_ref(), change.before.as_ref()) => {}
@@ -45,7 +47,8 @@ impl Tree {
                     applied.files.push(FileChange { after: current, ..change.clone() });
                 }
                 Ok(_) => left_out.push((&change.path, LeftOutReason::OtherProcess)),
-                Err(_) => left_out.push((&change.path, LeftOutReason::Unreadable)),
+                Err(AccessError::Refused(_)) => left_out.push((&change.path, LeftOutReason::Unreadable)),
+                Err(error @ AccessError::Io(..)) => unreadable.push(format!("`{}` {error}", change.path)),
             }
         }
         let exists = |folder: &&String| matches!(self.open_folder(folder), Ok(Some(_)));
@@ -56,6 +59,7 @@ impl Tree {
             activity.leave_out(path.clone(), reason);
         }
         activity.changed.sort();
+        unreadable.into_iter().for_each(|reason| activity.add_partial_reason(reason));
         activity
     }
 }
@@ -63,7 +67,7 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::{FileEntry, ReservedFiles};
+    use crate::files::{FileEntry, FileState, ReservedFiles};
 
     #[test]
     fn only_changes_that_were_made_are_recorded() {
@@ -81,6 +85,21 @@ mod tests {
         tree.revert(&record, false).unwrap();
         assert_eq!(std::fs::read(folder.path().join("a")).unwrap(), b"old");
         assert!(!folder.path().join("sub").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_can_not_be_read_is_neither_changed_nor_unchanged() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        // The system refuses so long a name even to root.
+        let name = "x".repeat(300);
+        let after = FileState { content: b"new".to_vec().into(), mode: None };
+        let change = FileChange { path: name.clone(), before: None, after: Some(after) };
+        let planned = ChangeSet { files: vec![change], ..ChangeSet::default() };
+        let activity = tree.applied_changes(&planned, &|_| false);
+        assert!(activity.changed.is_empty() && activity.partial, "{activity:?}");
+        assert!(activity.partial_reasons[0].starts_with(&format!("`{name}` can't be read: ")), "{activity:?}");
     }
 
     #[test]

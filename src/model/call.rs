@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::activity::AgentActivity;
 use super::call_reply::CallOutput;
 use super::chat::{ChatReply, ModelRef};
 use super::cost::CostTotal;
 use super::effect::CallKind;
 use super::failure::Failure;
 use super::id::{CallKey, Digest};
-use super::program::AgentActivity;
 use super::sandbox_use::SandboxUse;
 use super::usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};
 

@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::activity::AgentActivity;
 use super::call::CallEnded;
 use super::chat::ChatReply;
 use super::effect::CallKind;
-use super::program::{AgentActivity, TurnReply};
+use super::program::TurnReply;
 use super::tool::{ToolCallOutput, ToolOutput};
 
 /// What a call returned.

@@ -105,6 +105,14 @@ failure_classes! {
     Internal = "internal",
 }
 
+impl FailureClass {
+    /// Whether a call with such a failure was interrupted, so that it has no result: by the budget, by a stop, or
+    /// because the process ended.
+    pub fn is_interruption(self) -> bool {
+        matches!(self, Self::BudgetExceeded | Self::Cancelled | Self::Crashed)
+    }
+}
+
 impl fmt::Display for FailureClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

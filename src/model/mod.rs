@@ -3,6 +3,7 @@
 //! Defines the terms that every other module uses. Has no I/O, no async code and no imports of other modules of this
 //! crate, so that every module may depend on it.
 
+mod activity;
 pub mod address;
 pub mod agent;
 mod allowed_host;
@@ -52,6 +53,7 @@ mod tool_grant;
 pub mod usage;
 pub mod visible;
 
+pub use activity::{AgentActivity, LeftOutReason, describe_partial};
 pub use agent::Agents;
 pub use allowed_host::{AllowedHost, HostList, is_public_address};
 pub use builtin_provider::{BUILTIN_PROVIDERS, BuiltinProvider};
@@ -73,7 +75,7 @@ pub use options::{ModelOptions, ReasoningEffort};
 pub use pipeline::{Agent, InputSchema, Pipeline};
 pub use placeholder::SETTINGS_PLACEHOLDER;
 pub use pricing::PriceBasis;
-pub use program::{AgentActivity, AgentTurn, CliAgent, CliAgentKind, LeftOutReason, TurnEstimate, TurnReply};
+pub use program::{AgentTurn, CliAgent, CliAgentKind, TurnEstimate, TurnReply};
 pub use report::RunReport;
 pub use run::RunState;
 pub use sandbox::{Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork};

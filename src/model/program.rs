@@ -3,17 +3,15 @@
 //! A table of capabilities describes each kind, so that the checks, the documentation and the code that runs CLI agents
 //! always agree.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use super::activity::AgentActivity;
 use super::chat::{ChatReply, ChatRequest, ModelRef};
 use super::sandbox_spec::SandboxSpec;
 use super::step::Access;
-use super::usage::{ReportedUsage, Usage};
+use super::usage::Usage;
 
 /// A kind of CLI agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -201,91 +199,6 @@ pub struct AgentTurn {
 
 /// The prefix of a line in [`AgentActivity::denied`] for a command whose output shows that a sandbox refused a write.
 pub const SANDBOX_REFUSAL_PREFIX: &str = "to write outside of its sandbox";
-
-/// What a CLI agent did besides replying, as recorded.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct AgentActivity {
-    /// The id of its session, if there is no reply that contains it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session: Option<String>,
-    /// Its usage, if there is no reply that contains it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<ReportedUsage>,
-    /// The total usage that its session had reported at the end of this turn, if it reports session totals.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub session_usage: Option<Usage>,
-    /// The tools that it used, one line each, in order; at most a thousand.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tools: Vec<String>,
-    /// The workspace files that were added, deleted or changed during the turn, sorted; at most a thousand. Always
-    /// empty if the agent has no write access.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub changed: Vec<String>,
-    /// Whether `changed` is incomplete, because there were too many files, or orch could not read a part of the
-    /// workspace.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub partial: bool,
-    /// The contents of these files before and after the turn, in the same form as for a `write` step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub files: Option<Value>,
-    /// Changed files that `files` does not contain, for example because they are too large or contain a secret.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<String>,
-    /// Why `files` does not contain each of the files in `left_out`, by path.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub left_out_reasons: BTreeMap<String, LeftOutReason>,
-    /// Tools that it requested and orch or the agent denied.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub denied: Vec<String>,
-}
-
-impl AgentActivity {
-    /// Whether the agent did nothing besides replying.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Adds a changed file whose content orch does not record, for this reason.
-    pub fn leave_out(&mut self, path: String, reason: LeftOutReason) {
-        self.left_out.push(path.clone());
-        self.left_out_reasons.insert(path, reason);
-    }
-}
-
-/// Why orch did not record the content of a changed file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LeftOutReason {
-    /// The file is larger than 1 MiB.
-    TooLarge,
-    /// The files of the workspace together are larger than 64 MiB.
-    WorkspaceTooLarge,
-    /// It is not a regular file, but for example a link.
-    NotRegular,
-    /// orch could not read it.
-    Unreadable,
-    /// It contains a secret.
-    Secret,
-    /// Another process may have changed it.
-    OtherProcess,
-    /// orch did not see all files of the workspace, so it does not know whether the file existed before.
-    IncompleteList,
-}
-
-impl LeftOutReason {
-    /// The reason as a clause, with `it` for the file.
-    pub fn as_clause(self) -> &'static str {
-        match self {
-            Self::TooLarge => "it is larger than 1 MiB",
-            Self::WorkspaceTooLarge => "the files of the workspace together are larger than 64 MiB",
-            Self::NotRegular => "it is not a regular file",
-            Self::Unreadable => "orch could not read it",
-            Self::Secret => "it contains a secret",
-            Self::OtherProcess => "another process may have changed it",
-            Self::IncompleteList => "orch could not list all files of the workspace",
-        }
-    }
-}
 
 /// The reply of a CLI agent, with what the agent did besides replying.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

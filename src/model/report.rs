@@ -99,6 +99,10 @@ pub struct StepReport {
     /// The weakest level of the sandboxes of its programs. Absent if orch confined none of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxLevel>,
+    /// Why orch may not know all files that its CLI agent or its tools changed, one phrase for each reason. Absent if it
+    /// knows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partial_changes: Vec<String>,
     /// How orch extracted the value from the reply.
     pub extraction: Option<ExtractionSummary>,
     /// The artifact's value.
@@ -136,6 +140,7 @@ impl StepReport {
             estimated_cost_usd: step.cost.upper_bound(),
             session: step.session.clone(),
             sandbox: step.sandbox,
+            partial_changes: step.partial_changes.clone(),
             extraction: step.extraction.clone(),
             output: step.artifact.as_ref().map(|artifact| artifact.value.clone()),
             error: step.failure.clone(),

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::activity::AgentActivity;
 use super::chat::ModelRef;
 use super::cost::CostTotal;
 use super::event::{Artifact, CallEnded, CallStarted, PlannedStep, ReplyParsed, SkipReason, StepKind};
@@ -11,6 +12,9 @@ use super::failure::Failure;
 use super::id::{RunId, StepKey};
 use super::sandbox::SandboxLevel;
 use super::usage::{EstimatedUsage, Usage, UsageTotal};
+
+/// The maximum number of reasons for which orch may not know all changed files of a step.
+const MAX_PARTIAL_REASONS: usize = 20;
 
 /// The status of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -79,6 +83,8 @@ pub struct StepState {
     pub session: Option<String>,
     /// The weakest level of the sandboxes of its programs; `None` if orch confined none of them.
     pub sandbox: Option<SandboxLevel>,
+    /// Why orch may not know all files that its CLI agent or its tools changed; empty if it knows them.
+    pub partial_changes: Vec<String>,
     /// The artifact that it produced.
     pub artifact: Option<Artifact>,
     /// Why it failed.
@@ -141,6 +147,7 @@ impl StepState {
             cost: CostTotal::default(),
             session: None,
             sandbox: None,
+            partial_changes: Vec::new(),
             artifact: None,
             failure: None,
             reason: None,
@@ -170,6 +177,7 @@ impl StepState {
         self.cost = earlier.cost;
         self.session = earlier.session;
         self.sandbox = earlier.sandbox;
+        self.partial_changes = earlier.partial_changes;
         self.extraction = earlier.extraction;
         // A question without an answer still waits, and orch does not record it a second time.
         self.question = earlier.question;
@@ -216,5 +224,21 @@ impl StepState {
         self.session = call.session().cloned().or(self.session.take());
         let level = call.sandbox.as_ref().map(|sandbox| sandbox.level);
         self.sandbox = [self.sandbox, level].into_iter().flatten().min();
+        if let Some(activity) = call.activity().filter(|activity| activity.partial) {
+            self.add_partial_changes(activity);
+        }
+    }
+
+    /// Adds the reasons for which orch could not compare all files.
+    fn add_partial_changes(&mut self, activity: &AgentActivity) {
+        let reasons = activity.partial_reasons.iter().map(String::as_str);
+        let unknown = activity.partial_reasons.is_empty().then_some("an earlier version of orch recorded no reason");
+        for reason in reasons.chain(unknown) {
+            if self.partial_changes.len() < MAX_PARTIAL_REASONS
+                && self.partial_changes.iter().all(|known| known != reason)
+            {
+                self.partial_changes.push(reason.to_owned());
+            }
+        }
     }
 }

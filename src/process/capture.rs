@@ -94,7 +94,8 @@ impl CapturedOutput {
 
 /// Joins two parts of an output with a marker for the omitted bytes between them.
 pub fn join_with_marker(head: &str, tail: &str, omitted: u64) -> String {
-    format!("{head}\n[… {omitted} bytes are left out here …]\n{tail}")
+    let bytes = if omitted == 1 { "1 byte is".to_owned() } else { format!("{omitted} bytes are") };
+    format!("{head}\n[… {bytes} left out here …]\n{tail}")
 }
 
 /// Shortens a text that is longer than `limit` bytes to its beginning and its end, with a marker for the omitted bytes.
@@ -174,6 +175,7 @@ mod tests {
     fn a_long_text_is_shortened_between_characters_with_a_marker() {
         assert!(matches!(shorten_middle("äöü", 6), Cow::Borrowed("äöü")));
         assert_eq!(shorten_middle("äöüäöü", 7), "ä\n[… 8 bytes are left out here …]\nü");
+        assert_eq!(shorten_middle("abc", 2), "a\n[… 1 byte is left out here …]\nc");
     }
 
     #[test]

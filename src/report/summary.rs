@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::model::event::{RunStatus, StepKind};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{Failure, FailureClass, RunState, StepState, StepStatus};
+use crate::model::{Failure, FailureClass, RunState, StepState, StepStatus, describe_partial};
 
 use super::commands::SuggestedCommands;
 use super::human;
@@ -274,7 +274,7 @@ pub fn describe_step_result(step: &StepState) -> String {
     details.join(", ")
 }
 
-/// Notes about how a step got its result: retries, re-asks and repairs.
+/// Notes about how a step got its result: retries, re-asks, repairs, and changes that orch may have missed.
 fn step_notes(step: &StepState) -> Vec<String> {
     let mut notes = Vec::new();
     let is_agent = step.kind == StepKind::Agent;
@@ -294,6 +294,9 @@ fn step_notes(step: &StepState) -> Vec<String> {
     }
     if let Some(extraction) = step.extraction.as_ref().filter(|extraction| !extraction.repairs.is_empty()) {
         notes.push(format!("orch repaired the reply: {}", extraction.repairs.join(", ")));
+    }
+    if !step.partial_changes.is_empty() {
+        notes.push(format!("{}; more files may have changed", describe_partial(&step.partial_changes)));
     }
     notes
 }

@@ -209,8 +209,9 @@ impl Redactor {
     /// the file in `left_out`.
     pub fn redact_activity(&self, mut activity: AgentActivity) -> AgentActivity {
         activity.session = activity.session.map(|session| self.redact(&session));
-        let lists = [&mut activity.tools, &mut activity.changed, &mut activity.left_out, &mut activity.denied];
-        for line in lists.into_iter().flatten() {
+        let files = [&mut activity.changed, &mut activity.partial_reasons, &mut activity.left_out];
+        let lists = [&mut activity.tools, &mut activity.denied].into_iter().chain(files);
+        for line in lists.flatten() {
             *line = self.redact(line);
         }
         let reasons = std::mem::take(&mut activity.left_out_reasons);

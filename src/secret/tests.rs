@@ -156,3 +156,10 @@ fn secrets_in_what_is_unknown_about_a_program_are_redacted() {
     let redacted = redactor("hunter2-hunter2").redact_sandbox(sandbox);
     assert!(!redacted.unknown[0].contains("hunter2"), "{redacted:?}");
 }
+
+#[test]
+fn the_reasons_of_a_partial_comparison_contain_no_secret() {
+    let activity = AgentActivity::with_unknown_changes("`s3cret-folder-name` can't be read");
+    let redacted = redactor("s3cret-folder-name").redact_activity(activity);
+    assert_eq!(redacted.partial_reasons, ["`[secret KEY]` can't be read"]);
+}

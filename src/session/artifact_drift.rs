@@ -92,7 +92,8 @@ struct ExpectedFile {
 }
 
 impl DriftCheck<'_> {
-    /// Compares every file with its record. Shows a note about each changed file that no step writes any more.
+    /// Compares every file with its record. Shows a note about each changed file that no step writes any more, and a
+    /// warning about each file that can't be compared.
     pub(crate) fn find_drift(&self, runner: &Runner) -> Result<ArtifactDrift, SessionError> {
         let history = FileHistory::from_events(self.run, self.events)?;
         let valid_results = ValidResults {
@@ -104,6 +105,9 @@ impl DriftCheck<'_> {
         let removed_files = history.removed_files(self.workspace, &valid_results)?;
         let mut drift = ArtifactDrift { changed_artifacts: Vec::new(), removed_files, history };
         let Some(workspace) = self.workspace else { return Ok(drift) };
+        for message in drift.history.incomparable_files(workspace, &valid_results)? {
+            runner.reporter.warning(&message);
+        }
         for message in drift.history.overwritable_edits(workspace, &valid_results)? {
             runner.reporter.note(&format!(
                 "{message}, and the step may run again: orch records the current contents before overwriting them"

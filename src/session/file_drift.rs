@@ -201,6 +201,30 @@ impl FileHistory {
         Ok(messages.collect())
     }
 
+    /// Returns a message for each file on which the resumed run relies and that orch can't compare with the record.
+    pub(crate) fn incomparable_files(
+        &self,
+        workspace: &Workspace,
+        valid_results: &ValidResults<'_>,
+    ) -> Result<Vec<String>, SessionError> {
+        let incomparable = self.ledger.incomparable_files(&Tree::open(workspace.folder())?);
+        if incomparable.is_empty() {
+            return Ok(Vec::new());
+        }
+        let reuse = valid_results.reuse()?;
+        let messages = incomparable.into_iter().filter_map(|(path, reason, write_index)| {
+            let write = self.writes.get(write_index)?;
+            self.use_of(write, reuse)?;
+            let file = workspace.folder().join(path);
+            Some(format!(
+                "`{}`, which step {} wrote, {reason}; orch can't compare it, and resumes as if it were unchanged",
+                file.display(),
+                write.step
+            ))
+        });
+        Ok(messages.collect())
+    }
+
     /// Restores all files, or none, to the contents that the steps wrote.
     pub(crate) fn restore(&self, workspace: &Workspace, removed: &[RemovedFile]) -> Result<(), SessionError> {
         self.check_restorable(removed)?;

@@ -1,15 +1,16 @@
 //! Records the file changes of the CLI agent turns and tool calls that were running when orch was killed.
 //!
 //! A turn runs again. A tool call that may have changed files does not: its record is its outcome, so that the model
-//! learns that it was interrupted, and what changed.
+//! learns that it was interrupted, and what changed. If the state before the call is missing, for example after a power
+//! failure, the changes are unknown.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::agent::{
-    InterruptedTurn, InterruptedWorkspace, StartedTurn, find_interrupted_turns, find_started_turns, remove_turn_start,
+    InterruptedTurn, InterruptedWorkspace, find_interrupted_turns, find_started_turns, remove_turn_start,
 };
 use crate::model::event::{CallEnded, CallStarted, Event, Fact};
 use crate::model::{AgentActivity, CallKey, Digest, Failure, FailureClass, RunId};
@@ -42,36 +43,35 @@ pub(crate) fn interrupted_turn_facts(
         is_foreign: &|path| owned_files.last_writer(path).is_some_and(|writer| writer != run_id),
     };
     let (turns, errors) = find_interrupted_turns(&agents_folder, interrupted_workspace);
-    for error in &errors {
+    for error in errors {
         runner.reporter.warning(&format!("{error}; the file changes of this turn are not recorded"));
     }
-    // A tool writes the state before the call to disk before it changes a file. So a call without such a state changed
-    // nothing, unless the state is in a file that can't be read.
-    let mut open_tools = open_tool_calls(events, !errors.is_empty());
+    let mut open_calls = open_calls(events);
     let mut facts = Vec::new();
     for turn in turns {
-        let is_tool_call = turn.call_key.tool_call.is_some();
-        let is_needed = is_tool_call || turn.activity.partial || !turn.activity.changed.is_empty();
-        if !is_needed || is_recorded(events, (&turn.call_key, &turn.request_digest, turn.start_time)) {
+        if is_recorded(events, (&turn.call_key, &turn.request_digest, turn.start_time)) {
             remove_turn_start(&agents_folder, &turn.call_key);
             continue;
         }
-        open_tools.remove(&turn.call_key);
-        let count = turn.activity.changed.len();
-        if count > 0 {
-            let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
-            let name = if is_tool_call { "tool call" } else { "turn" };
-            let message = format!(
-                "a {name} of step {} was interrupted after it changed {files}: see `orch runs diff {run}`",
-                turn.call_key.step
-            );
-            runner.reporter.note(&message);
+        open_calls.remove(&turn.call_key);
+        report_changes(run, &turn.call_key, &turn.activity, (redactor, runner));
+        // A turn runs again, so its record is needed only for its changes.
+        if turn.call_key.tool_call.is_some() || turn.activity.may_have_changed_files() {
+            facts.push(Fact::CallEnded(to_failed_call(turn, redactor)));
+        } else {
+            remove_turn_start(&agents_folder, &turn.call_key);
         }
-        facts.push(Fact::CallEnded(to_failed_call(turn, redactor)));
     }
-    let mut without_start: Vec<InterruptedTurn> = open_tools.into_values().collect();
-    without_start.sort_by(|left, right| left.call_key.cmp(&right.call_key));
-    facts.extend(without_start.into_iter().map(|turn| Fact::CallEnded(to_failed_call(turn, redactor))));
+    for (call_key, OpenCall { request_digest, start_time }) in open_calls {
+        let activity = AgentActivity::with_unknown_changes("the record of the files before is missing");
+        report_changes(run, &call_key, &activity, (redactor, runner));
+        // It may be a file that can't be read.
+        remove_turn_start(&agents_folder, &call_key);
+        if let Some(request_digest) = request_digest {
+            let turn = InterruptedTurn { call_key, request_digest, model: None, start_time, activity };
+            facts.push(Fact::CallEnded(to_failed_call(turn, redactor)));
+        }
+    }
     Ok(facts)
 }
 
@@ -79,46 +79,77 @@ pub(crate) fn interrupted_turn_facts(
 /// during them, and an error message for each file about a turn that can't be read.
 pub(super) fn unrecorded_turns(journal: &Journal, run: RunId, events: &[Event]) -> (Vec<CallKey>, Vec<String>) {
     let (turns, errors) = find_started_turns(&journal.agents_folder(run));
-    let is_unrecorded =
-        |turn: &StartedTurn| !is_recorded(events, (&turn.call_key, &turn.request_digest, turn.start_time));
-    (turns.into_iter().filter(is_unrecorded).map(|turn| turn.call_key).collect(), errors)
+    let mut open_calls = open_calls(events);
+    let mut unrecorded = Vec::new();
+    for turn in turns {
+        open_calls.remove(&turn.call_key);
+        let is_recorded = is_recorded(events, (&turn.call_key, &turn.request_digest, turn.start_time));
+        if turn.may_change_files && !is_recorded {
+            unrecorded.push(turn.call_key);
+        }
+    }
+    // Of the other calls, the files before are not on disk, or can't be read.
+    unrecorded.extend(open_calls.into_keys());
+    (unrecorded, errors)
 }
 
-/// The tool calls that started, may have changed files and have no recorded end, without the changes that they made.
-/// `is_partial` is whether they may have made changes that orch can't find out.
-fn open_tool_calls(events: &[Event], is_partial: bool) -> HashMap<CallKey, InterruptedTurn> {
-    let mut open = HashMap::new();
+/// Tells the user what an interrupted call changed, and whether it may have changed more.
+fn report_changes(run: RunId, call_key: &CallKey, activity: &AgentActivity, (redactor, runner): (&Redactor, &Runner)) {
+    let name = if call_key.tool_call.is_some() { "tool call" } else { "turn" };
+    let changed = match activity.changed.len() {
+        0 => String::new(),
+        1 => format!(" after it changed 1 file: see `orch runs diff {run}`"),
+        count => format!(" after it changed {count} files: see `orch runs diff {run}`"),
+    };
+    let message = format!("a {name} of step {} was interrupted{changed}", call_key.step);
+    match activity.partial_note() {
+        Some(note) => runner.reporter.warning(&redactor.redact(&format!("{message}; {note}"))),
+        None if changed.is_empty() => {}
+        None => runner.reporter.note(&message),
+    }
+}
+
+/// The start of a call whose changes the journal does not contain.
+struct OpenCall {
+    /// The digest of the request; `None` for a turn, which runs again and needs no record.
+    request_digest: Option<Digest>,
+    start_time: Timestamp,
+}
+
+/// The tool calls that may have changed files, and the turns of the last session, that started and for which the journal
+/// contains neither an end nor a comparison of the files.
+fn open_calls(events: &[Event]) -> BTreeMap<CallKey, OpenCall> {
+    let mut open = BTreeMap::new();
     for event in events {
         match &event.fact {
-            Fact::CallStarted(CallStarted { call, kind, request_digest: Some(request_digest), .. })
-                if kind.is_never_repeated() =>
-            {
-                let turn = InterruptedTurn {
-                    call_key: call.clone(),
-                    request_digest: request_digest.clone(),
-                    model: None,
-                    start_time: event.at,
-                    activity: AgentActivity { partial: is_partial, ..AgentActivity::default() },
-                };
-                open.insert(call.clone(), turn);
+            Fact::CallStarted(CallStarted { call, kind, request_digest, .. }) if kind.properties().keeps_turn_start => {
+                let request_digest = request_digest.clone().filter(|_| kind.is_never_repeated());
+                open.insert(call.clone(), OpenCall { request_digest, start_time: event.at });
             }
-            Fact::CallEnded(call) => drop(open.remove(&call.call)),
+            Fact::CallEnded(call) if is_compared(call) => drop(open.remove(&call.call)),
+            // The user knows of the turns of earlier sessions.
+            Fact::RunResumed(_) => open.retain(|call, _| call.tool_call.is_some()),
             _ => {}
         }
     }
     open
 }
 
-/// Whether the journal contains the end of a turn's call. A cancelled call counts only if the journal contains its file
-/// changes.
+/// Whether the end of a call says which files it changed. If orch had to drop a cancelled call, it did not compare the
+/// files.
+fn is_compared(call: &CallEnded) -> bool {
+    let is_cancelled = call.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::Cancelled);
+    !is_cancelled || call.agent_activity.is_some()
+}
+
+/// Whether the journal contains the end of a turn's call, with a comparison of the files.
 fn is_recorded(events: &[Event], (call_key, request_digest, start_time): (&CallKey, &Digest, Timestamp)) -> bool {
     events.iter().any(|event| match &event.fact {
         // Compare the start times, because the journal may contain an earlier interrupted turn of the same call.
         Fact::CallEnded(call)
             if call.call == *call_key && call.request_digest == *request_digest && call.started >= start_time =>
         {
-            let is_cancelled = call.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::Cancelled);
-            !is_cancelled || call.agent_activity.is_some()
+            is_compared(call)
         }
         _ => false,
     })

@@ -176,12 +176,15 @@ pub struct RunResult {
     pub state_folder: PathBuf,
     /// Why the requested recordings are incomplete. `None` if they are complete or were not requested.
     pub recording_failure: Option<Failure>,
+    /// A sentence for each recording that the run has written or replayed, and that lacks, or may lack, changes of files.
+    pub recording_omissions: Vec<String>,
 }
 
 impl RunResult {
     pub(crate) fn new(state: RunState, state_folder: &Path, record_replay: &RecordReplay) -> Self {
         let recording_failure = record_replay.recorder.as_ref().and_then(|recorder| recorder.failure());
-        Self { state, state_folder: state_folder.to_owned(), recording_failure }
+        let recording_omissions = record_replay.omissions();
+        Self { state, state_folder: state_folder.to_owned(), recording_failure, recording_omissions }
     }
 
     /// The exit code for this run. Incomplete recordings count as a failure.

@@ -169,10 +169,6 @@ impl Runner {
             facts_to_record: vec![started],
         };
         let state = execute::execute_run(context, self).await?;
-        for omission in record_replay.replay.iter().flat_map(|replay| replay.omissions()) {
-            self.reporter
-                .warning(&format!("{omission}; the files of this run may differ from those of the recorded one"));
-        }
         Ok(RunResult::new(state, journal.state_folder(), &record_replay))
     }
 

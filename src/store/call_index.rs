@@ -88,11 +88,11 @@ impl CallIndex {
             (Some(reply), _) => Ok(without_full_output(reply)),
             // If the budget, a stop or a crash ended the call, it has no outcome, and orch repeats it. A tool call that
             // may have changed files is not repeated.
-            (None, Some(failure)) if is_interruption(failure.class) && !self.is_never_repeated(&fact.call) => return,
+            (None, Some(failure)) if failure.class.is_interruption() && !self.is_never_repeated(&fact.call) => return,
             (None, Some(failure)) => Err(failure.clone()),
             (None, None) => return,
         };
-        let is_interrupted = result.as_ref().is_err_and(|failure| is_interruption(failure.class));
+        let is_interrupted = result.as_ref().is_err_and(|failure| failure.class.is_interruption());
         // Only a complete reply, a complete result of a tool or its interruption is valid for another step.
         let is_transferable =
             fact.reply.is_some() || fact.call.tool_call.is_some() && (result.is_ok() || is_interrupted);
@@ -153,11 +153,6 @@ impl CallIndex {
         let replies = calls.filter_map(move |key| outcomes.get(key)?.1.result.as_ref().ok());
         replies.filter(|reply| is_final_reply(reply))
     }
-}
-
-/// Whether a failure of this class means that a call was interrupted and has no result.
-fn is_interruption(class: FailureClass) -> bool {
-    matches!(class, FailureClass::BudgetExceeded | FailureClass::Cancelled | FailureClass::Crashed)
 }
 
 /// Whether this is the record of a tool call that was interrupted because the process ended.

@@ -90,13 +90,28 @@ pub fn includes(text: &str) -> Vec<String> {
 /// # Errors
 /// The syntax error, or one error for each feature that the template must not use.
 pub fn inspect_template(text: &str) -> Result<Inspection, Vec<TemplateError>> {
+    parse_and_inspect_template(text).map(|(_, inspection)| inspection)
+}
+
+/// The syntax tree of a template that may run.
+///
+/// # Errors
+/// The same as those of [`inspect_template`].
+pub(crate) fn parse_template(text: &str) -> Result<Stmt<'_>, Vec<TemplateError>> {
+    parse_and_inspect_template(text).map(|(parsed, _)| parsed)
+}
+
+fn parse_and_inspect_template(text: &str) -> Result<(Stmt<'_>, Inspection), Vec<TemplateError>> {
     check_depth(text, false)?;
     let parsed = parse(text, "template", template_syntax())
         .and_then(|parsed| find_invalid_token(text, false).map_or(Ok(parsed), Err));
     let parsed = parsed.map_err(|error| vec![TemplateError::from_template_parser(&error, text)])?;
     let mut inspector = Inspector::new(text);
     walk_stmt(&parsed, &mut inspector);
-    inspector.finish().map_err(|errors| errors.into_iter().map(|error| error.with_literal_braces_help(text)).collect())
+    match inspector.finish() {
+        Ok(inspection) => Ok((parsed, inspection)),
+        Err(errors) => Err(errors.into_iter().map(|error| error.with_literal_braces_help(text)).collect()),
+    }
 }
 
 /// Inspects an expression.
@@ -104,6 +119,18 @@ pub fn inspect_template(text: &str) -> Result<Inspection, Vec<TemplateError>> {
 /// # Errors
 /// The syntax error, or one error for each feature that the expression must not use.
 pub fn inspect_expression(text: &str) -> Result<Inspection, Vec<TemplateError>> {
+    parse_and_inspect_expression(text).map(|(_, inspection)| inspection)
+}
+
+/// The syntax tree of an expression that may run.
+///
+/// # Errors
+/// The same as those of [`inspect_expression`].
+pub(crate) fn parse_expression(text: &str) -> Result<Expr<'_>, Vec<TemplateError>> {
+    parse_and_inspect_expression(text).map(|(parsed, _)| parsed)
+}
+
+fn parse_and_inspect_expression(text: &str) -> Result<(Expr<'_>, Inspection), Vec<TemplateError>> {
     check_depth(text, true)?;
     let parsed = parse_expr(text).and_then(|parsed| find_invalid_token(text, true).map_or(Ok(parsed), Err));
     let parsed = parsed.map_err(|error| {
@@ -115,7 +142,7 @@ pub fn inspect_expression(text: &str) -> Result<Inspection, Vec<TemplateError>> 
     if !is_lookup(&parsed) {
         inspector.wrap(&parsed, CHECK_SIZE_CLOSING);
     }
-    inspector.finish()
+    inspector.finish().map(|inspection| (parsed, inspection))
 }
 
 /// The error for an expression that can't be parsed, if it uses the syntax of another language.

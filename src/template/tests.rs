@@ -260,3 +260,17 @@ fn an_error_inside_a_character_covers_the_character() {
         assert!(text.get(error.range.clone()).is_some(), "{text}: {error:?}");
     }
 }
+
+#[test]
+fn only_a_text_that_may_run_is_parsed() {
+    assert!(parse_expression("plan.n == 3").is_ok() && parse_template("{{ plan.n }}").is_ok());
+    for text in ["plan.n ==", "plan | nope", "plan.keys()", "x if"] {
+        let template = format!("{{{{ {text} }}}}");
+        let refusals = [parse_expression(text).map(drop), parse_template(&template).map(drop)];
+        let inspections = [inspect_expression(text).map(drop), inspect_template(&template).map(drop)];
+        let messages = |results: [Result<(), Vec<TemplateError>>; 2]| {
+            results.map(|result| result.unwrap_err().into_iter().map(|error| error.message).collect::<Vec<_>>())
+        };
+        assert_eq!(messages(refusals), messages(inspections), "{text}");
+    }
+}

@@ -6,6 +6,7 @@ use crate::process::shorten_middle;
 use super::arguments::{EditArguments, WriteArguments};
 use super::job::{FileJob, ToolError};
 use super::nearest::explain_missing;
+use super::notes::counted;
 use super::output::RawOutput;
 
 /// The maximum size of the diff in the result of an edit, in bytes.
@@ -33,11 +34,10 @@ pub(super) fn edit(job: &FileJob, arguments: &EditArguments) -> Result<RawOutput
     let count = lines.len();
     let occurrences = if count == 1 { "occurrence" } else { "occurrences" };
     let changes = diff(&change_set);
-    let text = format!(
-        "Replaced {count} {occurrences} in `{path}`, in {}.\n{}",
-        name_lines(&lines),
-        shorten_middle(&changes, MAX_DIFF_BYTES)
-    );
+    let shown = shorten_middle(&changes, MAX_DIFF_BYTES);
+    let note =
+        if shown.len() == changes.len() { "" } else { "[the diff is shortened; read the file to see the rest]\n" };
+    let text = format!("Replaced {count} {occurrences} in `{path}`, in {}.\n{shown}{note}", name_lines(&lines));
     Ok(RawOutput { change_set: Some(change_set), ..RawOutput::new(text) })
 }
 
@@ -98,10 +98,13 @@ fn line_numbers(text: &str, positions: &[usize]) -> Vec<usize> {
     numbers
 }
 
-/// The numbers as a phrase: `line 3`, `lines 3, 10`.
+/// The numbers as a phrase: `line 3`, `lines 3, 10`, `lines 3, 10 and 2 more`.
 fn name_lines(lines: &[usize]) -> String {
     let numbers: Vec<String> = lines.iter().take(MAX_NAMED_LINES).map(ToString::to_string).collect();
-    let more = if lines.len() > numbers.len() { ", …" } else { "" };
+    let more = match lines.len() - numbers.len() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
     format!("{} {}{more}", if lines.len() == 1 { "line" } else { "lines" }, numbers.join(", "))
 }
 
@@ -125,12 +128,12 @@ pub(super) fn write(job: &FileJob, arguments: &WriteArguments) -> Result<RawOutp
 }
 
 fn describe_written(path: &str, content: &str, file: &AppliedFile) -> String {
-    let (lines, bytes) = (content.lines().count(), content.len());
+    let (lines, bytes) = (counted(content.lines().count() as u64, "line"), counted(content.len() as u64, "byte"));
     if file.before.is_none() {
-        return format!("Created `{path}`: {lines} lines, {bytes} bytes.\n");
+        return format!("Created `{path}`: {lines}, {bytes}.\n");
     }
     let (added, removed) = (file.added, file.removed);
-    format!("Replaced `{path}`: {lines} lines, {bytes} bytes (+{added} −{removed} lines).\n")
+    format!("Replaced `{path}`: {lines}, {bytes} (+{added} −{removed} lines).\n")
 }
 
 #[cfg(test)]
@@ -151,6 +154,13 @@ mod tests {
         assert_eq!((all.as_str(), lines), ("a = 0\nb = 0\nc = 2\n", vec![1, 2]));
         assert!(replace("f", text, &arguments("", "x", true)).unwrap_err().contains("`old` is empty"));
         assert!(replace("f", text, &arguments("2", "2", true)).unwrap_err().contains("are the same"));
+    }
+
+    #[test]
+    fn lines_beyond_the_limit_are_counted() {
+        let name = |count: usize| name_lines(&(1..=count).collect::<Vec<_>>());
+        assert_eq!((name(1).as_str(), name(2).as_str()), ("line 1", "lines 1, 2"));
+        assert!(name(MAX_NAMED_LINES + 1).ends_with("9, 10 and 1 more"), "{}", name(MAX_NAMED_LINES + 1));
     }
 
     #[test]

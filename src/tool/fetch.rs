@@ -37,6 +37,8 @@ const MAX_REDIRECTS: usize = 10;
 const MAX_FETCH_TIME: Duration = Duration::from_mins(1);
 /// The maximum time to connect to a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// What a model can do about the part of a page that is left out.
+const PAGE_ADVICE: &str = "`fetch` can't show this part; look for a page that contains only what you need";
 /// The content types that orch requests.
 const ACCEPTED_TYPES: &str = "text/html, text/plain, application/json, text/*;q=0.9, */*;q=0.5";
 
@@ -124,9 +126,11 @@ impl FetchedPage {
             }
         }
         if self.is_cut_off {
-            text.push_str(&format!("[the page is longer than {MAX_PAGE_BYTES} bytes; its end is left out]\n"));
+            text.push_str(&format!(
+                "[the page is longer than {MAX_PAGE_BYTES} bytes, and its end is left out; {PAGE_ADVICE}]\n"
+            ));
         }
-        RawOutput { is_error, ..RawOutput::new(text) }
+        RawOutput { is_error, ..RawOutput::new(text).with_advice(PAGE_ADVICE) }
     }
 }
 

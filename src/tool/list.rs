@@ -8,6 +8,9 @@ use super::job::{FileJob, ToolError};
 use super::output::{LineCollector, RawOutput};
 use super::walk::{WalkEntry, WorkspaceWalk};
 
+/// How a model can get the rest of a list.
+const REST_ADVICE: &str = "list a folder of the rest with `path`";
+
 /// Lists a folder.
 pub(super) fn list(job: &FileJob, arguments: &ListArguments) -> Result<RawOutput, ToolError> {
     let folder = job.readable_path(&arguments.path)?;
@@ -29,12 +32,17 @@ pub(super) fn list(job: &FileJob, arguments: &ListArguments) -> Result<RawOutput
     }
     let mut notes = Vec::new();
     if lines.is_empty() {
-        notes.push(if glob.is_some() { "[no file matches]".to_owned() } else { "[the folder is empty]".to_owned() });
+        let note = match (&glob, walk.is_complete()) {
+            (Some(_), true) => "[no file matches]",
+            (Some(_), false) => "[no file matches among those that were visited]",
+            (None, _) => "[there is nothing to list; excluded files are left out]",
+        };
+        notes.push(note.to_owned());
     }
     if lines.omitted_count() > 0 {
         notes.push(format!("[… and {} more; use `path` or `glob` to list fewer files]", lines.omitted_count()));
     }
-    notes.extend(walk_notes(&walk));
+    notes.extend(walk.notes(REST_ADVICE));
     Ok(lines.into_output(&notes))
 }
 
@@ -45,20 +53,4 @@ fn format_entry(entry: &WalkEntry) -> String {
         FolderEntryKind::Link => format!("{}\t(symbolic link)", entry.path),
         FolderEntryKind::Other => format!("{}\t(not a regular file)", entry.path),
     }
-}
-
-/// The notes about a walk that did not reach every file.
-pub(super) fn walk_notes(walk: &WorkspaceWalk<'_>) -> Vec<String> {
-    let mut notes = Vec::new();
-    if walk.unreadable_count > 0 {
-        notes.push(format!("[{} folders can't be read]", walk.unreadable_count));
-    }
-    if walk.is_incomplete {
-        notes.push("[the result is incomplete, since there are too many files]".to_owned());
-    }
-    if walk.is_stopped {
-        let note = "[the result is incomplete, since the call reached its time limit; name fewer files]";
-        notes.push(note.to_owned());
-    }
-    notes
 }

@@ -27,6 +27,7 @@ mod html_text;
 mod job;
 mod list;
 mod nearest;
+mod notes;
 mod output;
 mod page_text;
 mod paths;

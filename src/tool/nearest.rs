@@ -38,6 +38,9 @@ pub(super) fn explain_missing(path: &str, text: &str, old: &str) -> String {
             let excerpt = excerpt(&lines, start, wanted.len());
             format!("{intro}. The most similar lines of the file are:\n{excerpt}{difference}")
         }
+        None if text.lines().nth(MAX_COMPARED_LINES).is_some() => {
+            format!("{intro}, and none of its first {MAX_COMPARED_LINES} lines is similar; read the file again")
+        }
         None => format!("{intro}, and no line of the file is similar; read the file again"),
     }
 }
@@ -144,7 +147,7 @@ fn describe_difference(lines: &[&str], start: usize, wanted: &[&str]) -> String 
     match different.next() {
         Some((index, (line, wanted))) => {
             let number = start + index + 1;
-            format!("Line {number} has: {}\n`old` has: {}", shortened(line), shortened(wanted))
+            format!("Line {number} has: {}\n`old` has: {}", with_ellipsis(line), with_ellipsis(wanted))
         }
         None => "`old` has more lines than the end of the file".to_owned(),
     }
@@ -152,8 +155,15 @@ fn describe_difference(lines: &[&str], start: usize, wanted: &[&str]) -> String 
 
 fn excerpt(lines: &[&str], start: usize, count: usize) -> String {
     let end = (start + count.min(MAX_SHOWN_LINES)).min(lines.len());
-    let shown: Vec<&str> = lines.get(start..end).unwrap_or_default().iter().map(|line| shortened(line)).collect();
-    numbered_lines(&(shown.join("\n") + "\n"), start as u64 + 1)
+    let shown: Vec<String> = lines.get(start..end).unwrap_or_default().iter().map(|line| with_ellipsis(line)).collect();
+    let numbered = numbered_lines(&(shown.join("\n") + "\n"), start as u64 + 1);
+    if count <= MAX_SHOWN_LINES { numbered } else { format!("{numbered}[only {MAX_SHOWN_LINES} lines are shown]\n") }
+}
+
+/// A line as messages show it: of a long line, its beginning and an ellipsis.
+fn with_ellipsis(line: &str) -> String {
+    let shown = shortened(line);
+    if shown.len() == line.len() { shown.to_owned() } else { format!("{shown}…") }
 }
 
 fn shortened(line: &str) -> &str {
@@ -186,6 +196,19 @@ mod tests {
         let message = explain_missing("a.rs", TEXT, "something else entirely");
         assert!(message.ends_with("no line of the file is similar; read the file again"), "{message}");
         assert!(explain_missing("a.rs", TEXT, " \n").contains("white space only"));
+    }
+
+    #[test]
+    fn what_a_message_leaves_out_is_marked() {
+        let long = "x".repeat(MAX_LINE_CHARS + 1);
+        let message = explain_missing("a", &format!("{long}\nb\n"), &format!("{long}y\nb"));
+        assert!(message.contains(&format!("     1\t{}…\n", "x".repeat(MAX_LINE_CHARS))), "{message}");
+        let text: String = (0..30).map(|number| format!("the line {number}\n")).collect();
+        let message = explain_missing("a", &text, &text.replace("line 29", "line x"));
+        assert!(message.contains("the line 19\n[only 20 lines are shown]\nLine 30 has: "), "{message}");
+        let huge = format!("{}the end\n", "\n".repeat(MAX_COMPARED_LINES));
+        let message = explain_missing("a", &huge, "the end?");
+        assert!(message.ends_with("none of its first 50000 lines is similar; read the file again"), "{message}");
     }
 
     #[test]

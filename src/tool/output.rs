@@ -43,6 +43,8 @@ pub(super) struct RawOutput {
     pub(super) is_error: bool,
     /// How the model can get the part of the text that is left out.
     pub(super) advice: &'static str,
+    /// The number of bytes that are missing in the middle of the text.
+    pub(super) omitted_bytes: u64,
     /// The changes that the tool made.
     pub(super) change_set: Option<ChangeSet>,
 }
@@ -68,7 +70,7 @@ impl RawOutput {
         let activity = self.change_set.as_ref().map(ChangeSet::to_activity).unwrap_or_default();
         let changed_files = self.change_set.as_ref().map(changed_files).unwrap_or_default();
         let text = redactor.redact(&self.text);
-        let content = shorten(&text, self.advice);
+        let content = shorten(&text, self.omitted_bytes, self.advice);
         let full_output = match self.full_text {
             Some(full_text) => Some(redactor.redact(&full_text).into_bytes()),
             None => content.is_some().then(|| text.clone().into_bytes()),
@@ -90,21 +92,20 @@ pub(super) fn changed_files(change_set: &ChangeSet) -> Vec<ChangedFile> {
     change_set.files.iter().map(to_changed_file).collect()
 }
 
-/// A note about changed files, for the end of an output.
-pub(super) fn changed_files_note(activity: &AgentActivity) -> Option<String> {
-    if activity.changed.is_empty() {
-        return None;
-    }
+/// The notes about changed files, for the end of an output: which files changed, and why there may be others.
+pub(super) fn changed_files_notes(activity: &AgentActivity) -> Vec<String> {
     let names: Vec<&str> = activity.changed.iter().take(MAX_NAMED_FILES).map(String::as_str).collect();
     let more = activity.changed.len() - names.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let incomplete = if activity.partial { "; there may be others" } else { "" };
-    Some(format!("[changed files: {}{more}{incomplete}]", names.join(", ")))
+    let changed = (!names.is_empty()).then(|| format!("[changed files: {}{more}]", names.join(", ")));
+    let partial = activity.partial_note().map(|note| format!("[{note}]"));
+    changed.into_iter().chain(partial).collect()
 }
 
 /// Shortens a text that is too long for a model to its beginning and its end. Cuts at line breaks if there are any
-/// nearby. Returns `None` if the text is short enough.
-fn shorten(text: &str, advice: &str) -> Option<String> {
+/// nearby. `missing` is the number of bytes that are missing in the middle of the text already. Returns `None` if the
+/// text is short enough.
+fn shorten(text: &str, missing: u64, advice: &str) -> Option<String> {
     if text.len() <= MAX_CONTENT_BYTES {
         return None;
     }
@@ -119,7 +120,7 @@ fn shorten(text: &str, advice: &str) -> Option<String> {
         Some(end) if end < tail_bytes / 2 => tail.get(end + 1..).unwrap_or_default(),
         _ => tail,
     };
-    let omitted = text.len() - head.len() - tail.len();
+    let omitted = (text.len() - head.len() - tail.len()) as u64 + missing;
     let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
     Some(format!("{head}\n[… {omitted} bytes are left out here{advice} …]\n{tail}"))
 }
@@ -130,6 +131,8 @@ pub(super) struct LineCollector {
     shown: String,
     all: String,
     omitted_count: usize,
+    /// The number of lines that are not even in the whole text.
+    unrecorded_count: u64,
 }
 
 impl LineCollector {
@@ -141,9 +144,11 @@ impl LineCollector {
         } else {
             self.omitted_count += 1;
         }
-        if self.all.len() + line.len() < MAX_LISTED_BYTES {
+        if self.unrecorded_count == 0 && self.all.len() + line.len() < MAX_LISTED_BYTES {
             self.all.push_str(line);
             self.all.push('\n');
+        } else {
+            self.unrecorded_count += 1;
         }
     }
 
@@ -163,9 +168,17 @@ impl LineCollector {
             self.shown.push_str(note);
             self.shown.push('\n');
         }
+        if self.unrecorded_count > 0 {
+            self.all.push_str(&format!("[… {} not recorded …]\n", counted_verb(self.unrecorded_count)));
+        }
         let full_text = (self.omitted_count > 0).then_some(self.all);
         RawOutput { text: self.shown, full_text, ..RawOutput::default() }
     }
+}
+
+/// A number of further lines with its verb.
+fn counted_verb(count: u64) -> String {
+    if count == 1 { "1 more line is".to_owned() } else { format!("{count} more lines are") }
 }
 
 #[cfg(test)]
@@ -201,6 +214,19 @@ mod tests {
     }
 
     #[test]
+    fn the_notes_about_changed_files_say_what_orch_could_not_compare() {
+        let mut activity = AgentActivity::default();
+        assert_eq!(changed_files_notes(&activity), Vec::<String>::new());
+        activity.add_partial_reason("`sub` can't be read");
+        let note = "[orch could not compare everything: `sub` can't be read; files may have changed]";
+        assert_eq!(changed_files_notes(&activity), [note], "no changed file is known");
+        activity.changed = (0..22).map(|number| number.to_string()).collect();
+        let notes = changed_files_notes(&activity);
+        assert!(notes[0].starts_with("[changed files: 0, 1, ") && notes[0].ends_with(", 19 and 2 more]"), "{notes:?}");
+        assert!(notes[1].ends_with("; more files may have changed]"), "{notes:?}");
+    }
+
+    #[test]
     fn secrets_are_removed_before_the_text_is_cut() {
         let secret = SecretString::from("s3cret-value-of-a-key");
         let redactor = Redactor::new([("KEY", &secret)]);
@@ -208,6 +234,30 @@ mod tests {
         let performed = RawOutput::new(text).finish(&redactor);
         assert!(!performed.result.unwrap().content.contains("s3cr"));
         assert!(!String::from_utf8(performed.full_output.unwrap()).unwrap().contains("s3cr"));
+    }
+
+    #[test]
+    fn the_marker_also_counts_the_bytes_that_were_never_recorded() {
+        let text = "x".repeat(MAX_CONTENT_BYTES + 1);
+        let omitted = |missing| {
+            let (output, _) = finish(RawOutput { omitted_bytes: missing, ..RawOutput::new(text.clone()) });
+            let (_, marker) = output.content.split_once("[… ").unwrap();
+            marker.split_once(" bytes").unwrap().0.parse::<u64>().unwrap()
+        };
+        assert_eq!(omitted(1_000_000), omitted(0) + 1_000_000);
+    }
+
+    #[test]
+    fn the_whole_list_says_which_lines_it_lacks() {
+        let mut lines = LineCollector::default();
+        let line = "x".repeat(MAX_LISTED_BYTES / 4);
+        for _ in 0..5 {
+            lines.push(&line);
+        }
+        lines.push("short");
+        let (_, full) = finish(lines.into_output(&[]));
+        let full = String::from_utf8(full.unwrap()).unwrap();
+        assert!(full.ends_with("x\n[… 3 more lines are not recorded …]\n"), "{}", full.len());
     }
 
     #[test]

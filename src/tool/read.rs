@@ -10,6 +10,7 @@ use crate::model::text::decode_output_lossy;
 use super::arguments::ReadArguments;
 use super::file_type::{SNIFFED_BYTES, describe_binary, is_binary};
 use super::job::{CancellableReader, FileJob, ToolError};
+use super::notes::counted;
 use super::output::RawOutput;
 
 /// The size of the lines that a result shows, in bytes, without their numbers.
@@ -36,6 +37,10 @@ pub(super) fn read(job: &FileJob, arguments: &ReadArguments) -> Result<RawOutput
         FileContents::Binary(description) => {
             Ok(RawOutput::new(format!("[`{path}` is a binary file: {description}]\n")))
         }
+        FileContents::LargeUtf16(size) => Ok(RawOutput::new(format!(
+            "[`{path}` is text in UTF-16 with {size} bytes, and `read` converts at most {MAX_UTF16_BYTES}; convert it to \
+             UTF-8 with a command]\n"
+        ))),
         FileContents::Text(lines) => Ok(lines.into_output(job, arguments)?),
     }
 }
@@ -45,6 +50,8 @@ enum FileContents {
     Text(SelectedLines),
     /// Not text, with a description of its type and size.
     Binary(String),
+    /// Text in UTF-16 that is too large, with its size in bytes.
+    LargeUtf16(u64),
 }
 
 fn read_lines(job: &FileJob, mut file: File, arguments: &ReadArguments) -> io::Result<FileContents> {
@@ -58,7 +65,10 @@ fn read_lines(job: &FileJob, mut file: File, arguments: &ReadArguments) -> io::R
         file.by_ref().take(MAX_UTF16_BYTES + 1).read_to_end(&mut bytes)?;
         file.rewind()?;
         let text = decode_output_lossy(&bytes);
-        if bytes.len() as u64 <= MAX_UTF16_BYTES && !text.contains('\0') {
+        if bytes.len() as u64 > MAX_UTF16_BYTES && !text.contains('\0') {
+            return Ok(FileContents::LargeUtf16(size));
+        }
+        if !text.contains('\0') {
             lines.notes.push("the file is UTF-16, shown as UTF-8; `edit` can't change it".to_owned());
             lines.read_from(job, text.as_bytes())?;
             return Ok(FileContents::Text(lines));
@@ -163,8 +173,13 @@ impl SelectedLines {
     }
 
     fn into_output(mut self, job: &FileJob, arguments: &ReadArguments) -> Result<RawOutput, String> {
-        if self.first > self.line_count && self.first > 1 && !self.is_incomplete {
-            return Err(format!("`from` is {}, and `{}` has {} lines", self.first, arguments.path, self.line_count));
+        if self.first > self.line_count && self.first > 1 {
+            if self.is_incomplete {
+                let read = counted(self.line_count, "line");
+                return Err(format!("`from` is {}, and after {read} the call reached its time limit", self.first));
+            }
+            let lines = counted(self.line_count, "line");
+            return Err(format!("`from` is {}, and `{}` has {lines}", self.first, arguments.path));
         }
         let head_end = self.first + self.head.len() as u64 - 1;
         let range_end = self.last.min(self.line_count);
@@ -178,36 +193,38 @@ impl SelectedLines {
             (job.redactor.redact(&format!("{head}{tail}")), String::new())
         };
         let mut text = numbered_lines(&head, self.first);
+        // After an interruption, the file has more lines than those that were counted.
+        let at_least = if self.is_incomplete { "at least " } else { "" };
+        let count = format!("{at_least}{}", self.line_count);
         if has_gap {
-            let count = self.line_count;
+            let next = head_end + 1;
             if self.tail.is_empty() {
-                self.notes.push(format!(
-                    "lines {}–{head_end} of {count} are shown; continue with `from: {}`",
-                    self.first,
-                    head_end + 1
-                ));
+                let shown = range_with_verb(self.first, head_end, &count);
+                self.notes.push(format!("{shown} shown; continue with `from: {next}`"));
             } else {
-                text.push_str(&format!(
-                    "[… lines {}–{} of {count} are left out; read them with `from: {}` …]\n",
-                    head_end + 1,
-                    tail_start - 1,
-                    head_end + 1
-                ));
+                let omitted = range_with_verb(next, tail_start - 1, &count);
+                let them = if next + 1 == tail_start { "it" } else { "them" };
+                text.push_str(&format!("[… {omitted} left out; read {them} with `from: {next}` …]\n"));
                 text.push_str(&numbered_lines(&tail, tail_start));
             }
-        } else if self.first <= range_end && (self.first > 1 || range_end < self.line_count) {
-            self.notes.push(format!("lines {}–{range_end} of {} are shown", self.first, self.line_count));
+        } else if self.first > 1 || range_end < self.line_count {
+            self.notes.push(format!("{} shown", range_with_verb(self.first, range_end, &count)));
         }
         self.add_notes_about_text();
         for note in &self.notes {
             text.push_str(&format!("[{note}]\n"));
         }
-        Ok(RawOutput::new(text))
+        Ok(RawOutput::new(text).with_advice("read a part with `from` and `lines`"))
     }
 
     fn add_notes_about_text(&mut self) {
         if self.line_count == 0 && !self.is_incomplete {
             self.notes.push("the file is empty".to_owned());
+        }
+        if self.head.iter().chain(&self.tail).any(|line| line.omitted > 0) {
+            self.notes.push(format!(
+                "`read` shows at most {MAX_LINE_BYTES} bytes of a line; `search` or a command can show another part"
+            ));
         }
         if self.has_crlf {
             self.notes.push("lines of the file end with CRLF".to_owned());
@@ -216,9 +233,18 @@ impl SelectedLines {
             self.notes.push("bytes that are not UTF-8 are shown as \u{fffd}".to_owned());
         }
         if self.is_incomplete {
-            self.notes.push("reading the file took too long; there are more lines".to_owned());
+            self.notes.push(format!(
+                "the call reached its time limit after {}, the last of which may be incomplete; a command can read the \
+                 rest",
+                counted(self.line_count, "line")
+            ));
         }
     }
+}
+
+/// A range of the lines of a file with its verb: `line 2 of 3 is`, `lines 2–3 of 9 are`.
+fn range_with_verb(first: u64, last: u64, count: &str) -> String {
+    if first == last { format!("line {first} of {count} is") } else { format!("lines {first}–{last} of {count} are") }
 }
 
 /// Joins lines, each with a line break at its end.
@@ -229,7 +255,7 @@ fn join_lines<'a>(lines: impl Iterator<Item = &'a FileLine>) -> String {
         // The end of a shortened line may be a part of a character.
         text.push_str(if line.omitted > 0 { decoded.trim_end_matches('\u{fffd}') } else { &decoded });
         if line.omitted > 0 {
-            text.push_str(&format!("… [{} more bytes in this line]", line.omitted));
+            text.push_str(&format!("… [{} in this line]", counted(line.omitted, "more byte")));
         }
         text.push('\n');
     }
@@ -280,6 +306,14 @@ mod tests {
         assert_eq!(lines, [(5, 0), (MAX_LINE_BYTES, 10), (4, 0)]);
         assert!(read_line(&mut "".as_bytes()).unwrap().is_none());
         assert_eq!(read_line(&mut "\n".as_bytes()).unwrap().unwrap().bytes, b"");
+    }
+
+    #[test]
+    fn one_line_or_byte_is_singular() {
+        assert_eq!(range_with_verb(2, 2, "3"), "line 2 of 3 is");
+        assert_eq!(range_with_verb(2, 3, "at least 9"), "lines 2–3 of at least 9 are");
+        let lines = [FileLine { bytes: b"a".to_vec(), omitted: 1 }, FileLine { bytes: b"b".to_vec(), omitted: 2 }];
+        assert_eq!(join_lines(lines.iter()), "a… [1 more byte in this line]\nb… [2 more bytes in this line]\n");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek as _};
 
 use grep_matcher::Matcher as _;
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
-use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkMatch};
+use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkFinish, SinkMatch};
 
 use crate::files::FolderEntryKind;
 use crate::model::PathPattern;
@@ -13,7 +13,7 @@ use crate::model::PathPattern;
 use super::arguments::SearchArguments;
 use super::file_type::{SNIFFED_BYTES, is_binary};
 use super::job::{CancellableReader, FileJob, ToolError};
-use super::list::walk_notes;
+use super::notes::{MissedPaths, counted};
 use super::output::{LineCollector, RawOutput};
 use super::walk::WorkspaceWalk;
 
@@ -25,6 +25,10 @@ const MAX_LINE_BYTES: usize = 16 << 20;
 const MAX_SHOWN_BYTES: usize = 400;
 /// The part of that length for the text before the match.
 const BEFORE_MATCH_BYTES: usize = 100;
+/// How a model can get fewer lines.
+const NARROW_ADVICE: &str = "use a stricter regular expression or `glob`";
+/// How a model can search what a search did not reach.
+const REST_ADVICE: &str = "search fewer files with `glob`";
 
 /// Searches the files of the workspace.
 pub(super) fn search(job: &FileJob, arguments: &SearchArguments) -> Result<RawOutput, ToolError> {
@@ -52,12 +56,12 @@ pub(super) fn search(job: &FileJob, arguments: &SearchArguments) -> Result<RawOu
         }
         match job.tree.open_file(&entry.path) {
             Ok(file) => line_search.search_file(&entry.path, file),
-            Err(_) => line_search.found.unreadable_count += 1,
+            Err(error) => line_search.found.missed_files.add(format!("`{}` {error}", entry.path)),
         }
     }
     let found = line_search.found;
-    let mut notes = found.notes();
-    notes.extend(walk_notes(&walk));
+    let mut notes = found.notes(walk.is_complete());
+    notes.extend(walk.notes(REST_ADVICE));
     Ok(found.lines.into_output(&notes))
 }
 
@@ -65,9 +69,12 @@ pub(super) fn search(job: &FileJob, arguments: &SearchArguments) -> Result<RawOu
 #[derive(Default)]
 struct FoundLines {
     lines: LineCollector,
-    line_count: usize,
-    file_count: usize,
-    unreadable_count: usize,
+    line_count: u64,
+    file_count: u64,
+    /// The number of lines of which only an excerpt is shown.
+    excerpt_count: u64,
+    /// The files that were not searched to their end.
+    missed_files: MissedPaths,
 }
 
 /// A search in several files.
@@ -84,16 +91,16 @@ impl LineSearch<'_> {
         match is_binary_file(&mut file) {
             Ok(false) => {}
             Ok(true) => return,
-            Err(_) => {
-                self.found.unreadable_count += 1;
+            Err(error) => {
+                self.found.missed_files.add(format!("`{path}` can't be read: {error}"));
                 return;
             }
         }
         let count_before = self.found.line_count;
         let reader = CancellableReader::new(self.job, file);
         let sink = LineSink { job: self.job, path, matcher: &self.matcher, found: &mut self.found };
-        if self.searcher.search_reader(&self.matcher, reader, sink).is_err() {
-            self.found.unreadable_count += 1;
+        if let Err(error) = self.searcher.search_reader(&self.matcher, reader, sink) {
+            self.found.missed_files.add(format!("`{path}` can't be searched: {error}"));
         }
         if self.found.line_count > count_before {
             self.found.file_count += 1;
@@ -102,21 +109,27 @@ impl LineSearch<'_> {
 }
 
 impl FoundLines {
-    fn notes(&self) -> Vec<String> {
+    /// The notes after the lines. `is_complete` is whether the search reached all files.
+    fn notes(&self, is_complete: bool) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.line_count == 0 {
-            notes.push("[no line matches]".to_owned());
-        } else {
-            notes.push(format!("[{} lines in {} files match]", self.line_count, self.file_count));
+        match self.line_count {
+            0 if is_complete && self.missed_files.is_empty() => notes.push("[no line matches]".to_owned()),
+            0 => notes.push("[no line matches in what was searched]".to_owned()),
+            1 => notes.push("[1 line in 1 file matches]".to_owned()),
+            count => notes.push(format!("[{count} lines in {} match]", counted(self.file_count, "file"))),
         }
-        if self.lines.omitted_count() > 0 {
-            notes.push(format!(
-                "[… {} of these lines are left out; use a stricter regular expression or `glob`]",
-                self.lines.omitted_count()
-            ));
+        match self.lines.omitted_count() {
+            0 => {}
+            1 => notes.push(format!("[… 1 of these lines is left out; {NARROW_ADVICE}]")),
+            count => notes.push(format!("[… {count} of these lines are left out; {NARROW_ADVICE}]")),
         }
-        if self.unreadable_count > 0 {
-            notes.push(format!("[{} files could not be searched to their end]", self.unreadable_count));
+        if self.excerpt_count > 0 {
+            let lines = counted(self.excerpt_count, "long line");
+            notes.push(format!("[of {lines}, only the part around the first match is shown; `read` shows more of it]"));
+        }
+        if !self.missed_files.is_empty() {
+            let (files, reasons) = (self.missed_files.counted("file"), self.missed_files.reasons());
+            notes.push(format!("[not searched to the end: {files}: {reasons}]"));
         }
         notes
     }
@@ -146,8 +159,16 @@ impl Sink for LineSink<'_> {
         let text = excerpt(found.bytes(), self.matcher);
         let number = found.line_number().unwrap_or_default();
         self.found.line_count += 1;
+        self.found.excerpt_count += u64::from(found.bytes().trim_ascii_end().len() > MAX_SHOWN_BYTES);
         self.found.lines.push(&format!("{}:{number}: {text}", self.path));
         Ok(!self.job.is_cancelled())
+    }
+
+    fn finish(&mut self, _: &Searcher, end: &SinkFinish) -> Result<(), io::Error> {
+        if end.binary_byte_offset().is_some() {
+            self.found.missed_files.add(format!("`{}` contains binary data", self.path));
+        }
+        Ok(())
     }
 }
 
@@ -180,10 +201,28 @@ mod tests {
         let arguments = SearchArguments { regex: "needle".to_owned(), glob: None };
         let job = job_in(folder.path());
         let text = |output: RawOutput| output.finish(&job.redactor).result.unwrap().content;
-        assert!(text(search(&job, &arguments).unwrap()).ends_with("[2 lines in 1 files match]\n"));
+        assert!(text(search(&job, &arguments).unwrap()).ends_with("[2 lines in 1 file match]\n"));
         job.is_cancelled.store(true, Ordering::Relaxed);
         let cancelled = text(search(&job, &arguments).unwrap());
-        assert!(cancelled.contains("the result is incomplete, since the call reached its time limit"), "{cancelled}");
+        assert!(cancelled.contains("the result is incomplete: the call reached its time limit"), "{cancelled}");
+    }
+
+    #[test]
+    fn the_notes_have_the_right_number_and_say_what_was_not_searched() {
+        let found = |line_count, file_count| FoundLines { line_count, file_count, ..FoundLines::default() };
+        assert_eq!(found(1, 1).notes(true), ["[1 line in 1 file matches]"]);
+        assert_eq!(found(2, 1).notes(true), ["[2 lines in 1 file match]"]);
+        assert_eq!(found(0, 0).notes(true), ["[no line matches]"]);
+        assert_eq!(found(0, 0).notes(false), ["[no line matches in what was searched]"]);
+        let mut missed = FoundLines { excerpt_count: 1, ..found(3, 2) };
+        missed.missed_files.add("`a` contains binary data".to_owned());
+        let expected = [
+            "[3 lines in 2 files match]",
+            "[of 1 long line, only the part around the first match is shown; `read` shows more of it]",
+            "[not searched to the end: 1 file: `a` contains binary data]",
+        ];
+        assert_eq!(missed.notes(true), expected);
+        assert_eq!(FoundLines { line_count: 0, ..missed }.notes(true)[0], "[no line matches in what was searched]");
     }
 
     #[test]

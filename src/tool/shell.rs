@@ -20,7 +20,7 @@ use crate::process::{
 use super::ToolContext;
 use super::arguments::ShellArguments;
 use super::command_words::check_command;
-use super::output::{PerformedTool, RawOutput, changed_files, changed_files_note};
+use super::output::{PerformedTool, RawOutput, changed_files, changed_files_notes};
 
 /// The maximum size of the output of a command that orch records, in bytes. Of a longer output, it records the
 /// beginning and the end, each half of this size.
@@ -115,17 +115,18 @@ impl ShellCall<'_> {
     }
 
     /// Takes a snapshot of the workspace before the command, and records it for a resume after a kill. Returns `None`
-    /// if the command can't change the workspace.
+    /// if the command can't change the workspace; the record then says so.
     async fn record_snapshot(&self) -> Result<Option<FileSnapshot>, Failure> {
-        if self.sandbox_spec.write.is_empty() {
-            return Ok(None);
-        }
-        let snapshot = self.take_snapshot().await;
+        let may_write = !self.sandbox_spec.write.is_empty();
+        let snapshot = if may_write { Some(self.take_snapshot().await) } else { None };
         let record_start = self.context.record_start.clone();
         let hold = self.context.ending_process_groups.hold_virtual_time();
-        let recorded =
-            run_on_thread(hold, move || record_start(WorkspaceBefore::Snapshot(&snapshot)).map(|()| snapshot));
-        recorded.await.map(Some)
+        let record = move || {
+            let no_changes = ChangeSet::default();
+            let before = snapshot.as_ref().map_or(WorkspaceBefore::Planned(&no_changes), WorkspaceBefore::Snapshot);
+            record_start(before).map(|()| snapshot)
+        };
+        run_on_thread(hold, record).await
     }
 
     async fn take_snapshot(&self) -> FileSnapshot {
@@ -190,7 +191,7 @@ impl ShellCall<'_> {
     /// The output for the model. Runs on another thread, because the output may have 16 MiB.
     async fn output(&self, ended: EndedCommand, activity: AgentActivity) -> PerformedTool {
         let mut notes = self.notes(&ended);
-        notes.extend(changed_files_note(&activity));
+        notes.extend(changed_files_notes(&activity));
         let is_error = ended.exit_code != Some(0);
         let redactor = self.context.redactor.clone();
         let hold = self.context.ending_process_groups.hold_virtual_time();
@@ -209,7 +210,8 @@ impl ShellCall<'_> {
                 text.push_str(&note);
                 text.push('\n');
             }
-            RawOutput { is_error, ..RawOutput::new(text).with_advice(OUTPUT_ADVICE) }.finish(&redactor)
+            RawOutput { is_error, omitted_bytes: omitted, ..RawOutput::new(text).with_advice(OUTPUT_ADVICE) }
+                .finish(&redactor)
         });
         let mut performed = performed.await;
         if let (Ok(output), Some(files)) = (&mut performed.result, &activity.files) {

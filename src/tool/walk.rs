@@ -12,6 +12,7 @@ use crate::files::{FolderEntry, FolderEntryKind, ReadPathError, Tree};
 use crate::model::text::decode_output_lossy;
 
 use super::job::{FileJob, join_path};
+use super::notes::MissedPaths;
 
 /// The maximum number of entries of a walk.
 const MAX_VISITED: usize = 1_000_000;
@@ -42,12 +43,12 @@ pub(super) struct WorkspaceWalk<'a> {
     /// The next entries, in reverse order, each with the rules of its folder.
     stack: Vec<(WalkEntry, Option<Arc<IgnoreRules>>)>,
     visited_count: usize,
-    /// The number of folders that can't be read.
-    pub(super) unreadable_count: usize,
-    /// Whether the walk left out files, because there are too many.
-    pub(super) is_incomplete: bool,
+    /// The folders whose entries are missing.
+    missed_folders: MissedPaths,
+    /// The entry at which the walk reached its limit.
+    limit_path: Option<String>,
     /// Whether the walk ended early, because the call was interrupted or reached its time limit.
-    pub(super) is_stopped: bool,
+    is_stopped: bool,
 }
 
 impl<'a> WorkspaceWalk<'a> {
@@ -61,8 +62,8 @@ impl<'a> WorkspaceWalk<'a> {
             is_recursive,
             stack: Vec::new(),
             visited_count: 0,
-            unreadable_count: 0,
-            is_incomplete: false,
+            missed_folders: MissedPaths::default(),
+            limit_path: None,
             is_stopped: false,
         };
         let mut rules = None;
@@ -74,6 +75,30 @@ impl<'a> WorkspaceWalk<'a> {
         }
         walk.push_entries(folder, rules)?;
         Ok(walk)
+    }
+
+    /// Whether the walk has visited every entry so far.
+    pub(super) fn is_complete(&self) -> bool {
+        self.missed_folders.is_empty() && self.limit_path.is_none() && !self.is_stopped
+    }
+
+    /// The notes about a walk that did not visit every entry. `advice` says how the model can get the rest.
+    pub(super) fn notes(&self, advice: &str) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.missed_folders.is_empty() {
+            let (folders, reasons) = (self.missed_folders.counted("folder"), self.missed_folders.reasons());
+            notes.push(format!("[the contents of {folders} are missing: {reasons}]"));
+        }
+        if let Some(path) = &self.limit_path {
+            notes.push(format!(
+                "[the result is incomplete: orch visits at most {MAX_VISITED} files and folders, and `{path}` and what \
+                 follows are missing; {advice}]"
+            ));
+        }
+        if self.is_stopped {
+            notes.push(format!("[the result is incomplete: the call reached its time limit; {advice}]"));
+        }
+        notes
     }
 
     fn push_entries(&mut self, folder: &str, parent_rules: Option<Arc<IgnoreRules>>) -> Result<(), ReadPathError> {
@@ -106,15 +131,15 @@ impl Iterator for WorkspaceWalk<'_> {
         let (entry, rules) = self.stack.pop()?;
         self.visited_count += 1;
         if self.visited_count > MAX_VISITED {
-            self.is_incomplete = true;
             self.stack.clear();
+            self.limit_path = Some(entry.path);
             return None;
         }
         if self.is_recursive && entry.kind == FolderEntryKind::Folder {
             if entry.path.matches('/').count() >= MAX_DEPTH {
-                self.is_incomplete = true;
-            } else if self.push_entries(&entry.path, rules).is_err() {
-                self.unreadable_count += 1;
+                self.missed_folders.add(format!("a folder in {MAX_DEPTH} others is too deep"));
+            } else if let Err(error) = self.push_entries(&entry.path, rules) {
+                self.missed_folders.add(format!("`{}` {error}", entry.path));
             }
         }
         Some(entry)
@@ -172,7 +197,12 @@ impl IgnoreRules {
 /// Reads the beginning of a small text file; `None` if there is no such file.
 fn read_text(tree: &Tree, path: &str) -> Option<String> {
     let mut bytes = Vec::new();
-    tree.open_file(path).ok()?.take(MAX_IGNORE_BYTES).read_to_end(&mut bytes).ok()?;
+    tree.open_file(path).ok()?.take(MAX_IGNORE_BYTES + 1).read_to_end(&mut bytes).ok()?;
+    if bytes.len() as u64 > MAX_IGNORE_BYTES {
+        // The beginning of a pattern may match other files than the pattern.
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or_default();
+        bytes.truncate(end);
+    }
     Some(decode_output_lossy(&bytes))
 }
 
@@ -196,11 +226,49 @@ mod tests {
             let mut walk = WorkspaceWalk::new(&job, "", true).unwrap();
             assert_eq!(walk.by_ref().take(count).count(), count);
             job.is_cancelled.store(true, Ordering::Relaxed);
-            assert!(walk.next().is_none() && walk.is_stopped, "after {count} entries");
+            assert!(walk.next().is_none() && !walk.is_complete(), "after {count} entries");
+            let note = "[the result is incomplete: the call reached its time limit; use `path`]";
+            assert_eq!(walk.notes("use `path`"), [note]);
         }
         let job = job_in(folder.path());
         let mut walk = WorkspaceWalk::new(&job, "", true).unwrap();
         assert_eq!(walk.by_ref().count(), 4);
-        assert!(!walk.is_stopped && !walk.is_incomplete);
+        assert!(walk.is_complete() && walk.notes("use `path`").is_empty());
+    }
+
+    #[test]
+    fn a_walk_says_why_it_did_not_visit_every_entry() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("only"), "x").unwrap();
+        let job = job_in(folder.path());
+        let notes = |prepare: &dyn Fn(&mut WorkspaceWalk<'_>)| {
+            let mut walk = WorkspaceWalk::new(&job, "", true).unwrap();
+            prepare(&mut walk);
+            let visited = walk.by_ref().count();
+            let notes = walk.notes("use `path`");
+            assert_eq!(walk.is_complete(), notes.is_empty());
+            (visited, notes)
+        };
+        assert_eq!(notes(&|_| {}), (1, Vec::new()));
+        let (visited, limited) = notes(&|walk| walk.visited_count = MAX_VISITED);
+        assert!(
+            visited == 0 && limited[0].contains("and `only` and what follows are missing; use `path`"),
+            "{limited:?}"
+        );
+        let (visited, missed) = notes(&|walk| walk.missed_folders.add("`a` can't be opened".to_owned()));
+        assert_eq!(
+            (visited, missed),
+            (1, vec!["[the contents of 1 folder are missing: `a` can't be opened]".to_owned()])
+        );
+    }
+
+    #[test]
+    fn of_a_huge_list_of_ignored_files_only_whole_lines_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let limit = usize::try_from(MAX_IGNORE_BYTES).unwrap();
+        let text = format!("{}\nkept-out-of-sight", "#".repeat(limit - 5));
+        std::fs::write(folder.path().join(".gitignore"), text).unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        assert_eq!(read_text(&tree, ".gitignore").unwrap().len(), limit - 5, "the pattern `kept` is not in the file");
     }
 }

@@ -226,6 +226,11 @@ fn calls(orch: &Orch) -> (Vec<Value>, String) {
     (all.iter().filter_map(|event| event["fact"].get("call_ended").cloned()).collect(), run)
 }
 
+/// The form of the id of a run that messages contain.
+fn short_id(run: &str) -> &str {
+    run.rsplit('-').next().unwrap()
+}
+
 #[test]
 fn the_files_of_two_killed_turns_of_one_call_are_both_recorded() {
     let answers = r#"if [ -e ../again ]; then
@@ -239,6 +244,62 @@ if [ -e ../there ]; then echo more > made-2.txt; touch ../again; sleep 300; fi"#
     let changed: Vec<_> = calls.iter().map(|call| call["agent_activity"]["changed"].clone()).collect();
     assert_eq!(changed[..2], [serde_json::json!(["made.txt"]), serde_json::json!(["made-2.txt"])], "{calls:#?}");
     RunOutput::of(&resumed).exits(0);
+}
+
+/// A program that answers at once if `there` exists, and else does this, and hangs.
+fn answers_after(work: &str) -> String {
+    let answer = r#"if [ -e ../there ]; then
+echo '{"type":"result","subtype":"success","is_error":false,"result":"7","session_id":"s-1","usage":{"input_tokens":1,"output_tokens":1}}'; exit; fi"#;
+    format!("{answer}\n{work}\n{HANGS}")
+}
+
+#[test]
+fn the_list_of_a_killed_turn_says_that_it_lacks_changed_files() {
+    let (orch, path) = with_program("", &answers_after("seq 1 1001 | split -l 1 -a 4"));
+    kill_when_file_exists(&orch, &path, &RUN, "there");
+    let resumed = RunOutput::of(&orch.command(&["pipeline", "resume"]).env("PATH", &path).output().unwrap()).exits(0);
+    let (calls, run) = calls(&orch);
+    let work = &calls[0]["agent_activity"];
+    assert_eq!((work["changed"].as_array().unwrap().len(), &work["partial"]), (1000, &serde_json::json!(true)));
+    let reasons = serde_json::json!(["more than 1000 files changed"]);
+    assert_eq!(work["partial_reasons"], reasons);
+    let note = "orch could not compare everything: more than 1000 files changed; more files may have changed";
+    let command = format!("orch runs diff {}", short_id(&run));
+    resumed.says(&format!("was interrupted after it changed 1000 files: see `{command}`; {note}"));
+    let shown = orch.run(&["runs", "show", "--replies"]).exits(0).stdout;
+    assert_eq!(shown.matches(note).count(), 2, "of the step and of the call: {shown}");
+    let events = orch.run(&["runs", "events"]).exits(0).stdout;
+    assert!(events.contains("at least 1000 files changed"), "{events}");
+    orch.run(&["runs", "diff"]).exits(0).says(&format!("ask: {note}"));
+    orch.run(&["runs", "revert", &run, "--dry-run"]).exits(1).says(&format!("ask: {note}; the revert leaves"));
+    let report: Value = serde_json::from_str(&orch.run(&["runs", "show", "--output", "json"]).stdout).unwrap();
+    assert_eq!(report["steps"][0]["partial_changes"], reasons);
+}
+
+#[test]
+fn without_the_state_before_a_killed_turn_its_changes_are_unknown() {
+    let (orch, path) = with_program("", &answers_after(""));
+    kill_when_file_exists(&orch, &path, &RUN, "there");
+    let (_, run) = calls(&orch);
+    std::fs::remove_dir_all(orch.path().join(format!(".orch/agents/{run}/turns"))).unwrap();
+    orch.run(&["runs", "diff"]).exits(0).says("ask: the changes of a turn are not recorded");
+    let resumed = RunOutput::of(&orch.command(&["pipeline", "resume"]).env("PATH", &path).output().unwrap());
+    resumed.exits(0).says(
+        "a turn of step ask was interrupted; orch could not compare everything: the record of the files before is \
+         missing; files may have changed",
+    );
+}
+
+#[test]
+fn a_killed_turn_of_a_program_that_may_not_write_has_changed_nothing() {
+    let (orch, path) = with_program("", &answers_after(""));
+    orch.edit("pipelines/main.yaml", "tools: [Write]", "tools: [Read]");
+    kill_when_file_exists(&orch, &path, &RUN, "there");
+    let diff = orch.run(&["runs", "diff"]).exits(0);
+    assert!(!diff.stderr.contains("not recorded"), "{diff:?}");
+    let resumed = RunOutput::of(&orch.command(&["pipeline", "resume"]).env("PATH", &path).output().unwrap()).exits(0);
+    assert!(!resumed.stderr.contains("was interrupted"), "{resumed:?}");
+    assert_eq!(calls(&orch).0.len(), 1);
 }
 
 #[test]
@@ -274,7 +335,7 @@ fn the_changes_of_a_killed_turn_are_unknown_until_the_resume() {
     kill_when_file_exists(&orch, &path, &RUN, "there");
     let (_, run) = calls(&orch);
     let words = "ask: the changes of a turn are not recorded";
-    orch.run(&["runs", "diff", &run]).exits(0).says(words).says(&format!("orch pipeline resume {run}"));
+    orch.run(&["runs", "diff", &run]).exits(0).says(words).says(&format!("orch pipeline resume {}", short_id(&run)));
     orch.run(&["runs", "revert", &run, "--dry-run"]).exits(1).says(words);
     let reverted = orch.run(&["runs", "revert", &run, "--output", "json"]).exits(1);
     let report: Value = serde_json::from_str(&reverted.stdout).unwrap();

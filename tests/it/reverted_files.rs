@@ -104,6 +104,20 @@ fn a_file_that_was_reverted_to_its_content_before_the_run_is_reported() {
 }
 
 #[test]
+fn a_file_that_can_not_be_compared_is_reported() {
+    let server = server_with_one_failure();
+    let orch = project_with_failed_run(&server, "");
+    run(&orch, &[]).0.exits(1);
+    let path = orch.path().join("workspace/src/a.py");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let words = "src/a.py`, which step files wrote, is a folder, not a file; orch can't compare it";
+    let (lines, notes) = dry_run(&orch, &[]);
+    assert!(lines[0] == "reuse files" && notes.contains(words), "{lines:?} {notes}");
+    orch.run(&["pipeline", "resume"]).exits(0).says(words);
+}
+
+#[test]
 fn a_deleted_workspace_is_restored_with_discard_changed() {
     let server = server_with_one_failure();
     let orch = project_with_failed_run(&server, "");

@@ -69,6 +69,7 @@ fn files_without_recorded_contents_are_listed_with_the_reason() {
     let forced = parse_stdout(&orch.run(&["runs", "revert", &id, "--force", "--output", "json"]).exits(1));
     let left = forced["files"].as_array().unwrap().iter().filter(|file| file["ending"] == "left").count();
     assert_eq!((left, &forced["incomplete"]), (3, &json!([])), "{forced:#}");
+    assert_eq!(forced["commands_ran"], false, "{forced:#}");
     let shown = parse_stdout(&orch.run(&["runs", "diff", &id, "--output", "json"]).exits(0));
     let expected = json!({ "step": "one", "path": "large.bin", "reason": "it is larger than 1 MiB" });
     assert_eq!(shown["unrecorded"][0], expected, "{shown:#}");
@@ -103,11 +104,12 @@ fn a_file_is_restored_only_to_its_content_before_the_run() {
 fn an_incomplete_list_of_changed_files_is_reported() {
     let orch = project(&["seq 1 1001 | split -l 1 -a 4"]);
     let id = run(&orch);
-    let words = "one: the list of its changed files is incomplete";
-    orch.run(&["runs", "diff", &id]).exits(0).says(words);
-    orch.run(&["runs", "revert", &id, "--dry-run"]).exits(1).says(words);
+    let reason = "orch could not compare everything: more than 1000 files changed; more files may have changed";
+    let words = format!("one: {reason}");
+    orch.run(&["runs", "diff", &id]).exits(0).says(&words);
+    orch.run(&["runs", "revert", &id, "--dry-run"]).exits(1).says(&words);
     let reverted = parse_stdout(&orch.run(&["runs", "revert", &id, "--output", "json"]).exits(1));
-    assert_eq!(reverted["incomplete"][0]["step"], "one", "{:#}", reverted["incomplete"]);
+    assert_eq!(reverted["incomplete"], json!([{ "step": "one", "reason": reason }]));
     let restored = reverted["files"].as_array().unwrap().iter().filter(|file| file["ending"] == "restored").count();
     assert_eq!(restored, 1000, "the listed files are reverted");
 }
@@ -124,4 +126,16 @@ fn a_deleted_file_is_not_restored_to_an_older_content() {
         assert!(!orch.exists("workspace/made.txt"));
     }
     orch.run(&["pipeline", "resume", &id, "--accept-changed"]).exits(0);
+}
+
+#[test]
+fn a_run_with_commands_does_not_claim_that_it_changed_no_files() {
+    let orch = project(&["true"]);
+    orch.edit("pipelines/main.yaml", "steps:\n", "steps:\n  - { id: build, run: [\"true\"] }\n");
+    let id = run(&orch);
+    let words = format!("run {id} changed no files, as far as orch knows; orch does not know the changes of commands");
+    orch.run(&["runs", "diff", &id]).exits(0).says(&words);
+    orch.run(&["runs", "revert", &id]).exits(0).says(&words);
+    let shown = parse_stdout(&orch.run(&["runs", "diff", &id, "--output", "json"]).exits(0));
+    assert_eq!((&shown["commands_ran"], &shown["incomplete"]), (&json!(true), &json!([])), "{shown:#}");
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::RecordingContext;
 use super::paths::RunPaths;
 use crate::files::{ChangeSet, Content, FileChange, FileState, check_path, repository_files};
-use crate::model::AgentActivity;
+use crate::model::{AgentActivity, describe_partial};
 
 /// Folders of caches, whose files no later step needs.
 const CACHE_FOLDERS: &[&str] = &[
@@ -36,18 +36,24 @@ pub(super) struct RecordedChanges {
     /// Changed files that the recording lacks: they are too large, not regular files, or contain a secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<String>,
-    /// Whether changes may be missing, because the workspace has too many files.
+    /// Whether changes may be missing, because orch could not compare all files of the workspace.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     partial: bool,
+    /// Why orch could not compare them; may be empty in a recording of an earlier version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    partial_reasons: Vec<String>,
 }
 
 impl RecordedChanges {
     /// The changes that a program made, without secrets and independent of the folders of the run.
     pub(super) fn new(activity: &AgentActivity, context: &RecordingContext<'_>) -> Self {
-        let activity = context.redactor.redact_activity(activity.clone());
-        let record = activity.files.map(serde_json::from_value::<ChangeSet>).transpose();
-        let partial = activity.partial || record.is_err();
-        let record = record.ok().flatten().unwrap_or_default();
+        let mut activity = context.redactor.redact_activity(activity.clone());
+        let record = activity.files.take().map(serde_json::from_value::<ChangeSet>).transpose();
+        let record = record.unwrap_or_else(|error| {
+            activity.add_partial_reason(format!("the record of the changes can't be read: {error}"));
+            None
+        });
+        let record = record.unwrap_or_default();
         let refused_files = repository_files(&record);
         let ChangeSet { files, new_folders } = record;
         let (files, refused): (Vec<FileChange>, Vec<FileChange>) = files
@@ -69,23 +75,23 @@ impl RecordedChanges {
         let new_folders = new_folders.into_iter().filter(contains_file).collect();
         let left_out = activity.left_out.into_iter().chain(refused.into_iter().map(|change| change.path));
         let left_out = left_out.filter(|path| !is_in_cache(path)).collect();
-        Self { files, new_folders, left_out, partial }
+        let reasons = activity.partial_reasons.iter().map(|reason| context.paths.to_placeholders(reason));
+        Self { files, new_folders, left_out, partial: activity.partial, partial_reasons: reasons.collect() }
     }
 
-    /// What a replay of these changes lacks; `None` if they are complete.
-    pub(super) fn omission(&self) -> Option<String> {
+    /// What a replay of these changes lacks, or may lack, with `it` for the recording; `None` if they are complete.
+    pub(super) fn omission(&self, paths: &RunPaths) -> Option<String> {
         let listed: Vec<String> = self.left_out.iter().take(MAX_LISTED_FILES).map(|path| format!("`{path}`")).collect();
-        let more_count = self.left_out.len() - listed.len();
-        let more = if more_count > 0 { format!(" and {more_count} more files") } else { String::new() };
-        let listed = listed.join(", ");
-        match (self.left_out.is_empty(), self.partial) {
-            (true, false) => None,
-            (false, false) => Some(format!("the recording lacks the changes of {listed}{more}")),
-            (false, true) => {
-                Some(format!("the recording lacks the changes of {listed}{more}, and may lack changes of other files"))
-            }
-            (true, true) => Some("the recording may lack changes of files".to_owned()),
-        }
+        let more = match self.left_out.len() - listed.len() {
+            0 => String::new(),
+            1 => " and 1 more file".to_owned(),
+            count => format!(" and {count} more files"),
+        };
+        let left_out = (!listed.is_empty()).then(|| format!("it lacks the changes of {}{more}", listed.join(", ")));
+        let reasons: Vec<String> = self.partial_reasons.iter().map(|reason| paths.fill_placeholders(reason)).collect();
+        let partial = self.partial.then(|| describe_partial(&reasons));
+        let phrases: Vec<String> = left_out.into_iter().chain(partial).collect();
+        (!phrases.is_empty()).then(|| phrases.join("; "))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -156,23 +162,31 @@ mod tests {
 
     #[test]
     fn what_a_recording_lacks_is_described() {
-        let activity = |count: usize, partial: bool| AgentActivity {
-            left_out: (1..=count).map(|number| format!("file {number}")).collect(),
-            partial,
-            ..AgentActivity::default()
+        let omission = |activity: &AgentActivity| {
+            let json = serde_json::to_value(recorded(activity)).unwrap();
+            serde_json::from_value::<RecordedChanges>(json).unwrap().omission(&RunPaths::default())
         };
-        let omission = |count: usize, partial: bool| recorded(&activity(count, partial)).omission();
-        assert_eq!(omission(0, false), None);
-        assert_eq!(omission(0, true).unwrap(), "the recording may lack changes of files");
-        assert_eq!(omission(1, false).unwrap(), "the recording lacks the changes of `file 1`");
-        let text = omission(7, true).unwrap();
-        assert!(text.contains("`file 5` and 2 more files, and may lack changes of other files"), "{text}");
+        let mut activity = AgentActivity::default();
+        assert_eq!(omission(&activity), None);
+        activity.left_out = ["a", "b", ".venv/x"].map(str::to_owned).to_vec();
+        assert_eq!(omission(&activity).unwrap(), "it lacks the changes of `a`, `b`", "no later step needs a cache");
+        activity.left_out.extend(["c", "d", "e", "f"].map(str::to_owned));
+        let listed = "it lacks the changes of `a`, `b`, `c`, `d`, `e` and 1 more file";
+        assert_eq!(omission(&activity).unwrap(), listed);
+        activity.add_partial_reason("`sub` can't be read");
+        let partial = "orch could not compare everything: `sub` can't be read";
+        assert_eq!(omission(&activity).unwrap(), format!("{listed}; {partial}"));
+        activity.left_out.clear();
+        assert_eq!(omission(&activity).unwrap(), partial);
+        let old: RecordedChanges = serde_json::from_value(json!({ "partial": true })).unwrap();
+        assert_eq!(old.omission(&RunPaths::default()).unwrap(), "orch could not compare everything");
     }
 
     #[test]
     fn a_record_that_cannot_be_read_is_not_recorded_as_no_changes() {
         let files = Some(json!({ "files": "no list" }));
         let recorded = recorded(&AgentActivity { files, ..AgentActivity::default() });
-        assert!(!recorded.is_empty() && recorded.omission().is_some(), "{recorded:?}");
+        let omission = recorded.omission(&RunPaths::default()).unwrap();
+        assert!(!recorded.is_empty() && omission.contains("the record of the changes can't be read"), "{omission}");
     }
 }

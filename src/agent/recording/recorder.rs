@@ -14,6 +14,7 @@ use super::exchange::{
     CallPosition, CommandRecording, Exchange, RecordedCommand, RecordedResult, ReplyRecording, chat_request_key,
     chat_request_text, split_lines,
 };
+use super::omissions::RecordingOmissions;
 use super::tool_calls::ToolCallRecording;
 use crate::folder::{FolderAccess, NoFollowFolder};
 use crate::model::call_reply::CommandOutput;
@@ -32,6 +33,7 @@ pub struct Recorder {
     /// How often each file name was used: steps may send the same request and get different replies.
     name_counts: Mutex<HashMap<String, usize>>,
     first_failure: Mutex<Option<Failure>>,
+    omissions: RecordingOmissions,
 }
 
 /// What a call of a run did.
@@ -78,7 +80,13 @@ impl Recorder {
     /// Creates a recorder that writes to a folder.
     pub fn from_folder(folder: NoFollowFolder) -> Self {
         let commands = CommandModes::default();
-        Self { folder, commands, name_counts: Mutex::default(), first_failure: Mutex::default() }
+        Self {
+            folder,
+            commands,
+            name_counts: Mutex::default(),
+            first_failure: Mutex::default(),
+            omissions: RecordingOmissions::default(),
+        }
     }
 
     /// The same recorder, without the commands that a replay runs.
@@ -97,16 +105,23 @@ impl Recorder {
     pub fn record(&self, key: &CallKey, exchange: RecordedExchange<'_>, context: &RecordingContext<'_>) {
         let result = match exchange {
             RecordedExchange::Reply { request, reply, activity } => {
-                self.write(&reply_recording(key, request, reply, activity, context), &key.step)
+                let recording = reply_recording(key, request, reply, activity, context);
+                self.omissions.add(&key.step, recording.changes.omission(context.paths).as_deref());
+                self.write(&recording, &key.step)
             }
             RecordedExchange::Command { command, result, activity } => {
                 match command_recording(key, command, result, activity, context) {
-                    Some(recording) => self.write(&recording, &key.step),
+                    Some(recording) => {
+                        self.omissions.add(&key.step, recording.changes.omission(context.paths).as_deref());
+                        self.write(&recording, &key.step)
+                    }
                     None => Ok(()),
                 }
             }
             RecordedExchange::ToolCall { invocation, output, activity } => {
-                self.write(&ToolCallRecording::new(key, invocation, output, activity, context), &key.step)
+                let recording = ToolCallRecording::new(key, invocation, output, activity, context);
+                self.omissions.add(&key.step, recording.changes().omission(context.paths).as_deref());
+                self.write(&recording, &key.step)
             }
         };
         if let Err(failure) = result {
@@ -117,6 +132,11 @@ impl Recorder {
     /// The first error of [`Recorder::record`].
     pub fn failure(&self) -> Option<Failure> {
         self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A sentence for each recording that lacks, or may lack, changes of files.
+    pub fn omissions(&self) -> Vec<String> {
+        self.omissions.sentences()
     }
 
     /// Returns a file name that this run has not used yet: `vote.1f2e.json`, then `vote.1f2e.2.json`.

@@ -1,8 +1,6 @@
 //! Returns recorded replies and results of commands and tool calls, without calling a model.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -16,6 +14,7 @@ use super::exchange::{
 };
 use super::index::RecordingIndex;
 use super::normalize::RequestNormalizer;
+use super::omissions::RecordingOmissions;
 use super::paths::RunPaths;
 use super::tool_calls::ToolCallRecording;
 use crate::files::{ChangeSet, read_to_end_bounded};
@@ -58,8 +57,16 @@ pub struct Replay {
     replies: RecordingIndex<ReplyRecording>,
     command_results: RecordingIndex<CommandRecording>,
     tool_calls: RecordingIndex<ToolCallRecording>,
-    /// The result of [`Replay::omissions`].
-    omissions: Mutex<BTreeSet<String>>,
+    omissions: RecordingOmissions,
+}
+
+/// The recorded changes of files.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReplayedChanges {
+    /// The files with their contents; `None` if there are none.
+    pub change_set: Option<ChangeSet>,
+    /// What the recording lacks, or may lack; `None` if it is complete.
+    pub omission: Option<String>,
 }
 
 /// A recorded reply.
@@ -68,7 +75,7 @@ pub struct ReplayedReply {
     /// The reply.
     pub reply: ChatReply,
     /// The files that the CLI agent changed.
-    pub changes: Option<ChangeSet>,
+    pub changes: ReplayedChanges,
 }
 
 /// A recorded result of a command.
@@ -77,7 +84,7 @@ pub struct ReplayedCommand {
     /// The output of the command, or why it has none.
     pub result: Result<CommandOutput, Failure>,
     /// The files that the command changed.
-    pub changes: Option<ChangeSet>,
+    pub changes: ReplayedChanges,
 }
 
 /// A recorded result of a tool call.
@@ -86,7 +93,7 @@ pub struct ReplayedToolCall {
     /// The output of the tool.
     pub output: ToolOutput,
     /// The files that the call changed.
-    pub changes: Option<ChangeSet>,
+    pub changes: ReplayedChanges,
 }
 
 /// A recording in a file.
@@ -126,7 +133,7 @@ impl Replay {
             command_results: RecordingIndex::new(command_results, &normalizer),
             tool_calls: RecordingIndex::new(tool_calls, &normalizer),
             normalizer,
-            omissions: Mutex::default(),
+            omissions: RecordingOmissions::default(),
         })
     }
 
@@ -144,16 +151,16 @@ impl Replay {
         self.normalizer.unused()
     }
 
-    /// The changes of files that the recordings of the replayed steps lack, each as a sentence that names the step.
+    /// A sentence for each recording that the run has used so far and that lacks, or may lack, changes of files.
     pub fn omissions(&self) -> Vec<String> {
-        self.omissions.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.omissions.sentences()
     }
 
-    /// The recorded changes of a step, with the folders of this run; `None` if there are none. Notes what they lack.
-    fn change_set(&self, step: &StepKey, changes: &RecordedChanges, paths: &RunPaths) -> Option<ChangeSet> {
-        let omission = changes.omission().map(|omission| format!("step {step}: {omission}"));
-        self.omissions.lock().unwrap_or_else(PoisonError::into_inner).extend(omission);
-        changes.change_set(paths)
+    /// The recorded changes of a step, with the folders of this run. Notes what they lack.
+    fn changes(&self, step: &StepKey, changes: &RecordedChanges, paths: &RunPaths) -> ReplayedChanges {
+        let omission = changes.omission(paths);
+        self.omissions.add(step, omission.as_deref());
+        ReplayedChanges { change_set: changes.change_set(paths), omission }
     }
 
     /// Whether a recorded text of a file equals the text of a file in this run, apart from the parts that change from
@@ -189,7 +196,7 @@ impl Replay {
             constrained: false,
             details: recording.details.clone(),
         };
-        Ok(ReplayedReply { reply, changes: self.change_set(step, &recording.changes, context.paths) })
+        Ok(ReplayedReply { reply, changes: self.changes(step, &recording.changes, context.paths) })
     }
 
     /// The recorded result of a command.
@@ -226,7 +233,7 @@ impl Replay {
                 Err(Failure { hint: hint.as_deref().map(|hint| context.paths.fill_placeholders(hint)), ..failure })
             }
         };
-        Ok(ReplayedCommand { result, changes: self.change_set(step, &recording.changes, context.paths) })
+        Ok(ReplayedCommand { result, changes: self.changes(step, &recording.changes, context.paths) })
     }
 
     /// The recorded result of a tool call.
@@ -246,7 +253,7 @@ impl Replay {
             let nearest = self.describe_nearest(&self.tool_calls, step, &normalized);
             return Err(self.no_recording(&what, &self.remedy, nearest));
         };
-        let changes = self.change_set(step, recording.changes(), context.paths);
+        let changes = self.changes(step, recording.changes(), context.paths);
         Ok(ReplayedToolCall { output: recording.output(context.paths), changes })
     }
 

@@ -175,25 +175,29 @@ mod tests {
         recorder.record(&call_key(1, 1), exchange, &context);
         let replay = Replay::open(folder.path(), ReplayOptions::default()).unwrap();
         let replayed = replay.tool_call(&StepKey::root("fix"), &call, &context).unwrap();
-        assert_eq!((replayed.output, replayed.changes), (output, Some(changes)));
-        assert_eq!(replay.omissions(), Vec::<String>::new());
+        assert_eq!((replayed.output, replayed.changes.change_set), (output, Some(changes)));
+        assert_eq!((replay.omissions(), recorder.omissions()), (Vec::new(), Vec::new()));
     }
 
     #[test]
-    fn a_replay_says_which_changes_of_its_steps_the_recordings_lack() {
+    fn a_replay_and_the_recorder_say_which_changes_the_recordings_lack() {
         let folder = tempfile::tempdir().unwrap();
         let recorder = Recorder::new(folder.path()).unwrap();
         let (redactor, paths) = (Redactor::default(), RunPaths::default());
         let context = RecordingContext { redactor: &redactor, paths: &paths };
         let (call, output) = (invocation(json!({ "command": "make" })), ToolOutput::default());
-        let activity = AgentActivity { left_out: vec!["large".to_owned()], ..AgentActivity::default() };
+        let mut activity = AgentActivity::with_unknown_changes("`sub` can't be read");
+        activity.left_out.push("large".to_owned());
         let exchange = RecordedExchange::ToolCall { invocation: &call, output: &output, activity: &activity };
         recorder.record(&call_key(1, 1), exchange, &context);
         let replay = Replay::open(folder.path(), ReplayOptions::default()).unwrap();
         assert_eq!(replay.omissions(), Vec::<String>::new(), "no step has used the recording");
+        let omission = "it lacks the changes of `large`; orch could not compare everything: `sub` can't be read";
         for _ in 0..2 {
-            replay.tool_call(&StepKey::root("fix"), &call, &context).unwrap();
+            let replayed = replay.tool_call(&StepKey::root("fix"), &call, &context).unwrap();
+            assert_eq!((replayed.changes.change_set, replayed.changes.omission.as_deref()), (None, Some(omission)));
         }
-        assert_eq!(replay.omissions(), ["step fix: the recording lacks the changes of `large`"]);
+        let expected = vec![format!("the recording of step fix is incomplete: {omission}")];
+        assert_eq!((replay.omissions(), recorder.omissions()), (expected.clone(), expected));
     }
 }

@@ -10,5 +10,5 @@ mod ui;
 #[cfg(feature = "local")]
 pub(super) use download::DownloadProgressView;
 pub(super) use findings::{FindingsArgs, FindingsFormat, print_findings};
-pub(super) use run_result::print_result;
+pub(super) use run_result::{INCOMPLETE_RECORDING_ADVICE, print_result};
 pub(super) use ui::{ColourChoice, Ui, user_name};

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::cli::args::OutputFormat;
 use crate::cli::error::to_session_error;
+use crate::model::visible::escape_line_breaks;
 use crate::model::{RunState, RunStatus};
 use crate::report::SuggestedCommands;
 use crate::report::summary::render_summary;
@@ -13,6 +14,10 @@ use crate::session::project_state::commands_for_journal;
 use crate::session::{ExitStatus, RunResult, SessionError};
 
 use super::ui::Ui;
+
+/// What the user can do about an incomplete recording.
+pub(in crate::cli) const INCOMPLETE_RECORDING_ADVICE: &str =
+    "a replay may have other files than the recorded run, so check what its later steps read";
 
 /// Prints the result of a run, and returns the exit code.
 pub(in crate::cli) fn print_result(
@@ -28,6 +33,10 @@ pub(in crate::cli) fn print_result(
         current_dir,
         ui,
     )?;
+    for omission in &result.recording_omissions {
+        let label = ui.stderr_style.warning("warning:");
+        ui.print_always(&format!("{label} {}; {INCOMPLETE_RECORDING_ADVICE}", escape_line_breaks(omission)));
+    }
     match &result.recording_failure {
         Some(failure) => Err(SessionError::from(failure.clone())
             .with_status(ExitStatus::Failed)

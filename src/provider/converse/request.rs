@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::catalog::{
-    BedrockReasoning, ClaudeThinking, bedrock_accepts_forced_calls, bedrock_reasoning, is_converse_field,
+    BedrockReasoning, ClaudeThinking, bedrock_accepts_forced_calls, bedrock_limits_tool_schemas, bedrock_reasoning,
+    is_converse_field,
 };
 use crate::model::ToolChoice;
 use crate::model::chat::{ChatRequest, Message, Role};
@@ -108,8 +109,7 @@ fn tool_config(request: &ChatRequest, reasoning: Option<BedrockReasoning>, has_c
     let model = &request.model.model;
     let specs = request.tools.definitions.iter().map(|tool| {
         let mut schema = schema::tool_schema(&tool.parameters);
-        // Nova accepts no other keywords at the root.
-        if let Some(members) = schema.as_object_mut().filter(|_| model.contains("nova")) {
+        if let Some(members) = schema.as_object_mut().filter(|_| bedrock_limits_tool_schemas(model)) {
             members.retain(|key, _| matches!(key.as_str(), "type" | "properties" | "required"));
         }
         json!({"toolSpec": {"name": tool.name, "description": tool.description, "inputSchema": {"json": schema}}})

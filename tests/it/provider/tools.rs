@@ -154,6 +154,10 @@ async fn converse_receives_tool_specs_in_the_cached_prefix() {
     read.as_object_mut().unwrap().shift_remove("additionalProperties");
     let specs = [spec("read", read), spec("list", plain_list()), spec("now", nothing())];
     assert_eq!(body["toolConfig"], json!({"tools": specs, "toolChoice": {"any": {}}}));
+    // An inference profile without the name of its model may lead to Nova.
+    let profile = "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/a1b2";
+    let profile = ChatRequest { model: ModelRef::new("lab", profile), ..with_tools(ToolChoice::Required) };
+    assert_eq!(sent_body(Dialect::Converse, &profile).await["toolConfig"], json!({"tools": specs}));
 }
 
 #[tokio::test]

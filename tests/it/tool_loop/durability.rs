@@ -1,5 +1,6 @@
 //! Interrupted conversations: a resume continues where they ended, and repeats nothing that may have changed files.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,25 +74,53 @@ fn a_command_during_which_orch_is_killed_is_not_repeated_and_the_model_learns_wh
     assert_eq!(orch.read("workspace/theirs.txt"), "before\n");
 }
 
+/// The files in which orch keeps the state before the calls in flight.
+fn call_starts(orch: &Orch) -> Vec<PathBuf> {
+    let entries = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries(orch.path().join(".orch/agents")).flat_map(|run| entries(run.join("turns"))).collect()
+}
+
 #[test]
-fn the_changes_of_a_killed_command_are_unknown_if_the_files_before_it_cannot_be_read() {
+fn without_the_state_before_an_interrupted_command_its_changes_are_unknown() {
     if !reaches_full() {
         return;
     }
-    let (server, orch) = project_with_hanging_command();
-    let child = start(&orch);
-    wait_until("the change", || orch.exists("workspace/made.txt"));
-    kill(child);
-    let (id, _) = crate::kill::latest_run(&orch).unwrap();
-    for entry in std::fs::read_dir(orch.path().join(format!(".orch/agents/{id}/turns"))).unwrap() {
-        std::fs::write(entry.unwrap().path(), "{").unwrap();
+    for damaged_content in [None, Some("{")] {
+        let (server, orch) = project_with_hanging_command();
+        let child = start(&orch);
+        wait_until("the change", || orch.exists("workspace/made.txt"));
+        kill(child);
+        let starts = call_starts(&orch);
+        assert_eq!(starts.len(), 1, "{starts:?}");
+        match damaged_content {
+            Some(content) => std::fs::write(&starts[0], content).unwrap(),
+            None => std::fs::remove_file(&starts[0]).unwrap(),
+        }
+        orch.run(&["runs", "diff"]).exits(0).says("work: the changes of a tool call are not recorded");
+        let unknown = "orch could not compare everything: the record of the files before is missing; files may have \
+                       changed";
+        let interrupted = format!("a tool call of step work was interrupted; {unknown}");
+        let resumed = orch.run(&["pipeline", "resume"]).exits(0).says(&interrupted);
+        let is_damaged = resumed.stderr.contains("the file changes of this turn are not recorded");
+        assert_eq!(is_damaged, damaged_content.is_some(), "{resumed:?}");
+        let results = last_results(&server);
+        assert!(results[0].contains(&format!("did not repeat the call; {unknown}")), "{results:?}");
+        // No view of the run counts the unknown changes as none.
+        let views = [&["runs", "show"][..], &["runs", "show", "--replies"], &["runs", "events"]];
+        for args in views {
+            let shown = orch.run(args).exits(0).stdout;
+            assert!(shown.contains("files may have changed"), "{args:?}: {shown}");
+        }
+        orch.run(&["runs", "diff"]).exits(0).says(unknown).says("changed no files, as far as orch knows");
+        let report: Value = serde_json::from_str(&orch.run(&["runs", "show", "--output", "json"]).stdout).unwrap();
+        assert_eq!(report["steps"][0]["partial_changes"], json!(["the record of the files before is missing"]));
+        let diff: Value = serde_json::from_str(&orch.run(&["runs", "diff", "--output", "json"]).stdout).unwrap();
+        let incomplete = json!([{ "step": "work", "reason": unknown }]);
+        assert_eq!((&diff["files"], &diff["incomplete"]), (&json!([]), &incomplete));
+        let (id, _) = crate::kill::latest_run(&orch).unwrap();
+        let reverted = orch.run(&["runs", "revert", &id]).exits(1);
+        reverted.says(&format!("work: {unknown}; the revert leaves them as they are"));
     }
-    orch.run(&["pipeline", "resume"]).exits(0).says("the file changes of this turn are not recorded");
-    let results = last_results(&server);
-    assert!(results[0].contains("it is not known whether files changed"), "{results:?}");
-    let words = "work: the list of its changed files is incomplete";
-    orch.run(&["runs", "diff", &id]).exits(0).says(words);
-    orch.run(&["runs", "revert", &id]).exits(1).says(words);
 }
 
 #[test]

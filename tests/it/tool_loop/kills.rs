@@ -111,7 +111,13 @@ fn assert_true_results(orch: &Orch, server: &Server) -> usize {
                     assert!(result.contains(&format!("these files changed: {file}")), "{content}: {result}");
                     assert!(whole.starts_with(&content), "the command ran at most once: {content}");
                 }
-                None => assert!(result.contains("no file changed"), "{file}: {result}"),
+                // The kill came before the command changed the file, or even before orch had recorded the files.
+                None => assert!(
+                    ["; no file changed", "the record of the files before is missing; files may have changed"]
+                        .iter()
+                        .any(|text| result.contains(text)),
+                    "{file}: {result}"
+                ),
             }
         }
     }

@@ -20,8 +20,10 @@ fn a_file_is_read_with_line_numbers() {
     let absolute = site.path("src/a.rs");
     assert_eq!(site.call("read", json!({"path": absolute})).succeeds().text, expected);
     let part = site.call("read", json!({"path": "./src//a.rs", "from": 2, "lines": 1})).succeeds();
-    assert_eq!(part.text, "     2\t\tb();\n[lines 2–2 of 3 are shown]\n");
+    assert_eq!(part.text, "     2\t\tb();\n[line 2 of 3 is shown]\n");
     site.call("read", json!({"path": "src/a.rs", "from": 4})).fails_with("`from` is 4, and `src/a.rs` has 3 lines");
+    site.put("one", "1\n");
+    site.call("read", json!({"path": "one", "from": 2})).fails_with("`from` is 2, and `one` has 1 line");
 }
 
 #[test]
@@ -47,6 +49,9 @@ fn a_very_long_line_is_cut_and_a_huge_file_is_not_loaded() {
     site.put("min.js", format!("{}\nend", "x".repeat(30_000_000)));
     let text = site.call("read", json!({"path": "min.js"})).succeeds().text;
     assert!(text.len() < 5000 && text.contains("more bytes in this line]\n     2\tend\n"), "{}", text.len());
+    assert!(
+        text.ends_with("[`read` shows at most 4000 bytes of a line; `search` or a command can show another part]\n")
+    );
 }
 
 #[test]
@@ -67,6 +72,10 @@ fn binary_files_and_other_encodings_are_reported() {
     ] {
         assert_eq!(site.call("read", json!({"path": path})).succeeds().text, expected, "{path}");
     }
+    let large: Vec<u8> = [0xff, 0xfe].into_iter().chain(b"a\0".repeat(3 << 20)).collect();
+    site.put("large-utf16", large);
+    let text = site.call("read", json!({"path": "large-utf16"})).succeeds().text;
+    assert!(text.starts_with("[`large-utf16` is text in UTF-16 with 6291458 bytes, and `read` converts"), "{text}");
 }
 
 #[test]
@@ -99,6 +108,9 @@ fn a_folder_is_listed_with_sizes_and_without_ignored_files() {
     assert_eq!(list(json!({"path": "a/deep", "glob": "**"})), "a/deep/y.rs\t2\na/deep/z.md\t0\n");
     assert_eq!(list(json!({"path": "target/debug"})), "target/debug/out.rs\t1\n", "a folder that the call names");
     assert_eq!(list(json!({"glob": "*.py"})), "[no file matches]\n");
+    site.put("only-ignored/x.rs", "x").put("only-ignored/.ignore", "*\n");
+    let nothing = "[there is nothing to list; excluded files are left out]\n";
+    assert_eq!(list(json!({"path": "only-ignored"})), nothing, "the folder is not empty");
     site.call("list", json!({"glob": "[a"})).fails_with("the glob can't be used");
 }
 
@@ -134,6 +146,16 @@ fn a_search_shows_each_line_with_its_path_and_number() {
     assert_eq!(search(json!({"regex": "(?i)^needle$", "glob": "*.md"})).lines().count(), 3);
     assert_eq!(search(json!({"regex": "needle", "glob": "b/**"})).lines().count(), 2);
     assert_eq!(search(json!({"regex": "nothing"})), "[no line matches]\n");
+    site.put("late.bin", [b"text\n".repeat(4000), b"\0needle\n".to_vec()].concat());
+    let partly = "[no line matches in what was searched]\n[not searched to the end: 1 file: `late.bin` contains binary \
+                  data]\n";
+    assert_eq!(search(json!({"regex": "needle", "glob": "late.bin"})), partly);
+    site.put("long", format!("{}needle{}\n", "a".repeat(500), "b".repeat(500)));
+    let text = search(json!({"regex": "needle", "glob": "long"}));
+    assert!(
+        text.contains("[1 line in 1 file matches]\n[of 1 long line, only the part around the first match"),
+        "{text}"
+    );
     site.call("search", json!({"regex": "(a"})).fails_with("the regular expression can't be used");
     site.call("search", json!({"regex": "a\\nb"})).fails_with("the regular expression can't be used");
     site.call("search", json!({"regex": "(?:a{1000}){1000}"})).fails_with("the regular expression can't be used");
@@ -152,7 +174,7 @@ fn a_search_takes_linear_time_and_ends_at_its_time_limit() {
         site.put(&format!("many/{number}"), "x\n".repeat(1000));
     }
     let call = site.call("search", json!({"regex": "y$"})).succeeds();
-    assert!(call.text.starts_with("[no line matches]\n"), "{}", call.text);
+    assert!(call.text.starts_with("[no line matches"), "{}", call.text);
 }
 
 #[test]

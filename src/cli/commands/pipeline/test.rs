@@ -15,7 +15,7 @@ use crate::agent::Recorder;
 use crate::check;
 use crate::cli::args::{TrustArgs, agents, lookup};
 use crate::cli::error::to_session_error;
-use crate::cli::output::Ui;
+use crate::cli::output::{INCOMPLETE_RECORDING_ADVICE, Ui};
 use crate::cli::startup::{current_dir, runner, runtime};
 use crate::config::{self, Document};
 use crate::engine::perform::RecordReplay;
@@ -271,13 +271,16 @@ fn run_case(args: &TestArgs, file: &Path, warnings: &mut CaseWarnings, ui: &Ui) 
         return Err(error.with_status(ExitStatus::Interrupted).into());
     }
     let mut problems = expectations::compare_with_expected(&case, &state, &workspace);
+    let omissions = record_replay.omissions().into_iter();
+    let incomplete = omissions.map(|omission| format!("{omission}; {INCOMPLETE_RECORDING_ADVICE}"));
     let RecordReplay { recorder, replay, .. } = record_replay;
-    let lacking = match &replay {
-        Some(replay) => replay.omissions(),
-        None if args.update => Vec::new(),
-        None => case_recordings::warning_about_commands(&case, &project, &recordings).into_iter().collect(),
+    let ran_commands = if replay.is_none() && !args.update {
+        case_recordings::warning_about_commands(&case, &project, &recordings)
+    } else {
+        None
     };
-    warnings.of_recordings.extend(lacking.iter().map(|sentence| format!("{}: {sentence}", document.file.path)));
+    let of_case = |sentence: String| format!("{}: {sentence}", document.file.path);
+    warnings.of_recordings.extend(incomplete.chain(ran_commands).map(of_case));
     problems.extend(recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
     if problems.is_empty() && !args.update {
         warnings.unused_normalizers.add(&document, &case, &project, replay.as_deref());

@@ -10,7 +10,7 @@ use crate::files::{self, ChangeKind, ChangeSet};
 use crate::model::visible::escape_line_breaks;
 use crate::session::ExitStatus;
 use crate::session::project_state::{find_run, project_root};
-use crate::session::recorded_changes::RecordedChanges;
+use crate::session::recorded_changes::{ChangeGap, RecordedChanges};
 use crate::session::writes::{StepWrite, UnrecordedFile};
 use crate::store::{Journal, RunRow};
 
@@ -66,15 +66,14 @@ fn print_changes(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) 
         let (step, path, clause) = (&file.step, escape_line_breaks(&file.path), file.clause());
         ui.print_message(format!("{step}: orch did not record the change of `{path}`: {clause}"));
     }
-    for gap in &recorded.gaps {
-        ui.print_message(gap.to_string());
-    }
     let writes = &recorded.writes;
-    for write in writes.iter().filter(|write| write.applied_seq.is_none()) {
-        ui.print_message(format!(
-            "{}: orch did not record whether it wrote all files, so the diff omits this step",
-            write.step
-        ));
+    let omitted_writes = writes.iter().filter(|write| write.applied_seq.is_none()).map(|write| ChangeGap {
+        step: Some(write.step.clone()),
+        reason: "orch did not record whether it wrote all files, so the diff omits this step".to_owned(),
+    });
+    let gaps: Vec<ChangeGap> = recorded.gaps.iter().cloned().chain(omitted_writes).collect();
+    for gap in &gaps {
+        ui.print_message(escape_line_breaks(&gap.to_string()));
     }
     let complete_writes: Vec<&StepWrite> = writes.iter().filter(|write| write.applied_seq.is_some()).collect();
     let changes: Vec<(String, ChangeSet)> = if args.each {
@@ -89,7 +88,7 @@ fn print_changes(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) 
         let unrecorded: Vec<_> = recorded.unrecorded.iter().map(unrecorded_file).collect();
         let report = json!({
             "run": row.run.to_string(), "workspace": row.workspace, "files": files, "unrecorded": unrecorded,
-            "incomplete": recorded.gaps, "diff": diff,
+            "incomplete": gaps, "commands_ran": recorded.commands_ran, "diff": diff,
         });
         ui.write_data(&format!("{report:#}"))?;
         return Ok(ExitStatus::Success);
@@ -105,8 +104,8 @@ fn print_changes(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) 
         let header = if step.is_empty() { String::new() } else { format!("# {step}\n") };
         ui.write_data(&format!("{header}{diff}"))?;
     }
-    if is_empty && recorded.unrecorded.is_empty() && recorded.gaps.is_empty() {
-        ui.print_message(format!("run {} changed no files", row.run));
+    if is_empty && recorded.unrecorded.is_empty() {
+        ui.print_message(recorded.describe_no_changes(row.run));
     }
     Ok(ExitStatus::Success)
 }

@@ -146,14 +146,18 @@ fn describe_tool_calls(reply: &ChatReply) -> String {
 fn describe_activity(fact: &CallEnded) -> String {
     let Some(activity) = fact.activity() else { return String::new() };
     let mut text = String::new();
-    let mut add_count = |count: usize, singular: &str, plural: &str| {
+    let mut add_count = |prefix: &str, count: usize, singular: &str, plural: &str| {
         if count > 0 {
-            text.push_str(&format!(", {count} {}", if count == 1 { singular } else { plural }));
+            text.push_str(&format!(", {prefix}{count} {}", if count == 1 { singular } else { plural }));
         }
     };
-    add_count(activity.tools.len(), "tool call", "tool calls");
-    add_count(activity.changed.len(), "file changed", "files changed");
-    add_count(activity.denied.len(), "denied", "denied");
+    add_count("", activity.tools.len(), "tool call", "tool calls");
+    let at_least = if activity.partial { "at least " } else { "" };
+    add_count(at_least, activity.changed.len(), "file changed", "files changed");
+    add_count("", activity.denied.len(), "denied", "denied");
+    if activity.partial && activity.changed.is_empty() {
+        text.push_str(", files may have changed");
+    }
     if !fact.usage().is_empty() {
         text.push_str(&format!(", {}", human::format_cost(fact.cost_total())));
     }

@@ -14,7 +14,7 @@ use crate::model::visible::escape_line_breaks;
 use crate::session::project_state::{find_run, project_root};
 use crate::session::recorded_changes::{ChangeGap, RecordedChanges};
 use crate::session::{ExitStatus, RunLocks, SessionError, locate, remove_project_placeholders, run_workspace};
-use crate::store::{RunRow, Workspace};
+use crate::store::Workspace;
 
 use super::open_journal;
 
@@ -86,11 +86,16 @@ pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus> {
             "dry_run": args.dry_run,
             "files": reverted.files,
             "incomplete": recorded.gaps,
+            "commands_ran": recorded.commands_ran,
         });
         ui.write_data(&format!("{report:#}"))?;
     } else {
         print_files(args, &reverted.files, ui)?;
-        print_hints(&row, &reverted.files, &unrecorded, &recorded.gaps, ui);
+        print_gaps(&recorded.gaps, ui);
+        if reverted.files.is_empty() {
+            ui.print_message(recorded.describe_no_changes(row.run));
+        }
+        print_hints(&reverted.files, &unrecorded, ui);
     }
     let is_incomplete =
         !recorded.gaps.is_empty() || reverted.files.iter().any(|file| file.ending == RevertOutcome::Left);
@@ -112,15 +117,16 @@ fn print_files(args: &RunsRevertArgs, files: &[RevertedFile], ui: &Ui) -> Result
     Ok(())
 }
 
-/// Prints what orch does not know about the changes, and what the user can do about the skipped files.
-fn print_hints(row: &RunRow, files: &[RevertedFile], unrecorded: &[UnrecordedChange], gaps: &[ChangeGap], ui: &Ui) {
+/// Prints where the record of the changes is incomplete.
+fn print_gaps(gaps: &[ChangeGap], ui: &Ui) {
     for gap in gaps {
         let (warning, gap) = (ui.stderr_style.warning("warning:"), gap.to_string());
-        ui.print_always(&format!("{warning} {}; other files may have changed", escape_line_breaks(&gap)));
+        ui.print_always(&format!("{warning} {}; the revert leaves them as they are", escape_line_breaks(&gap)));
     }
-    if files.is_empty() && gaps.is_empty() {
-        ui.print_message(format!("run {} changed no files", row.run));
-    }
+}
+
+/// Prints what the user can do about the skipped files.
+fn print_hints(files: &[RevertedFile], unrecorded: &[UnrecordedChange], ui: &Ui) {
     let is_unknown =
         |file: &&RevertedFile| unrecorded.iter().any(|change| change.hides_original && change.path == file.path);
     let skipped = || files.iter().filter(|file| file.ending == RevertOutcome::Left);

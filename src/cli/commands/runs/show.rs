@@ -178,10 +178,7 @@ fn activity_lines(call: &CallEnded) -> Vec<String> {
     let mut lines: Vec<String> = add_label("tool", &activity.tools);
     lines.extend::<Vec<String>>(add_label("denied", &activity.denied));
     lines.extend::<Vec<String>>(add_label("changed", &activity.changed));
-    if activity.partial {
-        let reason = "there were too many files, or orch could not read a part of the workspace";
-        lines.push(format!("the list of changed files is incomplete, because {reason}"));
-    }
+    lines.extend(activity.partial_note().map(|note| escape_line_breaks(&note).into_owned()));
     let session = call.session();
     lines.extend(session.map(|session| format!("{:<8} {session}", "session")));
     if !call.usage().is_empty() {

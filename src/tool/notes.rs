@@ -1,0 +1,69 @@
+//! What the notes of results have in common: counts, and the paths that a tool could not examine.
+
+/// The maximum number of reasons that a note contains.
+const MAX_NAMED_REASONS: usize = 3;
+
+/// A number with its noun: `1 line`, `2 lines`.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// The files or folders that a tool could not examine: how many they are, and the first ones with the reasons.
+#[derive(Debug, Default)]
+pub(super) struct MissedPaths {
+    count: u64,
+    reasons: Vec<String>,
+}
+
+impl MissedPaths {
+    /// Adds a path with the reason, as one phrase.
+    pub(super) fn add(&mut self, reason: String) {
+        self.count += 1;
+        if self.reasons.len() < MAX_NAMED_REASONS {
+            self.reasons.push(reason);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The number of paths, with a noun.
+    pub(super) fn counted(&self, noun: &str) -> String {
+        counted(self.count, noun)
+    }
+
+    /// The reasons, as an enumeration.
+    pub(super) fn reasons(&self) -> String {
+        let more = match self.count - self.reasons.len() as u64 {
+            0 => String::new(),
+            count => format!(" and {count} more"),
+        };
+        format!("{}{more}", self.reasons.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_is_singular() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "line")), ["0 lines", "1 line", "2 lines"]);
+    }
+
+    #[test]
+    fn the_first_missed_paths_are_named_and_the_others_counted() {
+        let mut missed = MissedPaths::default();
+        assert!(missed.is_empty());
+        missed.add("`a` can't be read".to_owned());
+        assert_eq!((missed.counted("file"), missed.reasons()), ("1 file".to_owned(), "`a` can't be read".to_owned()));
+        for name in ["b", "c", "d", "e"] {
+            missed.add(name.to_owned());
+        }
+        assert_eq!(
+            (missed.counted("file"), missed.reasons()),
+            ("5 files".to_owned(), "`a` can't be read, b, c and 2 more".to_owned())
+        );
+    }
+}
