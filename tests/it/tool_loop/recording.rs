@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{RUN, answer, calls, scripted_server, tool_project};
 use crate::support::sandbox::reaches_full;
-use crate::support::{Orch, RunOutput};
+use crate::support::{Orch, RunOutput, Server};
 
 /// Records a run whose model reads, edits and writes files. The server has stopped when this returns.
 fn record_run() -> Orch {
@@ -103,4 +103,45 @@ fn a_test_case_of_an_agent_with_tools_runs_offline() {
     let ran = orch.run(&["pipeline", "test"]).exits(0);
     assert!(ran.stdout.contains("1 passed, 0 failed"), "{ran:?}");
     assert_eq!(orch.read("pipelines/tests/start/a.txt"), "one\n");
+}
+
+/// A project whose model writes two files, each of which needs an approval, and the test case of this project without
+/// its recordings.
+fn project_with_questions(answers: &Value, expected: &Value) -> (Server, Orch) {
+    let write = |path: &str| ("write", json!({ "path": path, "content": "made\n" }));
+    let server = scripted_server(vec![calls([write("a.txt"), write("b.txt")]), answer(&json!({ "done": true }))]);
+    let orch = tool_project(&server, &json!({ "tools": ["write"], "approve_tools": ["write"] }), &json!({}));
+    let case = json!({
+        "pipeline": "../main.yaml", "inputs": { "task": "do it" }, "answers": answers, "expect": expected,
+    });
+    orch.write("pipelines/tests/asks.yaml", &case.to_string());
+    (server, orch)
+}
+
+#[test]
+fn a_test_case_answers_the_questions_about_tool_calls() {
+    for (answers, files, denied) in [
+        (json!({ "work": { "approved": true } }), json!(["a.txt", "b.txt"]), 0),
+        (json!({ "work": [{ "approved": false, "note": "too risky" }, { "approved": true }] }), json!(["b.txt"]), 1),
+        (json!({ "work": { "approved": false, "note": "too risky" } }), json!([]), 2),
+    ] {
+        let (server, orch) = project_with_questions(&answers, &json!({ "assert": ["result.done"], "files": files }));
+        orch.run(&["pipeline", "validate"]).exits(0);
+        orch.run(&["pipeline", "test", "--update"]).exits(0);
+        let results = super::last_results(&server);
+        let denials = results.iter().filter(|result| result.contains("denied: too risky"));
+        assert_eq!((results.len(), denials.count()), (2, denied), "{answers}: {results:?}");
+        drop(server);
+        let ran = orch.run(&["pipeline", "test"]).exits(0);
+        assert!(ran.stdout.contains("1 passed, 0 failed"), "{answers}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_test_case_that_leaves_a_question_open_shows_it() {
+    let (_server, orch) = project_with_questions(&json!({ "work": [{ "approved": true }] }), &json!({}));
+    let ran = orch.run(&["pipeline", "test", "--update"]).exits(1);
+    for part in ["the run waiting, expected completed", "step work waits for an answer", "b.txt", "add `work: {"] {
+        assert!(ran.stdout.contains(part), "{part}: {ran:?}");
+    }
 }
