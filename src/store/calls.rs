@@ -157,9 +157,15 @@ fn call_started(call: &Call) -> Fact {
         arguments: None,
         request_digest: None,
         elided_results: Vec::new(),
+        tool_results: Vec::new(),
+        labels_errors: false,
     };
     match &call.effect {
-        Effect::ModelRequest(request) => fact.elided_results.clone_from(&request.elided_results),
+        Effect::ModelRequest(request) => {
+            fact.elided_results.clone_from(&request.elided_results);
+            fact.tool_results.clone_from(&request.tool_results);
+            fact.labels_errors = request.labels_errors;
+        }
         Effect::Tool(invocation) => {
             fact.arguments = Some(invocation.summary());
             fact.request_digest = Some(call.request_digest.clone());

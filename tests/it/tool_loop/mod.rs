@@ -9,6 +9,7 @@ mod fixing;
 mod kills;
 mod limits;
 mod recording;
+mod shown;
 mod turns;
 
 use std::time::{Duration, Instant};
