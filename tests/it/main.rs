@@ -86,6 +86,7 @@ mod resume;
 mod resume_validity;
 mod reverted_files;
 mod run_summary;
+mod running_runs;
 mod runs;
 #[cfg(target_os = "linux")]
 mod sandbox;

@@ -17,6 +17,7 @@ use crate::report::human;
 use crate::report::summary::{NameColumn, render_step_line, render_summary};
 use crate::session::project_state::{commands_for_journal, project_root};
 use crate::session::{ExitStatus, SessionError};
+use crate::store::LockHolder;
 
 use super::{find_run_or_latest, open_journal};
 use calls::{ShownCall, call_json, shown_calls};
@@ -48,11 +49,12 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let journal = open_journal(&args.state, &project_root(&current_dir))?;
     let row = find_run_or_latest(&journal, args.run.as_deref())?;
+    // The owner comes first: if it ends the run now, the events contain the end.
+    let owner = journal.run_owner(row.run);
     let events = journal.events(row.run)?;
     let mut state = RunState::fold(row.run, &events);
-    match journal.live_status(row.run, state.status) {
-        RunStatus::Interrupted => state.mark_interrupted(),
-        status => state.status = status,
+    if state.status == RunStatus::Running && owner.is_none() {
+        state.mark_interrupted();
     }
     if args.output == OutputFormat::Json {
         let mut report = serde_json::to_value(state.report())?;
@@ -70,7 +72,9 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
         ui.write_text(&render_step_line(step, name_column, ui.stdout_style))?;
     }
     let commands = commands_for_journal(journal.state_folder(), &current_dir, &ui.commands);
-    ui.write_text(render_summary(&state, ui.stdout_style, ui.stdout_width(), &current_dir, &commands).trim_end())?;
+    let owner = owner.as_ref().map(LockHolder::process);
+    let summary = render_summary(&state, owner, ui.stdout_style, ui.stdout_width(), &current_dir, &commands);
+    ui.write_text(summary.trim_end())?;
     if args.replies {
         selected_calls(args, &events)?.iter().try_for_each(|call| print_call(call, row.run, ui))?;
     }
