@@ -173,7 +173,7 @@ fn suggest_while_running(state: &RunState, commands: &SuggestedCommands) -> Stri
 /// Whether a step failed and its hint names no command that continues the run.
 fn needs_resume_command(step: &StepState) -> bool {
     let hint = step.failure.as_ref().and_then(|failure| failure.hint.as_deref()).unwrap_or_default();
-    // orch can't resume a run with replayed replies.
+    // The hint says how to record the reply that is missing.
     let is_replay = step.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::NoRecording);
     step.status == StepStatus::Failed && !step.kind.is_group() && !hint.contains("`orch pipeline ") && !is_replay
 }

@@ -114,6 +114,7 @@ pub(crate) fn run_started_fact(
         models: ResolvedModels::new(),
         continue_on_error: false,
         budget: None,
+        replay: None,
         steps: plan.planned_steps(),
         tracker_workflow_id: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),

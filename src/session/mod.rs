@@ -42,6 +42,7 @@ pub(crate) mod project_files;
 pub(crate) mod project_state;
 mod reporter;
 mod resume;
+mod run_replay;
 mod sandbox;
 mod start;
 pub(crate) mod trackers;

@@ -33,7 +33,9 @@ impl LocalRun {
 
     /// Makes a call, or returns its recorded outcome.
     pub(super) async fn make_call(&self, call: Call) -> Result<CallOutcome, Interrupt> {
-        if let Some(outcome) = self.lock().index.take_outcome(&call.key, &call.request_digest) {
+        let recorded = self.lock().index.take_outcome(&call.key, &call.request_digest);
+        if let Some(outcome) = recorded {
+            self.perform.on_reused(&call);
             return Ok(outcome);
         }
         let step = call.key.step.clone();

@@ -75,6 +75,7 @@ mod proxies;
 mod recovery_hints;
 mod refused_constants;
 mod replay;
+mod replayed_approvals;
 #[cfg(unix)]
 mod replayed_commands;
 mod reply_completeness;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{RUN, answer, calls, scripted_server, tool_project};
+use crate::kill::latest_run;
 use crate::support::sandbox::reaches_full;
 use crate::support::{Orch, RunOutput, Server};
 
@@ -143,5 +144,37 @@ fn a_test_case_that_leaves_a_question_open_shows_it() {
     let ran = orch.run(&["pipeline", "test", "--update"]).exits(1);
     for part in ["the run waiting, expected completed", "step work waits for an answer", "b.txt", "add `work: {"] {
         assert!(ran.stdout.contains(part), "{part}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_replay_continues_after_the_answer_to_a_question_about_a_tool_call() {
+    for (decision, content) in [("approve", "two\n"), ("reject", "one\n")] {
+        let read = || ("read", json!({ "path": "a.txt" }));
+        let turns = vec![
+            calls([read()]),
+            calls([("write", json!({ "path": "a.txt", "content": "two\n" }))]),
+            // The same call as before, in another session of the run: each has a recording of its own.
+            calls([read()]),
+            answer(&json!({ "done": true })),
+        ];
+        let server = scripted_server(turns);
+        let orch =
+            tool_project(&server, &json!({ "tools": ["read", "write"], "approve_tools": ["write"] }), &json!({}));
+        orch.write("workspace/a.txt", "one\n").write("second/a.txt", "one\n");
+        let decide = |more: &[&str]| {
+            let (run, _) = latest_run(&orch).unwrap();
+            orch.run(&[&["runs", decision, &run, "--note", "as agreed"], more].concat()).exits(0);
+        };
+        orch.run(&[&RUN[..], &["--record", "recordings"]].concat()).exits(3);
+        decide(&[]);
+        orch.run(&["pipeline", "resume", "--record", "recordings"]).exits(0);
+        assert_eq!((server.requests().len(), orch.read("workspace/a.txt")), (4, content.to_owned()));
+        drop(server);
+        let (ran, report) = replay(&orch, "second");
+        assert_eq!((ran.code, &report["status"]), (3, &json!("waiting")), "{decision}: {ran:?}");
+        decide(&["--resume"]);
+        assert_eq!(orch.read("second/a.txt"), content, "{decision}");
+        assert_eq!(orch.json("second/result.json"), json!({ "done": true }), "{decision}");
     }
 }
