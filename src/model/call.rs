@@ -74,6 +74,13 @@ pub struct SentResult {
     pub is_error: bool,
 }
 
+impl SentResult {
+    /// The key of the tool call; `request` is the key of the request that contains the result.
+    pub fn call_key(&self, request: &CallKey) -> CallKey {
+        CallKey { ordinal: self.ordinal, ..request.clone() }.for_tool_call(self.tool_call)
+    }
+}
+
 /// A call ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CallEnded {

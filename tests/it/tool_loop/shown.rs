@@ -97,3 +97,46 @@ fn a_shortened_result_is_shown_as_the_model_received_it_and_the_rest_is_named() 
     assert!(shown[0]["output"]["tool"]["result"]["full_output"].is_string());
     assert!(text.contains("has all of them as `full_output`"), "{text}");
 }
+
+/// A project whose model makes calls of which all but the last one fail.
+fn project_with_failed_calls() -> (Server, Orch) {
+    let turns = vec![
+        calls([
+            ("bash", json!({ "command": "ls" })),
+            ("read", json!({ "path": "missing.txt" })),
+            ("read", json!({ "path": "a.txt" })),
+        ]),
+        answer(&json!("fine")),
+    ];
+    let server = scripted_server(turns);
+    let orch = tool_project(&server, &json!({ "tools": ["read"] }), &json!({}));
+    orch.write("workspace/a.txt", "one\n");
+    (server, orch)
+}
+
+const FAILED_CALLS: [&str; 2] =
+    ["bash failed: there is no tool `bash`", "read missing.txt failed: `missing.txt` does not exist"];
+
+#[test]
+fn progress_shows_failed_calls_once() {
+    let (_server, orch) = project_with_failed_calls();
+    let ran = orch.run(&RUN).exits(0);
+    for failed in FAILED_CALLS {
+        assert_eq!(ran.stderr.matches(&format!("work: {failed}")).count(), 1, "{failed}: {}", ran.stderr);
+    }
+    assert_eq!(ran.stderr.matches(" failed: ").count(), 2, "{}", ran.stderr);
+}
+
+#[cfg(unix)]
+#[test]
+fn progress_on_a_terminal_shows_failed_calls() {
+    let (_server, orch) = project_with_failed_calls();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/terminal.py");
+    let mut command = std::process::Command::new("python3");
+    command.args([script, "--", env!("CARGO_BIN_EXE_orch")]).args(RUN).current_dir(orch.path());
+    command.env("TERM", "xterm").env("TERMINAL_SIZE", "200x30").env("NO_COLOR", "1");
+    let ran = crate::support::RunOutput::of(&command.output().unwrap()).exits(0);
+    for failed in FAILED_CALLS {
+        assert_eq!(ran.stdout.matches(failed).count(), 1, "{failed}: {}", ran.stdout);
+    }
+}

@@ -64,7 +64,7 @@ pub(super) fn shown_calls(events: &[Event]) -> Vec<ShownCall<'_>> {
             }
             Fact::CallStarted(started) => {
                 for result in &started.tool_results {
-                    let key = result_key(&started.call, result);
+                    let key = result.call_key(&started.call);
                     let is_shown = records.is_in_a_reply(&key) || calls.iter().any(|call| call.key == key);
                     if !is_shown && records.ends_of(&key).is_empty() {
                         records.add_tool_call(key, &result.name, &mut calls);
@@ -87,11 +87,6 @@ fn requested_tools(reply: &ChatReply) -> impl Iterator<Item = (u32, &str)> {
         | ContentBlock::File { .. } => None,
     });
     (1..).zip(names)
-}
-
-/// The key of the tool call whose result a request contains.
-fn result_key(request: &CallKey, result: &SentResult) -> CallKey {
-    CallKey { ordinal: result.ordinal, ..request.clone() }.for_tool_call(result.tool_call)
 }
 
 /// What the events of a run record about its calls.
@@ -120,7 +115,7 @@ impl<'e> CallRecords<'e> {
                         records.labelled_attempts.insert((started.call.step.clone(), started.call.attempt));
                     }
                     for result in &started.tool_results {
-                        records.sent_results.insert(result_key(&started.call, result), result);
+                        records.sent_results.insert(result.call_key(&started.call), result);
                     }
                 }
                 Fact::CallEnded(ended) if ended.call.tool_call.is_some() => {
