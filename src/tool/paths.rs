@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use crate::files::fold_path;
+use crate::files::{fold_path, is_own_path};
 use crate::model::{BuiltinTool, PathPattern, ToolGrant};
 use crate::process::WorkspaceRules;
 
@@ -46,6 +46,8 @@ pub(super) struct PathAccess {
     pattern_texts: Vec<String>,
     /// The denied paths, folded, since a file system may ignore case and normal form.
     denied: Vec<(String, String)>,
+    /// The folders of orch with unusual names, folded.
+    own_folders: Vec<String>,
     writable: Vec<String>,
 }
 
@@ -64,17 +66,23 @@ impl PathAccess {
             Some(pattern_texts.iter().map(|text| PathPattern::parse(text)).collect::<Result<Vec<_>, _>>()?)
         };
         let denied = rules.denied_reads.iter().map(|path| (fold_path(path), path.clone())).collect();
-        Ok(Self { patterns, pattern_texts, denied, writable: rules.writable.clone() })
+        let own_folders = rules.own_folders.iter().map(|path| fold_path(path)).collect();
+        Ok(Self { patterns, pattern_texts, denied, own_folders, writable: rules.writable.clone() })
     }
 
     /// Whether the tool may show a path without links.
     pub(super) fn allows_reading(&self, path: &str) -> bool {
-        self.denied_by(path).is_none() && self.is_granted(path)
+        !self.is_denied(path) && self.is_granted(path)
     }
 
-    /// Whether the sandbox denies reading a path without links, and so everything in it.
+    /// Whether no tool may read a path without links, and so nothing in it: the sandbox denies it, or it is orch's own.
     pub(super) fn is_denied(&self, path: &str) -> bool {
-        self.denied_by(path).is_some()
+        self.denied_by(path).is_some() || self.is_own(path)
+    }
+
+    /// Whether a path belongs to orch, which stores the records of all runs there.
+    fn is_own(&self, path: &str) -> bool {
+        is_own_path(path) || self.own_folders.iter().any(|folder| is_in(&fold_path(path), folder))
     }
 
     /// Checks that the tool may read a path without links.
@@ -82,6 +90,12 @@ impl PathAccess {
     /// # Errors
     /// A sentence for the model.
     pub(super) fn check_reading(&self, path: &str) -> Result<(), String> {
+        if self.is_own(path) {
+            return Err(format!(
+                "`{path}` belongs to orch, which stores the records of runs there, so no tool may read or change it; \
+                 work with the other files of the workspace"
+            ));
+        }
         if let Some(denied) = self.denied_by(path) {
             let place = if denied.is_empty() { "the workspace".to_owned() } else { format!("`{denied}`") };
             return Err(format!("`{path}` may not be read: the sandbox of this agent denies {place}"));
@@ -128,7 +142,8 @@ mod tests {
     fn access(grants: &[&str], denied: &[&str], writable: &[&str]) -> PathAccess {
         let grants: Vec<ToolGrant> = grants.iter().map(|text| ToolGrant::parse(text).unwrap()).collect();
         let owned = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
-        let rules = WorkspaceRules { denied_reads: owned(denied), writable: owned(writable), protected: Vec::new() };
+        let rules =
+            WorkspaceRules { denied_reads: owned(denied), writable: owned(writable), ..WorkspaceRules::default() };
         PathAccess::new(BuiltinTool::Edit, &grants, &rules).unwrap()
     }
 
