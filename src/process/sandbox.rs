@@ -26,7 +26,7 @@ pub struct SandboxContext {
     /// The files of the project that no program may change, and the folder with the journal; absolute, with links
     /// resolved. Some of the files may not exist.
     pub project_paths: Vec<PathBuf>,
-    /// The folder with the journal, with links resolved. Orch's own tools neither read nor change it.
+    /// The folder with the journal, with links resolved. The file tools of models neither read nor change it.
     pub state_folder: Option<PathBuf>,
 }
 

@@ -6,6 +6,10 @@ use crate::files::{fold_path, is_own_path};
 use crate::model::{BuiltinTool, PathPattern, ToolGrant};
 use crate::process::WorkspaceRules;
 
+/// What a model can do about a change that it may not make.
+pub(super) const DESCRIBE_CHANGE: &str =
+    "if the change is necessary, describe it in your answer, so that the user can make it";
+
 /// Converts the path in a call to a path relative to the workspace, with `/`. The workspace itself is an empty path.
 /// Accepts the absolute path of a file in the workspace, since commands print such paths.
 ///
@@ -13,27 +17,33 @@ use crate::process::WorkspaceRules;
 /// The path leads out of the workspace. The error is a sentence for the model.
 pub(super) fn relative_path(workspace: &Path, text: &str) -> Result<String, String> {
     let path = Path::new(text);
-    let path = if path.is_absolute() {
-        let in_workspace = path.strip_prefix(workspace);
-        in_workspace
-            .map_err(|_| format!("`{text}` is outside the workspace; write a path relative to the workspace"))?
-    } else {
-        path
-    };
+    let path = if path.is_absolute() { path.strip_prefix(workspace).map_err(|_| outside_message(text))? } else { path };
     let mut names = Vec::new();
     for component in path.components() {
         match component {
             Component::Normal(name) => names.push(name.to_string_lossy()),
             Component::CurDir => {}
-            Component::ParentDir => return Err(format!("`{text}` contains `..`; write the path without it")),
-            Component::RootDir | Component::Prefix(_) => return Err(format!("`{text}` is outside the workspace")),
+            Component::ParentDir => {
+                return Err(format!(
+                    "`{text}` contains `..`, which could lead out of the workspace; write the path from the workspace, \
+                     without `..`"
+                ));
+            }
+            Component::RootDir | Component::Prefix(_) => return Err(outside_message(text)),
         }
     }
     Ok(names.join("/"))
 }
 
+fn outside_message(text: &str) -> String {
+    format!(
+        "`{text}` is outside the workspace, and the tools reach only the files in it; write a path relative to the \
+         workspace"
+    )
+}
+
 /// Whether a path is a folder or in it. An empty folder is the workspace.
-fn is_in(path: &str, folder: &str) -> bool {
+pub(super) fn is_in(path: &str, folder: &str) -> bool {
     folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -98,12 +108,22 @@ impl PathAccess {
         }
         if let Some(denied) = self.denied_by(path) {
             let place = if denied.is_empty() { "the workspace".to_owned() } else { format!("`{denied}`") };
-            return Err(format!("`{path}` may not be read: the sandbox of this agent denies {place}"));
+            return Err(format!(
+                "`{path}` may not be read: the sandbox of this agent denies {place}, and only the user can allow it; \
+                 work without it"
+            ));
         }
         if self.is_granted(path) {
             return Ok(());
         }
-        Err(format!("`{path}` is not allowed: this agent may use the tool only for paths that match {}", self.listed()))
+        let patterns = self.listed();
+        if patterns.is_empty() {
+            return Err(format!("`{path}` is not allowed: this agent may not use the tool; use another tool"));
+        }
+        Err(format!(
+            "`{path}` is not allowed: this agent may use the tool only for paths that match {patterns}; choose such a \
+             path"
+        ))
     }
 
     /// Checks that the tool may change a path.
@@ -116,7 +136,11 @@ impl PathAccess {
             return Ok(());
         }
         let folders: Vec<String> = self.writable.iter().map(|folder| format!("`{folder}`")).collect();
-        let allowed = if folders.is_empty() { "nothing".to_owned() } else { format!("only {}", folders.join(", ")) };
+        let allowed = if folders.is_empty() {
+            format!("nothing; {DESCRIBE_CHANGE}")
+        } else {
+            format!("only {}; change a file there", folders.join(", "))
+        };
         Err(format!("`{path}` may not be changed: the sandbox of this agent allows it to change {allowed}"))
     }
 
@@ -165,9 +189,10 @@ mod tests {
         let narrowed = access(&["edit(src/**)", "read"], &[], &[""]);
         assert!(narrowed.check_writing("src/a").is_ok());
         let error = narrowed.check_writing("lib/a").unwrap_err();
-        assert!(error.contains("only for paths that match `src/**`"), "{error}");
+        assert!(error.ends_with("only for paths that match `src/**`; choose such a path"), "{error}");
         assert!(access(&["edit", "edit(src/**)"], &[], &[""]).check_writing("lib/a").is_ok());
-        assert!(access(&["read"], &[], &[""]).check_writing("a").is_err(), "without a grant, nothing is allowed");
+        let error = access(&["read"], &[], &[""]).check_writing("a").unwrap_err();
+        assert!(error.contains("this agent may not use the tool"), "without a grant, nothing is allowed: {error}");
     }
 
     #[test]
@@ -183,7 +208,10 @@ mod tests {
     fn only_the_paths_that_the_sandbox_lets_a_program_change_may_be_changed() {
         let partly = access(&["edit"], &[], &["src", "docs"]);
         assert!(partly.check_writing("src/a").is_ok());
-        assert!(partly.check_writing("srcs/a").unwrap_err().ends_with("allows it to change only `src`, `docs`"));
-        assert!(access(&["edit"], &[], &[]).check_writing("a").unwrap_err().ends_with("to change nothing"));
+        let refusal = |access: &PathAccess, path: &str| access.check_writing(path).unwrap_err();
+        let error = refusal(&partly, "srcs/a");
+        assert!(error.ends_with("allows it to change only `src`, `docs`; change a file there"), "{error}");
+        let error = refusal(&access(&["edit"], &[], &[]), "a");
+        assert!(error.contains("allows it to change nothing; if the change is necessary, describe it"), "{error}");
     }
 }
