@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::durable::{ApprovalRequest, Call, CallOutcome, CallReply, Effect, Interrupt, Wait, WaitOutcome};
+use crate::model::call::SentResult;
 use crate::model::event::CallOutput;
 use crate::model::{
     AgentActivity, BuiltinTool, CallKey, ChatReply, ContentBlock, Digest, Failure, FailureClass, ToolInvocation,
@@ -56,12 +57,16 @@ pub(super) struct ToolTurn<'t> {
 
 /// The result of a tool call, for the model.
 pub(super) struct ToolCallResult {
-    pub(super) id: String,
+    /// The position of the call in the reply, from 1.
+    position: u32,
+    id: String,
     pub(super) name: String,
     /// The digest of the tool and the arguments.
     pub(super) call_digest: Digest,
-    pub(super) content: String,
-    pub(super) is_error: bool,
+    content: String,
+    is_error: bool,
+    /// Whether a recorded output has this content.
+    is_recorded: bool,
     /// Whether the call changed files.
     pub(super) changes_files: bool,
 }
@@ -69,13 +74,43 @@ pub(super) struct ToolCallResult {
 impl ToolCallResult {
     fn new(call: &RequestedCall<'_>, content: String, is_error: bool) -> Self {
         Self {
+            position: call.position,
             id: call.id.to_owned(),
             name: call.name.to_owned(),
             call_digest: digest(&json!([call.name, call.arguments])),
             content,
             is_error,
+            is_recorded: false,
             changes_files: false,
         }
+    }
+
+    /// The digest of what the call returned.
+    pub(super) fn result_digest(&self) -> Digest {
+        Digest::compute(format!("{} {}", self.is_error, self.content).as_bytes())
+    }
+
+    /// Adds a note of orch to the content.
+    pub(super) fn add_note(&mut self, note: &str) {
+        self.content.push_str(note);
+        self.is_recorded = false;
+    }
+
+    /// The result as a request contains it, for the record of the request, unless a recorded output has the same
+    /// content. `ordinal` is that of the request whose reply contains the call.
+    pub(super) fn unrecorded(&self, ordinal: u32) -> Option<SentResult> {
+        (!self.is_recorded).then(|| SentResult {
+            ordinal,
+            tool_call: self.position,
+            name: self.name.clone(),
+            content: self.content.clone(),
+            is_error: self.is_error,
+        })
+    }
+
+    /// Whether the content is empty.
+    pub(super) fn is_empty(&self) -> bool {
+        self.content.is_empty()
     }
 
     /// The result for the model of a call that was performed or interrupted.
@@ -87,7 +122,8 @@ impl ToolCallResult {
         let changes_files = activity.is_some_and(|activity| !activity.changed.is_empty());
         let result = match outcome.result {
             Ok(CallReply::Output(CallOutput::Tool(output))) => {
-                Self::new(call, output.result.content, output.result.is_error)
+                let result = Self::new(call, output.result.content, output.result.is_error);
+                Self { is_recorded: true, ..result }
             }
             Ok(_) => return Err(unexpected_record()),
             Err(failure) => match interruption_text(failure.class, activity) {
@@ -96,6 +132,13 @@ impl ToolCallResult {
             },
         };
         Ok(Self { changes_files, ..result })
+    }
+}
+
+impl From<ToolCallResult> for ContentBlock {
+    fn from(result: ToolCallResult) -> Self {
+        let ToolCallResult { id, name, content, is_error, .. } = result;
+        Self::ToolResult { id, name, content, is_error }
     }
 }
 

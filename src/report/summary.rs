@@ -13,12 +13,13 @@ use super::human;
 use super::style::TerminalStyle;
 use super::width::{display_width, pad_end};
 
-/// Renders the summary of a run that has ended or waits for an approval. The summary ends with a newline.
+/// Renders the summary of a run. The summary ends with a newline.
 ///
-/// `commands` adds options to the suggested commands. `terminal_width` is `None` if the output is not a terminal. The
+/// `owner` is the process that executes the run now, such as `process 42`. `commands` adds options to the suggested commands. `terminal_width` is `None` if the output is not a terminal. The
 /// summary shows paths relative to `current_dir`.
 pub fn render_summary(
     state: &RunState,
+    owner: Option<&str>,
     style: TerminalStyle,
     terminal_width: Option<usize>,
     current_dir: &Path,
@@ -30,7 +31,7 @@ pub fn render_summary(
         // Writing to a string can't fail.
         let _ = writeln!(out, "{text}");
     };
-    write_line(render_headline(state, style));
+    write_line(render_headline(state, owner, style));
     let steps = state.steps_in_file_order();
     // Each round of a loop writes the same file, so list only the last artifact of each name.
     let (mut seen_names, mut files) = (HashSet::new(), Vec::new());
@@ -94,7 +95,7 @@ fn contains_failed_step(steps: &[&StepState], group: &StepState) -> bool {
     steps.iter().any(|step| step.failure.is_some() && step.key.is_within(&group.key))
 }
 
-fn render_headline(state: &RunState, style: TerminalStyle) -> String {
+fn render_headline(state: &RunState, owner: Option<&str>, style: TerminalStyle) -> String {
     let duration = match (state.started, state.ended) {
         (Some(start), Some(end)) if state.sessions > 1 => {
             let (work_time, total_time) = (
@@ -104,7 +105,10 @@ fn render_headline(state: &RunState, style: TerminalStyle) -> String {
             format!(" after {work_time} of work, {total_time} after it began")
         }
         (Some(start), Some(end)) => format!(" in {}", human::format_duration(human::duration_between(start, end))),
-        _ => String::new(),
+        _ => match owner {
+            Some(owner) if state.status == RunStatus::Running => format!(" in {owner}"),
+            Some(_) | None => String::new(),
+        },
     };
     let status = match state.status {
         RunStatus::Completed => style.success("completed"),
@@ -145,16 +149,31 @@ fn suggest_next_command(state: &RunState, commands: &SuggestedCommands) -> Optio
         )),
         // The storage failure that interrupted the run has a hint of its own.
         RunStatus::Interrupted if state.failure.is_some() => None,
-        RunStatus::Running | RunStatus::Cancelled | RunStatus::Interrupted => {
+        RunStatus::Cancelled | RunStatus::Interrupted => {
             Some(format!("`{resume}` continues the run; orch reuses the recorded replies"))
         }
+        RunStatus::Running => Some(suggest_while_running(state, commands)),
     }
+}
+
+/// Suggests what the user can do about a run that another process executes now.
+fn suggest_while_running(state: &RunState, commands: &SuggestedCommands) -> String {
+    let command = |words: &str| commands.with_options(format!("orch runs {words}"));
+    let run = state.run;
+    let answer = if state.steps.iter().any(|step| step.status == StepStatus::Waiting) {
+        let (approve, reject) = (command(&format!("approve {run}")), command(&format!("reject {run}")));
+        format!("answer the question in the run's terminal; if it has none, with `{approve}` or `{reject}`. ")
+    } else {
+        String::new()
+    };
+    let follow = command(&format!("events {run} --follow"));
+    format!("{answer}`{follow}` prints the events until the run ends or waits; Ctrl-C in its terminal stops it")
 }
 
 /// Whether a step failed and its hint names no command that continues the run.
 fn needs_resume_command(step: &StepState) -> bool {
     let hint = step.failure.as_ref().and_then(|failure| failure.hint.as_deref()).unwrap_or_default();
-    // orch can't resume a run with replayed replies.
+    // The hint says how to record the reply that is missing.
     let is_replay = step.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::NoRecording);
     step.status == StepStatus::Failed && !step.kind.is_group() && !hint.contains("`orch pipeline ") && !is_replay
 }

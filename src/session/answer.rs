@@ -12,6 +12,7 @@ use super::Runner;
 use super::error::SessionError;
 use super::location::{locate, run_workspace};
 use super::project_state::{StateFolder, find_run, project_root};
+use super::run_replay::sends_nothing;
 
 /// The maximum number of runs of each status to search for pending approvals.
 const MAX_SEARCHED_RUNS: usize = 1000;
@@ -70,7 +71,9 @@ impl Runner {
         if request.resumes_next {
             // Check this before recording the answer, so that the user can trust the project and repeat the same
             // command.
-            self.ensure_trusted(&location.root, &settings, request.trusted_digest.as_deref())?;
+            if !sends_nothing(run.replay.is_some(), &settings) {
+                self.ensure_trusted(&location.root, &settings, request.trusted_digest.as_deref())?;
+            }
             run_workspace(&journal, row.run, None, &location, current_dir).map_err(|error| {
                 let resume = format!("orch pipeline resume {} --workspace DIR", row.run);
                 let recorded = location.workspace.display();

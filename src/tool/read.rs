@@ -32,7 +32,7 @@ pub(super) fn read(job: &FileJob, arguments: &ReadArguments) -> Result<RawOutput
     }
     let file = job.tree.open_file(&path).map_err(|error| job.describe_error(&path, &error))?;
     let contents = read_lines(job, file, arguments);
-    match contents.map_err(|error| format!("`{path}` can't be read: {error}"))? {
+    match contents.map_err(|error| format!("`{path}` can't be read: {error}; choose another file"))? {
         FileContents::Binary(description) => {
             Ok(RawOutput::new(format!("[`{path}` is a binary file: {description}]\n")))
         }
@@ -164,7 +164,8 @@ impl SelectedLines {
 
     fn into_output(mut self, job: &FileJob, arguments: &ReadArguments) -> Result<RawOutput, String> {
         if self.first > self.line_count && self.first > 1 && !self.is_incomplete {
-            return Err(format!("`from` is {}, and `{}` has {} lines", self.first, arguments.path, self.line_count));
+            let (first, path, count) = (self.first, &arguments.path, self.line_count);
+            return Err(format!("`from` is {first}, and `{path}` has {count} lines; choose a smaller `from`"));
         }
         let head_end = self.first + self.head.len() as u64 - 1;
         let range_end = self.last.min(self.line_count);

@@ -82,7 +82,7 @@ impl<'a> WorkspaceWalk<'a> {
         for FolderEntry { name, kind, size } in entries.into_iter().rev() {
             let path = join_path(folder, &name);
             let is_folder = kind == FolderEntryKind::Folder;
-            let is_excluded = is_own_name(&name)
+            let is_excluded = name == ".git"
                 || self.job.access.is_denied(&path)
                 || rules.as_ref().is_some_and(|rules| rules.exclude(&path, is_folder));
             if !is_excluded {
@@ -119,11 +119,6 @@ impl Iterator for WorkspaceWalk<'_> {
         }
         Some(entry)
     }
-}
-
-/// Whether a name belongs to git or orch.
-fn is_own_name(name: &str) -> bool {
-    name == ".git" || name == ".orch" || name.starts_with(".orch.") || name.starts_with(".orch-")
 }
 
 /// The patterns of excluded files in a folder, and those of the folders above it.

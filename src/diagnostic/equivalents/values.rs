@@ -83,6 +83,8 @@ const VALUES: &[ValueRow] = &[
     ("Settings", "secrets", &[Mapping], "list the names of variables: `secrets: [NAME]`"),
     ("Case", "expect", &[List], "write expressions under `assert`: `expect: { assert: VALUE }`"),
     ("Case", "inputs", &[List], "inputs are a mapping: `inputs: { NAME: TEXT }`"),
+    ("CannedAnswers", "", &[Bool], "an answer is a mapping: `{ approved: VALUE }`"),
+    ("CannedAnswers", "", &[Text], "an answer is a mapping: `{ approved: true, note: TEXT }`"),
     ("Expected", "assert", &[Text], "write it as a list: `assert: [VALUE]`"),
     ("Expected", "files", &[Text], "write it as a list: `files: [VALUE]`"),
     ("Expected", "steps", &[List], "name each step with its expected status: `steps: { NAME: completed }`"),

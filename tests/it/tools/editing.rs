@@ -87,6 +87,20 @@ fn protected_and_reserved_files_can_not_be_changed() {
         site.call("edit", json!({"path": path, "old": "old", "new": "new"})).fails_with(path);
         assert_eq!(site.content(path), "old", "{path}");
     }
+    for (path, message) in [
+        (
+            "orch.yaml",
+            "nothing was changed: `orch.yaml` is protected, because git, GitHub or orch reads or runs it later",
+        ),
+        (
+            ".github/x",
+            "`.github/x` lies in `.github`, which is protected, because git, GitHub or orch reads or runs it",
+        ),
+        ("out/plan.json", "`out/plan.json` is kept for the artifact that orch writes there"),
+    ] {
+        let call = site.call("write", json!({"path": path, "content": "new"})).fails_with(message);
+        assert!(call.text.ends_with("describe it in your answer, so that the user can make it"), "{}", call.text);
+    }
     for path in ["ORCH.yaml", ".GitHub/x", "OUT/plan.json", ".git", ".github"] {
         assert!(site.call("write", json!({"path": path, "content": "new"})).is_error, "{path}");
     }
