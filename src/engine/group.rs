@@ -18,6 +18,7 @@ use super::node::{NodeKind, PipelineNode, PlanBody, PlanNode, RepeatNode};
 use super::round_values::{round_position, round_values};
 use super::scope::ValueScope;
 use super::step_execution::{StepExecution, StepStart, compute_fingerprint};
+use super::template_failure::expression_failure;
 
 /// Runs the steps of a sequence in order, as one step.
 pub(super) async fn sequence(
@@ -194,8 +195,7 @@ fn evaluate_inputs(node: &PlanNode, call: &PipelineNode, scope: &ValueScope) -> 
     let mut inputs = Map::new();
     for (name, input) in &call.inputs {
         let value = match call.with.get(name) {
-            Some(expression) => eval(expression, &context)
-                .map_err(|error| Failure::new(FailureClass::ExpressionError, error.to_string()))?,
+            Some(expression) => eval(expression, &context).map_err(|error| expression_failure(expression, error))?,
             None => input.default.clone().ok_or_else(|| {
                 Failure::new(FailureClass::ExpressionError, format!("pipeline {} needs `{name}`", call.body.name))
                     .with_hint(format!("give it under `with:` of step `{}`", node.id))
