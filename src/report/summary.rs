@@ -113,18 +113,25 @@ fn render_headline(state: &RunState, style: TerminalStyle) -> String {
             style.warning(state.status.as_str())
         }
     };
-    // Count the steps inside a group instead of the group.
-    let leaf_steps = || state.steps.iter().filter(|step| !step.kind.is_group() && !state.has_item_states(step));
-    let completed = leaf_steps().filter(|step| step.status == StepStatus::Completed).count();
+    let completed = completed_steps(state).count();
     let usage = state.usage();
-    let reused = leaf_steps().filter(|step| step.status == StepStatus::Completed && step.is_reused()).count();
+    let reused = completed_steps(state).filter(|step| step.is_reused()).count();
     let reused = if reused > 0 { format!(", {reused} reused") } else { String::new() };
-    let mut details = vec![format!("{completed} of {} steps{reused}", leaf_steps().count())];
+    let mut details = vec![format!("{completed} of {} steps{reused}", leaf_steps(state).count())];
     if !usage.is_empty() {
         details.push(format!("tokens {}", human::format_usage(&usage)));
         details.push(human::format_cost(state.cost()));
     }
     format!("\nrun {} {status}{duration} ({})", style.bold(state.run), details.join("; "))
+}
+
+/// The steps of a run without groups: the steps inside a group count instead of the group.
+fn leaf_steps(state: &RunState) -> impl Iterator<Item = &StepState> {
+    state.steps.iter().filter(move |step| !step.kind.is_group() && !state.has_item_states(step))
+}
+
+fn completed_steps(state: &RunState) -> impl Iterator<Item = &StepState> {
+    leaf_steps(state).filter(|step| step.status == StepStatus::Completed)
 }
 
 fn suggest_next_command(state: &RunState, commands: &SuggestedCommands) -> Option<String> {
@@ -134,7 +141,15 @@ fn suggest_next_command(state: &RunState, commands: &SuggestedCommands) -> Optio
         // If the hint of a failed step names a command, suggest no other command: a plain resume might fail again for
         // the same reason.
         RunStatus::Failed if state.steps.iter().any(needs_resume_command) => {
-            Some(format!("fix the cause, then run `{resume}`; orch reuses the completed steps"))
+            let reuse = if completed_steps(state).next().is_some() { "; orch reuses the completed steps" } else { "" };
+            let model_option = state.steps.iter().find_map(|step| unknown_model_option(step, state));
+            Some(match model_option {
+                Some(option) => {
+                    let resume = commands.with_options(format!("orch pipeline resume {} {option}", state.run));
+                    format!("run `{resume}` with the name of a model that the provider has{reuse}")
+                }
+                None => format!("fix the cause, then run `{resume}`{reuse}"),
+            })
         }
         RunStatus::Failed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => None,
         RunStatus::Failed => state.failure.as_ref().and_then(|failure| resume_after_limit(failure, &resume)),
@@ -157,6 +172,19 @@ fn needs_resume_command(step: &StepState) -> bool {
     // orch can't resume a run with replayed replies.
     let is_replay = step.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::NoRecording);
     step.status == StepStatus::Failed && !step.kind.is_group() && !hint.contains("`orch pipeline ") && !is_replay
+}
+
+/// The option of a resume that replaces a model of the command line, if the provider does not know this model. A resume
+/// without the option would call the same model again.
+fn unknown_model_option(step: &StepState, state: &RunState) -> Option<String> {
+    let failure = step.failure.as_ref().filter(|_| needs_resume_command(step))?;
+    if failure.class != FailureClass::BadRequest || failure.status != Some(404) {
+        return None;
+    }
+    if state.agents.contains_key(&step.agent) {
+        return Some(format!("--agent {}=NAME", step.agent));
+    }
+    state.model.as_ref().map(|_| "--model NAME".to_owned())
 }
 
 /// Suggests how to resume a run that reached a limit.

@@ -164,7 +164,8 @@ fn lines_break_between_words() {
         }
     }
     // A failed run shows its error, its hint, and how to continue.
-    orch.write("pipelines/main.yaml", "name: main\nsteps:\n  - { id: fails, run: \"exit 7\" }\n");
+    let steps = "  - { id: works, run: \"true\" }\n  - { id: fails, run: \"exit 7\" }\n";
+    orch.write("pipelines/main.yaml", &format!("name: main\nsteps:\n{steps}"));
     for size in SIZES {
         let screen = on_terminal(&orch, size, &[], &RUN).screen();
         for words_of in [
