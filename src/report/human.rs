@@ -106,6 +106,11 @@ pub fn first_line(text: &str, max_chars: usize) -> String {
     short
 }
 
+/// A text on one line, with single spaces between its words.
+pub fn on_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +152,6 @@ mod tests {
         assert_eq!(format_usd(0.000_021), "$0.000021");
         assert_eq!(format_bytes(1_117_320_768), "1.1 GB");
         assert_eq!(first_line("abcdef\nx", 4), "abc…");
+        assert_eq!(on_one_line(" a\n\n  b\tc "), "a b c");
     }
 }

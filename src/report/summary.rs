@@ -236,8 +236,6 @@ pub struct NameColumn {
 
 impl NameColumn {
     const MIN_WIDTH: usize = 10;
-    /// The maximum width if the output is not a terminal.
-    const MAX_WIDTH: usize = 48;
 
     /// Creates a column for the names of a run's steps so far.
     pub fn from_steps(state: &RunState) -> Self {
@@ -256,10 +254,10 @@ impl NameColumn {
         self.width = self.width.max(display_width(name));
     }
 
-    /// Limits the width to two fifths of the terminal's columns.
+    /// Limits the width to two fifths of the terminal's columns. Without a terminal, every name fits into the column.
     #[must_use]
     pub fn fit_to_terminal(self, terminal_width: Option<usize>) -> Self {
-        let max_width = terminal_width.map_or(Self::MAX_WIDTH, |columns| columns * 2 / 5);
+        let max_width = terminal_width.map_or(usize::MAX, |columns| columns * 2 / 5);
         Self { width: self.width.max(Self::MIN_WIDTH).min(max_width) }
     }
 

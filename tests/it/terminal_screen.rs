@@ -218,6 +218,8 @@ fn descriptions_of_steps_are_aligned_for_names_of_any_length() {
     let run = on_terminal(&orch, (80, 24), &[], &RUN).screen();
     let shown = on_terminal(&orch, (80, 24), &[], &["runs", "show"]).screen();
     let piped: Vec<String> = orch.run(&["runs", "show"]).exits(0).stdout.lines().map(str::to_owned).collect();
+    let is_on_one_line = |row: &String| row.contains(long) && row.contains("completed, ");
+    assert!(piped.iter().any(is_on_one_line) && !shown.iter().any(is_on_one_line), "{piped:#?}");
     for text in [run, shown, piped] {
         let places = text
             .iter()

@@ -154,9 +154,11 @@ impl Ui {
         if findings.is_empty() {
             return;
         }
-        let mut style =
-            diagnostic::RenderStyle { colour: self.stderr_style.colour, ..diagnostic::RenderStyle::default() };
-        style.width = self.stderr_width().unwrap_or(style.width);
+        let style = diagnostic::RenderStyle {
+            colour: self.stderr_style.colour,
+            width: self.stderr_width().unwrap_or(diagnostic::RenderStyle::UNLIMITED_WIDTH),
+            ..diagnostic::RenderStyle::default()
+        };
         // The renderer escapes control characters itself, so do not escape its colour codes again.
         let text = diagnostic::render_all(findings, style);
         drop(writeln!(std::io::stderr().lock(), "{}", self.wrap_for_stderr(text.trim_end())));

@@ -61,7 +61,12 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
         return Ok(ExitStatus::Success);
     }
     if let Some(task) = state.inputs.get("task").and_then(serde_json::Value::as_str) {
-        ui.write_text(&format!("task: {}", human::first_line(task, 74)))?;
+        const LABEL: &str = "task: ";
+        let task = match ui.stdout_width() {
+            Some(width) => human::first_line(task, width.saturating_sub(LABEL.len())),
+            None => human::on_one_line(task),
+        };
+        ui.write_text(&format!("{LABEL}{task}"))?;
     }
     let name_column = NameColumn::from_steps(&state).fit_to_terminal(ui.stdout_width());
     for step in state.steps_in_file_order() {
