@@ -6,6 +6,7 @@ mod error;
 mod interrupt;
 mod output;
 mod startup;
+mod usage_tips;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -98,7 +99,9 @@ pub fn main() -> ExitCode {
     let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, suggested_commands(&matches))));
     let (cli, commands) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => {
+        Err(mut error) => {
+            let arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+            usage_tips::add_tip(&mut error, &arguments);
             let code = if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Success };
             // Ignore the error: the reader may have closed the pipe.
             drop(error.print());
