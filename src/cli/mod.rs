@@ -22,7 +22,7 @@ use args::DIGEST_ARG_ID;
 use commands::pipeline::PipelineCommand;
 use commands::{pipeline, project, runs, utilities};
 use error::to_session_error;
-use output::{ColourChoice, Ui};
+use output::{ColourChoice, Ui, print_argument_error};
 
 /// Run declarative agent pipelines
 ///
@@ -103,8 +103,7 @@ pub fn main() -> ExitCode {
             let arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
             usage_tips::add_tip(&mut error, &arguments);
             let code = if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Success };
-            // Ignore the error: the reader may have closed the pipe.
-            drop(error.print());
+            print_argument_error(&error);
             return code.into();
         }
     };

@@ -179,6 +179,28 @@ fn lines_break_between_words() {
 }
 
 #[test]
+fn a_long_word_is_whole_on_one_line() {
+    let orch = Orch::empty();
+    let name = "an_artifact_whose_name_has_more_columns_than_half_a_line";
+    let step = format!("  - {{ id: say, run: [echo, x], access: none, output: {name}, schema: text }}\n");
+    orch.write("pipelines/main.yaml", &format!("name: main\nsteps:\n{step}"));
+    let path = format!("workspace/{name}.md");
+    for args in [&RUN[..], &["runs", "show"]] {
+        let screen = on_terminal(&orch, (80, 24), &[], args).screen();
+        assert!(screen.iter().any(|row| row.trim_start() == path), "{screen:#?}");
+    }
+    // Messages of the parser.
+    let arguments = ["run", "main", "Create", "a", "User", "model", "with", "authentication"];
+    let whole = orch.run(&arguments).exits(2).stderr;
+    for columns in [60, 80] {
+        let screen = on_terminal(&orch, (columns, 24), &[], &arguments).screen();
+        let rest =
+            whole.split_whitespace().find(|word| !screen.iter().any(|row| row.split_whitespace().any(|w| w == *word)));
+        assert_eq!(rest, None, "{screen:#?}");
+    }
+}
+
+#[test]
 fn the_list_of_runs_fits_the_terminal_and_is_complete_in_a_pipe() {
     let orch = Orch::empty();
     let task = "Create a User model with authentication,\nand then everything else that one could possibly ask for in one task";

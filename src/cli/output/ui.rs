@@ -328,6 +328,27 @@ pub(in crate::cli) fn user_name() -> String {
         .unwrap_or_else(|| "unknown".to_owned())
 }
 
+/// Prints the parser's message about the arguments of this process. On a terminal, wraps lines between words.
+pub(in crate::cli) fn print_argument_error(error: &clap::Error) {
+    let ui = Ui::new(ColourChoice::Auto);
+    // The parser wraps its help itself.
+    let Some(width) = ui.stderr_width().filter(|_| error.use_stderr()) else {
+        // Ignore the error: the reader may have closed the pipe.
+        drop(error.print());
+        return;
+    };
+    let message = error.render();
+    let text = if ui.stderr_style.colour { message.ansi().to_string() } else { message.to_string() };
+    drop(write!(std::io::stderr().lock(), "{}", wrap_lines(&text, width)));
+}
+
+/// The message that orch prints when the user stops a run, wrapped between words if standard error is a terminal.
+pub(in crate::cli) fn wrapped_stop_message(immediately: bool) -> Cow<'static, str> {
+    let message = stop_message(immediately);
+    let is_terminal = std::io::stderr().is_terminal();
+    if is_terminal { wrap_lines(message, stderr_size().columns) } else { Cow::Borrowed(message) }
+}
+
 /// An observer that prints only the stop message.
 struct QuietObserver;
 
@@ -337,7 +358,7 @@ impl Observer for QuietObserver {
     fn on_progress(&self, progress: &CallProgress) {
         if let CallProgress::Stopping { immediately } = progress {
             // Ignore the error: standard error may be closed.
-            drop(writeln!(std::io::stderr(), "\n{}", stop_message(*immediately)));
+            drop(writeln!(std::io::stderr(), "\n{}", wrapped_stop_message(*immediately)));
         }
     }
 }
