@@ -8,7 +8,7 @@ use annotate_snippets::{
     Annotation, AnnotationKind, Element, Group, Level, Origin, Patch, Renderer, Snippet, normalize_untrusted_str,
 };
 
-use crate::model::visible;
+use crate::model::{counted, visible};
 
 use super::{Diagnostic, Label, Severity, SourceFile, floor_char_boundary};
 
@@ -62,13 +62,9 @@ pub fn render_all(findings: &[Diagnostic], style: RenderStyle) -> String {
 /// Renders the number of errors and warnings, such as `2 errors, 1 warning`. Without findings, the result is empty.
 pub fn render_counts(findings: &[Diagnostic]) -> String {
     let errors = findings.iter().filter(|finding| finding.is_error()).count();
-    let pluralize = |count: usize, noun: &str| match count {
-        0 => None,
-        1 => Some(format!("1 {noun}")),
-        _ => Some(format!("{count} {noun}s")),
-    };
-    let counts = [pluralize(errors, "error"), pluralize(findings.len() - errors, "warning")];
-    counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let counts = [(errors, "error"), (findings.len() - errors, "warning")];
+    let present = counts.into_iter().filter(|(count, _)| *count > 0);
+    present.map(|(count, noun)| counted(count, noun)).collect::<Vec<_>>().join(", ")
 }
 
 /// Renders one finding on one line: `path:line:column: error[CODE]: message (advice)`.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::durable::{Branch, BranchOutcome, Interrupt, RunFlow, ScopeDelta};
 use crate::model::event::SkipKind;
 use crate::model::step::Outcome;
-use crate::model::{Failure, FailureClass, StepKey};
+use crate::model::{Failure, FailureClass, StepKey, counted};
 use crate::template::eval;
 
 use super::compute::takes_long;
@@ -120,8 +120,7 @@ pub(super) async fn repeat(
     }
     match (&repeat_node.until, repeat_node.on_max_iterations) {
         (Some(until), Outcome::Fail) => {
-            let rounds = if repeat_node.max == 1 { "round" } else { "rounds" };
-            let message = format!("`{until}` was not true after {} {rounds}", repeat_node.max);
+            let message = format!("`{until}` was not true after {}", counted(repeat_node.max, "round"));
             let failure = Failure::new(FailureClass::MaxIterationsReached, message)
                 .with_hint(format!(
                     "raise `max:`, or set `on_max_iterations: continue` to continue with the last round, then run `orch pipeline resume`; `orch pipeline resume --from {key}` starts the loop again"

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::cost::format_dollars_rounded;
-use crate::model::{CostTotal, ReportedUsage, UsageTotal};
+use crate::model::{CostTotal, ReportedUsage, UsageTotal, counted};
 
 /// Formats a duration: `0.8s`, `12.3s`, `4m 05s`, `2h 03m`.
 pub fn format_duration(duration: Duration) -> String {
@@ -51,8 +51,7 @@ pub fn format_usage(usage: &UsageTotal) -> String {
     match usage.calls_with_unknown_usage {
         0 => {}
         1 if parts.is_empty() => parts.push("not reported".to_owned()),
-        1 => parts.push("1 turn not reported".to_owned()),
-        turns => parts.push(format!("{turns} turns not reported")),
+        turns => parts.push(format!("{} not reported", counted(turns, "turn"))),
     }
     parts.join(", ")
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::model::event::{RunStatus, StepKind};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{Failure, FailureClass, RunState, StepState, StepStatus};
+use crate::model::{Failure, FailureClass, RunState, StepState, StepStatus, counted};
 
 use super::commands::SuggestedCommands;
 use super::human;
@@ -117,7 +117,7 @@ fn render_headline(state: &RunState, style: TerminalStyle) -> String {
     let usage = state.usage();
     let reused = completed_steps(state).filter(|step| step.is_reused()).count();
     let reused = if reused > 0 { format!(", {reused} reused") } else { String::new() };
-    let mut details = vec![format!("{completed} of {} steps{reused}", leaf_steps(state).count())];
+    let mut details = vec![format!("{completed} of {}{reused}", counted(leaf_steps(state).count(), "step"))];
     if !usage.is_empty() {
         details.push(format!("tokens {}", human::format_usage(&usage)));
         details.push(human::format_cost(state.cost()));
@@ -306,15 +306,13 @@ fn step_notes(step: &StepState) -> Vec<String> {
     let is_agent = step.kind == StepKind::Agent;
     let tool_calls = match step.tool_calls {
         0 => String::new(),
-        1 => ", 1 tool call".to_owned(),
-        count => format!(", {count} tool calls"),
+        count => format!(", {}", counted(count, "tool call")),
     };
     if step.attempts > 1 && !step.reused {
-        let requests = if is_agent { format!(", {} requests", step.calls) } else { String::new() };
+        let requests = if is_agent { format!(", {}", counted(step.calls, "request")) } else { String::new() };
         notes.push(format!("{} attempts{requests}{tool_calls}", step.attempts));
     } else if step.tool_calls > 0 && !step.reused {
-        let requests = if step.calls == 1 { "1 request".to_owned() } else { format!("{} requests", step.calls) };
-        notes.push(format!("{requests}{tool_calls}"));
+        notes.push(format!("{}{tool_calls}", counted(step.calls, "request")));
     } else if is_agent && step.calls > 1 && !step.reused {
         notes.push(format!("{} requests: orch sent a reply back with its errors", step.calls));
     }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::agent::{InterruptedTurn, InterruptedWorkspace, find_interrupted_turns, remove_turn_start};
 use crate::model::event::{CallEnded, CallStarted, Event, Fact};
-use crate::model::{AgentActivity, CallKey, Failure, FailureClass, RunId};
+use crate::model::{AgentActivity, CallKey, Failure, FailureClass, RunId, counted};
 use crate::secret::Redactor;
 use crate::store::{Journal, Workspace};
 
@@ -55,7 +55,7 @@ pub(crate) fn interrupted_turn_facts(
         open_tools.remove(&turn.call_key);
         let count = turn.activity.changed.len();
         if count > 0 {
-            let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+            let files = counted(count, "file");
             let name = if is_tool_call { "tool call" } else { "turn" };
             let message = format!(
                 "a {name} of step {} was interrupted after it changed {files}: see `orch runs diff {run}`",

@@ -6,7 +6,7 @@ use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner, runtime};
 use crate::model::event::{CallEnded, CallKind, CallStarted, Event, Fact};
-use crate::model::{Artifact, ChatReply, ContentBlock, Failure};
+use crate::model::{Artifact, ChatReply, ContentBlock, Failure, counted};
 use crate::report::human;
 use crate::session::ExitStatus;
 use crate::session::project_state::project_root;
@@ -104,10 +104,11 @@ fn describe_fact(fact: &Fact, length: TextLength) -> String {
         Fact::CallEnded(fact) => describe_call(fact, length),
         Fact::ReplyParsed(fact) => match (&fact.source, &fact.failure) {
             (Some(source), _) if fact.left_out.is_empty() => {
-                format!("found in {source}, {} repairs", fact.repairs.len())
+                format!("found in {source}, {}", counted(fact.repairs.len(), "repair"))
             }
             (Some(source), _) => {
-                format!("found in {source}, {} repairs, left out {}", fact.repairs.len(), fact.left_out.join(", "))
+                let repairs = counted(fact.repairs.len(), "repair");
+                format!("found in {source}, {repairs}, left out {}", fact.left_out.join(", "))
             }
             (None, failure) => describe_failure(failure.as_ref()),
         },
@@ -136,8 +137,7 @@ fn describe_call_start(fact: &CallStarted) -> String {
     };
     let elided = match fact.elided_results.len() {
         0 => String::new(),
-        1 => ", leaves out 1 tool result".to_owned(),
-        count => format!(", leaves out {count} tool results"),
+        count => format!(", leaves out {}", counted(count, "tool result")),
     };
     format!("#{} {}{elided}", fact.call.number(), target.trim_end())
 }
@@ -159,8 +159,7 @@ fn describe_tool_calls(reply: &ChatReply) -> String {
     let is_call = |block: &&ContentBlock| matches!(block, ContentBlock::ToolCall { .. });
     match reply.content.blocks().iter().filter(is_call).count() {
         0 => String::new(),
-        1 => ", 1 tool call".to_owned(),
-        count => format!(", {count} tool calls"),
+        count => format!(", {}", counted(count, "tool call")),
     }
 }
 
@@ -168,14 +167,14 @@ fn describe_tool_calls(reply: &ChatReply) -> String {
 fn describe_activity(fact: &CallEnded) -> String {
     let Some(activity) = fact.activity() else { return String::new() };
     let mut text = String::new();
-    let mut add_count = |count: usize, singular: &str, plural: &str| {
+    let mut add_count = |count: usize, noun: &str, participle: &str| {
         if count > 0 {
-            text.push_str(&format!(", {count} {}", if count == 1 { singular } else { plural }));
+            text.push_str(&format!(", {}{participle}", counted(count, noun)));
         }
     };
-    add_count(activity.tools.len(), "tool call", "tool calls");
-    add_count(activity.changed.len(), "file changed", "files changed");
-    add_count(activity.denied.len(), "denied", "denied");
+    add_count(activity.tools.len(), "tool call", "");
+    add_count(activity.changed.len(), "file", " changed");
+    add_count(activity.denied.len(), "call", " denied");
     if !fact.usage().is_empty() {
         text.push_str(&format!(", {}", human::format_cost(fact.cost_total())));
     }

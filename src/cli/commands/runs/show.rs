@@ -10,7 +10,7 @@ use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::model::event::{CallEnded, CallOutput, Event, Fact, RunStatus};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{ChatReply, ContentBlock, RunId, RunState, SandboxConnection};
+use crate::model::{ChatReply, ContentBlock, RunId, RunState, SandboxConnection, counted};
 use crate::process::shorten_middle;
 use crate::report::human;
 use crate::report::summary::{NameColumn, render_step_line, render_summary};
@@ -164,12 +164,12 @@ fn sandbox_lines(call: &CallEnded) -> Vec<String> {
         let outcome = match (refused, failed) {
             (Some(reason), _) => format!("refused: {reason}"),
             (None, Some(reason)) => format!("failed: {reason}"),
-            (None, None) => format!("{sent} bytes sent, {received} received"),
+            (None, None) => format!("{} sent, {received} received", counted(*sent, "byte")),
         };
         lines.push(add_label("connect", &format!("{host}:{port}, {outcome}")));
     }
     if sandbox.omitted_connections > 0 {
-        lines.push(add_label("connect", &format!("{} more connections", sandbox.omitted_connections)));
+        lines.push(add_label("connect", &counted(sandbox.omitted_connections, "more connection")));
     }
     lines
 }
