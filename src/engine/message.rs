@@ -41,7 +41,7 @@ impl RenderedPrompt {
                 FailureClass::TemplateError,
                 format!("the message of step `{}` is empty", node.id),
             )
-            .with_hint("give the run an input such as --task, or the step a `message:`"));
+            .with_hint("start a new run with an input such as --task, or give the step a `message:`"));
         }
         Ok(Self { system, message })
     }
