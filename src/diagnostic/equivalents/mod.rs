@@ -1,7 +1,8 @@
 //! Maps the syntax of other tools to its equivalent in orch.
 //!
 //! The tables are data: keys of YAML files in [`keys`], values of another shape in [`values`], words of expressions and
-//! templates in [`syntax`], and words for all tools of an agent in [`tools`]. A check that finds an unknown word calls this module before it lists the known words.
+//! templates in [`syntax`], and words for all tools of an agent in [`tools`]. A check that finds an unknown word calls
+//! this module before it lists the known words.
 
 mod keys;
 mod syntax;
