@@ -12,7 +12,7 @@ use crate::model::{
     AgentActivity, BuiltinTool, CallKey, ChatReply, ContentBlock, Digest, Failure, FailureClass, ToolInvocation,
 };
 use crate::offload::LARGE_TEXT_BYTES;
-use crate::tool;
+use crate::tool::{self, CallRules};
 
 use super::agent_tools::AgentTools;
 use super::conversation::Conversation;
@@ -196,11 +196,29 @@ impl Conversation<'_> {
         let read_inputs =
             if is_large { self.execution.interpreter.compute(&self.execution.spec.step, read).await? } else { read() };
         let to_read_call = |(call, read): (&RequestedCall<'r>, ReadArguments)| match read {
-            Some((tool, Ok(arguments))) => Ok((*call, tool, arguments)),
+            Some((tool, Ok(arguments))) => match self.refusal(turn, tool, &arguments) {
+                Some(message) => Err(ToolCallResult::new(call, message, true)),
+                None => Ok((*call, tool, arguments)),
+            },
             Some((_, Err(message))) => Err(ToolCallResult::new(call, message, true)),
             None => Err(ToolCallResult::new(call, unknown_tool_text(call.name, turn.tools), true)),
         };
         Ok(calls.iter().zip(read_inputs).map(to_read_call).collect())
+    }
+
+    /// The result for the model of a call that needs an approval and that orch would refuse afterwards.
+    fn refusal(&self, turn: &ToolTurn<'_>, tool: BuiltinTool, arguments: &Value) -> Option<String> {
+        if !turn.tools.approved.contains(&tool) {
+            return None;
+        }
+        let reserved_names = self.execution.interpreter.plan.reserved_names();
+        let rules = CallRules {
+            grants: &turn.tools.grants,
+            sandbox: turn.tools.sandbox.as_ref(),
+            artifact_files: &reserved_names.artifacts,
+            project_files: &reserved_names.project,
+        };
+        tool::refusal(tool, arguments, rules)
     }
 
     /// Performs calls that only read, in parallel.

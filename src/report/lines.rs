@@ -105,7 +105,7 @@ fn render_event(event: &Event, state: &RunState) -> Option<String> {
         }
         Fact::CallStarted(fact) => {
             let CallKind::Tool(tool) = fact.kind else { return None };
-            let arguments = human::first_line(fact.arguments.as_deref().unwrap_or_default(), 120);
+            let arguments = fact.arguments.as_deref().unwrap_or_default();
             Some(format!("{}: {tool} {arguments}", fact.call.step).trim_end().to_owned())
         }
         Fact::RunEnded(_) | Fact::ArtifactAccepted(_) => None,

@@ -15,7 +15,7 @@ use super::screen::{Screen, ScreenTerminal};
 use super::style::{TerminalStyle, to_printable};
 use super::summary::{NameColumn, render_step_line};
 use super::tool_failures::ToolFailures;
-use super::width::{display_width, pad_end, truncate_end, truncate_start};
+use super::width::{display_width, pad_end, truncate_end, truncate_start, wrap_lines};
 
 /// The interval between two redraws of the live lines.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
@@ -266,7 +266,10 @@ impl LiveState {
         self.live_lines_disabled |= immediately;
         match self.pending_lines {
             // The cursor is at the end of a question, so start a new line.
-            Some(_) => self.screen.write_raw(&format!("\n{}\n", stop_message(immediately))),
+            Some(_) => {
+                let message = wrap_lines(stop_message(immediately), self.screen.width());
+                self.screen.write_raw(&format!("\n{message}\n"));
+            }
             None => self.draw(stop_message(immediately)),
         }
     }

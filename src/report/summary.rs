@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::model::event::{RunStatus, StepKind};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{Failure, FailureClass, RunState, StepState, StepStatus};
+use crate::model::{Failure, FailureClass, RunState, StepState, StepStatus, counted};
 
 use super::commands::SuggestedCommands;
 use super::human;
@@ -117,18 +117,25 @@ fn render_headline(state: &RunState, owner: Option<&str>, style: TerminalStyle) 
             style.warning(state.status.as_str())
         }
     };
-    // Count the steps inside a group instead of the group.
-    let leaf_steps = || state.steps.iter().filter(|step| !step.kind.is_group() && !state.has_item_states(step));
-    let completed = leaf_steps().filter(|step| step.status == StepStatus::Completed).count();
+    let completed = completed_steps(state).count();
     let usage = state.usage();
-    let reused = leaf_steps().filter(|step| step.status == StepStatus::Completed && step.is_reused()).count();
+    let reused = completed_steps(state).filter(|step| step.is_reused()).count();
     let reused = if reused > 0 { format!(", {reused} reused") } else { String::new() };
-    let mut details = vec![format!("{completed} of {} steps{reused}", leaf_steps().count())];
+    let mut details = vec![format!("{completed} of {}{reused}", counted(leaf_steps(state).count(), "step"))];
     if !usage.is_empty() {
         details.push(format!("tokens {}", human::format_usage(&usage)));
         details.push(human::format_cost(state.cost()));
     }
     format!("\nrun {} {status}{duration} ({})", style.bold(state.run), details.join("; "))
+}
+
+/// The steps of a run without groups: the steps inside a group count instead of the group.
+fn leaf_steps(state: &RunState) -> impl Iterator<Item = &StepState> {
+    state.steps.iter().filter(move |step| !step.kind.is_group() && !state.has_item_states(step))
+}
+
+fn completed_steps(state: &RunState) -> impl Iterator<Item = &StepState> {
+    leaf_steps(state).filter(|step| step.status == StepStatus::Completed)
 }
 
 fn suggest_next_command(state: &RunState, commands: &SuggestedCommands) -> Option<String> {
@@ -138,7 +145,15 @@ fn suggest_next_command(state: &RunState, commands: &SuggestedCommands) -> Optio
         // If the hint of a failed step names a command, suggest no other command: a plain resume might fail again for
         // the same reason.
         RunStatus::Failed if state.steps.iter().any(needs_resume_command) => {
-            Some(format!("fix the cause, then run `{resume}`; orch reuses the completed steps"))
+            let reuse = if completed_steps(state).next().is_some() { "; orch reuses the completed steps" } else { "" };
+            let model_option = state.steps.iter().find_map(|step| unknown_model_option(step, state));
+            Some(match model_option {
+                Some(option) => {
+                    let resume = commands.with_options(format!("orch pipeline resume {} {option}", state.run));
+                    format!("run `{resume}` with the name of a model that the provider has{reuse}")
+                }
+                None => format!("fix the cause, then run `{resume}`{reuse}"),
+            })
         }
         RunStatus::Failed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => None,
         RunStatus::Failed => state.failure.as_ref().and_then(|failure| resume_after_limit(failure, &resume)),
@@ -176,6 +191,19 @@ fn needs_resume_command(step: &StepState) -> bool {
     // The hint says how to record the reply that is missing.
     let is_replay = step.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::NoRecording);
     step.status == StepStatus::Failed && !step.kind.is_group() && !hint.contains("`orch pipeline ") && !is_replay
+}
+
+/// The option of a resume that replaces a model of the command line, if the provider does not know this model. A resume
+/// without the option would call the same model again.
+fn unknown_model_option(step: &StepState, state: &RunState) -> Option<String> {
+    let failure = step.failure.as_ref().filter(|_| needs_resume_command(step))?;
+    if failure.class != FailureClass::BadRequest || failure.status != Some(404) {
+        return None;
+    }
+    if state.agents.contains_key(&step.agent) {
+        return Some(format!("--agent {}=NAME", step.agent));
+    }
+    state.model.as_ref().map(|_| "--model NAME".to_owned())
 }
 
 /// Suggests how to resume a run that reached a limit.
@@ -227,8 +255,6 @@ pub struct NameColumn {
 
 impl NameColumn {
     const MIN_WIDTH: usize = 10;
-    /// The maximum width if the output is not a terminal.
-    const MAX_WIDTH: usize = 48;
 
     /// Creates a column for the names of a run's steps so far.
     pub fn from_steps(state: &RunState) -> Self {
@@ -247,10 +273,10 @@ impl NameColumn {
         self.width = self.width.max(display_width(name));
     }
 
-    /// Limits the width to two fifths of the terminal's columns.
+    /// Limits the width to two fifths of the terminal's columns. Without a terminal, every name fits into the column.
     #[must_use]
     pub fn fit_to_terminal(self, terminal_width: Option<usize>) -> Self {
-        let max_width = terminal_width.map_or(Self::MAX_WIDTH, |columns| columns * 2 / 5);
+        let max_width = terminal_width.map_or(usize::MAX, |columns| columns * 2 / 5);
         Self { width: self.width.max(Self::MIN_WIDTH).min(max_width) }
     }
 
@@ -299,15 +325,13 @@ fn step_notes(step: &StepState) -> Vec<String> {
     let is_agent = step.kind == StepKind::Agent;
     let tool_calls = match step.tool_calls {
         0 => String::new(),
-        1 => ", 1 tool call".to_owned(),
-        count => format!(", {count} tool calls"),
+        count => format!(", {}", counted(count, "tool call")),
     };
     if step.attempts > 1 && !step.reused {
-        let requests = if is_agent { format!(", {} requests", step.calls) } else { String::new() };
+        let requests = if is_agent { format!(", {}", counted(step.calls, "request")) } else { String::new() };
         notes.push(format!("{} attempts{requests}{tool_calls}", step.attempts));
     } else if step.tool_calls > 0 && !step.reused {
-        let requests = if step.calls == 1 { "1 request".to_owned() } else { format!("{} requests", step.calls) };
-        notes.push(format!("{requests}{tool_calls}"));
+        notes.push(format!("{}{tool_calls}", counted(step.calls, "request")));
     } else if is_agent && step.calls > 1 && !step.reused {
         notes.push(format!("{} requests: orch sent a reply back with its errors", step.calls));
     }

@@ -5,7 +5,6 @@ use jiff::Timestamp;
 use crate::config::load_settings;
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact};
 use crate::model::{RunId, RunState, RunStatus, StepKey};
-use crate::report::human::first_line;
 use crate::store::{InboxMessage, Journal, RunFilter, RunRow};
 
 use super::Runner;
@@ -133,7 +132,7 @@ fn ambiguous_run_error(waiting_runs: &[(RunRow, Vec<ApprovalAsked>)]) -> Session
     let mut lines = Vec::new();
     for (row, approvals) in waiting_runs {
         for approval in approvals {
-            let question = first_line(&approval.question, 60);
+            let question = approval.question.trim().lines().next().unwrap_or_default();
             lines.push(format!("  {}  {}, step {}: {question}", row.run, row.pipeline, approval.step));
         }
     }

@@ -12,7 +12,7 @@ use crate::agent::{
     InterruptedTurn, InterruptedWorkspace, StartedTurn, find_interrupted_turns, find_started_turns, remove_turn_start,
 };
 use crate::model::event::{CallEnded, CallStarted, Event, Fact};
-use crate::model::{AgentActivity, CallKey, Digest, Failure, FailureClass, RunId};
+use crate::model::{AgentActivity, CallKey, Digest, Failure, FailureClass, RunId, counted};
 use crate::secret::Redactor;
 use crate::store::{Journal, Workspace};
 
@@ -59,7 +59,7 @@ pub(crate) fn interrupted_turn_facts(
         open_tools.remove(&turn.call_key);
         let count = turn.activity.changed.len();
         if count > 0 {
-            let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+            let files = counted(count, "file");
             let name = if is_tool_call { "tool call" } else { "turn" };
             let message = format!(
                 "a {name} of step {} was interrupted after it changed {files}: see `orch runs diff {run}`",

@@ -105,7 +105,7 @@ impl Runner {
     pub async fn resume(&self, request: &ResumeRequest) -> Result<RunResult, SessionError> {
         let (journal, row) = self.find_run_to_resume(request)?;
         let run = row.run;
-        self.resume_run(request, journal, row).await.map_err(|error| with_run_id_hint(error, request, run))
+        Box::pin(self.resume_run(request, journal, row)).await.map_err(|error| with_run_id_hint(error, request, run))
     }
 
     async fn resume_run(

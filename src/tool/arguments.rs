@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn the_model_is_told_every_problem() {
         let error = read_arguments(BuiltinTool::Edit, &json!({"path": 1, "old": "", "extra": true})).unwrap_err();
-        for part in ["/path: expected string", "/old: expected at least 1 characters", "\"new\"", "`extra`"] {
+        for part in ["/path: expected string", "/old: expected at least 1 character", "\"new\"", "`extra`"] {
             assert!(error.contains(part), "{part}: {error}");
         }
         for (text, expected) in [

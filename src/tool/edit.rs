@@ -1,6 +1,7 @@
 //! The tools `edit` and `write`, which change one file of the workspace.
 
 use crate::files::{AppliedFile, ChangeKind, ChangeSet, FileState, MAX_BYTES, diff};
+use crate::model::counted;
 use crate::process::shorten_middle;
 
 use super::arguments::{EditArguments, WriteArguments};
@@ -135,12 +136,12 @@ pub(super) fn write(job: &FileJob, arguments: &WriteArguments) -> Result<RawOutp
 }
 
 fn describe_written(path: &str, content: &str, file: &AppliedFile) -> String {
-    let (lines, bytes) = (content.lines().count(), content.len());
+    let (lines, bytes) = (counted(content.lines().count(), "line"), counted(content.len(), "byte"));
     if file.before.is_none() {
-        return format!("Created `{path}`: {lines} lines, {bytes} bytes.\n");
+        return format!("Created `{path}`: {lines}, {bytes}.\n");
     }
-    let (added, removed) = (file.added, file.removed);
-    format!("Replaced `{path}`: {lines} lines, {bytes} bytes (+{added} −{removed} lines).\n")
+    let (added, removed) = (file.added, counted(file.removed, "line"));
+    format!("Replaced `{path}`: {lines}, {bytes} (+{added} −{removed}).\n")
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 
 use crate::model::address::http_url_error;
-use crate::model::{Failure, FailureClass, SandboxSpec, ToolInvocation};
+use crate::model::{Failure, FailureClass, SandboxSpec, ToolGrant, ToolInvocation};
 use crate::network::{ProxySetting, certificate_problem, install_tls_provider, is_not_tls};
 use crate::offload::run_on_thread;
 
@@ -157,10 +157,7 @@ impl PageFetch<'_> {
 
     /// Requests a page, after all checks of its host.
     async fn request(&self, url: &Url) -> Result<(Response, Option<ProxySetting>), ToolError> {
-        let (Some(name), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-            return Err(ToolError::Refused(format!("`{url}` has no host; write it as `https://HOST/PATH`")));
-        };
-        self.policy.check_host(name, port)?;
+        let (name, port) = allowed_host(url, &self.policy)?;
         let may_be_private = self.policy.may_be_private(name, port);
         let proxy = if may_be_private { None } else { self.context.network.proxy(url)? };
         let addresses = match &proxy {
@@ -224,6 +221,25 @@ impl PageFetch<'_> {
         }
         Ok(builder.build().map_err(setup_failure)?)
     }
+}
+
+/// Checks the address of a call as far as the grants and the sandbox determine it, before orch resolves the name of its
+/// host.
+///
+/// # Errors
+/// A sentence for the model.
+pub(super) fn check_address(url: &str, grants: &[ToolGrant], sandbox: Option<&SandboxSpec>) -> Result<(), String> {
+    let policy = FetchPolicy::new(grants, sandbox.map(|sandbox| &sandbox.network))?;
+    allowed_host(&parse_url(url)?, &policy).map(drop)
+}
+
+/// The host and the port of an address, if the policy allows them.
+fn allowed_host<'u>(url: &'u Url, policy: &FetchPolicy) -> Result<(&'u str, u16), String> {
+    let (Some(name), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return Err(format!("`{url}` has no host; write it as `https://HOST/PATH`"));
+    };
+    policy.check_host(name, port)?;
+    Ok((name, port))
 }
 
 /// Parses an address from the model or from a redirect.

@@ -114,12 +114,11 @@ impl FetchPolicy {
 pub(super) fn check_host_behind_proxy(name: &str, port: u16) -> Result<(), String> {
     let bare_name = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
     let is_below = |suffix: &&str| bare_name.strip_suffix(*suffix).is_some_and(|rest| rest.ends_with('.'));
-    let is_private = match bare_name.parse::<IpAddr>() {
-        Ok(address) => !is_public_address(address),
-        Err(_) => {
-            let has_local_label = bare_name.split('.').any(|label| LOCAL_LABELS.contains(&label));
-            !bare_name.contains('.') || has_local_label || PRIVATE_SUFFIXES.iter().any(is_below)
-        }
+    let is_private = if let Ok(address) = bare_name.parse::<IpAddr>() {
+        !is_public_address(address)
+    } else {
+        let has_local_label = bare_name.split('.').any(|label| LOCAL_LABELS.contains(&label));
+        !bare_name.contains('.') || has_local_label || PRIVATE_SUFFIXES.iter().any(is_below)
     };
     if is_private { Err(private_host_message(name, port)) } else { Ok(()) }
 }

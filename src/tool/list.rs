@@ -1,7 +1,7 @@
 //! The tool `list`: the files of a folder, with their sizes.
 
 use crate::files::FolderEntryKind;
-use crate::model::PathPattern;
+use crate::model::{PathPattern, counted};
 
 use super::arguments::ListArguments;
 use super::job::{FileJob, ToolError};
@@ -51,7 +51,7 @@ fn format_entry(entry: &WalkEntry) -> String {
 pub(super) fn walk_notes(walk: &WorkspaceWalk<'_>) -> Vec<String> {
     let mut notes = Vec::new();
     if walk.unreadable_count > 0 {
-        notes.push(format!("[{} folders can't be read]", walk.unreadable_count));
+        notes.push(format!("[{} can't be read]", counted(walk.unreadable_count, "folder")));
     }
     if walk.is_incomplete {
         notes.push("[the result is incomplete, since there are too many files]".to_owned());

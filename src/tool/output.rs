@@ -1,7 +1,7 @@
 //! The result of a tool: a text for the model of limited size, and the whole text for the record.
 
 use crate::files::{ChangeSet, FileChange, FileState};
-use crate::model::{AgentActivity, ChangedFile, Failure, ToolOutput};
+use crate::model::{AgentActivity, ChangedFile, Failure, ToolOutput, counted};
 use crate::secret::Redactor;
 
 /// The maximum size of the text that a model receives, in bytes.
@@ -121,7 +121,8 @@ fn shorten(text: &str, advice: &str) -> Option<String> {
     };
     let omitted = text.len() - head.len() - tail.len();
     let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
-    Some(format!("{head}\n[… {omitted} bytes are left out here{advice} …]\n{tail}"))
+    let verb = if omitted == 1 { "is" } else { "are" };
+    Some(format!("{head}\n[… {} {verb} left out here{advice} …]\n{tail}", counted(omitted, "byte")))
 }
 
 /// Collects lines until they are too many for a model, and counts the others.

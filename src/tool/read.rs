@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
 
 use crate::files::FolderEntryKind;
+use crate::model::counted;
 use crate::model::text::decode_output_lossy;
 
 use super::arguments::ReadArguments;
@@ -164,8 +165,8 @@ impl SelectedLines {
 
     fn into_output(mut self, job: &FileJob, arguments: &ReadArguments) -> Result<RawOutput, String> {
         if self.first > self.line_count && self.first > 1 && !self.is_incomplete {
-            let (first, path, count) = (self.first, &arguments.path, self.line_count);
-            return Err(format!("`from` is {first}, and `{path}` has {count} lines; choose a smaller `from`"));
+            let (first, path, lines) = (self.first, &arguments.path, counted(self.line_count, "line"));
+            return Err(format!("`from` is {first}, and `{path}` has {lines}; choose a smaller `from`"));
         }
         let head_end = self.first + self.head.len() as u64 - 1;
         let range_end = self.last.min(self.line_count);
@@ -230,7 +231,7 @@ fn join_lines<'a>(lines: impl Iterator<Item = &'a FileLine>) -> String {
         // The end of a shortened line may be a part of a character.
         text.push_str(if line.omitted > 0 { decoded.trim_end_matches('\u{fffd}') } else { &decoded });
         if line.omitted > 0 {
-            text.push_str(&format!("… [{} more bytes in this line]", line.omitted));
+            text.push_str(&format!("… [{} in this line]", counted(line.omitted, "more byte")));
         }
         text.push('\n');
     }

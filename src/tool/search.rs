@@ -8,7 +8,7 @@ use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkMatch};
 
 use crate::files::FolderEntryKind;
-use crate::model::PathPattern;
+use crate::model::{PathPattern, counted};
 
 use super::arguments::SearchArguments;
 use super::file_type::{SNIFFED_BYTES, is_binary};
@@ -112,7 +112,9 @@ impl FoundLines {
         if self.line_count == 0 {
             notes.push("[no line matches]".to_owned());
         } else {
-            notes.push(format!("[{} lines in {} files match]", self.line_count, self.file_count));
+            let verb = if self.line_count == 1 { "matches" } else { "match" };
+            let (lines, files) = (counted(self.line_count, "line"), counted(self.file_count, "file"));
+            notes.push(format!("[{lines} in {files} {verb}]"));
         }
         if self.lines.omitted_count() > 0 {
             notes.push(format!(
@@ -121,7 +123,8 @@ impl FoundLines {
             ));
         }
         if self.unreadable_count > 0 {
-            notes.push(format!("[{} files could not be searched to their end]", self.unreadable_count));
+            let files = counted(self.unreadable_count, "file");
+            notes.push(format!("[{files} could not be searched to the end]"));
         }
         notes
     }

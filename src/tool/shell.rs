@@ -75,7 +75,7 @@ pub(super) async fn run_shell(
 }
 
 /// The command line: the command for a shell, or its words if the grants narrow `shell` to patterns.
-fn command_argv(command: &str, grants: &[ToolGrant]) -> Result<Vec<String>, String> {
+pub(super) fn command_argv(command: &str, grants: &[ToolGrant]) -> Result<Vec<String>, String> {
     let grants: Vec<&ToolGrant> = grants.iter().filter(|grant| grant.tool == BuiltinTool::Shell).collect();
     let mut argv = ["sh", "-c", MERGE_OUTPUTS, "sh"].map(str::to_owned).to_vec();
     if grants.iter().any(|grant| grant.pattern.is_none()) {

@@ -38,6 +38,8 @@ const VALUES: &[ValueRow] = &[
     ("Agent", "acp", &[Text, List], "write `acp: { command: [PROGRAM, ARGUMENT] }`"),
     ("Acp", "command", &[Text], "write the program and its arguments as a list: `command: [PROGRAM, ARGUMENT]`"),
     ("Agent", "tools", &[Mapping], "name the tools in a list: `tools: [NAME]`"),
+    ("Agent", "approve_tools", &[Text], "write it as a list: `approve_tools: [VALUE]`"),
+    ("Agent", "approve_tools", &[Bool, Mapping], "name the tools in a list: `approve_tools: [NAME]`"),
     ("Agent", "stop", &[Text], "write it as a list: `stop: [VALUE]`"),
     ("Agent", "reasoning", &[Bool, Number, Mapping, List], "write how much the model reasons as one word: `reasoning: high`"),
     ("Agent", "provider_options", &[Text, List], "write a mapping: `provider_options: { NAME: SETTING }`"),

@@ -56,7 +56,7 @@ fn a_file_is_written_with_its_folders() {
     assert_eq!(call.text, "Created `new/deep/a.txt`: 2 lines, 4 bytes.\n");
     assert_eq!((call.changed_files[0].before.clone(), site.content("new/deep/a.txt")), (None, "1\n2\n".to_owned()));
     let call = site.call("write", json!({"path": "./new/deep/a.txt", "content": "1\n3\n4\n"})).succeeds();
-    assert_eq!(call.text, "Replaced `new/deep/a.txt`: 3 lines, 6 bytes (+2 −1 lines).\n");
+    assert_eq!(call.text, "Replaced `new/deep/a.txt`: 3 lines, 6 bytes (+2 −1 line).\n");
     let call = site.call("write", json!({"path": "new/deep/a.txt", "content": "1\n3\n4\n"})).succeeds();
     assert_eq!(call.text, "`new/deep/a.txt` already has this content.\n");
     assert!(call.changed_files.is_empty() && call.activity.is_empty());

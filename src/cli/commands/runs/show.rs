@@ -11,7 +11,7 @@ use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::model::event::{CallEnded, CallOutput, Event, RunStatus};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{ChatReply, ContentBlock, RunId, RunState, SandboxConnection};
+use crate::model::{ChatReply, ContentBlock, RunId, RunState, SandboxConnection, counted};
 use crate::process::shorten_middle;
 use crate::report::human;
 use crate::report::summary::{NameColumn, render_step_line, render_summary};
@@ -65,7 +65,12 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
         return Ok(ExitStatus::Success);
     }
     if let Some(task) = state.inputs.get("task").and_then(serde_json::Value::as_str) {
-        ui.write_text(&format!("task: {}", human::first_line(task, 74)))?;
+        const LABEL: &str = "task: ";
+        let task = match ui.stdout_width() {
+            Some(width) => human::first_line(task, width.saturating_sub(LABEL.len())),
+            None => human::on_one_line(task),
+        };
+        ui.write_text(&format!("{LABEL}{task}"))?;
     }
     let name_column = NameColumn::from_steps(&state).fit_to_terminal(ui.stdout_width());
     for step in state.steps_in_file_order() {
@@ -200,12 +205,12 @@ fn sandbox_lines(call: &CallEnded) -> Vec<String> {
         let outcome = match (refused, failed) {
             (Some(reason), _) => format!("refused: {reason}"),
             (None, Some(reason)) => format!("failed: {reason}"),
-            (None, None) => format!("{sent} bytes sent, {received} received"),
+            (None, None) => format!("{} sent, {received} received", counted(*sent, "byte")),
         };
         lines.push(add_label("connect", &format!("{host}:{port}, {outcome}")));
     }
     if sandbox.omitted_connections > 0 {
-        lines.push(add_label("connect", &format!("{} more connections", sandbox.omitted_connections)));
+        lines.push(add_label("connect", &counted(sandbox.omitted_connections, "more connection")));
     }
     lines
 }
@@ -232,6 +237,8 @@ fn activity_lines(call: &CallEnded) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::model::Digest;
 
