@@ -215,6 +215,7 @@ impl Conversation<'_> {
         let rules = CallRules {
             grants: &turn.tools.grants,
             sandbox: turn.tools.sandbox.as_ref(),
+            project_network: turn.tools.project_network.as_ref(),
             artifact_files: &reserved_names.artifacts,
             project_files: &reserved_names.project,
         };

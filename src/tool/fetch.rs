@@ -18,7 +18,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 
 use crate::model::address::http_url_error;
-use crate::model::{Failure, FailureClass, SandboxSpec, ToolGrant, ToolInvocation};
+use crate::model::{Failure, FailureClass, SandboxNetwork, SandboxSpec, ToolGrant, ToolInvocation};
 use crate::network::{ProxySetting, certificate_problem, install_tls_provider, is_not_tls};
 use crate::offload::run_on_thread;
 
@@ -223,13 +223,18 @@ impl PageFetch<'_> {
     }
 }
 
-/// Checks the address of a call as far as the grants and the sandbox determine it, before orch resolves the name of its
-/// host.
+/// Checks the address of a call as far as the grants, the sandbox and the `sandbox.network` of `orch.yaml` determine it,
+/// before orch resolves the name of its host.
 ///
 /// # Errors
 /// A sentence for the model.
-pub(super) fn check_address(url: &str, grants: &[ToolGrant], sandbox: Option<&SandboxSpec>) -> Result<(), String> {
-    let policy = FetchPolicy::new(grants, sandbox.map(|sandbox| &sandbox.network))?;
+pub(super) fn check_address(
+    url: &str,
+    grants: &[ToolGrant],
+    sandbox: Option<&SandboxSpec>,
+    project_network: Option<&SandboxNetwork>,
+) -> Result<(), String> {
+    let policy = FetchPolicy::new(grants, sandbox.map(|sandbox| &sandbox.network), project_network)?;
     allowed_host(&parse_url(url)?, &policy).map(drop)
 }
 

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::files::{ReservedFiles, refusals};
-use crate::model::{BuiltinTool, SandboxSpec, ToolGrant};
+use crate::model::{BuiltinTool, SandboxNetwork, SandboxSpec, ToolGrant};
 use crate::process::WorkspaceRules;
 
 use super::arguments::{
@@ -27,6 +27,8 @@ pub struct CallRules<'a> {
     pub grants: &'a [ToolGrant],
     /// The sandbox of the agent.
     pub sandbox: Option<&'a SandboxSpec>,
+    /// The `sandbox.network` of `orch.yaml`, if it is set.
+    pub project_network: Option<&'a SandboxNetwork>,
     /// The files of the run's artifacts, as paths relative to the workspace.
     pub artifact_files: &'a [String],
     /// The files of the project in the workspace, as relative paths.
@@ -42,7 +44,7 @@ pub fn refusal(tool: BuiltinTool, arguments: &Value, rules: CallRules<'_>) -> Op
             command_argv(&shell.command, rules.grants).map(drop)
         }),
         BuiltinTool::Fetch => with_arguments(tool, arguments, |fetch: FetchArguments| {
-            check_address(&fetch.url, rules.grants, rules.sandbox)
+            check_address(&fetch.url, rules.grants, rules.sandbox, rules.project_network)
         }),
         BuiltinTool::Edit => {
             with_arguments(tool, arguments, |edit: EditArguments| check_changed_path(tool, &edit.path, rules))
@@ -106,6 +108,7 @@ mod tests {
         let rules = CallRules {
             grants: &grants,
             sandbox: None,
+            project_network: None,
             artifact_files: &artifact_files,
             project_files: &project_files,
         };
