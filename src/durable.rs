@@ -327,6 +327,9 @@ pub trait Perform: Send + Sync + 'static {
     /// Notifies the implementation that the outcome of a call is durable.
     fn on_recorded(&self, _call: &Call) {}
 
+    /// Notifies the implementation that a call is not performed, because an earlier session recorded its outcome.
+    fn on_reused(&self, _call: &Call) {}
+
     /// Returns the outcome of a call that started at `started` and that the caller dropped after a stop. The outcome
     /// has no reply, but its time and usage count against the budgets.
     fn cancelled_outcome<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome>;

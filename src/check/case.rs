@@ -4,8 +4,8 @@ use super::normalizers::check_case_normalizers;
 use super::template_errors::template_diagnostic;
 use crate::config::{Document, Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, sort_and_dedup};
-use crate::model::StepAction;
 use crate::model::case::Case;
+use crate::model::{Step, StepAction};
 use crate::template::inspect_expression;
 
 /// Checks a test case against the pipeline of `project`. Reports inputs, approvals, commands and steps that the pipeline
@@ -29,12 +29,7 @@ pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Di
         diagnostics.push(diagnostic.with_help(format!("set it under `inputs:`, as `{name}: …`")));
     }
     let steps: Vec<_> = steps_with_pointers(&project.pipeline).into_iter().map(|(_, step)| step).collect();
-    let approvals = || steps.iter().filter(|step| matches!(step.action(), Some(StepAction::Approve(_))));
-    for name in case.answers.keys().filter(|name| approvals().all(|step| step.id != step_id(name))) {
-        let message = format!("no step `{name}` asks for approval");
-        let diagnostic = diagnostic_at(document, Code::WrongValue, message, &child_pointer("/answers", name));
-        diagnostics.push(add_name_advice(diagnostic, name, approvals().map(|step| step.id.as_str())));
-    }
+    diagnostics.extend(answer_diagnostics(document, case, project));
     // A key with `/` may name a step of a called pipeline. This check does not know the steps of called pipelines.
     let has_calls = steps.iter().any(|step| matches!(step.action(), Some(StepAction::Pipeline(_))));
     let commands = || steps.iter().filter(|step| matches!(step.action(), Some(StepAction::Command(_))));
@@ -68,6 +63,29 @@ pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Di
     }
     sort_and_dedup(&mut diagnostics);
     diagnostics
+}
+
+/// Returns a diagnostic for each answer to a step that asks nothing. Called pipelines have steps that ask, too.
+fn answer_diagnostics(document: &Document, case: &Case, project: &Project) -> Vec<Diagnostic> {
+    let projects = project.with_called_projects();
+    let steps: Vec<(&Project, &Step)> = projects
+        .iter()
+        .flat_map(|project| steps_with_pointers(&project.pipeline).into_iter().map(|(_, step)| (*project, step)))
+        .collect();
+    let asking_ids: Vec<&str> = steps
+        .iter()
+        .filter(|(project, step)| project.asks_for_approval(step))
+        .map(|(_, step)| step.id.as_str())
+        .collect();
+    let to_diagnostic = |name: &String| {
+        let message = format!("no step `{name}` asks for approval");
+        let diagnostic = diagnostic_at(document, Code::WrongValue, message, &child_pointer("/answers", name));
+        if steps.iter().any(|(_, step)| step.id == step_id(name)) {
+            return diagnostic.with_help("a step asks if it has `approve`, or if its agent has `approve_tools`");
+        }
+        add_name_advice(diagnostic, name, asking_ids.iter().copied())
+    };
+    case.answers.keys().filter(|name| !asking_ids.contains(&step_id(name))).map(to_diagnostic).collect()
 }
 
 /// The id of the step that a key names: `code` of `fix[0]/code`.

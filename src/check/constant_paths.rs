@@ -203,7 +203,7 @@ mod tests {
             path_refusal(&path.extended(), &["plan.json".to_owned()])
         };
         assert_eq!(refusal("/etc/x", true).unwrap(), "`/etc/x` is absolute, and paths start in the workspace");
-        assert_eq!(refusal("plan.json", true).unwrap(), "`plan.json` is kept for the artifact in `plan.json`");
+        assert_eq!(refusal("plan.json", true).unwrap(), "`plan.json` is kept for the artifact that orch writes there");
         assert!(refusal("../", false).is_some());
         assert!(refusal(".git/", false).is_some());
         for (text, is_whole) in [("src/main.py", true), ("..", false), (".git", false), ("", false), ("plan", false)] {

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::strictness::Strictness;
-use super::suppression_comments::{CommentStyle, MARKER, line_of_target, parse_comment};
+use super::suppression_comments::{CommentStyle, MARKER_NAME, line_of_target, parse_comment};
 use crate::config::{Document, Project};
 use crate::diagnostic::{Code, Diagnostic, Severity, SourceFile};
 use crate::template;
@@ -128,14 +128,19 @@ pub(super) fn apply_to_file(
     findings
 }
 
+/// Whether a text may contain a comment for orch, also with a misspelt marker.
+fn may_contain_comment(text: &str) -> bool {
+    text.to_ascii_lowercase().contains(MARKER_NAME)
+}
+
 impl FileSuppressions {
     fn from_document(document: &Document) -> Self {
         let text = &document.file.text;
         let mut file = Self::new(&document.file);
-        if !text.contains(MARKER) {
+        if !may_contain_comment(text) {
             return file;
         }
-        for comment in document.comments_with(MARKER) {
+        for comment in document.comments_with(MARKER_NAME) {
             let line = line_of_target(text, &comment, CommentStyle::Yaml);
             let target = line.start..document.end_of_strings(&line);
             file.add_comment(comment, target, CommentStyle::Yaml);
@@ -153,7 +158,7 @@ impl FileSuppressions {
 
     fn from_prompt(prompt: &Arc<SourceFile>) -> Self {
         let mut file = Self::new(prompt);
-        if prompt.text.contains(MARKER) {
+        if may_contain_comment(&prompt.text) {
             for comment in template::comments(&prompt.text) {
                 let target = line_of_target(&prompt.text, &comment, CommentStyle::Template);
                 file.add_comment(comment, target, CommentStyle::Template);

@@ -4,7 +4,7 @@
 use super::models::resolve_reference;
 use super::options::model_api;
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, equivalents};
 use crate::model::step::Access;
 use crate::model::{
     Agent, AllowedHost, BuiltinTool, CliAgentKind, SandboxNetwork, SandboxSpec, ToolGrant, allows_agent_host,
@@ -123,6 +123,15 @@ impl ToolCheck<'_> {
     fn unknown_tool(&self, name: &str, key: &str, index: usize) -> Diagnostic {
         let diagnostic = Diagnostic::error(Code::UnknownTool, format!("orch has no tool `{name}`"));
         let diagnostic = self.at_item(diagnostic, key, index);
+        if equivalents::means_all_tools(name) {
+            let own_tools = BuiltinTool::ALL.into_iter().filter(|tool| self.has_tool(*tool));
+            let own: Vec<&str> = own_tools.map(BuiltinTool::as_str).collect();
+            return diagnostic.with_help(if key == "tools" || own.is_empty() {
+                equivalents::ALL_TOOLS_HELP.to_owned()
+            } else {
+                format!("name each tool: `[{}]`", own.join(", "))
+            });
+        }
         let other_name = name.to_lowercase().replace('-', "_");
         if let Some((_, tool)) = OTHER_NAMES.iter().find(|(other, _)| *other == other_name) {
             let help = format!("orch's tool for this is `{tool}`");
@@ -214,7 +223,10 @@ impl ToolCheck<'_> {
     fn check_approvals(&self, diagnostics: &mut Vec<Diagnostic>) {
         for (index, name) in self.agent.approve_tools.iter().enumerate() {
             let Some(tool) = BuiltinTool::from_name(name) else {
-                diagnostics.push(self.unknown_tool(name, "approve_tools", index));
+                diagnostics.push(match name.split_once('(').and_then(|(tool, _)| BuiltinTool::from_name(tool)) {
+                    Some(tool) => self.approved_pattern(name, tool, index),
+                    None => self.unknown_tool(name, "approve_tools", index),
+                });
                 continue;
             };
             if !self.agent.tools.names().is_empty() && !self.has_tool(tool) {
@@ -224,6 +236,14 @@ impl ToolCheck<'_> {
                 diagnostics.push(diagnostic.with_help(help));
             }
         }
+    }
+
+    /// The finding for a tool with a pattern in `approve_tools`.
+    fn approved_pattern(&self, text: &str, tool: BuiltinTool, index: usize) -> Diagnostic {
+        let message = format!("`approve_tools` names tools without a pattern, not `{text}`");
+        let diagnostic = self.at_item(Diagnostic::error(Code::UnknownTool, message), "approve_tools", index);
+        let help = format!("write `{tool}`: orch asks about each call of the tool that its patterns in `tools` allow");
+        diagnostic.with_help(help).with_replacement(text, Some(tool.as_str()))
     }
 
     /// The finding for a key that has no effect, because the agent has no tools.

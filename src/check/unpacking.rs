@@ -11,6 +11,7 @@ use super::number_range::NumberRange;
 use super::scope::{InferredValue, TypeScope};
 use super::types::{Type, TypeKind, union};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::model::counted;
 use crate::template::expr_range;
 use crate::template::walk::{Visit, walk_stmts};
 
@@ -87,8 +88,8 @@ impl<'a> Checker<'a> {
             return;
         }
         let length = match max {
-            Some(max) if max == min => format!("{subject} has {max} items"),
-            Some(max) => format!("{subject} has {min} to {max} items"),
+            Some(max) if max == min => format!("{subject} has {}", counted(max, "item")),
+            Some(max) => format!("{subject} has {min} to {}", counted(max, "item")),
             None => format!("{subject} may have any number of items"),
         };
         let message = format!("{length}; {count} variables unpack only a list of {count} items");

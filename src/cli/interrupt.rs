@@ -5,9 +5,8 @@ use std::io::Write as _;
 use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::cli::output::wrapped_stop_message;
 use crate::folder::remove_temporary_folders;
-use crate::report::lines::stop_message;
-
 use crate::session::{CancelHandle, ExitStatus};
 
 /// Signals within this time count as one signal.
@@ -72,7 +71,7 @@ async fn cancel_on_signals(cancel: &CancelHandle, ready: mpsc::Sender<()>) {
 fn print_stop_message(immediately: bool) {
     let thread = std::thread::Builder::new().name("stop message".to_owned());
     // Ignore the error: standard error may be closed.
-    drop(thread.spawn(move || drop(writeln!(std::io::stderr(), "\n{}", stop_message(immediately)))));
+    drop(thread.spawn(move || drop(writeln!(std::io::stderr(), "\n{}", wrapped_stop_message(immediately)))));
 }
 
 /// Exits the process after [`EXIT_GRACE`], unless the process has ended before.

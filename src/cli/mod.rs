@@ -6,6 +6,7 @@ mod error;
 mod interrupt;
 mod output;
 mod startup;
+mod usage_tips;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,7 +22,7 @@ use args::DIGEST_ARG_ID;
 use commands::pipeline::PipelineCommand;
 use commands::{pipeline, project, runs, utilities};
 use error::to_session_error;
-use output::{ColourChoice, Ui};
+use output::{ColourChoice, Ui, print_argument_error};
 
 /// Run declarative agent pipelines
 ///
@@ -98,10 +99,11 @@ pub fn main() -> ExitCode {
     let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, suggested_commands(&matches))));
     let (cli, commands) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => {
+        Err(mut error) => {
+            let arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+            usage_tips::add_tip(&mut error, &arguments);
             let code = if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Success };
-            // Ignore the error: the reader may have closed the pipe.
-            drop(error.print());
+            print_argument_error(&error);
             return code.into();
         }
     };

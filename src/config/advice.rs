@@ -69,6 +69,11 @@ pub(super) fn wrong_type(
     form: &SchemaForm<'_>,
     allowed: &[&str],
 ) -> Diagnostic {
+    if (type_name, key) == ("Agent", "tools")
+        && let Value::Bool(has_tools) = value
+    {
+        return diagnostic.with_help(if *has_tools { equivalents::ALL_TOOLS_HELP } else { "write `tools: none`" });
+    }
     let shape = match value {
         Value::Null => return diagnostic.with_help("leave the key out if it has no value"),
         Value::String(text) if allowed.iter().any(|name| contains_scalar(text, name)) => {
@@ -129,6 +134,16 @@ pub(super) fn invalid_name(
         }
         None => diagnostic.with_help(format!("allowed: {allowed}")),
     }
+}
+
+/// Adds advice about a text in place of a list of tools.
+pub(super) fn tools_as_text(diagnostic: Diagnostic, text: &str) -> Diagnostic {
+    if equivalents::means_all_tools(text) {
+        return diagnostic.with_help(equivalents::ALL_TOOLS_HELP);
+    }
+    let has_separators = text.contains([',', '(']);
+    let names = if has_separators { text.to_owned() } else { text.split_whitespace().collect::<Vec<_>>().join(", ") };
+    diagnostic.with_help(format!("write it as a list: `[{names}]`"))
 }
 
 /// The units of durations, each with other spellings that users write.

@@ -7,10 +7,12 @@ use serde_json::Value;
 use super::spans::Document;
 
 impl Document {
-    /// The comments of a YAML file that contain `word`, each from its `#` to the end of its line, in order.
+    /// The comments of a YAML file that contain a word, each from its `#` to the end of its line, in order. `word` is in
+    /// lower case; the case of ASCII letters in the comments does not count.
     pub fn comments_with(&self, word: &str) -> Vec<Range<usize>> {
         let text = &self.file.text;
-        if !text.contains(word) {
+        let contains_word = |text: &str| text.to_ascii_lowercase().contains(word);
+        if !contains_word(text) {
             return Vec::new();
         }
         let scalars = self.scalar_ranges();
@@ -24,7 +26,7 @@ impl Document {
             };
             if let Some(offset) = line.match_indices('#').map(|(offset, _)| offset).find(begins_comment) {
                 let comment = line.get(offset..).unwrap_or_default().trim_end();
-                if comment.contains(word) {
+                if contains_word(comment) {
                     let start = line_start + offset;
                     comments.push(start..start + comment.len());
                 }

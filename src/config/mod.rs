@@ -24,6 +24,7 @@ mod shape;
 mod sources;
 mod spans;
 mod tracking;
+mod unquoted_template;
 mod yaml;
 
 pub use api_server::{ApiServer, EnvAddresses};

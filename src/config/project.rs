@@ -202,6 +202,13 @@ impl Project {
         }
         projects
     }
+
+    /// Whether a step of this pipeline asks the user: it is an approval, or the user approves calls of its agent's tools.
+    pub fn asks_for_approval(&self, step: &Step) -> bool {
+        let agent = step.agent.as_ref().and_then(|name| self.pipeline.agents.get(name));
+        matches!(step.action(), Some(StepAction::Approve(_)))
+            || agent.is_some_and(|agent| !agent.approved_tools().is_empty())
+    }
 }
 
 /// Every step of a pipeline from top to bottom, each with its pointer in the file, such as `/steps/0/parallel/1`.

@@ -27,7 +27,7 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
         |text| is_name(text.strip_suffix('?').unwrap_or(text)),
         "the name of an artifact, with `?` at the end if it is optional",
     ),
-    (TOOLS_PATTERN, |text| text == "none", "`none`, or a list of names"),
+    (TOOLS_PATTERN, |text| text == "none", "`none` or a list of names"),
     (NETWORK_PATTERN, |text| matches!(text, "none" | "all"), "`none`, `all` or a list of hosts"),
     (COMMAND_MODE_PATTERN, |text| matches!(text, "replay" | "run"), "`replay`, `run` or a mapping of steps to these"),
     (HumanBytes::PATTERN, |text| HumanBytes::parse(text).is_some(), "a size such as `512MiB` or `2GiB`"),
@@ -246,8 +246,9 @@ impl<'a> ShapeWalker<'a> {
         if is_match(text) {
             return;
         }
-        let is_name = ![HumanDuration::PATTERN, HumanBytes::PATTERN, NETWORK_PATTERN, COMMAND_MODE_PATTERN]
-            .contains(known_pattern);
+        let is_name =
+            ![HumanDuration::PATTERN, HumanBytes::PATTERN, TOOLS_PATTERN, NETWORK_PATTERN, COMMAND_MODE_PATTERN]
+                .contains(known_pattern);
         let code = if is_name { Code::InvalidName } else { Code::WrongValue };
         let message = if *known_pattern == PASSED_VARIABLE_PATTERN {
             // The value of a variable may be a secret.
@@ -263,7 +264,8 @@ impl<'a> ShapeWalker<'a> {
         let diagnostic = Diagnostic::error(code, message).with_span(&self.document.file, span);
         self.diagnostics.push(match *known_pattern {
             NAME_PATTERN | INPUT_PATTERN => advice::invalid_name(diagnostic, text, is_match, description),
-            TOOLS_PATTERN | NETWORK_PATTERN => diagnostic.with_help(format!("write it as a list: `[{text}]`")),
+            TOOLS_PATTERN => advice::tools_as_text(diagnostic, text),
+            NETWORK_PATTERN => diagnostic.with_help(format!("write it as a list: `[{text}]`")),
             HumanDuration::PATTERN => advice::invalid_duration(diagnostic, text),
             PASSED_VARIABLE_PATTERN => {
                 diagnostic.with_help("`env` names variables of your environment; orch passes their values on")

@@ -14,6 +14,7 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, StructureStyle}
 use serde_json::Value;
 
 use super::spans::{Document, SpanIndex, child_pointer, item_pointer};
+use super::unquoted_template;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 
 use scalars::{is_string, is_unsafe_number};
@@ -277,11 +278,9 @@ impl<'a> YamlPass<'a> {
         if self.expects_key() {
             let message = "a list or mapping cannot be a key";
             let diagnostic = Diagnostic::error(Code::UnsupportedYaml, message).with_span(self.file, range.clone());
-            // Without quotes, YAML reads `{{ x }}` as a mapping that has a mapping as its key.
-            let is_template = self.file.text.get(..range.start).is_some_and(|preceding| preceding.ends_with('{'))
-                && self.file.text.get(range.start..).is_some_and(|following| following.starts_with('{'));
-            let help = "put quotes around a string that begins with `{{`";
-            return Err(Box::new(if is_template { diagnostic.with_help(help) } else { diagnostic }));
+            let pointer = self.stack.last().map_or("", |frame| frame.pointer.as_str());
+            let help = unquoted_template::advice(&self.file.text, range.start, pointer);
+            return Err(Box::new(help.into_iter().fold(diagnostic, Diagnostic::with_help)));
         }
         let total_at_start = self.total;
         self.add_size(ValueSize { nodes: 1, bytes: 0, height: 0 }, &range)?;

@@ -46,11 +46,12 @@ fn finding_case(path: &str, finding: &Diagnostic) -> TestCase {
         passed.set_system_out(render_line(finding));
         return passed;
     }
+    let style = RenderStyle { width: RenderStyle::UNLIMITED_WIDTH, ..RenderStyle::default() };
     let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
     status
         .set_message(escape_unsafe(&escape_line_breaks(&finding.message)))
         .set_type(finding.code.as_str())
-        .set_description(render(finding, RenderStyle::default()));
+        .set_description(render(finding, style));
     test_case(path, name, status)
 }
 

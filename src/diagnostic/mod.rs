@@ -13,6 +13,7 @@ mod junit;
 mod render;
 mod sarif;
 mod suggest;
+mod yaml_scalar;
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -28,6 +29,7 @@ pub use junit::render_junit;
 pub use render::{RenderStyle, render, render_all, render_counts, render_line};
 pub use sarif::render_sarif;
 pub use suggest::did_you_mean;
+pub use yaml_scalar::expression_in_yaml;
 
 /// A source file: its path in messages, and its text.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use annotate_snippets::{
     Annotation, AnnotationKind, Element, Group, Level, Origin, Patch, Renderer, Snippet, normalize_untrusted_str,
 };
 
-use crate::model::visible;
+use crate::model::{counted, visible};
 
 use super::{Diagnostic, Label, Severity, SourceFile, floor_char_boundary};
 
@@ -19,8 +19,13 @@ pub struct RenderStyle {
     pub colour: bool,
     /// Whether to draw lines with Unicode characters instead of ASCII.
     pub unicode: bool,
-    /// The maximum width, in columns.
+    /// The maximum width of a source line, in columns. The rendering leaves out parts of a longer line.
     pub width: usize,
+}
+
+impl RenderStyle {
+    /// A width that no source line reaches. The renderer computes with the width, so it can't be the largest number.
+    pub const UNLIMITED_WIDTH: usize = 1 << 30;
 }
 
 impl Default for RenderStyle {
@@ -57,13 +62,9 @@ pub fn render_all(findings: &[Diagnostic], style: RenderStyle) -> String {
 /// Renders the number of errors and warnings, such as `2 errors, 1 warning`. Without findings, the result is empty.
 pub fn render_counts(findings: &[Diagnostic]) -> String {
     let errors = findings.iter().filter(|finding| finding.is_error()).count();
-    let pluralize = |count: usize, noun: &str| match count {
-        0 => None,
-        1 => Some(format!("1 {noun}")),
-        _ => Some(format!("{count} {noun}s")),
-    };
-    let counts = [pluralize(errors, "error"), pluralize(findings.len() - errors, "warning")];
-    counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let counts = [(errors, "error"), (findings.len() - errors, "warning")];
+    let present = counts.into_iter().filter(|(count, _)| *count > 0);
+    present.map(|(count, noun)| counted(count, noun)).collect::<Vec<_>>().join(", ")
 }
 
 /// Renders one finding on one line: `path:line:column: error[CODE]: message (advice)`.
@@ -195,6 +196,16 @@ mod tests {
     }
 
     #[test]
+    fn a_rendering_of_unlimited_width_has_the_whole_source_line() {
+        let line = format!("# {}", "word ".repeat(100));
+        let file = SourceFile::new("p.yaml", line.as_str());
+        let finding = Diagnostic::error(Code::UnknownAgent, "no").with_span(&file, 2..6);
+        let style = RenderStyle { width: RenderStyle::UNLIMITED_WIDTH, ..RenderStyle::default() };
+        assert!(render(&finding, style).contains(line.trim_end()));
+        assert!(!render(&finding, RenderStyle::default()).contains(line.trim_end()));
+    }
+
+    #[test]
     fn renderings_accept_any_span() {
         let file = SourceFile::new("é", "é\r\nü\u{1b}[0m\t\n");
         for start in 0..14 {
@@ -204,7 +215,9 @@ mod tests {
                     .with_span(&file, start..end)
                     .with_secondary_label(&file, end..start, "y");
                 for unicode in [false, true] {
-                    render(&finding, RenderStyle { unicode, colour: unicode, width: 10 });
+                    for width in [10, RenderStyle::UNLIMITED_WIDTH] {
+                        render(&finding, RenderStyle { unicode, colour: unicode, width });
+                    }
                 }
                 render_line(&finding);
                 to_json(&finding);

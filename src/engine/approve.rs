@@ -14,6 +14,7 @@ use super::interpret::{Interpreter, StepResult};
 use super::node::{ApproveNode, PlanNode};
 use super::scope::ValueScope;
 use super::step_execution::{FIRST_CALL, StepExecution, StepStart, compute_fingerprint, fingerprint_part};
+use super::template_failure::template_failure;
 
 pub(super) async fn run(
     interpreter: Interpreter<'_>,
@@ -26,7 +27,7 @@ pub(super) async fn run(
     let question = match rendered {
         Ok(question) => question.trim().to_owned(),
         Err(error) => {
-            let failure = Failure::new(FailureClass::TemplateError, error.to_string());
+            let failure = template_failure(error);
             interpreter.fail(key, node, scope, 0, &failure).await?;
             return Ok(Err(failure));
         }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::model::budget::{Budget, Unpriced, Unreported};
 use crate::model::cost::{format_dollars, format_dollars_rounded};
-use crate::model::{Failure, FailureClass, StepKey};
+use crate::model::{Failure, FailureClass, StepKey, counted};
 
 use super::budget::BudgetScope;
 use super::call_spend::{Certainty, CountedUsage};
@@ -176,7 +176,8 @@ impl BudgetLedger {
             let total = spent.tokens.saturating_add(reserved.tokens).saturating_add(requested.tokens);
             if total > max_tokens || (tokens_estimate == AmountEstimate::Lower && total == max_tokens) {
                 let details = format!(
-                    "{max_tokens} tokens; {} are used, and {} {}",
+                    "{}; {} are used, and {} {}",
+                    counted(max_tokens, "token"),
                     spent.tokens,
                     tokens_estimate.phrase(),
                     requested.tokens

@@ -10,7 +10,7 @@ use crate::model::step::{Access, CommandLine};
 use crate::model::{Failure, FailureClass, SandboxSpec, StepKey};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::process::{hidden_file_hint, last_lines, mentions_missing_file, shorten_middle};
-use crate::template::{TemplateContext, TemplateError, TemplateErrorKind, Templates, eval};
+use crate::template::{TemplateContext, Templates, eval};
 
 use super::compute::takes_long;
 use super::conversation::millis;
@@ -21,6 +21,7 @@ use super::step_execution::{
     FIRST_CALL, StepExecution, StepStart, common_fingerprint_parts, compute_fingerprint, digest, fingerprint_part,
     unexpected_record, workspace_version,
 };
+use super::template_failure::{expression_failure, template_failure};
 
 /// The maximum number of bytes of each output stream in the artifact. For a longer stream, the artifact contains the
 /// beginning and the end, each half of this size.
@@ -150,7 +151,7 @@ fn render_pair(
 }
 
 /// The template variable with the project's folder.
-const PROJECT_VARIABLE: &str = "project";
+pub(super) const PROJECT_VARIABLE: &str = "project";
 
 /// Returns the artifact of a command that ended, or its failure. Work that may take long runs on a separate thread.
 async fn read_artifact(
@@ -185,7 +186,7 @@ pub(super) fn render_command(
             (parts?, Vec::new())
         }
         CommandLine::Shell(line) => {
-            let shell = templates.render_shell(line, &context).map_err(shell_failure)?;
+            let shell = templates.render_shell(line, &context).map_err(template_failure)?;
             (vec!["sh".to_owned(), "-c".to_owned(), shell.script], shell.values)
         }
     };
@@ -194,7 +195,7 @@ pub(super) fn render_command(
         Some(expression) => match eval(expression, &context) {
             Ok(Value::String(text)) => Some(text),
             Ok(value) => Some(format!("{value:#}\n")),
-            Err(error) => return Err(Failure::new(FailureClass::ExpressionError, error.to_string())),
+            Err(error) => return Err(expression_failure(expression, error)),
         },
     };
     let has_nul = |text: &str| text.contains('\0');
@@ -218,19 +219,8 @@ pub(super) fn render_command(
     })
 }
 
-/// The failure of a step whose command line can't be rendered, with advice about a value that the shell would not take
-/// as one word.
-fn shell_failure(error: TemplateError) -> Failure {
-    let failure = Failure::new(FailureClass::TemplateError, error.to_string());
-    match error.help {
-        Some(help) if error.kind == TemplateErrorKind::NotShellWord => failure.with_hint(help),
-        Some(_) | None => failure,
-    }
-}
-
 fn render_text(templates: &Templates, template: &str, context: &TemplateContext) -> Result<String, Failure> {
-    let rendered = templates.render_inline(template, context);
-    rendered.map_err(|error| Failure::new(FailureClass::TemplateError, error.to_string()))
+    templates.render_inline(template, context).map_err(template_failure)
 }
 
 /// Returns the artifact of a command that ended, or its failure.

@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelRequest, StepFact};
 use crate::extract;
-use crate::model::call::ElidedResult;
+use crate::model::call::{ElidedResult, SentResult};
 use crate::model::event::ReplyParsed;
 use crate::model::failure::RAISE_DEADLINE_HINT;
 use crate::model::{AgentTurn, CallKey, ChatRequest, Content, ContentBlock, Digest, Failure, FailureClass, Usage};
+use crate::provider::labels_failed_results;
 
 use super::agent::request_digest;
 use super::message::{RenderedPrompt, re_ask};
@@ -48,6 +49,8 @@ pub(super) struct NextRequest<'r> {
     pub(super) session: Option<(String, Option<Usage>)>,
     /// The tool results that the request is the first to leave out.
     pub(super) elided_results: Vec<ElidedResult>,
+    /// The tool results that the request adds to the conversation and that no recorded output has.
+    pub(super) tool_results: Vec<SentResult>,
 }
 
 /// What follows from a reply.
@@ -204,6 +207,7 @@ impl<'a> Conversation<'a> {
                 digest: request_digest(model, &request),
                 session: session.take(),
                 elided_results: Vec::new(),
+                tool_results: Vec::new(),
             };
             let reply = match self.send(key.clone(), model, next).await? {
                 Ok(reply) => reply,
@@ -278,7 +282,7 @@ impl<'a> Conversation<'a> {
         model: &PlannedModel,
         next: NextRequest<'_>,
     ) -> Result<Result<CallReply, Failure>, Interrupt> {
-        let NextRequest { request, digest, session, elided_results } = next;
+        let NextRequest { request, digest, session, elided_results, tool_results } = next;
         let CallTimeLimits { timeout_ms, deadline, is_deadline_shorter } = match self.time_limits() {
             Ok(limits) => limits,
             Err(failure) => return Ok(Err(failure)),
@@ -292,6 +296,8 @@ impl<'a> Conversation<'a> {
                     timeout_ms,
                     deadline,
                     elided_results,
+                    tool_results,
+                    labels_errors: labels_failed_results(&model.dialect) && has_failed_results(request),
                 }),
                 Err(failure) => return Ok(Err(failure)),
             },
@@ -316,6 +322,12 @@ impl<'a> Conversation<'a> {
             Err(failure) => Err(failure),
         })
     }
+}
+
+/// Whether a request contains the result of a failed tool call.
+fn has_failed_results(request: &ChatRequest) -> bool {
+    let is_failed = |block: &ContentBlock| matches!(block, ContentBlock::ToolResult { is_error: true, .. });
+    request.messages.iter().any(|message| message.content.blocks().iter().any(is_failed))
 }
 
 /// The content of a rejected reply for a re-ask: with the opaque data that the provider needs again, but without tool

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use crate::durable::{Branch, BranchOutcome, Interrupt, RunFlow, ScopeDelta};
 use crate::model::{Failure, FailureClass, StepKey};
-use crate::template::kind_of;
+use crate::template::{kind_of, variables};
 
 use super::interpret::{Interpreter, StepResult};
 use super::node::{ForEach, PlanNode};
 use super::scope::ValueScope;
 use super::step_execution::{StepExecution, StepStart, compute_fingerprint};
+use super::template_failure::expression_failure;
 
 /// The result of an item; `None` if the item did not start or was cancelled.
 type ItemResult = Option<Result<Option<Arc<Value>>, Failure>>;
@@ -68,9 +69,10 @@ async fn evaluate_list(
         Ok(Value::Array(items)) => Ok(items),
         Ok(other) => {
             let message = format!("`for_each: {}` is {}, not a list", for_each.list, kind_of(&other));
-            Err(Failure::new(FailureClass::ExpressionError, message))
+            let unusable_values = Some(variables(&for_each.list).into_iter().collect());
+            Err(Failure { unusable_values, ..Failure::new(FailureClass::ExpressionError, message) })
         }
-        Err(error) => Err(Failure::new(FailureClass::ExpressionError, error.to_string())),
+        Err(error) => Err(expression_failure(&for_each.list, error)),
     })
 }
 

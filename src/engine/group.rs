@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::durable::{Branch, BranchOutcome, Interrupt, RunFlow, ScopeDelta};
 use crate::model::event::SkipKind;
 use crate::model::step::Outcome;
-use crate::model::{Failure, FailureClass, StepKey};
+use crate::model::{Failure, FailureClass, StepKey, counted};
 use crate::template::eval;
 
 use super::compute::takes_long;
@@ -18,6 +18,7 @@ use super::node::{NodeKind, PipelineNode, PlanBody, PlanNode, RepeatNode};
 use super::round_values::{round_position, round_values};
 use super::scope::ValueScope;
 use super::step_execution::{StepExecution, StepStart, compute_fingerprint};
+use super::template_failure::expression_failure;
 
 /// Runs the steps of a sequence in order, as one step.
 pub(super) async fn sequence(
@@ -119,8 +120,7 @@ pub(super) async fn repeat(
     }
     match (&repeat_node.until, repeat_node.on_max_iterations) {
         (Some(until), Outcome::Fail) => {
-            let rounds = if repeat_node.max == 1 { "round" } else { "rounds" };
-            let message = format!("`{until}` was not true after {} {rounds}", repeat_node.max);
+            let message = format!("`{until}` was not true after {}", counted(repeat_node.max, "round"));
             let failure = Failure::new(FailureClass::MaxIterationsReached, message)
                 .with_hint(format!(
                     "raise `max:`, or set `on_max_iterations: continue` to continue with the last round, then run `orch pipeline resume`; `orch pipeline resume --from {key}` starts the loop again"
@@ -194,8 +194,7 @@ fn evaluate_inputs(node: &PlanNode, call: &PipelineNode, scope: &ValueScope) -> 
     let mut inputs = Map::new();
     for (name, input) in &call.inputs {
         let value = match call.with.get(name) {
-            Some(expression) => eval(expression, &context)
-                .map_err(|error| Failure::new(FailureClass::ExpressionError, error.to_string()))?,
+            Some(expression) => eval(expression, &context).map_err(|error| expression_failure(expression, error))?,
             None => input.default.clone().ok_or_else(|| {
                 Failure::new(FailureClass::ExpressionError, format!("pipeline {} needs `{name}`", call.body.name))
                     .with_hint(format!("give it under `with:` of step `{}`", node.id))

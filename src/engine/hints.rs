@@ -3,36 +3,58 @@
 use std::collections::BTreeSet;
 
 use crate::model::failure::RAISE_TIMEOUT_HINT;
+use crate::model::name_scope::{ENDED_STEPS, PreviousRead};
 use crate::model::{Failure, FailureClass, StepKey};
 use crate::template::variables;
 
+use super::command::PROJECT_VARIABLE;
 use super::node::{NodeKind, PlanNode};
 use super::plan::Plan;
+use super::scope::ValueScope;
 
 /// The command that resumes a run.
 const RESUME: &str = "`orch pipeline resume`";
 
-/// Returns the failure of a step with a hint on how to continue.
-pub(super) fn with_step_hint(plan: &Plan, node: &PlanNode, failure: &Failure) -> Failure {
+/// Returns the failure of a step with a hint on how to continue. `scope` contains the values that the step saw.
+pub(super) fn with_step_hint(plan: &Plan, node: &PlanNode, scope: &ValueScope, failure: &Failure) -> Failure {
     let hint = failure.hint.clone().or_else(|| default_hint(failure.class, node).map(str::to_owned));
-    let alternatives = if needs_other_data(failure.class, node) { data_hints(plan, node) } else { Vec::new() };
+    let alternatives = if needs_other_data(failure.class, node) {
+        data_hints(plan, node, &possible_causes(node, scope, failure.unusable_values.as_deref()))
+    } else {
+        Vec::new()
+    };
+    let failure = Failure { unusable_values: None, ..failure.clone() };
     if alternatives.is_empty() {
-        return Failure { hint, ..failure.clone() };
+        return Failure { hint, ..failure };
     }
     let leads_to_resume = |hint: &str| matches!(node.kind, NodeKind::Write(_)) || hint.contains(RESUME);
     let hint = hint.map(|hint| if leads_to_resume(&hint) { hint } else { format!("{hint}, then run {RESUME}") });
     let separator = if hint.as_ref().is_some_and(|hint| hint.contains(RESUME)) { "; or " } else { "; " };
     let hints: Vec<String> = hint.into_iter().chain([alternatives.join(", or ")]).collect();
-    Failure { hint: Some(hints.join(separator)), ..failure.clone() }
+    Failure { hint: Some(hints.join(separator)), ..failure }
 }
 
-/// Returns the failure of a run after its last step, with a hint on how to continue. `expressions` are the expressions
-/// that caused the failure; the hint names the steps that produce their artifacts.
-pub(super) fn with_run_hint<'t>(plan: &Plan, failure: Failure, expressions: impl Iterator<Item = &'t str>) -> Failure {
-    let names: BTreeSet<String> = expressions.flat_map(variables).collect();
-    let rerun_hints = names.iter().filter_map(|name| plan.producer(name)).map(|step| rerun_hint(&step));
-    let correction = "correct the pipeline file and run `orch pipeline resume`".to_owned();
-    failure.with_hint(std::iter::once(correction).chain(rerun_hints).collect::<Vec<_>>().join(", or "))
+/// Returns the failure of a run after its last step, with a hint on how to continue. `scope` contains the values after
+/// the last step. `expressions` are the expressions that may have caused the failure; the hint names the steps that
+/// produce their artifacts.
+pub(super) fn with_run_hint<'t>(
+    plan: &Plan,
+    scope: &ValueScope,
+    failure: Failure,
+    expressions: impl Iterator<Item = &'t str>,
+) -> Failure {
+    let names: BTreeSet<String> = match &failure.unusable_values {
+        None => expressions.flat_map(variables).collect(),
+        Some(values) => values.iter().filter_map(|path| path_names(path).into_iter().next()).collect(),
+    };
+    let producers = names.iter().filter(|name| scope.may_change(name)).filter_map(|name| plan.producer(name));
+    let rerun_hints = producers.map(|step| rerun_hint(&step));
+    let correction = match &failure.hint {
+        Some(hint) => format!("correct the pipeline file ({hint}) and run {RESUME}"),
+        None => format!("correct the pipeline file and run {RESUME}"),
+    };
+    let hint = std::iter::once(correction).chain(rerun_hints).collect::<Vec<_>>().join(", or ");
+    Failure { unusable_values: None, ..failure }.with_hint(hint)
 }
 
 /// Whether the step can succeed only with other data. A resume alone would reuse the same results of earlier steps and
@@ -50,13 +72,98 @@ fn needs_other_data(class: FailureClass, node: &PlanNode) -> bool {
     }
 }
 
-/// The hints on how the user can change the data that the step received.
-fn data_hints(plan: &Plan, node: &PlanNode) -> Vec<String> {
-    let edit_hints = node
-        .read_artifacts()
-        .filter_map(|name| plan.artifact_path(name))
-        .map(|path| format!("edit `{path}` in the workspace and run `orch pipeline resume --accept-changed`"));
-    let producers = node.read_artifacts().filter_map(|name| plan.producer(name));
+/// An artifact that may have caused the failure of a step, and that may have another value after a resume.
+struct Cause<'n> {
+    name: &'n str,
+    /// Whether its file in the workspace contains the value that the step read.
+    is_in_file: bool,
+}
+
+/// The artifacts that may have caused the failure of a step. `values` are the values that the step could not use, as in
+/// [`Failure::unusable_values`].
+fn possible_causes<'n>(node: &'n PlanNode, scope: &ValueScope, values: Option<&[String]>) -> Vec<Cause<'n>> {
+    let origins: Vec<Origin> = match values {
+        None => vec![Origin::Unknown],
+        Some(values) => values.iter().map(|path| Origin::of_value(path, node, scope)).collect(),
+    };
+    let is_possible = |may_be: &dyn Fn(&Origin) -> bool| origins.iter().any(may_be);
+    let mut causes: Vec<Cause<'n>> = Vec::new();
+    for input in &node.inputs {
+        if scope.may_change(&input.name) && is_possible(&|origin| origin.may_be_input(&input.name)) {
+            causes.push(Cause { name: &input.name, is_in_file: scope.artifact(&input.name).is_some() });
+        }
+    }
+    for read in &node.previous_reads {
+        let Some(name) = read.artifact.as_deref() else { continue };
+        if scope.has_previous_artifact(read) && is_possible(&|origin| origin.may_be_earlier_round(read)) {
+            // A step of the current round has overwritten the file if it has produced the artifact again.
+            causes.push(Cause { name, is_in_file: scope.artifact(name).is_none() });
+        }
+    }
+    causes
+}
+
+/// Where a value comes from that a template or expression could not use.
+enum Origin {
+    /// An artifact that the step lists under `inputs`.
+    Input(String),
+    /// Artifacts of an earlier round.
+    EarlierRound(PreviousRead),
+    /// A value that a resume does not change, such as an input of the run or the outcome of a step.
+    Fixed,
+    /// Unknown, such as that of an item or of a variable that the template sets: any artifact that the step reads.
+    Unknown,
+}
+
+impl Origin {
+    /// The origin of the value to which a path such as `plan.n` leads.
+    fn of_value(path: &str, node: &PlanNode, scope: &ValueScope) -> Self {
+        let names = path_names(path);
+        let Some((root, members)) = names.split_first() else { return Self::Unknown };
+        if node.inputs.iter().any(|input| input.name == *root) {
+            return Self::Input(root.clone());
+        }
+        match root.as_str() {
+            "loop" => PreviousRead::from_members(members).map_or(Self::Fixed, Self::EarlierRound),
+            ENDED_STEPS | PROJECT_VARIABLE => Self::Fixed,
+            root if scope.inputs().any(|(name, _)| name == root) => Self::Fixed,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn may_be_input(&self, name: &str) -> bool {
+        match self {
+            Self::Input(input) => input == name,
+            Self::Unknown => true,
+            Self::EarlierRound(_) | Self::Fixed => false,
+        }
+    }
+
+    fn may_be_earlier_round(&self, read: &PreviousRead) -> bool {
+        match self {
+            Self::EarlierRound(PreviousRead { parents, artifact: None }) => read.parents >= *parents,
+            Self::EarlierRound(used) => used == read,
+            Self::Unknown => true,
+            Self::Input(_) | Self::Fixed => false,
+        }
+    }
+}
+
+/// The names in a path such as `plan.steps[0].title`, without the brackets and quotes around them.
+fn path_names(path: &str) -> Vec<String> {
+    let names = path.split(['.', '[']);
+    names.map(|name| name.trim_end_matches(']').trim_matches(['"', '\'']).to_owned()).collect()
+}
+
+/// The hints on how the user can change the artifacts that may have caused the failure of a step.
+fn data_hints(plan: &Plan, node: &PlanNode, causes: &[Cause<'_>]) -> Vec<String> {
+    if causes.is_empty() {
+        return Vec::new();
+    }
+    let files = causes.iter().filter(|cause| cause.is_in_file).filter_map(|cause| plan.artifact_path(cause.name));
+    let edit_hints =
+        files.map(|path| format!("edit `{path}` in the workspace and run `orch pipeline resume --accept-changed`"));
+    let producers = causes.iter().filter_map(|cause| plan.producer(cause.name));
     let sources: BTreeSet<StepKey> = match &node.kind {
         NodeKind::Write(write) if !write.source_steps.is_empty() => {
             write.source_steps.iter().map(|step| plan.restart_point(step)).collect()

@@ -21,6 +21,7 @@ use super::message::eval_condition;
 use super::node::{NodeKind, PlanBody, PlanNode};
 use super::plan::Plan;
 use super::scope::ValueScope;
+use super::template_failure::expression_failure;
 use super::{agent, approve, command, for_each, group, hints, write};
 
 /// The result of a step: its value, if it has one, or its failure.
@@ -88,24 +89,23 @@ impl<'a> Interpreter<'a> {
         }
         let texts = body.success.iter().chain(body.outputs.values()).map(String::as_str);
         if !takes_long(scope, texts) {
-            return Ok(
-                self.with_hint(body, evaluate_outcome(body.success.as_deref(), &body.outputs, scope, has_failed_step))
-            );
+            let outcome = evaluate_outcome(body.success.as_deref(), &body.outputs, scope, has_failed_step);
+            return Ok(self.with_hint(body, scope, outcome));
         }
-        let (success, outputs, scope) = (body.success.clone(), body.outputs.clone(), scope.clone());
+        let (success, outputs, values) = (body.success.clone(), body.outputs.clone(), scope.clone());
         let key = parent.cloned().unwrap_or_default();
-        let outcome =
-            self.compute(&key, move || evaluate_outcome(success.as_deref(), &outputs, &scope, has_failed_step)).await?;
-        Ok(self.with_hint(body, outcome))
+        let compute = move || evaluate_outcome(success.as_deref(), &outputs, &values, has_failed_step);
+        let outcome = self.compute(&key, compute).await?;
+        Ok(self.with_hint(body, scope, outcome))
     }
 
-    /// Adds to a failed outcome a hint on how the user can continue.
-    fn with_hint(self, body: &PlanBody, outcome: PipelineEnd) -> PipelineEnd {
+    /// Adds to a failed outcome a hint on how the user can continue. `scope` contains the values after the last step.
+    fn with_hint(self, body: &PlanBody, scope: &ValueScope, outcome: PipelineEnd) -> PipelineEnd {
         let PipelineEnd::Failed(Some(failure)) = outcome else { return outcome };
         let class = failure.class;
         let outputs = body.outputs.values().filter(|_| class != FailureClass::SuccessConditionFalse);
         let texts = body.success.iter().chain(outputs).map(String::as_str);
-        PipelineEnd::Failed(Some(hints::with_run_hint(self.plan, failure, texts)))
+        PipelineEnd::Failed(Some(hints::with_run_hint(self.plan, scope, failure, texts)))
     }
 
     /// Records that `finally` starts, if it has steps.
@@ -218,7 +218,7 @@ impl<'a> Interpreter<'a> {
         attempt: u32,
         failure: &Failure,
     ) -> Result<(), Interrupt> {
-        let failure = hints::with_step_hint(self.plan, node, failure);
+        let failure = hints::with_step_hint(self.plan, node, scope, failure);
         let fact = StepFailed { step: key.clone(), attempt, failure, stops: node.stops_on_failure };
         let execution_id = self.durable.record(StepFact::Failed(fact)).await?;
         // An attempt that started may have changed the workspace before it failed, so change the workspace version.
@@ -256,8 +256,9 @@ fn evaluate_outcome(
         match eval(expression, &context) {
             Ok(value) => outputs.insert(name.clone(), value),
             Err(error) => {
-                let message = format!("output `{name}`: {error}");
-                return PipelineEnd::Failed(Some(Failure::new(FailureClass::ExpressionError, message)));
+                let failure = expression_failure(expression, error);
+                let message = format!("output `{name}`: {}", failure.message);
+                return PipelineEnd::Failed(Some(Failure { message, ..failure }));
             }
         };
     }

@@ -9,6 +9,7 @@ use crate::template::{TemplateContext, Templates, eval_bool, fence};
 use super::node::{AgentNode, ArtifactType, PlanNode};
 use super::planned_model::PlannedModel;
 use super::scope::ValueScope;
+use super::template_failure::{expression_failure, template_failure};
 
 /// The rendered texts of a step's first request.
 pub(super) struct RenderedPrompt {
@@ -25,9 +26,9 @@ impl RenderedPrompt {
         scope: &ValueScope,
     ) -> Result<Self, Failure> {
         let context = scope.context(node);
-        let system = map_template_error(templates.render(&agent.prompt, &context))?;
+        let system = templates.render(&agent.prompt, &context).map_err(template_failure)?;
         let message = match &agent.message {
-            Some(template) => map_template_error(templates.render_inline(template, &context))?,
+            Some(template) => templates.render_inline(template, &context).map_err(template_failure)?,
             None => default_message(node, scope),
         };
         let (system, message) = (system.trim().to_owned(), message.trim().to_owned());
@@ -40,7 +41,7 @@ impl RenderedPrompt {
                 FailureClass::TemplateError,
                 format!("the message of step `{}` is empty", node.id),
             )
-            .with_hint("give the run an input such as --task, or the step a `message:`"));
+            .with_hint("start a new run with an input such as --task, or give the step a `message:`"));
         }
         Ok(Self { system, message })
     }
@@ -78,10 +79,6 @@ impl RenderedPrompt {
 fn options_for(agent: &AgentNode, model: &PlannedModel) -> ModelOptions {
     let own_model = agent.models.first().unwrap_or(model);
     agent.options.clone().for_model(&own_model.reference, &model.reference)
-}
-
-fn map_template_error(result: Result<String, crate::template::TemplateError>) -> Result<String, Failure> {
-    result.map_err(|error| Failure::new(FailureClass::TemplateError, error.to_string()))
 }
 
 /// The default message: a section for each input of the run, for the item, and for each artifact that the step reads.
@@ -157,7 +154,7 @@ pub(super) fn re_ask(request: &ChatRequest, answer: Content, failure: &Failure, 
 
 /// Evaluates a condition.
 pub(super) fn eval_condition(expression: &str, context: &TemplateContext) -> Result<bool, Failure> {
-    eval_bool(expression, context).map_err(|error| Failure::new(FailureClass::ExpressionError, error.to_string()))
+    eval_bool(expression, context).map_err(|error| expression_failure(expression, error))
 }
 
 /// Evaluates a condition over the values that a step sees and the artifacts of the steps inside it.

@@ -38,6 +38,7 @@ mod scope;
 mod shared_map;
 mod spend_history;
 mod step_execution;
+mod template_failure;
 mod tool_calls;
 mod tool_conversation;
 mod tool_effect;

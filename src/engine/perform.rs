@@ -136,6 +136,10 @@ impl Perform for Performer {
         }
     }
 
+    fn on_reused(&self, call: &Call) {
+        self.skip_recording(call);
+    }
+
     fn cancelled_outcome<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome> {
         async move {
             let failure = cancelled_failure();

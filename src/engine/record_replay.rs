@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{
     CallContext, RecordedExchange, Recorder, RecordingContext, Replay, ReplayedChanges, RunPaths, TurnResult,
 };
-use crate::durable::{CommandSpec, ModelRequest};
+use crate::durable::{Call, CommandSpec, Effect, ModelRequest};
 use crate::files::{ChangeSet, FileSnapshot, Tree};
 use crate::model::event::CallOutput;
 use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, ToolInvocation};
@@ -53,6 +53,33 @@ impl RecordReplay {
 impl Performer {
     fn recording_context(&self) -> RecordingContext<'_> {
         RecordingContext { redactor: &self.redactor, paths: &self.record_replay.paths }
+    }
+
+    /// Counts a call whose outcome an earlier session of the run recorded. So the next equal call of the step gets the
+    /// next recording in a replay, and does not replace the recording of this one.
+    pub(super) fn skip_recording(&self, call: &Call) {
+        let RecordReplay { recorder, replay, .. } = &self.record_replay;
+        let (step, context) = (&call.key.step, self.recording_context());
+        if let Some(replay) = replay {
+            match &call.effect {
+                Effect::ModelRequest(request) => replay.skip_reply(step, &request.request, &context),
+                Effect::Turn(turn) => replay.skip_reply(step, &turn.request, &context),
+                Effect::Command(command) if replay.replays_command(step) => {
+                    replay.skip_command(step, command, &context);
+                }
+                Effect::Tool(invocation) => replay.skip_tool_call(step, invocation, &context),
+                Effect::Command(_) | Effect::Snapshot(_) | Effect::Write(_) => {}
+            }
+        }
+        if let Some(recorder) = recorder {
+            match &call.effect {
+                Effect::ModelRequest(request) => recorder.skip_reply(step, &request.request, &context),
+                Effect::Turn(turn) => recorder.skip_reply(step, &turn.request, &context),
+                Effect::Command(command) => recorder.skip_command(step, command, &context),
+                Effect::Tool(invocation) => recorder.skip_tool_call(step, invocation, &context),
+                Effect::Snapshot(_) | Effect::Write(_) => {}
+            }
+        }
     }
 
     /// Returns the model's reply, or the recorded reply in a replay. Records the reply if there is a recorder.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::durable::{ExecutionId, ScopeDelta, StepOutcome};
 use crate::model::event::{FingerprintPart, MissingProducer, PartKind, SkipKind};
-use crate::model::name_scope::{ENDED_STEPS, ItemScope};
+use crate::model::name_scope::{ENDED_STEPS, ItemScope, PreviousRead};
 use crate::model::{Digest, Failure, StepStatus};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::template::TemplateContext;
@@ -98,6 +98,20 @@ impl ValueScope {
 
     pub(super) fn artifact(&self, name: &str) -> Option<&Arc<Value>> {
         self.names.artifact(name)
+    }
+
+    /// Whether an artifact may have another value after a resume: it exists, or a step that produces it failed. A step
+    /// that was skipped would be skipped again.
+    pub(super) fn may_change(&self, name: &str) -> bool {
+        let failed_to_produce = |outcome: &StepOutcome| {
+            outcome.status == StepStatus::Failed && outcome.outputs.iter().any(|output| output == name)
+        };
+        self.artifact(name).is_some() || self.outcomes.iter().any(|(_, outcome)| failed_to_produce(outcome))
+    }
+
+    /// Whether an artifact of an earlier round exists.
+    pub(super) fn has_previous_artifact(&self, read: &PreviousRead) -> bool {
+        self.names.artifacts_read(read).next().is_some()
     }
 
     /// The names of the artifacts of earlier rounds that a step reads, including those that do not exist.

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 
 use crate::durable::{ApprovalRequest, Call, CallOutcome, CallReply, Effect, Interrupt, Wait, WaitOutcome};
 use crate::files::EXCLUDED_FOLDERS;
+use crate::model::call::SentResult;
 use crate::model::event::CallOutput;
 use crate::model::{
     AgentActivity, BuiltinTool, CallKey, ChatReply, ContentBlock, Digest, Failure, FailureClass, ToolInvocation,
 };
 use crate::offload::LARGE_TEXT_BYTES;
-use crate::tool;
+use crate::tool::{self, CallRules};
 
 use super::agent_tools::AgentTools;
 use super::conversation::Conversation;
@@ -57,12 +58,16 @@ pub(super) struct ToolTurn<'t> {
 
 /// The result of a tool call, for the model.
 pub(super) struct ToolCallResult {
-    pub(super) id: String,
+    /// The position of the call in the reply, from 1.
+    position: u32,
+    id: String,
     pub(super) name: String,
     /// The digest of the tool and the arguments.
     pub(super) call_digest: Digest,
-    pub(super) content: String,
-    pub(super) is_error: bool,
+    content: String,
+    is_error: bool,
+    /// Whether a recorded output has this content.
+    is_recorded: bool,
     /// Whether the call changed files, or may have changed files without orch's knowledge.
     pub(super) changes_files: bool,
 }
@@ -70,13 +75,43 @@ pub(super) struct ToolCallResult {
 impl ToolCallResult {
     fn new(call: &RequestedCall<'_>, content: String, is_error: bool) -> Self {
         Self {
+            position: call.position,
             id: call.id.to_owned(),
             name: call.name.to_owned(),
             call_digest: digest(&json!([call.name, call.arguments])),
             content,
             is_error,
+            is_recorded: false,
             changes_files: false,
         }
+    }
+
+    /// The digest of what the call returned.
+    pub(super) fn result_digest(&self) -> Digest {
+        Digest::compute(format!("{} {}", self.is_error, self.content).as_bytes())
+    }
+
+    /// Adds a note of orch to the content.
+    pub(super) fn add_note(&mut self, note: &str) {
+        self.content.push_str(note);
+        self.is_recorded = false;
+    }
+
+    /// The result as a request contains it, for the record of the request, unless a recorded output has the same
+    /// content. `ordinal` is that of the request whose reply contains the call.
+    pub(super) fn unrecorded(&self, ordinal: u32) -> Option<SentResult> {
+        (!self.is_recorded).then(|| SentResult {
+            ordinal,
+            tool_call: self.position,
+            name: self.name.clone(),
+            content: self.content.clone(),
+            is_error: self.is_error,
+        })
+    }
+
+    /// Whether the content is empty.
+    pub(super) fn is_empty(&self) -> bool {
+        self.content.is_empty()
     }
 
     /// The result for the model of a call that was performed or interrupted.
@@ -92,7 +127,8 @@ impl ToolCallResult {
         };
         let result = match outcome.result {
             Ok(CallReply::Output(CallOutput::Tool(output))) => {
-                Self::new(call, output.result.content, output.result.is_error)
+                let result = Self::new(call, output.result.content, output.result.is_error);
+                Self { is_recorded: true, ..result }
             }
             Ok(_) => return Err(unexpected_record()),
             Err(failure) => match interruption_text(call.name, failure.class, activity) {
@@ -101,6 +137,13 @@ impl ToolCallResult {
             },
         };
         Ok(Self { changes_files, ..result })
+    }
+}
+
+impl From<ToolCallResult> for ContentBlock {
+    fn from(result: ToolCallResult) -> Self {
+        let ToolCallResult { id, name, content, is_error, .. } = result;
+        Self::ToolResult { id, name, content, is_error }
     }
 }
 
@@ -158,11 +201,30 @@ impl Conversation<'_> {
         let read_inputs =
             if is_large { self.execution.interpreter.compute(&self.execution.spec.step, read).await? } else { read() };
         let to_read_call = |(call, read): (&RequestedCall<'r>, ReadArguments)| match read {
-            Some((tool, Ok(arguments))) => Ok((*call, tool, arguments)),
+            Some((tool, Ok(arguments))) => match self.refusal(turn, tool, &arguments) {
+                Some(message) => Err(ToolCallResult::new(call, message, true)),
+                None => Ok((*call, tool, arguments)),
+            },
             Some((_, Err(message))) => Err(ToolCallResult::new(call, message, true)),
             None => Err(ToolCallResult::new(call, unknown_tool_text(call.name, turn.tools), true)),
         };
         Ok(calls.iter().zip(read_inputs).map(to_read_call).collect())
+    }
+
+    /// The result for the model of a call that needs an approval and that orch would refuse afterwards.
+    fn refusal(&self, turn: &ToolTurn<'_>, tool: BuiltinTool, arguments: &Value) -> Option<String> {
+        if !turn.tools.approved.contains(&tool) {
+            return None;
+        }
+        let reserved_names = self.execution.interpreter.plan.reserved_names();
+        let rules = CallRules {
+            grants: &turn.tools.grants,
+            sandbox: turn.tools.sandbox.as_ref(),
+            project_network: turn.tools.project_network.as_ref(),
+            artifact_files: &reserved_names.artifacts,
+            project_files: &reserved_names.project,
+        };
+        tool::refusal(tool, arguments, rules)
     }
 
     /// Performs calls that only read, in parallel.

@@ -7,6 +7,7 @@
 use serde_json::Value;
 
 use crate::durable::{CallReply, Interrupt};
+use crate::model::call::SentResult;
 use crate::model::{CallKey, ChatReply, ChatRequest, ContentBlock, Digest, Failure, FailureClass, StopReason};
 
 use super::agent::request_digest;
@@ -26,6 +27,8 @@ struct ToolLoop<'t> {
     tools: &'t AgentTools,
     conversation: ToolConversation,
     guard: RepetitionGuard,
+    /// The results of the latest turn that no recorded output has, until a request with them has a reply.
+    unrecorded_results: Vec<SentResult>,
     /// The digest of the latest request.
     request_digest: Digest,
     /// The number of replies with tool calls.
@@ -52,6 +55,7 @@ impl Conversation<'_> {
             request_digest: request_digest(model, &request),
             conversation: ToolConversation::new(request, tools.compaction),
             guard: RepetitionGuard::default(),
+            unrecorded_results: Vec::new(),
             turns: 0,
             re_asks: 0,
             failed_tries: 0,
@@ -68,6 +72,7 @@ impl Conversation<'_> {
                 }
             };
             let Some(chat) = reply.chat() else { return Ok(Err(unexpected_record())) };
+            state.unrecorded_results.clear();
             let ended = match TurnKind::of(chat, state.conversation.offers_tools()) {
                 TurnKind::Calls => self.take_turn(&mut state, key, chat).await?,
                 TurnKind::UnusableCalls(reason) => self.take_unusable_calls(&mut state, key, reason).await?,
@@ -96,7 +101,13 @@ impl Conversation<'_> {
         }
         let request = state.conversation.request();
         state.request_digest = request_digest(state.model, request);
-        let next = NextRequest { request, digest: state.request_digest.clone(), session: None, elided_results };
+        let next = NextRequest {
+            request,
+            digest: state.request_digest.clone(),
+            session: None,
+            elided_results,
+            tool_results: state.unrecorded_results.clone(),
+        };
         self.send(key, state.model, next).await
     }
 
@@ -133,10 +144,12 @@ impl Conversation<'_> {
         };
         let guard = &mut state.guard;
         let results = results.into_iter().map(|result| guarded_result(&mut *guard, result));
-        match results.collect::<Result<Vec<ContentBlock>, Failure>>() {
-            Ok(results) => state.conversation.add_turn(key.ordinal, chat, results),
+        let results: Vec<ToolCallResult> = match results.collect::<Result<_, Failure>>() {
+            Ok(results) => results,
             Err(failure) => return Ok(Some(Err(failure))),
-        }
+        };
+        state.unrecorded_results = results.iter().filter_map(|result| result.unrecorded(key.ordinal)).collect();
+        state.conversation.add_turn(key.ordinal, chat, results.into_iter().map(ContentBlock::from).collect());
         Ok(None)
     }
 
@@ -277,29 +290,28 @@ impl UnusableCalls {
     }
 }
 
-/// The block for the result of a call, with a warning if the model repeats the call without effect.
+/// The result of a call, with a warning if the model repeats the call without effect.
 ///
 /// # Errors
 /// The model has repeated the call too often.
-fn guarded_result(guard: &mut RepetitionGuard, result: ToolCallResult) -> Result<ContentBlock, Failure> {
-    let ToolCallResult { id, name, call_digest, mut content, is_error, changes_files } = result;
-    let result_digest = Digest::compute(format!("{is_error} {content}").as_bytes());
-    match guard.add(call_digest, result_digest, changes_files) {
+fn guarded_result(guard: &mut RepetitionGuard, mut result: ToolCallResult) -> Result<ToolCallResult, Failure> {
+    match guard.add(result.call_digest.clone(), result.result_digest(), result.changes_files) {
         Repetition::Allowed => {}
-        Repetition::Warned(count) => content.push_str(&format!(
+        Repetition::Warned(count) => result.add_note(&format!(
             "\n[orch: you have made this call {count} times with the same result; if you make it again, the step fails]"
         )),
         Repetition::TooOften(count) => {
+            let name = &result.name;
             let message = format!("the model called `{name}` {count} times with the same arguments and result");
             let hint = "say in the prompt what the model should do with the result, or name a larger model";
             return Err(Failure::new(FailureClass::RepeatedToolCall, message).with_hint(hint));
         }
     }
     // Some APIs refuse an empty result.
-    if content.is_empty() {
-        content.push_str("[empty]");
+    if result.is_empty() {
+        result.add_note("[empty]");
     }
-    Ok(ContentBlock::ToolResult { id, name, content, is_error })
+    Ok(result)
 }
 
 fn max_turns_failure(agent: &str, max_turns: u32) -> Failure {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::durable::{Call, CallReply, Effect, FilesToWrite, Interrupt};
 use crate::model::event::{CallOutput, PartKind};
-use crate::model::{Failure, FailureClass, StepKey};
+use crate::model::{Failure, StepKey};
 
 use super::interpret::{Interpreter, StepResult};
 use super::node::{PlanNode, WriteNode};
@@ -13,6 +13,7 @@ use super::step_execution::{
     FIRST_CALL, StepExecution, StepStart, common_fingerprint_parts, compute_fingerprint, digest, fingerprint_part,
     unexpected_record, workspace_version,
 };
+use super::template_failure::expression_failure;
 
 pub(super) async fn run(
     interpreter: Interpreter<'_>,
@@ -24,7 +25,7 @@ pub(super) async fn run(
     let files = match interpreter.eval(key, node, &write_node.files, scope).await? {
         Ok(files) => files,
         Err(error) => {
-            let failure = Failure::new(FailureClass::ExpressionError, error.to_string());
+            let failure = expression_failure(&write_node.files, error);
             interpreter.fail(key, node, scope, 0, &failure).await?;
             return Ok(Err(failure));
         }

@@ -85,16 +85,28 @@ fn name_refusal_reason(name: &str) -> Option<String> {
     if trimmed == ".git" || is_short_name(trimmed, "git") {
         return Some("lies in git's own folder `.git`".to_owned());
     }
-    if trimmed == ".orch"
-        || trimmed == ".orch.lock"
-        || trimmed == ".orch.programs.lock"
-        || trimmed.starts_with(TEMPORARY_PREFIX)
-        || is_short_name(trimmed, "orch")
-    {
+    if is_own_name(trimmed) {
         return Some("is kept for orch's own files (`.orch`)".to_owned());
     }
     is_device_name(&canonical)
         .then(|| format!("has the name `{}`, which Windows keeps for a device", escaped_path(name)))
+}
+
+/// Whether a path names one of orch's own files or lies in orch's own folder `.orch`, in any spelling that a file
+/// system may treat as the same.
+pub fn is_own_path(path: &str) -> bool {
+    // Few paths contain the word, and a tool may check each path of a large workspace.
+    let may_be_own = !path.is_ascii() || path.to_ascii_lowercase().contains("orch");
+    may_be_own && path.split('/').any(|name| is_own_name(canonical_name(name).trim_end_matches(['.', ' '])))
+}
+
+/// Whether a canonical name, without dots and spaces at its end, belongs to orch's own files.
+fn is_own_name(name: &str) -> bool {
+    name == ".orch"
+        || name == ".orch.lock"
+        || name == ".orch.programs.lock"
+        || name.starts_with(TEMPORARY_PREFIX)
+        || is_short_name(name, "orch")
 }
 
 /// Whether a name is the short form that Windows gives a folder whose name starts with a dot: `git~1`.
@@ -244,6 +256,19 @@ mod tests {
         ];
         for path in disguised {
             assert!(refusal_reason(path).is_some(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn the_files_of_orch_are_recognized_at_any_depth_and_in_any_spelling() {
+        for path in [".orch", ".orch/journal.db", "a/.ORCH/b", ".orch.lock", ".orch.programs.lock", "a/.orch-tmp-1/b"] {
+            assert!(is_own_path(path), "{path}");
+        }
+        for path in [".ｏrch/x", ".o\u{200c}rch", ".orch./x", "ORCH~1/x"] {
+            assert!(is_own_path(path), "{path:?}");
+        }
+        for path in ["", "orch.yaml", ".orchard", "src/orch/a", "torch", "ü/a", "a/.orch.rs"] {
+            assert!(!is_own_path(path), "{path}");
         }
     }
 

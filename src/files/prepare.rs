@@ -32,14 +32,53 @@ pub struct ReservedFiles<'a> {
 }
 
 impl<'a> ReservedFiles<'a> {
-    /// The folded path of each file, its path, and the beginning of the message that refuses it.
-    fn folded_paths(self) -> Vec<(String, &'a str, &'static str)> {
-        let with_refusal =
-            |paths: &'a [String], refusal| paths.iter().map(move |path| (fold_path(path), path.as_str(), refusal));
-        let artifacts = with_refusal(self.artifacts, "is kept for the artifact in");
-        let project = with_refusal(self.project, "is kept, since this run itself is made of");
-        let protected = with_refusal(self.protected, "is protected, since git or orch reads or runs files in");
-        artifacts.chain(project).chain(protected).collect()
+    fn to_list(self) -> Vec<ReservedFile<'a>> {
+        let to_files = |paths: &'a [String], kind| {
+            paths.iter().map(move |path| ReservedFile { folded: fold_path(path), path, kind })
+        };
+        let artifacts = to_files(self.artifacts, ReservedKind::Artifact);
+        let project = to_files(self.project, ReservedKind::Project);
+        artifacts.chain(project).chain(to_files(self.protected, ReservedKind::Protected)).collect()
+    }
+}
+
+/// Why a file is reserved.
+#[derive(Clone, Copy)]
+enum ReservedKind {
+    Artifact,
+    Project,
+    Protected,
+}
+
+/// A file or folder that no list may write.
+struct ReservedFile<'a> {
+    folded: String,
+    path: &'a str,
+    kind: ReservedKind,
+}
+
+impl ReservedFile<'_> {
+    /// Why `path`, whose folded form is `key`, may not be written, as the end of a sentence that begins with the path.
+    fn refusal(&self, path: &str, key: &str) -> String {
+        let (is_same, reserved) = (path == self.path, escaped_path(self.path));
+        match self.kind {
+            ReservedKind::Artifact if is_same => "is kept for the artifact that orch writes there".to_owned(),
+            ReservedKind::Artifact => format!("is kept for the artifact in `{reserved}`"),
+            ReservedKind::Project if is_same => "is kept, since it defines this run".to_owned(),
+            ReservedKind::Project => format!("is kept, since this run itself is made of `{reserved}`"),
+            ReservedKind::Protected => {
+                let place = if is_same {
+                    String::new()
+                } else if key == self.folded {
+                    format!("is another spelling of `{reserved}`, which ")
+                } else if key.len() > self.folded.len() {
+                    format!("lies in `{reserved}`, which ")
+                } else {
+                    format!("is a folder with `{reserved}`, which ")
+                };
+                format!("{place}is protected, because git, GitHub or orch reads or runs it later")
+            }
+        }
     }
 }
 
@@ -142,7 +181,7 @@ fn check_paths<'a>(
     reserved: ReservedFiles<'_>,
     problems: &mut Problems,
 ) -> Vec<&'a FileEntry> {
-    let reserved = reserved.folded_paths();
+    let reserved = reserved.to_list();
     let mut entries_by_key: HashMap<String, &FileEntry> = HashMap::new();
     let mut folders_by_key: HashMap<String, &str> = HashMap::new();
     let mut valid_entries = Vec::new();
@@ -151,8 +190,8 @@ fn check_paths<'a>(
         let previous_count = problems.count();
         if let Some(problem) = refusal_reason(&entry.path) {
             problems.add_for_path(&entry.path, problem);
-        } else if let Some((_, path, refusal)) = reserved.iter().find(|(folded, ..)| paths_overlap(folded, &key)) {
-            problems.add_for_path(&entry.path, format!("{refusal} `{}`", escaped_path(path)));
+        } else if let Some(file) = reserved.iter().find(|file| paths_overlap(&file.folded, &key)) {
+            problems.add_for_path(&entry.path, file.refusal(&entry.path, &key));
         } else if let Some((folder, spelling)) = find_other_spelling(&entry.path, &folders_by_key) {
             let problem =
                 format!("lies in `{}`, which is also spelled `{}`", escaped_path(folder), escaped_path(spelling));
@@ -318,9 +357,17 @@ mod tests {
         }
         let protected = [".github".to_owned(), "orch.yaml".to_owned()];
         let reserved = ReservedFiles { protected: &protected, ..ReservedFiles::default() };
-        for path in [".github/workflows/ci.yml", ".GitHub/x", "orch.yaml", "ORCH.yaml"] {
+        for (path, expected) in [
+            (
+                ".github/workflows/ci.yml",
+                "`.github/workflows/ci.yml` lies in `.github`, which is protected, because git",
+            ),
+            (".GitHub/x", "`.GitHub/x` lies in `.github`, which is protected"),
+            ("orch.yaml", "`orch.yaml` is protected, because git, GitHub or orch reads or runs it later"),
+            ("ORCH.yaml", "`ORCH.yaml` is another spelling of `orch.yaml`, which is protected"),
+        ] {
             let failure = tree.prepare(&[entry(path)], reserved).unwrap_err();
-            assert!(failure.message.contains("is protected, since git or orch"), "{failure}");
+            assert!(failure.message.contains(expected), "{failure}");
         }
         let unreserved = [entry("out/other.md"), entry("plan.jsonl")];
         let reserved = ReservedFiles { artifacts: &["plan.json".to_owned()], ..ReservedFiles::default() };

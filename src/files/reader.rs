@@ -231,7 +231,7 @@ mod tests {
         let expected = [("a", FolderEntryKind::Link), ("b", FolderEntryKind::Folder), ("c", FolderEntryKind::File)];
         assert_eq!(entries, expected.map(|(name, kind)| (name.to_owned(), kind)));
         assert_eq!(tree.list_folder("").unwrap()[2].size, 3);
-        let remaining = std::cell::Cell::new(2);
+        let remaining = std::cell::Cell::new(2_u32);
         let is_stopped = || remaining.replace(remaining.get().saturating_sub(1)) == 0;
         assert_eq!(tree.list_folder_until("", &is_stopped).unwrap().len(), 2);
         assert_eq!(tree.entry_kind("b").unwrap(), FolderEntryKind::Folder);

@@ -5,7 +5,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::{ConsumedArtifact, Edge, EdgeKind, GraphNode, ProducedArtifact};
 use crate::model::step::CommandLine;
 use crate::model::visible::escape_unsafe;
-use crate::model::{Pipeline, Step, StepAction};
+use crate::model::{Pipeline, Step, StepAction, counted};
 
 /// Returns the kind of a step as text.
 pub(super) fn kind_label(step: &Step, pipeline: &Pipeline) -> String {
@@ -23,7 +23,7 @@ pub(super) fn kind_label(step: &Step, pipeline: &Pipeline) -> String {
             _ => "in parallel".to_owned(),
         },
         Some(StepAction::Sequence(_)) => "in sequence".to_owned(),
-        Some(StepAction::Repeat(repeat)) => format!("loop, at most {} iterations", repeat.max),
+        Some(StepAction::Repeat(repeat)) => format!("loop, at most {}", counted(repeat.max, "iteration")),
         Some(StepAction::Pipeline(file)) => one_line(&format!("pipeline {file}")),
         None => String::new(),
     }

@@ -29,8 +29,8 @@ pub(super) fn mapping_keys(
     match mapping_path.as_slice() {
         ["inputs"] => input_names(&project),
         ["answers"] => {
-            let approvals = steps.iter().filter(|(_, step)| matches!(step.action(), Some(StepAction::Approve(_))));
-            approvals.map(|(_, step)| (step.id.clone(), "approval", None)).collect()
+            let asking_steps = steps.iter().filter(|(_, step)| project.asks_for_approval(step));
+            asking_steps.map(|(_, step)| (step.id.clone(), "approval", None)).collect()
         }
         ["commands"] => {
             let commands = steps.iter().filter(|(_, step)| matches!(step.action(), Some(StepAction::Command(_))));

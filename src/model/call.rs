@@ -39,6 +39,14 @@ pub struct CallStarted {
     /// fits the context window of the model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elided_results: Vec<ElidedResult>,
+    /// The tool results that this request adds to the conversation and that differ from the recorded output of the call:
+    /// those of calls that orch did not perform or that were interrupted, and those with a warning.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_results: Vec<SentResult>,
+    /// Whether the texts of failed tool results begin with the line `Error:` in this request, because the API of the
+    /// model has no field for failed calls.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub labels_errors: bool,
 }
 
 /// The result of a tool call that a conversation leaves out from some request on.
@@ -48,6 +56,29 @@ pub struct ElidedResult {
     pub ordinal: u32,
     /// The position of the tool call in the reply, from 1.
     pub tool_call: u32,
+}
+
+/// The result of a tool call as a request contains it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SentResult {
+    /// The ordinal of the request whose reply contains the tool call.
+    pub ordinal: u32,
+    /// The position of the tool call in the reply, from 1.
+    pub tool_call: u32,
+    /// The name of the tool, as the model wrote it.
+    pub name: String,
+    /// The text that the model receives, without the line `Error:`.
+    pub content: String,
+    /// Whether the call failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_error: bool,
+}
+
+impl SentResult {
+    /// The key of the tool call; `request` is the key of the request that contains the result.
+    pub fn call_key(&self, request: &CallKey) -> CallKey {
+        CallKey { ordinal: self.ordinal, ..request.clone() }.for_tool_call(self.tool_call)
+    }
 }
 
 /// A call ended.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::activity::AgentActivity;
 use super::call::CallEnded;
 use super::chat::ChatReply;
+use super::count::counted;
 use super::effect::CallKind;
 use super::program::TurnReply;
 use super::tool::{ToolCallOutput, ToolOutput};
@@ -167,7 +168,8 @@ impl CallOutput {
                 let outcome = if output.result.is_error { "error, " } else { "" };
                 let arguments = &output.arguments;
                 let separator = if arguments.is_empty() { "" } else { " " };
-                format!("{}{separator}{arguments}: {outcome}{} bytes", output.tool, output.result.content.len())
+                let size = counted(output.result.content.len(), "byte");
+                format!("{}{separator}{arguments}: {outcome}{size}", output.tool)
             }
         }
     }

@@ -1,8 +1,11 @@
 //! A test case of a pipeline: a file in `pipelines/tests/`.
 
+use std::borrow::Cow;
+
 use indexmap::IndexMap;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::command_mode::CommandModes;
@@ -49,17 +52,74 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(length(min = 1)), example = json!([["git", "init", "-q"]]))]
     pub setup: Vec<Vec<String>>,
-    /// The user's answers to approvals, by the ids of the approval steps.
+    /// The user's answers to approvals and to the questions about tool calls (`approve_tools`), by the ids of the steps
+    /// that ask. A step that asks several times may have a list of answers, in the order of its questions.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(example = json!({"sign_off": {"approved": true, "note": "fine"}}))]
-    pub answers: IndexMap<String, CannedAnswer>,
+    pub answers: IndexMap<String, CannedAnswers>,
     /// The expected results.
     #[serde(default)]
     #[schemars(example = json!({"status": "completed"}))]
     pub expect: Expected,
 }
 
-/// The user's answer to an approval in a test.
+/// The user's answers to the questions of a step in a test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum CannedAnswers {
+    /// The answer to each question.
+    Same(CannedAnswer),
+    /// The answers to the first question, to the second one, and so on. Later questions have no answer.
+    InOrder(Vec<CannedAnswer>),
+}
+
+impl CannedAnswers {
+    /// The answer to a question of a step; `index` is the number of its questions before this one.
+    pub fn get(&self, index: usize) -> Option<&CannedAnswer> {
+        match self {
+            Self::Same(answer) => Some(answer),
+            Self::InOrder(answers) => answers.get(index),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CannedAnswers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let answers = if value.is_array() {
+            serde_json::from_value(value).map(Self::InOrder)
+        } else {
+            serde_json::from_value(value).map(Self::Same)
+        };
+        answers.map_err(D::Error::custom)
+    }
+}
+
+impl JsonSchema for CannedAnswers {
+    fn schema_name() -> Cow<'static, str> {
+        "CannedAnswers".into()
+    }
+
+    /// A mapping or a list. The schema needs no `anyOf`, because `properties` apply only to a mapping, and `items` only
+    /// to a list.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let item = generator.subschema_for::<CannedAnswer>();
+        let mut schema = CannedAnswer::json_schema(generator);
+        let description =
+            "The answer to each question of the step, or a list of answers in the order of its questions.";
+        for (keyword, value) in [
+            ("type", json!(["object", "array"])),
+            ("description", json!(description)),
+            ("minItems", json!(1)),
+            ("items", item.to_value()),
+        ] {
+            schema.insert(keyword.to_owned(), value);
+        }
+        schema
+    }
+}
+
+/// The user's answer to a question in a test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CannedAnswer {
@@ -115,4 +175,21 @@ enum ExpectedStepStatus {
     Skipped,
     Waiting,
     Cancelled,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_answer_is_for_all_questions_and_a_list_has_one_for_each() {
+        let answers = |value: Value| serde_json::from_value::<CannedAnswers>(value).unwrap();
+        let answer = |approved| CannedAnswer { approved, note: String::new() };
+        let same = answers(json!({ "approved": true }));
+        assert_eq!((same.get(0), same.get(7)), (Some(&answer(true)), Some(&answer(true))));
+        let listed = answers(json!([{ "approved": true }, { "approved": false }]));
+        assert_eq!((listed.get(0), listed.get(1)), (Some(&answer(true)), Some(&answer(false))));
+        assert_eq!(listed.get(2), None);
+        assert!(serde_json::from_value::<CannedAnswers>(json!("yes")).is_err());
+    }
 }

@@ -330,6 +330,8 @@ mod tests {
             timeout_ms: None,
             deadline: None,
             elided_results: Vec::new(),
+            tool_results: Vec::new(),
+            labels_errors: false,
         };
         let program: CliAgent =
             serde_json::from_value(serde_json::json!({ "kind": "codex", "model": "m", "access": "read" })).unwrap();

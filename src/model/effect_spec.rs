@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::call::ElidedResult;
+use super::call::{ElidedResult, SentResult};
 use super::chat::ChatRequest;
 use super::sandbox_spec::SandboxSpec;
 use super::usage::Usage;
@@ -55,4 +55,10 @@ pub struct ModelRequest {
     /// The tool results that this request is the first to leave out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elided_results: Vec<ElidedResult>,
+    /// The tool results that this request adds to the conversation and that no recorded output has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_results: Vec<SentResult>,
+    /// Whether the texts of failed tool results begin with the line `Error:`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub labels_errors: bool,
 }

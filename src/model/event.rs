@@ -17,7 +17,7 @@ pub use super::effect::CallKind;
 use super::failure::Failure;
 pub use super::fingerprint::{Fingerprint, FingerprintPart, PartKind};
 use super::id::{Digest, RunId, StepKey};
-pub use super::run_event::{MissingFile, RunEnded, RunLocation, RunResumed, RunStarted, RunStatus};
+pub use super::run_event::{MissingFile, RunEnded, RunLocation, RunReplay, RunResumed, RunStarted, RunStatus};
 pub use super::skip::{MissingProducer, SkipKind, SkipReason};
 use super::step::Access;
 

@@ -150,6 +150,10 @@ pub struct Failure {
     /// Whether the connection to the provider failed, and the provider has not replied before in this run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unreached: bool,
+    /// The values that a template or expression could not use, such as `plan.n`; `None` if they are unknown, and empty
+    /// if no other value can help. orch derives the hint from them and does not record them.
+    #[serde(skip)]
+    pub unusable_values: Option<Box<[String]>>,
 }
 
 impl Failure {
@@ -165,6 +169,7 @@ impl Failure {
             usage: None,
             interrupted: false,
             unreached: false,
+            unusable_values: None,
         }
     }
 

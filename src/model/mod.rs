@@ -19,6 +19,7 @@ pub mod chat;
 pub mod command_mode;
 pub mod content;
 pub mod cost;
+mod count;
 pub mod dialect;
 pub mod duration;
 pub mod effect;
@@ -64,6 +65,7 @@ pub use chat::{ChatReply, ChatRequest, Message, ModelRef, ReplyDetails, Role, St
 pub use command_mode::{CommandMode, CommandModes};
 pub use content::{Content, ContentBlock};
 pub use cost::CostTotal;
+pub use count::counted;
 pub use dialect::Dialect;
 pub use duration::HumanDuration;
 pub use event::{Artifact, Event, Fact, Fingerprint, RunStatus};

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::budget::Budget;
 use super::chat::ModelRef;
-use super::event::{Artifact, Event, Fact, PlannedStep, RunStatus};
+use super::event::{Artifact, Event, Fact, PlannedStep, RunReplay, RunStatus};
 use super::failure::Failure;
 use super::id::{RunId, StepKey};
 use super::step_state::StepState;
@@ -41,6 +41,8 @@ pub struct RunState {
     pub continue_on_error: bool,
     /// The budget that the user set for the run (`--budget`), if any.
     pub budget: Option<Budget>,
+    /// The recordings that it replays, if it calls no models.
+    pub replay: Option<RunReplay>,
     /// Its status.
     pub status: RunStatus,
     /// When it started.
@@ -87,6 +89,7 @@ impl RunState {
             models: BTreeMap::new(),
             continue_on_error: false,
             budget: None,
+            replay: None,
             status: RunStatus::Running,
             started: None,
             ended: None,
@@ -129,6 +132,7 @@ impl RunState {
                 self.models.clone_from(&fact.models);
                 self.continue_on_error = fact.continue_on_error;
                 self.budget.clone_from(&fact.budget);
+                self.replay.clone_from(&fact.replay);
                 self.started = Some(event.at);
                 self.set_plan(&fact.steps);
             }
@@ -146,6 +150,7 @@ impl RunState {
                 self.models.clone_from(&fact.models);
                 self.continue_on_error = fact.continue_on_error;
                 self.budget.clone_from(&fact.budget);
+                self.replay.clone_from(&fact.replay);
                 self.steps.iter_mut().for_each(StepState::record_lost_call);
                 self.replace_plan(&fact.steps);
             }

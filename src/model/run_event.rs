@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::budget::Budget;
 use super::chat::ModelRef;
+use super::command_mode::CommandModes;
 use super::event::PlannedStep;
 use super::failure::Failure;
 use super::id::StepKey;
@@ -41,6 +42,9 @@ pub struct RunStarted {
     /// The budget that the user set for the run (`--budget`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// The recordings that the run replays, if it calls no models (`--replay`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<RunReplay>,
     /// The steps, in the order of the file.
     pub steps: Vec<PlannedStep>,
     /// The document of an external tracker that the run belongs to (`--workflow-id`), if any.
@@ -70,6 +74,9 @@ pub struct RunResumed {
     /// The budget that the user set for the run (`--budget`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// The recordings that the run replays from now on, if it calls no models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<RunReplay>,
     /// The last heartbeat of the previous session's process, if it died while it owned the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_owner_last_heartbeat: Option<Timestamp>,
@@ -83,6 +90,16 @@ pub struct RunResumed {
     pub steps: Vec<PlannedStep>,
     /// The version of orch that resumed the run.
     pub version: String,
+}
+
+/// The recordings that a run replays instead of calling models.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunReplay {
+    /// The folder of the recordings: relative to the project's root if it is in the project, else absolute.
+    pub folder: String,
+    /// Which commands the run replays (`--commands`). Absent if that depends on the recordings.
+    #[serde(default, skip_serializing_if = "CommandModes::is_empty")]
+    pub commands: CommandModes,
 }
 
 /// The location of a run's files.

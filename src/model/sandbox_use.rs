@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::count::counted;
 use super::failure::{Failure, FailureClass};
 use super::sandbox::SandboxLevel;
 
@@ -100,7 +101,8 @@ impl SandboxUse {
     /// The failure of a program that changed protected paths or caused other damage; `None` if it did neither.
     pub fn damage_failure(&self) -> Option<Failure> {
         let changed_paths = self.changed_protected.split_first().map(|(first, others)| {
-            let others = if others.is_empty() { String::new() } else { format!(" and {} more paths", others.len()) };
+            let others =
+                if others.is_empty() { String::new() } else { format!(" and {}", counted(others.len(), "more path")) };
             format!(
                 "the program changed `{first}`{others}, which git or orch may read or run later; the level `{}` can't \
                  protect these paths",
@@ -198,7 +200,7 @@ mod tests {
         sandbox.level = SandboxLevel::Basic;
         sandbox.changed_protected = ["/w/.github/x", "/w/orch.yaml"].map(str::to_owned).into();
         let failure = sandbox.damage_failure().unwrap();
-        for text in ["changed `/w/.github/x` and 1 more paths", "the level `basic`", "`/w/.git/HEAD`"] {
+        for text in ["changed `/w/.github/x` and 1 more path,", "the level `basic`", "`/w/.git/HEAD`"] {
             assert!(failure.message.contains(text), "{}", failure.message);
         }
     }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use crate::model::counted;
 use crate::model::text::decode_output_lossy;
 
 /// The maximum number of last lines of an output that a message contains.
@@ -94,8 +95,8 @@ impl CapturedOutput {
 
 /// Joins two parts of an output with a marker for the omitted bytes between them.
 pub fn join_with_marker(head: &str, tail: &str, omitted: u64) -> String {
-    let bytes = if omitted == 1 { "1 byte is".to_owned() } else { format!("{omitted} bytes are") };
-    format!("{head}\n[… {bytes} left out here …]\n{tail}")
+    let verb = if omitted == 1 { "is" } else { "are" };
+    format!("{head}\n[… {} {verb} left out here …]\n{tail}", counted(omitted, "byte"))
 }
 
 /// Shortens a text that is longer than `limit` bytes to its beginning and its end, with a marker for the omitted bytes.

@@ -26,6 +26,8 @@ pub struct SandboxContext {
     /// The files of the project that no program may change, and the folder with the journal; absolute, with links
     /// resolved. Some of the files may not exist.
     pub project_paths: Vec<PathBuf>,
+    /// The folder with the journal, with links resolved. The file tools of models neither read nor change it.
+    pub state_folder: Option<PathBuf>,
 }
 
 /// What a program needs in addition to the settings of its sandbox.
@@ -58,7 +60,15 @@ pub struct ProgramSandbox {
 impl SandboxContext {
     /// Creates a value for programs in this workspace. The other fields are empty.
     pub fn new(probe: SandboxProbe, workspace: PathBuf) -> Self {
-        Self { probe, workspace, home: None, configuration: None, readable: Vec::new(), project_paths: Vec::new() }
+        Self {
+            probe,
+            workspace,
+            home: None,
+            configuration: None,
+            readable: Vec::new(),
+            project_paths: Vec::new(),
+            state_folder: None,
+        }
     }
 
     /// Prepares the sandbox of a program.

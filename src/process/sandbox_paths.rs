@@ -195,6 +195,7 @@ pub(super) mod tests {
             configuration: Some("/home/u/.config/orch".into()),
             readable: vec!["/project".into()],
             project_paths: ["pipelines/main.yaml", "orch.yaml"].map(|name| workspace.join(name)).into(),
+            state_folder: None,
             workspace,
         }
     }

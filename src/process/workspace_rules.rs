@@ -16,6 +16,8 @@ pub struct WorkspaceRules {
     pub writable: Vec<String>,
     /// The paths that may not be changed, because git or orch reads or runs them later.
     pub protected: Vec<String>,
+    /// The folders in which orch stores the records of runs, in addition to those with its usual names.
+    pub own_folders: Vec<String>,
 }
 
 impl SandboxContext {
@@ -43,7 +45,9 @@ impl SandboxContext {
         let writable = writable.filter_map(|root| self.path_in_workspace(root)).collect();
         let protected = protected.iter().filter(|path| !self.workspace.starts_with(path));
         let protected = protected.filter_map(|path| self.path_in_workspace(path)).collect();
-        Ok(WorkspaceRules { denied_reads: self.paths_in_workspace(&denied), writable, protected })
+        let own_folders = self.state_folder.iter().filter(|folder| !self.workspace.starts_with(folder));
+        let own_folders = own_folders.filter_map(|folder| self.path_in_workspace(folder)).collect();
+        Ok(WorkspaceRules { denied_reads: self.paths_in_workspace(&denied), writable, protected, own_folders })
     }
 
     /// The parts of these paths that are in the workspace, also of those that lead there through a link.
@@ -87,7 +91,11 @@ mod tests {
         let mut spec = spec(settings, Access::Write);
         let mut context = host(folder.path());
         let rules = context.workspace_rules(Some(&spec)).unwrap();
-        assert_eq!(rules.denied_reads, ["keys"]);
+        assert_eq!((rules.denied_reads, rules.own_folders), (vec!["keys".to_owned()], Vec::new()));
+        for (folder, expected) in [("state", vec!["state".to_owned()]), ("", Vec::new())] {
+            context.state_folder = Some(context.workspace.join(folder).components().collect());
+            assert_eq!(context.workspace_rules(Some(&spec)).unwrap().own_folders, expected, "{folder}");
+        }
         assert_eq!(rules.writable, ["src", ""]);
         for path in [".orch", ".orch.lock", "orch.yaml", ".github", "pipelines/main.yaml"] {
             assert!(rules.protected.contains(&path.to_owned()), "{path}");

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::http::format_duration;
 use super::{Endpoint, RequestLimits, errors};
+use crate::model::counted;
 use crate::model::failure::{Failure, FailureClass};
 use crate::model::text::strip_bom_bytes;
 
@@ -59,7 +60,7 @@ impl ResponseBody<'_> {
     fn timeout_description(&self, limit: Duration) -> String {
         match self.received_bytes {
             0 => format!("sent nothing within {}", format_duration(limit)),
-            received => format!("went silent for {} after {received} bytes", format_duration(limit)),
+            received => format!("went silent for {} after {}", format_duration(limit), counted(received, "byte")),
         }
     }
 

@@ -15,6 +15,7 @@ use super::error_body::{ErrorBody, MAX_MESSAGE_CHARS, failure_from_body, parse_e
 use super::http::format_duration;
 use super::{Endpoint, RequestLimits, requested_wait};
 use crate::clock::Clock;
+use crate::model::counted;
 use crate::model::failure::{Failure, FailureClass};
 use crate::network::{self, ProxySetting, certificate_problem};
 
@@ -41,7 +42,8 @@ pub(super) fn timed_out(endpoint: &Endpoint, what_happened: &str) -> Failure {
 
 /// The failure when the connection breaks in the middle of a reply.
 pub(super) fn connection_lost(endpoint: &Endpoint, received: usize) -> Failure {
-    unavailable(endpoint, &format!("broke off after {received} bytes, before the reply was complete"))
+    let received = counted(received, "byte");
+    unavailable(endpoint, &format!("broke off after {received}, before the reply was complete"))
 }
 
 /// Appends to a failure's message the text that the server sent besides the reply.

@@ -55,7 +55,7 @@ pub use discover::served_models;
 pub use received_response::{ServerResponse, read_response};
 #[cfg(feature = "local")]
 pub(crate) use reply_calls::CallNaming;
-pub use request_content::FileSource;
+pub use request_content::{FileSource, labels_failed_results};
 #[cfg(feature = "local")]
 pub(crate) use request_content::{arguments_object, result_text};
 pub use schema::strict_schema;

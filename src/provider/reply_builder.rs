@@ -9,6 +9,7 @@ use super::usage::{UsageFields, UsageMeter};
 use super::{Dialect, StreamEvent};
 use crate::model::chat::{ChatReply, ChatRequest, ReplyDetails, StopReason};
 use crate::model::content::{Content, ContentBlock};
+use crate::model::counted;
 
 /// The maximum number of tools, and of kinds of content, in the description of a reply without text.
 const MAX_LISTED: usize = 5;
@@ -305,8 +306,8 @@ impl ReplyBuilder {
         };
         let reasoning = match (self.reasoning_chars, reasoning_tokens) {
             (0, 0) => self.hidden_reasoning.then(|| "reasoning (not shown)".to_owned()),
-            (0, tokens) => Some(format!("reasoning ({tokens} tokens, not shown)")),
-            (characters, _) => Some(format!("reasoning ({characters} characters)")),
+            (0, tokens) => Some(format!("reasoning ({}, not shown)", counted(tokens, "token"))),
+            (characters, _) => Some(format!("reasoning ({})", counted(characters, "character"))),
         };
         let kinds: Vec<String> = self.other_kinds.iter().map(|kind| format!("`{kind}`")).collect();
         let other_content = (!kinds.is_empty()).then(|| format!("content of the kind {}", kinds.join(", ")));

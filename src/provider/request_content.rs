@@ -58,6 +58,12 @@ pub(crate) fn result_text(content: &str, is_error: bool) -> Cow<'_, str> {
     if is_error { Cow::Owned(format!("Error:\n{content}")) } else { Cow::Borrowed(content) }
 }
 
+/// Whether requests of a dialect have no field for failed tool calls, so that the results of these calls begin with the
+/// line `Error:`. The embedded model has the dialect `local`.
+pub fn labels_failed_results(dialect: &str) -> bool {
+    [Dialect::OpenAi.as_str(), Dialect::Responses.as_str(), "local"].contains(&dialect)
+}
+
 /// The kind of a file in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileKind {

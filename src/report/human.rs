@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::cost::format_dollars_rounded;
-use crate::model::{CostTotal, ReportedUsage, UsageTotal};
+use crate::model::{CostTotal, ReportedUsage, UsageTotal, counted};
 
 /// Formats a duration: `0.8s`, `12.3s`, `4m 05s`, `2h 03m`.
 pub fn format_duration(duration: Duration) -> String {
@@ -51,8 +51,7 @@ pub fn format_usage(usage: &UsageTotal) -> String {
     match usage.calls_with_unknown_usage {
         0 => {}
         1 if parts.is_empty() => parts.push("not reported".to_owned()),
-        1 => parts.push("1 turn not reported".to_owned()),
-        turns => parts.push(format!("{turns} turns not reported")),
+        turns => parts.push(format!("{} not reported", counted(turns, "turn"))),
     }
     parts.join(", ")
 }
@@ -106,6 +105,11 @@ pub fn first_line(text: &str, max_chars: usize) -> String {
     short
 }
 
+/// A text on one line, with single spaces between its words.
+pub fn on_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +151,6 @@ mod tests {
         assert_eq!(format_usd(0.000_021), "$0.000021");
         assert_eq!(format_bytes(1_117_320_768), "1.1 GB");
         assert_eq!(first_line("abcdef\nx", 4), "abc…");
+        assert_eq!(on_one_line(" a\n\n  b\tc "), "a b c");
     }
 }

@@ -11,6 +11,7 @@ use crate::model::{Event, Fact, RunId, RunState};
 use super::human;
 use super::style::to_printable;
 use super::summary::describe_step_result;
+use super::tool_failures::ToolFailures;
 
 /// Writes a line for each event that is relevant to users.
 pub struct LineReporter {
@@ -19,13 +20,15 @@ pub struct LineReporter {
 
 struct LineReportState {
     state: RunState,
+    tool_failures: ToolFailures,
     out: Box<dyn Write + Send>,
 }
 
 impl LineReporter {
     /// Creates a reporter for a run. `events` are the run's events so far.
     pub fn new(run: RunId, events: &[Event], out: Box<dyn Write + Send>) -> Self {
-        Self { inner: Mutex::new(LineReportState { state: RunState::fold(run, events), out }) }
+        let (state, tool_failures) = (RunState::fold(run, events), ToolFailures::default());
+        Self { inner: Mutex::new(LineReportState { state, tool_failures, out }) }
     }
 }
 
@@ -33,7 +36,10 @@ impl Observer for LineReporter {
     fn on_event(&self, event: &Event) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.state.apply(event);
-        if let Some(line) = render_event(event, &inner.state) {
+        let tool_failures = inner.tool_failures.describe(&event.fact);
+        let step = event.fact.step();
+        let failure_lines = tool_failures.iter().filter_map(|failure| Some(format!("{}: {failure}", step?)));
+        for line in failure_lines.chain(render_event(event, &inner.state)) {
             // Ignore errors, because a closed pipe must not stop the run.
             let _ = writeln!(inner.out, "{}", to_printable(&escape_line_breaks(&line)));
             let _ = inner.out.flush();
@@ -99,7 +105,7 @@ fn render_event(event: &Event, state: &RunState) -> Option<String> {
         }
         Fact::CallStarted(fact) => {
             let CallKind::Tool(tool) = fact.kind else { return None };
-            let arguments = human::first_line(fact.arguments.as_deref().unwrap_or_default(), 120);
+            let arguments = fact.arguments.as_deref().unwrap_or_default();
             Some(format!("{}: {tool} {arguments}", fact.call.step).trim_end().to_owned())
         }
         Fact::RunEnded(_) | Fact::ArtifactAccepted(_) => None,

@@ -14,7 +14,8 @@ use super::lines::stop_message;
 use super::screen::{Screen, ScreenTerminal};
 use super::style::{TerminalStyle, to_printable};
 use super::summary::{NameColumn, render_step_line};
-use super::width::{display_width, pad_end, truncate_end, truncate_start};
+use super::tool_failures::ToolFailures;
+use super::width::{display_width, pad_end, truncate_end, truncate_start, wrap_lines};
 
 /// The interval between two redraws of the live lines.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
@@ -42,6 +43,7 @@ struct LiveState {
     open_questions: usize,
     /// The column of the step names.
     name_column: NameColumn,
+    tool_failures: ToolFailures,
     /// Whether to stop drawing live lines, because the run has ended or the process is about to exit.
     live_lines_disabled: bool,
     started_at: Instant,
@@ -67,6 +69,7 @@ impl LiveReporter {
             running_steps: Vec::new(),
             pending_lines: None,
             open_questions: 0,
+            tool_failures: ToolFailures::default(),
             live_lines_disabled: false,
             started_at: Instant::now(),
         }));
@@ -263,7 +266,10 @@ impl LiveState {
         self.live_lines_disabled |= immediately;
         match self.pending_lines {
             // The cursor is at the end of a question, so start a new line.
-            Some(_) => self.screen.write_raw(&format!("\n{}\n", stop_message(immediately))),
+            Some(_) => {
+                let message = wrap_lines(stop_message(immediately), self.screen.width());
+                self.screen.write_raw(&format!("\n{message}\n"));
+            }
             None => self.draw(stop_message(immediately)),
         }
     }
@@ -278,6 +284,11 @@ impl Observer for LiveReporter {
     fn on_event(&self, event: &Event) {
         let inner = &mut *self.inner();
         inner.state.apply(event);
+        for failure in inner.tool_failures.describe(&event.fact) {
+            if let Some(step) = event.fact.step() {
+                inner.write_failure(step, &failure);
+            }
+        }
         match &event.fact {
             Fact::RunStarted(fact) => {
                 inner.name_column = NameColumn::from_steps(&inner.state);

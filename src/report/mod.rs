@@ -11,6 +11,7 @@ pub mod live;
 pub mod screen;
 pub mod style;
 pub mod summary;
+mod tool_failures;
 pub mod width;
 
 pub use commands::SuggestedCommands;

@@ -6,19 +6,20 @@ use std::path::Path;
 
 use crate::model::event::{RunStatus, StepKind};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{Failure, FailureClass, RunState, StepState, StepStatus, describe_partial};
+use crate::model::{Failure, FailureClass, RunState, StepState, StepStatus, counted, describe_partial};
 
 use super::commands::SuggestedCommands;
 use super::human;
 use super::style::TerminalStyle;
 use super::width::{display_width, pad_end};
 
-/// Renders the summary of a run that has ended or waits for an approval. The summary ends with a newline.
+/// Renders the summary of a run. The summary ends with a newline.
 ///
-/// `commands` adds options to the suggested commands. `terminal_width` is `None` if the output is not a terminal. The
+/// `owner` is the process that executes the run now, such as `process 42`. `commands` adds options to the suggested commands. `terminal_width` is `None` if the output is not a terminal. The
 /// summary shows paths relative to `current_dir`.
 pub fn render_summary(
     state: &RunState,
+    owner: Option<&str>,
     style: TerminalStyle,
     terminal_width: Option<usize>,
     current_dir: &Path,
@@ -30,7 +31,7 @@ pub fn render_summary(
         // Writing to a string can't fail.
         let _ = writeln!(out, "{text}");
     };
-    write_line(render_headline(state, style));
+    write_line(render_headline(state, owner, style));
     let steps = state.steps_in_file_order();
     // Each round of a loop writes the same file, so list only the last artifact of each name.
     let (mut seen_names, mut files) = (HashSet::new(), Vec::new());
@@ -94,7 +95,7 @@ fn contains_failed_step(steps: &[&StepState], group: &StepState) -> bool {
     steps.iter().any(|step| step.failure.is_some() && step.key.is_within(&group.key))
 }
 
-fn render_headline(state: &RunState, style: TerminalStyle) -> String {
+fn render_headline(state: &RunState, owner: Option<&str>, style: TerminalStyle) -> String {
     let duration = match (state.started, state.ended) {
         (Some(start), Some(end)) if state.sessions > 1 => {
             let (work_time, total_time) = (
@@ -104,7 +105,10 @@ fn render_headline(state: &RunState, style: TerminalStyle) -> String {
             format!(" after {work_time} of work, {total_time} after it began")
         }
         (Some(start), Some(end)) => format!(" in {}", human::format_duration(human::duration_between(start, end))),
-        _ => String::new(),
+        _ => match owner {
+            Some(owner) if state.status == RunStatus::Running => format!(" in {owner}"),
+            Some(_) | None => String::new(),
+        },
     };
     let status = match state.status {
         RunStatus::Completed => style.success("completed"),
@@ -113,18 +117,25 @@ fn render_headline(state: &RunState, style: TerminalStyle) -> String {
             style.warning(state.status.as_str())
         }
     };
-    // Count the steps inside a group instead of the group.
-    let leaf_steps = || state.steps.iter().filter(|step| !step.kind.is_group() && !state.has_item_states(step));
-    let completed = leaf_steps().filter(|step| step.status == StepStatus::Completed).count();
+    let completed = completed_steps(state).count();
     let usage = state.usage();
-    let reused = leaf_steps().filter(|step| step.status == StepStatus::Completed && step.is_reused()).count();
+    let reused = completed_steps(state).filter(|step| step.is_reused()).count();
     let reused = if reused > 0 { format!(", {reused} reused") } else { String::new() };
-    let mut details = vec![format!("{completed} of {} steps{reused}", leaf_steps().count())];
+    let mut details = vec![format!("{completed} of {}{reused}", counted(leaf_steps(state).count(), "step"))];
     if !usage.is_empty() {
         details.push(format!("tokens {}", human::format_usage(&usage)));
         details.push(human::format_cost(state.cost()));
     }
     format!("\nrun {} {status}{duration} ({})", style.bold(state.run), details.join("; "))
+}
+
+/// The steps of a run without groups: the steps inside a group count instead of the group.
+fn leaf_steps(state: &RunState) -> impl Iterator<Item = &StepState> {
+    state.steps.iter().filter(move |step| !step.kind.is_group() && !state.has_item_states(step))
+}
+
+fn completed_steps(state: &RunState) -> impl Iterator<Item = &StepState> {
+    leaf_steps(state).filter(|step| step.status == StepStatus::Completed)
 }
 
 fn suggest_next_command(state: &RunState, commands: &SuggestedCommands) -> Option<String> {
@@ -134,7 +145,15 @@ fn suggest_next_command(state: &RunState, commands: &SuggestedCommands) -> Optio
         // If the hint of a failed step names a command, suggest no other command: a plain resume might fail again for
         // the same reason.
         RunStatus::Failed if state.steps.iter().any(needs_resume_command) => {
-            Some(format!("fix the cause, then run `{resume}`; orch reuses the completed steps"))
+            let reuse = if completed_steps(state).next().is_some() { "; orch reuses the completed steps" } else { "" };
+            let model_option = state.steps.iter().find_map(|step| unknown_model_option(step, state));
+            Some(match model_option {
+                Some(option) => {
+                    let resume = commands.with_options(format!("orch pipeline resume {} {option}", state.run));
+                    format!("run `{resume}` with the name of a model that the provider has{reuse}")
+                }
+                None => format!("fix the cause, then run `{resume}`{reuse}"),
+            })
         }
         RunStatus::Failed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => None,
         RunStatus::Failed => state.failure.as_ref().and_then(|failure| resume_after_limit(failure, &resume)),
@@ -145,18 +164,46 @@ fn suggest_next_command(state: &RunState, commands: &SuggestedCommands) -> Optio
         )),
         // The storage failure that interrupted the run has a hint of its own.
         RunStatus::Interrupted if state.failure.is_some() => None,
-        RunStatus::Running | RunStatus::Cancelled | RunStatus::Interrupted => {
+        RunStatus::Cancelled | RunStatus::Interrupted => {
             Some(format!("`{resume}` continues the run; orch reuses the recorded replies"))
         }
+        RunStatus::Running => Some(suggest_while_running(state, commands)),
     }
+}
+
+/// Suggests what the user can do about a run that another process executes now.
+fn suggest_while_running(state: &RunState, commands: &SuggestedCommands) -> String {
+    let command = |words: &str| commands.with_options(format!("orch runs {words}"));
+    let run = state.run;
+    let answer = if state.steps.iter().any(|step| step.status == StepStatus::Waiting) {
+        let (approve, reject) = (command(&format!("approve {run}")), command(&format!("reject {run}")));
+        format!("answer the question in the run's terminal; if it has none, with `{approve}` or `{reject}`. ")
+    } else {
+        String::new()
+    };
+    let follow = command(&format!("events {run} --follow"));
+    format!("{answer}`{follow}` prints the events until the run ends or waits; Ctrl-C in its terminal stops it")
 }
 
 /// Whether a step failed and its hint names no command that continues the run.
 fn needs_resume_command(step: &StepState) -> bool {
     let hint = step.failure.as_ref().and_then(|failure| failure.hint.as_deref()).unwrap_or_default();
-    // orch can't resume a run with replayed replies.
+    // The hint says how to record the reply that is missing.
     let is_replay = step.failure.as_ref().is_some_and(|failure| failure.class == FailureClass::NoRecording);
     step.status == StepStatus::Failed && !step.kind.is_group() && !hint.contains("`orch pipeline ") && !is_replay
+}
+
+/// The option of a resume that replaces a model of the command line, if the provider does not know this model. A resume
+/// without the option would call the same model again.
+fn unknown_model_option(step: &StepState, state: &RunState) -> Option<String> {
+    let failure = step.failure.as_ref().filter(|_| needs_resume_command(step))?;
+    if failure.class != FailureClass::BadRequest || failure.status != Some(404) {
+        return None;
+    }
+    if state.agents.contains_key(&step.agent) {
+        return Some(format!("--agent {}=NAME", step.agent));
+    }
+    state.model.as_ref().map(|_| "--model NAME".to_owned())
 }
 
 /// Suggests how to resume a run that reached a limit.
@@ -208,8 +255,6 @@ pub struct NameColumn {
 
 impl NameColumn {
     const MIN_WIDTH: usize = 10;
-    /// The maximum width if the output is not a terminal.
-    const MAX_WIDTH: usize = 48;
 
     /// Creates a column for the names of a run's steps so far.
     pub fn from_steps(state: &RunState) -> Self {
@@ -228,10 +273,10 @@ impl NameColumn {
         self.width = self.width.max(display_width(name));
     }
 
-    /// Limits the width to two fifths of the terminal's columns.
+    /// Limits the width to two fifths of the terminal's columns. Without a terminal, every name fits into the column.
     #[must_use]
     pub fn fit_to_terminal(self, terminal_width: Option<usize>) -> Self {
-        let max_width = terminal_width.map_or(Self::MAX_WIDTH, |columns| columns * 2 / 5);
+        let max_width = terminal_width.map_or(usize::MAX, |columns| columns * 2 / 5);
         Self { width: self.width.max(Self::MIN_WIDTH).min(max_width) }
     }
 
@@ -280,15 +325,13 @@ fn step_notes(step: &StepState) -> Vec<String> {
     let is_agent = step.kind == StepKind::Agent;
     let tool_calls = match step.tool_calls {
         0 => String::new(),
-        1 => ", 1 tool call".to_owned(),
-        count => format!(", {count} tool calls"),
+        count => format!(", {}", counted(count, "tool call")),
     };
     if step.attempts > 1 && !step.reused {
-        let requests = if is_agent { format!(", {} requests", step.calls) } else { String::new() };
+        let requests = if is_agent { format!(", {}", counted(step.calls, "request")) } else { String::new() };
         notes.push(format!("{} attempts{requests}{tool_calls}", step.attempts));
     } else if step.tool_calls > 0 && !step.reused {
-        let requests = if step.calls == 1 { "1 request".to_owned() } else { format!("{} requests", step.calls) };
-        notes.push(format!("{requests}{tool_calls}"));
+        notes.push(format!("{}{tool_calls}", counted(step.calls, "request")));
     } else if is_agent && step.calls > 1 && !step.reused {
         notes.push(format!("{} requests: orch sent a reply back with its errors", step.calls));
     }

@@ -65,7 +65,8 @@ pub fn pad_end(text: &str, width: usize) -> String {
 }
 
 /// Wraps a printed text between words, so that its lines have at most `width` columns. A text between backticks counts
-/// as one word if it fits into a line. A word that is longer than a line stays whole.
+/// as one word if it fits into a line. A long word has a line of its own, with a smaller indent if it needs one; a word
+/// that is longer than a line stays whole.
 pub fn wrap_lines(text: &str, width: usize) -> Cow<'_, str> {
     if text.lines().all(|line| display_width(line) <= width) {
         return Cow::Borrowed(text);
@@ -82,15 +83,19 @@ fn wrap_line(line: &str, width: usize) -> Cow<'_, str> {
     let (mut out, mut used_width) = (String::with_capacity(line.len() + 16), 0);
     for (i, (space, word)) in split_words(line, width.saturating_sub(indent)).into_iter().enumerate() {
         let word_width = display_width(word);
-        if i > 0 && used_width + space.len() + word_width > width {
-            out.push('\n');
-            out.push_str(&" ".repeat(indent));
-            used_width = indent + word_width;
-        } else {
-            out.push_str(space);
-            used_width += space.len() + word_width;
+        let mut space_width = space.len();
+        let starts_line = i == 0 || used_width + space_width + word_width > width;
+        if starts_line {
+            if i > 0 {
+                out.push('\n');
+                space_width = indent;
+            }
+            space_width = space_width.min(width.saturating_sub(word_width));
+            used_width = 0;
         }
+        out.push_str(&" ".repeat(space_width));
         out.push_str(word);
+        used_width += space_width + word_width;
     }
     Cow::Owned(out)
 }
@@ -152,6 +157,10 @@ mod tests {
         assert_eq!(wrap_lines("! one  was ended by a timeout", 16), "! one  was ended\n    by a timeout");
         assert_eq!(wrap_lines("a-word-that-is-too-long for it", 10), "a-word-that-is-too-long\nfor it");
         assert_eq!(wrap_lines("unchanged", 10), "unchanged");
+        // A word that fits into a line only without the whole indent.
+        assert_eq!(wrap_lines("    /path/to/x y", 12), "  /path/to/x\n    y");
+        assert_eq!(wrap_lines("  = help: see /path/to/it", 12), "  = help:\n      see\n /path/to/it");
+        assert_eq!(wrap_lines("    /path/to/another x", 12), "/path/to/another\n    x");
         assert_eq!(wrap_lines("你好 你好 你好", 9), "你好 你好\n你好");
     }
 

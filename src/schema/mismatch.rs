@@ -1,10 +1,12 @@
 //! Explains to people and models why a value does not fit its schema.
 
-use super::validation_cost::{MAX_CHECK_DEPTH, MAX_VISITS, TooCostly};
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::validation_cost::{MAX_CHECK_DEPTH, MAX_VISITS, TooCostly};
+use crate::model::counted;
 
 /// The maximum number of mismatches that orch sends to a model, and their maximum size in bytes.
 const MAX_LINES: usize = 20;
@@ -175,14 +177,16 @@ fn expected_and_got(error: &ValidationError<'_>) -> (String, String) {
         }
         Kind::Enum { options } => (format!("one of {}", summarize_list(options)), value),
         Kind::Constant { expected_value } => (expected_value.to_string(), value),
-        Kind::MinLength { limit } => {
-            (format!("at least {limit} characters"), format!("{} ({value})", character_count(error.instance())))
-        }
-        Kind::MaxLength { limit } => {
-            (format!("at most {limit} characters"), format!("{} ({value})", character_count(error.instance())))
-        }
-        Kind::MinItems { limit } => (format!("at least {limit} items"), item_count(error.instance())),
-        Kind::MaxItems { limit } => (format!("at most {limit} items"), item_count(error.instance())),
+        Kind::MinLength { limit } => (
+            format!("at least {}", counted(*limit, "character")),
+            format!("{} ({value})", character_count(error.instance())),
+        ),
+        Kind::MaxLength { limit } => (
+            format!("at most {}", counted(*limit, "character")),
+            format!("{} ({value})", character_count(error.instance())),
+        ),
+        Kind::MinItems { limit } => (format!("at least {}", counted(*limit, "item")), item_count(error.instance())),
+        Kind::MaxItems { limit } => (format!("at most {}", counted(*limit, "item")), item_count(error.instance())),
         Kind::Minimum { limit } => (format!("at least {limit}"), value),
         Kind::Maximum { limit } => (format!("at most {limit}"), value),
         Kind::ExclusiveMinimum { limit } => (format!("more than {limit}"), value),

@@ -5,13 +5,13 @@ use jiff::Timestamp;
 use crate::config::load_settings;
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact};
 use crate::model::{RunId, RunState, RunStatus, StepKey};
-use crate::report::human::first_line;
 use crate::store::{InboxMessage, Journal, RunFilter, RunRow};
 
 use super::Runner;
 use super::error::SessionError;
 use super::location::{locate, run_workspace};
 use super::project_state::{StateFolder, find_run, project_root};
+use super::run_replay::sends_nothing;
 
 /// The maximum number of runs of each status to search for pending approvals.
 const MAX_SEARCHED_RUNS: usize = 1000;
@@ -70,7 +70,9 @@ impl Runner {
         if request.resumes_next {
             // Check this before recording the answer, so that the user can trust the project and repeat the same
             // command.
-            self.ensure_trusted(&location.root, &settings, request.trusted_digest.as_deref())?;
+            if !sends_nothing(run.replay.is_some(), &settings) {
+                self.ensure_trusted(&location.root, &settings, request.trusted_digest.as_deref())?;
+            }
             run_workspace(&journal, row.run, None, &location, current_dir).map_err(|error| {
                 let resume = format!("orch pipeline resume {} --workspace DIR", row.run);
                 let recorded = location.workspace.display();
@@ -130,7 +132,7 @@ fn ambiguous_run_error(waiting_runs: &[(RunRow, Vec<ApprovalAsked>)]) -> Session
     let mut lines = Vec::new();
     for (row, approvals) in waiting_runs {
         for approval in approvals {
-            let question = first_line(&approval.question, 60);
+            let question = approval.question.trim().lines().next().unwrap_or_default();
             lines.push(format!("  {}  {}, step {}: {question}", row.run, row.pipeline, approval.step));
         }
     }

@@ -114,6 +114,7 @@ pub(crate) fn run_started_fact(
         models: ResolvedModels::new(),
         continue_on_error: false,
         budget: None,
+        replay: None,
         steps: plan.planned_steps(),
         tracker_workflow_id: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -254,6 +255,7 @@ fn run_parts(
             context.workspace.folder().to_path_buf(),
             vec![PathBuf::from(&*context.plan.project_root)],
             protected_paths(context),
+            Some(state_folder(context)),
         ),
     };
     let prompter = context.approver.clone().or_else(|| runner.prompter.approver());
@@ -272,9 +274,13 @@ fn run_parts(
 
 /// The files of the project, and the folder with its journal. No confined program may change them.
 fn protected_paths(context: &RunContext<'_>) -> Vec<PathBuf> {
-    let state_folder = context.journal.state_folder();
-    let state_folder = state_folder.canonicalize().unwrap_or_else(|_| state_folder.to_owned());
-    context.project_paths.iter().cloned().chain([state_folder]).collect()
+    context.project_paths.iter().cloned().chain([state_folder(context)]).collect()
+}
+
+/// The folder with the journal, with links resolved.
+fn state_folder(context: &RunContext<'_>) -> PathBuf {
+    let folder = context.journal.state_folder();
+    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
 /// Informs the rate limiters which providers responded in earlier sessions of the run.

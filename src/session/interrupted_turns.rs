@@ -13,7 +13,7 @@ use crate::agent::{
     InterruptedTurn, InterruptedWorkspace, find_interrupted_turns, find_started_turns, remove_turn_start,
 };
 use crate::model::event::{CallEnded, CallStarted, Event, Fact};
-use crate::model::{AgentActivity, CallKey, Digest, Failure, FailureClass, RunId};
+use crate::model::{AgentActivity, CallKey, Digest, Failure, FailureClass, RunId, counted};
 use crate::secret::Redactor;
 use crate::store::{Journal, Workspace};
 
@@ -98,8 +98,7 @@ fn report_changes(run: RunId, call_key: &CallKey, activity: &AgentActivity, (red
     let name = if call_key.tool_call.is_some() { "tool call" } else { "turn" };
     let changed = match activity.changed.len() {
         0 => String::new(),
-        1 => format!(" after it changed 1 file: see `orch runs diff {run}`"),
-        count => format!(" after it changed {count} files: see `orch runs diff {run}`"),
+        count => format!(" after it changed {}: see `orch runs diff {run}`", counted(count, "file")),
     };
     let message = format!("a {name} of step {} was interrupted{changed}", call_key.step);
     match activity.partial_note() {

@@ -43,6 +43,7 @@ pub(crate) mod project_state;
 pub(crate) mod recorded_changes;
 mod reporter;
 mod resume;
+mod run_replay;
 mod sandbox;
 mod start;
 pub(crate) mod trackers;

@@ -12,7 +12,7 @@ use crate::engine::Plan;
 use crate::engine::perform::RecordReplay;
 use crate::model::budget::Budget;
 use crate::model::event::{Event, Fact, RunLocation, RunResumed};
-use crate::model::{ModelRef, RunId, RunState, StepKey};
+use crate::model::{RunId, RunState, StepKey};
 use crate::store::{Journal, RunRow, Workspace};
 
 use super::agent_choices::AgentChoices;
@@ -27,7 +27,7 @@ use super::prepare::{self, PlanOptions, find_step};
 use super::project_state::{StateFolder, find_run_or_latest_incomplete, project_root};
 use super::trackers::Trackers;
 use super::trust::Trusted;
-use super::{RunResult, Runner, interrupted_turns, models, project_files};
+use super::{RunResult, Runner, interrupted_turns, models, project_files, run_replay};
 
 /// The run to resume with [`Runner::resume`], and the options of the resume.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +55,8 @@ pub struct ResumeRequest {
     pub budget: Option<Budget>,
     /// The folder into which orch writes each exchange with a model.
     pub recording_folder: Option<PathBuf>,
+    /// The folder of the recordings that a run replays, if it is not the recorded folder.
+    pub replay_folder: Option<PathBuf>,
     /// The digest that `orch trust` prints, if the user agreed to what orch.yaml sends to other machines.
     pub trusted_digest: Option<String>,
 }
@@ -103,7 +105,7 @@ impl Runner {
     pub async fn resume(&self, request: &ResumeRequest) -> Result<RunResult, SessionError> {
         let (journal, row) = self.find_run_to_resume(request)?;
         let run = row.run;
-        self.resume_run(request, journal, row).await.map_err(|error| with_run_id_hint(error, request, run))
+        Box::pin(self.resume_run(request, journal, row)).await.map_err(|error| with_run_id_hint(error, request, run))
     }
 
     async fn resume_run(
@@ -127,13 +129,15 @@ impl Runner {
             from_step,
             resumed_fact,
         } = prepared;
-        self.ensure_sandboxes(&plan, None, &workspace_path).await?;
+        let replay = resumed_fact.replay.as_ref();
+        let replay = replay.map(|replay| run_replay::open_for_resume(replay, &root, &project)).transpose()?;
+        self.ensure_sandboxes(&plan, replay.as_deref(), &workspace_path).await?;
         let current_dir = self.current_dir();
         let recording_folder =
             request.recording_folder.as_deref().map(|folder| execute::resolve_path(folder, current_dir));
         let recorder =
             recording_folder.map(|folder| models::open_recorder(&folder, &project.root, self)).transpose()?;
-        let record_replay = RecordReplay { recorder, ..RecordReplay::default() };
+        let record_replay = RecordReplay { recorder, replay, ..RecordReplay::default() };
         let workspace = Workspace::open(&workspace_path)?;
         let locks = RunLocks::acquire(&journal, row.run, &workspace)?;
         let project_paths = project_files::source_paths(&project, current_dir);
@@ -296,18 +300,21 @@ impl Runner {
             ));
         }
         let project = prepare::load(&pipeline_file(&journal, &past_state, &root)?, &choices, self)?;
+        let replay = run_replay::replay_of_resume(request, &past_state, &journal, &root, current_dir)?;
         let trusted = match mode {
             ResumeMode::Resume => {
-                let root = execute::root_and_file(&project, current_dir).0;
-                Some(self.ensure_trusted(&root, &project.settings, request.trusted_digest.as_deref())?)
+                let digest = request.trusted_digest.as_deref();
+                Some(self.ensure_session_trusted(replay.is_some(), &project, digest)?)
             }
             ResumeMode::DryRun => None,
         };
         let registry = self.model_registry(&project.root, &project.settings, trusted.as_ref());
         let pinned = request.model.is_none().then_some(&past_state.models);
-        refuse_replayed(row.run, pinned)?;
-        let resolved_models =
-            models::resolve_and_install(&project, &registry, pinned, request.may_download, self).await?;
+        let resolved_models = if replay.is_some() {
+            models::replayed_models(&project)
+        } else {
+            models::resolve_and_install(&project, &registry, pinned, request.may_download, self).await?
+        };
         let continue_on_error = request.continue_on_error || past_state.continue_on_error;
         let budget = request.budget.clone().or_else(|| past_state.budget.clone());
         // Drop the inputs that the pipeline no longer declares. A new input gets its default.
@@ -324,6 +331,7 @@ impl Runner {
             continue_on_error,
             from: None,
             budget,
+            replay,
             previous_owner_last_heartbeat: None,
             relocated_to: None,
             missing_files: Vec::new(),
@@ -355,16 +363,6 @@ fn with_run_id_hint(error: SessionError, request: &ResumeRequest, run: RunId) ->
             "without a run id, orch resumes the latest run that did not complete, {run}; `orch runs list` shows others"
         )),
     }
-}
-
-/// Returns an error if the run replayed recordings and the user names no model for the resume.
-fn refuse_replayed(run: RunId, pinned: Option<&BTreeMap<String, ModelRef>>) -> Result<(), SessionError> {
-    let is_replayed = |model: &ModelRef| model.provider == crate::agent::REPLAY_PROVIDER;
-    if !pinned.is_some_and(|models| models.values().any(is_replayed)) {
-        return Ok(());
-    }
-    let error = SessionError::usage(format!("run {run} used recordings in place of models, so it can't be resumed"));
-    Err(error.with_hint("start a new run with `orch pipeline run … --replay DIR`, or name a model with --model"))
 }
 
 /// The current location of the run, if it differs from the recorded location.

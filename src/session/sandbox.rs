@@ -32,7 +32,7 @@ impl Runner {
         };
         // The workspace may not exist yet.
         let workspace = resolve_links(workspace).unwrap_or_else(|| workspace.to_owned());
-        let context = self.sandbox_host(workspace, Vec::new(), Vec::new());
+        let context = self.sandbox_host(workspace, Vec::new(), Vec::new(), None);
         let sandboxes = plan.sandboxes(&is_replayed);
         for PlannedSandbox { step, sandbox, needs_hosts } in sandboxes {
             let machine = self.sandbox_probe.machine().await?;
@@ -47,12 +47,13 @@ impl Runner {
 
     /// Creates the parts of a sandbox that all programs in a workspace share. `readable` contains the folders that the
     /// programs read in addition to the workspace, such as the project. `project_paths` contains the files and folders of
-    /// the project that no program may change.
+    /// the project that no program may change. `state_folder` is the folder with the journal.
     pub(crate) fn sandbox_host(
         &self,
         workspace: PathBuf,
         readable: Vec<PathBuf>,
         project_paths: Vec<PathBuf>,
+        state_folder: Option<PathBuf>,
     ) -> Arc<SandboxContext> {
         let variables = self.environment.variable_lookup();
         Arc::new(SandboxContext {
@@ -62,6 +63,7 @@ impl Runner {
             configuration: self.environment.config_dir().map(ToOwned::to_owned),
             readable,
             project_paths,
+            state_folder,
         })
     }
 }

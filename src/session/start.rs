@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use crate::agent::ReplayOptions;
 use crate::config::Project;
 use crate::engine::perform::RecordReplay;
 use crate::model::budget::Budget;
@@ -22,8 +21,7 @@ use super::locks::{RunLocks, remove_project_placeholders};
 use super::prepare::{self, PlanOptions};
 use super::project_state::StateFolder;
 use super::trackers::Trackers;
-use super::trust::Trusted;
-use super::{RunResult, Runner, clean, models, project_files};
+use super::{RunResult, Runner, clean, models, project_files, run_replay};
 
 /// The pipeline to run with [`Runner::start`], and the options of the run.
 pub struct RunRequest {
@@ -105,7 +103,8 @@ impl Runner {
             .with_hint("add `tracker: { convex: { url: { env: CONVEX_URL } } }`, or omit --workflow-id"));
         }
         let inputs = request.inputs.inputs(&project.pipeline)?;
-        let trusted = self.ensure_start_trusted(request, &project)?;
+        let is_replay = request.replay_folder.is_some();
+        let trusted = self.ensure_session_trusted(is_replay, &project, request.trusted_digest.as_deref())?;
         let registry = self.model_registry(&project.root, &project.settings, Some(&trusted));
         refuse_secrets(&inputs, &registry.redactor())?;
         let record_replay = self.open_record_replay(request, &project)?;
@@ -141,7 +140,10 @@ impl Runner {
             clean::remove_created_files(&journal, &workspace, &owned_files, &protected_files, self)?;
         }
 
+        let replay_folder = request.replay_folder.as_ref();
         let started = Fact::RunStarted(RunStarted {
+            replay: replay_folder
+                .map(|folder| run_replay::replay_record(folder, &request.commands, &root, current_dir)),
             inputs,
             model: request.model.clone(),
             agents: choices.chosen_agents(),
@@ -172,17 +174,6 @@ impl Runner {
         Ok(RunResult::new(state, journal.state_folder(), &record_replay))
     }
 
-    /// Makes sure that the user agreed to what the run sends to other machines. A run that replays recordings sends
-    /// data only to trackers.
-    fn ensure_start_trusted(&self, request: &RunRequest, project: &Project) -> Result<Trusted, SessionError> {
-        let tracker = &project.settings.tracker;
-        if request.replay_folder.is_some() && tracker.convex.is_none() && tracker.webhook.is_none() {
-            return Ok(Trusted::not_needed());
-        }
-        let root = execute::root_and_file(project, self.current_dir()).0;
-        self.ensure_trusted(&root, &project.settings, request.trusted_digest.as_deref())
-    }
-
     /// Opens the folders of a request for recording and for replay.
     fn open_record_replay(&self, request: &RunRequest, project: &Project) -> Result<RecordReplay, SessionError> {
         let current_dir = self.current_dir();
@@ -190,14 +181,8 @@ impl Runner {
         let recorder =
             recording_folder.map(|folder| models::open_recorder(&folder, &project.root, self)).transpose()?;
         let replay_folder = request.replay_folder.as_deref().map(|folder| resolve_path(folder, current_dir));
-        let options = ReplayOptions {
-            normalizers: project.settings.recordings.normalize.clone(),
-            normalize_site: "`recordings` of orch.yaml".to_owned(),
-            commands: request.commands.clone(),
-            run_advice: "to run the command instead, add `--commands run`".to_owned(),
-            remedy: None,
-        };
-        let replay = replay_folder.map(|folder| models::open_recordings(&folder, options)).transpose()?;
+        let replay =
+            replay_folder.map(|folder| run_replay::open_for_start(&folder, &request.commands, project)).transpose()?;
         Ok(RecordReplay { recorder, replay, ..RecordReplay::default() })
     }
 }

@@ -33,7 +33,9 @@ impl LocalRun {
 
     /// Makes a call, or returns its recorded outcome.
     pub(super) async fn make_call(&self, call: Call) -> Result<CallOutcome, Interrupt> {
-        if let Some(outcome) = self.lock().index.take_outcome(&call.key, &call.request_digest) {
+        let recorded = self.lock().index.take_outcome(&call.key, &call.request_digest);
+        if let Some(outcome) = recorded {
+            self.perform.on_reused(&call);
             return Ok(outcome);
         }
         let step = call.key.step.clone();
@@ -157,9 +159,15 @@ fn call_started(call: &Call) -> Fact {
         arguments: None,
         request_digest: None,
         elided_results: Vec::new(),
+        tool_results: Vec::new(),
+        labels_errors: false,
     };
     match &call.effect {
-        Effect::ModelRequest(request) => fact.elided_results.clone_from(&request.elided_results),
+        Effect::ModelRequest(request) => {
+            fact.elided_results.clone_from(&request.elided_results);
+            fact.tool_results.clone_from(&request.tool_results);
+            fact.labels_errors = request.labels_errors;
+        }
         Effect::Tool(invocation) => {
             fact.arguments = Some(invocation.summary());
             fact.request_digest = Some(call.request_digest.clone());

@@ -16,6 +16,13 @@ use crate::folder::NoFollowFile;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockHolder(String);
 
+impl LockHolder {
+    /// The process without what it does: `process 42`, or `another process` if it is not known.
+    pub fn process(&self) -> &str {
+        self.0.split_once(" (").map_or(self.0.as_str(), |(process, _)| process)
+    }
+}
+
 impl std::fmt::Display for LockHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
@@ -141,6 +148,11 @@ impl Lock {
         self.removed_on_drop()
     }
 
+    /// The process that holds the lock of a file, if there is one.
+    pub fn holder(lock_file: &NoFollowFile) -> Option<LockHolder> {
+        Self::is_held(lock_file).then(|| read_holder(lock_file))
+    }
+
     /// Whether a process holds the lock of a file.
     pub fn is_held(lock_file: &NoFollowFile) -> bool {
         lock_file.open().is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
@@ -208,11 +220,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (lock_file, path) = (lock_file(folder.path()), folder.path().join("a.lock"));
         let first = Lock::acquire(&lock_file, "run x", "process 7").unwrap().removed_on_drop();
-        assert!(Lock::is_held(&lock_file));
+        assert_eq!(Lock::holder(&lock_file), Some(LockHolder("process 7".to_owned())));
         let second = Lock::acquire(&lock_file, "run x", "process 8").unwrap_err();
         assert_eq!(second.to_string(), "run x is in use by process 7");
         drop(first);
         assert!(!path.exists());
+        assert_eq!(Lock::holder(&lock_file), None);
         Lock::acquire(&lock_file, "run x", "process 8").unwrap();
     }
 

@@ -5,7 +5,7 @@ use rusqlite::params;
 
 use crate::model::{RunId, RunStatus};
 
-use super::lock::Lock;
+use super::lock::{Lock, LockHolder};
 use super::{Journal, StoreError};
 
 /// A filter for a list of runs.
@@ -106,9 +106,14 @@ impl Journal {
         })
     }
 
+    /// The process that executes a run now, if there is one.
+    pub fn run_owner(&self, run: RunId) -> Option<LockHolder> {
+        Lock::holder(&self.lock_file(run))
+    }
+
     /// The current status of a run, given its stored status. A run that is stored as `running` but has no owner is
     /// `interrupted`.
-    pub fn live_status(&self, run: RunId, stored: RunStatus) -> RunStatus {
+    fn live_status(&self, run: RunId, stored: RunStatus) -> RunStatus {
         if stored == RunStatus::Running && !Lock::is_held(&self.lock_file(run)) {
             RunStatus::Interrupted
         } else {

@@ -29,6 +29,17 @@ pub enum TemplateErrorKind {
     NotShellWord,
 }
 
+/// The kinds of texts in which a value may be undefined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TextKind {
+    /// A template.
+    Template,
+    /// An expression with a result of any type.
+    Expression,
+    /// An expression whose result is `true` or `false`.
+    Condition,
+}
+
 /// The error for a template or expression that can't be used, with its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
@@ -98,11 +109,35 @@ impl TemplateError {
         self
     }
 
-    /// An undefined value in a byte range of a text.
+    /// An undefined value in a byte range of a text, without help.
     pub(super) fn undefined(text: &str, range: Range<usize>) -> Self {
         let name = text.get(range.clone()).unwrap_or_default().trim();
-        let message = if is_path(name) { format!("`{name}` is undefined") } else { "a value is undefined".to_owned() };
+        // MiniJinja's range for the result of a filter covers only the name of the filter.
+        let is_filter = text.get(..range.start).is_some_and(|preceding| preceding.trim_end().ends_with('|'));
+        let is_named = is_path(name) && !name.starts_with(['.', '[']) && !is_filter;
+        let message = if is_named { format!("`{name}` is undefined") } else { "a value is undefined".to_owned() };
         Self::new(TemplateErrorKind::Undefined, text, range, message)
+    }
+
+    /// The path of the undefined value that caused the error, such as `plan.steps[0].title`, if the message names it.
+    pub fn undefined_value(&self) -> Option<&str> {
+        let (text, _) = self.message.split_once("` is undefined")?;
+        text.rsplit_once('`').map(|(_, path)| path).filter(|path| is_path(path))
+    }
+
+    /// Sets the help for an error about an undefined value: how this kind of text tests the value. An access to a
+    /// member of an undefined value fails, too, so the help names the value that is undefined.
+    pub(super) fn with_undefined_help(self, kind: TextKind) -> Self {
+        if self.kind != TemplateErrorKind::Undefined {
+            return self;
+        }
+        let path = self.undefined_value().unwrap_or("…");
+        let test = match kind {
+            TextKind::Template => format!("{{% if {path} is defined %}}…{{% endif %}}"),
+            TextKind::Expression => format!("… if {path} is defined else …"),
+            TextKind::Condition => format!("{path} is defined and …"),
+        };
+        self.with_help(&format!("test it first: `{test}`"))
     }
 
     /// An error about an expression whose result has the wrong type.
@@ -178,7 +213,7 @@ impl TemplateError {
         if let Some(name) = reported_name {
             template_error.message = format!("`{name}` is undefined");
         }
-        template_error.with_help("test it first: `{% if … is defined %}`, or give it a value: `… | default(…)`")
+        template_error.with_undefined_help(TextKind::Template)
     }
 }
 

@@ -19,7 +19,7 @@ use super::filter_wrap::{self, FilterWrap};
 use super::ranges::{byte_range, expr_range, is_comparison, name_range_after, trailing_name_range};
 use super::tags;
 use super::walk::{Visit, walk_expr, walk_stmt};
-use crate::diagnostic::{did_you_mean, equivalents};
+use crate::diagnostic::{did_you_mean, equivalents, expression_in_yaml};
 
 /// The syntax of prompts. The output has no empty line for a line that contains only a tag.
 pub(crate) fn template_syntax() -> SyntaxConfig {
@@ -147,22 +147,42 @@ fn parse_and_inspect_expression(text: &str) -> Result<(Expr<'_>, Inspection), Ve
 
 /// The error for an expression that can't be parsed, if it uses the syntax of another language.
 fn foreign_syntax_error(text: &str) -> Option<TemplateError> {
-    braces_error(text).or_else(|| {
+    let find_mistake = || {
         equivalents::find_expression_mistake(text).map(|mistake| TemplateError::from_syntax_mistake(text, 0, mistake))
-    })
+    };
+    braces_error(text).or_else(find_mistake).or_else(|| inner_braces_error(text))
+}
+
+/// The error for an expression with templates as parts, such as `{{ a }} == {{ b }}`.
+fn inner_braces_error(text: &str) -> Option<TemplateError> {
+    let start = text.find("{{")?;
+    let range = start..start + text.get(start..)?.find("}}")? + 2;
+    let is_part = text.get(..start).is_some_and(|preceding| !preceding.trim().is_empty())
+        || text.get(range.end..).is_some_and(|following| !following.trim().is_empty());
+    if !is_part {
+        return None;
+    }
+    let error = TemplateError::new(TemplateErrorKind::Syntax, text, range, "an expression has no braces".to_owned());
+    Some(error.with_help("write the names alone, and join texts with `~`, as in `'TEXT' ~ NAME`"))
 }
 
 /// The error for an expression with the braces of a template around it.
 fn braces_error(text: &str) -> Option<TemplateError> {
+    let inner = expression_in_braces(text)?;
+    let range = text.len() - text.trim_start().len()..text.trim_end().len();
+    let error = TemplateError::new(TemplateErrorKind::Syntax, text, range, "an expression has no braces".to_owned());
+    let help = format!("write `{}`", expression_in_yaml(inner));
+    Some(error.with_help(&help).with_replacement(text.trim(), inner))
+}
+
+/// The expression in a text that consists of an expression with the braces of a template around it.
+pub(crate) fn expression_in_braces(text: &str) -> Option<&str> {
     let trimmed = text.trim();
     let inner = trimmed.strip_prefix('$').unwrap_or(trimmed).strip_prefix("{{")?.strip_suffix("}}")?;
     let inner = inner.trim_matches('-').trim();
     // In tools that need these braces, inputs are members of `inputs`.
     let inner = inner.strip_prefix("inputs.").unwrap_or(inner);
-    parse_expr(inner).ok()?;
-    let range = text.len() - text.trim_start().len()..text.trim_end().len();
-    let error = TemplateError::new(TemplateErrorKind::Syntax, text, range, "an expression has no braces".to_owned());
-    Some(error.with_help(&format!("write `{inner}`")).with_replacement(trimmed, inner))
+    parse_expr(inner).is_ok().then_some(inner)
 }
 
 /// Refuses a text whose syntax tree would be too deep to walk.

@@ -32,10 +32,11 @@ use minijinja::{Environment, UndefinedBehavior, Value as TemplateValue};
 use serde_json::Value;
 
 pub use builtins::{FILTERS, FUNCTIONS, TESTS};
+use error::TextKind;
 pub use error::{TemplateError, TemplateErrorKind};
 pub use fence::{fence, fence_text};
 pub use inspect::{Inspection, includes, inspect_expression, inspect_template};
-pub(crate) use inspect::{parse_expression, parse_template, template_syntax};
+pub(crate) use inspect::{expression_in_braces, parse_expression, parse_template, template_syntax};
 pub use lookup::lookup;
 pub use loop_reads::{LoopReads, loop_reads_in_expression, loop_reads_in_template, previous_reads};
 pub(crate) use ranges::{byte_range, expr_range, trailing_name_range};
@@ -216,6 +217,10 @@ const INLINE: &str = "<inline>";
 /// # Errors
 /// The error with its location; an undefined result is an error.
 pub fn eval(expression: &str, context: &TemplateContext) -> Result<Value, TemplateError> {
+    eval_text(expression, context).map_err(|error| error.with_undefined_help(TextKind::Expression))
+}
+
+fn eval_text(expression: &str, context: &TemplateContext) -> Result<Value, TemplateError> {
     let inspection = inspect_expression(expression).map_err(first_error)?;
     let rewritten = inspection.rewrite(expression);
     let convert_error =
@@ -248,7 +253,7 @@ pub fn variables(expression: &str) -> BTreeSet<String> {
 /// # Errors
 /// Like [`eval`], or the result is something else.
 pub fn eval_bool(expression: &str, context: &TemplateContext) -> Result<bool, TemplateError> {
-    match eval(expression, context)? {
+    match eval_text(expression, context).map_err(|error| error.with_undefined_help(TextKind::Condition))? {
         Value::Bool(flag) => Ok(flag),
         other => {
             let message = format!("`{}` is {}, not `true` or `false`", expression.trim(), kind_of(&other));

@@ -76,6 +76,35 @@ fn errors_point_into_the_original_text() {
     assert_eq!((&text[error.range.clone()], error.line), ("plan.titel", 2));
 }
 
+/// A text that follows the help literally has a value.
+#[test]
+fn the_help_for_an_undefined_value_works() {
+    let context = context();
+    let quoted = |help: String| help.split('`').nth(1).unwrap().to_owned();
+    for text in [
+        "{{ plan.titel }}",
+        "{{ plan.x.y }}",
+        "{{ plan.titel | upper }}",
+        "{{ plan.steps[0].x.y }}",
+        "{% for x in plan.nope %}{% endfor %}",
+    ] {
+        let guarded = quoted(render_text(text).unwrap_err().help.unwrap()).replace('…', text);
+        assert_eq!(render_text(&guarded), Ok(String::new()), "{guarded}");
+    }
+    for expression in ["plan.titel", "plan.x.y", "plan.steps[0].x.y"] {
+        let help = quoted(eval(expression, &context).unwrap_err().help.unwrap());
+        let guarded = help.replacen('…', expression, 1).replacen('…', "'none'", 1);
+        assert_eq!(eval(&guarded, &context), Ok(json!("none")), "{guarded}");
+    }
+    for condition in ["plan.m > 1", "plan.x.y", "not plan.x.y"] {
+        let guarded = quoted(eval_bool(condition, &context).unwrap_err().help.unwrap()).replace('…', condition);
+        assert_eq!(eval_bool(&guarded, &context), Ok(false), "{guarded}");
+    }
+    // The name of a filter is not the path of a value.
+    let error = render_text("{{ plan.steps[1].files | first }}").unwrap_err();
+    assert_eq!((error.message.as_str(), error.undefined_value()), ("a value is undefined", None));
+}
+
 #[test]
 fn errors_in_includes_name_the_included_prompt() {
     let templates = Templates::new([("a.md", "\n{% include 'b.md' %}"), ("b.md", "x\n\n{{ plan.titel }}")]).unwrap();

@@ -112,11 +112,11 @@ fn rejection_message(tool: BuiltinTool, rejection: &Rejection) -> String {
         RejectionReason::SchemaMismatch => return mismatch_message(tool, &render_mismatches(&rejection.mismatches)),
         RejectionReason::MaxTokensReached => "end inside a JSON value",
         RejectionReason::AmbiguousReply => {
-            "can be read in more than one way: a quote inside a string needs a backslash before it"
+            "can be read in more than one way, since a quote inside a string needs a backslash before it"
         }
         RejectionReason::NoJson | RejectionReason::Refusal | RejectionReason::EmptyReply => "are not a JSON object",
     };
-    format!("the arguments of `{tool}` {problem}; nothing was done")
+    format!("the arguments of `{tool}` {problem}, so nothing was done; make the call again with a JSON object")
 }
 
 fn mismatch_message(tool: BuiltinTool, mismatches: &str) -> String {
@@ -136,7 +136,8 @@ fn without_nulls(value: Value) -> Value {
 /// # Errors
 /// A sentence for the model, for arguments that were not checked with [`read_arguments`].
 pub(super) fn typed_arguments<T: DeserializeOwned>(tool: BuiltinTool, arguments: &Value) -> Result<T, String> {
-    T::deserialize(arguments).map_err(|error| format!("the arguments of `{tool}` can't be used: {error}"))
+    T::deserialize(arguments)
+        .map_err(|error| format!("the arguments of `{tool}` can't be used, so nothing was done: {error}; correct them"))
 }
 
 #[cfg(test)]
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn the_model_is_told_every_problem() {
         let error = read_arguments(BuiltinTool::Edit, &json!({"path": 1, "old": "", "extra": true})).unwrap_err();
-        for part in ["/path: expected string", "/old: expected at least 1 characters", "\"new\"", "`extra`"] {
+        for part in ["/path: expected string", "/old: expected at least 1 character", "\"new\"", "`extra`"] {
             assert!(error.contains(part), "{part}: {error}");
         }
         for (text, expected) in [

@@ -62,7 +62,7 @@ impl WordSplitter {
             }
             word.push(c);
         }
-        Err("the command ends inside single quotes".to_owned())
+        Err("the command was not run: it ends inside single quotes; close them".to_owned())
     }
 
     /// Adds the text up to the next double quote. In double quotes, a backslash only escapes some characters.
@@ -80,7 +80,7 @@ impl WordSplitter {
                 c => word.push(c),
             }
         }
-        Err("the command ends inside double quotes".to_owned())
+        Err("the command was not run: it ends inside double quotes; close them".to_owned())
     }
 }
 
@@ -131,16 +131,19 @@ fn refusal(special: &SpecialCharacter) -> String {
 /// No pattern allows the command. The error is a sentence for the model.
 pub(super) fn check_command(command: &str, patterns: &[CommandPattern], listed: &str) -> Result<Vec<String>, String> {
     let words = split_words(command)?;
-    let Some(program) = words.first() else { return Err("the command is empty".to_owned()) };
+    let Some(program) = words.first() else {
+        return Err("the command is empty, so nothing was run; write a command".to_owned());
+    };
     if program.contains('=') {
         return Err(format!(
-            "the command was not run: `{program}` sets a variable, and this agent runs single commands without a shell"
+            "the command was not run: `{program}` sets a variable, and this agent runs single commands without a \
+             shell; omit it"
         ));
     }
     if patterns.iter().any(|pattern| pattern.matches(&words)) {
         return Ok(words);
     }
-    Err(format!("the command was not run: this agent may run only commands that match {listed}"))
+    Err(format!("the command was not run: this agent may run only commands that match {listed}; run such a command"))
 }
 
 #[cfg(test)]
@@ -224,7 +227,7 @@ mod tests {
         assert!(check("git diff:*", "git -c core.pager=x diff").is_err());
         assert!(check("git diff:*", "git diff --stat").is_ok());
         let error = check("cargo test", "cargo build").unwrap_err();
-        assert!(error.ends_with("may run only commands that match `cargo test`"), "{error}");
+        assert!(error.ends_with("may run only commands that match `cargo test`; run such a command"), "{error}");
         let error = check("cargo:*", "cargo test; x").unwrap_err();
         assert!(error.contains("in a shell, `;` separates commands"), "{error}");
     }

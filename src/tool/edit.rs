@@ -1,12 +1,12 @@
 //! The tools `edit` and `write`, which change one file of the workspace.
 
 use crate::files::{AppliedFile, ChangeKind, ChangeSet, FileState, MAX_BYTES, diff};
+use crate::model::counted;
 use crate::process::shorten_middle;
 
 use super::arguments::{EditArguments, WriteArguments};
 use super::job::{FileJob, ToolError};
 use super::nearest::explain_missing;
-use super::notes::counted;
 use super::output::RawOutput;
 
 /// The maximum size of the diff in the result of an edit, in bytes.
@@ -20,10 +20,15 @@ pub(super) fn edit(job: &FileJob, arguments: &EditArguments) -> Result<RawOutput
     // Planning an empty file checks the path and reads the existing file.
     let planned = job.plan(&path, String::new())?;
     let Some(before) = previous_state(&planned) else {
-        return Err(ToolError::Refused(format!("`{path}` does not exist; `edit` changes only existing files")));
+        return Err(ToolError::Refused(format!(
+            "`{path}` does not exist, and `edit` changes only existing files; check the path, or create the file with \
+             `write` if you have this tool"
+        )));
     };
     let Some(text) = before.content.text() else {
-        return Err(ToolError::Refused(format!("`{path}` is not UTF-8 text, so `edit` can't change it")));
+        return Err(ToolError::Refused(format!(
+            "`{path}` is not UTF-8 text, so `edit` can't change it; leave it as it is, or replace the whole file"
+        )));
     };
     let (new_text, lines) = replace(&path, text, arguments)?;
     let change_set = job.plan(&path, new_text)?;
@@ -49,11 +54,15 @@ fn previous_state(change_set: &ChangeSet) -> Option<&FileState> {
 /// Replaces the text. Returns the new text of the file, and the numbers of the lines in which `old` began.
 fn replace(path: &str, text: &str, arguments: &EditArguments) -> Result<(String, Vec<usize>), String> {
     if arguments.old.is_empty() {
-        return Err("`old` is empty; use `write` to write a whole file".to_owned());
+        return Err(
+            "`old` is empty, so there is nothing to replace; write the text to replace, or use `write` for a whole \
+                    file"
+                .to_owned(),
+        );
     }
     let (old, new) = with_line_ends_of(text, &arguments.old, &arguments.new);
     if old == new {
-        return Err("`old` and `new` are the same, so there is nothing to change".to_owned());
+        return Err("`old` and `new` are the same, so nothing was changed; write another text as `new`".to_owned());
     }
     let positions: Vec<usize> = text.match_indices(&old).map(|(position, _)| position).collect();
     if positions.is_empty() {
@@ -71,7 +80,7 @@ fn replace(path: &str, text: &str, arguments: &EditArguments) -> Result<(String,
     let kept_bytes = text.len() - positions.len() * old.len();
     let size = positions.len().saturating_mul(new.len()).saturating_add(kept_bytes);
     if size as u64 > MAX_BYTES {
-        return Err(format!("`{path}` would have {size} bytes, and {MAX_BYTES} are the most"));
+        return Err(format!("`{path}` would have {size} bytes, and {MAX_BYTES} are the most; insert a shorter text"));
     }
     Ok((text.replace(&old, &new), lines))
 }
@@ -113,12 +122,13 @@ pub(super) fn write(job: &FileJob, arguments: &WriteArguments) -> Result<RawOutp
     let path = job.writable_path(&arguments.path)?;
     if arguments.content.len() as u64 > MAX_BYTES {
         let size = arguments.content.len();
-        return Err(ToolError::Refused(format!("`content` has {size} bytes, and {MAX_BYTES} are the most")));
+        let message = format!("`content` has {size} bytes, and {MAX_BYTES} are the most; write several smaller files");
+        return Err(ToolError::Refused(message));
     }
     let change_set = job.plan(&path, arguments.content.clone())?;
     let report = job.apply(&change_set)?;
     let Some(file) = report.files.first() else {
-        return Err(ToolError::Refused(format!("`{path}` was not written")));
+        return Err(ToolError::Refused(format!("`{path}` was not written, because of a defect of orch; try it again")));
     };
     if file.change == ChangeKind::Unchanged {
         return Ok(RawOutput::new(format!("`{path}` already has this content.\n")));
@@ -128,12 +138,12 @@ pub(super) fn write(job: &FileJob, arguments: &WriteArguments) -> Result<RawOutp
 }
 
 fn describe_written(path: &str, content: &str, file: &AppliedFile) -> String {
-    let (lines, bytes) = (counted(content.lines().count() as u64, "line"), counted(content.len() as u64, "byte"));
+    let (lines, bytes) = (counted(content.lines().count(), "line"), counted(content.len(), "byte"));
     if file.before.is_none() {
         return format!("Created `{path}`: {lines}, {bytes}.\n");
     }
-    let (added, removed) = (file.added, file.removed);
-    format!("Replaced `{path}`: {lines}, {bytes} (+{added} −{removed} lines).\n")
+    let (added, removed) = (file.added, counted(file.removed, "line"));
+    format!("Replaced `{path}`: {lines}, {bytes} (+{added} −{removed}).\n")
 }
 
 #[cfg(test)]

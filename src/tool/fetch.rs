@@ -18,7 +18,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 
 use crate::model::address::http_url_error;
-use crate::model::{Failure, FailureClass, SandboxSpec, ToolInvocation};
+use crate::model::{Failure, FailureClass, SandboxNetwork, SandboxSpec, ToolGrant, ToolInvocation};
 use crate::network::{ProxySetting, certificate_problem, install_tls_provider, is_not_tls};
 use crate::offload::run_on_thread;
 
@@ -41,6 +41,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 const PAGE_ADVICE: &str = "`fetch` can't show this part; look for a page that contains only what you need";
 /// The content types that orch requests.
 const ACCEPTED_TYPES: &str = "text/html, text/plain, application/json, text/*;q=0.9, */*;q=0.5";
+
+/// How to write an address.
+const ADDRESS_ADVICE: &str = "write it as `https://HOST/PATH`";
 
 /// Resolves the name of a host at a port to addresses.
 pub type HostLookup = Arc<dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
@@ -74,7 +77,8 @@ pub(super) async fn run_fetch(
         failure = interruption => return failure.into(),
         fetched = fetched => fetched,
         () = tokio::time::sleep(limit) => {
-            Err(ToolError::Refused(format!("`{}` was not read within {limit:?}", arguments.url)))
+            let url = &arguments.url;
+            Err(ToolError::Refused(format!("`{url}` was not read within {limit:?}; try it later, or read another page")))
         }
     };
     let redactor = context.redactor.clone();
@@ -150,15 +154,14 @@ impl PageFetch<'_> {
                 None => return Ok(receive_page(url, response, proxy).await?),
             }
         }
-        Err(ToolError::Refused(format!("`{url}` was not read: there were more than {MAX_REDIRECTS} redirects")))
+        Err(ToolError::Refused(format!(
+            "`{url}` was not read: there were more than {MAX_REDIRECTS} redirects; read another page"
+        )))
     }
 
     /// Requests a page, after all checks of its host.
     async fn request(&self, url: &Url) -> Result<(Response, Option<ProxySetting>), ToolError> {
-        let (Some(name), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-            return Err(ToolError::Refused(format!("`{url}` has no host")));
-        };
-        self.policy.check_host(name, port)?;
+        let (name, port) = allowed_host(url, &self.policy)?;
         let may_be_private = self.policy.may_be_private(name, port);
         let proxy = if may_be_private { None } else { self.context.network.proxy(url)? };
         let addresses = match &proxy {
@@ -179,9 +182,9 @@ impl PageFetch<'_> {
         let bare_name = name.trim_start_matches('[').trim_end_matches(']');
         let addresses = match bare_name.parse::<IpAddr>() {
             Ok(address) => vec![SocketAddr::from((address, port))],
-            Err(_) => (self.context.lookup)(name.to_owned(), port)
-                .await
-                .map_err(|error| format!("`{name}` was not read: its name can't be resolved: {error}"))?,
+            Err(_) => (self.context.lookup)(name.to_owned(), port).await.map_err(|error| {
+                format!("`{name}` was not read: its name can't be resolved: {error}; check the name")
+            })?,
         };
         let is_allowed = |address: &SocketAddr| self.policy.allows_address(name, port, address.ip());
         let allowed: Vec<SocketAddr> = addresses.into_iter().filter(is_allowed).collect();
@@ -224,14 +227,42 @@ impl PageFetch<'_> {
     }
 }
 
+/// Checks the address of a call as far as the grants, the sandbox and the `sandbox.network` of `orch.yaml` determine it,
+/// before orch resolves the name of its host.
+///
+/// # Errors
+/// A sentence for the model.
+pub(super) fn check_address(
+    url: &str,
+    grants: &[ToolGrant],
+    sandbox: Option<&SandboxSpec>,
+    project_network: Option<&SandboxNetwork>,
+) -> Result<(), String> {
+    let policy = FetchPolicy::new(grants, sandbox.map(|sandbox| &sandbox.network), project_network)?;
+    allowed_host(&parse_url(url)?, &policy).map(drop)
+}
+
+/// The host and the port of an address, if the policy allows them.
+fn allowed_host<'u>(url: &'u Url, policy: &FetchPolicy) -> Result<(&'u str, u16), String> {
+    let (Some(name), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return Err(format!("`{url}` has no host; write it as `https://HOST/PATH`"));
+    };
+    policy.check_host(name, port)?;
+    Ok((name, port))
+}
+
 /// Parses an address from the model or from a redirect.
 fn parse_url(text: &str) -> Result<Url, String> {
     if let Some(reason) = http_url_error(text) {
-        return Err(format!("`{text}` is not an address that can be read: {reason}"));
+        return Err(format!("`{text}` is not an address that can be read: {reason}; {ADDRESS_ADVICE}"));
     }
-    let mut url = Url::parse(text.trim()).map_err(|error| format!("`{text}` is not an address: {error}"))?;
+    let mut url =
+        Url::parse(text.trim()).map_err(|error| format!("`{text}` is not an address: {error}; {ADDRESS_ADVICE}"))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(format!("the address of `{}` contains a user or a password", url.host_str().unwrap_or_default()));
+        let host = url.host_str().unwrap_or_default();
+        return Err(format!(
+            "the address of `{host}` contains a user or a password, which orch does not send; omit them"
+        ));
     }
     url.set_fragment(None);
     Ok(url)
@@ -242,7 +273,9 @@ fn redirect_target(url: &Url, response: &Response) -> Result<Option<Url>, String
     let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
     let Some(location) = response.headers().get(LOCATION).filter(|_| is_redirect) else { return Ok(None) };
     let location = String::from_utf8_lossy(location.as_bytes());
-    let target = url.join(&location).map_err(|error| format!("`{url}` redirects to no valid address: {error}"))?;
+    let target = url.join(&location);
+    let target =
+        target.map_err(|error| format!("`{url}` redirects to no valid address: {error}; read another page"))?;
     parse_url(target.as_str()).map(Some)
 }
 
@@ -280,7 +313,7 @@ fn describe_error(url: &Url, error: &reqwest::Error) -> String {
     } else {
         innermost_cause(error)
     };
-    format!("`{url}` was not read: {reason}")
+    format!("`{url}` was not read: {reason}; check the address, try it later, or read another page")
 }
 
 fn innermost_cause(error: &reqwest::Error) -> String {

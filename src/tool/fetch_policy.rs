@@ -89,9 +89,10 @@ impl FetchPolicy {
             ));
         }
         if self.texts.is_empty() {
-            return Err(format!("`{name}:{port}` was not read: this agent may read no host"));
+            return Err(format!("`{name}:{port}` was not read: this agent may read no host; work without pages"));
         }
-        Err(format!("`{name}:{port}` was not read: this agent may read only {}", self.texts.join(", ")))
+        let hosts = self.texts.join(", ");
+        Err(format!("`{name}:{port}` was not read: this agent may read only {hosts}; read a page there"))
     }
 
     /// Whether a connection to an allowed host may go to an address to which its name resolves.
@@ -113,12 +114,11 @@ impl FetchPolicy {
 pub(super) fn check_host_behind_proxy(name: &str, port: u16) -> Result<(), String> {
     let bare_name = name.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
     let is_below = |suffix: &&str| bare_name.strip_suffix(*suffix).is_some_and(|rest| rest.ends_with('.'));
-    let is_private = match bare_name.parse::<IpAddr>() {
-        Ok(address) => !is_public_address(address),
-        Err(_) => {
-            let has_local_label = bare_name.split('.').any(|label| LOCAL_LABELS.contains(&label));
-            !bare_name.contains('.') || has_local_label || PRIVATE_SUFFIXES.iter().any(is_below)
-        }
+    let is_private = if let Ok(address) = bare_name.parse::<IpAddr>() {
+        !is_public_address(address)
+    } else {
+        let has_local_label = bare_name.split('.').any(|label| LOCAL_LABELS.contains(&label));
+        !bare_name.contains('.') || has_local_label || PRIVATE_SUFFIXES.iter().any(is_below)
     };
     if is_private { Err(private_host_message(name, port)) } else { Ok(()) }
 }
@@ -135,7 +135,7 @@ fn listed_hosts(network: Option<&SandboxNetwork>) -> &[AllowedHost] {
 pub(super) fn private_host_message(name: &str, port: u16) -> String {
     format!(
         "`{name}:{port}` was not read: it is an address of this machine or of a private network, which this agent may \
-         not read"
+         not read; read a page of a public host"
     )
 }
 
@@ -167,7 +167,7 @@ mod tests {
         assert!(policy.check_host("docs.rs", 443).is_ok() && policy.check_host("DOCS.rs.", 80).is_ok());
         for (name, port) in [("docs.rs", 8080), ("a.docs.rs", 443), ("docs.rs.evil.example", 443), ("1.1.1.1", 80)] {
             let error = policy.check_host(name, port).unwrap_err();
-            assert!(error.ends_with("may read only `docs.rs`, `1.1.1.1:8080`"), "{error}");
+            assert!(error.ends_with("may read only `docs.rs`, `1.1.1.1:8080`; read a page there"), "{error}");
         }
         assert!(policy.allows_address("docs.rs", 443, address("1.1.1.1")));
         assert!(!policy.allows_address("docs.rs", 443, address("169.254.169.254")));
@@ -229,8 +229,8 @@ mod tests {
         assert!(any.check_host("docs.rs", 8443).is_ok() && any.allows_address("docs.rs", 8443, address("1.1.1.1")));
         assert!(!any.allows_address("docs.rs", 443, address("192.168.0.1")));
         for network in [None, Some(&SandboxNetwork::None)] {
-            let none = policy(&["fetch"], network, None);
-            assert!(none.check_host("docs.rs", 443).unwrap_err().ends_with("may read no host"));
+            let error = policy(&["fetch"], network, None).check_host("docs.rs", 443).unwrap_err();
+            assert!(error.ends_with("may read no host; work without pages"), "{error}");
         }
     }
 

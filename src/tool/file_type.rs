@@ -1,5 +1,7 @@
 //! Recognizes binary files by their first bytes.
 
+use crate::model::counted;
+
 /// The part of a file that shows whether it is text, in bytes.
 pub(super) const SNIFFED_BYTES: u64 = 8 << 10;
 
@@ -43,7 +45,7 @@ pub(super) fn describe_binary(beginning: &[u8], size: u64) -> String {
     let is_webp = beginning.starts_with(b"RIFF") && beginning.get(8..12) == Some(b"WEBP".as_slice());
     let known = SIGNATURES.iter().find(|(signature, _)| beginning.starts_with(signature)).map(|(_, name)| *name);
     let name = if is_webp { "WebP image" } else { known.unwrap_or("unknown type") };
-    format!("{name}, {size} bytes")
+    format!("{name}, {}", counted(size, "byte"))
 }
 
 #[cfg(test)]

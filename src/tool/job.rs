@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::files::{ApplyReport, ChangeSet, FileEntry, ReadPathError, ReservedFiles, Tree, WorkspaceBefore};
+use crate::files::{ApplyReport, ChangeSet, FileEntry, ReadPathError, ReservedFiles, Tree, WorkspaceBefore, fold_path};
 use crate::model::{Failure, FailureClass};
 use crate::secret::Redactor;
 
 use super::RecordStart;
-use super::paths::{PathAccess, relative_path};
+use super::paths::{DESCRIBE_CHANGE, PathAccess, is_in, relative_path};
 
+/// The beginning of the message of a list of files that can't be written.
+const REFUSED_FILES: &str = "the files can't be written:";
 /// The minimum similarity of a name that a message suggests, from 0 to 1.
 const MIN_SIMILARITY: f64 = 0.75;
 /// The maximum number of suggested names.
@@ -50,6 +52,14 @@ pub(super) struct ReservedPaths {
     pub(super) artifacts: Vec<String>,
     /// The files that git or orch reads or runs later, such as those that define the run.
     pub(super) protected: Vec<String>,
+}
+
+impl ReservedPaths {
+    /// Whether a path is reserved, or in a reserved folder.
+    fn contains(&self, path: &str) -> bool {
+        let folded = fold_path(path);
+        self.artifacts.iter().chain(&self.protected).any(|reserved| is_in(&folded, &fold_path(reserved)))
+    }
 }
 
 /// A call of a tool that works on files.
@@ -94,10 +104,13 @@ impl FileJob {
             ReadPathError::NotFound => self.similar_paths(path),
             ReadPathError::Refused(_) => Vec::new(),
         };
-        if suggestions.is_empty() {
-            return format!("`{path}` {error}");
+        match error {
+            ReadPathError::NotFound if suggestions.is_empty() => {
+                format!("`{path}` {error}; check the path, which is relative to the workspace")
+            }
+            ReadPathError::NotFound => format!("`{path}` {error}; similar paths: {}", suggestions.join(", ")),
+            ReadPathError::Refused(_) => format!("`{path}` {error}; choose another path"),
         }
-        format!("`{path}` {error}; similar paths: {}", suggestions.join(", "))
     }
 
     /// The paths in the same folder whose names are similar to that of a missing file.
@@ -121,7 +134,7 @@ impl FileJob {
     pub(super) fn writable_path(&self, text: &str) -> Result<String, String> {
         let path = relative_path(&self.workspace, text)?;
         if path.is_empty() {
-            return Err(format!("`{text}` is the folder of the workspace, not a file"));
+            return Err(format!("`{text}` is the folder of the workspace, not a file; write the path of a file"));
         }
         self.access.check_writing(&path)?;
         Ok(path)
@@ -134,26 +147,39 @@ impl FileJob {
         let reserved = ReservedFiles { artifacts, protected, ..ReservedFiles::default() };
         let planned = self.tree.prepare(&[entry], reserved);
         planned.map_err(|failure| match ToolError::from(failure) {
-            ToolError::Refused(message) => ToolError::Refused(format!("{message}{}", self.link_target(path))),
+            ToolError::Refused(message) => {
+                ToolError::Refused(format!("nothing was changed: {}; {}", reason_of(&message), self.alternative(path)))
+            }
             failed @ ToolError::Failed(_) => failed,
         })
     }
 
-    /// The end of the message about a path that leads through a link to another file of the workspace.
-    fn link_target(&self, path: &str) -> String {
+    /// What the model can do in place of changing a path: change the file to which a link leads, or another file.
+    fn alternative(&self, path: &str) -> String {
         match self.tree.resolve(path) {
             Ok(resolved) if resolved != path && self.access.allows_reading(&resolved) => {
-                format!("; it leads to `{resolved}`, which you can change instead")
+                format!("it leads to `{resolved}`, which you can change instead")
             }
-            Ok(_) | Err(_) => String::new(),
+            Ok(_) | Err(_) if self.reserved.contains(path) => format!("change another file; {DESCRIBE_CHANGE}"),
+            Ok(_) | Err(_) => "choose another path".to_owned(),
         }
     }
 
     /// Records the planned changes, and then makes them.
     pub(super) fn apply(&self, change_set: &ChangeSet) -> Result<ApplyReport, ToolError> {
         (self.record_start)(WorkspaceBefore::Planned(change_set)).map_err(ToolError::Failed)?;
-        Ok(self.tree.apply(change_set)?)
+        self.tree.apply(change_set).map_err(|failure| match ToolError::from(failure) {
+            ToolError::Refused(message) => {
+                ToolError::Refused(format!("nothing was changed: {}; read the file again", reason_of(&message)))
+            }
+            failed @ ToolError::Failed(_) => failed,
+        })
     }
+}
+
+/// The message about the only file of a plan, without its beginning, which is about several files.
+fn reason_of(message: &str) -> &str {
+    message.strip_prefix(REFUSED_FILES).unwrap_or(message).trim_start()
 }
 
 /// Reads a file. After the call has been cancelled, the file seems to end.

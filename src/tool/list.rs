@@ -15,7 +15,7 @@ const REST_ADVICE: &str = "list a folder of the rest with `path`";
 pub(super) fn list(job: &FileJob, arguments: &ListArguments) -> Result<RawOutput, ToolError> {
     let folder = job.readable_path(&arguments.path)?;
     let glob = arguments.glob.as_deref().map(PathPattern::parse).transpose();
-    let glob = glob.map_err(|reason| format!("the glob can't be used: {reason}"))?;
+    let glob = glob.map_err(|reason| format!("the glob can't be used: {reason}; correct it, or omit it"))?;
     let walk = WorkspaceWalk::new(job, &folder, glob.is_some());
     let mut walk = walk.map_err(|error| job.describe_error(&folder, &error))?;
     let mut lines = LineCollector::default();

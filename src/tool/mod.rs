@@ -2,8 +2,9 @@
 //! a sandbox, and pages from the web.
 //!
 //! [`definition`] describes a tool to a model, [`read_arguments`] reads the arguments of a call, and [`perform`]
-//! performs the call. A mistake of the model is a result for the model, which can then do something else; only a call
-//! that orch could not perform or that was interrupted is a failure.
+//! performs the call. [`refusal`] finds out before whether orch refuses the call in any workspace. A mistake of the
+//! model is a result for the model, which can then do something else; only a call that orch could not perform or that
+//! was interrupted is a failure.
 //!
 //! Guarantees:
 //! - A call does only what one of the agent's grants allows.
@@ -26,12 +27,13 @@ mod file_type;
 mod html_text;
 mod job;
 mod list;
+mod missed_paths;
 mod nearest;
-mod notes;
 mod output;
 mod page_text;
 mod paths;
 mod read;
+mod refusal;
 mod search;
 mod shell;
 mod walk;
@@ -53,6 +55,7 @@ pub use arguments::read_arguments;
 pub use definition::definition;
 pub use fetch::{HostLookup, system_lookup};
 pub use output::{MAX_CONTENT_BYTES, PerformedTool};
+pub use refusal::{CallRules, refusal};
 
 use arguments::{FetchArguments, ShellArguments, typed_arguments};
 use job::{FileJob, ReservedPaths, ToolError};

@@ -17,7 +17,7 @@ pub(super) fn explain_missing(path: &str, text: &str, old: &str) -> String {
     if let Some(without_numbers) = without_line_numbers(old)
         && text.contains(&without_numbers)
     {
-        return format!("{intro}: it contains the line numbers of `read`, which are not part of the file");
+        return format!("{intro}: it contains the line numbers of `read`, which are not part of the file; remove them");
     }
     let lines: Vec<&str> = text.lines().take(MAX_COMPARED_LINES).collect();
     let wanted: Vec<&str> = old.lines().skip_while(|line| line.trim().is_empty()).collect();

@@ -1,7 +1,7 @@
 //! The result of a tool: a text for the model of limited size, and the whole text for the record.
 
 use crate::files::{ChangeSet, FileChange, FileState};
-use crate::model::{AgentActivity, ChangedFile, Failure, ToolOutput};
+use crate::model::{AgentActivity, ChangedFile, Failure, ToolOutput, counted};
 use crate::secret::Redactor;
 
 /// The maximum size of the text that a model receives, in bytes.
@@ -122,7 +122,8 @@ fn shorten(text: &str, missing: u64, advice: &str) -> Option<String> {
     };
     let omitted = (text.len() - head.len() - tail.len()) as u64 + missing;
     let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
-    Some(format!("{head}\n[… {omitted} bytes are left out here{advice} …]\n{tail}"))
+    let verb = if omitted == 1 { "is" } else { "are" };
+    Some(format!("{head}\n[… {} {verb} left out here{advice} …]\n{tail}", counted(omitted, "byte")))
 }
 
 /// Collects lines until they are too many for a model, and counts the others.
@@ -169,16 +170,12 @@ impl LineCollector {
             self.shown.push('\n');
         }
         if self.unrecorded_count > 0 {
-            self.all.push_str(&format!("[… {} not recorded …]\n", counted_verb(self.unrecorded_count)));
+            let verb = if self.unrecorded_count == 1 { "is" } else { "are" };
+            self.all.push_str(&format!("[… {} {verb} not recorded …]\n", counted(self.unrecorded_count, "more line")));
         }
         let full_text = (self.omitted_count > 0).then_some(self.all);
         RawOutput { text: self.shown, full_text, ..RawOutput::default() }
     }
-}
-
-/// A number of further lines with its verb.
-fn counted_verb(count: u64) -> String {
-    if count == 1 { "1 more line is".to_owned() } else { format!("{count} more lines are") }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use encoding_rs::{Encoding, UTF_8};
 
+use crate::model::counted;
+
 use super::file_type::{describe_binary, is_binary};
 use super::html_text::html_to_text;
 
@@ -30,7 +32,7 @@ pub(super) fn page_text(content_type: &str, bytes: &[u8]) -> PageBody {
     if !is_text_type(&media_type) || looks_binary {
         return PageBody::Binary(match media_type.as_str() {
             "" => describe_binary(beginning, bytes.len() as u64),
-            media_type => format!("{media_type}, {} bytes", bytes.len()),
+            media_type => format!("{media_type}, {}", counted(bytes.len(), "byte")),
         });
     }
     let (text, _) = encoding.decode_without_bom_handling(bytes.get(bom_length..).unwrap_or_default());

@@ -2,9 +2,13 @@
 
 use std::path::{Component, Path};
 
-use crate::files::fold_path;
+use crate::files::{fold_path, is_own_path};
 use crate::model::{BuiltinTool, PathPattern, ToolGrant};
 use crate::process::WorkspaceRules;
+
+/// What a model can do about a change that it may not make.
+pub(super) const DESCRIBE_CHANGE: &str =
+    "if the change is necessary, describe it in your answer, so that the user can make it";
 
 /// Converts the path in a call to a path relative to the workspace, with `/`. The workspace itself is an empty path.
 /// Accepts the absolute path of a file in the workspace, since commands print such paths.
@@ -13,27 +17,33 @@ use crate::process::WorkspaceRules;
 /// The path leads out of the workspace. The error is a sentence for the model.
 pub(super) fn relative_path(workspace: &Path, text: &str) -> Result<String, String> {
     let path = Path::new(text);
-    let path = if path.is_absolute() {
-        let in_workspace = path.strip_prefix(workspace);
-        in_workspace
-            .map_err(|_| format!("`{text}` is outside the workspace; write a path relative to the workspace"))?
-    } else {
-        path
-    };
+    let path = if path.is_absolute() { path.strip_prefix(workspace).map_err(|_| outside_message(text))? } else { path };
     let mut names = Vec::new();
     for component in path.components() {
         match component {
             Component::Normal(name) => names.push(name.to_string_lossy()),
             Component::CurDir => {}
-            Component::ParentDir => return Err(format!("`{text}` contains `..`; write the path without it")),
-            Component::RootDir | Component::Prefix(_) => return Err(format!("`{text}` is outside the workspace")),
+            Component::ParentDir => {
+                return Err(format!(
+                    "`{text}` contains `..`, which could lead out of the workspace; write the path from the workspace, \
+                     without `..`"
+                ));
+            }
+            Component::RootDir | Component::Prefix(_) => return Err(outside_message(text)),
         }
     }
     Ok(names.join("/"))
 }
 
+fn outside_message(text: &str) -> String {
+    format!(
+        "`{text}` is outside the workspace, and the tools reach only the files in it; write a path relative to the \
+         workspace"
+    )
+}
+
 /// Whether a path is a folder or in it. An empty folder is the workspace.
-fn is_in(path: &str, folder: &str) -> bool {
+pub(super) fn is_in(path: &str, folder: &str) -> bool {
     folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -46,6 +56,8 @@ pub(super) struct PathAccess {
     pattern_texts: Vec<String>,
     /// The denied paths, folded, since a file system may ignore case and normal form.
     denied: Vec<(String, String)>,
+    /// The folders of orch with unusual names, folded.
+    own_folders: Vec<String>,
     writable: Vec<String>,
 }
 
@@ -64,17 +76,23 @@ impl PathAccess {
             Some(pattern_texts.iter().map(|text| PathPattern::parse(text)).collect::<Result<Vec<_>, _>>()?)
         };
         let denied = rules.denied_reads.iter().map(|path| (fold_path(path), path.clone())).collect();
-        Ok(Self { patterns, pattern_texts, denied, writable: rules.writable.clone() })
+        let own_folders = rules.own_folders.iter().map(|path| fold_path(path)).collect();
+        Ok(Self { patterns, pattern_texts, denied, own_folders, writable: rules.writable.clone() })
     }
 
     /// Whether the tool may show a path without links.
     pub(super) fn allows_reading(&self, path: &str) -> bool {
-        self.denied_by(path).is_none() && self.is_granted(path)
+        !self.is_denied(path) && self.is_granted(path)
     }
 
-    /// Whether the sandbox denies reading a path without links, and so everything in it.
+    /// Whether no tool may read a path without links, and so nothing in it: the sandbox denies it, or it is orch's own.
     pub(super) fn is_denied(&self, path: &str) -> bool {
-        self.denied_by(path).is_some()
+        self.denied_by(path).is_some() || self.is_own(path)
+    }
+
+    /// Whether a path belongs to orch, which stores the records of all runs there.
+    fn is_own(&self, path: &str) -> bool {
+        is_own_path(path) || self.own_folders.iter().any(|folder| is_in(&fold_path(path), folder))
     }
 
     /// Checks that the tool may read a path without links.
@@ -82,14 +100,30 @@ impl PathAccess {
     /// # Errors
     /// A sentence for the model.
     pub(super) fn check_reading(&self, path: &str) -> Result<(), String> {
+        if self.is_own(path) {
+            return Err(format!(
+                "`{path}` belongs to orch, which stores the records of runs there, so no tool may read or change it; \
+                 work with the other files of the workspace"
+            ));
+        }
         if let Some(denied) = self.denied_by(path) {
             let place = if denied.is_empty() { "the workspace".to_owned() } else { format!("`{denied}`") };
-            return Err(format!("`{path}` may not be read: the sandbox of this agent denies {place}"));
+            return Err(format!(
+                "`{path}` may not be read: the sandbox of this agent denies {place}, and only the user can allow it; \
+                 work without it"
+            ));
         }
         if self.is_granted(path) {
             return Ok(());
         }
-        Err(format!("`{path}` is not allowed: this agent may use the tool only for paths that match {}", self.listed()))
+        let patterns = self.listed();
+        if patterns.is_empty() {
+            return Err(format!("`{path}` is not allowed: this agent may not use the tool; use another tool"));
+        }
+        Err(format!(
+            "`{path}` is not allowed: this agent may use the tool only for paths that match {patterns}; choose such a \
+             path"
+        ))
     }
 
     /// Checks that the tool may change a path.
@@ -102,7 +136,11 @@ impl PathAccess {
             return Ok(());
         }
         let folders: Vec<String> = self.writable.iter().map(|folder| format!("`{folder}`")).collect();
-        let allowed = if folders.is_empty() { "nothing".to_owned() } else { format!("only {}", folders.join(", ")) };
+        let allowed = if folders.is_empty() {
+            format!("nothing; {DESCRIBE_CHANGE}")
+        } else {
+            format!("only {}; change a file there", folders.join(", "))
+        };
         Err(format!("`{path}` may not be changed: the sandbox of this agent allows it to change {allowed}"))
     }
 
@@ -128,7 +166,8 @@ mod tests {
     fn access(grants: &[&str], denied: &[&str], writable: &[&str]) -> PathAccess {
         let grants: Vec<ToolGrant> = grants.iter().map(|text| ToolGrant::parse(text).unwrap()).collect();
         let owned = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
-        let rules = WorkspaceRules { denied_reads: owned(denied), writable: owned(writable), protected: Vec::new() };
+        let rules =
+            WorkspaceRules { denied_reads: owned(denied), writable: owned(writable), ..WorkspaceRules::default() };
         PathAccess::new(BuiltinTool::Edit, &grants, &rules).unwrap()
     }
 
@@ -150,9 +189,10 @@ mod tests {
         let narrowed = access(&["edit(src/**)", "read"], &[], &[""]);
         assert!(narrowed.check_writing("src/a").is_ok());
         let error = narrowed.check_writing("lib/a").unwrap_err();
-        assert!(error.contains("only for paths that match `src/**`"), "{error}");
+        assert!(error.ends_with("only for paths that match `src/**`; choose such a path"), "{error}");
         assert!(access(&["edit", "edit(src/**)"], &[], &[""]).check_writing("lib/a").is_ok());
-        assert!(access(&["read"], &[], &[""]).check_writing("a").is_err(), "without a grant, nothing is allowed");
+        let error = access(&["read"], &[], &[""]).check_writing("a").unwrap_err();
+        assert!(error.contains("this agent may not use the tool"), "without a grant, nothing is allowed: {error}");
     }
 
     #[test]
@@ -168,7 +208,10 @@ mod tests {
     fn only_the_paths_that_the_sandbox_lets_a_program_change_may_be_changed() {
         let partly = access(&["edit"], &[], &["src", "docs"]);
         assert!(partly.check_writing("src/a").is_ok());
-        assert!(partly.check_writing("srcs/a").unwrap_err().ends_with("allows it to change only `src`, `docs`"));
-        assert!(access(&["edit"], &[], &[]).check_writing("a").unwrap_err().ends_with("to change nothing"));
+        let refusal = |access: &PathAccess, path: &str| access.check_writing(path).unwrap_err();
+        let error = refusal(&partly, "srcs/a");
+        assert!(error.ends_with("allows it to change only `src`, `docs`; change a file there"), "{error}");
+        let error = refusal(&access(&["edit"], &[], &[]), "a");
+        assert!(error.contains("allows it to change nothing; if the change is necessary, describe it"), "{error}");
     }
 }

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
 
 use crate::files::FolderEntryKind;
+use crate::model::counted;
 use crate::model::text::decode_output_lossy;
 
 use super::arguments::ReadArguments;
 use super::file_type::{SNIFFED_BYTES, describe_binary, is_binary};
 use super::job::{CancellableReader, FileJob, ToolError};
-use super::notes::counted;
 use super::output::RawOutput;
 
 /// The size of the lines that a result shows, in bytes, without their numbers.
@@ -33,7 +33,7 @@ pub(super) fn read(job: &FileJob, arguments: &ReadArguments) -> Result<RawOutput
     }
     let file = job.tree.open_file(&path).map_err(|error| job.describe_error(&path, &error))?;
     let contents = read_lines(job, file, arguments);
-    match contents.map_err(|error| format!("`{path}` can't be read: {error}"))? {
+    match contents.map_err(|error| format!("`{path}` can't be read: {error}; choose another file"))? {
         FileContents::Binary(description) => {
             Ok(RawOutput::new(format!("[`{path}` is a binary file: {description}]\n")))
         }
@@ -174,12 +174,12 @@ impl SelectedLines {
 
     fn into_output(mut self, job: &FileJob, arguments: &ReadArguments) -> Result<RawOutput, String> {
         if self.first > self.line_count && self.first > 1 {
-            if self.is_incomplete {
-                let read = counted(self.line_count, "line");
-                return Err(format!("`from` is {}, and after {read} the call reached its time limit", self.first));
-            }
-            let lines = counted(self.line_count, "line");
-            return Err(format!("`from` is {}, and `{}` has {lines}", self.first, arguments.path));
+            let (first, path, lines) = (self.first, &arguments.path, counted(self.line_count, "line"));
+            return Err(if self.is_incomplete {
+                format!("`from` is {first}, and after {lines} the call reached its time limit; choose a smaller `from`")
+            } else {
+                format!("`from` is {first}, and `{path}` has {lines}; choose a smaller `from`")
+            });
         }
         let head_end = self.first + self.head.len() as u64 - 1;
         let range_end = self.last.min(self.line_count);

@@ -8,12 +8,12 @@ use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkFinish, SinkMatch};
 
 use crate::files::FolderEntryKind;
-use crate::model::PathPattern;
+use crate::model::{PathPattern, counted};
 
 use super::arguments::SearchArguments;
 use super::file_type::{SNIFFED_BYTES, is_binary};
 use super::job::{CancellableReader, FileJob, ToolError};
-use super::notes::{MissedPaths, counted};
+use super::missed_paths::MissedPaths;
 use super::output::{LineCollector, RawOutput};
 use super::walk::WorkspaceWalk;
 
@@ -33,13 +33,18 @@ const REST_ADVICE: &str = "search fewer files with `glob`";
 /// Searches the files of the workspace.
 pub(super) fn search(job: &FileJob, arguments: &SearchArguments) -> Result<RawOutput, ToolError> {
     let glob = arguments.glob.as_deref().map(PathPattern::parse).transpose();
-    let glob = glob.map_err(|reason| format!("the glob can't be used: {reason}"))?;
+    let glob = glob.map_err(|reason| format!("the glob can't be used: {reason}; correct it, or omit it"))?;
     let matcher = RegexMatcherBuilder::new()
         .line_terminator(Some(b'\n'))
         .size_limit(MAX_REGEX_BYTES)
         .dfa_size_limit(MAX_REGEX_BYTES)
         .build(&arguments.regex)
-        .map_err(|error| format!("the regular expression can't be used: {error}"))?;
+        .map_err(|error| {
+            format!(
+                "the regular expression can't be used: {error}; correct it: it is for single lines, in the syntax of \
+                 Rust's `regex` crate"
+            )
+        })?;
     let searcher = SearcherBuilder::new()
         .binary_detection(BinaryDetection::quit(0))
         .heap_limit(Some(MAX_LINE_BYTES))

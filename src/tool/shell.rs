@@ -75,15 +75,18 @@ pub(super) async fn run_shell(
 }
 
 /// The command line: the command for a shell, or its words if the grants narrow `shell` to patterns.
-fn command_argv(command: &str, grants: &[ToolGrant]) -> Result<Vec<String>, String> {
+pub(super) fn command_argv(command: &str, grants: &[ToolGrant]) -> Result<Vec<String>, String> {
     let grants: Vec<&ToolGrant> = grants.iter().filter(|grant| grant.tool == BuiltinTool::Shell).collect();
     let mut argv = ["sh", "-c", MERGE_OUTPUTS, "sh"].map(str::to_owned).to_vec();
     if grants.iter().any(|grant| grant.pattern.is_none()) {
         if command.trim().is_empty() {
-            return Err("the command is empty".to_owned());
+            return Err("the command is empty, so nothing was run; write a command".to_owned());
         }
         argv.extend(["sh", "-c", command].map(str::to_owned));
         return Ok(argv);
+    }
+    if grants.is_empty() {
+        return Err("the command was not run: this agent may not use `shell`; use another tool".to_owned());
     }
     let texts: Vec<&str> = grants.iter().filter_map(|grant| grant.pattern.as_deref()).collect();
     let patterns = texts.iter().map(|text| CommandPattern::parse(text)).collect::<Result<Vec<_>, _>>()?;
@@ -270,8 +273,8 @@ mod tests {
         assert_eq!(argv(&["shell(cargo:*)", "shell"], "a | b").unwrap(), ["sh", "-c", "a | b"]);
         assert_eq!(argv(&["shell(cargo:*)"], "cargo test 'a b'").unwrap(), ["cargo", "test", "a b"]);
         let error = argv(&["shell(cargo:*)", "shell(git diff:*)"], "rm x").unwrap_err();
-        assert!(error.ends_with("match `cargo:*` or `git diff:*`"), "{error}");
-        assert!(argv(&["read"], "ls").is_err(), "without a grant, nothing is allowed");
+        assert!(error.ends_with("match `cargo:*` or `git diff:*`; run such a command"), "{error}");
+        assert!(argv(&["read"], "ls").unwrap_err().contains("may not use `shell`"), "without a grant");
         assert!(argv(&["shell"], " \n").is_err());
     }
 }

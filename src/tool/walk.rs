@@ -12,7 +12,7 @@ use crate::files::{FolderEntry, FolderEntryKind, ReadPathError, Tree};
 use crate::model::text::decode_output_lossy;
 
 use super::job::{FileJob, join_path};
-use super::notes::MissedPaths;
+use super::missed_paths::MissedPaths;
 
 /// The maximum number of entries of a walk.
 const MAX_VISITED: usize = 1_000_000;
@@ -107,7 +107,7 @@ impl<'a> WorkspaceWalk<'a> {
         for FolderEntry { name, kind, size } in entries.into_iter().rev() {
             let path = join_path(folder, &name);
             let is_folder = kind == FolderEntryKind::Folder;
-            let is_excluded = is_own_name(&name)
+            let is_excluded = name == ".git"
                 || self.job.access.is_denied(&path)
                 || rules.as_ref().is_some_and(|rules| rules.exclude(&path, is_folder));
             if !is_excluded {
@@ -144,11 +144,6 @@ impl Iterator for WorkspaceWalk<'_> {
         }
         Some(entry)
     }
-}
-
-/// Whether a name belongs to git or orch.
-fn is_own_name(name: &str) -> bool {
-    name == ".git" || name == ".orch" || name.starts_with(".orch.") || name.starts_with(".orch-")
 }
 
 /// The patterns of excluded files in a folder, and those of the folders above it.

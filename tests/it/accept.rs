@@ -54,7 +54,7 @@ fn entries_that_write_would_refuse_are_sent_back_to_the_model() {
         "- `models/User.py` is listed twice, with different contents\n",
         "- `/etc/x` is absolute",
         "- `../y` has the part `..`",
-        "- `code.json` is kept for the artifact in `code.json`",
+        "- `code.json` is kept for the artifact that orch writes there",
         "- `README` and `Readme` are one file",
         "Answer again with the whole corrected",
     ] {

@@ -135,6 +135,24 @@ fn an_edit_that_adds_findings_is_undone() {
 }
 
 #[test]
+fn an_edit_that_adds_findings_does_not_prevent_the_others() {
+    let orch = Orch::new();
+    let good = orch.read("pipelines/default.yaml");
+    // The first of three misspelt keys exists already with the right name.
+    let collision = "    prompt: planner.md\n    promt: planner.md";
+    orch.edit("pipelines/default.yaml", "    prompt: planner.md", collision);
+    orch.edit("pipelines/default.yaml", "    prompt: coder.md", "    promt: coder.md");
+    orch.edit("pipelines/default.yaml", "    prompt: reviewer.md", "    promt: reviewer.md");
+    let ran = fix(&orch, &[]).exits(2).says("unknown key `promt`");
+    let lines = |word: &str| ran.stderr.lines().filter(|line| line.starts_with(word)).collect::<Vec<_>>();
+    assert_eq!(lines("fixed ").len(), 2, "{}", ran.stderr);
+    let skipped = lines("skipped ");
+    assert!(skipped.len() == 1 && skipped[0].contains("orch did not change `promt` to `prompt` (ORCH0201), because"));
+    assert!(skipped[0].contains("`prompt`") && skipped[0].contains("ORCH0111"), "{skipped:?}");
+    assert_eq!(orch.read("pipelines/default.yaml"), good.replace("    prompt: planner.md", collision));
+}
+
+#[test]
 fn fixed_and_remaining_findings_are_reported() {
     for folder in std::fs::read_dir("tests/pipelines/invalid").unwrap() {
         let folder = folder.unwrap().path();

@@ -157,3 +157,25 @@ fn files_of_inputs_have_the_size_limit_of_inputs() {
     orch.write("deep.json", &"[".repeat(200));
     run(&orch, &["--task-file", "deep.json"]).exits(2).says("--> deep.json:1:").says("recursion limit");
 }
+
+/// A task without its option is an unknown argument; the tip shows the option.
+#[test]
+fn the_tip_about_an_unknown_argument_works() {
+    let orch = Orch::empty();
+    let inputs = "inputs: { task: { type: string }, topic: { type: string, default: none } }";
+    let step = "  - { id: say, run: [echo, \"{{ task }} {{ topic }}\"], output: said, schema: text }\n";
+    orch.write("pipelines/main.yaml", &format!("name: main\n{inputs}\nsteps:\n{step}"));
+    for arguments in [&["Create", "a", "model"][..], &["Create a model"], &["--task", "Create", "a", "model"]] {
+        let ran = orch.run(&[&["run", "main"], arguments].concat()).exits(2);
+        assert!(ran.stderr.contains("tip: to set the input `task`, write `--task \"Create a model\"`"), "{ran:?}");
+        assert!(!ran.stderr.contains("as a value, use"), "{ran:?}");
+    }
+    orch.run(&["plan", "main", "extra"]).exits(2).says("write `--task \"extra\"`");
+    orch.run(&["run", "main", "--task", "Create a model"]).exits(0);
+    assert_eq!(orch.read("workspace/said.md").trim(), "Create a model none");
+    orch.run(&["run", "main", "--topic", "x"]).exits(2).says("write `--input topic=VALUE`");
+    orch.run(&["run", "main", "--task", "x", "--input", "topic=y"]).exits(0);
+    // The parser has a better suggestion for a misspelt option.
+    let ran = orch.run(&["run", "main", "--taks", "x"]).exits(2).says("'--task'");
+    assert!(!ran.stderr.contains("--input taks"), "{ran:?}");
+}

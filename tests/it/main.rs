@@ -77,6 +77,7 @@ mod proxies;
 mod recovery_hints;
 mod refused_constants;
 mod replay;
+mod replayed_approvals;
 #[cfg(unix)]
 mod replayed_commands;
 mod reply_completeness;
@@ -88,6 +89,7 @@ mod resume;
 mod resume_validity;
 mod reverted_files;
 mod run_summary;
+mod running_runs;
 mod runs;
 #[cfg(target_os = "linux")]
 mod sandbox;

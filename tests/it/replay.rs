@@ -173,6 +173,7 @@ fn validate_checks_test_cases_with_the_project() {
         ("task: do it", "tsk: do it", "the pipeline has no input `tsk`"),
         ("task: do it", "tsk: do it", "the pipeline needs the input `task`"),
         ("answers: { ask", "answers: { aks", "no step `aks` asks for approval"),
+        ("answers: { ask", "answers: { plan", "a step asks if it has `approve`, or if its agent has `approve_tools`"),
         ("steps: { plan", "steps: { plna", "there is no step `plna`"),
         ("plan.step ==", "plan.step =", "pipelines/tests/main.yaml:6"),
         ("../main.yaml", "../man.yaml", "the pipeline `../man.yaml` does not exist"),
@@ -181,6 +182,21 @@ fn validate_checks_test_cases_with_the_project() {
         orch.write("pipelines/tests/main.yaml", &case.replacen(from, to, 1));
         orch.run(&["pipeline", "validate"]).exits(2).says(said);
     }
+}
+
+#[test]
+fn a_test_case_answers_items_and_steps_of_called_pipelines() {
+    let server = answering_server(|step, _| json!({ "step": step }));
+    let orch = project(
+        &server,
+        "  - { id: ask, approve: \"{{ item }}?\", for_each: \"[1, 2]\", max_parallel: 1, on_reject: continue, output: verdicts }\n  - { id: call, pipeline: inner.yaml }\n",
+    );
+    orch.write("pipelines/inner.yaml", "name: inner\nsteps:\n  - { id: inside, approve: Go on? }\n");
+    let case = "pipeline: ../main.yaml\ninputs: { task: do it }\nanswers:\n  ask: [{ approved: true, note: one }, { approved: false }]\n  inside: { approved: true }\nexpect:\n  assert: [\"verdicts[0].note == 'one'\", \"verdicts[1].note == 'one'\"]\n";
+    orch.write("pipelines/tests/main.yaml", case);
+    orch.run(&["pipeline", "validate"]).exits(0);
+    let ran = orch.run(&["pipeline", "test"]).exits(0);
+    assert!(ran.stdout.contains("1 passed, 0 failed"), "{ran:?}");
 }
 
 #[test]

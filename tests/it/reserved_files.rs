@@ -60,7 +60,12 @@ fn no_file_that_the_run_uses_is_written_or_deleted() {
             assert_eq!(ran.code, 1, "{path}: {ran:?}");
             let error = &report["steps"].as_array().unwrap().last().unwrap()["error"];
             assert_eq!(error["class"], "path_refused", "{path}: {report:#}");
-            let what = format!("`{path}` is kept, since this run itself is made of `{}`", path.to_lowercase());
+            let file = path.to_lowercase();
+            let what = if path == file {
+                format!("`{path}` is kept, since it defines this run")
+            } else {
+                format!("`{path}` is kept, since this run itself is made of `{file}`")
+            };
             assert!(error["message"].as_str().unwrap().contains(&what), "{error:#}");
             assert!(!orch.exists("fine.txt"), "all or none");
             orch.files().iter().filter(|name| *name != "list.json").zip(before).for_each(|(name, text)| {

@@ -25,7 +25,11 @@ fn project(server: &Server) -> Orch {
 fn the_summary_of_a_resumed_run_distinguishes_working_time_from_total_time() {
     let server = Server::saying("hello");
     let orch = project(&server);
-    orch.run(&["run", "main"]).exits(1).says("failed in ").says("(1 of 2 steps;");
+    orch.run(&["run", "main"])
+        .exits(1)
+        .says("failed in ")
+        .says("(1 of 2 steps;")
+        .says("; orch reuses the completed steps");
     std::thread::sleep(Duration::from_millis(1200));
     orch.write("workspace/go", "");
     let ran = orch.run(&["resume", "--output", "json"]).exits(0);

@@ -131,6 +131,23 @@ fn events_and_artifacts_are_printed_as_recorded() {
 }
 
 #[test]
+fn lines_in_a_pipe_are_complete() {
+    let orch = Orch::empty();
+    let words = ["word"; 60].join(" ");
+    let step = format!("  - {{ id: x, run: \"echo {words} {{{{ task }}}}; exit 7\" }}\n");
+    let inputs = "inputs: { task: { type: string } }";
+    orch.write("pipelines/main.yaml", &format!("name: main\n{inputs}\nsteps:\n{step}"));
+    orch.run(&["run", "main", "--task", &words]).exits(1);
+    let shown = orch.run(&["runs", "show"]).exits(0).stdout;
+    assert_eq!(shown.lines().next(), Some(format!("task: {words}").as_str()));
+    let events = orch.run(&["runs", "events"]).exits(0).stdout;
+    assert!(events.contains(&format!("exit code 7:\\n{words} {words}")), "{events}");
+    // Findings show whole source lines.
+    orch.write("pipelines/main.yaml", &format!("name: main\nsteps:\n  - {{ id: x, rn: \"true\" }} # {words}\n"));
+    orch.run(&["validate"]).exits(2).says(&format!("# {words}"));
+}
+
+#[test]
 fn the_artifact_of_one_item_is_named_by_its_step() {
     let server = answering_server(|_, message| json!({ "did": message.trim() }));
     let orch = project(

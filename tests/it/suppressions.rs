@@ -65,6 +65,24 @@ fn a_comment_in_a_shared_prompt_is_unused_only_if_no_pipeline_needs_it() {
     assert!(!ran.stderr.contains("ORCH0802"), "{}", ran.stderr);
 }
 
+/// Whoever follows the advice about a misspelt comment suppresses the warning.
+#[test]
+fn a_misspelt_comment_is_reported_with_the_right_spelling() {
+    let orch = project();
+    for content in
+        ["orch: allow 0602 because it exists", "Orch: allow ORCH0602 because it exists", "orch ignore orch0602"]
+    {
+        orch.write("prompts/write.md", &format!("{{# {content} #}}\n{{{{ plan }}}}\n"));
+        let ran = validate(&orch, &[]).exits(2).says("ORCH0801");
+        let advice = ran.stderr.split("write `").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
+        orch.write("prompts/write.md", &format!("{}\n{{{{ plan }}}}\n", advice.replace("REASON", "it exists")));
+        validate(&orch, &[]).exits(0);
+    }
+    orch.write("prompts/write.md", "{# orch: allow 602 because it exists #}\n{{ plan }}\n");
+    validate(&orch, &["--fix"]).exits(0);
+    assert_eq!(orch.read("prompts/write.md"), "{# orch: allow ORCH0602 because it exists #}\n{{ plan }}\n");
+}
+
 #[test]
 fn a_comment_in_the_settings_suppresses_a_warning_there() {
     let orch = project();

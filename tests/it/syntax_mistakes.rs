@@ -42,6 +42,46 @@ fn an_unquoted_template_is_recognized() {
     assert!(!ran.stderr.contains("quotes"), "{ran:?}");
 }
 
+/// Keys with an expression, each with an expression that needs no quotes and one that does.
+const EXPRESSIONS: &[(&str, [&str; 2])] = &[
+    ("    when: VALUE\n", ["task == 'x'", "'x' in task"]),
+    ("    for_each: VALUE\n", ["range(3)", "[task, 'x']"]),
+    ("    stdin: VALUE\n", ["task", "'x: ' ~ task"]),
+    ("  - { id: b, run: ls, access: none, when: VALUE }\n", ["not (task == 'x')", "task in ['x', 'y']"]),
+    (
+        "  - id: b\n    repeat:\n      until: VALUE\n      max: 2\n      steps:\n        - { id: c, run: ls, access: none }\n",
+        ["loop.index == 2", "'x' in task"],
+    ),
+    ("  - { id: b, pipeline: sub.yaml, with: { n: VALUE } }\n", ["task", "'x' ~ task"]),
+    ("outputs:\n  n: VALUE\n", ["task", "['x', task]"]),
+    ("success: VALUE\n", ["task == 'x'", "'x' in task"]),
+];
+
+/// Whoever follows the advice literally gets a valid file, with and without quotes around the braces.
+#[test]
+fn the_advice_for_an_expression_in_braces_gives_a_valid_file() {
+    let orch = Orch::new();
+    let start = "name: x\ninputs: { task: { type: string } }\nsteps:\n  - id: a\n    run: [echo, \"{{ task }}\"]\n    access: none\n";
+    let sub =
+        "name: sub\ninputs: { n: { type: string } }\nsteps:\n  - { id: s, run: [echo, \"{{ n }}\"], access: none }\n";
+    orch.write("pipelines/sub.yaml", sub);
+    let validate = |key: &str, value: &str| {
+        orch.write("pipelines/x.yaml", &format!("{start}{}", key.replace("VALUE", value)));
+        orch.run(&["pipeline", "validate", "pipelines/x.yaml"])
+    };
+    for &(key, expressions) in EXPRESSIONS {
+        for expression in expressions {
+            for wrong in [format!("{{{{ {expression} }}}}"), format!("\"{{{{ {expression} }}}}\"")] {
+                let ran = validate(key, &wrong).exits(2).says("an expression has no braces");
+                let advice = ran.stderr.split("write `").nth(1).and_then(|rest| rest.split('`').next());
+                validate(key, advice.unwrap_or_else(|| panic!("{wrong}: {ran:?}"))).exits(0);
+            }
+        }
+    }
+    // Several templates in one text are no expression either.
+    check(&format!("{ONE}    when: \"{{{{ task }}}} == {{{{ task }}}}\"\n")).says("write the names alone");
+}
+
 #[test]
 fn mistakes_of_indentation_are_described_with_the_words_of_the_file() {
     let ran = check("name: x\nsteps:\n  - id: a\n   run: ls\n");

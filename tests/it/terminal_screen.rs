@@ -164,7 +164,8 @@ fn lines_break_between_words() {
         }
     }
     // A failed run shows its error, its hint, and how to continue.
-    orch.write("pipelines/main.yaml", "name: main\nsteps:\n  - { id: fails, run: \"exit 7\" }\n");
+    let steps = "  - { id: works, run: \"true\" }\n  - { id: fails, run: \"exit 7\" }\n";
+    orch.write("pipelines/main.yaml", &format!("name: main\nsteps:\n{steps}"));
     for size in SIZES {
         let screen = on_terminal(&orch, size, &[], &RUN).screen();
         for words_of in [
@@ -174,6 +175,28 @@ fn lines_break_between_words() {
         ] {
             assert!(joined_text(&screen).contains(words_of), "{screen:#?}");
         }
+    }
+}
+
+#[test]
+fn a_long_word_is_whole_on_one_line() {
+    let orch = Orch::empty();
+    let name = "an_artifact_whose_name_has_more_columns_than_half_a_line";
+    let step = format!("  - {{ id: say, run: [echo, x], access: none, output: {name}, schema: text }}\n");
+    orch.write("pipelines/main.yaml", &format!("name: main\nsteps:\n{step}"));
+    let path = format!("workspace/{name}.md");
+    for args in [&RUN[..], &["runs", "show"]] {
+        let screen = on_terminal(&orch, (80, 24), &[], args).screen();
+        assert!(screen.iter().any(|row| row.trim_start() == path), "{screen:#?}");
+    }
+    // Messages of the parser.
+    let arguments = ["run", "main", "Create", "a", "User", "model", "with", "authentication"];
+    let whole = orch.run(&arguments).exits(2).stderr;
+    for columns in [60, 80] {
+        let screen = on_terminal(&orch, (columns, 24), &[], &arguments).screen();
+        let rest =
+            whole.split_whitespace().find(|word| !screen.iter().any(|row| row.split_whitespace().any(|w| w == *word)));
+        assert_eq!(rest, None, "{screen:#?}");
     }
 }
 
@@ -217,6 +240,8 @@ fn descriptions_of_steps_are_aligned_for_names_of_any_length() {
     let run = on_terminal(&orch, (80, 24), &[], &RUN).screen();
     let shown = on_terminal(&orch, (80, 24), &[], &["runs", "show"]).screen();
     let piped: Vec<String> = orch.run(&["runs", "show"]).exits(0).stdout.lines().map(str::to_owned).collect();
+    let is_on_one_line = |row: &String| row.contains(long) && row.contains("completed, ");
+    assert!(piped.iter().any(is_on_one_line) && !shown.iter().any(is_on_one_line), "{piped:#?}");
     for text in [run, shown, piped] {
         let places = text
             .iter()

@@ -51,6 +51,12 @@ impl<E: Exchange> RecordingIndex<E> {
         step_recordings.get(index).or_else(|| recordings.first()).copied()
     }
 
+    /// Counts a request like [`find`](Self::find), for a request whose recording is not needed any more.
+    pub(super) fn skip(&self, step: &StepKey, key: &Digest, normalized: &RequestText) {
+        // Without a recording there is nothing to count.
+        let _ = self.find(step, key, normalized);
+    }
+
     /// Finds the recording whose request is most similar to a normalized request; one of the same step, if there is one.
     /// Also returns the normalized request of the recording.
     pub(super) fn find_nearest(

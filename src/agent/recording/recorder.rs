@@ -20,7 +20,7 @@ use crate::folder::{FolderAccess, NoFollowFolder};
 use crate::model::call_reply::CommandOutput;
 use crate::model::effect::CommandSpec;
 use crate::model::{
-    AgentActivity, CallKey, ChatReply, ChatRequest, CommandMode, CommandModes, Failure, FailureClass, StepKey,
+    AgentActivity, CallKey, ChatReply, ChatRequest, CommandMode, CommandModes, Digest, Failure, FailureClass, StepKey,
     ToolInvocation, ToolOutput,
 };
 
@@ -129,6 +129,23 @@ impl Recorder {
         }
     }
 
+    /// Counts a request whose reply an earlier session of the run recorded, so that the recording of an equal request
+    /// does not replace it.
+    pub fn skip_reply(&self, step: &StepKey, request: &ChatRequest, context: &RecordingContext<'_>) {
+        self.unused_file_name(recording_name(step, None, &chat_request_key(request, context)));
+    }
+
+    /// Counts a command whose result an earlier session of the run recorded.
+    pub fn skip_command(&self, step: &StepKey, command: &CommandSpec, context: &RecordingContext<'_>) {
+        self.unused_file_name(recording_name(step, None, &RecordedCommand::new(command, context).key()));
+    }
+
+    /// Counts a tool call whose result an earlier session of the run recorded.
+    pub fn skip_tool_call(&self, step: &StepKey, invocation: &ToolInvocation, context: &RecordingContext<'_>) {
+        let key = ToolCallRecording::request_text(invocation, context).digest();
+        self.unused_file_name(recording_name(step, Some(invocation.tool.as_str()), &key));
+    }
+
     /// The first error of [`Recorder::record`].
     pub fn failure(&self) -> Option<Failure> {
         self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -148,9 +165,7 @@ impl Recorder {
     }
 
     fn write(&self, recording: &(impl Exchange + Serialize), step: &StepKey) -> Result<(), Failure> {
-        let label = recording.label().map(|label| format!(".{label}")).unwrap_or_default();
-        let step_name = step.declared_key().as_str().replace('/', ".");
-        let name = format!("{step_name}{label}.{}", recording.key().short());
+        let name = recording_name(step, recording.label(), recording.key());
         let file = self.folder.file(self.unused_file_name(name));
         let write_failure = |reason: String| {
             let path = file.path();
@@ -162,6 +177,13 @@ impl Recorder {
         let value: Value = serde_json::to_value(recording).map_err(|error| write_failure(error.to_string()))?;
         file.replace(format!("{value:#}\n").as_bytes()).map_err(|error| write_failure(error.to_string()))
     }
+}
+
+/// The name of the file of a recording, without its number and its extension.
+fn recording_name(step: &StepKey, label: Option<&str>, key: &Digest) -> String {
+    let label = label.map(|label| format!(".{label}")).unwrap_or_default();
+    let step_name = step.declared_key().as_str().replace('/', ".");
+    format!("{step_name}{label}.{}", key.short())
 }
 
 fn reply_recording(

@@ -23,8 +23,8 @@ use crate::model::call_reply::CommandOutput;
 use crate::model::effect::CommandSpec;
 use crate::model::text::decode_text;
 use crate::model::{
-    ChatReply, ChatRequest, CommandMode, CommandModes, Failure, FailureClass, Normalizer, StepKey, ToolInvocation,
-    ToolOutput,
+    ChatReply, ChatRequest, CommandMode, CommandModes, Digest, Failure, FailureClass, Normalizer, StepKey,
+    ToolInvocation, ToolOutput,
 };
 
 /// The size of the largest recording that orch reads, in bytes.
@@ -180,8 +180,7 @@ impl Replay {
         request: &ChatRequest,
         context: &RecordingContext<'_>,
     ) -> Result<ReplayedReply, Failure> {
-        let key = chat_request_key(request, context);
-        let normalized = chat_request_text(request, context).normalized(&self.normalizer);
+        let (key, normalized) = self.reply_key(request, context);
         let Some(recording) = self.replies.find(step, &key, &normalized) else {
             let what = "this request";
             return Err(self.no_recording(what, &self.remedy, self.describe_nearest(&self.replies, step, &normalized)));
@@ -209,8 +208,7 @@ impl Replay {
         command: &CommandSpec,
         context: &RecordingContext<'_>,
     ) -> Result<ReplayedCommand, Failure> {
-        let command = RecordedCommand::new(command, context);
-        let (key, normalized) = (command.key(), command.request().normalized(&self.normalizer));
+        let (key, normalized) = self.command_key(command, context);
         let Some(recording) = self.command_results.find(step, &key, &normalized) else {
             let what = format!("the command of step `{step}`");
             let remedy = format!("{}; {}", self.remedy, self.run_advice);
@@ -246,15 +244,50 @@ impl Replay {
         invocation: &ToolInvocation,
         context: &RecordingContext<'_>,
     ) -> Result<ReplayedToolCall, Failure> {
-        let request = ToolCallRecording::request_text(invocation, context);
-        let normalized = request.normalized(&self.normalizer);
-        let Some(recording) = self.tool_calls.find(step, &request.digest(), &normalized) else {
+        let (key, normalized) = self.tool_call_key(invocation, context);
+        let Some(recording) = self.tool_calls.find(step, &key, &normalized) else {
             let what = format!("the call of `{}` with {}", invocation.tool, invocation.arguments);
             let nearest = self.describe_nearest(&self.tool_calls, step, &normalized);
             return Err(self.no_recording(&what, &self.remedy, nearest));
         };
         let changes = self.changes(step, recording.changes(), context.paths);
         Ok(ReplayedToolCall { output: recording.output(context.paths), changes })
+    }
+
+    /// Counts a request as replayed: an earlier session of the run got its reply.
+    pub fn skip_reply(&self, step: &StepKey, request: &ChatRequest, context: &RecordingContext<'_>) {
+        let (key, normalized) = self.reply_key(request, context);
+        self.replies.skip(step, &key, &normalized);
+    }
+
+    /// Counts a command as replayed: an earlier session of the run got its result.
+    pub fn skip_command(&self, step: &StepKey, command: &CommandSpec, context: &RecordingContext<'_>) {
+        let (key, normalized) = self.command_key(command, context);
+        self.command_results.skip(step, &key, &normalized);
+    }
+
+    /// Counts a tool call as replayed: an earlier session of the run got its result.
+    pub fn skip_tool_call(&self, step: &StepKey, invocation: &ToolInvocation, context: &RecordingContext<'_>) {
+        let (key, normalized) = self.tool_call_key(invocation, context);
+        self.tool_calls.skip(step, &key, &normalized);
+    }
+
+    /// The key and the normalized form of a request.
+    fn reply_key(&self, request: &ChatRequest, context: &RecordingContext<'_>) -> (Digest, RequestText) {
+        let normalized = chat_request_text(request, context).normalized(&self.normalizer);
+        (chat_request_key(request, context), normalized)
+    }
+
+    /// The key and the normalized form of a command.
+    fn command_key(&self, command: &CommandSpec, context: &RecordingContext<'_>) -> (Digest, RequestText) {
+        let command = RecordedCommand::new(command, context);
+        (command.key(), command.request().normalized(&self.normalizer))
+    }
+
+    /// The key and the normalized form of a tool call.
+    fn tool_call_key(&self, invocation: &ToolInvocation, context: &RecordingContext<'_>) -> (Digest, RequestText) {
+        let request = ToolCallRecording::request_text(invocation, context);
+        (request.digest(), request.normalized(&self.normalizer))
     }
 
     /// The failure of a step whose recorded changes do not fit the files in the workspace.

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::cli::startup::current_dir;
 use crate::diagnostic::{self, Diagnostic, Severity};
+use crate::model::counted;
 use crate::session::{ExitStatus, SessionError};
 
 use super::path_base::PathBase;
@@ -95,8 +96,8 @@ pub(in crate::cli) fn print_findings(
         FindingsFormat::Human => {
             ui.print_findings(&findings);
             if !has_errors {
-                let (count, plural) = (checked_files.len(), if checked_files.len() == 1 { "" } else { "s" });
-                ui.print_always(&format!("{} {count} {noun}{plural} checked", ui.stderr_style.success("ok:")));
+                let files = counted(checked_files.len(), noun);
+                ui.print_always(&format!("{} {files} checked", ui.stderr_style.success("ok:")));
             }
         }
         FindingsFormat::Json => ui.write_data(&format!("{:#}", diagnostic::json_report(&checked_files, &findings)))?,

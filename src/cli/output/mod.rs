@@ -11,4 +11,4 @@ mod ui;
 pub(super) use download::DownloadProgressView;
 pub(super) use findings::{FindingsArgs, FindingsFormat, print_findings};
 pub(super) use run_result::{INCOMPLETE_RECORDING_ADVICE, print_result};
-pub(super) use ui::{ColourChoice, Ui, user_name};
+pub(super) use ui::{ColourChoice, Ui, print_argument_error, user_name, wrapped_stop_message};

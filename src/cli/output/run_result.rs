@@ -60,7 +60,7 @@ fn print_state(
     } else {
         Ok(())
     };
-    let text = render_summary(state, ui.stderr_style, ui.stderr_width(), current_dir, commands);
+    let text = render_summary(state, None, ui.stderr_style, ui.stderr_width(), current_dir, commands);
     if state.status == RunStatus::Completed {
         ui.print_message(text.trim_end());
     } else {

@@ -154,9 +154,11 @@ impl Ui {
         if findings.is_empty() {
             return;
         }
-        let mut style =
-            diagnostic::RenderStyle { colour: self.stderr_style.colour, ..diagnostic::RenderStyle::default() };
-        style.width = self.stderr_width().unwrap_or(style.width);
+        let style = diagnostic::RenderStyle {
+            colour: self.stderr_style.colour,
+            width: self.stderr_width().unwrap_or(diagnostic::RenderStyle::UNLIMITED_WIDTH),
+            ..diagnostic::RenderStyle::default()
+        };
         // The renderer escapes control characters itself, so do not escape its colour codes again.
         let text = diagnostic::render_all(findings, style);
         drop(writeln!(std::io::stderr().lock(), "{}", self.wrap_for_stderr(text.trim_end())));
@@ -326,6 +328,27 @@ pub(in crate::cli) fn user_name() -> String {
         .unwrap_or_else(|| "unknown".to_owned())
 }
 
+/// Prints the parser's message about the arguments of this process. On a terminal, wraps lines between words.
+pub(in crate::cli) fn print_argument_error(error: &clap::Error) {
+    let ui = Ui::new(ColourChoice::Auto);
+    // The parser wraps its help itself.
+    let Some(width) = ui.stderr_width().filter(|_| error.use_stderr()) else {
+        // Ignore the error: the reader may have closed the pipe.
+        drop(error.print());
+        return;
+    };
+    let message = error.render();
+    let text = if ui.stderr_style.colour { message.ansi().to_string() } else { message.to_string() };
+    drop(write!(std::io::stderr().lock(), "{}", wrap_lines(&text, width)));
+}
+
+/// The message that orch prints when the user stops a run, wrapped between words if standard error is a terminal.
+pub(in crate::cli) fn wrapped_stop_message(immediately: bool) -> Cow<'static, str> {
+    let message = stop_message(immediately);
+    let is_terminal = std::io::stderr().is_terminal();
+    if is_terminal { wrap_lines(message, stderr_size().columns) } else { Cow::Borrowed(message) }
+}
+
 /// An observer that prints only the stop message.
 struct QuietObserver;
 
@@ -335,7 +358,7 @@ impl Observer for QuietObserver {
     fn on_progress(&self, progress: &CallProgress) {
         if let CallProgress::Stopping { immediately } = progress {
             // Ignore the error: standard error may be closed.
-            drop(writeln!(std::io::stderr(), "\n{}", stop_message(*immediately)));
+            drop(writeln!(std::io::stderr(), "\n{}", wrapped_stop_message(*immediately)));
         }
     }
 }

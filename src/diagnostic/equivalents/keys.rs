@@ -20,6 +20,7 @@ const CONVEX: MappingType = "ConvexSettings";
 const WEBHOOK: MappingType = "WebhookSettings";
 const CASE: MappingType = "Case";
 const ANSWER: MappingType = "CannedAnswer";
+const ANSWERS: MappingType = "CannedAnswers";
 const EXPECTED: MappingType = "Expected";
 
 const fn row(mapping_types: &'static [MappingType], foreign_keys: &'static str, equivalent: KeyEquivalent) -> KeyRow {
@@ -178,8 +179,8 @@ pub(super) const KEYS: &[KeyRow] = &[
     row(&[CASE], "expected assertions then", Renamed("expect")),
     row(&[CASE], "assert asserts status files", Advice("put the expected results under one key: `expect: { status: completed, assert: [EXPRESSION], files: [FILE] }`")),
     row(&[CASE], "approvals", Renamed("answers")),
-    row(&[ANSWER], "comment reason text message", Renamed("note")),
-    row(&[ANSWER], "answer yes accept accepted", Renamed("approved")),
+    row(&[ANSWER, ANSWERS], "comment reason text message", Renamed("note")),
+    row(&[ANSWER, ANSWERS], "answer yes accept accepted", Renamed("approved")),
     row(&[EXPECTED], "asserts assertions that", Renamed("assert")),
     row(&[EXPECTED], "outputs artifacts equals contains output result", Advice("compare artifacts with expressions: `assert: [EXPRESSION]`")),
     row(&[EXPECTED], "exit_code success", Advice("write `status: completed`, or `status: failed`")),

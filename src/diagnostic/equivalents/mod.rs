@@ -1,16 +1,19 @@
 //! Maps the syntax of other tools to its equivalent in orch.
 //!
-//! The tables are data: keys of YAML files in [`keys`], values of another shape in [`values`], and words of expressions
-//! and templates in [`syntax`]. A check that finds an unknown word calls this module before it lists the known words.
+//! The tables are data: keys of YAML files in [`keys`], values of another shape in [`values`], words of expressions and
+//! templates in [`syntax`], and words for all tools of an agent in [`tools`]. A check that finds an unknown word calls
+//! this module before it lists the known words.
 
 mod keys;
 mod syntax;
+mod tools;
 mod values;
 
 pub use syntax::{
     SyntaxMistake, VariableHelp, call_help, constant_equivalent, filter_equivalent, find_expression_mistake,
     property_help, step_property_help, template_tag_help, variable_help,
 };
+pub use tools::{ALL_TOOLS_HELP, means_all_tools};
 pub use values::{YamlShape, known_values, value_help};
 
 /// The schema's name for the type of a mapping with a fixed set of keys, such as `Step`.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::agent::ModelRegistry;
-use crate::model::StepKey;
 use crate::model::name_scope::PreviousRead;
 use crate::model::step::Access;
+use crate::model::{StepKey, counted};
 use crate::schema::{self, Schema};
 use crate::template::{eval, variables};
 
@@ -257,7 +257,7 @@ fn new_forecast(node: &PlanNode, key: &StepKey) -> StepForecast {
         (Some(for_each), _) => Some(format!("for each of `{}`, {} at once", for_each.list, for_each.max_parallel)),
         (None, NodeKind::Repeat(repeat)) => {
             let until = repeat.until.as_ref().map_or_else(String::new, |until| format!(" until `{until}`"));
-            Some(format!("{} times at most{until}", repeat.max))
+            Some(format!("{} at most{until}", counted(repeat.max, "time")))
         }
         (None, _) => None,
     };

@@ -30,6 +30,7 @@ fn events() -> Vec<Event> {
             models: BTreeMap::new(),
             continue_on_error: false,
             budget: None,
+            replay: None,
             steps: vec![planned],
             tracker_workflow_id: None,
             version: "0".into(),

@@ -86,6 +86,12 @@ pub(super) const ROWS: &[Row] = &[
     row(Settings, "secrets: { TOKEN: x }", "list the names of variables: `secrets: [NAME]`", &[(Settings, "secrets: [TOKEN]")]),
     row(Settings, "budget: 5", "name the limit: `budget: { usd: 5 }`", &[(Settings, "budget: { usd: 5 }")]),
     row(Case, "inputs: { task: x }\nexpect: [plan.ok]", "write expressions under `assert`: `expect: { assert: [\"plan.ok\"] }`", &[(Case, "inputs: { task: x }\nexpect: { assert: [\"plan.ok\"] }")]),
+    row(Case, "inputs: { task: x }\nanswers: { ask: true }", "an answer is a mapping: `{ approved: true }`", &[
+        (Before, "- { id: ask, approve: Go on? }"), (Case, "inputs: { task: x }\nanswers: { ask: { approved: true } }"),
+    ]),
+    row(Case, "inputs: { task: x }\nanswers: { ask: fine }", "an answer is a mapping: `{ approved: true, note: TEXT }`", &[
+        (Before, "- { id: ask, approve: Go on? }"), (Case, "inputs: { task: x }\nanswers: { ask: { approved: true, note: fine } }"),
+    ]),
     row(Case, "inputs: [x]", "inputs are a mapping: `inputs: { NAME: TEXT }`", &[(Case, "inputs: { task: x }")]),
     row(Case, "inputs: { task: x }\nexpect: { assert: plan.ok }", "write it as a list: `assert: [plan.ok]`", &[(Case, "inputs: { task: x }\nexpect: { assert: [plan.ok] }")]),
     row(Case, "inputs: { task: x }\nexpect: { files: plan.json }", "write it as a list: `files: [plan.json]`", &[(Case, "inputs: { task: x }\nexpect: { files: [plan.json] }")]),

@@ -110,6 +110,31 @@ fn hints_about_servers_work() {
     assert_hints_work(&rows());
 }
 
+/// A resume uses the model of the command line again, so the printed command replaces it.
+#[test]
+fn an_unknown_model_of_the_command_line_can_be_replaced() {
+    let row = Row {
+        serve: |request, _| match request.body["model"].as_str() {
+            Some("tset") => Reply::status(404, "{\"error\":{\"message\":\"none\",\"code\":\"model_not_found\"}}"),
+            _ => good_reply(),
+        },
+        setup: ask_step,
+        ..ROW
+    };
+    for (arguments, advised) in
+        [(["--model", "lab/tset"], "--model NAME"), (["--agent", "a=lab/tset"], "--agent a=NAME")]
+    {
+        let case = Case::new(&row, true);
+        case.add_arguments(&arguments);
+        let ran = case.run().exits(1).says("lab does not know the model tset");
+        let command = commands_in(&ran).concat();
+        assert!(command.starts_with("orch pipeline resume ") && command.contains(advised), "{ran:?}");
+        // No step has completed.
+        assert!(!ran.stderr.contains("orch reuses"), "{ran:?}");
+        case.shell(&command.replace("NAME", "lab/test")).exits(0).says(" completed");
+    }
+}
+
 /// Hints suggest another model; the printed command has the flag for it.
 #[test]
 fn the_hint_to_use_another_model_works() {

@@ -56,6 +56,44 @@ fn a_call_waits_for_an_approval_that_shows_it_exactly() {
 }
 
 #[test]
+fn only_a_call_that_can_run_needs_a_decision() {
+    let write = |path: &str| ("write", json!({ "path": path, "content": "x" }));
+    let refused = [
+        write("docs/a.md"),
+        write("src/../docs/a.md"),
+        write(".github/workflows/a.yml"),
+        write("result.json"),
+        ("write", json!({ "path": "src/a.rs" })),
+        ("fetch", json!({ "url": "https://example.com/" })),
+        ("remove", json!({ "path": "src/a.rs" })),
+    ];
+    let count = refused.len();
+    let turns = vec![calls(refused.into_iter().chain([write("src/a.rs")])), answer(&json!("fine"))];
+    let server = scripted_server(turns);
+    let tools = ["write(src/**)", "write(.github/**)", "write(result.json)", "fetch(docs.rs)"];
+    let orch = tool_project(&server, &json!({ "tools": tools, "approve_tools": ["write", "fetch"] }), &json!({}));
+    orch.run(&RUN).exits(3);
+    assert!(question(&orch).contains("src/a.rs"), "{}", question(&orch));
+    assert_eq!(decide(&orch, &["approve"]), 0, "no other call needs a decision");
+    assert_eq!(orch.read("workspace/src/a.rs"), "x");
+    let results = last_results(&server);
+    assert_eq!(results.len(), count + 1);
+    let expected = [
+        "`docs/a.md` is not allowed",
+        "contains `..`",
+        "is protected",
+        "is kept for the artifact",
+        "do not fit its schema",
+        "this agent may read only `docs.rs`",
+        "there is no tool `remove`",
+    ];
+    for (result, words) in results.iter().zip(expected) {
+        assert!(result.contains(words), "{words}: {result}");
+    }
+    assert!(!orch.exists("workspace/docs") && !orch.exists("workspace/.github"));
+}
+
+#[test]
 fn a_denied_call_is_not_performed_and_the_model_receives_the_note() {
     let (server, orch) = project();
     orch.run(&RUN).exits(3);

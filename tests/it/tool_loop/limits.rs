@@ -109,6 +109,8 @@ fn old_results_are_left_out_before_the_context_window_is_full() {
     }
     // Many results at once, so that most requests begin as the one before them.
     assert!((1..=LONG_CALLS / 3).contains(&compactions) && elided.len() > compactions, "{compactions}: {elided:?}");
+    let shown = orch.run(&["runs", "show", "--replies"]).exits(0).stdout;
+    assert!(shown.contains("the request leaves out the results of #1.1, #2.1"), "{shown}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod kills;
 mod limits;
 mod recording;
 mod reverting;
+mod shown;
 mod turns;
 
 use std::time::{Duration, Instant};

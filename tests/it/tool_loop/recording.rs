@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{RUN, answer, calls, scripted_server, tool_project};
+use crate::kill::latest_run;
 use crate::support::sandbox::reaches_full;
-use crate::support::{Orch, RunOutput};
+use crate::support::{Orch, RunOutput, Server};
 
 /// Records a run whose model reads, edits and writes files. The server has stopped when this returns.
 fn record_run() -> Orch {
@@ -103,4 +104,77 @@ fn a_test_case_of_an_agent_with_tools_runs_offline() {
     let ran = orch.run(&["pipeline", "test"]).exits(0);
     assert!(ran.stdout.contains("1 passed, 0 failed"), "{ran:?}");
     assert_eq!(orch.read("pipelines/tests/start/a.txt"), "one\n");
+}
+
+/// A project whose model writes two files, each of which needs an approval, and the test case of this project without
+/// its recordings.
+fn project_with_questions(answers: &Value, expected: &Value) -> (Server, Orch) {
+    let write = |path: &str| ("write", json!({ "path": path, "content": "made\n" }));
+    let server = scripted_server(vec![calls([write("a.txt"), write("b.txt")]), answer(&json!({ "done": true }))]);
+    let orch = tool_project(&server, &json!({ "tools": ["write"], "approve_tools": ["write"] }), &json!({}));
+    let case = json!({
+        "pipeline": "../main.yaml", "inputs": { "task": "do it" }, "answers": answers, "expect": expected,
+    });
+    orch.write("pipelines/tests/asks.yaml", &case.to_string());
+    (server, orch)
+}
+
+#[test]
+fn a_test_case_answers_the_questions_about_tool_calls() {
+    for (answers, files, denied) in [
+        (json!({ "work": { "approved": true } }), json!(["a.txt", "b.txt"]), 0),
+        (json!({ "work": [{ "approved": false, "note": "too risky" }, { "approved": true }] }), json!(["b.txt"]), 1),
+        (json!({ "work": { "approved": false, "note": "too risky" } }), json!([]), 2),
+    ] {
+        let (server, orch) = project_with_questions(&answers, &json!({ "assert": ["result.done"], "files": files }));
+        orch.run(&["pipeline", "validate"]).exits(0);
+        orch.run(&["pipeline", "test", "--update"]).exits(0);
+        let results = super::last_results(&server);
+        let denials = results.iter().filter(|result| result.contains("denied: too risky"));
+        assert_eq!((results.len(), denials.count()), (2, denied), "{answers}: {results:?}");
+        drop(server);
+        let ran = orch.run(&["pipeline", "test"]).exits(0);
+        assert!(ran.stdout.contains("1 passed, 0 failed"), "{answers}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_test_case_that_leaves_a_question_open_shows_it() {
+    let (_server, orch) = project_with_questions(&json!({ "work": [{ "approved": true }] }), &json!({}));
+    let ran = orch.run(&["pipeline", "test", "--update"]).exits(1);
+    for part in ["the run waiting, expected completed", "step work waits for an answer", "b.txt", "add `work: {"] {
+        assert!(ran.stdout.contains(part), "{part}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_replay_continues_after_the_answer_to_a_question_about_a_tool_call() {
+    for (decision, content) in [("approve", "two\n"), ("reject", "one\n")] {
+        let read = || ("read", json!({ "path": "a.txt" }));
+        let turns = vec![
+            calls([read()]),
+            calls([("write", json!({ "path": "a.txt", "content": "two\n" }))]),
+            // The same call as before, in another session of the run: each has a recording of its own.
+            calls([read()]),
+            answer(&json!({ "done": true })),
+        ];
+        let server = scripted_server(turns);
+        let orch =
+            tool_project(&server, &json!({ "tools": ["read", "write"], "approve_tools": ["write"] }), &json!({}));
+        orch.write("workspace/a.txt", "one\n").write("second/a.txt", "one\n");
+        let decide = |more: &[&str]| {
+            let (run, _) = latest_run(&orch).unwrap();
+            orch.run(&[&["runs", decision, &run, "--note", "as agreed"], more].concat()).exits(0);
+        };
+        orch.run(&[&RUN[..], &["--record", "recordings"]].concat()).exits(3);
+        decide(&[]);
+        orch.run(&["pipeline", "resume", "--record", "recordings"]).exits(0);
+        assert_eq!((server.requests().len(), orch.read("workspace/a.txt")), (4, content.to_owned()));
+        drop(server);
+        let (ran, report) = replay(&orch, "second");
+        assert_eq!((ran.code, &report["status"]), (3, &json!("waiting")), "{decision}: {ran:?}");
+        decide(&["--resume"]);
+        assert_eq!(orch.read("second/a.txt"), content, "{decision}");
+        assert_eq!(orch.json("second/result.json"), json!({ "done": true }), "{decision}");
+    }
 }

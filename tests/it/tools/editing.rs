@@ -56,7 +56,7 @@ fn a_file_is_written_with_its_folders() {
     assert_eq!(call.text, "Created `new/deep/a.txt`: 2 lines, 4 bytes.\n");
     assert_eq!((call.changed_files[0].before.clone(), site.content("new/deep/a.txt")), (None, "1\n2\n".to_owned()));
     let call = site.call("write", json!({"path": "./new/deep/a.txt", "content": "1\n3\n4\n"})).succeeds();
-    assert_eq!(call.text, "Replaced `new/deep/a.txt`: 3 lines, 6 bytes (+2 −1 lines).\n");
+    assert_eq!(call.text, "Replaced `new/deep/a.txt`: 3 lines, 6 bytes (+2 −1 line).\n");
     let call = site.call("write", json!({"path": "new/deep/a.txt", "content": "1\n3\n4\n"})).succeeds();
     assert_eq!(call.text, "`new/deep/a.txt` already has this content.\n");
     assert!(call.changed_files.is_empty() && call.activity.is_empty());
@@ -86,6 +86,20 @@ fn protected_and_reserved_files_can_not_be_changed() {
         site.call("write", json!({"path": path, "content": "new"})).fails_with(path);
         site.call("edit", json!({"path": path, "old": "old", "new": "new"})).fails_with(path);
         assert_eq!(site.content(path), "old", "{path}");
+    }
+    for (path, message) in [
+        (
+            "orch.yaml",
+            "nothing was changed: `orch.yaml` is protected, because git, GitHub or orch reads or runs it later",
+        ),
+        (
+            ".github/x",
+            "`.github/x` lies in `.github`, which is protected, because git, GitHub or orch reads or runs it",
+        ),
+        ("out/plan.json", "`out/plan.json` is kept for the artifact that orch writes there"),
+    ] {
+        let call = site.call("write", json!({"path": path, "content": "new"})).fails_with(message);
+        assert!(call.text.ends_with("describe it in your answer, so that the user can make it"), "{}", call.text);
     }
     for path in ["ORCH.yaml", ".GitHub/x", "OUT/plan.json", ".git", ".github"] {
         assert!(site.call("write", json!({"path": path, "content": "new"})).is_error, "{path}");

@@ -78,7 +78,12 @@ fn a_pipe_or_a_device_is_not_opened() {
     site.put("a", "needle\n");
     site.call("read", json!({"path": "pipe"})).fails_with("neither a file nor a folder");
     site.call("write", json!({"path": "pipe", "content": "x"})).fails_with("neither a file nor a folder");
-    assert!(site.call("search", json!({"regex": "needle"})).succeeds().text.starts_with("a:1: needle\n[1 lines"));
+    assert!(
+        site.call("search", json!({"regex": "needle"}))
+            .succeeds()
+            .text
+            .starts_with("a:1: needle\n[1 line in 1 file matches]")
+    );
     assert_eq!(site.call("list", json!({})).succeeds().text, "a\t7\npipe\t(not a regular file)\n");
 }
 

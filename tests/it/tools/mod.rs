@@ -33,6 +33,8 @@ struct ToolSite {
     /// The files of artifacts.
     reserved: Vec<String>,
     project_files: Vec<String>,
+    /// The folder with the journal.
+    state_folder: Option<String>,
     network: Network,
     lookup: HostLookup,
     redactor: Arc<Redactor>,
@@ -80,6 +82,7 @@ impl ToolSite {
             sandbox: Some(json!({})),
             reserved: Vec::new(),
             project_files: Vec::new(),
+            state_folder: None,
             network: Network::default(),
             lookup: system_lookup(),
             redactor: Arc::default(),
@@ -135,6 +138,7 @@ impl ToolSite {
         ToolContext {
             sandbox: Arc::new(SandboxContext {
                 project_paths: self.project_files.iter().map(|path| self.path(path)).collect(),
+                state_folder: self.state_folder.as_ref().map(|path| self.path(path)),
                 ..SandboxContext::new(SandboxProbe::new(orch.clone()), self.path("").components().collect())
             }),
             variables: Arc::new(|name: &str| (name == "PATH").then(|| std::env::var("PATH").ok()).flatten()),

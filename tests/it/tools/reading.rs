@@ -201,6 +201,39 @@ fn secrets_are_removed_from_results() {
 }
 
 #[test]
+fn the_files_of_orch_are_neither_read_nor_listed_nor_searched() {
+    let mut site = ToolSite::new(&["read", "list", "search", "edit"]);
+    site.state_folder = Some("state".to_owned());
+    site.put(".orch/journal.db", "needle").put(".orch.lock", "needle").put("state/blobs/a", "needle");
+    site.put("sub/.orch/x", "needle").put(".orch-tmp-1/x", "needle").put("a", "needle\n");
+    site.link(".orch", "link").link("../.orch/journal.db", "sub/link");
+    for path in [
+        ".orch",
+        ".orch/journal.db",
+        ".ORCH/journal.db",
+        ".orch/missing",
+        ".orch.lock",
+        ".orch-tmp-1/x",
+        "sub/.orch/x",
+        "link/journal.db",
+        "sub/link",
+        "state/blobs/a",
+        "STATE/blobs/a",
+    ] {
+        site.call("read", json!({"path": path})).fails_with("belongs to orch, which stores the records of runs");
+    }
+    for path in [".orch", "link", "sub/.orch", "state", "state/blobs"] {
+        site.call("list", json!({"path": path})).fails_with("belongs to orch");
+    }
+    site.call("edit", json!({"path": "state/blobs/a", "old": "needle", "new": "x"})).fails_with("belongs to orch");
+    assert_eq!(site.call("list", json!({})).succeeds().text, "a\t7\nlink\t(symbolic link)\nsub/\n");
+    let listed = site.call("list", json!({"glob": "**"})).succeeds().text;
+    assert_eq!(listed, "a\t7\nlink\t(symbolic link)\nsub/link\t(symbolic link)\n");
+    let found = site.call("search", json!({"regex": "needle"})).succeeds().text;
+    assert_eq!(found, "a:1: needle\n[1 line in 1 file matches]\n");
+}
+
+#[test]
 fn grants_limit_the_paths_that_can_be_read() {
     let site = ToolSite::new(&["read(src/**)", "read(*.md)", "list(src)", "search(src/**)"]);
     site.put("src/a.rs", "needle\n").put("docs/b.md", "needle\n").put("docs/c.txt", "needle\n");

@@ -43,7 +43,8 @@ fn a_command_can_not_leave_its_sandbox() {
     let mut site = ToolSite::new(&["shell"]);
     site.project_files = vec!["pipelines/main.yaml".to_owned()];
     site.put("pipelines/main.yaml", "old").put(".git/config", "old").put("keys/a", "hidden").put("out/x", "");
-    site.sandbox = Some(json!({ "deny_read": ["keys"] }));
+    site.put(".orch/journal.db", "hidden");
+    site.sandbox = Some(json!({ "deny_read": ["keys", ".orch"] }));
     let outside = site.outside("file").display().to_string();
     for command in [
         format!("echo owned > {outside}"),
@@ -58,7 +59,7 @@ fn a_command_can_not_leave_its_sandbox() {
         let call = site.call("shell", json!({"command": command}));
         assert!(call.is_error, "{command}: {}", call.text);
     }
-    let read = site.call("shell", json!({"command": "cat keys/a; cat /etc/shadow"})).text;
+    let read = site.call("shell", json!({"command": "cat keys/a .orch/journal.db; cat /etc/shadow"})).text;
     assert!(!read.contains("hidden") && !read.contains("root:"), "{read}");
     assert_eq!(std::fs::read_to_string(&outside).unwrap(), "sentinel");
     assert!(!site.outside("new").exists() && !site.path("orch.yaml").exists());

@@ -329,6 +329,7 @@ fn first_fact(plan: &Plan, workspace: &Workspace, last_heartbeat: Option<jiff::T
             relocated_to: None,
             missing_files: Vec::new(),
             budget,
+            replay: None,
             steps,
             version,
         });
@@ -344,6 +345,7 @@ fn first_fact(plan: &Plan, workspace: &Workspace, last_heartbeat: Option<jiff::T
         models,
         continue_on_error: false,
         budget: None,
+        replay: None,
         steps,
         tracker_workflow_id: None,
         version,

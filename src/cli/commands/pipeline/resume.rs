@@ -76,6 +76,10 @@ pub(in crate::cli) struct ResumeArgs {
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
 
+    /// The folder of recordings of a run that `orch pipeline run --replay` started [default: the folder of the run]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "agents", "record"])]
+    replay: Option<PathBuf>,
+
     /// Print no progress, and no summary of a completed run
     #[arg(long, short)]
     quiet: bool,
@@ -106,6 +110,7 @@ pub(super) fn run(args: &ResumeArgs, ui: &mut Ui) -> Result<ExitStatus> {
         may_download: args.yes,
         budget: args.budget.clone(),
         recording_folder: args.record.clone(),
+        replay_folder: args.replay.clone(),
         trusted_digest: args.trust.digest(),
     };
     if args.dry_run {

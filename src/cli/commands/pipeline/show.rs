@@ -11,7 +11,7 @@ use crate::cli::startup::current_dir;
 use crate::config::{self, Project};
 use crate::model::step::CommandLine;
 use crate::model::visible::escape_line_breaks;
-use crate::model::{Step, StepAction};
+use crate::model::{Step, StepAction, counted};
 use crate::session::execute::resolve_path;
 use crate::session::{ExitStatus, SessionError};
 use crate::trust::Disclosures;
@@ -91,7 +91,7 @@ fn describe_step(step: &Step, ui: &Ui) -> String {
         Some(StepAction::Sequence(_)) => "runs its steps in sequence".to_owned(),
         Some(StepAction::Repeat(repeat)) => {
             let until = repeat.until.as_ref().map_or_else(String::new, |until| format!(" until `{until}`"));
-            format!("repeats its steps at most {} times{until}", repeat.max)
+            format!("repeats its steps at most {}{until}", counted(repeat.max, "time"))
         }
         Some(StepAction::Pipeline(file)) => format!("calls {file}"),
         None => String::new(),

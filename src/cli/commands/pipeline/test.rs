@@ -264,7 +264,7 @@ fn run_case(args: &TestArgs, file: &Path, warnings: &mut CaseWarnings, ui: &Ui) 
         record_replay: record_replay.clone(),
         journal: &journal,
         workspace: workspace.clone(),
-        approver: Arc::new(CannedApprovals(case.answers.clone().into_iter().collect())),
+        approver: Arc::new(CannedApprovals::new(case.answers.clone())),
     }))?;
     if execute::exit_status(&state) == ExitStatus::Interrupted {
         let error = SessionError::usage("interrupted before all test cases had run");

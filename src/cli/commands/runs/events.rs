@@ -6,7 +6,7 @@ use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner, runtime};
 use crate::model::event::{CallEnded, CallKind, CallStarted, Event, Fact};
-use crate::model::{Artifact, ChatReply, ContentBlock, Failure};
+use crate::model::{Artifact, ChatReply, ContentBlock, Failure, counted};
 use crate::report::human;
 use crate::session::ExitStatus;
 use crate::session::project_state::project_root;
@@ -56,20 +56,42 @@ pub(super) fn run(args: &RunsEventsArgs, ui: &Ui) -> Result<ExitStatus> {
 fn print_event(event: &Event, output: OutputFormat, ui: &Ui) -> Result<()> {
     match output {
         OutputFormat::Json => ui.write_data(&serde_json::to_string(event)?),
-        OutputFormat::Text => ui.write_text(&crate::model::visible::escape_line_breaks(&format_event(event))),
+        OutputFormat::Text => {
+            let length = if ui.stdout_is_terminal { TextLength::Short } else { TextLength::Whole };
+            ui.write_text(&crate::model::visible::escape_line_breaks(&format_event(event, length)))
+        }
+    }
+}
+
+/// How much of a long text a line shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TextLength {
+    /// The beginning of the first line, on a terminal.
+    Short,
+    /// The whole text.
+    Whole,
+}
+
+impl TextLength {
+    /// The text, shortened to this number of characters on a terminal.
+    fn fit(self, text: String, max_chars: usize) -> String {
+        match self {
+            Self::Short => human::first_line(&text, max_chars),
+            Self::Whole => text,
+        }
     }
 }
 
 /// Formats an event as one line: number, time, kind, step, and the most important details.
-fn format_event(event: &Event) -> String {
+fn format_event(event: &Event, length: TextLength) -> String {
     let time = event.at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
-    let (kind, details) = (event.fact.kind(), describe_fact(&event.fact));
+    let (kind, details) = (event.fact.kind(), describe_fact(&event.fact, length));
     let step = event.fact.step().map_or_else(|| "-".to_owned(), ToString::to_string);
-    let details = human::first_line(&details, 120);
+    let details = length.fit(details, 120);
     format!("{:>5}  {time}  {kind:<17}  {step:<16}  {details}", event.seq).trim_end().to_owned()
 }
 
-fn describe_fact(fact: &Fact) -> String {
+fn describe_fact(fact: &Fact, length: TextLength) -> String {
     match fact {
         Fact::RunStarted(fact) => format!("{} in {}", fact.pipeline, fact.workspace),
         Fact::RunResumed(fact) => format!("orch {}", fact.version),
@@ -79,13 +101,14 @@ fn describe_fact(fact: &Fact) -> String {
             format!("attempt {}{model}", fact.attempt)
         }
         Fact::CallStarted(fact) => describe_call_start(fact),
-        Fact::CallEnded(fact) => describe_call(fact),
+        Fact::CallEnded(fact) => describe_call(fact, length),
         Fact::ReplyParsed(fact) => match (&fact.source, &fact.failure) {
             (Some(source), _) if fact.left_out.is_empty() => {
-                format!("found in {source}, {} repairs", fact.repairs.len())
+                format!("found in {source}, {}", counted(fact.repairs.len(), "repair"))
             }
             (Some(source), _) => {
-                format!("found in {source}, {} repairs, left out {}", fact.repairs.len(), fact.left_out.join(", "))
+                let repairs = counted(fact.repairs.len(), "repair");
+                format!("found in {source}, {repairs}, left out {}", fact.left_out.join(", "))
             }
             (None, failure) => describe_failure(failure.as_ref()),
         },
@@ -114,19 +137,18 @@ fn describe_call_start(fact: &CallStarted) -> String {
     };
     let elided = match fact.elided_results.len() {
         0 => String::new(),
-        1 => ", leaves out 1 tool result".to_owned(),
-        count => format!(", leaves out {count} tool results"),
+        count => format!(", leaves out {}", counted(count, "tool result")),
     };
     format!("#{} {}{elided}", fact.call.number(), target.trim_end())
 }
 
-fn describe_call(fact: &CallEnded) -> String {
+fn describe_call(fact: &CallEnded, length: TextLength) -> String {
     let duration = human::format_duration(human::duration_between(fact.started, fact.ended));
     let outcome = match (&fact.reply, &fact.output, &fact.failure) {
         (Some(reply), _, _) => format!("{}{}", human::format_usage(&fact.usage()), describe_tool_calls(reply)),
         (None, Some(output), _) => output.summary(),
         // Shorten the message, so that the activity of a CLI agent after it stays visible.
-        (None, None, failure) => human::first_line(&describe_failure(failure.as_ref()), 80),
+        (None, None, failure) => length.fit(describe_failure(failure.as_ref()), 80),
     };
     let sandbox = fact.sandbox.as_ref().map(|sandbox| format!(", sandbox {}", sandbox.summary())).unwrap_or_default();
     format!("#{} {duration}, {outcome}{sandbox}{}", fact.call.number(), describe_activity(fact))
@@ -137,8 +159,7 @@ fn describe_tool_calls(reply: &ChatReply) -> String {
     let is_call = |block: &&ContentBlock| matches!(block, ContentBlock::ToolCall { .. });
     match reply.content.blocks().iter().filter(is_call).count() {
         0 => String::new(),
-        1 => ", 1 tool call".to_owned(),
-        count => format!(", {count} tool calls"),
+        count => format!(", {}", counted(count, "tool call")),
     }
 }
 
@@ -146,15 +167,15 @@ fn describe_tool_calls(reply: &ChatReply) -> String {
 fn describe_activity(fact: &CallEnded) -> String {
     let Some(activity) = fact.activity() else { return String::new() };
     let mut text = String::new();
-    let mut add_count = |prefix: &str, count: usize, singular: &str, plural: &str| {
+    let mut add_count = |prefix: &str, count: usize, noun: &str, participle: &str| {
         if count > 0 {
-            text.push_str(&format!(", {prefix}{count} {}", if count == 1 { singular } else { plural }));
+            text.push_str(&format!(", {prefix}{}{participle}", counted(count, noun)));
         }
     };
-    add_count("", activity.tools.len(), "tool call", "tool calls");
+    add_count("", activity.tools.len(), "tool call", "");
     let at_least = if activity.partial { "at least " } else { "" };
-    add_count(at_least, activity.changed.len(), "file changed", "files changed");
-    add_count("", activity.denied.len(), "denied", "denied");
+    add_count(at_least, activity.changed.len(), "file", " changed");
+    add_count("", activity.denied.len(), "call", " denied");
     if activity.partial && activity.changed.is_empty() {
         text.push_str(", files may have changed");
     }

@@ -9,6 +9,7 @@ use crate::cli::args::StateArgs;
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::files::write_atomically;
+use crate::model::counted;
 use crate::model::visible::path_for_display;
 use crate::session::project_state::project_root;
 use crate::session::{ExitStatus, SessionError};
@@ -57,6 +58,7 @@ pub(super) fn run(args: &RunsExportArgs, ui: &Ui) -> Result<ExitStatus> {
             _ => write_error,
         }
     })?;
-    ui.print_message(format!("exported run {} with {event_count} events to {}", row.run, path_for_display(file)));
+    let events = counted(event_count, "event");
+    ui.print_message(format!("exported run {} with {events} to {}", row.run, path_for_display(file)));
     Ok(ExitStatus::Success)
 }

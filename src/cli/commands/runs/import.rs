@@ -8,8 +8,8 @@ use crate::cli::args::StateArgs;
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::files::{FileChange, FileState, check_path, read_file_bounded};
-use crate::model::RunId;
 use crate::model::event::{Event, Fact};
+use crate::model::{RunId, counted};
 use crate::session::project_state::project_root;
 use crate::session::writes::step_writes;
 use crate::session::{ExitStatus, SessionError};
@@ -51,7 +51,7 @@ pub(super) fn run(args: &RunsImportArgs, ui: &Ui) -> Result<ExitStatus> {
         .map_err(|reason| import_error(reason).with_hint("nothing was imported"))?;
     let journal = Journal::open(&args.state.folder(&project_root(&current_dir()?)))?;
     journal.import(imported.run, &imported.events)?;
-    ui.print_message(format!("imported run {} with {} events", imported.run, imported.events.len()));
+    ui.print_message(format!("imported run {} with {}", imported.run, counted(imported.events.len(), "event")));
     Ok(ExitStatus::Success)
 }
 

@@ -199,7 +199,7 @@ impl RunTable {
 
     /// Joins the lines of a text, and truncates the text to the remaining width of the terminal.
     fn fit_to_line(&self, text: &str, used_width: usize) -> String {
-        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = human::on_one_line(text);
         let line = to_printable(&line);
         self.terminal_columns.map_or_else(
             || line.to_string(),

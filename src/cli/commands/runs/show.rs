@@ -1,23 +1,26 @@
 //! `orch runs show`: shows one run.
 
+mod calls;
+
 use std::borrow::Cow;
 
 use anyhow::Result;
-use serde_json::json;
 
 use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
-use crate::model::event::{CallEnded, CallOutput, Event, Fact, RunStatus};
+use crate::model::event::{CallEnded, CallOutput, Event, RunStatus};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{ChatReply, ContentBlock, RunId, RunState, SandboxConnection};
+use crate::model::{ChatReply, ContentBlock, RunId, RunState, SandboxConnection, counted};
 use crate::process::shorten_middle;
 use crate::report::human;
 use crate::report::summary::{NameColumn, render_step_line, render_summary};
 use crate::session::project_state::{commands_for_journal, project_root};
 use crate::session::{ExitStatus, SessionError};
+use crate::store::LockHolder;
 
 use super::{find_run_or_latest, open_journal};
+use calls::{ShownCall, call_json, shown_calls};
 
 /// Show a run: its steps, their usage and their artifacts
 #[derive(Debug, clap::Args)]
@@ -26,7 +29,7 @@ pub(in crate::cli) struct RunsShowArgs {
     #[arg(value_name = "RUN")]
     run: Option<String>,
 
-    /// Also print every recorded reply
+    /// Also print every recorded reply, and every tool call with the result that the model received
     #[arg(long)]
     replies: bool,
 
@@ -46,47 +49,54 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let journal = open_journal(&args.state, &project_root(&current_dir))?;
     let row = find_run_or_latest(&journal, args.run.as_deref())?;
+    // The owner comes first: if it ends the run now, the events contain the end.
+    let owner = journal.run_owner(row.run);
     let events = journal.events(row.run)?;
     let mut state = RunState::fold(row.run, &events);
-    match journal.live_status(row.run, state.status) {
-        RunStatus::Interrupted => state.mark_interrupted(),
-        status => state.status = status,
+    if state.status == RunStatus::Running && owner.is_none() {
+        state.mark_interrupted();
     }
     if args.output == OutputFormat::Json {
         let mut report = serde_json::to_value(state.report())?;
         if args.replies {
-            report["calls"] = selected_calls(args, &events)?.into_iter().map(call_json).collect();
+            report["calls"] = selected_calls(args, &events)?.iter().map(call_json).collect();
         }
         ui.write_data(&format!("{report:#}"))?;
         return Ok(ExitStatus::Success);
     }
     if let Some(task) = state.inputs.get("task").and_then(serde_json::Value::as_str) {
-        ui.write_text(&format!("task: {}", human::first_line(task, 74)))?;
+        const LABEL: &str = "task: ";
+        let task = match ui.stdout_width() {
+            Some(width) => human::first_line(task, width.saturating_sub(LABEL.len())),
+            None => human::on_one_line(task),
+        };
+        ui.write_text(&format!("{LABEL}{task}"))?;
     }
     let name_column = NameColumn::from_steps(&state).fit_to_terminal(ui.stdout_width());
     for step in state.steps_in_file_order() {
         ui.write_text(&render_step_line(step, name_column, ui.stdout_style))?;
     }
     let commands = commands_for_journal(journal.state_folder(), &current_dir, &ui.commands);
-    ui.write_text(render_summary(&state, ui.stdout_style, ui.stdout_width(), &current_dir, &commands).trim_end())?;
+    let owner = owner.as_ref().map(LockHolder::process);
+    let summary = render_summary(&state, owner, ui.stdout_style, ui.stdout_width(), &current_dir, &commands);
+    ui.write_text(summary.trim_end())?;
     if args.replies {
-        selected_calls(args, &events)?.into_iter().try_for_each(|call| print_call(call, row.run, ui))?;
+        selected_calls(args, &events)?.iter().try_for_each(|call| print_call(call, row.run, ui))?;
     }
     Ok(ExitStatus::Success)
 }
 
-/// The calls that the options select, in recorded order.
-fn selected_calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<&'e CallEnded>, SessionError> {
-    let to_ended_call = |event: &'e Event| if let Fact::CallEnded(call) = &event.fact { Some(call) } else { None };
-    let calls: Vec<&CallEnded> = events.iter().filter_map(to_ended_call).collect();
+/// The calls that the options select, in the order of the conversations.
+fn selected_calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<ShownCall<'e>>, SessionError> {
+    let calls = shown_calls(events);
     let Some(step) = &args.step else { return Ok(calls) };
     let is_selected = |name: &str| {
         name.strip_prefix(step.as_str()).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(['/', '[']))
     };
     let (selected, other_calls): (Vec<_>, Vec<_>) =
-        calls.into_iter().partition(|call| is_selected(&call.call.step.to_string()));
+        calls.into_iter().partition(|call| is_selected(call.key.step.as_str()));
     if selected.is_empty() {
-        let mut names: Vec<String> = other_calls.iter().map(|call| format!("`{}`", call.call.step)).collect();
+        let mut names: Vec<String> = other_calls.iter().map(|call| format!("`{}`", call.key.step)).collect();
         names.dedup();
         names.truncate(20);
         let error = SessionError::usage(format!("the run has no reply from a step `{step}`"));
@@ -102,32 +112,67 @@ fn selected_calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<&'
 /// The maximum size in bytes of a reply on a terminal. orch omits the middle of a longer reply.
 const MAX_TERMINAL_BYTES: usize = 64 << 10;
 
-fn print_call(call: &CallEnded, run: RunId, ui: &Ui) -> Result<()> {
-    let text = match (&call.reply, &call.output, &call.failure) {
+fn print_call(call: &ShownCall<'_>, run: RunId, ui: &Ui) -> Result<()> {
+    let (text, performer) = (call_text(call), performer_label(call));
+    let failed = if call.result.is_some_and(|result| result.is_error) { ", failed" } else { "" };
+    let text = shorten_middle(&text, if ui.stdout_is_terminal { MAX_TERMINAL_BYTES } else { usize::MAX });
+    ui.write_text(&format!("\n{} {} ({performer}){failed}\n{text}", ui.stdout_style.bold("call"), call.key))?;
+    let step = call.key.step.declared_key();
+    let command = ui.commands.with_options(format!("orch runs show {run} --replies --step '{step}'"));
+    if matches!(text, Cow::Owned(_)) {
+        ui.write_text(&ui.stdout_style.dim(format!("`{command} > FILE` writes the whole reply to a file")))?;
+    }
+    let Some(ended) = call.ended else { return Ok(()) };
+    if let Some(CallOutput::Tool(output)) = &ended.output
+        && let Some(full_output) = &output.result.full_output
+    {
+        let (received, all) = (output.result.content.len(), full_output.len());
+        ui.write_text(&ui.stdout_style.dim(format!(
+            "the model received {received} of {all} bytes; `{command} --output json` has all of them as `full_output`"
+        )))?;
+    }
+    if let Some(note) = ended.reply.as_ref().and_then(|reply| reply.details.beside.as_ref()) {
+        ui.write_text(&ui.stdout_style.dim(format!("with the reply, the server sent: {note}")))?;
+    }
+    let elided = call.elided_results.iter().map(|result| format!("#{}.{}", result.ordinal, result.tool_call));
+    let elided: Vec<String> = elided.collect();
+    if !elided.is_empty() {
+        let line = format!("{:<8} the request leaves out the results of {}", "elided", elided.join(", "));
+        ui.write_text(&ui.stdout_style.dim(line))?;
+    }
+    let mut lines = activity_lines(ended).into_iter().chain(sandbox_lines(ended));
+    lines.try_for_each(|line| ui.write_text(&ui.stdout_style.dim(&line)))
+}
+
+/// The reply or the output of a call, or why it has none; for a tool call the result that the model received.
+fn call_text<'c>(call: &ShownCall<'c>) -> Cow<'c, str> {
+    let failure = call.ended.and_then(|ended| ended.failure.as_ref());
+    if call.key.tool_call.is_some() {
+        return match (&call.result, failure) {
+            (Some(result), _) => result.text(),
+            (None, Some(failure)) => Cow::Owned(format!("the model received no result: {failure}")),
+            (None, None) => Cow::Borrowed("the model received no result"),
+        };
+    }
+    let Some(ended) = call.ended else { return Cow::Borrowed("") };
+    Cow::Owned(match (&ended.reply, &ended.output, failure) {
         (Some(reply), _, _) => reply_text(reply),
         (None, Some(output), _) => output.full_text(),
         (None, None, Some(failure)) => failure.to_string(),
         (None, None, None) => String::new(),
-    };
-    let model = match (&call.model, &call.output) {
+    })
+}
+
+/// The model of a call, or the tool with a short form of its arguments.
+fn performer_label(call: &ShownCall<'_>) -> String {
+    let ended = call.ended;
+    let label = match (ended.and_then(|ended| ended.model.as_ref()), ended.and_then(|ended| ended.output.as_ref())) {
         (Some(model), _) => model.to_string(),
         (None, Some(CallOutput::Tool(output))) => format!("{} {}", output.tool, output.arguments).trim_end().to_owned(),
-        (None, _) if call.call.tool_call.is_some() => "tool".to_owned(),
+        (None, _) if call.key.tool_call.is_some() => call.tool.unwrap_or("tool").to_owned(),
         (None, _) => "no model".to_owned(),
     };
-    let model = escape_line_breaks(&model);
-    let text = shorten_middle(&text, if ui.stdout_is_terminal { MAX_TERMINAL_BYTES } else { usize::MAX });
-    ui.write_text(&format!("\n{} {} ({model})\n{text}", ui.stdout_style.bold("call"), call.call))?;
-    if matches!(text, Cow::Owned(_)) {
-        let step = call.call.step.declared_key();
-        let command = ui.commands.with_options(format!("orch runs show {run} --replies --step '{step}'"));
-        ui.write_text(&ui.stdout_style.dim(format!("`{command} > FILE` writes the whole reply to a file")))?;
-    }
-    if let Some(note) = call.reply.as_ref().and_then(|reply| reply.details.beside.as_ref()) {
-        ui.write_text(&ui.stdout_style.dim(format!("with the reply, the server sent: {note}")))?;
-    }
-    let mut lines = activity_lines(call).into_iter().chain(sandbox_lines(call));
-    lines.try_for_each(|line| ui.write_text(&ui.stdout_style.dim(&line)))
+    escape_line_breaks(&label).into_owned()
 }
 
 /// The text of a reply, and a line for each tool call in it.
@@ -160,12 +205,12 @@ fn sandbox_lines(call: &CallEnded) -> Vec<String> {
         let outcome = match (refused, failed) {
             (Some(reason), _) => format!("refused: {reason}"),
             (None, Some(reason)) => format!("failed: {reason}"),
-            (None, None) => format!("{sent} bytes sent, {received} received"),
+            (None, None) => format!("{} sent, {received} received", counted(*sent, "byte")),
         };
         lines.push(add_label("connect", &format!("{host}:{port}, {outcome}")));
     }
     if sandbox.omitted_connections > 0 {
-        lines.push(add_label("connect", &format!("{} more connections", sandbox.omitted_connections)));
+        lines.push(add_label("connect", &counted(sandbox.omitted_connections, "more connection")));
     }
     lines
 }
@@ -187,15 +232,10 @@ fn activity_lines(call: &CallEnded) -> Vec<String> {
     lines
 }
 
-fn call_json(call: &CallEnded) -> serde_json::Value {
-    json!({
-        "call": call.call.to_string(), "model": call.model.as_ref().map(ToString::to_string), "started_at": call.started, "ended_at": call.ended,
-        "reply": call.reply, "output": call.output, "agent_activity": call.agent_activity, "sandbox": call.sandbox, "failure": call.failure, "usage": call.usage(), "cost_usd": call.cost, "estimated_cost_usd": call.estimated_cost,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::model::Digest;
 

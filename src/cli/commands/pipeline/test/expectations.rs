@@ -1,14 +1,17 @@
 //! The expected results of a test case, and its answers to approvals.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use indexmap::IndexMap;
 
 use crate::config;
-use crate::model::case::{CannedAnswer, Case};
+use crate::model::case::{CannedAnswer, CannedAnswers, Case};
 use crate::model::event::ApprovalDecision;
 use crate::model::{RunState, RunStatus, StepKey, StepState};
+use crate::report::human::first_line;
 use crate::store::{ApprovalPrompter, Workspace};
 use crate::template::{TemplateContext, eval_bool};
 
@@ -25,6 +28,7 @@ pub(super) fn compare_with_expected(case: &Case, state: &RunState, workspace: &W
             problems.extend(failure.hint.clone());
         }
         problems.extend(state.failure.as_ref().map(ToString::to_string));
+        problems.extend(state.steps_in_file_order().into_iter().filter_map(unanswered_question));
     }
     for (key, status) in &case.expect.steps {
         match state.steps.iter().find(|step| step.key.as_str() == key) {
@@ -59,13 +63,46 @@ pub(super) fn compare_with_expected(case: &Case, state: &RunState, workspace: &W
     problems
 }
 
+/// Describes the question for which a step waits, and how the test case can answer it.
+fn unanswered_question(step: &StepState) -> Option<String> {
+    // The question about a tool call has its arguments on several lines.
+    let words: Vec<&str> = step.question.as_ref()?.split_whitespace().collect();
+    let (question, key) = (first_line(&words.join(" "), 200), &step.key);
+    Some(format!(
+        "step {key} waits for an answer to: {question}\nto answer it, add `{}: {{ approved: true }}` to `answers` of the \
+         test case; a step that asks several times may have a list of answers",
+        key.declared_key().last_segment()
+    ))
+}
+
 /// Answers approvals with the answers in the test case.
-pub(super) struct CannedApprovals(pub(super) HashMap<String, CannedAnswer>);
+pub(super) struct CannedApprovals {
+    answers: IndexMap<String, CannedAnswers>,
+    /// The number of questions that each step has asked.
+    asked: Mutex<HashMap<StepKey, usize>>,
+}
+
+impl CannedApprovals {
+    pub(super) fn new(answers: IndexMap<String, CannedAnswers>) -> Self {
+        Self { answers, asked: Mutex::default() }
+    }
+
+    /// The answer to the next question of a step. Counts the question.
+    fn next_answer(&self, step: &StepKey) -> Option<&CannedAnswer> {
+        let declared_key = step.declared_key();
+        let names = [step.as_str(), step.last_segment(), declared_key.as_str(), declared_key.last_segment()];
+        let answers = names.into_iter().find_map(|name| self.answers.get(name))?;
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = asked.entry(step.clone()).or_default();
+        let answer = answers.get(*count);
+        *count += 1;
+        answer
+    }
+}
 
 impl ApprovalPrompter for CannedApprovals {
     fn prompt(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
-        let answer = self.0.get(step.last_segment()).or_else(|| self.0.get(step.as_str()));
-        let decision = answer.map(|answer| ApprovalDecision {
+        let decision = self.next_answer(&step).map(|answer| ApprovalDecision {
             approved: answer.approved,
             note: answer.note.clone(),
             by: "test".to_owned(),

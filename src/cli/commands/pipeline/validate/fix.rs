@@ -1,9 +1,10 @@
 //! `--fix`: applies the edits that findings contain.
 //!
 //! orch applies edits in rounds, so that the edits of one round never overlap. It replaces each file by a rename. If
-//! the edits of a file cause a duplicate key, invalid YAML or a similar error, orch rolls them back.
+//! the edits of a file cause a duplicate key, invalid YAML or a similar error, orch rolls them back and applies them one
+//! by one, without the edits that cause such an error.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::diagnostic::{Code, Diagnostic, Fix, SourceFile, non_overlapping_fixes
 use crate::model::visible::escape_line_breaks;
 use crate::session::SessionError;
 
-/// The maximum number of rounds of edits.
+/// The maximum number of rounds in which orch applies all edits of a file.
 const MAX_ROUNDS: usize = 10;
 
 /// The codes of the findings that edits must not cause.
@@ -36,42 +37,57 @@ type Edit<'a> = (&'a Diagnostic, &'a Fix);
 /// The edits of a round by file, in order and without overlaps.
 type RoundEdits<'a> = BTreeMap<&'a str, (&'a SourceFile, Vec<Edit<'a>>)>;
 
+/// The files whose edits orch applies one by one, with the byte offset of the next edit to try.
+type NextOffsets = HashMap<String, usize>;
+
 /// Applies edits until no edits are left or the maximum number of rounds is reached.
 pub(super) fn apply_fixes(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<()> {
     let mut findings = check();
-    let mut rolled_back = HashSet::new();
-    for _ in 0..MAX_ROUNDS {
-        let round = plan_round(&findings, &rolled_back);
+    let mut next_offsets = NextOffsets::new();
+    let mut rounds = 0;
+    while rounds < MAX_ROUNDS {
+        let round = plan_round(&findings, &next_offsets);
         if round.is_empty() {
             break;
         }
+        // The other rounds end, because each of them moves forward in its files.
+        rounds += usize::from(round.keys().any(|path| !next_offsets.contains_key(*path)));
         for (file, edits) in round.values() {
             replace_file(Path::new(&file.path), &file.text, &apply_edits(file, edits))?;
         }
         let new_findings = check();
-        let regressed_files = regressed_files(&round, &findings, &new_findings);
+        let regressions = regressions(&round, &findings, &new_findings);
         for (path, (file, edits)) in &round {
-            if regressed_files.contains(*path) {
+            if let Some(regression) = regressions.get(*path) {
                 replace_file(Path::new(path), &apply_edits(file, edits), &file.text)?;
-                rolled_back.extend(edits.iter().map(|(finding, _)| finding_key(finding)));
+                let next_offset = match edits.as_slice() {
+                    [(finding, fix)] => {
+                        let label = ui.stderr_style.warning("skipped");
+                        let text = format!("{label} {}", describe_skipped_fix(finding, fix, regression));
+                        ui.print_message(escape_line_breaks(&text));
+                        fix.span.end.max(fix.span.start + 1)
+                    }
+                    _ => 0,
+                };
+                next_offsets.insert((*path).to_owned(), next_offset);
                 continue;
             }
             for (finding, fix) in edits {
-                ui.print_message(escape_line_breaks(&format!(
-                    "{} {}",
-                    ui.stderr_style.success("fixed"),
-                    describe_fix(finding, fix)
-                )));
+                let label = ui.stderr_style.success("fixed");
+                ui.print_message(escape_line_breaks(&format!("{label} {}", describe_fix(finding, fix))));
+            }
+            if let (Some(next_offset), [(_, fix)]) = (next_offsets.get_mut(*path), edits.as_slice()) {
+                *next_offset = fix.span.start + fix.replacement.len();
             }
         }
-        findings = if regressed_files.is_empty() { new_findings } else { check() };
+        findings = if regressions.is_empty() { new_findings } else { check() };
     }
     Ok(())
 }
 
 /// The changes of the first round as a unified diff. Empty if there are no changes.
 pub(super) fn first_round_diff(findings: &[Diagnostic]) -> String {
-    let diffs = plan_round(findings, &HashSet::new()).into_values().map(|(file, edits)| {
+    let diffs = plan_round(findings, &NextOffsets::new()).into_values().map(|(file, edits)| {
         let after = apply_edits(file, &edits);
         let diff = TextDiff::from_lines(file.text.as_str(), after.as_str());
         diff.unified_diff().header(&format!("a/{}", file.path), &format!("b/{}", file.path)).to_string()
@@ -79,15 +95,23 @@ pub(super) fn first_round_diff(findings: &[Diagnostic]) -> String {
     diffs.collect()
 }
 
-fn plan_round<'a>(findings: &'a [Diagnostic], rolled_back: &HashSet<String>) -> RoundEdits<'a> {
+/// The edits of the next round: all edits of a file, or one of them if the file has an offset.
+fn plan_round<'a>(findings: &'a [Diagnostic], next_offsets: &NextOffsets) -> RoundEdits<'a> {
     let mut files: BTreeMap<&str, (&SourceFile, Vec<&Diagnostic>)> = BTreeMap::new();
     for finding in findings {
         let (Some(file), Some(fix)) = (&finding.file, &finding.fix) else { continue };
-        if !rolled_back.contains(&finding_key(finding)) && file.text.get(fix.span.clone()).is_some() {
+        let is_left = next_offsets.get(&file.path).is_none_or(|offset| fix.span.start >= *offset);
+        if is_left && file.text.get(fix.span.clone()).is_some() {
             files.entry(file.path.as_str()).or_insert_with(|| (file.as_ref(), Vec::new())).1.push(finding);
         }
     }
-    let round = files.into_iter().map(|(path, (file, findings))| (path, (file, non_overlapping_fixes(findings))));
+    let round = files.into_iter().map(|(path, (file, findings))| {
+        let mut edits = non_overlapping_fixes(findings);
+        if next_offsets.contains_key(path) {
+            edits.truncate(1);
+        }
+        (path, (file, edits))
+    });
     round.filter(|(_, (_, edits))| !edits.is_empty()).collect()
 }
 
@@ -99,43 +123,62 @@ fn apply_edits(file: &SourceFile, edits: &[Edit<'_>]) -> String {
     text
 }
 
-/// The files that have more findings with [`REGRESSION_CODES`] than before the edits.
-fn regressed_files(edits: &RoundEdits<'_>, before: &[Diagnostic], after: &[Diagnostic]) -> HashSet<String> {
-    let count = |findings: &[Diagnostic], path: &str, codes: &[Code]| {
-        let is_counted = |finding: &&Diagnostic| {
-            codes.contains(&finding.code) && finding.file.as_ref().is_some_and(|file| file.path == path)
-        };
-        findings.iter().filter(is_counted).count()
-    };
+/// The files that have more findings with [`REGRESSION_CODES`] than before the edits, each with the message of such a
+/// finding.
+fn regressions(edits: &RoundEdits<'_>, before: &[Diagnostic], after: &[Diagnostic]) -> HashMap<String, String> {
     let paths: HashSet<&str> = after.iter().filter_map(|finding| Some(finding.file.as_ref()?.path.as_str())).collect();
-    let has_regressed = |path: &&str| {
+    let regression_in = |path: &str| {
         // After the fix of a key or a name, orch can check templates that it could not check before. The edits did not
         // cause the errors in these templates.
         let is_key_fix = |(finding, _): &Edit<'_>| matches!(finding.code, Code::UnknownKey | Code::InvalidName);
-        let only_key_fixes = edits.get(*path).is_some_and(|(_, edits)| edits.iter().all(is_key_fix));
+        let only_key_fixes = edits.get(path).is_some_and(|(_, edits)| edits.iter().all(is_key_fix));
         let is_counted = |code: &Code| !(only_key_fixes && *code == Code::TemplateSyntax);
         let codes: Vec<Code> = REGRESSION_CODES.iter().copied().filter(is_counted).collect();
-        count(after, path, &codes) > count(before, path, &codes)
+        let (before, after) = (with_codes(before, path, &codes), with_codes(after, path, &codes));
+        if after.len() <= before.len() {
+            return None;
+        }
+        let is_new = |finding: &&Diagnostic| {
+            before.iter().all(|known| (known.code, &known.message) != (finding.code, &finding.message))
+        };
+        let finding = after.iter().copied().find(is_new).or(after.last().copied())?;
+        Some(format!("{} ({})", finding.message, finding.code))
     };
-    paths.into_iter().filter(has_regressed).map(str::to_owned).collect()
+    paths.into_iter().filter_map(|path| Some((path.to_owned(), regression_in(path)?))).collect()
 }
 
-/// Identifies a finding across rounds.
-fn finding_key(finding: &Diagnostic) -> String {
-    let path = finding.file.as_ref().map_or("", |file| file.path.as_str());
-    format!("{path} {} {}", finding.code, finding.message)
+/// The findings in a file that have one of these codes.
+fn with_codes<'f>(findings: &'f [Diagnostic], path: &str, codes: &[Code]) -> Vec<&'f Diagnostic> {
+    let is_in_file = |finding: &Diagnostic| finding.file.as_ref().is_some_and(|file| file.path == path);
+    findings.iter().filter(|finding| codes.contains(&finding.code) && is_in_file(finding)).collect()
 }
 
 fn describe_fix(finding: &Diagnostic, fix: &Fix) -> String {
-    let (line, column) = finding.file.as_ref().map_or((0, 0), |file| file.line_column(fix.span.start));
-    let path = finding.file.as_ref().map_or("", |file| file.path.as_str());
-    let old = finding.file.as_ref().and_then(|file| file.text.get(fix.span.clone())).unwrap_or_default();
+    let (place, old) = replaced_text(finding, fix);
     let change = if old.is_empty() {
         format!("added `{}`", fix.replacement.trim())
     } else {
         format!("`{old}` is now `{}`", fix.replacement)
     };
-    format!("{path}:{line}:{column}: {change} ({})", finding.code)
+    format!("{place}: {change} ({})", finding.code)
+}
+
+/// Describes a fix that orch did not make, because it would cause another finding with this message.
+fn describe_skipped_fix(finding: &Diagnostic, fix: &Fix, regression: &str) -> String {
+    let (place, old) = replaced_text(finding, fix);
+    let change = if old.is_empty() {
+        format!("orch did not add `{}`", fix.replacement.trim())
+    } else {
+        format!("orch did not change `{old}` to `{}`", fix.replacement)
+    };
+    format!("{place}: {change} ({}), because then {regression}", finding.code)
+}
+
+/// The place of a fix, as `path:line:column`, and the text that it replaces.
+fn replaced_text<'f>(finding: &'f Diagnostic, fix: &Fix) -> (String, &'f str) {
+    let Some(file) = &finding.file else { return (String::new(), "") };
+    let (line, column) = file.line_column(fix.span.start);
+    (format!("{}:{line}:{column}", file.path), file.text.get(fix.span.clone()).unwrap_or_default())
 }
 
 /// Replaces a file by a rename, if its content is still `before`.
@@ -188,13 +231,16 @@ mod tests {
             finding(&file, 2..5, "x"),
             finding(&file, 0..3, "1"),
         ];
-        let round = plan_round(&findings, &HashSet::new());
+        let round = plan_round(&findings, &NextOffsets::new());
         let (file, edits) = &round["a"];
         assert_eq!(apply_edits(file, edits), "1 two 3");
         assert!(
             first_round_diff(&findings).contains("-one two three\n")
                 && first_round_diff(&findings).contains("+1 two 3\n")
         );
+        let next_offsets = NextOffsets::from([("a".to_owned(), 1)]);
+        let round = plan_round(&findings, &next_offsets);
+        assert_eq!(apply_edits(file, &round["a"].1), "onxwo three", "one edit, at the offset or after it");
     }
 
     #[test]

@@ -80,7 +80,7 @@ fn report_probe(
             )
         }
         Err(failure) => {
-            let message = registry.redactor().redact(&human::first_line(&failure.to_string(), 300));
+            let message = registry.redactor().redact(&human::on_one_line(&failure.to_string()));
             report.print_check(Some(false), "probe", format!("{name}: {message}"))
         }
     }
@@ -100,7 +100,7 @@ fn report_tool_probe(
         Ok(_) => report.print_check(None, "probe", format!("{model} did not call a tool when asked to")),
         Err(failure) => {
             let hint = failure.hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
-            let message = registry.redactor().redact(&human::first_line(&format!("{}{hint}", failure.message), 300));
+            let message = registry.redactor().redact(&human::on_one_line(&format!("{}{hint}", failure.message)));
             report.print_check(None, "probe", format!("{model} can't call tools: {message}"))
         }
     }
@@ -144,7 +144,7 @@ fn probe_cli_agent(registry: &ModelRegistry, cli_agent: &CliAgent, runner: &Runn
         .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
     let probe_folder = NoFollowFolder::open(folder.path(), FolderAccess::Private)
         .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
-    let sandbox = runner.sandbox_host(workspace.clone(), Vec::new(), Vec::new());
+    let sandbox = runner.sandbox_host(workspace.clone(), Vec::new(), Vec::new(), None);
     let agent_env = AgentEnv {
         workspace,
         agents_folder: probe_folder.subfolder("agents"),

@@ -1,12 +1,9 @@
-//! What the notes of results have in common: counts, and the paths that a tool could not examine.
+//! The files or folders that a tool could not examine, for the notes of its result.
+
+use crate::model::counted;
 
 /// The maximum number of reasons that a note contains.
 const MAX_NAMED_REASONS: usize = 3;
-
-/// A number with its noun: `1 line`, `2 lines`.
-pub(super) fn counted(count: u64, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
-}
 
 /// The files or folders that a tool could not examine: how many they are, and the first ones with the reasons.
 #[derive(Debug, Default)]
@@ -46,11 +43,6 @@ impl MissedPaths {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_thing_is_singular() {
-        assert_eq!([0, 1, 2].map(|count| counted(count, "line")), ["0 lines", "1 line", "2 lines"]);
-    }
 
     #[test]
     fn the_first_missed_paths_are_named_and_the_others_counted() {

@@ -1,0 +1,211 @@
+//! The calls of a run in the order of its conversations: after a reply with tool calls come the results of these calls,
+//! each as the model received it.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Value, json};
+
+use crate::model::call::{ElidedResult, SentResult};
+use crate::model::event::{CallEnded, CallOutput, Event, Fact};
+use crate::model::{CallKey, ChatReply, ContentBlock, StepKey};
+
+/// A call to show.
+pub(super) struct ShownCall<'e> {
+    /// The key of the call.
+    pub(super) key: CallKey,
+    /// The end of the call. Absent for a tool call that orch did not perform, or whose end it did not record.
+    pub(super) ended: Option<&'e CallEnded>,
+    /// The name of the tool of a tool call, as the model wrote it.
+    pub(super) tool: Option<&'e str>,
+    /// The result that the model received for a tool call.
+    pub(super) result: Option<ReceivedResult<'e>>,
+    /// The earlier tool results that a request is the first to leave out.
+    pub(super) elided_results: &'e [ElidedResult],
+}
+
+/// The result of a tool call, as a model received it.
+#[derive(Clone, Copy)]
+pub(super) struct ReceivedResult<'e> {
+    content: &'e str,
+    /// Whether the call failed.
+    pub(super) is_error: bool,
+    /// Whether the text of a failed call began with the line `Error:`.
+    is_labelled: bool,
+}
+
+impl<'e> ReceivedResult<'e> {
+    /// The text that the model received.
+    pub(super) fn text(&self) -> Cow<'e, str> {
+        if self.is_error && self.is_labelled {
+            Cow::Owned(format!("Error:\n{}", self.content))
+        } else {
+            Cow::Borrowed(self.content)
+        }
+    }
+}
+
+/// All calls of a run that ended, and all tool calls in its replies.
+pub(super) fn shown_calls(events: &[Event]) -> Vec<ShownCall<'_>> {
+    let records = CallRecords::new(events);
+    let mut calls = Vec::new();
+    for event in events {
+        match &event.fact {
+            Fact::CallEnded(ended) if ended.call.tool_call.is_none() => {
+                calls.push(records.other_call(ended));
+                for (position, name) in ended.reply.iter().flat_map(requested_tools) {
+                    records.add_tool_call(ended.call.for_tool_call(position), name, &mut calls);
+                }
+            }
+            // If an attempt continues the conversation of an earlier one, the reply belongs to the earlier attempt.
+            Fact::CallEnded(ended) if !records.is_in_a_reply(&ended.call) => {
+                let is_last = records.ends_of(&ended.call).last().is_some_and(|last| std::ptr::eq(*last, ended));
+                calls.push(records.ended_tool_call(ended, None, is_last));
+            }
+            Fact::CallStarted(started) => {
+                for result in &started.tool_results {
+                    let key = result.call_key(&started.call);
+                    let is_shown = records.is_in_a_reply(&key) || calls.iter().any(|call| call.key == key);
+                    if !is_shown && records.ends_of(&key).is_empty() {
+                        records.add_tool_call(key, &result.name, &mut calls);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    calls
+}
+
+/// The tool calls in a reply: their positions, from 1, and the names of the tools.
+fn requested_tools(reply: &ChatReply) -> impl Iterator<Item = (u32, &str)> {
+    let names = reply.content.blocks().iter().filter_map(|block| match block {
+        ContentBlock::ToolCall { name, .. } => Some(name.as_str()),
+        ContentBlock::Text { .. }
+        | ContentBlock::ToolResult { .. }
+        | ContentBlock::Opaque { .. }
+        | ContentBlock::File { .. } => None,
+    });
+    (1..).zip(names)
+}
+
+/// What the events of a run record about its calls.
+#[derive(Default)]
+struct CallRecords<'e> {
+    /// The ends of each tool call. A call that only reads runs again after an interruption.
+    ends: HashMap<CallKey, Vec<&'e CallEnded>>,
+    /// The results in requests that differ from the recorded outputs.
+    sent_results: HashMap<CallKey, &'e SentResult>,
+    /// The tool calls in replies.
+    in_replies: HashSet<CallKey>,
+    /// The results that each request leaves out.
+    elided_results: HashMap<&'e CallKey, &'e [ElidedResult]>,
+    /// The attempts in whose requests the results of failed calls begin with `Error:`.
+    labelled_attempts: HashSet<(StepKey, u32)>,
+}
+
+impl<'e> CallRecords<'e> {
+    fn new(events: &'e [Event]) -> Self {
+        let mut records = Self::default();
+        for event in events {
+            match &event.fact {
+                Fact::CallStarted(started) => {
+                    records.elided_results.insert(&started.call, &started.elided_results);
+                    if started.labels_errors {
+                        records.labelled_attempts.insert((started.call.step.clone(), started.call.attempt));
+                    }
+                    for result in &started.tool_results {
+                        records.sent_results.insert(result.call_key(&started.call), result);
+                    }
+                }
+                Fact::CallEnded(ended) if ended.call.tool_call.is_some() => {
+                    records.ends.entry(ended.call.clone()).or_default().push(ended);
+                }
+                Fact::CallEnded(ended) => {
+                    let tools = ended.reply.iter().flat_map(requested_tools);
+                    records.in_replies.extend(tools.map(|(position, _)| ended.call.for_tool_call(position)));
+                }
+                _ => {}
+            }
+        }
+        records
+    }
+
+    fn is_in_a_reply(&self, key: &CallKey) -> bool {
+        self.in_replies.contains(key)
+    }
+
+    fn ends_of(&self, key: &CallKey) -> &[&'e CallEnded] {
+        self.ends.get(key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A request, a turn, a command or a file operation.
+    fn other_call(&self, ended: &'e CallEnded) -> ShownCall<'e> {
+        let elided_results = self.elided_results.get(&ended.call).copied().unwrap_or_default();
+        ShownCall { key: ended.call.clone(), ended: Some(ended), tool: None, result: None, elided_results }
+    }
+
+    /// Adds a tool call: each of its ends, or its result alone if orch recorded no end.
+    fn add_tool_call(&self, key: CallKey, tool: &'e str, calls: &mut Vec<ShownCall<'e>>) {
+        let ends = self.ends_of(&key);
+        for (index, ended) in ends.iter().copied().enumerate() {
+            calls.push(self.ended_tool_call(ended, Some(tool), index + 1 == ends.len()));
+        }
+        if ends.is_empty() {
+            let result = self.sent_result(&key);
+            calls.push(ShownCall { key, ended: None, tool: Some(tool), result, elided_results: &[] });
+        }
+    }
+
+    /// A tool call with a recorded end. The model received the result of its last end.
+    fn ended_tool_call(&self, ended: &'e CallEnded, tool: Option<&'e str>, is_last: bool) -> ShownCall<'e> {
+        let key = ended.call.clone();
+        let sent = self.sent_result(&key).filter(|_| is_last);
+        let recorded = match &ended.output {
+            Some(CallOutput::Tool(output)) => Some(self.received(&key, &output.result.content, output.result.is_error)),
+            Some(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_)) | None => None,
+        };
+        let result = sent.or(recorded);
+        ShownCall { key, ended: Some(ended), tool, result, elided_results: &[] }
+    }
+
+    fn sent_result(&self, key: &CallKey) -> Option<ReceivedResult<'e>> {
+        let result = *self.sent_results.get(key)?;
+        Some(self.received(key, &result.content, result.is_error))
+    }
+
+    fn received(&self, key: &CallKey, content: &'e str, is_error: bool) -> ReceivedResult<'e> {
+        let is_labelled = self.labelled_attempts.contains(&(key.step.clone(), key.attempt));
+        ReceivedResult { content, is_error, is_labelled }
+    }
+}
+
+/// A call as JSON, for `--output json`.
+pub(super) fn call_json(call: &ShownCall<'_>) -> Value {
+    let key = call.key.to_string();
+    let mut value = match call.ended {
+        Some(ended) => json!({
+            "call": key,
+            "model": ended.model.as_ref().map(ToString::to_string),
+            "started_at": ended.started,
+            "ended_at": ended.ended,
+            "reply": ended.reply,
+            "output": ended.output,
+            "agent_activity": ended.agent_activity,
+            "sandbox": ended.sandbox,
+            "failure": ended.failure,
+            "usage": ended.usage(),
+            "cost_usd": ended.cost,
+            "estimated_cost_usd": ended.estimated_cost,
+        }),
+        None => json!({ "call": key }),
+    };
+    if call.key.tool_call.is_some() {
+        value["tool"] = json!(call.tool);
+        value["result"] = match &call.result {
+            Some(result) => json!({ "content": result.text(), "is_error": result.is_error }),
+            None => Value::Null,
+        };
+    }
+    value
+}

@@ -1,0 +1,88 @@
+//! Tips about arguments that a command does not have, in place of those of the parser.
+
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::model::visible::escape_unsafe;
+
+/// The beginnings of the commands that set inputs of a pipeline.
+const COMMANDS_WITH_INPUTS: [&str; 4] = ["orch run ", "orch pipeline run ", "orch plan ", "orch pipeline plan "];
+
+/// Adds a tip to the error about an unknown argument of a command with inputs: how to pass a task that the user wrote
+/// without an option, or the value of an input. `arguments` are those of the process.
+pub(super) fn add_tip(error: &mut clap::Error, arguments: &[String]) {
+    if let Some(tip) = tip(error, arguments) {
+        let tip = StyledStr::from(escape_unsafe(&tip).into_owned());
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+}
+
+fn tip(error: &clap::Error, arguments: &[String]) -> Option<String> {
+    // The parser has found a similar option.
+    let has_similar_option = error.get(ContextKind::SuggestedArg).is_some();
+    if error.kind() != ErrorKind::UnknownArgument || has_similar_option {
+        return None;
+    }
+    let (Some(ContextValue::StyledStr(usage)), Some(ContextValue::String(argument))) =
+        (error.get(ContextKind::Usage), error.get(ContextKind::InvalidArg))
+    else {
+        return None;
+    };
+    let usage = usage.to_string();
+    if !COMMANDS_WITH_INPUTS.iter().any(|command| usage.contains(command)) {
+        return None;
+    }
+    Some(match argument.strip_prefix("--") {
+        Some(name) => {
+            let name = name.replace('-', "_");
+            format!("to set the input `{name}` of the pipeline, write `--input {name}=VALUE`")
+        }
+        None if argument.starts_with('-') => return None,
+        None => {
+            let task = quote(&stray_words(arguments, argument));
+            format!("to set the input `task`, write `--task {task}`; other inputs are set with `--input NAME=VALUE`")
+        }
+    })
+}
+
+/// The text that the user meant as the task: the argument and the words after it, and before it the value of `--task`.
+fn stray_words(arguments: &[String], argument: &str) -> String {
+    let after = |start: usize, is_wanted: &dyn Fn(&str) -> bool| {
+        let found = arguments.iter().skip(start).position(|word| is_wanted(word));
+        found.map(|offset| start + offset)
+    };
+    let command = after(0, &|word| matches!(word, "run" | "plan")).map_or(0, |command| command + 1);
+    let pipeline = after(command, &|word| !word.starts_with('-')).map_or(command, |pipeline| pipeline + 1);
+    let Some(start) = after(pipeline, &|word| word == argument) else { return argument.to_owned() };
+    let is_task_option = |at: &usize| matches!(arguments.get(*at).map(String::as_str), Some("--task" | "-t"));
+    let task = start.checked_sub(2).filter(is_task_option).and_then(|option| arguments.get(option + 1));
+    let words = arguments.iter().skip(start).take_while(|word| !word.starts_with('-'));
+    task.into_iter().chain(words).map(String::as_str).collect::<Vec<_>>().join(" ")
+}
+
+/// A text in quotes for a shell.
+fn quote(text: &str) -> String {
+    if text.contains(['"', '\\', '$', '`', '!']) {
+        return format!("'{}'", text.replace('\'', r"'\''"));
+    }
+    format!("\"{text}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_task_are_collected() {
+        let words = |line: &str, argument: &str| {
+            let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            stray_words(&arguments, argument)
+        };
+        assert_eq!(words("orch run default extra", "extra"), "extra");
+        assert_eq!(words("orch pipeline run default Create a model -q", "Create"), "Create a model");
+        assert_eq!(words("orch plan default --task Create a model", "a"), "Create a model");
+        assert_eq!(words("orch run default default", "default"), "default");
+        assert_eq!(quote("it's"), "\"it's\"");
+        assert_eq!(quote("it's $5"), r"'it'\''s $5'");
+    }
+}

@@ -1,0 +1,74 @@
+//! Finds the failed tool calls of models in the events of a run, for progress.
+
+use std::collections::HashSet;
+
+use crate::model::CallKey;
+use crate::model::event::{CallOutput, Fact};
+
+use super::human::first_line;
+
+/// The maximum length of the description of a call, in characters.
+const MAX_CALL_CHARS: usize = 80;
+/// The maximum length of the reason, in characters.
+const MAX_REASON_CHARS: usize = 120;
+
+/// The failed tool calls of a run, each of which is shown once.
+#[derive(Debug, Default)]
+pub(super) struct ToolFailures {
+    shown: HashSet<CallKey>,
+}
+
+impl ToolFailures {
+    /// Describes the failed tool calls of which an event is the first record. The start of a request records those
+    /// calls of the previous reply that orch did not perform.
+    pub(super) fn describe(&mut self, fact: &Fact) -> Vec<String> {
+        match fact {
+            Fact::CallEnded(ended) => {
+                let Some(CallOutput::Tool(output)) = &ended.output else { return Vec::new() };
+                if !output.result.is_error || !self.shown.insert(ended.call.clone()) {
+                    return Vec::new();
+                }
+                vec![describe_failure(&format!("{} {}", output.tool, output.arguments), &output.result.content)]
+            }
+            Fact::CallStarted(started) => {
+                let failed = started.tool_results.iter().filter(|result| result.is_error);
+                let first_shown = failed.filter(|result| self.shown.insert(result.call_key(&started.call)));
+                first_shown.map(|result| describe_failure(&result.name, &result.content)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn describe_failure(call: &str, content: &str) -> String {
+    format!("{} failed: {}", first_line(call, MAX_CALL_CHARS), first_line(reason(content), MAX_REASON_CHARS))
+}
+
+/// The part of the result of a failed call that says why it failed.
+fn reason(content: &str) -> &str {
+    // The result of a command ends with notes, after its output.
+    let is_note = |line: &&str| line.starts_with("[exit code ") || line.starts_with("[the command was ended ");
+    let line = content.lines().rev().find(is_note).or_else(|| content.trim_start().lines().next());
+    line.unwrap_or_default().trim().trim_matches(['[', ']'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_failed_command_is_how_it_ended() {
+        for (call, content, expected) in [
+            ("read a.txt", "`a.txt` does not exist", "read a.txt failed: `a.txt` does not exist"),
+            ("shell make", "error: x\n\n[exit code 2]\n[changed files: a]\n", "shell make failed: exit code 2"),
+            ("bash", "there is no tool `bash`\nmore", "bash failed: there is no tool `bash`"),
+            (
+                "fetch x",
+                "[http://x/ has status 404, text/html]\n\nno",
+                "fetch x failed: http://x/ has status 404, text/html",
+            ),
+        ] {
+            assert_eq!(describe_failure(call, content), expected);
+        }
+    }
+}
