@@ -20,6 +20,7 @@ pub mod forecast;
 mod group;
 mod hints;
 pub mod interpret;
+mod interrupted_call;
 mod message;
 mod model_call;
 pub mod node;
