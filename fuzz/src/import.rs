@@ -37,7 +37,7 @@ pub fn import(input: &[u8]) {
 fn record(folder: &Path, journal: &Journal, run: &ExportedRun) {
     let imported = journal.import(run.run, &run.events);
     let state = RunState::fold(run.run, &run.events);
-    render_summary(&state, TerminalStyle::default(), None, Path::new("/"), &SuggestedCommands::default());
+    render_summary(&state, None, TerminalStyle::default(), None, Path::new("/"), &SuggestedCommands::default());
     if let Err(error) = imported {
         assert!(!error.to_string().is_empty());
         assert!(journal.events(run.run).expect("the journal is read").is_empty(), "a refused run left events");

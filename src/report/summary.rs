@@ -15,8 +15,9 @@ use super::width::{display_width, pad_end};
 
 /// Renders the summary of a run. The summary ends with a newline.
 ///
-/// `owner` is the process that executes the run now, such as `process 42`. `commands` adds options to the suggested commands. `terminal_width` is `None` if the output is not a terminal. The
-/// summary shows paths relative to `current_dir`.
+/// `owner` is the process that executes the run now, such as `process 42`. `commands` adds options to the suggested
+/// commands. `terminal_width` is `None` if the output is not a terminal. The summary shows paths relative to
+/// `current_dir`.
 pub fn render_summary(
     state: &RunState,
     owner: Option<&str>,
