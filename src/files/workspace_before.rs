@@ -59,7 +59,9 @@ impl Tree {
             activity.leave_out(path.clone(), reason);
         }
         activity.changed.sort();
-        unreadable.into_iter().for_each(|reason| activity.add_partial_reason(reason));
+        for reason in unreadable {
+            activity.add_partial_reason(reason);
+        }
         activity
     }
 }
