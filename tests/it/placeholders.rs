@@ -61,7 +61,9 @@ fn folders_with_settings(orch: &Orch) -> Vec<&'static str> {
 fn a_folder_with_a_placeholder_is_not_the_root_and_the_next_run_removes_the_placeholder() {
     for run_folder in FOLDERS {
         let orch = project();
-        FOLDERS.into_iter().for_each(|folder| leave_placeholder(&orch, folder));
+        for folder in FOLDERS {
+            leave_placeholder(&orch, folder);
+        }
         for folder in FOLDERS {
             assert_eq!(pipeline_names(&orch, folder), ["main", "orch"], "{folder}");
             run_in(&orch, folder, &["pipeline", "validate"]).exits(0);
@@ -92,7 +94,9 @@ fn a_resume_and_a_revert_remove_placeholders_too() {
     let listed: Value = serde_json::from_str(&orch.run(&["runs", "list", "--output", "json"]).exits(0).stdout).unwrap();
     let run = listed[0]["run"].as_str().unwrap();
     for command in [["pipeline", "resume", run], ["runs", "revert", run]] {
-        FOLDERS.into_iter().for_each(|folder| leave_placeholder(&orch, folder));
+        for folder in FOLDERS {
+            leave_placeholder(&orch, folder);
+        }
         orch.run(&command).exits(0);
         assert_eq!(folders_with_settings(&orch), Vec::<&str>::new(), "{command:?}");
     }
@@ -101,7 +105,9 @@ fn a_resume_and_a_revert_remove_placeholders_too() {
 #[test]
 fn a_placeholder_that_another_process_uses_stays() {
     let orch = project();
-    FOLDERS.into_iter().for_each(|folder| leave_placeholder(&orch, folder));
+    for folder in FOLDERS {
+        leave_placeholder(&orch, folder);
+    }
     let used = File::open(orch.path().join("pipelines/orch.yaml")).unwrap();
     used.lock_shared().unwrap();
     orch.run(&RUN).exits(0);

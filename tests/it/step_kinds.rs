@@ -305,7 +305,7 @@ fn an_approval_suspends_the_run_until_another_process_answers() {
 #[test]
 fn a_rejection_fails_the_step_and_a_late_answer_is_refused_as_a_timeout() {
     let server = answering_server(|_, _| json!(1));
-    let orch = project(&server, "  - { id: ask, approve: \"Go on with {{ task }}?\", timeout: 1s }\n");
+    let orch = project(&server, "  - { id: ask, approve: \"Go on with {{ task }}?\", timeout: 1h }\n");
     let (_, report) = run(&orch, &[]);
     let run_id = report["run"].as_str().unwrap().to_owned();
     orch.run(&["runs", "reject", &run_id, "ask", "--note", "too risky", "--resume"])

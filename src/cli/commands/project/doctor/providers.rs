@@ -14,8 +14,8 @@ use crate::session::Runner;
 
 use super::DoctorReport;
 
-/// The time limit for a server on this machine to list its models.
-const SERVER_TIMEOUT: Duration = Duration::from_millis(500);
+/// The time limit for a server on this machine to list its models. A busy machine needs seconds for a TLS handshake.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of the check of a provider.
 pub(super) struct ProviderCheck {
