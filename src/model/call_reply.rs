@@ -2,6 +2,8 @@
 //!
 //! A new form of output needs a variant of [`CallOutput`] and its arms in this file; other modules use its methods.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,7 +11,7 @@ use serde_json::Value;
 use super::call::CallEnded;
 use super::chat::ChatReply;
 use super::effect::CallKind;
-use super::mcp::McpCallOutput;
+use super::mcp::{InputQuestion, InputRequired, McpCallOutput};
 use super::program::{AgentActivity, TurnReply};
 use super::tool::{ToolCallOutput, ToolOutput};
 
@@ -133,6 +135,7 @@ impl CallOutput {
                 arguments: redact(&output.arguments),
                 result: map_tool_output(output.result, &redact),
                 structured: output.structured.map(|value| map_strings(value, &redact)),
+                input_required: output.input_required.map(|input| Box::new(map_questions(*input, &redact))),
                 ..output
             }),
             // Snapshots contain the original files, so that orch can restore them exactly.
@@ -199,6 +202,17 @@ impl CallOutput {
 /// Applies a function to the texts of a tool's output.
 fn map_tool_output(output: ToolOutput, map: &impl Fn(&str) -> String) -> ToolOutput {
     ToolOutput { content: map(&output.content), full_output: output.full_output.as_deref().map(map), ..output }
+}
+
+/// Applies a function to the texts of the questions of an MCP server. The state goes back to the server unchanged.
+fn map_questions(input: InputRequired, map: &impl Fn(&str) -> String) -> InputRequired {
+    let map_question = |question: InputQuestion| InputQuestion {
+        message: map(&question.message),
+        schema: question.schema.map(|schema| Arc::new(map_strings((*schema).clone(), map))),
+        url: question.url.as_deref().map(map),
+    };
+    let questions = input.questions.into_iter().map(|(name, question)| (name, map_question(question))).collect();
+    InputRequired { questions, state: input.state }
 }
 
 /// Applies a function to every string of a JSON value, also to the names of members.
@@ -303,6 +317,7 @@ mod tests {
             arguments: "docs.find {\"text\":\"a secret\"}".to_owned(),
             result: tool_result(content),
             structured: Some(json!({ "secret": [content, 1, null] })),
+            input_required: None,
         })
     }
 

@@ -372,10 +372,46 @@ pub struct McpInvocation {
     pub tool: String,
     /// The arguments: an object that fits the schema of the tool.
     pub arguments: Value,
+    /// The answers to the questions that the server asked when the same call was made before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Box<InputAnswers>>,
     /// Workspace paths whose changes do not count as changes of the call, such as artifact files.
     pub reserved: Vec<String>,
     /// The time limit, in milliseconds.
     pub timeout_ms: u64,
+}
+
+/// What an MCP server needs from the user before it returns the result of a call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InputRequired {
+    /// The questions, by the server's names for them.
+    pub questions: IndexMap<String, InputQuestion>,
+    /// Data of the server that goes back to it unchanged, with the answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+/// A question of an MCP server to the user.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InputQuestion {
+    /// The text of the question.
+    pub message: String,
+    /// The JSON Schema of the answer; `None` if the server only asks the user to open an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Arc<Value>>,
+    /// The address that the user should open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// The user's answers to the questions of an MCP server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InputAnswers {
+    /// The answers, by the server's names for the questions. A missing answer means that the user declined.
+    pub responses: IndexMap<String, Value>,
+    /// The data that the server sent with the questions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 impl McpInvocation {
@@ -410,6 +446,9 @@ pub struct McpCallOutput {
     /// The structured result, if the server returned one that fits the tool's schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured: Option<Value>,
+    /// What the server needs from the user, in place of a result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_required: Option<Box<InputRequired>>,
 }
 
 #[cfg(test)]
@@ -493,6 +532,7 @@ mod tests {
             server: stdio(McpAccess::Read, None),
             tool: "read_file".to_owned(),
             arguments: json!({ "path": "x".repeat(500) }),
+            answers: None,
             reserved: Vec::new(),
             timeout_ms: 0,
         };

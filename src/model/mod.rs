@@ -66,8 +66,8 @@ pub use event::{Artifact, Event, Fact, Fingerprint, RunStatus};
 pub use failure::{Failure, FailureClass};
 pub use id::{CallKey, Digest, RunId, StepKey};
 pub use mcp::{
-    McpAccess, McpCallKind, McpCallOutput, McpGrant, McpHeader, McpInvocation, McpListing, McpServerSpec,
-    McpToolDefinition, McpToolName, McpTransport,
+    InputAnswers, InputQuestion, InputRequired, McpAccess, McpCallKind, McpCallOutput, McpGrant, McpHeader,
+    McpInvocation, McpListing, McpServerSpec, McpToolDefinition, McpToolName, McpTransport,
 };
 pub use nesting::{MAX_NESTING, MAX_VALUES, count_values, nesting_depth};
 pub use normalizer::{Normalizer, PatternError};
