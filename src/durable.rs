@@ -27,8 +27,8 @@ use crate::model::event::{
     ApprovalDecision, FingerprintPart, ReplyParsed, StepCompleted, StepFailed, StepSkipped, StepStarted,
 };
 use crate::model::{
-    AgentActivity, Artifact, CallKey, Digest, EstimatedUsage, Failure, Fingerprint, ReportedUsage, SandboxUse, StepKey,
-    UsageTotal,
+    AgentActivity, Artifact, CallKey, Digest, EstimatedUsage, Failure, FailureClass, Fingerprint, McpListing,
+    McpServerSpec, ReportedUsage, SandboxUse, StepKey, UsageTotal,
 };
 
 /// One external effect of an attempt.
@@ -209,6 +209,27 @@ pub enum StepFact {
     FinallyStarted(Vec<StepKey>),
 }
 
+/// A request for the tools of an MCP server.
+#[derive(Clone, Debug)]
+pub struct ListTools {
+    /// The server.
+    pub server: McpServerSpec,
+    /// Whether a recorded list is enough.
+    pub freshness: ListingFreshness,
+}
+
+/// Which list of tools a step needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListingFreshness {
+    /// The last recorded list of the run, if there is one. So a completed step is reused without its server.
+    Recorded,
+    /// The list of the running server. A step needs it before it calls the server for the first time.
+    Current,
+}
+
+/// The tools of an MCP server, or why orch could not list them.
+pub type ListedTools = Result<Arc<McpListing>, Failure>;
+
 /// A future that may run in parallel with others.
 pub type Branch<'a> = BoxFuture<'a, Result<BranchOutcome, Interrupt>>;
 
@@ -305,8 +326,19 @@ pub trait Durable: Send + Sync {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// Returns the tools of an MCP server. If the list is not recorded, or differs from the recorded one, the
+    /// implementation records it before it returns it. By default, no server can be reached.
+    fn list_tools(&self, request: ListTools) -> BoxFuture<'_, Result<ListedTools, Interrupt>> {
+        Box::pin(std::future::ready(Ok(Err(unreachable_server(&request.server)))))
+    }
+
     /// Waits until a time has passed or the user has decided. A resume does not repeat a wait that has ended already.
     fn wait(&self, key: CallKey, wait: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>>;
+}
+
+/// The failure of an implementation that can't reach MCP servers.
+fn unreachable_server(server: &McpServerSpec) -> Failure {
+    Failure::new(FailureClass::Internal, format!("the MCP server `{}` can't be reached here", server.name))
 }
 
 /// A permit for one call under the limits of a run. Dropping it releases it.
@@ -319,10 +351,15 @@ pub trait Perform: Send + Sync + 'static {
     fn acquire_permit<'a>(&'a self, call: &'a Call, in_finally: bool) -> BoxFuture<'a, Result<Permit, Interrupt>>;
 
     /// Performs the call once; the outcome contains any failure. When `stop` resolves, the call ends with a failure of
-    /// the class [`FailureClass::Cancelled`](crate::model::FailureClass::Cancelled), and the outcome contains the usage
+    /// the class [`FailureClass::Cancelled`], and the outcome contains the usage
     /// and activity until then. Calls that [run to their end](crate::model::effect::CallEnding::RunToEnd) ignore
     /// `stop`; the caller ends them by dropping the future.
     fn perform(&self, call: Call, in_finally: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, CallOutcome>;
+
+    /// Starts an MCP server if it does not run yet, and lists its tools. By default, no server can be reached.
+    fn list_tools(&self, server: McpServerSpec) -> BoxFuture<'static, Result<McpListing, Failure>> {
+        Box::pin(std::future::ready(Err(unreachable_server(&server))))
+    }
 
     /// Notifies the implementation that the outcome of a call is durable.
     fn on_recorded(&self, _call: &Call) {}

@@ -116,7 +116,7 @@ const RESERVED_HEADERS: &[&str] = &[
 ];
 
 /// The reason why a header's name is not allowed; `None` if it is allowed.
-fn header_name_error(name: &str) -> Option<String> {
+pub(super) fn header_name_error(name: &str) -> Option<String> {
     if name.is_empty() || !name.bytes().all(is_name_byte) {
         return Some(format!("`{name}` is not a valid header name"));
     }

@@ -36,6 +36,7 @@ mod kinds;
 mod list_items;
 mod loop_facts;
 mod loop_variable;
+mod mcp;
 mod missing_values;
 mod model_names;
 mod model_text;
@@ -145,6 +146,7 @@ fn check_pipeline(project: &Project, budgets: &RunBudgets<'_>, strictness: Stric
     diagnostics.extend(cli_agents::check(project));
     diagnostics.extend(tools::check(project));
     diagnostics.extend(endpoints::check(project));
+    diagnostics.extend(mcp::check(project));
     diagnostics.extend(sandbox::check(project));
     diagnostics.extend(normalizers::check(project));
     diagnostics.extend(flow::check(project, &scoped_steps));

@@ -17,6 +17,12 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     if let Some(document) = &project.settings_document {
         let check = SandboxCheck { document, pointer: "/sandbox".to_owned(), sandbox: settings };
         check.check_values(&mut diagnostics);
+        // The file also sets the bounds, so a server may allow more than the defaults for other programs.
+        for (name, server) in &project.settings.mcp {
+            let Some(sandbox) = server.sandbox.as_ref().filter(|_| server.command.is_some()) else { continue };
+            let pointer = child_pointer(&child_pointer("/mcp", name), "sandbox");
+            SandboxCheck { document, pointer, sandbox }.check_values(&mut diagnostics);
+        }
     }
     let document = &project.document;
     for (name, agent) in &project.pipeline.agents {

@@ -1,5 +1,6 @@
 //! Checks the tools of agents: each tool must exist and be usable, its patterns must be valid and allow no host that
 //! `orch.yaml` excludes, its model must be able to call it, and the access of each step must be high enough for it.
+//! Whether an MCP server has a tool is known only to the server.
 
 use super::models::resolve_reference;
 use super::options::model_api;
@@ -7,7 +8,7 @@ use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, equivalents};
 use crate::model::step::Access;
 use crate::model::{
-    Agent, AllowedHost, BuiltinTool, CliAgentKind, SandboxNetwork, SandboxSpec, ToolGrant, allows_agent_host,
+    Agent, AllowedHost, BuiltinTool, CliAgentKind, McpGrant, SandboxNetwork, SandboxSpec, ToolGrant, allows_agent_host,
     is_outside_workspace,
 };
 
@@ -83,12 +84,16 @@ impl ToolCheck<'_> {
     fn check(&self, diagnostics: &mut Vec<Diagnostic>) {
         let names = self.agent.tools.names();
         for (index, text) in names.iter().enumerate() {
-            let finding = match ToolGrant::parse(text) {
+            let finding = match McpGrant::parse(text) {
                 Err(reason) => Some(self.invalid_grant(text, reason, index)),
-                Ok(grant) => self
-                    .redundant_grant(&grant, index)
-                    .or_else(|| self.unusable_grant(&grant, index))
-                    .or_else(|| self.loose_grant(&grant, index)),
+                Ok(Some(grant)) => self.check_mcp_grant(&grant, index),
+                Ok(None) => match ToolGrant::parse(text) {
+                    Err(reason) => Some(self.invalid_grant(text, reason, index)),
+                    Ok(grant) => self
+                        .redundant_grant(&grant, index)
+                        .or_else(|| self.unusable_grant(&grant, index))
+                        .or_else(|| self.loose_grant(&grant, index)),
+                },
             };
             diagnostics.extend(finding);
         }
@@ -113,10 +118,44 @@ impl ToolCheck<'_> {
 
     fn invalid_grant(&self, text: &str, reason: String, index: usize) -> Diagnostic {
         let name = text.split_once('(').map_or(text, |(name, _)| name);
-        if BuiltinTool::from_name(name).is_some() {
+        if BuiltinTool::from_name(name).is_some() || McpGrant::parse(text).is_err() {
             return self.at_item(Diagnostic::error(Code::UnknownTool, reason), "tools", index);
         }
         self.unknown_tool(name, "tools", index)
+    }
+
+    /// The finding for a tool of an MCP server that the agent can't have: `orch.yaml` does not define the server or does
+    /// not allow the tool, or another entry allows it already.
+    fn check_mcp_grant(&self, grant: &McpGrant, index: usize) -> Option<Diagnostic> {
+        let servers = &self.project.settings.mcp;
+        let Some(server) = servers.get(&grant.server) else {
+            let message = format!("`orch.yaml` has no MCP server `{}`", grant.server);
+            let diagnostic = self.at_item(Diagnostic::error(Code::UnknownMcpServer, message), "tools", index);
+            let diagnostic = diagnostic.with_suggestion(&grant.server, servers.keys().map(String::as_str));
+            if diagnostic.help.is_empty() {
+                let example = format!("`mcp: {{ {}: {{ command: [PROGRAM] }} }}`", grant.server);
+                return Some(diagnostic.with_help(format!("define the server in `orch.yaml`: {example}")));
+            }
+            return Some(diagnostic);
+        };
+        let tools = server.tools.as_deref().unwrap_or_default();
+        if let Some(tool) = grant.tool.as_ref().filter(|tool| server.tools.is_some() && !tools.contains(*tool)) {
+            let message = format!("`tools` of the MCP server `{}` does not list `{tool}`", grant.server);
+            let diagnostic = self.at_item(Diagnostic::error(Code::McpToolNotAllowed, message), "tools", index);
+            let diagnostic = diagnostic.with_suggestion(tool, tools.iter().map(String::as_str));
+            let help = format!("`orch.yaml` allows agents only these tools of it: {}", tools.join(", "));
+            return Some(if diagnostic.help.is_empty() { diagnostic.with_help(help) } else { diagnostic });
+        }
+        let earlier = self.agent.tools.names().iter().take(index);
+        let earlier: Vec<McpGrant> = earlier.filter_map(|text| McpGrant::parse(text).ok().flatten()).collect();
+        if earlier.contains(grant) {
+            let diagnostic = Diagnostic::error(Code::DuplicateName, format!("the tool `{grant}` is listed twice"));
+            return Some(self.at_item(diagnostic, "tools", index));
+        }
+        let wider = self.agent.mcp_grants().into_iter().find(|other| other != grant && other.includes(grant))?;
+        let message = format!("`{grant}` has no effect, because the agent has `{wider}`");
+        let diagnostic = Diagnostic::warning(Code::KeyNotApplicable, message);
+        Some(self.at_item(diagnostic, "tools", index).with_help("remove one of the two entries"))
     }
 
     /// The finding for the name of a tool that orch does not have.
@@ -222,6 +261,10 @@ impl ToolCheck<'_> {
 
     fn check_approvals(&self, diagnostics: &mut Vec<Diagnostic>) {
         for (index, name) in self.agent.approve_tools.iter().enumerate() {
+            if let Ok(Some(grant)) = McpGrant::parse(name) {
+                diagnostics.extend(self.missing_approved_tool(&grant, index));
+                continue;
+            }
             let Some(tool) = BuiltinTool::from_name(name) else {
                 diagnostics.push(match name.split_once('(').and_then(|(tool, _)| BuiltinTool::from_name(tool)) {
                     Some(tool) => self.approved_pattern(name, tool, index),
@@ -244,6 +287,18 @@ impl ToolCheck<'_> {
         let diagnostic = self.at_item(Diagnostic::error(Code::UnknownTool, message), "approve_tools", index);
         let help = format!("write `{tool}`: orch asks about each call of the tool that its patterns in `tools` allow");
         diagnostic.with_help(help).with_replacement(text, Some(tool.as_str()))
+    }
+
+    /// The finding for a tool of an MCP server in `approve_tools` that the agent does not have.
+    fn missing_approved_tool(&self, grant: &McpGrant, index: usize) -> Option<Diagnostic> {
+        let grants = self.agent.mcp_grants();
+        let has_tool = grants.iter().any(|other| other.includes(grant) || grant.includes(other));
+        if self.agent.tools.names().is_empty() || has_tool {
+            return None;
+        }
+        let message = format!("agent `{}` does not have the tool `{grant}`", self.name);
+        let diagnostic = self.at_item(Diagnostic::error(Code::UnknownTool, message), "approve_tools", index);
+        Some(diagnostic.with_help(format!("add `{grant}` to `tools`, or remove it here")))
     }
 
     /// The finding for a key that has no effect, because the agent has no tools.
@@ -289,14 +344,15 @@ impl ToolCheck<'_> {
         let document = &self.project.document;
         for (pointer, step) in steps_with_pointers(&self.project.pipeline) {
             let Some(access) = step.access.filter(|_| step.agent.as_deref() == Some(self.name)) else { continue };
-            let Some(grant) = self.grants.iter().find(|grant| grant.tool.access() > access) else { continue };
-            let needed = access_name(grant.tool.access());
+            let builtin = self.grants.iter().find(|grant| grant.tool.access() > access);
+            let builtin = builtin.map(|grant| (grant.tool.to_string(), grant.tool.access()));
+            let Some((tool, needed)) = builtin.or_else(|| self.mcp_tool_above(access)) else { continue };
             let message = format!(
-                "step `{}` has `access: {}`, and the tool `{}` of agent `{}` needs `access: {needed}`",
+                "step `{}` has `access: {}`, and the tool `{tool}` of agent `{}` needs `access: {}`",
                 step.id,
                 access_name(access),
-                grant.tool,
-                self.name
+                self.name,
+                access_name(needed)
             );
             let help = "remove `access`, which follows from the tools; or use an agent without this tool";
             diagnostics.push(
@@ -307,8 +363,33 @@ impl ToolCheck<'_> {
         }
     }
 
-    /// Warns about tools of a CLI agent that have the names of orch's own tools.
+    /// The first tool of an MCP server that needs more than this access, with the access that it needs.
+    fn mcp_tool_above(&self, access: Access) -> Option<(String, Access)> {
+        let settings = &self.project.settings;
+        let needed_access = |grant: McpGrant| {
+            let spec = settings.mcp.get(&grant.server)?.spec(&grant.server, &settings.sandbox)?;
+            Some((grant.to_string(), spec.workspace_access()))
+        };
+        self.agent.mcp_grants().into_iter().filter_map(needed_access).find(|(_, needed)| *needed > access)
+    }
+
+    /// Checks the tools of MCP servers that a CLI agent has, and warns about tools that have the names of orch's own
+    /// tools.
     fn check_cli_names(&self, kind: CliAgentKind, diagnostics: &mut Vec<Diagnostic>) {
+        for (index, text) in self.agent.tools.names().iter().enumerate() {
+            let Ok(Some(grant)) = McpGrant::parse(text) else { continue };
+            // A CLI agent may have tools of its own with such names.
+            if !self.project.settings.mcp.contains_key(&grant.server) {
+                continue;
+            }
+            if kind == CliAgentKind::Command {
+                let message = "an agent with `command` can't use MCP servers of `orch.yaml`";
+                let diagnostic = self.at_item(Diagnostic::error(Code::UnknownTool, message), "tools", index);
+                diagnostics.push(diagnostic.with_help("remove the tool, and configure the server in the program"));
+            } else {
+                diagnostics.extend(self.check_mcp_grant(&grant, index));
+            }
+        }
         if kind != CliAgentKind::Claude {
             return;
         }

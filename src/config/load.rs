@@ -69,6 +69,9 @@ fn load_in_root(
     set_command_schemas(&mut pipeline, &root, sources);
     let mut loader = Loader { sources, root: &root, diagnostics: Vec::new(), has_missing_file: false };
     let (settings, settings_document) = loader.load_settings();
+    if let Some(settings) = &settings {
+        set_mcp_access(&mut pipeline, settings);
+    }
     let prompts = loader.load_prompts(&pipeline);
     let schema_documents = loader.load_schemas(&pipeline);
     calls.callers.push(path.to_owned());
@@ -85,6 +88,15 @@ fn load_in_root(
     #[rustfmt::skip]
     let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called_projects: called, diagnostics, env_addresses: sources.env_addresses() };
     Ok(project)
+}
+
+/// Sets the access to the workspace that the MCP tools of each agent need. It follows from `orch.yaml`.
+fn set_mcp_access(pipeline: &mut Pipeline, settings: &Settings) {
+    for agent in pipeline.agents.values_mut() {
+        let grants = agent.mcp_grants();
+        let servers = grants.iter().filter_map(|grant| settings.mcp.get(&grant.server));
+        agent.mcp_access = servers.map(|server| server.workspace_access(&settings.sandbox)).max();
+    }
 }
 
 /// Loads only the settings of a root; returns the defaults if there is no `orch.yaml`.

@@ -11,8 +11,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
+use super::mcp::McpServerSettings;
 use super::tracking::TrackerSettings;
 use crate::model::budget::Budget;
+use crate::model::mcp::MCP_SERVER_PATTERN;
 use crate::model::name::LOCAL_FILE_PREFIX;
 use crate::model::{Agent, Dialect, HumanDuration, ModelRef, Normalizer, Sandbox};
 
@@ -49,6 +51,10 @@ pub struct Settings {
     /// allow only what these settings allow. A command step without a `sandbox` is not confined.
     #[schemars(example = json!({"min": "basic"}))]
     pub sandbox: Sandbox,
+    /// MCP servers, by name. An agent may call a tool of a server if its `tools` list it as `NAME.TOOL`.
+    #[schemars(example = json!({"github": {"command": ["github-mcp-server", "stdio"], "env": ["GITHUB_TOKEN"]}}))]
+    #[schemars(extend("propertyNames" = {"pattern": MCP_SERVER_PATTERN}))]
+    pub mcp: IndexMap<String, McpServerSettings>,
     /// Names of environment variables whose values orch never records or shows, in addition to the keys of providers
     /// and variables with names that look like secrets.
     #[schemars(example = json!(["STAGING_LOGIN"]), inner(regex(pattern = ENV_PATTERN)))]

@@ -12,6 +12,7 @@ use super::spans::{Document, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::TOOLS_PATTERN;
 use crate::model::command_mode::COMMAND_MODE_PATTERN;
+use crate::model::mcp::{MCP_SERVER_PATTERN, is_mcp_server_name};
 use crate::model::pipeline::{INPUT_PATTERN, NAME_PATTERN, PASSED_VARIABLE_PATTERN, is_name};
 use crate::model::sandbox::NETWORK_PATTERN;
 use crate::model::{HumanBytes, HumanDuration};
@@ -36,6 +37,11 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
         PROVIDER_PATTERN,
         |text| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)),
         "letters, digits, `_`, `.` and `-`",
+    ),
+    (
+        MCP_SERVER_PATTERN,
+        is_mcp_server_name,
+        "lower-case letters, digits, `_` and `-`, at most 32, starting with a letter",
     ),
     (
         ENV_PATTERN,

@@ -52,6 +52,7 @@ codes! {
     KeyNotApplicable = "ORCH0206", "a key does not apply to this kind of step or agent";
     MultipleAgentKinds = "ORCH0207", "an agent has more than one of `cli`, `acp` and `command`";
     UnknownTool = "ORCH0208", "a tool is unknown, or its pattern is invalid";
+    WrongMcpTransport = "ORCH0209", "an MCP server has neither `command` nor `url`, or both";
     // 03: how steps depend on one another
     InvalidName = "ORCH0301", "a name is malformed or reserved";
     DuplicateName = "ORCH0302", "a name is used twice";
@@ -69,6 +70,8 @@ codes! {
     SandboxTooLoose = "ORCH0314", "a sandbox or a tool allows more than `orch.yaml`";
     UnusableTool = "ORCH0315", "a tool cannot do anything in its sandbox";
     AccessTooLow = "ORCH0316", "the access of a step is too low for the tools of its agent";
+    UnknownMcpServer = "ORCH0317", "an MCP server is unknown";
+    McpToolNotAllowed = "ORCH0318", "`orch.yaml` does not allow a tool of an MCP server";
     PipelineNotFound = "ORCH0320", "a called pipeline does not exist";
     PipelineCycle = "ORCH0321", "a pipeline calls itself";
     MissingPipelineInput = "ORCH0322", "a called pipeline lacks an input";
@@ -107,8 +110,8 @@ codes! {
     InvalidModel = "ORCH0701", "a model reference is malformed";
     UnknownProvider = "ORCH0702", "a provider is unknown";
     MissingBaseUrl = "ORCH0703", "a provider has no address";
-    InvalidUrl = "ORCH0704", "the address of a provider or tracker is malformed";
-    InvalidHeader = "ORCH0705", "a header of a provider is invalid";
+    InvalidUrl = "ORCH0704", "the address of a provider, a tracker or an MCP server is malformed";
+    InvalidHeader = "ORCH0705", "a header of a provider or an MCP server is invalid";
     UnusableModelFile = "ORCH0706", "a model file cannot be used";
     UnknownPrice = "ORCH0710", "a budget in dollars covers a model without a known price";
     UnsupportedParameter = "ORCH0711", "a model does not support a parameter";

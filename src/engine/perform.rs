@@ -327,6 +327,10 @@ impl Performer {
                 let context = CallContext { start_time: started, max_cost: None, call_key: key, request_digest };
                 self.run_tool(&context, &invocation, interruption).await.into()
             }
+            Effect::McpTool(invocation) => {
+                let message = format!("this version of orch can't call `{}`", invocation.tool_name());
+                Err(Failure::new(FailureClass::Internal, message)).into()
+            }
         }
     }
 

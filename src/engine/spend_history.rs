@@ -86,7 +86,8 @@ impl SpendHistory {
             | Fact::StepSkipped(_)
             | Fact::ArtifactAccepted(_)
             | Fact::ApprovalAsked(_)
-            | Fact::ApprovalAnswered(_) => {}
+            | Fact::ApprovalAnswered(_)
+            | Fact::ToolsListed(_) => {}
         }
     }
 

@@ -39,7 +39,8 @@ impl ToolResult {
     pub(super) fn tool_output(&self) -> Option<&ToolOutput> {
         match &self.output {
             Ok(CallOutput::Tool(output)) => Some(&output.result),
-            Ok(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_)) | Err(_) => None,
+            Ok(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_) | CallOutput::McpTool(_))
+            | Err(_) => None,
         }
     }
 }

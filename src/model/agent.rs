@@ -6,6 +6,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
+use super::mcp::McpGrant;
 use super::pipeline::Agent;
 use super::program::{CliAgent, CliAgentKind};
 use super::step::Access;
@@ -119,6 +120,7 @@ pub const MODEL_AGENT_KEYS: &[&str] = &[
     "provider_options",
     "approve_tools",
     "compaction",
+    "pipelines",
 ];
 
 /// The keys that only CLI agents support.
@@ -152,6 +154,7 @@ impl Agent {
             ("max_turns", self.max_turns.is_some()),
             ("approve_tools", !self.approve_tools.is_empty()),
             ("compaction", self.compaction.is_some()),
+            ("pipelines", !self.pipelines.is_empty()),
             ("env", !self.env.is_empty()),
         ];
         keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
@@ -205,7 +208,13 @@ impl Agent {
         self.tools.names().iter().filter_map(|text| ToolGrant::parse(text).ok()).collect()
     }
 
-    /// The tools of a model whose calls the user approves.
+    /// The tools of MCP servers that the agent may use, a model or a CLI agent. Omits invalid entries, which `check`
+    /// reports.
+    pub fn mcp_grants(&self) -> Vec<McpGrant> {
+        self.tools.names().iter().filter_map(|text| McpGrant::parse(text).ok().flatten()).collect()
+    }
+
+    /// The built-in tools of a model whose calls the user approves.
     pub fn approved_tools(&self) -> Vec<BuiltinTool> {
         self.approve_tools.iter().filter_map(|name| BuiltinTool::from_name(name)).collect()
     }
@@ -215,7 +224,8 @@ impl Agent {
         if self.cli_kind().is_some() {
             return if self.tools.names().is_empty() { Access::None } else { Access::Write };
         }
-        self.tool_grants().iter().map(|grant| grant.tool.access()).max().unwrap_or(Access::None)
+        let builtin_access = self.tool_grants().iter().map(|grant| grant.tool.access()).max();
+        builtin_access.max(self.mcp_access).unwrap_or(Access::None)
     }
 }
 

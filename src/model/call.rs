@@ -28,7 +28,7 @@ pub struct CallStarted {
     /// turn of a CLI agent, whose usage is then unknown, and for calls without a model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_usage: Option<Usage>,
-    /// A short form of the arguments of a tool call.
+    /// A short form of the arguments of a tool call. For a tool of an MCP server, it begins with the name of the tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
     /// The digest of the request of a tool call. If the process dies during the call, a resume needs it to record that
@@ -47,6 +47,18 @@ pub struct CallStarted {
     /// model has no field for failed calls.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub labels_errors: bool,
+}
+
+impl CallStarted {
+    /// The tool of a tool call, and a short form of its arguments; `None` for any other call.
+    pub fn tool_and_arguments(&self) -> Option<(&str, &str)> {
+        let arguments = self.arguments.as_deref().unwrap_or_default();
+        match self.kind {
+            CallKind::Tool(tool) => Some((tool.as_str(), arguments)),
+            CallKind::McpTool(_) => Some(arguments.split_once(' ').unwrap_or((arguments, ""))),
+            CallKind::Request | CallKind::Turn | CallKind::Command | CallKind::Snapshot | CallKind::Apply => None,
+        }
+    }
 }
 
 /// The result of a tool call that a conversation leaves out from some request on.

@@ -2,6 +2,8 @@
 //!
 //! A new form of output needs a variant of [`CallOutput`] and its arms in this file; other modules use its methods.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,6 +13,7 @@ use super::call::CallEnded;
 use super::chat::ChatReply;
 use super::count::counted;
 use super::effect::CallKind;
+use super::mcp::{InputQuestion, InputRequired, McpCallOutput};
 use super::program::TurnReply;
 use super::tool::{ToolCallOutput, ToolOutput};
 
@@ -98,8 +101,10 @@ pub enum CallOutput {
     Snapshot(Value),
     /// The record of the changes after a step has written files.
     Applied(Value),
-    /// The output of a tool.
+    /// The output of a built-in tool.
     Tool(ToolCallOutput),
+    /// The output of a tool of an MCP server.
+    McpTool(McpCallOutput),
 }
 
 impl CallOutput {
@@ -110,6 +115,7 @@ impl CallOutput {
             Self::Snapshot(_) => CallKind::Snapshot,
             Self::Applied(_) => CallKind::Apply,
             Self::Tool(output) => CallKind::Tool(output.tool),
+            Self::McpTool(output) => CallKind::McpTool(output.kind),
         }
     }
 
@@ -124,13 +130,16 @@ impl CallOutput {
                 ..output
             }),
             Self::Tool(output) => {
-                let result = ToolOutput {
-                    content: redact(&output.result.content),
-                    full_output: output.result.full_output.as_deref().map(&redact),
-                    ..output.result
-                };
+                let result = map_tool_output(output.result, &redact);
                 Self::Tool(ToolCallOutput { tool: output.tool, arguments: redact(&output.arguments), result })
             }
+            Self::McpTool(output) => Self::McpTool(McpCallOutput {
+                arguments: redact(&output.arguments),
+                result: map_tool_output(output.result, &redact),
+                structured: output.structured.map(|value| map_strings(value, &redact)),
+                input_required: output.input_required.map(|input| Box::new(map_questions(*input, &redact))),
+                ..output
+            }),
             // Snapshots contain the original files, so that orch can restore them exactly.
             Self::Snapshot(_) | Self::Applied(_) => self,
         }
@@ -140,9 +149,10 @@ impl CallOutput {
     fn searched_bytes(&self) -> usize {
         match self {
             Self::Command(output) => output.stdout.len().saturating_add(output.stderr.len()),
-            Self::Tool(output) => {
-                let full_output = output.result.full_output.as_ref();
-                output.result.content.len().saturating_add(full_output.map_or(0, String::len))
+            Self::Tool(output) => output.result.byte_len(),
+            Self::McpTool(output) => {
+                let structured = output.structured.as_ref().map_or(0, |value| value.to_string().len());
+                output.result.byte_len().saturating_add(structured)
             }
             Self::Snapshot(_) | Self::Applied(_) => 0,
         }
@@ -151,7 +161,7 @@ impl CallOutput {
     /// What the output records about files that orch itself writes.
     pub fn written_files(&self) -> Option<WrittenFiles<'_>> {
         match self {
-            Self::Command(_) | Self::Tool(_) => None,
+            Self::Command(_) | Self::Tool(_) | Self::McpTool(_) => None,
             Self::Snapshot(record) => Some(WrittenFiles::Planned(record)),
             Self::Applied(_) => Some(WrittenFiles::Written),
         }
@@ -165,12 +175,11 @@ impl CallOutput {
             Self::Snapshot(_) => "scanned the files".to_owned(),
             Self::Applied(_) => "wrote the files".to_owned(),
             Self::Tool(output) => {
-                let outcome = if output.result.is_error { "error, " } else { "" };
                 let arguments = &output.arguments;
                 let separator = if arguments.is_empty() { "" } else { " " };
-                let size = counted(output.result.content.len(), "byte");
-                format!("{}{separator}{arguments}: {outcome}{size}", output.tool)
+                format!("{}{separator}{arguments}: {}", output.tool, describe_result(&output.result))
             }
+            Self::McpTool(output) => format!("{}: {}", output.arguments, describe_result(&output.result)),
         }
     }
 
@@ -185,9 +194,46 @@ impl CallOutput {
                 format!("exit code {}\n{}{line_end}standard error:\n{}", output.exit_code, output.stdout, output.stderr)
             }
             Self::Snapshot(changes) | Self::Applied(changes) => format!("{changes:#}"),
-            Self::Tool(output) => output.result.full_output.as_ref().unwrap_or(&output.result.content).clone(),
+            Self::Tool(ToolCallOutput { result, .. }) | Self::McpTool(McpCallOutput { result, .. }) => {
+                result.full_output.as_ref().unwrap_or(&result.content).clone()
+            }
         }
     }
+}
+
+/// Applies a function to the texts of a tool's output.
+fn map_tool_output(output: ToolOutput, map: &impl Fn(&str) -> String) -> ToolOutput {
+    ToolOutput { content: map(&output.content), full_output: output.full_output.as_deref().map(map), ..output }
+}
+
+/// Applies a function to the texts of the questions of an MCP server. The state goes back to the server unchanged.
+fn map_questions(input: InputRequired, map: &impl Fn(&str) -> String) -> InputRequired {
+    let map_question = |question: InputQuestion| InputQuestion {
+        message: map(&question.message),
+        schema: question.schema.map(|schema| Arc::new(map_strings((*schema).clone(), map))),
+        url: question.url.as_deref().map(map),
+    };
+    let questions = input.questions.into_iter().map(|(name, question)| (name, map_question(question))).collect();
+    InputRequired { questions, state: input.state }
+}
+
+/// Applies a function to every string of a JSON value, also to the names of members.
+fn map_strings(value: Value, map: &impl Fn(&str) -> String) -> Value {
+    match value {
+        Value::String(text) => Value::String(map(&text)),
+        Value::Array(items) => Value::Array(items.into_iter().map(|item| map_strings(item, map)).collect()),
+        Value::Object(members) => {
+            let members = members.into_iter().map(|(name, member)| (map(&name), map_strings(member, map)));
+            Value::Object(members.collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+    }
+}
+
+/// Whether a tool call failed, and the size of its result.
+fn describe_result(output: &ToolOutput) -> String {
+    let outcome = if output.is_error { "error, " } else { "" };
+    format!("{outcome}{}", counted(output.content.len(), "byte"))
 }
 
 /// What an output records about files that orch itself writes.
@@ -227,7 +273,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::BuiltinTool;
+    use crate::model::{BuiltinTool, McpCallKind, McpToolName};
 
     fn call_ended(fields: RecordedReply) -> CallEnded {
         let call = json!({
@@ -253,13 +299,28 @@ mod tests {
         })
     }
 
-    fn tool_output(content: &str) -> CallOutput {
-        let result = ToolOutput {
+    fn tool_result(content: &str) -> ToolOutput {
+        ToolOutput {
             content: content.to_owned(),
             full_output: Some(format!("all: {content}")),
             ..ToolOutput::default()
-        };
-        CallOutput::Tool(ToolCallOutput { tool: BuiltinTool::Read, arguments: "a secret".to_owned(), result })
+        }
+    }
+
+    fn tool_output(content: &str) -> CallOutput {
+        let (tool, arguments) = (BuiltinTool::Read, "a secret".to_owned());
+        CallOutput::Tool(ToolCallOutput { tool, arguments, result: tool_result(content) })
+    }
+
+    fn mcp_output(content: &str) -> CallOutput {
+        CallOutput::McpTool(McpCallOutput {
+            tool: McpToolName::parse("docs.find").unwrap(),
+            kind: McpCallKind::RemoteRead,
+            arguments: "docs.find {\"text\":\"a secret\"}".to_owned(),
+            result: tool_result(content),
+            structured: Some(json!({ "secret": [content, 1, null] })),
+            input_required: None,
+        })
     }
 
     #[test]
@@ -277,6 +338,7 @@ mod tests {
             CallReply::Output(CallOutput::Snapshot(json!({ "files": [] }))),
             CallReply::Output(CallOutput::Applied(json!({ "files": [] }))),
             CallReply::Output(tool_output("read it")),
+            CallReply::Output(mcp_output("found it")),
         ];
         for reply in replies {
             assert_eq!(CallReply::from_recorded(&call_ended(reply.clone().into_recorded())), Some(reply));
@@ -292,6 +354,9 @@ mod tests {
         let output = tool_output("secrets").map_secret_texts(redact);
         assert_eq!(output.summary(), "read a …: 4 bytes");
         assert_eq!(output.full_text(), "all: …s");
+        let CallOutput::McpTool(output) = mcp_output("secrets").map_secret_texts(redact) else { unreachable!() };
+        assert_eq!(output.structured, Some(json!({ "…": ["…s", 1, null] })));
+        assert_eq!(CallOutput::McpTool(output).summary(), "docs.find {\"text\":\"a …\"}: 4 bytes");
         let snapshot = CallOutput::Snapshot(json!({ "before": "secret" }));
         assert_eq!(snapshot.clone().map_secret_texts(redact), snapshot);
     }

@@ -1,9 +1,9 @@
 //! The effects that a call can have, and the table of what orch knows about each kind of call.
 //!
 //! The table has two parts. [`CallKind::properties`] depends only on the kind, so code that has only the journal can
-//! use it too. The kind of a tool call contains the tool. [`Effect::profile`] also depends on the request. All other
-//! modules read the table. A new kind therefore needs a variant and an entry here, a performer (`engine/perform.rs`),
-//! and a type for its output (`model/call_reply.rs`).
+//! use it too. The kind of a tool call contains the tool, or what the calls of an MCP server may change.
+//! [`Effect::profile`] also depends on the request. All other modules read the table. A new kind therefore needs a
+//! variant and an entry here, a performer (`engine/perform.rs`), and a type for its output (`model/call_reply.rs`).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::chat::{ChatRequest, ModelRef};
 pub use super::effect_spec::{CommandSpec, FilesToWrite, ModelRequest};
+use super::mcp::{McpCallKind, McpInvocation};
 use super::pricing::PriceBasis;
 use super::program::{AgentTurn, TurnEstimate};
 use super::tool::{BuiltinTool, ToolInvocation};
@@ -30,8 +31,10 @@ pub enum Effect {
     Snapshot(FilesToWrite),
     /// Writes the files; the value is the recorded snapshot.
     Write(Value),
-    /// Performs a tool call of a model.
+    /// Performs a call of a built-in tool.
     Tool(Box<ToolInvocation>),
+    /// Performs a call of a tool of an MCP server.
+    McpTool(Box<McpInvocation>),
 }
 
 impl Effect {
@@ -67,6 +70,7 @@ impl Effect {
             Self::Snapshot(_) => EffectProfile::without_model(CallKind::Snapshot),
             Self::Write(_) => EffectProfile::without_model(CallKind::Apply),
             Self::Tool(invocation) => EffectProfile::without_model(CallKind::Tool(invocation.tool)),
+            Self::McpTool(invocation) => EffectProfile::without_model(CallKind::McpTool(invocation.server.call_kind())),
         }
     }
 
@@ -100,8 +104,10 @@ pub enum CallKind {
     Snapshot,
     /// Writes files.
     Apply,
-    /// Performs a tool call of a model.
+    /// Performs a call of a built-in tool.
     Tool(BuiltinTool),
+    /// Performs a call of a tool of an MCP server.
+    McpTool(McpCallKind),
 }
 
 impl CallKind {
@@ -144,18 +150,23 @@ impl CallKind {
                 keeps_turn_start: false,
             },
             Self::Tool(tool) => tool_properties(tool),
+            Self::McpTool(kind) => mcp_tool_properties(kind),
         }
     }
 
-    /// The stable name. Tool calls have one name, whatever the tool.
+    /// The stable name. Calls of built-in tools have one name, whatever the tool, and calls of MCP tools another.
     pub fn as_str(self) -> &'static str {
         self.properties().name
     }
 
-    /// Whether orch never repeats a call that was interrupted, because it may have changed files. The model receives
+    /// Whether orch never repeats a call that was interrupted, because it may have changed something. The model receives
     /// the interruption as the result of the call.
     pub fn is_never_repeated(self) -> bool {
-        matches!(self, Self::Tool(tool) if !tool.only_reads())
+        match self {
+            Self::Tool(tool) => !tool.only_reads(),
+            Self::McpTool(kind) => !kind.only_reads(),
+            Self::Request | Self::Turn | Self::Command | Self::Snapshot | Self::Apply => false,
+        }
     }
 }
 
@@ -176,6 +187,34 @@ fn tool_properties(tool: BuiltinTool) -> CallProperties {
             CallProperties { ending: CallEnding::RunToEnd, awaits_start_record: true, keeps_turn_start: true, ..reads }
         }
         BuiltinTool::Shell => CallProperties {
+            workspace: WorkspaceUse::Program,
+            ending: CallEnding::EndProcesses,
+            awaits_start_record: true,
+            keeps_turn_start: true,
+            ..reads
+        },
+    }
+}
+
+/// The properties of the calls of MCP tools. A call that only reads may run again, so orch does not wait for its start
+/// record. The server of a call that can change the workspace is ended with the call if the call is interrupted, because
+/// it could go on to change files.
+fn mcp_tool_properties(kind: McpCallKind) -> CallProperties {
+    let reads = CallProperties {
+        name: "mcp_tool",
+        workspace: WorkspaceUse::None,
+        ending: CallEnding::CutOff,
+        awaits_start_record: false,
+        keeps_turn_start: false,
+    };
+    match kind {
+        McpCallKind::RemoteRead => reads,
+        McpCallKind::RemoteWrite => CallProperties { awaits_start_record: true, ..reads },
+        McpCallKind::LocalRead => CallProperties { workspace: WorkspaceUse::ListedFiles, ..reads },
+        McpCallKind::LocalWrite => {
+            CallProperties { workspace: WorkspaceUse::ListedFiles, awaits_start_record: true, ..reads }
+        }
+        McpCallKind::WorkspaceWrite => CallProperties {
             workspace: WorkspaceUse::Program,
             ending: CallEnding::EndProcesses,
             awaits_start_record: true,
@@ -208,7 +247,8 @@ pub struct CallProperties {
 pub enum WorkspaceUse {
     /// The call does not see the workspace.
     None,
-    /// orch itself reads or writes the files that the call lists.
+    /// orch itself reads or writes the files that the call lists, or a program reads files of the workspace and can
+    /// change none.
     ListedFiles,
     /// The call runs a program, which may change any file.
     Program,
@@ -283,7 +323,8 @@ mod tests {
 
     fn kinds() -> Vec<CallKind> {
         let other_kinds = [CallKind::Request, CallKind::Turn, CallKind::Command, CallKind::Snapshot, CallKind::Apply];
-        other_kinds.into_iter().chain(BuiltinTool::ALL.map(CallKind::Tool)).collect()
+        let tools = BuiltinTool::ALL.map(CallKind::Tool).into_iter().chain(McpCallKind::ALL.map(CallKind::McpTool));
+        other_kinds.into_iter().chain(tools).collect()
     }
 
     #[test]
@@ -292,6 +333,7 @@ mod tests {
             let name = kind.properties().name;
             let expected = match kind {
                 CallKind::Tool(tool) => serde_json::json!({ name: tool.as_str() }),
+                CallKind::McpTool(kind) => serde_json::json!({ name: kind }),
                 _ => serde_json::json!(name),
             };
             assert_eq!(serde_json::to_value(kind).unwrap(), expected);
@@ -312,8 +354,15 @@ mod tests {
     fn a_tool_call_that_is_never_repeated_has_a_durable_start() {
         for kind in kinds() {
             let properties = kind.properties();
-            let is_tool = matches!(kind, CallKind::Tool(_));
-            assert_eq!(kind.is_never_repeated(), is_tool && properties.keeps_turn_start, "{kind:?}");
+            let is_tool = matches!(kind, CallKind::Tool(_) | CallKind::McpTool(_));
+            assert_eq!(kind.is_never_repeated(), is_tool && properties.awaits_start_record, "{kind:?}");
+            // What such a call changes in the workspace is known even if orch is killed.
+            let can_write_files = match kind {
+                CallKind::Tool(tool) => !tool.only_reads(),
+                CallKind::McpTool(kind) => kind == McpCallKind::WorkspaceWrite,
+                _ => continue,
+            };
+            assert_eq!(properties.keeps_turn_start, can_write_files, "{kind:?}");
         }
     }
 

@@ -17,6 +17,7 @@ pub use super::effect::CallKind;
 use super::failure::Failure;
 pub use super::fingerprint::{Fingerprint, FingerprintPart, PartKind};
 use super::id::{Digest, RunId, StepKey};
+use super::mcp::McpListing;
 pub use super::run_event::{MissingFile, RunEnded, RunLocation, RunReplay, RunResumed, RunStarted, RunStatus};
 pub use super::skip::{MissingProducer, SkipKind, SkipReason};
 use super::step::Access;
@@ -70,6 +71,8 @@ pub enum Fact {
     ApprovalAsked(ApprovalAsked),
     /// The user answered an approval.
     ApprovalAnswered(ApprovalAnswered),
+    /// An MCP server listed its tools. The list applies to the steps that begin after it.
+    ToolsListed(McpListing),
 }
 
 impl Fact {
@@ -90,13 +93,14 @@ impl Fact {
             Self::ArtifactAccepted(_) => "artifact_accepted",
             Self::ApprovalAsked(_) => "approval_asked",
             Self::ApprovalAnswered(_) => "approval_answered",
+            Self::ToolsListed(_) => "tools_listed",
         }
     }
 
     /// The step that the fact is about; `None` for facts about the run.
     pub fn step(&self) -> Option<&StepKey> {
         match self {
-            Self::RunStarted(_) | Self::RunResumed(_) | Self::RunEnded(_) => None,
+            Self::RunStarted(_) | Self::RunResumed(_) | Self::RunEnded(_) | Self::ToolsListed(_) => None,
             Self::StepReused(fact) => Some(&fact.step),
             Self::StepStarted(fact) => Some(&fact.step),
             Self::CallStarted(fact) => Some(&fact.call.step),

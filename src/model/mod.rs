@@ -28,6 +28,7 @@ pub mod event;
 pub mod failure;
 mod fingerprint;
 pub mod id;
+pub mod mcp;
 pub mod name;
 pub mod name_scope;
 mod nesting;
@@ -71,6 +72,10 @@ pub use duration::HumanDuration;
 pub use event::{Artifact, Event, Fact, Fingerprint, RunStatus};
 pub use failure::{Failure, FailureClass};
 pub use id::{CallKey, Digest, RunId, StepKey};
+pub use mcp::{
+    InputAnswers, InputQuestion, InputRequired, McpAccess, McpCallKind, McpCallOutput, McpGrant, McpHeader,
+    McpInvocation, McpListing, McpServerSpec, McpToolDefinition, McpToolName, McpTransport,
+};
 pub use nesting::{MAX_NESTING, MAX_VALUES, count_values, nesting_depth};
 pub use normalizer::{Normalizer, PatternError};
 pub use options::{ModelOptions, ReasoningEffort};

@@ -13,7 +13,7 @@ use super::budget::Budget;
 use super::options::{ModelOptions, ReasoningEffort};
 use super::program::TurnEstimate;
 use super::sandbox::Sandbox;
-use super::step::Step;
+use super::step::{Access, Step};
 use super::step_values::{Condition, Expression, expressions, optional_condition};
 
 /// The pattern of the names of inputs, artifacts and steps.
@@ -148,7 +148,8 @@ pub struct Agent {
     pub command: Option<Vec<String>>,
     /// The tools that the agent may use. For a model: `read`, `list`, `search`, `edit`, `write`, `shell` and `fetch`,
     /// which a pattern can narrow, such as `shell(cargo:*)` or `edit(src/**)`. For a CLI agent: the agent's own names
-    /// for its tools. Default: `none`. By default, the tools determine the `access` of the agent's steps.
+    /// for its tools. For both: `SERVER.TOOL` for a tool of an MCP server in `orch.yaml`, and `SERVER.*` for all of its
+    /// tools. Default: `none`. By default, the tools determine the `access` of the agent's steps.
     #[serde(default, skip_serializing_if = "Tools::is_none")]
     #[schemars(example = json!(["read", "edit", "shell(cargo:*)"]))]
     pub tools: Tools,
@@ -168,6 +169,16 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"fail")]
     pub compaction: Option<Compaction>,
+    /// Pipelines that a model may call as tools: files relative to this file. The inputs of a pipeline are the arguments
+    /// of its tool, and its outputs are the result.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(example = json!(["review-diff.yaml"]))]
+    #[schemars(inner(length(min = 1)))]
+    pub pipelines: Vec<String>,
+    /// The access to the workspace that the MCP tools of the agent need; `None` without such tools. It follows from
+    /// `orch.yaml`, so the loader sets it.
+    #[serde(skip)]
+    pub mcp_access: Option<Access>,
     /// The budget of the agent in a run, for all its steps together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"usd": 0.5, "seconds": 1800}))]
@@ -213,6 +224,8 @@ impl Agent {
             max_turns: None,
             approve_tools: Vec::new(),
             compaction: None,
+            pipelines: Vec::new(),
+            mcp_access: None,
             budget: None,
             estimate: None,
             env: Vec::new(),

@@ -205,7 +205,14 @@ pub struct ToolOutput {
     pub changed_files: Vec<ChangedFile>,
 }
 
-/// The output of a call of a tool, as recorded.
+impl ToolOutput {
+    /// The size of its texts, in bytes.
+    pub fn byte_len(&self) -> usize {
+        self.content.len().saturating_add(self.full_output.as_ref().map_or(0, String::len))
+    }
+}
+
+/// The output of a call of a built-in tool, as recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolCallOutput {
     /// The tool.

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use crate::durable::{CallProgress, Observer};
-use crate::model::event::CallKind;
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Event, Fact, RunId, RunState};
 
@@ -104,10 +103,9 @@ fn render_event(event: &Event, state: &RunState) -> Option<String> {
             Some(format!("{}: {decision} by {}", fact.step, fact.answer.by))
         }
         Fact::CallStarted(fact) => {
-            let CallKind::Tool(tool) = fact.kind else { return None };
-            let arguments = fact.arguments.as_deref().unwrap_or_default();
+            let (tool, arguments) = fact.tool_and_arguments()?;
             Some(format!("{}: {tool} {arguments}", fact.call.step).trim_end().to_owned())
         }
-        Fact::RunEnded(_) | Fact::ArtifactAccepted(_) => None,
+        Fact::RunEnded(_) | Fact::ArtifactAccepted(_) | Fact::ToolsListed(_) => None,
     }
 }

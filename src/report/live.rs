@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::durable::{CallProgress, Observer};
-use crate::model::event::{CallKind, CallStarted};
+use crate::model::event::CallStarted;
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Event, Fact, RunId, RunState, StepKey, StepState};
 
@@ -195,9 +195,9 @@ impl LiveState {
 
     /// Shows the tool that the model of a step called, in the live line of the step.
     fn show_tool(&mut self, fact: &CallStarted) {
-        let CallKind::Tool(tool) = fact.kind else { return };
+        let Some((tool, arguments)) = fact.tool_and_arguments() else { return };
         let Some(label) = self.state.step(&fact.call.step).map(StepState::performer_label) else { return };
-        let arguments = human::first_line(fact.arguments.as_deref().unwrap_or_default(), 120);
+        let arguments = human::first_line(arguments, 120);
         if let Some(step) = self.running_step(&fact.call.step) {
             step.activity = to_printable(format!("{label} · {tool} {arguments}").trim_end()).into_owned();
         }
@@ -334,7 +334,7 @@ impl Observer for LiveReporter {
                 }
             }
             Fact::CallStarted(fact) => inner.show_tool(fact),
-            Fact::ApprovalAsked(_) | Fact::ArtifactAccepted(_) => {}
+            Fact::ApprovalAsked(_) | Fact::ArtifactAccepted(_) | Fact::ToolsListed(_) => {}
         }
     }
 

@@ -175,6 +175,10 @@ fn without_full_output(reply: CallReply) -> CallReply {
             output.result.full_output = None;
             CallReply::Output(CallOutput::Tool(output))
         }
+        CallReply::Output(CallOutput::McpTool(mut output)) => {
+            output.result.full_output = None;
+            CallReply::Output(CallOutput::McpTool(output))
+        }
         reply => reply,
     }
 }

@@ -172,6 +172,10 @@ fn call_started(call: &Call) -> Fact {
             fact.arguments = Some(invocation.summary());
             fact.request_digest = Some(call.request_digest.clone());
         }
+        Effect::McpTool(invocation) => {
+            fact.arguments = Some(invocation.summary());
+            fact.request_digest = Some(call.request_digest.clone());
+        }
         Effect::Turn(_) | Effect::Command(_) | Effect::Snapshot(_) | Effect::Write(_) => {}
     }
     Fact::CallStarted(fact)

@@ -107,7 +107,8 @@ impl Index {
             | Fact::RunStarted(_)
             | Fact::RunEnded(_)
             | Fact::StepReused(_)
-            | Fact::StepSkipped(_) => {}
+            | Fact::StepSkipped(_)
+            | Fact::ToolsListed(_) => {}
         }
     }
 

@@ -337,7 +337,8 @@ pub(super) fn insert_event(
         | Fact::StepFailed(_)
         | Fact::StepSkipped(_)
         | Fact::ApprovalAsked(_)
-        | Fact::ApprovalAnswered(_) => Ok(()),
+        | Fact::ApprovalAnswered(_)
+        | Fact::ToolsListed(_) => Ok(()),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::provider::{
     is_unencrypted_address, normalized_address, url_host,
 };
 
+use super::mcp::mcp_disclosures;
 use super::sandbox::sandbox_disclosures;
 use super::trackers::tracker_disclosures;
 
@@ -30,7 +31,8 @@ pub enum Destination {
     Url(String),
     /// The address in this environment variable.
     Variable(String),
-    /// No address: the key loosens the sandbox of programs. The text describes what they may do.
+    /// No address: the key loosens the sandbox of programs, or orch starts a program. The text describes what the
+    /// programs may do.
     Programs(String),
 }
 
@@ -57,6 +59,8 @@ pub enum TrustReason {
     Unencrypted,
     /// The sandbox of programs allows more than the default.
     LoosensSandbox,
+    /// orch starts an MCP server, or sends it the arguments of tool calls.
+    McpServer,
 }
 
 impl TrustReason {
@@ -68,11 +72,13 @@ impl TrustReason {
             Self::SendsEvents => "follows_runs",
             Self::Unencrypted => "unencrypted",
             Self::LoosensSandbox => "loosens_sandbox",
+            Self::McpServer => "mcp_server",
         }
     }
 }
 
-/// Data that orch sends because of a key in `orch.yaml`, or a key that loosens the sandbox of programs.
+/// Data that orch sends because of a key in `orch.yaml`, a key that loosens the sandbox of programs, or a program that
+/// orch starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disclosure {
     /// The key of `orch.yaml` that causes it, such as `providers.lab`.
@@ -96,9 +102,14 @@ impl Disclosure {
         self.variable.is_some() && self.reasons.contains(&TrustReason::Unencrypted) && !self.insecure
     }
 
-    /// The label in listings: `allows` for a key that loosens the sandbox of programs, else `sends`.
+    /// The label in listings: `starts` for an MCP server that orch starts, `allows` for a key that loosens the sandbox of
+    /// programs, else `sends`.
     pub fn label(&self) -> &'static str {
-        if matches!(self.destination, Destination::Programs(_)) { "allows" } else { "sends" }
+        match self.destination {
+            Destination::Programs(_) if self.reasons.contains(&TrustReason::McpServer) => "starts",
+            Destination::Programs(_) => "allows",
+            Destination::Url(_) | Destination::Variable(_) => "sends",
+        }
     }
 
     /// Whether the user has to agree.
@@ -145,6 +156,11 @@ impl fmt::Display for Disclosure {
             write!(f, "`{key}` signs requests to {destination} (region {region}) with the credentials in {names}")?;
             return if reasons.contains(&TrustReason::Unencrypted) { f.write_str(UNENCRYPTED) } else { Ok(()) };
         }
+        if reasons.contains(&TrustReason::McpServer) {
+            let secret = variable.map_or_else(String::new, |variable| format!("the secret in {variable} and "));
+            write!(f, "`{key}` sends {secret}the arguments of tool calls to the MCP server {destination}")?;
+            return if reasons.contains(&TrustReason::Unencrypted) { f.write_str(UNENCRYPTED) } else { Ok(()) };
+        }
         match (variable, reasons.contains(&TrustReason::SendsEvents)) {
             (Some(variable), true) => {
                 write!(f, "`{key}` sends every event of every run to {destination}, with the secret in {variable}")
@@ -163,10 +179,11 @@ pub struct Disclosures(Vec<Disclosure>);
 
 impl Disclosures {
     /// Lists the disclosures of settings: first those of the providers in the order of the file, then those of the
-    /// trackers, then those of the sandbox.
+    /// trackers, then those of the sandbox, then those of the MCP servers.
     pub fn from_settings(settings: &Settings) -> Self {
         let providers = settings.providers.iter().filter_map(|(name, entry)| provider_disclosure(name, entry));
-        Self(providers.chain(tracker_disclosures(settings)).chain(sandbox_disclosures(&settings.sandbox)).collect())
+        let programs = sandbox_disclosures("", &settings.sandbox).into_iter().chain(mcp_disclosures(settings));
+        Self(providers.chain(tracker_disclosures(settings)).chain(programs).collect())
     }
 
     /// All disclosures.

@@ -14,13 +14,15 @@ pub enum KeyClass {
     WeakensProtection,
     /// orch sends the value of the key itself.
     Literal,
+    /// The key names a program that orch starts.
+    Program,
 }
 
 impl KeyClass {
     /// Whether the user has to agree again when the key's value changes.
     pub fn needs_agreement(self) -> bool {
         match self {
-            Self::Address | Self::Variable | Self::WeakensProtection => true,
+            Self::Address | Self::Variable | Self::WeakensProtection | Self::Program => true,
             // The author of the file knows a literal value already, so sending it discloses no secret of the user.
             Self::Inert | Self::Literal => false,
         }
@@ -70,6 +72,25 @@ pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
     ("sandbox.limits.cpu_time", KeyClass::Inert),
     ("sandbox.limits.file_size", KeyClass::Inert),
     ("sandbox.limits.open_files", KeyClass::Inert),
+    ("mcp.*.command", KeyClass::Program),
+    ("mcp.*.url", KeyClass::Address),
+    ("mcp.*.headers.*", KeyClass::Literal),
+    ("mcp.*.headers.*.env", KeyClass::Variable),
+    ("mcp.*.insecure", KeyClass::WeakensProtection),
+    ("mcp.*.env", KeyClass::Variable),
+    ("mcp.*.sandbox.enabled", KeyClass::WeakensProtection),
+    ("mcp.*.sandbox.min", KeyClass::WeakensProtection),
+    ("mcp.*.sandbox.network", KeyClass::WeakensProtection),
+    ("mcp.*.sandbox.write", KeyClass::WeakensProtection),
+    ("mcp.*.sandbox.deny_read", KeyClass::Inert),
+    ("mcp.*.sandbox.unix_sockets", KeyClass::WeakensProtection),
+    ("mcp.*.sandbox.limits.memory", KeyClass::Inert),
+    ("mcp.*.sandbox.limits.processes", KeyClass::Inert),
+    ("mcp.*.sandbox.limits.cpu_time", KeyClass::Inert),
+    ("mcp.*.sandbox.limits.file_size", KeyClass::Inert),
+    ("mcp.*.sandbox.limits.open_files", KeyClass::Inert),
+    ("mcp.*.tools", KeyClass::Inert),
+    ("mcp.*.access", KeyClass::Inert),
     ("secrets", KeyClass::Inert),
     ("tracker.convex.url", KeyClass::Address),
     ("tracker.convex.url.env", KeyClass::Address),
@@ -134,6 +155,13 @@ mod tests {
                 "webhook": { "url": "https://a.example", "secret": { "env": "A_KEY" } },
             },
             "sandbox": { "enabled": true, "min": "full", "network": "none", "write": ["."], "unix_sockets": false },
+            "mcp": {
+                "lab": { "url": "https://a.example", "headers": { "lab": { "env": "A_KEY" } }, "insecure": false },
+                "program": {
+                    "command": ["a-server"], "env": ["A_KEY"],
+                    "sandbox": { "enabled": true, "min": "full", "network": "none", "write": ["."], "unix_sockets": false },
+                },
+            },
         })
     }
 
@@ -147,18 +175,22 @@ mod tests {
         assert!(before.is_some());
         for (key, class) in SETTINGS_KEYS.iter().filter(|(_, class)| class.needs_agreement()) {
             let value = match class {
-                _ if *key == "sandbox.enabled" => json!(false),
-                _ if *key == "sandbox.min" => json!("basic"),
-                _ if *key == "sandbox.network" => json!("all"),
-                _ if *key == "sandbox.write" => json!(["~/x"]),
+                _ if key.ends_with("sandbox.enabled") => json!(false),
+                _ if key.ends_with("sandbox.min") => json!("basic"),
+                _ if key.ends_with("sandbox.network") => json!("all"),
+                _ if key.ends_with("sandbox.write") => json!(["~/x"]),
+                _ if *key == "mcp.*.env" => json!(["B_KEY"]),
+                KeyClass::Program => json!(["b-server"]),
                 KeyClass::WeakensProtection => json!(true),
                 KeyClass::Variable => json!("B_KEY"),
                 _ if key.ends_with(".env") => json!({ "env": "B_URL" }),
                 _ => json!("https://b.example/v1"),
             };
+            let is_program = ["mcp.*.command", "mcp.*.env"].contains(key) || key.starts_with("mcp.*.sandbox.");
             let provider = if key.contains(".aws.") { "bedrock" } else { "lab" };
+            let entry = if is_program { "program" } else { provider };
             // `url.env` replaces a plain `url`.
-            let pointer = format!("/{}", key.replace(".url.env", ".url").replace('*', provider).replace('.', "/"));
+            let pointer = format!("/{}", key.replace(".url.env", ".url").replace('*', entry).replace('.', "/"));
             let mut changed = settings();
             *changed.pointer_mut(&pointer).unwrap_or_else(|| panic!("give {key} a value in `settings`")) = value;
             assert_ne!(digest(changed), before, "{key}");

@@ -1,10 +1,10 @@
 //! Trust in projects: whether a project may make orch send secrets and events to addresses in its `orch.yaml`.
 //!
 //! The `orch.yaml` of a cloned project could name any environment variable as a key and any host as a provider. For
-//! that reason, orch makes a list of [`Disclosure`]s: the data that `orch.yaml` makes it send, and the keys of its
-//! `sandbox` that allow more than the default. Once for each project, the user agrees to the disclosures other than those to built-in
-//! providers ([`TrustLedger`]), as with direnv. An agreement covers the digest of these disclosures, so a changed
-//! address or variable needs a new agreement.
+//! that reason, orch makes a list of [`Disclosure`]s: the data that `orch.yaml` makes it send, the keys of its
+//! `sandbox` that allow more than the default, and its MCP servers. Once for each project, the user agrees to the
+//! disclosures other than those to built-in providers ([`TrustLedger`]), as with direnv. An agreement covers the digest
+//! of these disclosures, so a changed address, variable or program needs a new agreement.
 //!
 //! The digest does not cover the commands of a pipeline (`run:`, CLI agents): a user who runs a pipeline agrees to its
 //! commands, as with a Makefile.
@@ -12,6 +12,7 @@
 mod disclosure;
 mod keys;
 mod ledger;
+mod mcp;
 mod sandbox;
 mod trackers;
 

@@ -1,12 +1,13 @@
-//! Lists the keys of the `sandbox` of `orch.yaml` that allow more than the defaults.
+//! Lists the keys of a `sandbox` in `orch.yaml` that allow more than the defaults.
 
 use crate::model::{AllowedHost, Sandbox, SandboxLevel, SandboxNetwork, is_outside_workspace};
 
 use super::disclosure::{Destination, Disclosure, TrustReason};
 
 /// Returns a disclosure for each key that allows more than the default. Without the user's agreement, a cloned project
-/// could give CLI agents more access than the user expects.
-pub(super) fn sandbox_disclosures(sandbox: &Sandbox) -> Vec<Disclosure> {
+/// could give CLI agents more access than the user expects. `owner` is the key that contains the `sandbox`; it is empty
+/// for the one of the project.
+pub(super) fn sandbox_disclosures(owner: &str, sandbox: &Sandbox) -> Vec<Disclosure> {
     let Sandbox { enabled, min, network, write, deny_read: _, unix_sockets, limits: _ } = sandbox;
     let mut allowed: Vec<(&str, String)> = Vec::new();
     if *enabled == Some(false) {
@@ -40,8 +41,9 @@ pub(super) fn sandbox_disclosures(sandbox: &Sandbox) -> Vec<Disclosure> {
     if *unix_sockets == Some(true) {
         allowed.push(("unix_sockets", "lets confined programs use UNIX sockets".to_owned()));
     }
+    let separator = if owner.is_empty() { "" } else { "." };
     let disclosure = |(key, text): (&str, String)| Disclosure {
-        key: format!("sandbox.{key}"),
+        key: format!("{owner}{separator}sandbox.{key}"),
         variable: None,
         destination: Destination::Programs(text),
         reasons: vec![TrustReason::LoosensSandbox],
@@ -59,7 +61,7 @@ mod tests {
 
     fn texts(sandbox: Value) -> Vec<String> {
         let sandbox: Sandbox = serde_json::from_value(sandbox).unwrap();
-        sandbox_disclosures(&sandbox).iter().map(ToString::to_string).collect()
+        sandbox_disclosures("", &sandbox).iter().map(ToString::to_string).collect()
     }
 
     #[test]

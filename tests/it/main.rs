@@ -55,6 +55,7 @@ mod lsp;
 mod lsp_features;
 #[cfg(unix)]
 mod lsp_previous_round;
+mod mcp;
 #[cfg(all(unix, feature = "local"))]
 mod model_downloads;
 #[cfg(feature = "local")]

@@ -103,7 +103,7 @@ impl RunState {
                 step.status = StepStatus::InProgress;
                 step.question = None;
             }
-            Fact::RunStarted(_) | Fact::RunResumed(_) | Fact::RunEnded(_) => {}
+            Fact::RunStarted(_) | Fact::RunResumed(_) | Fact::RunEnded(_) | Fact::ToolsListed(_) => {}
         }
     }
 

@@ -39,8 +39,8 @@ pub(super) const ROWS: &[Row] = &[
     row(Agent, "model: lab/x\ntop_k: 40", "only some providers have it: write `provider_options: { NAME: NUMBER }`, with the provider's name for it", &[
         (Agent, "model: lab/x\nprovider_options: { top_k: 40 }"), (Settings, LAB),
     ]),
-    row(Agent, "model: openai/gpt-4.1-mini\nmcp_servers: [git]", "orch does not start MCP servers: configure them in a CLI agent, `acp: { command: [PROGRAM, --acp] }` under `agents:`", &[
-        (Agent, "acp: { command: [gemini, --acp] }"),
+    row(Agent, "model: openai/gpt-4.1-mini\nmcp_servers: [git]", "MCP servers belong into orch.yaml, `mcp: { NAME: { command: [PROGRAM] } }`; an agent uses a tool of a server with `tools: [NAME.TOOL]`", &[
+        (Agent, "model: openai/gpt-4.1-mini\ntools: [git.git_log]"), (Settings, "mcp: { git: { command: [mcp-server-git] } }"),
     ]),
     row(Agent, "cli: claude\nallowed_tools: [Bash]", "write `tools` in place of `allowed_tools`", &[(Agent, "cli: claude\ntools: [Bash]")]),
     row(Agent, "cli: claude\ntools: bash", "write it as a list: `[bash]`", &[(Agent, "cli: claude\ntools: [bash]")]),

@@ -40,8 +40,9 @@ pub(super) const ROWS: &[Row] = &[
     row(Top, "include: [other.yaml]", "orch does not merge files: call the other pipeline from a step, `pipeline: FILE`", &[(Step, "pipeline: other.yaml")]),
     row(Top, "cache: true", "orch records results by itself: remove this key; `orch pipeline run FILE --reuse` reuses results of earlier runs", &[]),
     row(Top, "permissions: read-all", "declare how a step uses the workspace with `access: none`, `read` or `write`", &[(Step, "run: make\naccess: none")]),
-    row(Top, "mcp_servers: { git: {} }", "orch does not start MCP servers: configure them in a CLI agent, `acp: { command: [PROGRAM, --acp] }` under `agents:`", &[
-        (Agent, "acp: { command: [gemini, --acp] }"),
+    row(Top, "mcp_servers: { git: {} }", "MCP servers belong into orch.yaml, `mcp: { NAME: { command: [PROGRAM] } }`; an agent uses a tool of a server with `tools: [NAME.TOOL]`", &[
+        (Settings, "mcp: { git: { command: [mcp-server-git] } }"),
+        (Agent, "model: openai/gpt-4.1-mini\ntools: [git.git_log]"),
     ]),
     row(Top, "tools: [bash]", "tools belong to an agent: `tools: [read, edit]` under `agents:`", &[(Agent, "model: openai/gpt-4.1-mini\ntools: [read, edit]")]),
     row(Top, "model: openai/gpt-4.1-mini", "the model belongs to an agent: `agents: { NAME: { model: PROVIDER/MODEL } }`; set a default for all agents with `defaults: { model: PROVIDER/MODEL }` in orch.yaml", &[
@@ -64,8 +65,8 @@ pub(super) const ROWS: &[Row] = &[
         (Settings, "tracker: { webhook: { url: 'http://127.0.0.1:1', secret: { env: HOOK_KEY } } }"),
     ]),
     row(Settings, "env: { A: b }", "orch.yaml sets no variables: export them before you start orch, and list the variables of a command at its step, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
-    row(Settings, "mcp: {}", "orch does not start MCP servers: configure them in a CLI agent, `acp: { command: [PROGRAM, --acp] }` under `agents:`", &[
-        (Agent, "acp: { command: [gemini, --acp] }"),
+    row(Settings, "mcpServers:\n  git:\n    command: [mcp-server-git]", "write `mcp` in place of `mcpServers`", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git]"),
     ]),
     row(Settings, "agents: {}", "`agents` belongs to the pipeline: write it at the top of the file", &[(File, "# at the top of the file\nname: words\nagents: {}\nsteps:\n  - { id: it, run: make }\n")]),
     row(Settings, "providers:\n  lab:\n    type: openai\n    base_url: http://127.0.0.1:1/v1", "write `dialect` in place of `type`", &[(Settings, "providers:\n  lab:\n    dialect: openai\n    base_url: http://127.0.0.1:1/v1")]),

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner, runtime};
-use crate::model::event::{CallEnded, CallKind, CallStarted, Event, Fact};
+use crate::model::event::{CallEnded, CallStarted, Event, Fact};
 use crate::model::{Artifact, ChatReply, ContentBlock, Failure, counted};
 use crate::report::human;
 use crate::session::ExitStatus;
@@ -125,15 +125,18 @@ fn describe_fact(fact: &Fact, length: TextLength) -> String {
             let decision = if fact.answer.approved { "approved" } else { "rejected" };
             format!("{decision} by {}", fact.answer.by)
         }
+        Fact::ToolsListed(fact) => {
+            format!("{} tools of {} (MCP {})", fact.tools.len(), fact.server, fact.protocol_version)
+        }
     }
 }
 
 /// Describes the start of a call: the model, the tool with its arguments, or the kind of the call.
 fn describe_call_start(fact: &CallStarted) -> String {
-    let target = match (&fact.model, fact.kind) {
+    let target = match (&fact.model, fact.tool_and_arguments()) {
         (Some(model), _) => model.to_string(),
-        (None, CallKind::Tool(tool)) => format!("{tool} {}", fact.arguments.as_deref().unwrap_or_default()),
-        (None, kind) => kind.as_str().to_owned(),
+        (None, Some((tool, arguments))) => format!("{tool} {arguments}"),
+        (None, None) => fact.kind.as_str().to_owned(),
     };
     let elided = match fact.elided_results.len() {
         0 => String::new(),

@@ -1,0 +1,3 @@
+//! MCP servers: their settings, their tools, and what orch allows them.
+
+mod settings;
