@@ -48,7 +48,7 @@ use crate::offload::run_on_thread;
 use crate::process::{EndingGroups, GuardProgram, SandboxContext};
 use crate::secret::Redactor;
 
-pub use arguments::read_arguments;
+pub use arguments::{read_arguments, read_arguments_with};
 pub use definition::definition;
 pub use fetch::{HostLookup, system_lookup};
 pub use output::{MAX_CONTENT_BYTES, PerformedTool};
