@@ -24,6 +24,7 @@ mod fetch;
 mod fetch_policy;
 mod file_type;
 mod html_text;
+mod http_client;
 mod job;
 mod list;
 mod nearest;
