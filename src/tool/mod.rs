@@ -1,5 +1,5 @@
 //! The built-in tools of models: reading, listing, searching, changing and writing files of the workspace, commands in
-//! a sandbox, and pages from the web.
+//! a sandbox, and pages from the web. [`mcp`] has the tools of MCP servers.
 //!
 //! [`definition`] describes a tool to a model, [`read_arguments`] reads the arguments of a call, and [`perform`]
 //! performs the call. A mistake of the model is a result for the model, which can then do something else; only a call
@@ -27,6 +27,7 @@ mod html_text;
 mod http_client;
 mod job;
 mod list;
+pub mod mcp;
 mod nearest;
 mod output;
 mod page_text;
