@@ -89,8 +89,8 @@ struct Connector<'a> {
 }
 
 impl Connector<'_> {
-    /// Finds out which protocol a server speaks. Returns the connection, and whether the server did not answer the
-    /// question.
+    /// Finds out which protocol a server speaks. Returns the connection, and whether the server speaks the old protocol
+    /// and does not answer the question for the new one.
     async fn find_protocol(&self) -> Result<(Connection, bool), Failure> {
         let discovery = Discovery::default();
         let first = self.begin(Beginning::Either, &discovery).await;
@@ -106,7 +106,12 @@ impl Connector<'_> {
             }
             Ok(connection) => Ok((connection, discovery.is_silent())),
             // The question may be the reason, for example if the server ends because of it.
-            Err(_) => Ok((self.begin(Beginning::Old, &discovery).await.map_err(|error| error.failure)?, true)),
+            Err(error) => {
+                let connection = self.begin(Beginning::Old, &discovery).await.map_err(|error| error.failure)?;
+                // A server over HTTP may only have been overloaded.
+                let is_program = matches!(self.server.transport, McpTransport::Stdio { .. });
+                Ok((connection, is_program || error.failure.class == FailureClass::Timeout))
+            }
         }
     }
 
