@@ -162,8 +162,8 @@ fn process_failure(server: &str, error: &ProcessError) -> Failure {
     }
 }
 
-/// Adds what the end of a server's program says about a failure: that it never ran, its exit code, and the last lines of
-/// its standard error.
+/// Adds what the end of a server's program says about a failure: that it never ran, its exit code, and the last lines
+/// of its standard error.
 pub(super) fn with_exit(server: &str, failure: Failure, exit: Option<&ProgramExit>) -> Failure {
     let exit = match exit {
         None => return failure,

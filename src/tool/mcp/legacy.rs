@@ -1,5 +1,5 @@
-//! Remembers the servers that do not answer the discovery of the new protocol, so that orch waits for such an answer only
-//! once.
+//! Remembers the servers that do not answer the discovery of the new protocol, so that orch waits for such an answer
+//! only once.
 //!
 //! A server that answers it with an error needs no entry: the connection goes on with the old protocol at once.
 

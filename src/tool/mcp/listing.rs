@@ -290,7 +290,7 @@ mod tests {
         let tools = json!([
             { "name": "read", "description": "Reads.", "inputSchema": { "type": "object" }, "annotations": { "x": 1 } },
             { "name": "other", "inputSchema": { "type": "object" } },
-            { "name": "list", "title": "Lists", "inputSchema": { "properties": {} }, "outputSchema": { "type": "array" } },
+            { "name": "list", "title": "Lists", "inputSchema": { "properties": {} }, "outputSchema": { "minItems": 1 } },
         ]);
         let listed = listed(tools, Some(&["read", "list"]));
         assert_eq!((names(&listed), listed.notes.len()), (vec!["list", "read"], 0), "{:?}", listed.notes);
@@ -298,13 +298,14 @@ mod tests {
         assert_eq!(*list.input_schema, json!({ "properties": {}, "type": "object" }));
         assert_eq!(
             (list.description.as_str(), list.output_schema.as_deref()),
-            ("Lists", Some(&json!({ "type": "array" })))
+            ("Lists", Some(&json!({ "minItems": 1 })))
         );
     }
 
     #[test]
     fn a_tool_that_cannot_be_offered_is_left_out_with_a_reason() {
         let object = json!({ "type": "object" });
+        let large = json!({ "type": "object", "description": "x".repeat(MAX_SCHEMA_BYTES) });
         for (tool, reason) in [
             (json!({ "inputSchema": object }), "it has no name"),
             (json!({ "name": "a b", "inputSchema": object }), "spaces, or characters that can't be seen"),
@@ -321,10 +322,7 @@ mod tests {
                 json!({ "name": "a", "inputSchema": { "type": "object", "$ref": "https://example.org/x" } }),
                 "its input schema can't be used",
             ),
-            (
-                json!({ "name": "a", "inputSchema": { "type": "object", "description": "x".repeat(MAX_SCHEMA_BYTES) } }),
-                "its input schema has more than 128 KiB",
-            ),
+            (json!({ "name": "a", "inputSchema": large }), "its input schema has more than 128 KiB"),
         ] {
             let listed = listed(json!([tool, { "name": "good" }]), None);
             assert_eq!((names(&listed), listed.notes.len()), (vec!["good"], 1), "{reason}: {:?}", listed.notes);
@@ -354,7 +352,8 @@ mod tests {
         let secret = SecretString::from("s3cret-value-of-a-key");
         let mut pages = ToolPages::default();
         let schema = json!({ "type": "object", "properties": { "a": { "default": "s3cret-value-of-a-key" } } });
-        let tools = json!([{ "name": "a", "description": format!("s3cret-value-of-a-key {}", "ä".repeat(4000)), "inputSchema": schema }]);
+        let description = format!("s3cret-value-of-a-key {}", "ä".repeat(4000));
+        let tools = json!([{ "name": "a", "description": description, "inputSchema": schema }]);
         pages.push(ToolsPage::read(json!({ "tools": tools })).unwrap());
         let redactor = Redactor::new([("KEY", &secret)]);
         let listed = pages.into_listing(&server(None), String::new(), &redactor);

@@ -121,13 +121,15 @@ mod tests {
     }
 
     fn form(schema: Value) -> Value {
-        json!({ "method": "elicitation/create", "params": { "mode": "form", "message": "Which?", "requestedSchema": schema } })
+        let params = json!({ "mode": "form", "message": "Which?", "requestedSchema": schema });
+        json!({ "method": "elicitation/create", "params": params })
     }
 
     #[test]
     fn questions_have_a_schema_or_an_address() {
         let schema = json!({ "type": "object", "properties": { "size": { "type": "string", "enum": ["S"] } } });
-        let url = json!({ "method": "elicitation/create", "params": { "mode": "url", "message": "Open", "url": "https://a" } });
+        let params = json!({ "mode": "url", "message": "Open", "url": "https://a" });
+        let url = json!({ "method": "elicitation/create", "params": params });
         let input =
             read(json!({ "inputRequests": { "b": form(schema.clone()), "a": url }, "requestState": "s" })).unwrap();
         assert_eq!(input.questions.keys().collect::<Vec<_>>(), ["b", "a"]);
