@@ -1,5 +1,5 @@
 //! The built-in tools of models: reading, listing, searching, changing and writing files of the workspace, commands in
-//! a sandbox, and pages from the web.
+//! a sandbox, and pages from the web. [`mcp`] has the tools of MCP servers.
 //!
 //! [`definition`] describes a tool to a model, [`read_arguments`] reads the arguments of a call, and [`perform`]
 //! performs the call. [`refusal`] finds out before whether orch refuses the call in any workspace. A mistake of the
@@ -25,8 +25,10 @@ mod fetch;
 mod fetch_policy;
 mod file_type;
 mod html_text;
+mod http_client;
 mod job;
 mod list;
+pub mod mcp;
 mod missed_paths;
 mod nearest;
 mod output;
@@ -51,7 +53,7 @@ use crate::offload::run_on_thread;
 use crate::process::{EndingGroups, GuardProgram, SandboxContext};
 use crate::secret::Redactor;
 
-pub use arguments::read_arguments;
+pub use arguments::{read_arguments, read_arguments_with};
 pub use definition::definition;
 pub use fetch::{HostLookup, system_lookup};
 pub use output::{MAX_CONTENT_BYTES, PerformedTool};
