@@ -67,8 +67,8 @@ fn files_without_recorded_contents_are_listed_with_the_reason() {
         }
     }
     let forced = parse_stdout(&orch.run(&["runs", "revert", &id, "--force", "--output", "json"]).exits(1));
-    let left = forced["files"].as_array().unwrap().iter().filter(|file| file["ending"] == "left").count();
-    assert_eq!((left, &forced["incomplete"]), (3, &json!([])), "{forced:#}");
+    let skipped = forced["files"].as_array().unwrap().iter().filter(|file| file["outcome"] == "skipped").count();
+    assert_eq!((skipped, &forced["incomplete"]), (3, &json!([])), "{forced:#}");
     assert_eq!(forced["commands_ran"], false, "{forced:#}");
     let shown = parse_stdout(&orch.run(&["runs", "diff", &id, "--output", "json"]).exits(0));
     let expected = json!({ "step": "one", "path": "large.bin", "reason": "it is larger than 1 MiB" });
@@ -110,7 +110,7 @@ fn an_incomplete_list_of_changed_files_is_reported() {
     orch.run(&["runs", "revert", &id, "--dry-run"]).exits(1).says(&words);
     let reverted = parse_stdout(&orch.run(&["runs", "revert", &id, "--output", "json"]).exits(1));
     assert_eq!(reverted["incomplete"], json!([{ "step": "one", "reason": reason }]));
-    let restored = reverted["files"].as_array().unwrap().iter().filter(|file| file["ending"] == "restored").count();
+    let restored = reverted["files"].as_array().unwrap().iter().filter(|file| file["outcome"] == "reverted").count();
     assert_eq!(restored, 1000, "the listed files are reverted");
 }
 
