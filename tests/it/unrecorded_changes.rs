@@ -61,7 +61,7 @@ fn files_without_recorded_contents_are_listed_with_the_reason() {
     for (name, reason) in reasons {
         let words = format!("one: orch did not record the change of `{name}`: {reason}");
         assert!(diff.stderr.contains(&words), "{words}: {diff:?}");
-        let words = format!(" {name}: it was changed by step one, but orch did not record its content: {reason}");
+        let words = format!(" {name}: it was changed by step `one`, but orch did not record its content: {reason}");
         for ran in [&previewed, &reverted] {
             assert!(ran.stdout.lines().any(|line| line.starts_with("skipped") && line.ends_with(&words)), "{ran:?}");
         }
@@ -86,7 +86,7 @@ fn a_file_is_restored_only_to_its_content_before_the_run() {
     let id = run(&orch);
     let reverted = orch.run(&["runs", "revert", &id]).exits(1).says("--force").says("orch has no earlier content");
     for (name, step) in [("shrunk.txt", "one"), ("grown.txt", "two")] {
-        let words = format!("skipped   {name}: it was changed by step {step}, but orch did not record its content");
+        let words = format!("skipped   {name}: it was changed by step `{step}`, but orch did not record its content");
         assert!(reverted.stdout.contains(&words), "{words}: {reverted:?}");
     }
     assert_eq!(
@@ -119,10 +119,10 @@ fn a_deleted_file_is_not_restored_to_an_older_content() {
     let orch = project(&["echo small > made.txt", "head -c 2097152 /dev/zero > made.txt"]);
     let id = run(&orch);
     std::fs::remove_file(orch.path().join("workspace/made.txt")).unwrap();
-    orch.run(&["pipeline", "resume", &id]).exits(2).says("made.txt`, which step one wrote, was deleted");
+    orch.run(&["pipeline", "resume", &id]).exits(2).says("made.txt`, which step `one` wrote, was deleted");
     for more in [&["--dry-run"][..], &[]] {
         let args = [&["pipeline", "resume", &id, "--discard-changed"], more].concat();
-        orch.run(&args).exits(2).says("can't be restored").says("`made.txt`: step two changed it later");
+        orch.run(&args).exits(2).says("can't be restored").says("`made.txt`: step `two` changed it later");
         assert!(!orch.exists("workspace/made.txt"));
     }
     orch.run(&["pipeline", "resume", &id, "--accept-changed"]).exits(0);
