@@ -33,8 +33,8 @@ pub struct Step {
     #[schemars(example = &"planner.md")]
     #[schemars(length(min = 1))]
     pub prompt: Option<String>,
-    /// Kind `command`: the command to execute, as a list of a program and its arguments, each a template, or as one line
-    /// for `sh -c`.
+    /// Kind `command`: the command to execute, as a list of a program and its arguments, each a template, or as one
+    /// line for `sh -c`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!(["cargo", "test", "--", "{{ item }}"]))]
     pub run: Option<CommandLine>,

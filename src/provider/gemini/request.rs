@@ -128,8 +128,8 @@ fn message_parts(message: &Message, limits: &RequestLimits) -> Result<Vec<Value>
     Ok(parts)
 }
 
-/// Adds opaque data. A bare signature goes into the last part, which it signs. Data with a `text` field is a whole part,
-/// so it is appended as it is.
+/// Adds opaque data. A bare signature goes into the last part, which it signs. Data with a `text` field is a whole
+/// part, so it is appended as it is.
 fn push_opaque(parts: &mut Vec<Value>, data: &Value) {
     let signature = data.get("thoughtSignature").filter(|_| data.get("text").is_none());
     let signed_part =
