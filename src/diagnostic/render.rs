@@ -147,7 +147,7 @@ fn sanitize_line(text: &str) -> String {
     sanitize(&visible::escape_line_breaks(text))
 }
 
-/// Replaces control characters, which could disturb the terminal.
+/// Escapes characters that could control the terminal, reorder text or be invisible.
 fn sanitize(text: &str) -> String {
     normalize_untrusted_str(&visible::escape_unsafe(text))
 }
