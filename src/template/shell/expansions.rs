@@ -236,7 +236,7 @@ fn backticks_length(text: &str) -> Option<usize> {
 }
 
 /// `text` follows the `${`. Returns the character after the parameter's name, or after a `:` that follows it. This is
-/// `}` if there is no operator.
+/// `}` if there is no operator. Returns `None` if the `:` begins an offset, as in `${x:1}`, or if the text ends.
 fn parameter_operator(text: &str) -> Option<char> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let prefixed = text.strip_prefix(['#', '!']).filter(|rest| rest.starts_with(is_name)).unwrap_or(text);
