@@ -49,8 +49,8 @@ pub struct Settings {
     /// allow only what these settings allow. A command step without a `sandbox` is not confined.
     #[schemars(example = json!({"min": "basic"}))]
     pub sandbox: Sandbox,
-    /// Names of environment variables whose values orch never records or shows, in addition to the keys of providers
-    /// and variables with names that look like secrets.
+    /// Names of environment variables whose values orch redacts in everything that it records or shows, in addition to
+    /// the keys of providers and variables with names that look like secrets.
     #[schemars(example = json!(["STAGING_LOGIN"]), inner(regex(pattern = ENV_PATTERN)))]
     pub secrets: Vec<String>,
     /// How orch compares requests with recordings, in test cases and with `--replay`.
