@@ -294,6 +294,7 @@ fn without_the_state_before_a_killed_turn_its_changes_are_unknown() {
 fn a_killed_turn_of_a_program_that_may_not_write_has_changed_nothing() {
     let (orch, path) = with_program("", &answers_after(""));
     orch.edit("pipelines/main.yaml", "tools: [Write]", "tools: [Read]");
+    orch.edit("pipelines/main.yaml", "output: answer", "output: answer, access: read");
     kill_when_file_exists(&orch, &path, &RUN, "there");
     let diff = orch.run(&["runs", "diff"]).exits(0);
     assert!(!diff.stderr.contains("not recorded"), "{diff:?}");
