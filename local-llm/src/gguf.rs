@@ -6,6 +6,7 @@ use std::io::{self, BufReader, Read, Seek};
 use std::path::Path;
 
 use crate::Error;
+use crate::tensor_info::{TensorInfo, stored_bytes, supported_type_names};
 
 /// Architectures that this crate can run.
 pub const ARCHITECTURES: [&str; 3] = ["llama", "qwen2", "qwen3"];
@@ -16,66 +17,6 @@ const MAX_STRING_BYTES: u64 = 1 << 26;
 /// The maximum number of entries or tensors in a header; a file with more is damaged.
 const MAX_ENTRIES: u64 = 1 << 20;
 
-/// A tensor type of the GGUF format.
-struct TensorType {
-    /// The number of the type in the format.
-    number: u32,
-    name: &'static str,
-    /// The number of weights in a block.
-    block_weights: u64,
-    /// The size of a block, in bytes.
-    block_bytes: u64,
-    /// Whether this crate supports the type.
-    is_supported: bool,
-}
-
-const fn supported(number: u32, name: &'static str, block_weights: u64, block_bytes: u64) -> TensorType {
-    TensorType { number, name, block_weights, block_bytes, is_supported: true }
-}
-
-const fn unsupported(number: u32, name: &'static str, block_weights: u64, block_bytes: u64) -> TensorType {
-    TensorType { number, name, block_weights, block_bytes, is_supported: false }
-}
-
-/// The tensor types that this crate recognizes.
-static TENSOR_TYPES: [TensorType; 31] = [
-    supported(0, "F32", 1, 4),
-    supported(1, "F16", 1, 2),
-    supported(2, "Q4_0", 32, 18),
-    supported(3, "Q4_1", 32, 20),
-    supported(6, "Q5_0", 32, 22),
-    supported(7, "Q5_1", 32, 24),
-    supported(8, "Q8_0", 32, 34),
-    supported(9, "Q8_1", 32, 36),
-    supported(10, "Q2_K", 256, 84),
-    supported(11, "Q3_K", 256, 110),
-    supported(12, "Q4_K", 256, 144),
-    supported(13, "Q5_K", 256, 176),
-    supported(14, "Q6_K", 256, 210),
-    supported(15, "Q8_K", 256, 292),
-    unsupported(16, "IQ2_XXS", 256, 66),
-    unsupported(17, "IQ2_XS", 256, 74),
-    unsupported(18, "IQ3_XXS", 256, 98),
-    unsupported(19, "IQ1_S", 256, 50),
-    unsupported(20, "IQ4_NL", 32, 18),
-    unsupported(21, "IQ3_S", 256, 110),
-    unsupported(22, "IQ2_S", 256, 82),
-    unsupported(23, "IQ4_XS", 256, 136),
-    unsupported(24, "I8", 1, 1),
-    unsupported(25, "I16", 1, 2),
-    unsupported(26, "I32", 1, 4),
-    unsupported(27, "I64", 1, 8),
-    unsupported(28, "F64", 1, 8),
-    unsupported(29, "IQ1_M", 256, 56),
-    supported(30, "BF16", 1, 2),
-    unsupported(34, "TQ1_0", 256, 54),
-    unsupported(35, "TQ2_0", 256, 66),
-];
-
-fn tensor_type(number: u32) -> Option<&'static TensorType> {
-    TENSOR_TYPES.iter().find(|tensor_type| tensor_type.number == number)
-}
-
 /// A metadata value of the header; for an array, only its length.
 #[derive(Debug, Clone, PartialEq)]
 enum MetadataValue {
@@ -84,49 +25,6 @@ enum MetadataValue {
     Float(f64),
     Bool(bool),
     ArrayLength(u64),
-}
-
-/// The description of a tensor in the header.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TensorInfo {
-    pub(crate) name: String,
-    /// The number of weights.
-    pub(crate) weight_count: u64,
-    /// The number of the tensor type in the GGUF format.
-    type_number: u32,
-    /// Whether the tensor has more than one dimension.
-    is_matrix: bool,
-    /// The size in the file, in bytes.
-    pub(crate) bytes: u64,
-}
-
-impl TensorInfo {
-    /// The minimum and maximum size in memory, in bytes. The maximum includes the repacked copy that kernels keep.
-    pub(crate) fn memory_bytes(&self) -> (u64, u64) {
-        if !self.is_matrix {
-            let bytes = self.weight_count.saturating_mul(4);
-            return (bytes, bytes);
-        }
-        let is_x86 = cfg!(target_arch = "x86_64");
-        let double_bytes = self.bytes.saturating_mul(2);
-        match tensor_type(self.type_number).map_or("", |tensor_type| tensor_type.name) {
-            // The kernels repack each block of 144 bytes into 192 bytes. This crate then frees the original weights.
-            "Q4_K" if is_x86 => (self.bytes, self.bytes / 144 * 192),
-            // The kernels repack each block of 210 bytes into 320 bytes, and keep the original weights for products
-            // with one row.
-            "Q6_K" if is_x86 => (self.bytes, self.bytes / 210 * (210 + 320)),
-            // The kernels of ARM processors repack blocks into the same size, and keep the original weights.
-            "Q4_0" | "Q8_0" | "Q4_K" | "Q5_K" | "Q6_K" if !is_x86 => (self.bytes, double_bytes),
-            // The kernels repack only `Q8_0` among these types, into the same size, and this crate then frees the
-            // original weights.
-            "Q4_0" | "Q8_0" | "Q2_K" | "Q3_K" | "Q4_K" | "Q5_K" | "Q6_K" => (self.bytes, self.bytes),
-            // This crate converts all other types to `Q8_0`.
-            _ => {
-                let bytes = self.weight_count.div_ceil(32).saturating_mul(34);
-                (bytes, if is_x86 { bytes } else { bytes.saturating_mul(2) })
-            }
-        }
-    }
 }
 
 /// The header of a GGUF file.
@@ -142,11 +40,6 @@ pub struct Header {
 
 fn invalid_file(message: impl Into<String>) -> Error {
     Error::Format(message.into())
-}
-
-/// The name of a tensor type for messages; its number if this crate does not recognize it.
-fn type_name(type_number: u32) -> String {
-    tensor_type(type_number).map_or_else(|| format!("number {type_number}"), |tensor_type| tensor_type.name.to_owned())
 }
 
 /// Reads the numbers and strings of a header in sequence; fails if the file ends too early.
@@ -260,18 +153,20 @@ impl<R: Read + Seek> GgufReader<R> {
                 "its header is damaged: the tensor `{name}` has {dimensions} dimensions"
             )));
         }
-        let mut weight_count = 1u64;
-        for _ in 0..dimensions {
+        let (mut row_length, mut weight_count) = (1u64, 1u64);
+        for dimension in 0..dimensions {
             let size = self.read_u64()?;
+            if dimension == 0 {
+                row_length = size;
+            }
             weight_count = weight_count
                 .checked_mul(size)
                 .ok_or_else(|| invalid_file("its header is damaged: a tensor is too large"))?;
         }
         let (type_number, offset) = (self.read_u32()?, self.read_u64()?);
-        let bytes = tensor_type(type_number).map_or(0, |tensor_type| {
-            weight_count.div_ceil(tensor_type.block_weights).saturating_mul(tensor_type.block_bytes)
-        });
-        Ok((TensorInfo { name, weight_count, type_number, is_matrix: dimensions > 1, bytes }, offset))
+        let bytes = stored_bytes(type_number, weight_count);
+        let is_matrix = dimensions > 1;
+        Ok((TensorInfo { name, weight_count, row_length, type_number, is_matrix, bytes }, offset))
     }
 }
 
@@ -282,7 +177,8 @@ const INCOMPLETE_HEADER: &str = "it ends in the middle of its header: it is cut 
 ///
 /// # Errors
 ///
-/// When this process cannot read the file, or it is incomplete or not a GGUF file.
+/// [`Error::File`] if this process cannot read the file, or it is a folder. [`Error::Format`] if the file is not a GGUF
+/// file of version 2 or 3 in little-endian order, its header is damaged, or the header or the file is cut off.
 pub fn read_header(path: &Path) -> Result<Header, Error> {
     let read_error = |source| Error::File { path: path.to_owned(), source };
     let file = File::open(path).map_err(read_error)?;
@@ -378,7 +274,9 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// When this crate does not support the model. The error names what it supports instead.
+    /// [`Error::Format`] if the file is only a part of a model, the model is a mixture of experts or has no weights, or
+    /// this crate does not support its architecture, the type of a tensor or its tokenizer. The error names what this
+    /// crate supports instead.
     pub fn check(&self) -> Result<(), Error> {
         if let Some(count) = self.metadata_u64("split.count").filter(|count| *count > 1) {
             let number = self.metadata_u64("split.no").map_or(1, |number| number + 1);
@@ -394,18 +292,13 @@ impl Header {
         if self.architecture_u64("expert_count").is_some_and(|count| count > 0) {
             return Err(invalid_file("it is a mixture of experts, and orch runs only dense models"));
         }
-        if let Some(tensor) = self.tensors.iter().find(|tensor| !is_supported(tensor.type_number)) {
-            let supported: Vec<&str> = TENSOR_TYPES
-                .iter()
-                .filter(|tensor_type| tensor_type.is_supported)
-                .map(|tensor_type| tensor_type.name)
-                .collect();
+        if let Some(tensor) = self.tensors.iter().find(|tensor| !tensor.is_supported()) {
             return Err(invalid_file(format!(
                 "its tensor `{}` has the type {}, and orch supports {}; use a file with another quantization, such \
                  as Q4_K_M",
                 tensor.name,
-                type_name(tensor.type_number),
-                supported.join(", ")
+                tensor.type_name(),
+                supported_type_names().join(", ")
             )));
         }
         if self.tensors.is_empty() {
@@ -426,8 +319,4 @@ impl Header {
     pub fn has_chat_template(&self) -> bool {
         self.metadata_text("tokenizer.chat_template").is_some()
     }
-}
-
-fn is_supported(type_number: u32) -> bool {
-    tensor_type(type_number).is_some_and(|tensor_type| tensor_type.is_supported)
 }

@@ -27,6 +27,7 @@ mod spm;
 #[allow(dead_code, reason = "the integration tests use the other functions")]
 mod support;
 mod template;
+mod tensor_info;
 mod tensor_reader;
 mod threads;
 mod tools;

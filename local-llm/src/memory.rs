@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::gguf::Header;
+use crate::tensor_info::TensorInfo;
 
 /// The memory that a model needs, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +19,7 @@ impl Header {
     /// The memory that the model needs once it is loaded.
     #[must_use]
     pub fn memory_estimate(&self) -> MemoryEstimate {
-        let sizes = self.tensors.iter().map(crate::gguf::TensorInfo::memory_bytes);
+        let sizes = self.tensors.iter().map(TensorInfo::memory_bytes);
         let (min, max) =
             sizes.fold((0u64, 0u64), |(min, max), (tensor_min, tensor_max)| (min + tensor_min, max + tensor_max));
         let count = |key| self.architecture_u64(key).unwrap_or(0);

@@ -110,7 +110,7 @@ impl<'a, R: Read + Seek> TensorReader<'a, R> {
         Ok(self.read_tensor(name)?.dequantize(&Device::Cpu)?)
     }
 
-    /// Reads a matrix; converts it to `Q8_0` if its format has no fast kernels.
+    /// Reads a matrix. Converts it to `Q8_0` if its format has no fast kernels and its rows consist of whole blocks.
     pub(crate) fn read_matrix(&mut self, name: &str) -> Result<QTensor, Error> {
         let tensor = self.read_tensor(name)?;
         let is_slow = !matches!(

@@ -131,6 +131,15 @@ fn a_header_has_the_name_and_the_memory_of_the_model() {
 }
 
 #[test]
+fn matrices_that_are_not_converted_need_four_bytes_per_weight() {
+    // No row of a matrix has a multiple of 32 weights.
+    let sizes = Sizes { width: 72, heads: 4, kv_heads: 2, head_size: 18, feed_forward: 100, layers: 1 };
+    let file = write_temp_file(&Gguf::model("qwen3", sizes, TensorType::F16, 1).bytes());
+    let header = gguf::read_header(&file.path).unwrap();
+    assert_eq!(header.memory_estimate().min_bytes, 4 * header.parameter_count());
+}
+
+#[test]
 fn an_invalid_or_incomplete_gguf_file_is_an_error() {
     let bytes = qwen3_model().bytes();
     assert!(error_message(b"").contains("is not a GGUF file"));

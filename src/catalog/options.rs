@@ -145,17 +145,17 @@ impl ModelApi<'_> {
     pub fn reasoning_budget(&self, effort: ReasoningEffort, max_output_tokens: u32) -> Option<u32> {
         let claude_budget = |thinking| match thinking {
             ClaudeThinking::Budget(budget) => Some(budget),
-            ClaudeThinking::Absent | ClaudeThinking::Off(_) | ClaudeThinking::Adaptive(_) => None,
+            ClaudeThinking::OmitConfig | ClaudeThinking::Off(_) | ClaudeThinking::Adaptive(_) => None,
         };
         match self.dialect? {
             Dialect::Anthropic => claude_budget(claude_thinking(self.model, effort, max_output_tokens).ok()?),
             Dialect::Converse => match bedrock_reasoning(self.model, effort, max_output_tokens).ok()? {
                 BedrockReasoning::Claude(thinking) => claude_budget(thinking),
-                BedrockReasoning::Absent | BedrockReasoning::Nova(_) | BedrockReasoning::Effort(_) => None,
+                BedrockReasoning::OmitConfig | BedrockReasoning::Nova(_) | BedrockReasoning::Effort(_) => None,
             },
             Dialect::Gemini => match gemini_thinking(self.model, effort, max_output_tokens).ok()? {
                 GeminiThinking::Budget(budget) => Some(budget),
-                GeminiThinking::Absent | GeminiThinking::Level(_) => None,
+                GeminiThinking::OmitConfig | GeminiThinking::Level(_) => None,
             },
             Dialect::OpenAi | Dialect::Responses => None,
         }

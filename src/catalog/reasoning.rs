@@ -26,7 +26,7 @@ pub const MIN_CLAUDE_BUDGET: u32 = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaudeThinking {
     /// The request contains nothing about reasoning, because the model reasons only on request.
-    Absent,
+    OmitConfig,
     /// The request turns reasoning off, with this `type` in `thinking`.
     Off(&'static str),
     /// The request sets an effort, and the model decides how much to reason.
@@ -46,7 +46,7 @@ impl ClaudeThinking {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GeminiThinking {
     /// The request contains nothing about reasoning, because the model does not reason.
-    Absent,
+    OmitConfig,
     /// The request sets a budget in tokens.
     Budget(u32),
     /// The request sets a level.
@@ -57,7 +57,7 @@ pub enum GeminiThinking {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BedrockReasoning {
     /// The request contains nothing about reasoning.
-    Absent,
+    OmitConfig,
     /// The request contains the fields of Claude.
     Claude(ClaudeThinking),
     /// The request contains the field of Amazon Nova 2 with this effort; `None` turns reasoning off.
@@ -137,7 +137,7 @@ fn claude_without_thinking(name: &str, generation: Option<(u32, u32)>) -> Result
     let Some(generation) = generation else { return Ok(ClaudeThinking::Off("disabled")) };
     let family = claude_version(name).map_or("", |(family, _)| family);
     match family {
-        _ if generation < (5, 0) => Ok(ClaudeThinking::Absent),
+        _ if generation < (5, 0) => Ok(ClaudeThinking::OmitConfig),
         "fable" | "mythos" => Err(ReasoningRefusal::AlwaysReasons),
         "opus" if generation >= (5, 5) => Err(ReasoningRefusal::AlwaysReasons),
         "sonnet" if generation >= (5, 5) => Ok(ClaudeThinking::Off("between_tools")),
@@ -174,7 +174,7 @@ pub fn gemini_thinking(
         // The name has no version, such as `gemini-flash-latest`.
         (0, 0) if is_off && name.contains("gemini-pro") => Err(ReasoningRefusal::AlwaysReasons),
         (0, 0) if is_off => Ok(GeminiThinking::Budget(0)),
-        (1, _) | (2, 0..=4) if is_off => Ok(GeminiThinking::Absent),
+        (1, _) | (2, 0..=4) if is_off => Ok(GeminiThinking::OmitConfig),
         (1, _) | (2, 0..=4) => Err(ReasoningRefusal::NeverReasons),
         (2, _) if is_off && is_pro => Err(ReasoningRefusal::AlwaysReasons),
         (2, _) if is_off => Ok(GeminiThinking::Budget(0)),
@@ -226,7 +226,7 @@ pub fn bedrock_reasoning(
         return if is_off { Err(ReasoningRefusal::AlwaysReasons) } else { Ok(BedrockReasoning::Effort(level)) };
     }
     if is_off {
-        return Ok(BedrockReasoning::Absent);
+        return Ok(BedrockReasoning::OmitConfig);
     }
     let never_reasons = ["nova-micro", "nova-lite", "nova-pro", "nova-premier"].iter().any(|nova| name.contains(nova));
     Err(if never_reasons { ReasoningRefusal::NeverReasons } else { ReasoningRefusal::UnknownField })
@@ -283,14 +283,14 @@ mod tests {
 
     #[test]
     fn anthropic_models_receive_a_budget_or_an_effort() {
-        use ClaudeThinking::{Absent, Adaptive, Budget, Off};
+        use ClaudeThinking::{Adaptive, Budget, Off, OmitConfig};
         for (model, off, low, high) in [
-            ("claude-3-5-sonnet-20241022", Ok(Absent), Err(NeverReasons), Err(NeverReasons)),
-            ("claude-3-haiku-20240307", Ok(Absent), Err(NeverReasons), Err(NeverReasons)),
-            ("claude-3-7-sonnet-latest", Ok(Absent), Ok(Budget(1600)), Ok(Budget(6400))),
-            ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", Ok(Absent), Ok(Budget(1600)), Ok(Budget(6400))),
-            ("claude-opus-4-6", Ok(Absent), Ok(Adaptive("low")), Ok(Adaptive("high"))),
-            ("claude-opus-4-7", Ok(Absent), Ok(Adaptive("low")), Ok(Adaptive("high"))),
+            ("claude-3-5-sonnet-20241022", Ok(OmitConfig), Err(NeverReasons), Err(NeverReasons)),
+            ("claude-3-haiku-20240307", Ok(OmitConfig), Err(NeverReasons), Err(NeverReasons)),
+            ("claude-3-7-sonnet-latest", Ok(OmitConfig), Ok(Budget(1600)), Ok(Budget(6400))),
+            ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", Ok(OmitConfig), Ok(Budget(1600)), Ok(Budget(6400))),
+            ("claude-opus-4-6", Ok(OmitConfig), Ok(Adaptive("low")), Ok(Adaptive("high"))),
+            ("claude-opus-4-7", Ok(OmitConfig), Ok(Adaptive("low")), Ok(Adaptive("high"))),
             ("claude-sonnet-5", Ok(Off("disabled")), Ok(Adaptive("low")), Ok(Adaptive("high"))),
             ("claude-sonnet-5-5", Ok(Off("between_tools")), Ok(Adaptive("low")), Ok(Adaptive("high"))),
             ("claude-haiku-5-5", Ok(Off("disabled")), Ok(Adaptive("low")), Ok(Adaptive("high"))),
@@ -321,9 +321,9 @@ mod tests {
 
     #[test]
     fn gemini_models_receive_a_budget_or_a_level() {
-        use GeminiThinking::{Absent, Budget, Level};
+        use GeminiThinking::{Budget, Level, OmitConfig};
         for (model, off, minimal, medium, max) in [
-            ("gemini-2.0-flash", Ok(Absent), Err(NeverReasons), Err(NeverReasons), Err(NeverReasons)),
+            ("gemini-2.0-flash", Ok(OmitConfig), Err(NeverReasons), Err(NeverReasons), Err(NeverReasons)),
             ("gemini-2.5-pro", Err(AlwaysReasons), Ok(Budget(128)), Ok(Budget(500)), Ok(Budget(950))),
             ("gemini-2.5-flash-lite", Ok(Budget(0)), Ok(Budget(512)), Ok(Budget(512)), Ok(Budget(950))),
             ("models/gemini-2.5-flash", Ok(Budget(0)), Ok(Budget(100)), Ok(Budget(500)), Ok(Budget(950))),
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn each_model_family_of_bedrock_has_its_own_field() {
-        use BedrockReasoning::{Absent, Claude, Effort, Nova};
+        use BedrockReasoning::{Claude, Effort, Nova, OmitConfig};
         let reasoning = |model, effort| bedrock_reasoning(model, effort, 8000);
         assert_eq!(reasoning("anthropic.claude-sonnet-4-5-v1:0", High), Ok(Claude(ClaudeThinking::Budget(6400))));
         assert_eq!(reasoning("us.amazon.nova-2-lite-v1:0", NoReasoning), Ok(Nova(None)));
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(reasoning("us.amazon.nova-2-lite-v1:0", Max), Err(ReplyLimitRefused));
         assert_eq!(reasoning("openai.gpt-oss-120b-1:0", Max), Ok(Effort("high")));
         assert_eq!(reasoning("openai.gpt-oss-120b-1:0", NoReasoning), Err(AlwaysReasons));
-        assert_eq!(reasoning("amazon.nova-pro-v1:0", NoReasoning), Ok(Absent));
+        assert_eq!(reasoning("amazon.nova-pro-v1:0", NoReasoning), Ok(OmitConfig));
         assert_eq!(reasoning("amazon.nova-pro-v1:0", Low), Err(NeverReasons));
         assert_eq!(reasoning("mistral.magistral-small", Low), Err(UnknownField));
     }

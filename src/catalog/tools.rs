@@ -55,7 +55,7 @@ pub fn claude_accepts_forced_calls(name: &str, thinking: Option<ClaudeThinking>)
     match thinking {
         Some(ClaudeThinking::Adaptive(_) | ClaudeThinking::Budget(_)) => false,
         Some(ClaudeThinking::Off(kind)) => kind == "disabled",
-        Some(ClaudeThinking::Absent) | None => claude_generation(name).is_none_or(|generation| generation < (5, 0)),
+        Some(ClaudeThinking::OmitConfig) | None => claude_generation(name).is_none_or(|generation| generation < (5, 0)),
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
     fn a_model_that_reasons_can_not_be_forced_to_call_a_tool() {
         for (model, thinking, accepts) in [
             ("claude-sonnet-4-5", None, true),
-            ("claude-sonnet-4-5", Some(ClaudeThinking::Absent), true),
+            ("claude-sonnet-4-5", Some(ClaudeThinking::OmitConfig), true),
             ("claude-sonnet-4-5", Some(ClaudeThinking::Budget(1024)), false),
             ("claude-opus-4-6", Some(ClaudeThinking::Adaptive("low")), false),
             ("claude-sonnet-5", None, false),

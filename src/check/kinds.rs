@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::config::{Project, child_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::step::{Access, KINDS_BY_KEY, STEP_KINDS};
+use crate::model::step::{Access, KIND_KEYS, KIND_KEYS_BY_KEY};
 use crate::model::{Step, StepAction};
 
 /// The maximum nesting depth of steps.
@@ -76,12 +76,12 @@ impl StepCheck<'_> {
 
     fn check_kind(&self, diagnostics: &mut Vec<Diagnostic>) {
         let id = &self.step.id;
-        let kinds: Vec<&str> = STEP_KINDS.iter().copied().filter(|key| self.has_key(key)).collect();
-        let [kind] = kinds.as_slice() else {
-            diagnostics.push(match kinds.as_slice() {
+        let kind_keys: Vec<&str> = KIND_KEYS.iter().copied().filter(|key| self.has_key(key)).collect();
+        let [kind_key] = kind_keys.as_slice() else {
+            diagnostics.push(match kind_keys.as_slice() {
                 [] => self
                     .error_at_step(Code::WrongStepKind, format!("step `{id}` has no kind"))
-                    .with_help(format!("add one of {}", quoted_list(STEP_KINDS))),
+                    .with_help(format!("add one of {}", quoted_list(KIND_KEYS))),
                 [first, second, ..] => self
                     .error_at_key(Code::WrongStepKind, format!("step `{id}` has both `{first}` and `{second}`"), second)
                     .with_help("a step has exactly one kind; split it into two steps"),
@@ -89,18 +89,18 @@ impl StepCheck<'_> {
             });
             return;
         };
-        for (key, supported_kinds) in KINDS_BY_KEY {
-            if self.has_key(key) && !supported_kinds.contains(kind) {
+        for (key, supporting_keys) in KIND_KEYS_BY_KEY {
+            if self.has_key(key) && !supporting_keys.contains(kind_key) {
                 let diagnostic = self.error_at_key(
                     Code::KeyNotApplicable,
-                    format!("`{key}` is not supported by `{kind}` steps"),
+                    format!("`{key}` is not supported by steps with `{kind_key}`"),
                     key,
                 );
                 diagnostics
-                    .push(diagnostic.with_help(format!("only steps with {} support it", quoted_list(supported_kinds))));
+                    .push(diagnostic.with_help(format!("only steps with {} support it", quoted_list(supporting_keys))));
             }
         }
-        self.check_dependent_keys(kind, diagnostics);
+        self.check_dependent_keys(kind_key, diagnostics);
         // Each nesting level adds one numeric segment to the pointer. Reports only steps that are exactly one level too
         // deep, not the steps inside them.
         let is_index = |segment: &&str| !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit());
@@ -112,9 +112,9 @@ impl StepCheck<'_> {
     }
 
     /// Reports keys that the kind requires but the step lacks, and keys that have no effect without another key.
-    fn check_dependent_keys(&self, kind: &str, diagnostics: &mut Vec<Diagnostic>) {
+    fn check_dependent_keys(&self, kind_key: &str, diagnostics: &mut Vec<Diagnostic>) {
         let id = &self.step.id;
-        if kind == "agent" {
+        if kind_key == "agent" {
             for key in ["prompt", "output"] {
                 if !self.has_key(key) {
                     let message = format!("step `{id}` has no `{key}`");
@@ -130,11 +130,11 @@ impl StepCheck<'_> {
                 }
             }
         }
-        let is_group = matches!(kind, "parallel" | "repeat" | "steps");
+        let is_group = matches!(kind_key, "parallel" | "repeat" | "steps");
         if is_group && self.has_key("output") && self.step.for_each.is_none() {
             let diagnostic = self.error_at_key(
                 Code::KeyNotApplicable,
-                format!("a `{kind}` step has no `output` of its own"),
+                format!("a step with `{kind_key}` has no `output` of its own"),
                 "output",
             );
             diagnostics.push(diagnostic.with_help(
@@ -142,7 +142,7 @@ impl StepCheck<'_> {
                  the list of its items' results",
             ));
         }
-        if self.has_key("max_parallel") && self.step.for_each.is_none() && kind != "parallel" {
+        if self.has_key("max_parallel") && self.step.for_each.is_none() && kind_key != "parallel" {
             let diagnostic = self.error_at_key(
                 Code::KeyNotApplicable,
                 "`max_parallel` has no effect without `for_each` or `parallel`".to_owned(),

@@ -13,7 +13,7 @@ use super::settings::Settings;
 use super::spans::Document;
 use crate::diagnostic::{Diagnostic, SourceFile};
 use crate::model::name_scope::PreviousRead;
-use crate::model::step::STEP_KINDS;
+use crate::model::step::KIND_KEYS;
 use crate::model::{Pipeline, Step, StepAction};
 use crate::schema::SchemaSet;
 use crate::template;
@@ -101,7 +101,7 @@ pub fn draft_output_type(output: &str, schema: Option<&str>, has_key: impl Fn(&s
     match schema {
         Some(name) => Some(output_type_from_name(name)),
         // A command uses the schema with the name of its output only if the file exists, which the caller finds out.
-        None if STEP_KINDS.iter().any(|kind| !matches!(*kind, "agent" | "run") && has_key(kind)) => None,
+        None if KIND_KEYS.iter().any(|key| !matches!(*key, "agent" | "run") && has_key(key)) => None,
         None => Some(OutputType::File(schema_file(output))),
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::model::CliAgentKind;
 use crate::model::agent::{CLI_AGENT_KEYS, CLI_AGENT_KIND_KEYS, MODEL_AGENT_KEYS};
 use crate::model::pipeline::RESERVED_NAMES;
-use crate::model::step::{KINDS_BY_KEY, STEP_KINDS};
+use crate::model::step::{KIND_KEYS, KIND_KEYS_BY_KEY};
 
 /// The keywords of the plain dialect that restrict values of a type.
 const KEYWORDS_BY_TYPE: &[(&str, &[&str])] = &[
@@ -125,17 +125,17 @@ fn add_step_rules(step: &mut Map<String, Value>) {
     let (mut required_keys, mut rules) = (Map::new(), Map::new());
     insert(&mut required_keys, "agent", json!(["prompt", "output"]));
     insert(&mut required_keys, "schema", json!(["output"]));
-    for (key, kinds) in KINDS_BY_KEY {
-        match kinds {
-            [kind] => insert(&mut required_keys, key, json!([kind])),
-            kinds => insert(&mut rules, key, has_any_key(kinds)),
+    for (key, kind_keys) in KIND_KEYS_BY_KEY {
+        match kind_keys {
+            [kind_key] => insert(&mut required_keys, key, json!([kind_key])),
+            kind_keys => insert(&mut rules, key, has_any_key(kind_keys)),
         }
     }
     insert(&mut rules, "max_parallel", has_any_key(&["for_each", "parallel"]));
     for group in ["parallel", "repeat", "steps"] {
         insert(&mut rules, group, json!({ "dependentRequired": { "output": ["for_each"] } }));
     }
-    insert(step, "oneOf", STEP_KINDS.iter().map(|kind| has_key(kind)).collect());
+    insert(step, "oneOf", KIND_KEYS.iter().map(|key| has_key(key)).collect());
     insert(step, "dependentRequired", Value::Object(required_keys));
     insert(step, "dependentSchemas", Value::Object(rules));
 }

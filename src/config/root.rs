@@ -31,8 +31,13 @@ pub fn find_root_from(sources: &Sources, pipeline: &Path) -> PathBuf {
     let depth = pipeline_path.ancestors().count();
     let folders = || pipeline_path.ancestors().skip(1).chain(absolute_path.ancestors().skip(depth.max(1)));
     let settings_folder = find_root_with_settings(sources, folders());
+    // The empty path stands for the current folder, whose name only the absolute path contains.
+    let folder_name = |folder: &Path| {
+        let named = if folder.as_os_str().is_empty() { absolute_path.ancestors().nth(depth - 1) } else { Some(folder) };
+        named.and_then(Path::file_name).map(ToOwned::to_owned)
+    };
     let pipelines_folder =
-        || folders().take(MAX_FOLDERS).find(|folder| folder.file_name().is_some_and(|name| name == "pipelines"));
+        || folders().take(MAX_FOLDERS).find(|folder| folder_name(folder).is_some_and(|name| name == "pipelines"));
     match settings_folder {
         Some(folder) => dot_if_empty(Some(folder)),
         None => pipelines_folder().map_or(own_folder, |folder| match folder.parent() {

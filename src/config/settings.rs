@@ -55,8 +55,8 @@ pub struct Settings {
     #[schemars(example = json!({"github": {"command": ["github-mcp-server", "stdio"], "env": ["GITHUB_TOKEN"]}}))]
     #[schemars(extend("propertyNames" = {"pattern": MCP_SERVER_PATTERN}))]
     pub mcp: IndexMap<String, McpServerSettings>,
-    /// Names of environment variables whose values orch never records or shows, in addition to the keys of providers
-    /// and variables with names that look like secrets.
+    /// Names of environment variables whose values orch redacts in everything that it records or shows, in addition to
+    /// the keys of providers and variables with names that look like secrets.
     #[schemars(example = json!(["STAGING_LOGIN"]), inner(regex(pattern = ENV_PATTERN)))]
     pub secrets: Vec<String>,
     /// How orch compares requests with recordings, in test cases and with `--replay`.

@@ -170,16 +170,20 @@ impl<'a> YamlPass<'a> {
                     None => {
                         let diagnostic = Diagnostic::error(Code::YamlSyntax, without_context(&message))
                             .with_span(&file, offset..offset);
-                        match advice(&message) {
-                            Some(help) => diagnostic.with_help(help),
-                            None => diagnostic,
-                        }
+                        let help = self.template_advice().or_else(|| advice(&message).map(str::to_owned));
+                        help.into_iter().fold(diagnostic, Diagnostic::with_help)
                     }
                 })
             })?;
             self.visit_event(&event, &span)?;
         }
         Ok(())
+    }
+
+    /// The advice for an error inside a value that begins with two braces: the parser may stop before the second one.
+    fn template_advice(&self) -> Option<String> {
+        let frame = self.stack.last()?;
+        unquoted_template::advice(&self.file.text, frame.start + 1, &frame.pointer)
     }
 
     fn visit_event(&mut self, event: &Event<'_>, span: &Span) -> Result<(), Fatal> {

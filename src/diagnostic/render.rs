@@ -24,7 +24,7 @@ pub struct RenderStyle {
 }
 
 impl RenderStyle {
-    /// A width that no source line reaches. The renderer computes with the width, so it can't be the largest number.
+    /// A width that no source line reaches. Not `usize::MAX`: the renderer doubles the width, which would overflow.
     pub const UNLIMITED_WIDTH: usize = 1 << 30;
 }
 
@@ -139,7 +139,7 @@ fn fix_group(finding: &Diagnostic) -> Option<Group<'_>> {
         .path(sanitize_line(&file.path))
         .fold(true)
         .patch(Patch::new(start..start, fix.replacement.as_str()));
-    Some(Level::HELP.secondary_title("write").element(patch))
+    Some(Level::HELP.secondary_title("insert this").element(patch))
 }
 
 /// Puts the text on one line: a line break in a name must not begin a new line of the message.
@@ -147,7 +147,7 @@ fn sanitize_line(text: &str) -> String {
     sanitize(&visible::escape_line_breaks(text))
 }
 
-/// Replaces control characters, which could disturb the terminal.
+/// Escapes characters that could control the terminal, reorder text or be invisible.
 fn sanitize(text: &str) -> String {
     normalize_untrusted_str(&visible::escape_unsafe(text))
 }
@@ -165,7 +165,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::diagnostic::{Code, to_json};
+    use crate::diagnostic::{Code, Fix, to_json};
 
     fn example() -> Diagnostic {
         let file = SourceFile::new("p.yaml", "steps:\n  - id: a\n    agent: codr\n");
@@ -182,6 +182,15 @@ mod tests {
             "error[ORCH0304]: unknown agent `codr`\n --> p.yaml:3:12\n  |\n3 |     agent: codr\n  |            ^^^^\n  |\n  \
              = help: did you mean `coder`?\n"
         );
+    }
+
+    #[test]
+    fn a_rendering_shows_the_text_to_insert_in_a_diff() {
+        let mut finding = example();
+        finding.fix = Some(Fix { span: 28..28, replacement: "my_".to_owned() });
+        let text = render(&finding, RenderStyle::default());
+        assert!(text.contains("help: insert this"), "{text}");
+        assert!(text.contains("my_codr"), "{text}");
     }
 
     #[test]

@@ -40,8 +40,8 @@ impl std::fmt::Display for BudgetScope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Run => f.write_str("the run"),
-            Self::Step(step) => write!(f, "step {step}"),
-            Self::Agent(name, _) => write!(f, "agent {name}"),
+            Self::Step(step) => write!(f, "step `{step}`"),
+            Self::Agent(name, _) => write!(f, "agent `{name}`"),
         }
     }
 }
@@ -65,6 +65,15 @@ pub struct Budgets {
 }
 
 impl BudgetScope {
+    /// The scope for JSON: `the run`, or `step ID` or `agent NAME` without quotes around the name.
+    pub(crate) fn plain_name(&self) -> String {
+        match self {
+            Self::Run => self.to_string(),
+            Self::Step(step) => format!("step {step}"),
+            Self::Agent(name, _) => format!("agent {name}"),
+        }
+    }
+
     /// Whether the usage of a step counts against this scope.
     pub(super) fn covers(&self, step: &StepKey) -> bool {
         let step = step.declared_key();

@@ -116,13 +116,13 @@ impl StepModels {
             let basis = self.find(call).and_then(|step_model| step_model.priced_as.as_ref());
             let model = basis.filter(|basis| basis.changed_by.is_some()).map_or(model, ToString::to_string);
             let message =
-                format!("{model} has no known price, and the budget of {scope} limits `usd`: step {step} used it");
+                format!("{model} has no known price, and the budget of {scope} limits `usd`: step `{step}` used it");
             let hint = "set its prices under `models:` in orch.yaml, or set `unpriced: allow` in the budget; \
                         then resume the run";
             return Failure::new(FailureClass::UsageUnknown, message).with_hint(hint);
         }
         let message =
-            format!("{model} did not report {quantity} in step {step}, and the budget of {scope} limits `{key}`");
+            format!("{model} did not report {quantity} in step `{step}`, and the budget of {scope} limits `{key}`");
         let fix = match (certainty, self.find(call)) {
             (Certainty::Estimated, _) => {
                 "set `unreported: estimate` in the budget, so that orch counts the upper estimate".to_owned()

@@ -271,7 +271,7 @@ fn merge_delta(node: &PlanNode, delta: &ScopeDelta, scope: &mut ValueScope) {
 fn halt_failure(delta: &ScopeDelta) -> Failure {
     match (&delta.halted_by, &delta.first_failure) {
         (Some((id, failure)), _) => {
-            Failure { message: format!("step {id} failed: {}", failure.message), ..failure.clone() }
+            Failure { message: format!("step `{id}` failed: {}", failure.message), ..failure.clone() }
         }
         (None, Some(failure)) => failure.clone(),
         (None, None) => Failure::new(FailureClass::Cancelled, "a step failed"),

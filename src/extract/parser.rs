@@ -13,6 +13,9 @@ use super::strings::{self, StringRole};
 /// The maximum nesting depth. A limit is necessary because dropping and validating a value is recursive.
 pub(super) const MAX_DEPTH: usize = 512;
 
+/// A key without quotes has fewer characters than this.
+const MAX_BARE_KEY_CHARS: usize = 120;
+
 /// A parsed value.
 #[derive(Debug)]
 pub(super) struct ParsedValue {
@@ -30,7 +33,8 @@ pub(super) struct ParseFailure {
     pub(super) fault: Fault,
     /// The byte at which the parser stopped.
     pub(super) pos: usize,
-    /// Whether the parser read enough to distinguish JSON from a bracket in prose.
+    /// Whether the text is probably JSON, not a bracket in prose: the parser has read a key, a second item or the end
+    /// of a list.
     pub(super) is_likely_json: bool,
 }
 
@@ -65,7 +69,8 @@ pub(super) fn parse_in_mode(text: &str, start: usize, mode: ParseMode) -> Result
     run_parser(TextCursor::new(text, start, mode))
 }
 
-/// Parses the value at `start` with repairs. `decisions` fixes the roles of some quotes.
+/// Parses the value at `start` with repairs. `decisions` says of some quotes whether they close their string or belong
+/// to its text, so the parser does not decide.
 pub(super) fn parse_with_decisions(
     text: &str,
     start: usize,
@@ -183,9 +188,10 @@ impl Parser<'_> {
         let allows_spaces = self.cursor.mode == ParseMode::Tolerant { allow_unquoted: true };
         let is_key_char =
             |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$' | '.' | '@') || allows_spaces && c == ' ';
-        let length = tail.char_indices().take(120).find(|(_, c)| !is_key_char(*c)).map(|(i, _)| i);
-        let Some(length) = length else {
-            return Err(if tail.len() < 120 { Fault::UnexpectedEnd } else { Fault::Invalid("a key does not end") });
+        let mut first_chars = tail.char_indices().take(MAX_BARE_KEY_CHARS);
+        let Some((length, _)) = first_chars.find(|(_, c)| !is_key_char(*c)) else {
+            let is_cut_off = tail.chars().nth(MAX_BARE_KEY_CHARS - 1).is_none();
+            return Err(if is_cut_off { Fault::UnexpectedEnd } else { Fault::Invalid("a key does not end") });
         };
         let key = tail.get(..length).unwrap_or_default().trim_end();
         if key.is_empty() || key.contains("..") {
@@ -270,5 +276,19 @@ impl Parser<'_> {
         }
         self.cursor.add_repair(Repair::MissingComma)?;
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_at_the_end_of_the_text_is_cut_off_unless_it_is_too_long() {
+        let fault = |key: &str| parse(&format!("{{{key}"), 0, true).unwrap_err().fault;
+        for key in ["o", "ö", "日"] {
+            assert_eq!(fault(&key.repeat(MAX_BARE_KEY_CHARS - 1)), Fault::UnexpectedEnd, "{key}");
+            assert_eq!(fault(&key.repeat(MAX_BARE_KEY_CHARS)), Fault::Invalid("a key does not end"), "{key}");
+        }
     }
 }

@@ -316,7 +316,7 @@ fn starts_key(text: &str, pos: usize) -> bool {
         return word_length > 0 && word_length <= MAX_KEY_BYTES && colon_follows(text, pos + word_length);
     };
     let mut is_escaped = false;
-    for (offset, c) in tail.char_indices().skip(1).take(MAX_KEY_BYTES) {
+    for (offset, c) in tail.char_indices().skip(1).take_while(|(offset, _)| *offset <= MAX_KEY_BYTES) {
         if is_escaped {
             is_escaped = false;
         } else if c == '\\' {
@@ -362,4 +362,16 @@ fn end_unclosed(cursor: &mut TextCursor<'_>, start: usize, mut out: String) -> R
     out.truncate(body.trim_end().len());
     cursor.pos = start + body.len();
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_a_key_counts_in_bytes() {
+        let is_key = |name: String| starts_key(&format!("\"{name}\": 1"), 0);
+        assert!(is_key("o".repeat(199)) && !is_key("o".repeat(200)));
+        assert!(is_key("ö".repeat(99)) && !is_key("ö".repeat(100)));
+    }
 }

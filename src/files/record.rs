@@ -237,8 +237,8 @@ pub struct RevertedFile {
     /// The path relative to the workspace.
     pub path: String,
     /// The outcome.
-    pub ending: RevertOutcome,
-    /// Why orch left the file unchanged.
+    pub outcome: RevertOutcome,
+    /// Why orch skipped the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -248,11 +248,11 @@ pub struct RevertedFile {
 #[serde(rename_all = "snake_case")]
 pub enum RevertOutcome {
     /// orch restored the state before the change.
-    Restored,
+    Reverted,
     /// The file already had the state before the change.
     Unchanged,
-    /// orch left the file unchanged, for example because it was edited since.
-    Left,
+    /// orch did not revert the file, for example because it was edited since.
+    Skipped,
 }
 
 /// Writes modes as octal strings: `"0644"`.

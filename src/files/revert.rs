@@ -51,7 +51,7 @@ fn by_path(unrecorded: &[UnrecordedChange]) -> UnrecordedChanges<'_> {
 
 impl Tree {
     /// Restores the `before` of every file whose state on disk is still its `after`. Reports a file that was changed
-    /// since, and restores it only if `force` is set. Never replaces an entry that is not a regular file, and leaves a
+    /// since, and restores it only if `force` is set. Never replaces an entry that is not a regular file, and skips a
     /// file that `write` would refuse because of a git repository. Removes the folders that the change set created if
     /// they are empty.
     pub fn revert(&self, change_set: &ChangeSet, force: bool) -> Result<RevertReport, Failure> {
@@ -62,7 +62,7 @@ impl Tree {
     /// Reverts several change sets that were applied one after another, like one change set with [`Tree::revert`]. If
     /// the state of a file is its `after` in any of them, orch restores its `before` in the first.
     ///
-    /// Reports the files in `unrecorded` with the reason why orch leaves them. With `force`, restores those among them
+    /// Reports the files in `unrecorded` with the reason why orch skips them. With `force`, restores those among them
     /// whose original state is in a change set.
     pub fn revert_all(
         &self,
@@ -91,9 +91,9 @@ impl Tree {
         let files = changes_to_revert(&merged, &unrecorded).map(|change| {
             let (outcome, reason) = match read_state(self, &change.path) {
                 Ok(current) => self.revert_outcome(change, current.as_ref(), &rules),
-                Err(error) => (RevertOutcome::Left, Some(error.to_string())),
+                Err(error) => (RevertOutcome::Skipped, Some(error.to_string())),
             };
-            RevertedFile { path: change.path.clone(), ending: outcome, reason }
+            RevertedFile { path: change.path.clone(), outcome, reason }
         });
         let mut report = RevertReport { files: files.collect() };
         report.add_unrecorded(&unrecorded);
@@ -114,10 +114,10 @@ impl Tree {
                 RevertPlan::Skip(outcome, reason) => (outcome, reason),
                 RevertPlan::Update(update) => {
                     updates.push(update);
-                    (RevertOutcome::Restored, None)
+                    (RevertOutcome::Reverted, None)
                 }
             };
-            report.files.push(RevertedFile { path: change.path.clone(), ending: outcome, reason });
+            report.files.push(RevertedFile { path: change.path.clone(), outcome, reason });
         }
         commit(self, &updates, &mut |_| {})?;
         self.remove_new_folders(change_set)?;
@@ -166,18 +166,17 @@ impl Tree {
             read_state(self, &change.path).and_then(|state| remove_leftovers(self, &change.path).map(|()| state));
         let current = match current {
             Ok(current) => current,
-            Err(error) => return RevertPlan::Skip(RevertOutcome::Left, Some(error.to_string())),
+            Err(error) => return RevertPlan::Skip(RevertOutcome::Skipped, Some(error.to_string())),
         };
         match self.revert_outcome(change, current.as_ref(), rules) {
-            (RevertOutcome::Restored, _) => {
+            (RevertOutcome::Reverted, _) => {
                 RevertPlan::Update(FileUpdate { path: &change.path, current, target: change.before.as_ref() })
             }
             (outcome, reason) => RevertPlan::Skip(outcome, reason),
         }
     }
 
-    /// The outcome of reverting a file whose state on disk is `current`, and the reason if orch leaves the file
-    /// unchanged.
+    /// The outcome of reverting a file whose state on disk is `current`, and the reason if orch skips the file.
     fn revert_outcome(
         &self,
         change: &FileChange,
@@ -185,13 +184,13 @@ impl Tree {
         rules: &RevertRules<'_>,
     ) -> (RevertOutcome, Option<String>) {
         let (outcome, reason) = outcome_of_states(change, find(rules.unrecorded, change), current, rules.force);
-        if outcome != RevertOutcome::Restored || change.before.is_none() {
+        if outcome != RevertOutcome::Reverted || change.before.is_none() {
             return (outcome, reason);
         }
         match rules.new_entries.refusal_in(self, &change.path) {
             Ok(None) => (outcome, reason),
-            Ok(Some(refusal)) => (RevertOutcome::Left, Some(refusal)),
-            Err(error) => (RevertOutcome::Left, Some(error.to_string())),
+            Ok(Some(refusal)) => (RevertOutcome::Skipped, Some(refusal)),
+            Err(error) => (RevertOutcome::Skipped, Some(error.to_string())),
         }
     }
 }
@@ -206,13 +205,13 @@ impl RevertReport {
     /// Adds the files without a recorded change.
     fn add_unrecorded(&mut self, unrecorded: &UnrecordedChanges<'_>) {
         let is_listed = |path: &str| self.files.iter().any(|file| file.path == path);
-        let left = unrecorded.values().filter(|change| !is_listed(&change.path)).map(|change| RevertedFile {
+        let skipped = unrecorded.values().filter(|change| !is_listed(&change.path)).map(|change| RevertedFile {
             path: change.path.clone(),
-            ending: RevertOutcome::Left,
+            outcome: RevertOutcome::Skipped,
             reason: Some(change.reason.clone()),
         });
-        let left: Vec<RevertedFile> = left.collect();
-        self.files.extend(left);
+        let skipped: Vec<RevertedFile> = skipped.collect();
+        self.files.extend(skipped);
     }
 }
 
@@ -231,7 +230,7 @@ fn find<'a>(unrecorded: &UnrecordedChanges<'a>, change: &FileChange) -> Option<&
     unrecorded.get(change.path.as_str()).copied()
 }
 
-/// The outcome of reverting a file according to its states, and the reason if orch leaves the file unchanged.
+/// The outcome of reverting a file according to its states, and the reason if orch skips the file.
 fn outcome_of_states(
     change: &FileChange,
     unrecorded: Option<&UnrecordedChange>,
@@ -239,7 +238,7 @@ fn outcome_of_states(
     force: bool,
 ) -> (RevertOutcome, Option<String>) {
     if let Some(unrecorded) = unrecorded.filter(|unrecorded| unrecorded.hides_original) {
-        return (RevertOutcome::Left, Some(unrecorded.reason.clone()));
+        return (RevertOutcome::Skipped, Some(unrecorded.reason.clone()));
     }
     let writable_before = change.before.as_ref().filter(|before| before.has_privilege_bits()).map(FileState::writable);
     if states_match(current, change.before.as_ref())
@@ -248,16 +247,16 @@ fn outcome_of_states(
         return (RevertOutcome::Unchanged, None);
     }
     if force {
-        return (RevertOutcome::Restored, None);
+        return (RevertOutcome::Reverted, None);
     }
     if let Some(unrecorded) = unrecorded {
-        return (RevertOutcome::Left, Some(unrecorded.reason.clone()));
+        return (RevertOutcome::Skipped, Some(unrecorded.reason.clone()));
     }
     if states_match(current, change.after.as_ref()) {
-        return (RevertOutcome::Restored, None);
+        return (RevertOutcome::Reverted, None);
     }
     let difference = describe_difference(current, change.after.as_ref());
-    (RevertOutcome::Left, Some(format!("{difference} since orch wrote it")))
+    (RevertOutcome::Skipped, Some(format!("{difference} since orch wrote it")))
 }
 
 #[cfg(test)]
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_an_unrecorded_change_is_left_and_listed() {
+    fn a_file_with_an_unrecorded_change_is_skipped_and_listed() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         for name in ["first", "last", "restored", "only"] {
@@ -295,23 +294,23 @@ mod tests {
             unrecorded("only", true),
         ];
         let outcomes = |report: RevertReport| -> Vec<(String, RevertOutcome, bool)> {
-            report.files.into_iter().map(|file| (file.path, file.ending, file.reason.is_some())).collect()
+            report.files.into_iter().map(|file| (file.path, file.outcome, file.reason.is_some())).collect()
         };
         let expected = |last: (RevertOutcome, bool), plain: RevertOutcome| {
             [
-                ("first", RevertOutcome::Left, true),
+                ("first", RevertOutcome::Skipped, true),
                 ("last", last.0, last.1),
                 ("restored", RevertOutcome::Unchanged, false),
                 ("plain", plain, false),
-                ("only", RevertOutcome::Left, true),
+                ("only", RevertOutcome::Skipped, true),
             ]
             .map(|(path, outcome, has_reason)| (path.to_owned(), outcome, has_reason))
         };
-        let left = expected((RevertOutcome::Left, true), RevertOutcome::Restored);
-        assert_eq!(outcomes(tree.preview_revert(&changes, &gaps, false).unwrap()), left);
-        assert_eq!(outcomes(tree.revert_all(&changes, &gaps, false).unwrap()), left);
+        let skipped = expected((RevertOutcome::Skipped, true), RevertOutcome::Reverted);
+        assert_eq!(outcomes(tree.preview_revert(&changes, &gaps, false).unwrap()), skipped);
+        assert_eq!(outcomes(tree.revert_all(&changes, &gaps, false).unwrap()), skipped);
         assert!(!path("plain").exists());
-        let forced = expected((RevertOutcome::Restored, false), RevertOutcome::Unchanged);
+        let forced = expected((RevertOutcome::Reverted, false), RevertOutcome::Unchanged);
         assert_eq!(outcomes(tree.preview_revert(&changes, &gaps, true).unwrap()), forced);
         assert_eq!(outcomes(tree.revert_all(&changes, &gaps, true).unwrap()), forced);
         let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();

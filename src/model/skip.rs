@@ -13,7 +13,7 @@ pub struct SkipReason {
     /// The reason, for programs.
     #[serde(flatten)]
     pub kind: SkipKind,
-    /// The reason, for people: `input code missing: step code failed`.
+    /// The reason, for people, such as "input `code` missing: step `code` failed".
     pub message: String,
 }
 
@@ -62,11 +62,11 @@ impl fmt::Display for SkipKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MissingInput { input, producer: Some(MissingProducer { step, status }) } => {
-                write!(f, "input {input} missing: step {step} {}", status.as_str())
+                write!(f, "input `{input}` missing: step `{step}` {}", status.as_str())
             }
-            Self::MissingInput { input, producer: None } => write!(f, "input {input} missing"),
+            Self::MissingInput { input, producer: None } => write!(f, "input `{input}` missing"),
             Self::ConditionFalse { expression } => write!(f, "when: {expression} is false"),
-            Self::StepFailed { step } => write!(f, "step {step} failed"),
+            Self::StepFailed { step } => write!(f, "step `{step}` failed"),
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct Step {
     #[schemars(example = &"plan")]
     #[schemars(regex(pattern = NAME_PATTERN))]
     pub id: String,
-    /// Kind agent: the agent that performs the step, a key of `agents`.
+    /// Kind `agent`: the agent that performs the step, a key of `agents`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"planner")]
     pub agent: Option<String>,
@@ -33,37 +33,37 @@ pub struct Step {
     #[schemars(example = &"planner.md")]
     #[schemars(length(min = 1))]
     pub prompt: Option<String>,
-    /// Kind command: the command to execute, as a list of a program and its arguments, each a template, or as one line
-    /// for `sh -c`.
+    /// Kind `command`: the command to execute, as a list of a program and its arguments, each a template, or as one
+    /// line for `sh -c`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!(["cargo", "test", "--", "{{ item }}"]))]
     pub run: Option<CommandLine>,
-    /// Kind files: an expression for the files to write into the workspace. Its value is a list of `{path, content}` or
-    /// an artifact with such a list under `files`.
+    /// Kind `write`: an expression for the files to write into the workspace. Its value is a list of `{path, content}`
+    /// or an artifact with such a list under `files`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"code")]
     #[schemars(length(min = 1))]
     pub write: Option<String>,
-    /// Kind approval: a template of the question to the user.
+    /// Kind `approve`: a template of the question to the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"Publish this?\n\n{{ review.summary }}")]
     #[schemars(length(min = 1))]
     pub approve: Option<String>,
-    /// Kind group: steps that run in parallel.
+    /// Kind `parallel`: steps that run in parallel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     #[schemars(example = json!([{"id": "style", "agent": "reviewer", "prompt": "style.md", "output": "style_notes"}]))]
     pub parallel: Option<Vec<Step>>,
-    /// Kind group: a loop, which repeats steps until a condition is true.
+    /// Kind `repeat`: a loop, which repeats steps until a condition is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"until": "review.approved", "max": 3, "steps": []}))]
     pub repeat: Option<Repeat>,
-    /// Kind group: steps that run in sequence, as one step.
+    /// Kind `sequence`: steps that run in sequence, as one step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     #[schemars(example = json!([{"id": "code", "agent": "coder", "prompt": "coder.md", "output": "code"}]))]
     pub steps: Option<Vec<Step>>,
-    /// Kind pipeline: the pipeline file to call, relative to this file.
+    /// Kind `pipeline`: the pipeline file to call, relative to this file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"review-diff.yaml")]
     #[schemars(length(min = 1))]
@@ -170,8 +170,9 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"continue")]
     pub on_reject: Option<Outcome>,
-    /// The access of the step to the workspace. Default: `write` for `write`, `run` and CLI agents with `tools`; what
-    /// its tools need for an agent with a model; `none` for other steps.
+    /// The access of the step to the workspace. Default: `write` for steps with the key `write` or `run`, and for CLI
+    /// agents with `tools`. For an agent with a model: the strongest access that one of its tools needs. Otherwise
+    /// `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"read")]
     pub access: Option<Access>,
@@ -239,11 +240,13 @@ pub enum StepAction<'a> {
     Pipeline(&'a str),
 }
 
-/// The keys that determine a step's kind.
-pub const STEP_KINDS: &[&str] = &["agent", "run", "write", "approve", "parallel", "repeat", "steps", "pipeline"];
+/// The keys that determine a step's kind. `StepKind` has the names of the kinds: a step with `run` is of the kind
+/// `command`, and one with `steps` of the kind `sequence`.
+pub const KIND_KEYS: &[&str] = &["agent", "run", "write", "approve", "parallel", "repeat", "steps", "pipeline"];
 
-/// Keys that apply only to some kinds of steps, each with these kinds. Every other key applies to all kinds.
-pub const KINDS_BY_KEY: &[(&str, &[&str])] = &[
+/// Keys that apply only to some kinds of steps, each with the [`KIND_KEYS`] of these kinds. Every other key applies to
+/// all kinds.
+pub const KIND_KEYS_BY_KEY: &[(&str, &[&str])] = &[
     ("prompt", &["agent"]),
     ("message", &["agent"]),
     ("re_ask", &["agent"]),

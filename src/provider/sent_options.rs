@@ -12,6 +12,8 @@ use crate::model::options::{ModelOptions, ReasoningEffort};
 #[derive(Debug)]
 pub(super) struct SentOptions<'a> {
     pub(super) temperature: Option<f64>,
+    /// `None` also if the model refuses the effort; the check or the run reports that. So the functions that determine
+    /// how a request sets the reasoning return no error for this effort.
     pub(super) reasoning: Option<ReasoningEffort>,
     pub(super) top_p: Option<f64>,
     pub(super) seed: Option<u32>,
@@ -60,7 +62,7 @@ pub(super) struct ThinkingFields {
 /// The fields that set the reasoning of a Claude model, in Anthropic's API and in Bedrock's.
 pub(super) fn thinking_fields(thinking: ClaudeThinking) -> ThinkingFields {
     match thinking {
-        ClaudeThinking::Absent => ThinkingFields::default(),
+        ClaudeThinking::OmitConfig => ThinkingFields::default(),
         ClaudeThinking::Off(kind) => ThinkingFields { thinking: Some(json!({"type": kind})), effort: None },
         ClaudeThinking::Adaptive(effort) => {
             ThinkingFields { thinking: Some(json!({"type": "adaptive"})), effort: Some(effort) }

@@ -56,8 +56,9 @@ impl TerminalStyle {
     }
 }
 
-/// Prepares a text for printing: replaces colour markers with escape codes, and escapes all other control characters
-/// ([`crate::model::visible::escape_unsafe`]).
+/// Prepares a text for printing: replaces colour markers with escape codes. Escapes every other character that can
+/// control the terminal, reorder text or be invisible, as [`crate::model::visible::escape_unsafe`] does; line ends and
+/// tabs remain.
 pub fn to_printable(text: &str) -> Cow<'_, str> {
     let escaped = escape_unsafe_except(text, marker_length);
     if escaped.contains(MARKER_START) { Cow::Owned(markers_to_escape_codes(&escaped)) } else { escaped }

@@ -57,7 +57,7 @@ pub fn render_summary(
         write_line(format!(
             "{} step {}: {}",
             style.error("error:"),
-            style.bold(&step.key),
+            style.bold(format!("`{}`", step.key)),
             message_with_class(failure)
         ));
         if let Some(hint) = &failure.hint {
@@ -72,7 +72,11 @@ pub fn render_summary(
     }
     for step in steps.iter().filter(|step| step.status == StepStatus::Waiting) {
         let question = step.question.as_deref().unwrap_or_default();
-        write_line(format!("{} step {} asks:\n\n{question}\n", style.warning("waiting:"), style.bold(&step.key)));
+        write_line(format!(
+            "{} step {} asks:\n\n{question}\n",
+            style.warning("waiting:"),
+            style.bold(format!("`{}`", step.key))
+        ));
     }
     if let Some(suggestion) = suggest_next_command(state, commands) {
         write_line(format!("\n{} {suggestion}", style.bold("next:")));

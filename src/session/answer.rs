@@ -133,7 +133,7 @@ fn ambiguous_run_error(waiting_runs: &[(RunRow, Vec<ApprovalAsked>)]) -> Session
     for (row, approvals) in waiting_runs {
         for approval in approvals {
             let question = approval.question.trim().lines().next().unwrap_or_default();
-            lines.push(format!("  {}  {}, step {}: {question}", row.run, row.pipeline, approval.step));
+            lines.push(format!("  {}  {}, step `{}`: {question}", row.run, row.pipeline, approval.step));
         }
     }
     SessionError::usage(message).with_details(lines).with_hint("name the run")
@@ -214,7 +214,7 @@ fn approval_to_answer(
                 .with_hint(format!("`orch pipeline resume {run}` continues it")));
         }
         approvals => {
-            let steps: Vec<String> = approvals.iter().map(|approval| approval.step.to_string()).collect();
+            let steps: Vec<String> = approvals.iter().map(|approval| format!("`{}`", approval.step)).collect();
             let error = format!("run {run} has several pending approvals, in the steps {}", steps.join(", "));
             return Err(SessionError::usage(error).with_hint("name the step after the run"));
         }

@@ -198,7 +198,7 @@ impl ArtifactDrift {
         if let Some(step) = running_step {
             for file in &self.removed_files {
                 let message = file.message(workspace.folder());
-                runner.reporter.note(&format!("{message}; step {step} was running and may have caused this"));
+                runner.reporter.note(&format!("{message}; step `{step}` was running and may have caused this"));
             }
         }
         Ok(AcceptedDrift {

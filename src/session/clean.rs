@@ -25,9 +25,9 @@ pub(crate) fn remove_created_files(
     }
     let reverted = Tree::open(workspace.folder()).and_then(|tree| tree.revert_all(&change_sets, &[], false));
     for file in reverted.map_err(|failure| SessionError::from(failure).with_status(ExitStatus::Usage))?.files {
-        match file.ending {
-            RevertOutcome::Restored => removed.push(file.path),
-            RevertOutcome::Left => changed.push(file.path),
+        match file.outcome {
+            RevertOutcome::Reverted => removed.push(file.path),
+            RevertOutcome::Skipped => changed.push(file.path),
             RevertOutcome::Unchanged => {}
         }
     }

@@ -196,7 +196,7 @@ impl FileHistory {
             };
             let may_run = !is_kept && planned.iter().any(|step| step.step == write.step.declared_key());
             let file = workspace.folder().join(path);
-            may_run.then(|| format!("`{}`, which step {} wrote, was edited since", file.display(), write.step))
+            may_run.then(|| format!("`{}`, which step `{}` wrote, was edited since", file.display(), write.step))
         });
         Ok(messages.collect())
     }
@@ -217,7 +217,7 @@ impl FileHistory {
             self.use_of(write, reuse)?;
             let file = workspace.folder().join(path);
             Some(format!(
-                "`{}`, which step {} wrote, {reason}; orch can't compare it, and resumes as if it were unchanged",
+                "`{}`, which step `{}` wrote, {reason}; orch can't compare it, and resumes as if it were unchanged",
                 file.display(),
                 write.step
             ))
@@ -242,8 +242,9 @@ impl FileHistory {
         let unknown = removed.iter().filter_map(|RemovedFile { file, .. }| {
             let write = self.writes.get(file.change_set_index)?;
             let (seq, step) = self.unrecorded.get(&file.path)?;
-            (Some(*seq) > write.applied_seq)
-                .then(|| format!("`{}`: step {step} changed it later, and orch did not record its content", file.path))
+            (Some(*seq) > write.applied_seq).then(|| {
+                format!("`{}`: step `{step}` changed it later, and orch did not record its content", file.path)
+            })
         });
         let unknown: Vec<String> = unknown.collect();
         if unknown.is_empty() {
@@ -282,7 +283,7 @@ impl RemovedFile {
     /// A message that the file was deleted or reverted.
     pub(crate) fn message(&self, folder: &Path) -> String {
         let change = if self.file.is_deleted { "was deleted" } else { "was reverted to its earlier contents" };
-        format!("`{}`, which step {} wrote, {change}", folder.join(&self.file.path).display(), self.step)
+        format!("`{}`, which step `{}` wrote, {change}", folder.join(&self.file.path).display(), self.step)
     }
 }
 

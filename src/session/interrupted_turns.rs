@@ -100,7 +100,7 @@ fn report_changes(run: RunId, call_key: &CallKey, activity: &AgentActivity, (red
         0 => String::new(),
         count => format!(" after it changed {}: see `orch runs diff {run}`", counted(count, "file")),
     };
-    let message = format!("a {name} of step {} was interrupted{changed}", call_key.step);
+    let message = format!("a {name} of step `{}` was interrupted{changed}", call_key.step);
     match activity.partial_note() {
         Some(note) => runner.reporter.warning(&redactor.redact(&format!("{message}; {note}"))),
         None if changed.is_empty() => {}

@@ -126,7 +126,7 @@ impl RecordedChanges {
             changes.entry(&file.path).or_insert_with(|| UnrecordedChange {
                 path: file.path.clone(),
                 reason: format!(
-                    "was changed by step {}, but orch did not record its content: {}",
+                    "was changed by step `{}`, but orch did not record its content: {}",
                     file.step,
                     file.clause()
                 ),
@@ -245,7 +245,7 @@ mod tests {
             let recorded = RecordedChanges { writes, unrecorded: vec![file], ..nothing_recorded() };
             let changes = recorded.unrecorded_changes();
             assert_eq!((changes.len(), changes[0].hides_original), (1, hides_original));
-            assert!(changes[0].reason.starts_with("was changed by step code, but"), "{changes:?}");
+            assert!(changes[0].reason.starts_with("was changed by step `code`, but"), "{changes:?}");
         }
     }
 }

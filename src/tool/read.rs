@@ -64,8 +64,11 @@ fn read_lines(job: &FileJob, mut file: File, arguments: &ReadArguments) -> io::R
         let mut bytes = Vec::new();
         file.by_ref().take(MAX_UTF16_BYTES + 1).read_to_end(&mut bytes)?;
         file.rewind()?;
+        let is_large = bytes.len() as u64 > MAX_UTF16_BYTES;
+        // Without its last byte, which is half a character, the beginning of a large file can be decoded.
+        bytes.truncate(usize::try_from(MAX_UTF16_BYTES).unwrap_or(usize::MAX));
         let text = decode_output_lossy(&bytes);
-        if bytes.len() as u64 > MAX_UTF16_BYTES && !text.contains('\0') {
+        if is_large && !text.contains('\0') {
             return Ok(FileContents::LargeUtf16(size));
         }
         if !text.contains('\0') {

@@ -24,7 +24,7 @@ fn the_steps_of_an_agent_share_its_budget_and_other_agents_do_not() {
     orch.edit("pipelines/main.yaml", "a: { model: auto }", limited);
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, &report["error"]["class"]), (4, &json!("budget_exceeded")), "{report:#}");
-    assert!(ran.stderr.contains("the budget of agent a is 115 tokens"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the budget of agent `a` is 115 tokens"), "{}", ran.stderr);
     assert_eq!(statuses(&report)[..2], ["one completed", "other completed"], "{report:#}");
     orch.edit("pipelines/main.yaml", "tokens: 115", "tokens: 1000");
     orch.run(&["pipeline", "resume"]).exits(0);
@@ -52,7 +52,7 @@ fn claude_receives_the_remaining_budget_and_its_cost_counts() {
     assert!(report["cost_usd"].as_f64() > Some(0.0), "what it cost is on record: {report:#}");
     assert!(report["usage"]["output"].as_u64() > Some(0), "{report:#}");
     let again = RunOutput::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(4);
-    assert!(again.stderr.contains("the budget of agent a is $0.00"), "{again:?}");
+    assert!(again.stderr.contains("the budget of agent `a` is $0.00"), "{again:?}");
     assert_eq!(agents.model_requests().len(), asked, "nothing is left, so nothing is asked");
     done.store(true, Ordering::SeqCst);
     agents.orch.edit("pipelines/main.yaml", "usd: 0.0003", "usd: 5");
@@ -93,7 +93,7 @@ fn a_program_is_ended_when_the_time_budget_of_its_agent_is_used_up() {
     orch.disable_unsupported_sandboxes();
     let (ran, report) = run(&orch, &[]);
     assert_eq!((ran.code, &report["error"]["class"]), (4, &json!("budget_exceeded")), "{report:#}");
-    assert!(ran.stderr.contains("the budget of agent a is 1 s, and that time is used up"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the budget of agent `a` is 1 s, and that time is used up"), "{}", ran.stderr);
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn the_budget_of_a_step_limits_its_items() {
     );
     orch.edit("pipelines/main.yaml", "model: auto", "model: auto, max_output_tokens: 100");
     let (ran, report) = run(&orch, &[]);
-    assert!(ran.stderr.contains("the budget of step all"), "{ran:?}");
+    assert!(ran.stderr.contains("the budget of step `all`"), "{ran:?}");
     let made = server.requests().len();
     assert_eq!(made, 2, "one after the other, while it fits: {:?}", statuses(&report));
 }
@@ -121,7 +121,7 @@ fn the_time_budget_of_a_step_ends_its_calls() {
     let orch = project(&server, "  - { id: slow, run: sleep 9, budget: { seconds: 1 } }\n");
     let (ran, _) = run(&orch, &[]);
     assert_eq!(ran.code, 4, "{ran:?}");
-    assert!(ran.stderr.contains("the budget of step slow is 1 s, and that time is used up"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the budget of step `slow` is 1 s, and that time is used up"), "{}", ran.stderr);
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn a_failed_planner_stops_the_run() {
         );
         assert_eq!(report["steps"][0]["error"]["class"], "bad_request");
         assert!(report["steps"][0]["error"]["message"].as_str().unwrap().contains("no such thing"));
-        assert_eq!(report["steps"][1]["reason"]["message"], "step plan failed");
+        assert_eq!(report["steps"][1]["reason"]["message"], "step `plan` failed");
     }
     assert!(server.requests().iter().all(|request| step_of(request) == "plan"));
     assert!(!orch.exists("workspace/plan.json"));
@@ -149,7 +149,7 @@ fn a_failed_coder_stops_the_run() {
     assert_eq!(code, 1);
     let ends = [("plan", "completed"), ("code", "failed"), ("files", "skipped"), ("review", "skipped")];
     assert_eq!(statuses(&report), pairs(&ends));
-    assert_eq!(report["steps"][3]["reason"]["message"], "step code failed");
+    assert_eq!(report["steps"][3]["reason"]["message"], "step `code` failed");
     assert_eq!(report["result"], Value::Null);
     assert!(orch.exists("workspace/plan.json"), "what was done stays");
 }
@@ -162,7 +162,7 @@ fn with_continue_on_error_the_reviewer_receives_only_the_plan_after_the_coder_fa
     assert_eq!(code, 1, "a run with a failed step is failed");
     let ends = [("plan", "completed"), ("code", "failed"), ("files", "skipped"), ("review", "completed")];
     assert_eq!(statuses(&report), pairs(&ends));
-    assert_eq!(report["steps"][2]["reason"]["message"], "input code missing: step code failed");
+    assert_eq!(report["steps"][2]["reason"]["message"], "input `code` missing: step `code` failed");
     let requests = server.requests();
     let last = requests.last().unwrap();
     assert!(last.last().contains("# plan") && !last.last().contains("# code"));
@@ -214,7 +214,7 @@ fn a_missing_required_input_skips_the_step_with_a_reason() {
     let (code, report) = orch.report(&["--continue-on-error"]);
     assert_eq!(code, 1);
     assert_eq!(report["steps"][3]["status"], "skipped");
-    assert_eq!(report["steps"][3]["reason"]["message"], "input code missing: step code failed");
+    assert_eq!(report["steps"][3]["reason"]["message"], "input `code` missing: step `code` failed");
 }
 
 #[test]

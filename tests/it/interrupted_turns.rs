@@ -60,7 +60,7 @@ fn the_work_of_a_turn_that_exceeds_its_time_budget_is_recorded() {
     let (orch, path) = project(", budget: { seconds: 2 }");
     RunOutput::of(&orch.command(&RUN).env("PATH", &path).output().unwrap())
         .exits(4)
-        .says("the budget of agent a is 2 s");
+        .says("the budget of agent `a` is 2 s");
     assert_interrupted_call(&orch, "budget_exceeded");
     // With more time, orch repeats the turn in the same session.
     orch.edit("pipelines/main.yaml", "seconds: 2", "seconds: 4");
@@ -168,7 +168,7 @@ fn a_resume_records_the_work_of_a_turn_during_which_orch_was_killed() {
     let stat = format!("/proc/{}/stat", orch.read("there").trim());
     wait_until("the end of the program", || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z ")));
     let resumed = RunOutput::of(&orch.command(&["pipeline", "resume"]).env("PATH", &path).output().unwrap()).exits(0);
-    assert!(resumed.stderr.contains("a turn of step ask was interrupted after it changed 1 file"), "{resumed:?}");
+    assert!(resumed.stderr.contains("a turn of step `ask` was interrupted after it changed 1 file"), "{resumed:?}");
     let text = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
     let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let calls: Vec<&Value> = all.iter().filter_map(|event| event["fact"].get("call_ended")).collect();
@@ -285,7 +285,7 @@ fn without_the_state_before_a_killed_turn_its_changes_are_unknown() {
     orch.run(&["runs", "diff"]).exits(0).says("ask: the changes of a turn are not recorded");
     let resumed = RunOutput::of(&orch.command(&["pipeline", "resume"]).env("PATH", &path).output().unwrap());
     resumed.exits(0).says(
-        "a turn of step ask was interrupted; orch could not compare everything: the record of the files before is \
+        "a turn of step `ask` was interrupted; orch could not compare everything: the record of the files before is \
          missing; files may have changed",
     );
 }
@@ -294,6 +294,7 @@ fn without_the_state_before_a_killed_turn_its_changes_are_unknown() {
 fn a_killed_turn_of_a_program_that_may_not_write_has_changed_nothing() {
     let (orch, path) = with_program("", &answers_after(""));
     orch.edit("pipelines/main.yaml", "tools: [Write]", "tools: [Read]");
+    orch.edit("pipelines/main.yaml", "output: answer", "output: answer, access: read");
     kill_when_file_exists(&orch, &path, &RUN, "there");
     let diff = orch.run(&["runs", "diff"]).exits(0);
     assert!(!diff.stderr.contains("not recorded"), "{diff:?}");
@@ -319,7 +320,8 @@ echo '{"type":"result","subtype":"success","is_error":false,"result":"7","sessio
     assert_eq!(work["left_out"], serde_json::json!(["new.txt", "theirs.txt"]), "{calls:#?}");
     let reverted = orch.run(&["runs", "revert", &run, "--force"]).exits(1);
     for name in ["theirs.txt", "new.txt"] {
-        let words = format!("{name}: it was changed by step ask, but orch did not record its content: another process");
+        let words =
+            format!("{name}: it was changed by step `ask`, but orch did not record its content: another process");
         assert!(reverted.stdout.contains(&words), "{reverted:?}");
     }
     assert_eq!(

@@ -123,7 +123,7 @@ fn the_question_of_a_waiting_run_is_in_its_report_and_in_the_list() {
         (&"sign_off".into(), &question.into())
     );
     let text = orch.run(&["runs", "list"]).exits(0).stdout;
-    assert!(text.contains("step sign_off asks: Shall it be built, and who pays for it?"), "{text}");
+    assert!(text.contains("step `sign_off` asks: Shall it be built, and who pays for it?"), "{text}");
     // An answered question is not listed any more.
     orch.run(&["runs", "approve", "--resume"]).exits(0);
     assert!(list_runs(&orch)[0].get("questions").is_none());
@@ -145,7 +145,7 @@ fn the_only_waiting_run_is_answered_and_several_are_listed() {
     let ids = [0, 1].map(|at| rows[at]["run"].as_str().unwrap().to_owned());
     let ran = orch.run(&["runs", "approve"]).exits(2).says("2 runs wait for an answer").says("name the run");
     for id in &ids {
-        assert!(ran.stderr.contains(&format!("{id}  ask, step sign_off: Shall it be built,")), "{}", ran.stderr);
+        assert!(ran.stderr.contains(&format!("{id}  ask, step `sign_off`: Shall it be built,")), "{}", ran.stderr);
     }
     orch.run(&["runs", "approve", &ids[0]]).exits(0);
     orch.run(&["runs", "approve"]).exits(0).says(&ids[1]);

@@ -233,7 +233,7 @@ fn the_forecast_of_a_budget_matches_the_run() {
         assert_eq!(run(&orch, &["--budget", limit, "--workspace", limit]).0.code, code, "{limit}");
     }
     let ran = orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--budget", "tokens=50"]).exits(0);
-    assert!(ran.stdout.contains("budget of the run, 50 tokens: not enough for step one"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("budget of the run, 50 tokens: not enough for step `one`"), "{}", ran.stdout);
 }
 
 #[test]

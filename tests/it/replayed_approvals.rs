@@ -7,7 +7,8 @@ use crate::step_kinds::{AGENT, answering_server, project};
 use crate::support::{Orch, RunOutput};
 
 const RUN: [&str; 5] = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it"];
-const DECISIONS: [(&str, bool); 2] = [("approve", true), ("reject", false)];
+/// The decisions, and how a template prints them.
+const DECISIONS: [(&str, &str); 2] = [("approve", "True"), ("reject", "False")];
 
 /// The decision about the question of the latest run, with a note on which the next request depends.
 fn decide(orch: &Orch, decision: &str, more: &[&str]) -> RunOutput {
@@ -70,7 +71,7 @@ fn a_replay_continues_after_a_decision_on_a_terminal() {
     let replay = [&RUN[..], &["--replay", "recordings", "--workspace", "second"]].concat();
     for (decision, approved) in DECISIONS {
         let orch = recorded_project(decision);
-        let typed = ["for later", if approved { "y" } else { "n" }, "empty", "as agreed"];
+        let typed = ["for later", if decision == "approve" { "y" } else { "n" }, "empty", "as agreed"];
         let ran = on_terminal(&orch, &typed, &replay);
         assert_eq!(ran.code, 0, "{decision}: {}", ran.stdout);
         assert_eq!(orch.json("second/done.json")["heard"], format!("{approved} as agreed"));
@@ -88,7 +89,7 @@ fn a_decision_that_was_not_recorded_fails_without_a_request() {
     let orch = recorded_project("approve");
     start_replay(&orch);
     let ran = decide(&orch, "reject", &["--resume"]).exits(1);
-    assert!(ran.stderr.contains("no_recording") && ran.stderr.contains("false as agreed"), "{ran:?}");
+    assert!(ran.stderr.contains("no_recording") && ran.stderr.contains("False as agreed"), "{ran:?}");
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn a_recording_without_all_changes_is_reported_when_it_is_written_and_when_it_is
     let steps = "  - { id: link, run: [sh, -c, 'echo made > made.txt; ln -s made.txt link'], output: linked }\n";
     let (_server, orch) = project_with_case(steps, "");
     let warning =
-        "the recording of step link is incomplete: it lacks the changes of `link`; a replay may have other files";
+        "the recording of step `link` is incomplete: it lacks the changes of `link`; a replay may have other files";
     for more in [&["--update"][..], &[], &["--format", "junit"]] {
         let said = run_cases(&orch, more, 0);
         assert!(said.contains("warning: ") && said.contains(warning), "{more:?}: {said}");
@@ -280,7 +280,7 @@ fn a_replay_warns_about_changes_that_the_recording_lacks() {
     let mut recording = orch.json(&name);
     recording["changes"]["left_out"] = json!(["large.bin"]);
     orch.write(&name, &recording.to_string());
-    let warning = "the recording of step check is incomplete: it lacks the changes of `large.bin`";
+    let warning = "the recording of step `check` is incomplete: it lacks the changes of `large.bin`";
     let (replayed, _) = run(&orch, &["--replay", "pipelines/tests/recorded", "--workspace", "second"]);
     replayed.exits(0).says(warning);
     let said = run_cases(&orch, &[], 0);

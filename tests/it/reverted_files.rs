@@ -53,7 +53,7 @@ fn a_deleted_file_of_a_kept_write_is_reported_and_must_be_decided() {
     std::fs::remove_file(orch.path().join("workspace/src/a.py")).unwrap();
     let (lines, notes) = dry_run(&orch, &[]);
     assert_eq!(lines, ["reuse files", "reuse tests", "run one failed: bad_request"]);
-    let words = "src/a.py`, which step files wrote, was deleted since this run wrote it";
+    let words = "src/a.py`, which step `files` wrote, was deleted since this run wrote it";
     assert!(
         notes.contains(words) && notes.contains("--accept-changed") && notes.contains("--discard-changed"),
         "{notes}"
@@ -97,8 +97,8 @@ fn a_file_that_was_reverted_to_its_content_before_the_run_is_reported() {
     let (_, report) = run(&orch, &[]);
     orch.run(&["runs", "revert", report["run"].as_str().unwrap()]).exits(0);
     assert_eq!(orch.read("workspace/had"), "old");
-    let ran = orch.run(&["pipeline", "resume"]).exits(2).says("b.py`, which step files wrote, was deleted");
-    assert!(ran.stderr.contains("had`, which step files wrote, was reverted to its earlier contents"), "{ran:?}");
+    let ran = orch.run(&["pipeline", "resume"]).exits(2).says("b.py`, which step `files` wrote, was deleted");
+    assert!(ran.stderr.contains("had`, which step `files` wrote, was reverted to its earlier contents"), "{ran:?}");
     orch.run(&["pipeline", "resume", "--discard-changed"]).exits(0);
     assert_eq!((orch.read("workspace/had"), orch.read("workspace/src/b.py")), ("new".to_owned(), "b".to_owned()));
 }
@@ -111,7 +111,7 @@ fn a_file_that_can_not_be_compared_is_reported() {
     let path = orch.path().join("workspace/src/a.py");
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    let words = "src/a.py`, which step files wrote, is a folder, not a file; orch can't compare it";
+    let words = "src/a.py`, which step `files` wrote, is a folder, not a file; orch can't compare it";
     let (lines, notes) = dry_run(&orch, &[]);
     assert!(lines[0] == "reuse files" && notes.contains(words), "{lines:?} {notes}");
     orch.run(&["pipeline", "resume"]).exits(0).says(words);
@@ -123,7 +123,7 @@ fn a_deleted_workspace_is_restored_with_discard_changed() {
     let orch = project_with_failed_run(&server, "");
     run(&orch, &[]).0.exits(1);
     std::fs::remove_dir_all(orch.path().join("workspace")).unwrap();
-    assert!(dry_run(&orch, &[]).1.contains("src/a.py`, which step files wrote, was deleted"));
+    assert!(dry_run(&orch, &[]).1.contains("src/a.py`, which step `files` wrote, was deleted"));
     orch.run(&["pipeline", "resume"]).exits(2).says("was deleted since this run wrote it");
     orch.run(&["pipeline", "resume", "--discard-changed"]).exits(0);
     assert_eq!((orch.read("workspace/src/b.py"), seen_files(&orch)), ("b".to_owned(), json!("a.py\nb.py\nnew")));
@@ -165,7 +165,7 @@ fn an_edit_of_a_file_whose_step_runs_again_is_reported_and_recorded() {
     assert!(!notes(&[]).contains("was edited"));
     assert_eq!(orch.read("workspace/src/a"), "by hand\n");
     orch.edit("pipelines/main.yaml", "message: first", "message: second");
-    let words = "src/a`, which step files wrote, was edited since, and the step may run again";
+    let words = "src/a`, which step `files` wrote, was edited since, and the step may run again";
     assert!(notes(&["--dry-run"]).contains(words));
     assert!(notes(&[]).contains(words));
     assert_eq!(orch.read("workspace/src/a"), "one second");
@@ -184,7 +184,7 @@ fn files_that_a_killed_program_may_have_removed_do_not_stop_a_resume() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    orch.run(&["pipeline", "resume"]).exits(0).says("step tidy was running and may have caused this");
+    orch.run(&["pipeline", "resume"]).exits(0).says("step `tidy` was running and may have caused this");
     orch.run(&["pipeline", "resume", latest_run_id(&orch).as_str()]).exits(0);
     assert_eq!(seen_files(&orch), json!("b.py\nnew"));
 }
@@ -228,7 +228,7 @@ fn deleted_files_of_an_agent_program_are_restored_with_discard_changed() {
     orch.disable_unsupported_sandboxes();
     run(&orch, &[]).0.exits(1);
     std::fs::remove_file(orch.path().join("workspace/made.txt")).unwrap();
-    orch.run(&["pipeline", "resume"]).exits(2).says("made.txt`, which step edit wrote, was deleted");
+    orch.run(&["pipeline", "resume"]).exits(2).says("made.txt`, which step `edit` wrote, was deleted");
     orch.edit("pipelines/main.yaml", "prompt: three.md", "prompt: two.md");
     orch.run(&["pipeline", "resume", "--discard-changed"]).exits(0);
     assert_eq!(orch.read("workspace/made.txt"), "mine\n");
@@ -260,7 +260,7 @@ pub(crate) fn assert_both_attempts_count(orch: &Orch, step: &str) {
     let changes =
         [("first", "was reverted to its earlier contents"), ("second", "was deleted"), ("both", "was deleted")];
     for (name, change) in changes {
-        let words = format!("{name}.txt`, which step {step} wrote, {change}");
+        let words = format!("{name}.txt`, which step `{step}` wrote, {change}");
         assert!(asked.stderr.contains(&words), "{words}: {asked:?}");
     }
     orch.run(&["pipeline", "resume", &id, "--discard-changed"]).exits(0);
@@ -337,8 +337,8 @@ fn the_files_of_an_earlier_execution_of_a_write_step_count() {
     assert!(diff.contains("-old\n+one\n") && diff.contains("+again\n") && !diff.contains("+once\n"), "{diff}");
     orch.run(&["runs", "revert", id]).exits(0);
     assert_eq!(contents(), ("old\n".to_owned(), false));
-    let asked = orch.run(&["pipeline", "resume", id]).exits(2).says("both.txt`, which step files wrote, was deleted");
-    assert!(asked.stderr.contains("first.txt`, which step files wrote, was reverted"), "{asked:?}");
+    let asked = orch.run(&["pipeline", "resume", id]).exits(2).says("both.txt`, which step `files` wrote, was deleted");
+    assert!(asked.stderr.contains("first.txt`, which step `files` wrote, was reverted"), "{asked:?}");
     orch.run(&["pipeline", "resume", id, "--discard-changed"]).exits(0);
     assert_eq!((contents(), orch.read("workspace/both.txt")), (("one\n".to_owned(), true), "again\n".to_owned()));
 }

@@ -68,5 +68,5 @@ fn a_failed_step_is_reported_with_one_prefix_and_its_class_once() {
     orch.write("pipelines/main.yaml", "name: main\nsteps:\n  - { id: x, run: \"echo one; echo two; exit 7\" }\n");
     let ran = orch.run(&["run", "main", "-q"]).exits(1);
     let error: Vec<&str> = ran.stderr.lines().skip_while(|line| !line.starts_with("error:")).take(3).collect();
-    assert_eq!(error, ["error: step x: the command ended with exit code 7 (command_failed):", "one", "two"]);
+    assert_eq!(error, ["error: step `x`: the command ended with exit code 7 (command_failed):", "one", "two"]);
 }

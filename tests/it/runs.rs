@@ -71,7 +71,11 @@ fn a_revert_restores_files_and_keeps_later_edits() {
     let run = id(&report);
     let before = orch.files();
     let dry = parse_stdout(&orch.run(&["runs", "revert", &run, "--dry-run", "--output", "json"]).exits(0));
-    assert_eq!(dry["files"].as_array().unwrap().iter().filter(|file| file["ending"] == "restored").count(), 2, "{dry}");
+    assert_eq!(
+        dry["files"].as_array().unwrap().iter().filter(|file| file["outcome"] == "reverted").count(),
+        2,
+        "{dry}"
+    );
     assert_eq!(orch.files(), before);
 
     orch.write("workspace/src/a.py", "mine\n");

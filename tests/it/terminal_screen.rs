@@ -169,7 +169,7 @@ fn lines_break_between_words() {
     for size in SIZES {
         let screen = on_terminal(&orch, size, &[], &RUN).screen();
         for words_of in [
-            "error: step fails: the command ended with exit code 7 (command_failed)",
+            "error: step `fails`: the command ended with exit code 7 (command_failed)",
             "to count exit code 7 as success, set `expect: { exit_code: [0, 7] }`",
             "orch reuses the completed steps",
         ] {

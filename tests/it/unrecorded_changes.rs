@@ -61,14 +61,14 @@ fn files_without_recorded_contents_are_listed_with_the_reason() {
     for (name, reason) in reasons {
         let words = format!("one: orch did not record the change of `{name}`: {reason}");
         assert!(diff.stderr.contains(&words), "{words}: {diff:?}");
-        let words = format!(" {name}: it was changed by step one, but orch did not record its content: {reason}");
+        let words = format!(" {name}: it was changed by step `one`, but orch did not record its content: {reason}");
         for ran in [&previewed, &reverted] {
             assert!(ran.stdout.lines().any(|line| line.starts_with("skipped") && line.ends_with(&words)), "{ran:?}");
         }
     }
     let forced = parse_stdout(&orch.run(&["runs", "revert", &id, "--force", "--output", "json"]).exits(1));
-    let left = forced["files"].as_array().unwrap().iter().filter(|file| file["ending"] == "left").count();
-    assert_eq!((left, &forced["incomplete"]), (3, &json!([])), "{forced:#}");
+    let skipped = forced["files"].as_array().unwrap().iter().filter(|file| file["outcome"] == "skipped").count();
+    assert_eq!((skipped, &forced["incomplete"]), (3, &json!([])), "{forced:#}");
     assert_eq!(forced["commands_ran"], false, "{forced:#}");
     let shown = parse_stdout(&orch.run(&["runs", "diff", &id, "--output", "json"]).exits(0));
     let expected = json!({ "step": "one", "path": "large.bin", "reason": "it is larger than 1 MiB" });
@@ -86,7 +86,7 @@ fn a_file_is_restored_only_to_its_content_before_the_run() {
     let id = run(&orch);
     let reverted = orch.run(&["runs", "revert", &id]).exits(1).says("--force").says("orch has no earlier content");
     for (name, step) in [("shrunk.txt", "one"), ("grown.txt", "two")] {
-        let words = format!("skipped   {name}: it was changed by step {step}, but orch did not record its content");
+        let words = format!("skipped   {name}: it was changed by step `{step}`, but orch did not record its content");
         assert!(reverted.stdout.contains(&words), "{words}: {reverted:?}");
     }
     assert_eq!(
@@ -110,7 +110,7 @@ fn an_incomplete_list_of_changed_files_is_reported() {
     orch.run(&["runs", "revert", &id, "--dry-run"]).exits(1).says(&words);
     let reverted = parse_stdout(&orch.run(&["runs", "revert", &id, "--output", "json"]).exits(1));
     assert_eq!(reverted["incomplete"], json!([{ "step": "one", "reason": reason }]));
-    let restored = reverted["files"].as_array().unwrap().iter().filter(|file| file["ending"] == "restored").count();
+    let restored = reverted["files"].as_array().unwrap().iter().filter(|file| file["outcome"] == "reverted").count();
     assert_eq!(restored, 1000, "the listed files are reverted");
 }
 
@@ -119,10 +119,10 @@ fn a_deleted_file_is_not_restored_to_an_older_content() {
     let orch = project(&["echo small > made.txt", "head -c 2097152 /dev/zero > made.txt"]);
     let id = run(&orch);
     std::fs::remove_file(orch.path().join("workspace/made.txt")).unwrap();
-    orch.run(&["pipeline", "resume", &id]).exits(2).says("made.txt`, which step one wrote, was deleted");
+    orch.run(&["pipeline", "resume", &id]).exits(2).says("made.txt`, which step `one` wrote, was deleted");
     for more in [&["--dry-run"][..], &[]] {
         let args = [&["pipeline", "resume", &id, "--discard-changed"], more].concat();
-        orch.run(&args).exits(2).says("can't be restored").says("`made.txt`: step two changed it later");
+        orch.run(&args).exits(2).says("can't be restored").says("`made.txt`: step `two` changed it later");
         assert!(!orch.exists("workspace/made.txt"));
     }
     orch.run(&["pipeline", "resume", &id, "--accept-changed"]).exits(0);

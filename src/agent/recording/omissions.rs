@@ -15,7 +15,7 @@ impl RecordingOmissions {
     /// Adds what the recording of a call of a step lacks, if it lacks anything.
     pub(super) fn add(&self, step: &StepKey, omission: Option<&str>) {
         if let Some(omission) = omission {
-            let sentence = format!("the recording of step {step} is incomplete: {omission}");
+            let sentence = format!("the recording of step `{step}` is incomplete: {omission}");
             self.sentences.lock().unwrap_or_else(PoisonError::into_inner).insert(sentence);
         }
     }

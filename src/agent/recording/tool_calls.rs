@@ -197,7 +197,7 @@ mod tests {
             let replayed = replay.tool_call(&StepKey::root("fix"), &call, &context).unwrap();
             assert_eq!((replayed.changes.change_set, replayed.changes.omission.as_deref()), (None, Some(omission)));
         }
-        let expected = vec![format!("the recording of step fix is incomplete: {omission}")];
+        let expected = vec![format!("the recording of step `fix` is incomplete: {omission}")];
         assert_eq!((replay.omissions(), recorder.omissions()), (expected.clone(), expected));
     }
 }

@@ -79,14 +79,14 @@ impl Ui {
         }
     }
 
-    /// Writes data, such as JSON or a diff. On a terminal, escapes control characters. Elsewhere, writes the data
-    /// unchanged.
+    /// Writes data, such as JSON or a diff. On a terminal, escapes unsafe characters ([`to_printable`]). Elsewhere,
+    /// writes the data unchanged.
     pub(in crate::cli) fn write_data(&self, text: &str) -> Result<()> {
         if self.stdout_is_terminal { self.write_preformatted(text) } else { write_out(text.as_bytes()) }
     }
 
-    /// Writes text for people to standard output, with escaped control characters. On a terminal, wraps lines between
-    /// words.
+    /// Writes text for people to standard output, with unsafe characters escaped ([`to_printable`]). On a terminal,
+    /// wraps lines between words.
     pub(in crate::cli) fn write_text(&self, text: &str) -> Result<()> {
         let text = to_printable(text);
         match self.stdout_width() {
@@ -159,7 +159,7 @@ impl Ui {
             width: self.stderr_width().unwrap_or(diagnostic::RenderStyle::UNLIMITED_WIDTH),
             ..diagnostic::RenderStyle::default()
         };
-        // The renderer escapes control characters itself, so do not escape its colour codes again.
+        // The renderer escapes unsafe characters itself, so do not escape its colour codes again.
         let text = diagnostic::render_all(findings, style);
         drop(writeln!(std::io::stderr().lock(), "{}", self.wrap_for_stderr(text.trim_end())));
         self.print_always(&format!("\n{}", diagnostic::render_counts(findings)));

@@ -93,7 +93,7 @@ impl ForecastWalk<'_, '_> {
             ..new_forecast(node, key)
         });
         for child in node.children() {
-            let child_prediction = Prediction::Skipped(format!("step {} does not run", node.id));
+            let child_prediction = Prediction::Skipped(format!("step `{}` does not run", node.id));
             self.add_step_without_run(child, &key.child(&child.id), &child_prediction);
         }
     }

@@ -120,7 +120,7 @@ fn tool_config(request: &ChatRequest, reasoning: Option<BedrockReasoning>, has_c
     }
     let thinking: Option<ClaudeThinking> = match reasoning {
         Some(BedrockReasoning::Claude(thinking)) => Some(thinking),
-        Some(BedrockReasoning::Absent | BedrockReasoning::Nova(_) | BedrockReasoning::Effort(_)) | None => None,
+        Some(BedrockReasoning::OmitConfig | BedrockReasoning::Nova(_) | BedrockReasoning::Effort(_)) | None => None,
     };
     let forces_call = request.tools.choice == ToolChoice::Required && bedrock_accepts_forced_calls(model, thinking);
     if forces_call { json!({"tools": tools, "toolChoice": {"any": {}}}) } else { json!({"tools": tools}) }
@@ -130,7 +130,7 @@ fn tool_config(request: &ChatRequest, reasoning: Option<BedrockReasoning>, has_c
 fn reasoning_fields(reasoning: BedrockReasoning) -> Map<String, Value> {
     let mut fields = Map::new();
     match reasoning {
-        BedrockReasoning::Absent => {}
+        BedrockReasoning::OmitConfig => {}
         BedrockReasoning::Claude(thinking) => {
             let thinking = thinking_fields(thinking);
             fields.extend(thinking.thinking.map(|thinking| ("thinking".to_owned(), thinking)));

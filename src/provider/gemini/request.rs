@@ -94,7 +94,9 @@ fn insert_options(
     let thinking_config = match thinking {
         Some(Ok(GeminiThinking::Budget(budget))) => json!({"thinkingBudget": budget}),
         Some(Ok(GeminiThinking::Level(level))) => json!({"thinkingLevel": level}),
-        Some(Ok(GeminiThinking::Absent) | Err(_)) | None => return Ok(()),
+        // `SentOptions` leaves out an effort that the model refuses, and the check or the run reports that. So no error
+        // is lost here.
+        Some(Ok(GeminiThinking::OmitConfig) | Err(_)) | None => return Ok(()),
     };
     generation_config.insert("thinkingConfig".into(), thinking_config);
     Ok(())
@@ -106,7 +108,7 @@ fn message_parts(message: &Message, limits: &RequestLimits) -> Result<Vec<Value>
         let part = match block {
             ContentBlock::Text { text } => json!({"text": text}),
             ContentBlock::Opaque { data, .. } => {
-                push_signature(&mut parts, data);
+                push_opaque(&mut parts, data);
                 continue;
             }
             ContentBlock::ToolCall { id, name, arguments } => {
@@ -126,8 +128,9 @@ fn message_parts(message: &Message, limits: &RequestLimits) -> Result<Vec<Value>
     Ok(parts)
 }
 
-/// Adds a signature to the part that it signs, which is the last one. Data with a `text` is a separate part.
-fn push_signature(parts: &mut Vec<Value>, data: &Value) {
+/// Adds opaque data. A bare signature goes into the last part, which it signs. Data with a `text` field is a whole
+/// part, so it is appended as it is.
+fn push_opaque(parts: &mut Vec<Value>, data: &Value) {
     let signature = data.get("thoughtSignature").filter(|_| data.get("text").is_none());
     let signed_part =
         parts.last_mut().and_then(Value::as_object_mut).filter(|part| !part.contains_key("thoughtSignature"));
@@ -135,7 +138,8 @@ fn push_signature(parts: &mut Vec<Value>, data: &Value) {
         (Some(signature), Some(part)) => {
             part.insert("thoughtSignature".into(), signature.clone());
         }
-        // orch has replaced the text that the signature is for.
+        // The part that this signature signs is gone, because orch replaced its text. Send the signature in an empty
+        // text part.
         (Some(signature), None) => parts.push(json!({"text": "", "thoughtSignature": signature})),
         (None, _) => parts.push(data.clone()),
     }

@@ -15,11 +15,11 @@ impl ScriptScanner<'_> {
         self.advance();
         match self.peek() {
             None => {}
-            Some(ScriptUnit::Value) => self.refuse_value(ShellFault::AfterDollar),
+            Some(ScriptUnit::InsertedValue) => self.refuse_value(ShellFault::AfterDollar),
             Some(ScriptUnit::Char('(')) => {
                 self.advance();
                 if !self.eat_arithmetic() {
-                    self.substitution();
+                    self.substitution("$(");
                 }
             }
             Some(ScriptUnit::Char('{')) => {
@@ -31,19 +31,19 @@ impl ScriptScanner<'_> {
                 self.old_arithmetic();
             }
             Some(ScriptUnit::Char('\'')) if quoting == Quoting::None => self.ansi_quotes(),
-            Some(ScriptUnit::Char('\\')) if self.looking_at("\\\n") => self.give_up(),
+            Some(ScriptUnit::Char('\\')) if self.looking_at("\\\n") => self.mark_undecidable(),
             // These characters are names of parameters. A `#` would otherwise begin a comment, and a `$` an expansion.
             Some(ScriptUnit::Char('#' | '?' | '!' | '*' | '@' | '-' | '$' | '0'..='9')) => self.advance(),
             Some(ScriptUnit::Char(_)) => {}
         }
     }
 
-    /// Scans the commands after `$(` or `<(`, up to the `)`.
-    pub(super) fn substitution(&mut self) {
-        let first_place = self.position.place;
+    /// Scans the commands after `$(`, `<(` or `>(`, up to the `)`.
+    pub(super) fn substitution(&mut self, opening: &'static str) {
+        let first_value = self.position.next_value;
         let close = self.inner_commands(ListEnd::Parenthesis);
         if close == ListClose::EndOfText {
-            self.report_unterminated(first_place, "$(");
+            self.report_unterminated(first_value, opening);
         }
     }
 
@@ -52,16 +52,17 @@ impl ScriptScanner<'_> {
     fn inner_commands(&mut self, list_end: ListEnd) -> ListClose {
         let outer_heredocs = std::mem::take(&mut self.heredocs);
         let (had_outer_heredocs, was_in_substitution) = (self.has_outer_heredocs, self.is_in_substitution);
-        let was_after_heredoc = self.is_after_inner_heredoc;
+        // Bash 5.2 loses a `;` after a heredoc only inside the same substitution.
+        let outer_had_heredoc = self.substitution_had_heredoc;
         self.has_outer_heredocs |= !outer_heredocs.is_empty();
         self.is_in_substitution = true;
         let close = self.commands(list_end);
         if !self.heredocs.is_empty() {
-            self.give_up();
+            self.mark_undecidable();
         }
         self.heredocs = outer_heredocs;
         (self.has_outer_heredocs, self.is_in_substitution) = (had_outer_heredocs, was_in_substitution);
-        self.is_after_inner_heredoc = was_after_heredoc;
+        self.substitution_had_heredoc = outer_had_heredoc;
         close
     }
 
@@ -102,7 +103,7 @@ impl ScriptScanner<'_> {
         loop {
             match self.peek() {
                 None => return false,
-                Some(ScriptUnit::Value) => self.refuse_value(ShellFault::Arithmetic),
+                Some(ScriptUnit::InsertedValue) => self.refuse_value(ShellFault::Arithmetic),
                 Some(ScriptUnit::Char(')')) if open_parentheses == 0 => break,
                 Some(ScriptUnit::Char(c)) => match c {
                     '(' => {
@@ -133,22 +134,22 @@ impl ScriptScanner<'_> {
         }
         let is_arithmetic = self.eat("))");
         if is_arithmetic && is_ambiguous {
-            self.give_up();
+            self.mark_undecidable();
         }
         is_arithmetic
     }
 
-    /// Scans the arithmetic of old shells, `$[…]`, which is text to newer ones.
+    /// Scans `$[…]`, an obsolete form of arithmetic in bash. To dash it is text.
     fn old_arithmetic(&mut self) {
         let mut open_brackets = 1_usize;
         while open_brackets > 0 {
             match self.peek() {
-                None | Some(ScriptUnit::Char('\n')) => return self.give_up(),
-                Some(ScriptUnit::Value) => self.refuse_value(ShellFault::Arithmetic),
+                None | Some(ScriptUnit::Char('\n')) => return self.mark_undecidable(),
+                Some(ScriptUnit::InsertedValue) => self.refuse_value(ShellFault::Arithmetic),
                 Some(ScriptUnit::Char('$')) => self.dollar(Quoting::Double),
                 Some(ScriptUnit::Char(c)) => {
                     if "'\"`\\#;&|<>(){}".contains(c) {
-                        self.give_up();
+                        self.mark_undecidable();
                     }
                     open_brackets += usize::from(c == '[');
                     open_brackets -= usize::from(c == ']');
@@ -160,18 +161,18 @@ impl ScriptScanner<'_> {
 
     /// Scans `$'…'` from its quote.
     fn ansi_quotes(&mut self) {
-        let first_place = self.position.place;
+        let first_value = self.position.next_value;
         self.advance();
         loop {
             match self.peek() {
-                None => return self.report_unterminated(first_place, "$'"),
-                Some(ScriptUnit::Value) => self.refuse_value(ShellFault::AnsiQuotes),
+                None => return self.report_unterminated(first_value, "$'"),
+                Some(ScriptUnit::InsertedValue) => self.refuse_value(ShellFault::AnsiQuotes),
                 Some(ScriptUnit::Char('\'')) => return self.advance(),
                 Some(ScriptUnit::Char('\\')) => {
                     self.advance();
                     // The quote ends here, unless the shell knows `$'…'`.
                     if self.is_at('\'') {
-                        self.give_up();
+                        self.mark_undecidable();
                     }
                     self.skip_escaped();
                 }
@@ -183,16 +184,16 @@ impl ScriptScanner<'_> {
     /// Scans `${…}` after its brace, and refuses all values in it: an operator may take them as a pattern, and shells
     /// disagree about quotes in it.
     fn parameter(&mut self, quoting: Quoting) {
-        let first_place = self.position.place;
+        let first_value = self.position.next_value;
         // Bash 5.3 runs commands after such a character.
         if matches!(self.peek(), Some(ScriptUnit::Char(' ' | '\t' | '\n' | '|'))) {
-            self.give_up();
+            self.mark_undecidable();
         }
         let has_pattern = matches!(parameter_operator(self.rest()), Some('#' | '%'));
         loop {
             match self.peek() {
-                None => return self.report_unterminated(first_place, "${"),
-                Some(ScriptUnit::Value) => self.refuse_value(ShellFault::ParameterExpansion),
+                None => return self.report_unterminated(first_value, "${"),
+                Some(ScriptUnit::InsertedValue) => self.refuse_value(ShellFault::ParameterExpansion),
                 Some(ScriptUnit::Char('}')) => break,
                 Some(ScriptUnit::Char('\'')) if quoting == Quoting::Double && !has_pattern => self.literal_quote(),
                 Some(ScriptUnit::Char(c)) => {
@@ -200,23 +201,23 @@ impl ScriptScanner<'_> {
                     self.skip_expression_part(c, quoting);
                     let part = self.text.get(start..self.position.offset).unwrap_or_default();
                     if c == '"' && quoting == Quoting::Double && part.contains('}') {
-                        self.give_up();
+                        self.mark_undecidable();
                     }
                 }
             }
         }
         self.advance();
-        self.refuse_since(first_place, &ShellFault::ParameterExpansion);
+        self.refuse_since(first_value, &ShellFault::ParameterExpansion);
     }
 
     /// Scans a `'` in `"${NAME:-…}"`, which is a quote to some shells and a character to others. The difference does
-    /// not matter if two of them have only plain text between them.
+    /// not matter if only plain text is between two such `'`.
     fn literal_quote(&mut self) {
         self.advance();
         let rest = self.rest();
         let quoted = rest.split_once('\'').map(|(quoted, _)| quoted);
         let Some(quoted) = quoted.filter(|quoted| !quoted.contains(['}', '"', '`', '$', '\\', '\n'])) else {
-            return self.give_up();
+            return self.mark_undecidable();
         };
         let quoted_end = self.position.offset + quoted.len();
         self.refuse_until(quoted_end, &ShellFault::ParameterExpansion);
@@ -234,7 +235,8 @@ fn backticks_length(text: &str) -> Option<usize> {
     })
 }
 
-/// The operator of `${…}` at the start of a text that follows the brace, without the `:` before it.
+/// `text` follows the `${`. Returns the character after the parameter's name, or after a `:` that follows it. This is
+/// `}` if there is no operator. Returns `None` if the `:` begins an offset, as in `${x:1}`, or if the text ends.
 fn parameter_operator(text: &str) -> Option<char> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let prefixed = text.strip_prefix(['#', '!']).filter(|rest| rest.starts_with(is_name)).unwrap_or(text);

@@ -58,14 +58,14 @@ pub(super) struct VariableUses {
 #[derive(Debug)]
 struct ValueAssignment {
     name: String,
-    places: Range<usize>,
+    values: Range<usize>,
     is_declared: bool,
 }
 
 impl VariableUses {
-    pub(super) fn add_assignment(&mut self, name: &str, places: Range<usize>, is_declared: bool) {
-        if !places.is_empty() {
-            self.assignments.push(ValueAssignment { name: name.to_owned(), places, is_declared });
+    pub(super) fn add_assignment(&mut self, name: &str, values: Range<usize>, is_declared: bool) {
+        if !values.is_empty() {
+            self.assignments.push(ValueAssignment { name: name.to_owned(), values, is_declared });
         }
     }
 
@@ -94,7 +94,7 @@ impl ScriptScanner<'_> {
         let variables = std::mem::take(&mut self.variables);
         for assignment in variables.assignments.iter().filter(|assignment| variables.is_evaluated(assignment)) {
             let fault = ShellFault::EvaluatedVariable(assignment.name.clone());
-            self.refuse(assignment.places.clone(), &fault);
+            self.refuse(assignment.values.clone(), &fault);
         }
     }
 
@@ -141,7 +141,7 @@ impl ScriptScanner<'_> {
             let word = words.get(index)?;
             let is_name = start == 0 || index > start;
             if is_name && word.has_value && !word.has_slash() {
-                self.refuse(word.places.clone(), &ShellFault::CommandName);
+                self.refuse(word.values.clone(), &ShellFault::CommandName);
             }
             let name = word.literal.as_str();
             if word.has_value || !matches!(name, "builtin" | "command" | "exec") {
@@ -175,7 +175,7 @@ impl ScriptScanner<'_> {
     fn refuse_words(&mut self, words: &[ShellWord], command: &str) {
         let fault = ShellFault::Executed(command.to_owned());
         for word in words {
-            self.refuse(word.places.clone(), &fault);
+            self.refuse(word.values.clone(), &fault);
         }
     }
 
@@ -190,7 +190,7 @@ impl ScriptScanner<'_> {
                 remaining = following;
             } else {
                 if word.may_be_option() && !following.is_empty() {
-                    self.refuse(word.places.clone(), &ShellFault::ProbableOption("printf".to_owned()));
+                    self.refuse(word.values.clone(), &ShellFault::ProbableOption("printf".to_owned()));
                 }
                 return;
             }
@@ -202,7 +202,7 @@ impl ScriptScanner<'_> {
         for (word, following) in arguments.iter().zip(arguments.iter().skip(1)) {
             let is_operator = word.is_literal && matches!(word.prefix.as_str(), "-v" | "-R");
             if is_operator || word.may_be_option() {
-                self.refuse(following.places.clone(), &ShellFault::Executed("test -v".to_owned()));
+                self.refuse(following.values.clone(), &ShellFault::Executed("test -v".to_owned()));
             }
         }
     }
@@ -272,14 +272,14 @@ impl ScriptScanner<'_> {
         if options.has_standard_input || script.iter().all(is_input) {
             self.refuse_input(shell, command);
         }
-        let has_arguments = operands.iter().skip(1).any(|word| !word.places.is_empty());
+        let has_arguments = operands.iter().skip(1).any(|word| !word.values.is_empty());
         if let [file] = script
             && is_command
             && has_arguments
             && file.may_be_option()
             && !options.ends_with_dashes
         {
-            self.refuse(file.places.clone(), &ShellFault::ProbableOption(shell.to_owned()));
+            self.refuse(file.values.clone(), &ShellFault::ProbableOption(shell.to_owned()));
         }
     }
 
@@ -288,8 +288,8 @@ impl ScriptScanner<'_> {
         for heredoc in self.heredocs.iter_mut().skip(command.first_heredoc) {
             heredoc.executed_by = Some(name.to_owned());
         }
-        for places in &command.input_places {
-            self.refuse(places.clone(), &ShellFault::Executed(name.to_owned()));
+        for values in &command.input_values {
+            self.refuse(values.clone(), &ShellFault::Executed(name.to_owned()));
         }
     }
 }

@@ -21,13 +21,13 @@ impl ScriptScanner<'_> {
     /// Scans the delimiter of a heredoc after its operator.
     pub(super) fn heredoc_delimiter(&mut self, strips_tabs: bool) {
         if !self.is_at_word() {
-            return self.give_up();
+            return self.mark_undecidable();
         }
         let mut heredoc = PendingHeredoc { delimiter: String::new(), is_quoted: false, strips_tabs, executed_by: None };
         loop {
             match self.peek() {
                 None => break,
-                Some(ScriptUnit::Value) => self.refuse_delimiter_value(),
+                Some(ScriptUnit::InsertedValue) => self.refuse_delimiter_value(),
                 Some(ScriptUnit::Char(c)) if is_delimiter(c) => break,
                 Some(ScriptUnit::Char(c)) => {
                     self.advance();
@@ -40,7 +40,7 @@ impl ScriptScanner<'_> {
 
     fn refuse_delimiter_value(&mut self) {
         self.refuse_value(ShellFault::HeredocDelimiter);
-        self.give_up();
+        self.mark_undecidable();
     }
 
     /// Adds a character, or what a quote contains, to a delimiter. Shells disagree about expansions in it, and about
@@ -54,7 +54,7 @@ impl ScriptScanner<'_> {
             '\\' => {
                 heredoc.is_quoted = true;
                 match self.peek() {
-                    None | Some(ScriptUnit::Value | ScriptUnit::Char('\n')) => self.give_up(),
+                    None | Some(ScriptUnit::InsertedValue | ScriptUnit::Char('\n')) => self.mark_undecidable(),
                     Some(ScriptUnit::Char(escaped)) => {
                         self.advance();
                         heredoc.delimiter.push(escaped);
@@ -63,7 +63,7 @@ impl ScriptScanner<'_> {
             }
             _ => {
                 if matches!(c, '$' | '`') {
-                    self.give_up();
+                    self.mark_undecidable();
                 }
                 heredoc.delimiter.push(c);
             }
@@ -73,15 +73,15 @@ impl ScriptScanner<'_> {
     fn delimiter_quotes(&mut self, quote: char, heredoc: &mut PendingHeredoc) {
         loop {
             match self.peek() {
-                None => return self.give_up(),
-                Some(ScriptUnit::Value) => self.refuse_delimiter_value(),
+                None => return self.mark_undecidable(),
+                Some(ScriptUnit::InsertedValue) => self.refuse_delimiter_value(),
                 Some(ScriptUnit::Char(c)) => {
                     self.advance();
                     if c == quote {
                         return;
                     }
                     if c == '\n' || (c == '\\' && quote == '"') {
-                        self.give_up();
+                        self.mark_undecidable();
                     }
                     heredoc.delimiter.push(c);
                 }
@@ -117,12 +117,12 @@ impl ScriptScanner<'_> {
         loop {
             match self.peek() {
                 None => return,
-                Some(ScriptUnit::Value) => self.take_value(place_use.clone()),
+                Some(ScriptUnit::InsertedValue) => self.take_value(place_use.clone()),
                 Some(ScriptUnit::Char('$')) => self.dollar(Quoting::Double),
                 Some(ScriptUnit::Char('`')) => self.backticks(),
                 Some(ScriptUnit::Char('\\')) => {
                     self.advance();
-                    if self.peek() == Some(ScriptUnit::Value) {
+                    if self.peek() == Some(ScriptUnit::InsertedValue) {
                         self.refuse_value(ShellFault::Escaped);
                     } else {
                         self.skip_escaped();
@@ -133,11 +133,11 @@ impl ScriptScanner<'_> {
         }
     }
 
-    /// Returns the offset of the line with the delimiter. Gives up if a line continuation joins the delimiter from
-    /// several lines.
+    /// Returns the offset of the line with the delimiter. Marks the text after it as undecidable if a line continuation
+    /// joins the delimiter from several lines.
     fn heredoc_end(&mut self, heredoc: &PendingHeredoc) -> Option<usize> {
         let mut line_start = self.position.offset;
-        let mut place = self.position.place;
+        let mut next_value = self.position.next_value;
         let mut joined_line = String::new();
         let mut is_continued = false;
         for line in self.rest().split_inclusive('\n') {
@@ -145,12 +145,12 @@ impl ScriptScanner<'_> {
             let text = line.strip_suffix('\n').unwrap_or(line);
             let text = if heredoc.strips_tabs { text.trim_start_matches('\t') } else { text };
             let (mut has_value, mut ends_with_value) = (false, false);
-            while let Some(offset) = self.places.get(place)
+            while let Some(offset) = self.value_offsets.get(next_value)
                 && (*offset < line_end || (is_last && *offset == line_end))
             {
                 has_value = true;
                 ends_with_value = offset + 1 == line_end;
-                place += 1;
+                next_value += 1;
             }
             let backslashes = text.len() - text.trim_end_matches('\\').len();
             let continues = !heredoc.is_quoted && backslashes % 2 == 1 && !is_last && !ends_with_value;
@@ -159,7 +159,7 @@ impl ScriptScanner<'_> {
                 if !is_continued {
                     return Some(line_start);
                 }
-                self.give_up();
+                self.mark_undecidable();
             }
             if continues {
                 joined_line.pop();

@@ -67,13 +67,15 @@ impl ScriptScanner<'_> {
                 if list_end == ListEnd::Parenthesis {
                     return Some(ListClose::Closed);
                 }
-                self.give_up();
+                self.mark_undecidable();
             }
             Some(ScriptUnit::Char('(')) => self.open_parenthesis(),
-            Some(ScriptUnit::Value | ScriptUnit::Char(_)) => match self.bare_word().filter(|word| is_keyword(word)) {
-                Some(keyword) => return self.keyword(keyword, list_end),
-                None => self.simple_command(),
-            },
+            Some(ScriptUnit::InsertedValue | ScriptUnit::Char(_)) => {
+                match self.bare_word().filter(|word| is_keyword(word)) {
+                    Some(keyword) => return self.keyword(keyword, list_end),
+                    None => self.simple_command(),
+                }
+            }
         }
         None
     }
@@ -85,7 +87,7 @@ impl ScriptScanner<'_> {
             return Some(ListClose::Closed);
         }
         if ends_item {
-            self.give_up();
+            self.mark_undecidable();
         }
         None
     }
@@ -103,7 +105,7 @@ impl ScriptScanner<'_> {
                 self.eat_word("-p");
             }
             // It may have a name, which looks like a command.
-            "coproc" => self.give_up(),
+            "coproc" => self.mark_undecidable(),
             "esac" if list_end == ListEnd::CaseItem => return Some(ListClose::EndOfCase),
             _ => {}
         }
@@ -114,20 +116,20 @@ impl ScriptScanner<'_> {
     pub(super) fn end_line(&mut self) {
         self.advance();
         if self.has_outer_heredocs {
-            self.give_up();
+            self.mark_undecidable();
         }
         let heredocs = std::mem::take(&mut self.heredocs);
         for heredoc in &heredocs {
             self.heredoc_body(heredoc);
         }
-        self.is_after_inner_heredoc |= self.is_in_substitution && !heredocs.is_empty();
+        self.substitution_had_heredoc |= self.is_in_substitution && !heredocs.is_empty();
     }
 
     pub(super) fn comment(&mut self) {
         loop {
             match self.peek() {
                 None | Some(ScriptUnit::Char('\n')) => return,
-                Some(ScriptUnit::Value) => self.take_value(PlaceUse::Comment),
+                Some(ScriptUnit::InsertedValue) => self.take_value(PlaceUse::Comment),
                 Some(ScriptUnit::Char(_)) => self.advance(),
             }
         }
@@ -148,7 +150,7 @@ impl ScriptScanner<'_> {
     /// Whether a word or a comment begins here.
     pub(super) fn is_at_word(&self) -> bool {
         self.peek().is_some_and(|unit| match unit {
-            ScriptUnit::Value => true,
+            ScriptUnit::InsertedValue => true,
             ScriptUnit::Char(c) => !is_delimiter(c),
         })
     }
@@ -159,9 +161,9 @@ impl ScriptScanner<'_> {
         if self.eat_arithmetic() {
             return;
         }
-        let first_place = self.position.place;
+        let first_value = self.position.next_value;
         if self.commands(ListEnd::Parenthesis) == ListClose::EndOfText {
-            self.report_unterminated(first_place, "(");
+            self.report_unterminated(first_value, "(");
         }
     }
 
@@ -170,7 +172,7 @@ impl ScriptScanner<'_> {
         self.word(false);
         self.skip_lines();
         if !self.eat_word("in") {
-            return self.give_up();
+            return self.mark_undecidable();
         }
         loop {
             self.skip_lines();
@@ -179,7 +181,7 @@ impl ScriptScanner<'_> {
             }
             self.eat("(");
             if !self.case_patterns() {
-                return self.give_up();
+                return self.mark_undecidable();
             }
             if self.commands(ListEnd::CaseItem) != ListClose::Closed {
                 return;
@@ -209,17 +211,17 @@ impl ScriptScanner<'_> {
         self.skip_blanks();
         if self.eat("(") {
             if !self.eat_arithmetic() {
-                self.give_up();
+                self.mark_undecidable();
             }
             return;
         }
         let name = self.word(false);
-        self.refuse(name.places, &ShellFault::VariableName);
+        self.refuse(name.values, &ShellFault::VariableName);
         self.skip_lines();
         if !self.eat_word("in") {
             return;
         }
-        let first_place = self.position.place;
+        let first_value = self.position.next_value;
         loop {
             self.skip_blanks();
             if self.is_at('#') || !self.is_at_word() {
@@ -227,19 +229,19 @@ impl ScriptScanner<'_> {
             }
             self.word(false);
         }
-        let places = first_place..self.position.place;
-        self.variables.add_assignment(&name.prefix, places, false);
+        let values = first_value..self.position.next_value;
+        self.variables.add_assignment(&name.prefix, values, false);
     }
 
     fn function_name(&mut self) {
         self.skip_blanks();
         let name = self.word(false);
-        self.refuse(name.places, &ShellFault::CommandName);
+        self.refuse(name.values, &ShellFault::CommandName);
         self.skip_blanks();
         if self.eat("(") {
             self.skip_blanks();
             if !self.eat(")") {
-                self.give_up();
+                self.mark_undecidable();
             }
         }
     }
@@ -258,13 +260,13 @@ impl ScriptScanner<'_> {
                     previous = None;
                     if c == '\n' { self.end_line() } else { self.advance() }
                 }
-                Some(ScriptUnit::Value | ScriptUnit::Char(_)) => {
+                Some(ScriptUnit::InsertedValue | ScriptUnit::Char(_)) => {
                     let word = self.word(false);
                     if word.is_bare && word.prefix == "]]" {
                         return;
                     }
                     if has_operator {
-                        self.refuse(word.places.clone(), &ShellFault::BashCondition);
+                        self.refuse(word.values.clone(), &ShellFault::BashCondition);
                     }
                     self.check_condition_word(previous.as_ref(), &word);
                     previous = Some(word);
@@ -279,10 +281,10 @@ impl ScriptScanner<'_> {
         let is_arithmetic = |word: &ShellWord| word.is_literal && ARITHMETIC_OPERATORS.contains(&word.prefix.as_str());
         let fault = ShellFault::Executed("[[".to_owned());
         if is_arithmetic(previous) || previous.is_literal && matches!(previous.prefix.as_str(), "-v" | "-R") {
-            self.refuse(word.places.clone(), &fault);
+            self.refuse(word.values.clone(), &fault);
         }
         if is_arithmetic(word) {
-            self.refuse(previous.places.clone(), &fault);
+            self.refuse(previous.values.clone(), &fault);
         }
     }
 }

@@ -1,9 +1,12 @@
-//! Walks a script with values in it, and finds out how a shell takes each value.
+//! Walks a script, and finds out how a shell takes each value in it.
+//!
+//! A *value* is a place where the template inserts text. The scanner *refuses* a value where a shell would not take the
+//! inserted text as one word; orch then reports an error.
 //!
 //! The scanner follows the grammar of POSIX shells, with the words of bash that matter for values. `lists.rs` has the
 //! compound commands, `simple.rs` the simple ones, `words.rs` the quotes, `expansions.rs` what begins with `$` or a
 //! backtick, `heredocs.rs` the heredocs, and `hazards.rs` the commands that run their arguments as shell code. Where
-//! dash and bash read a text in different ways, the scanner gives up, and refuses all values after it.
+//! dash and bash read a text in different ways, the scanner marks the rest as undecidable: it refuses all values there.
 
 use std::ops::Range;
 
@@ -21,7 +24,8 @@ const MAX_RETRIES: usize = 64;
 /// What a script has at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScriptUnit {
-    Value,
+    /// A place where the template inserts a value.
+    InsertedValue,
     Char(char),
 }
 
@@ -29,14 +33,14 @@ pub(super) enum ScriptUnit {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ScanPosition {
     pub(super) offset: usize,
-    /// The index of the next value.
-    pub(super) place: usize,
+    /// The index of the next inserted value.
+    pub(super) next_value: usize,
 }
 
 pub(super) struct ScriptScanner<'t> {
     pub(super) text: &'t str,
     /// The offsets of the values in the text, in order.
-    pub(super) places: &'t [usize],
+    pub(super) value_offsets: &'t [usize],
     pub(super) position: ScanPosition,
     /// Where the part that the scanner reads ends, such as the content of backticks.
     pub(super) end: usize,
@@ -48,28 +52,28 @@ pub(super) struct ScriptScanner<'t> {
     pub(super) is_in_substitution: bool,
     /// Whether a heredoc ended before in this substitution. Bash 5.2 then loses a `;`, so a command may become an
     /// argument of the command before it.
-    pub(super) is_after_inner_heredoc: bool,
+    pub(super) substitution_had_heredoc: bool,
     pub(super) variables: VariableUses,
     uses: Vec<PlaceUse>,
     depth: usize,
     retries: usize,
-    /// Whether the scanner gave up.
+    /// Whether shells read the text before in different ways, so the scanner refuses all following values.
     pub(super) is_undecidable: bool,
 }
 
 impl<'t> ScriptScanner<'t> {
-    pub(super) fn new(text: &'t str, places: &'t [usize]) -> Self {
+    pub(super) fn new(text: &'t str, value_offsets: &'t [usize]) -> Self {
         Self {
             text,
-            places,
+            value_offsets,
             position: ScanPosition::default(),
             end: text.len(),
             heredocs: Vec::new(),
             has_outer_heredocs: false,
             is_in_substitution: false,
-            is_after_inner_heredoc: false,
+            substitution_had_heredoc: false,
             variables: VariableUses::default(),
-            uses: vec![PlaceUse::Refused(ShellFault::Undecidable); places.len()],
+            uses: vec![PlaceUse::Refused(ShellFault::Undecidable); value_offsets.len()],
             depth: 0,
             retries: MAX_RETRIES,
             is_undecidable: false,
@@ -88,13 +92,14 @@ impl<'t> ScriptScanner<'t> {
         self.text.get(self.position.offset..self.end).unwrap_or_default()
     }
 
-    fn next_place(&self) -> usize {
-        self.places.get(self.position.place).copied().unwrap_or(usize::MAX)
+    /// The offset of the next value; larger than any offset if no value follows.
+    fn next_value_offset(&self) -> usize {
+        self.value_offsets.get(self.position.next_value).copied().unwrap_or(usize::MAX)
     }
 
     pub(super) fn peek(&self) -> Option<ScriptUnit> {
-        if self.next_place() == self.position.offset {
-            return Some(ScriptUnit::Value);
+        if self.next_value_offset() == self.position.offset {
+            return Some(ScriptUnit::InsertedValue);
         }
         self.rest().chars().next().map(ScriptUnit::Char)
     }
@@ -105,7 +110,7 @@ impl<'t> ScriptScanner<'t> {
 
     /// Whether this token follows, without a value in it.
     pub(super) fn looking_at(&self, token: &str) -> bool {
-        self.rest().starts_with(token) && self.next_place() >= self.position.offset + token.len()
+        self.rest().starts_with(token) && self.next_value_offset() >= self.position.offset + token.len()
     }
 
     /// Skips this token, if it follows.
@@ -133,7 +138,7 @@ impl<'t> ScriptScanner<'t> {
     pub(super) fn bare_word(&self) -> Option<&'t str> {
         let rest = self.rest();
         let length = rest.find(is_delimiter).unwrap_or(rest.len());
-        rest.get(..length).filter(|_| self.next_place() > self.position.offset + length)
+        rest.get(..length).filter(|_| self.next_value_offset() > self.position.offset + length)
     }
 
     /// Skips this word, if it follows.
@@ -158,12 +163,12 @@ impl<'t> ScriptScanner<'t> {
 
     /// Records how the shell takes the value at this position, and skips the value.
     pub(super) fn take_value(&mut self, place_use: PlaceUse) {
-        let is_undecidable = self.is_undecidable || self.is_after_inner_heredoc;
+        let is_undecidable = self.is_undecidable || self.substitution_had_heredoc;
         let place_use = if is_undecidable { PlaceUse::Refused(ShellFault::Undecidable) } else { place_use };
-        if let Some(recorded) = self.uses.get_mut(self.position.place) {
+        if let Some(recorded) = self.uses.get_mut(self.position.next_value) {
             *recorded = place_use;
         }
-        self.position.place += 1;
+        self.position.next_value += 1;
     }
 
     pub(super) fn refuse_value(&mut self, fault: ShellFault) {
@@ -172,38 +177,38 @@ impl<'t> ScriptScanner<'t> {
 
     /// Refuses the values up to an offset that the scanner does not read.
     pub(super) fn refuse_until(&mut self, offset: usize, fault: &ShellFault) {
-        while self.next_place() <= offset {
+        while self.next_value_offset() <= offset {
             self.refuse_value(fault.clone());
         }
     }
 
     /// Refuses values that the scanner has read. A value in a comment reaches no command, so it stays as it is.
-    pub(super) fn refuse(&mut self, places: Range<usize>, fault: &ShellFault) {
-        for place_use in self.uses.get_mut(places).into_iter().flatten() {
+    pub(super) fn refuse(&mut self, values: Range<usize>, fault: &ShellFault) {
+        for place_use in self.uses.get_mut(values).into_iter().flatten() {
             if !matches!(place_use, PlaceUse::Refused(_) | PlaceUse::Comment) {
                 *place_use = PlaceUse::Refused(fault.clone());
             }
         }
     }
 
-    pub(super) fn refuse_since(&mut self, first_place: usize, fault: &ShellFault) {
-        self.refuse(first_place..self.position.place, fault);
+    pub(super) fn refuse_since(&mut self, first_value: usize, fault: &ShellFault) {
+        self.refuse(first_value..self.position.next_value, fault);
     }
 
     /// Refuses all following values, because shells read the text before them in different ways.
-    pub(super) fn give_up(&mut self) {
+    pub(super) fn mark_undecidable(&mut self) {
         self.is_undecidable = true;
     }
 
     /// Refuses the values since the first one after a quote or bracket that is not closed.
-    pub(super) fn report_unterminated(&mut self, first_place: usize, opening: &'static str) {
-        self.refuse_since(first_place, &ShellFault::Unterminated(opening));
-        self.give_up();
+    pub(super) fn report_unterminated(&mut self, first_value: usize, opening: &'static str) {
+        self.refuse_since(first_value, &ShellFault::Unterminated(opening));
+        self.mark_undecidable();
     }
 
-    /// Gives up, and goes to the end of the part.
+    /// Refuses all following values, and goes to the end of the part.
     pub(super) fn skip_rest(&mut self) {
-        self.give_up();
+        self.mark_undecidable();
         self.refuse_until(self.end, &ShellFault::Undecidable);
         self.position.offset = self.end;
     }

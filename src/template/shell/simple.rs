@@ -16,8 +16,8 @@ pub(super) struct SimpleCommand {
     pub(super) words: Vec<ShellWord>,
     /// The index of its first heredoc among those whose bodies begin after this line.
     pub(super) first_heredoc: usize,
-    /// The values in the text after `<<<`.
-    pub(super) input_places: Vec<Range<usize>>,
+    /// The values in the texts after `<<<`.
+    pub(super) input_values: Vec<Range<usize>>,
     /// Whether an assignment or a redirection precedes its first word.
     has_prefix: bool,
     /// Whether bash reads its next words as assignments, if they look like some.
@@ -38,7 +38,7 @@ impl ScriptScanner<'_> {
                         return;
                     }
                 }
-                Some(ScriptUnit::Value | ScriptUnit::Char(_)) => self.command_word(&mut command),
+                Some(ScriptUnit::InsertedValue | ScriptUnit::Char(_)) => self.command_word(&mut command),
             }
         }
         self.check_command(&command);
@@ -53,10 +53,10 @@ impl ScriptScanner<'_> {
             && !command.has_prefix
             && self.eat(")")
         {
-            self.refuse(name.places.clone(), &ShellFault::CommandName);
+            self.refuse(name.values.clone(), &ShellFault::CommandName);
             return true;
         }
-        self.give_up();
+        self.mark_undecidable();
         false
     }
 
@@ -79,7 +79,7 @@ impl ScriptScanner<'_> {
             return;
         }
         if is_first && word.is_continued_keyword() {
-            self.give_up();
+            self.mark_undecidable();
         }
         command.has_assignments |= has_assignment_arguments(&word.literal);
         command.words.push(word);
@@ -91,59 +91,59 @@ impl ScriptScanner<'_> {
         if assigned.has_index {
             self.variables.add_array(assigned.name);
         }
-        self.variables.add_assignment(assigned.name, word.places.clone(), is_declared);
+        self.variables.add_assignment(assigned.name, word.values.clone(), is_declared);
         true
     }
 
     /// Scans the items of an array after its `(`, up to its `)`.
     fn array(&mut self, word: &mut ShellWord) {
-        let first_place = self.position.place;
+        let first_value = self.position.next_value;
         loop {
             self.skip_lines();
             match self.peek() {
-                None => return self.report_unterminated(first_place, "("),
+                None => return self.report_unterminated(first_value, "("),
                 Some(ScriptUnit::Char(')')) => break,
                 Some(ScriptUnit::Char(c)) if is_delimiter(c) => {
-                    self.give_up();
+                    self.mark_undecidable();
                     self.advance();
                 }
-                Some(ScriptUnit::Value | ScriptUnit::Char(_)) => {
+                Some(ScriptUnit::InsertedValue | ScriptUnit::Char(_)) => {
                     let item = self.word(false);
                     if item.bare.starts_with('[') {
-                        self.refuse(item.places, &ShellFault::ArrayIndex);
+                        self.refuse(item.values, &ShellFault::ArrayIndex);
                     }
                 }
             }
         }
         self.advance();
-        word.places.end = self.position.place;
+        word.values.end = self.position.next_value;
         if let Some(assigned) = word.assigned_name() {
             self.variables.add_array(assigned.name);
-            self.variables.add_assignment(assigned.name, first_place..self.position.place, false);
+            self.variables.add_assignment(assigned.name, first_value..self.position.next_value, false);
         }
     }
 
     fn redirection(&mut self, command: &mut SimpleCommand) {
         command.has_prefix |= command.words.is_empty();
-        if self.eat("<(") || self.eat(">(") {
-            return self.substitution();
+        if let Some(opening) = ["<(", ">("].into_iter().find(|opening| self.eat(opening)) {
+            return self.substitution(opening);
         }
         let operator = REDIRECTIONS.iter().find(|operator| self.looking_at(operator)).copied().unwrap_or("<");
         self.eat(operator);
         // A line continuation could be inside the operator.
         if self.looking_at("\\\n") {
-            self.give_up();
+            self.mark_undecidable();
         }
         self.skip_blanks();
         if operator == "<<" || operator == "<<-" {
             return self.heredoc_delimiter(operator == "<<-");
         }
         if !self.is_at_word() {
-            return self.give_up();
+            return self.mark_undecidable();
         }
         let word = self.word(false);
         if operator == "<<<" {
-            command.input_places.push(word.places);
+            command.input_values.push(word.values);
         }
     }
 }

@@ -103,6 +103,9 @@ fn each_refusal_says_why() {
         ("echo `printf \\\\ {{ x }}`", "it is in backticks with a backslash, a comment or a heredoc"),
         ("[[ a || {{ x }} ]]", "shells other than bash read this `[[ … ]]` as several commands"),
         ("echo 'a {{ x }}", "`'` before it is not closed"),
+        ("echo $(cat {{ x }}", "`$(` before it is not closed"),
+        ("cat <(cat {{ x }}", "`<(` before it is not closed"),
+        ("tee >(cat {{ x }}", "`>(` before it is not closed"),
         ("echo $'\\'' {{ x }}", "shells read the text before it in different ways"),
     ] {
         assert_eq!(reason(line), expected, "{line}");

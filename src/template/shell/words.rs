@@ -25,7 +25,7 @@ pub(super) struct ShellWord {
     /// Whether a line continuation is in it.
     is_continued: bool,
     /// The values in it, with those in substitutions.
-    pub(super) places: Range<usize>,
+    pub(super) values: Range<usize>,
     /// Its byte range in the script.
     pub(super) source: Range<usize>,
 }
@@ -48,7 +48,7 @@ impl ShellWord {
             is_bare: true,
             has_value: false,
             is_continued: false,
-            places: position.place..position.place,
+            values: position.next_value..position.next_value,
             source: position.offset..position.offset,
         }
     }
@@ -138,7 +138,7 @@ impl ScriptScanner<'_> {
         loop {
             match self.peek() {
                 None => break,
-                Some(ScriptUnit::Value) => {
+                Some(ScriptUnit::InsertedValue) => {
                     self.take_value(PlaceUse::Word);
                     word.add_value();
                 }
@@ -163,7 +163,7 @@ impl ScriptScanner<'_> {
                 }
             }
         }
-        word.places.end = self.position.place;
+        word.values.end = self.position.next_value;
         word.source.end = self.position.offset;
         word
     }
@@ -173,7 +173,7 @@ impl ScriptScanner<'_> {
         self.advance();
         match self.peek() {
             None => {}
-            Some(ScriptUnit::Value) => {
+            Some(ScriptUnit::InsertedValue) => {
                 self.refuse_value(ShellFault::Escaped);
                 word.add_value();
             }
@@ -190,13 +190,13 @@ impl ScriptScanner<'_> {
     }
 
     pub(super) fn single_quotes(&mut self, word: &mut ShellWord) {
-        let first_place = self.position.place;
+        let first_value = self.position.next_value;
         word.add_quotes();
         self.advance();
         loop {
             match self.peek() {
-                None => return self.report_unterminated(first_place, "'"),
-                Some(ScriptUnit::Value) => {
+                None => return self.report_unterminated(first_value, "'"),
+                Some(ScriptUnit::InsertedValue) => {
                     self.take_value(PlaceUse::SingleQuoted);
                     word.add_value();
                 }
@@ -212,13 +212,13 @@ impl ScriptScanner<'_> {
     }
 
     pub(super) fn double_quotes(&mut self, word: &mut ShellWord) {
-        let first_place = self.position.place;
+        let first_value = self.position.next_value;
         word.add_quotes();
         self.advance();
         loop {
             match self.peek() {
-                None => return self.report_unterminated(first_place, "\""),
-                Some(ScriptUnit::Value) => {
+                None => return self.report_unterminated(first_value, "\""),
+                Some(ScriptUnit::InsertedValue) => {
                     self.take_value(PlaceUse::Quoted);
                     word.add_value();
                 }
@@ -245,7 +245,7 @@ impl ScriptScanner<'_> {
         self.advance();
         match self.peek() {
             None => {}
-            Some(ScriptUnit::Value) => {
+            Some(ScriptUnit::InsertedValue) => {
                 self.refuse_value(ShellFault::Escaped);
                 word.add_value();
             }
@@ -280,7 +280,7 @@ impl ScriptScanner<'_> {
                     }
                     return;
                 }
-                Some(ScriptUnit::Value) => self.refuse_value(ShellFault::ArrayIndex),
+                Some(ScriptUnit::InsertedValue) => self.refuse_value(ShellFault::ArrayIndex),
                 Some(ScriptUnit::Char('\n')) => {
                     has_line_end = true;
                     self.advance();
@@ -296,9 +296,9 @@ impl ScriptScanner<'_> {
                 Some(ScriptUnit::Char(c)) => self.skip_expression_part(c, Quoting::None),
             }
         }
-        self.refuse_since(start.place, &ShellFault::ArrayIndex);
+        self.refuse_since(start.next_value, &ShellFault::ArrayIndex);
         if has_line_end {
-            self.give_up();
+            self.mark_undecidable();
         }
         word.push_bare('[');
         word.push_bare(']');

@@ -48,7 +48,7 @@ fn files_are_created_changed_and_deleted_and_a_revert_restores_them() {
     assert_eq!(site.bytes("empty/__init__.py"), b"");
     assert!(!site.workspace().join("src/gone.rs").exists() && !site.workspace().join("never").exists());
     let reverted = site.tree().revert(&look, false).unwrap();
-    assert!(reverted.files.iter().all(|file| file.ending == RevertOutcome::Restored), "{reverted:?}");
+    assert!(reverted.files.iter().all(|file| file.outcome == RevertOutcome::Reverted), "{reverted:?}");
     assert_eq!(site.snapshot(), before);
 }
 
@@ -100,13 +100,13 @@ fn a_revert_keeps_later_edits_unless_forced() {
     site.put("b", "mine");
     site.put("n/c", "mine");
     let reverted = site.tree().revert(&look, false).unwrap();
-    let endings: Vec<RevertOutcome> = reverted.files.iter().map(|file| file.ending).collect();
-    assert_eq!(endings, [RevertOutcome::Restored, RevertOutcome::Left, RevertOutcome::Left]);
+    let outcomes: Vec<RevertOutcome> = reverted.files.iter().map(|file| file.outcome).collect();
+    assert_eq!(outcomes, [RevertOutcome::Reverted, RevertOutcome::Skipped, RevertOutcome::Skipped]);
     assert_eq!(reverted.files[1].reason.as_deref(), Some("was edited since orch wrote it"));
     assert_eq!((site.bytes("a"), site.bytes("b")), (b"1".to_vec(), b"mine".to_vec()));
     let reverted = site.tree().revert(&look, true).unwrap();
-    let endings: Vec<RevertOutcome> = reverted.files.iter().map(|file| file.ending).collect();
-    assert_eq!(endings, [RevertOutcome::Unchanged, RevertOutcome::Restored, RevertOutcome::Restored]);
+    let outcomes: Vec<RevertOutcome> = reverted.files.iter().map(|file| file.outcome).collect();
+    assert_eq!(outcomes, [RevertOutcome::Unchanged, RevertOutcome::Reverted, RevertOutcome::Reverted]);
     assert_eq!(site.snapshot(), before);
 }
 
@@ -148,7 +148,7 @@ fn modes_are_kept_and_set_without_setuid_bits() {
     // A record of a file's earlier state may be forged, so a revert sets no setuid bit either.
     assert_eq!(site.mode("lent"), 0o755);
     let again = site.tree().revert(&look, false).unwrap();
-    assert!(again.files.iter().all(|file| file.ending == RevertOutcome::Unchanged), "{again:?}");
+    assert!(again.files.iter().all(|file| file.outcome == RevertOutcome::Unchanged), "{again:?}");
     site.chmod("lent", 0o4755);
     assert_eq!(site.snapshot(), before);
 }

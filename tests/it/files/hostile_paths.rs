@@ -108,7 +108,7 @@ fn a_forged_record_makes_no_git_repository() {
     let restored: Vec<&str> = reverted
         .files
         .iter()
-        .filter(|file| file.ending == RevertOutcome::Restored)
+        .filter(|file| file.outcome == RevertOutcome::Reverted)
         .map(|file| file.path.as_str())
         .collect();
     assert_eq!(restored, ["fine.txt"]);
@@ -139,7 +139,7 @@ fn a_forced_change_never_writes_through_a_link_or_over_a_folder() {
     fs::create_dir(site.workspace().join("b")).unwrap();
     let before = snapshot(site.base.path());
     let reverted = site.tree().revert(&look, true).unwrap();
-    assert!(reverted.files.iter().all(|file| file.ending == RevertOutcome::Left), "{reverted:?}");
+    assert!(reverted.files.iter().all(|file| file.outcome == RevertOutcome::Skipped), "{reverted:?}");
     assert_eq!(snapshot(site.base.path()), before);
 }
 

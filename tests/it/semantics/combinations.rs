@@ -222,7 +222,7 @@ fn the_model_of_one_case_matches_a_handwritten_list() {
         [
             "a completed",
             "x failed bad_request",
-            "needs skipped input of_x missing",
+            "needs skipped input `of_x` missing",
             "may completed",
             "sees completed",
             "tidy completed"

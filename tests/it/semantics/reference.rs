@@ -153,7 +153,7 @@ impl Model<'_> {
             let key = child_path(path, &step.id);
             if let Some((id, _)) = &failed_step {
                 total.statuses.push((step.id.clone(), "skipped"));
-                total.facts.push(Fact::step_ended(total.end_time, &key, "skipped", format!("step {id} failed")));
+                total.facts.push(Fact::step_ended(total.end_time, &key, "skipped", format!("step `{id}` failed")));
                 continue;
             }
             let evaluation = self.evaluate_step(&key, step, &scope, total.end_time, halt_time);
@@ -189,7 +189,7 @@ impl Model<'_> {
         };
         let is_missing = |input: &&StepInput| !input.optional && !scope.artifacts.contains_key(&input.name);
         if let Some(input) = step.inputs.iter().find(is_missing) {
-            return skip(format!("input {} missing", input.name));
+            return skip(format!("input `{}` missing", input.name));
         }
         let condition = step.when.as_ref().map_or(Some(true), |when| match when {
             When::Ok(name) => scope.artifacts.get(name).and_then(|value| value["ok"].as_bool()),

@@ -56,7 +56,10 @@ fn a_command_during_which_orch_is_killed_is_not_repeated_and_the_model_learns_wh
     wait_until("the change", || orch.exists("workspace/made.txt") && orch.read("workspace/made.txt") == "half\n");
     kill(child);
     let resumed = orch.run(&["pipeline", "resume"]).exits(0);
-    assert!(resumed.stderr.contains("a tool call of step work was interrupted after it changed 1 file"), "{resumed:?}");
+    assert!(
+        resumed.stderr.contains("a tool call of step `work` was interrupted after it changed 1 file"),
+        "{resumed:?}"
+    );
     assert_eq!(server.requests().len(), 2, "the first request is not repeated");
     let results = last_results(&server);
     let expected = "interrupted: orch was killed during this call, so its output is lost, and orch did not repeat the \
@@ -99,7 +102,7 @@ fn without_the_state_before_an_interrupted_command_its_changes_are_unknown() {
         orch.run(&["runs", "diff"]).exits(0).says("work: the changes of a tool call are not recorded");
         let unknown = "orch could not compare everything: the record of the files before is missing; files may have \
                        changed";
-        let interrupted = format!("a tool call of step work was interrupted; {unknown}");
+        let interrupted = format!("a tool call of step `work` was interrupted; {unknown}");
         let resumed = orch.run(&["pipeline", "resume"]).exits(0).says(&interrupted);
         let is_damaged = resumed.stderr.contains("the file changes of this turn are not recorded");
         assert_eq!(is_damaged, damaged_content.is_some(), "{resumed:?}");

@@ -114,9 +114,9 @@ fn a_conversation_continues_only_with_the_files_that_it_relies_on() {
     let (server, orch) = project_with_reached_max_turns();
     let (id, _) = latest_run(&orch).unwrap();
     orch.run(&["runs", "revert", &id]).exits(0);
-    let words = "first.txt`, which step work wrote, was reverted to its earlier contents";
-    orch.run(&["pipeline", "resume", "--dry-run"]).exits(0).says(words).says("both.txt`, which step work wrote");
-    orch.run(&["pipeline", "resume"]).exits(2).says(words).says("both.txt`, which step work wrote, was deleted");
+    let words = "first.txt`, which step `work` wrote, was reverted to its earlier contents";
+    orch.run(&["pipeline", "resume", "--dry-run"]).exits(0).says(words).says("both.txt`, which step `work` wrote");
+    orch.run(&["pipeline", "resume"]).exits(2).says(words).says("both.txt`, which step `work` wrote, was deleted");
     assert_eq!(server.requests().len(), 2);
     orch.run(&["pipeline", "resume", "--discard-changed"]).exits(0);
     assert_eq!(server.requests().len(), 3, "the resume continues the conversation");

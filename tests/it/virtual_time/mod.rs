@@ -312,7 +312,7 @@ finally:
                 "a: { model: lab/m, max_output_tokens: 100 }, b: { model: lab/m, max_output_tokens: 5000 }",
             );
             let failure = run.run_session().await.failure.unwrap();
-            assert!(failure.message.starts_with("the budget of step both is 1000 tokens; 14 are used"), "{failure}");
+            assert!(failure.message.starts_with("the budget of step `both` is 1000 tokens; 14 are used"), "{failure}");
             // The large request waited for the calls in flight. Then it still did not fit, so the budget ended the run.
             let ten_minutes = ms(10 * MINUTE);
             assert_eq!(run.call_times("both/two/nap"), [(0, ten_minutes)]);

@@ -20,8 +20,8 @@ use super::{find_run_or_latest, open_journal};
 /// Export a run as one JSON file
 ///
 /// The file contains every recorded event, including inputs, replies, artifacts and the contents that `write:` steps
-/// replaced, but no keys. Use the file to inspect a run on another machine with `orch runs import`, or to archive a run
-/// before you delete it.
+/// replaced. orch redacted the keys that it knew in them, except in replaced contents. Use the file to inspect a run on
+/// another machine with `orch runs import`, or to archive a run before you delete it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  orch runs export 7d1d --to run.json\n  orch runs export 7d1d | jq '.events | length'"

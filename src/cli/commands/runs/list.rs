@@ -187,7 +187,7 @@ impl RunTable {
             width = self.duration_width
         );
         let questions = run.questions.iter().map(|question| {
-            let label = format!("step {} asks: ", escape_line_breaks(question.step.as_str()));
+            let label = format!("step `{}` asks: ", escape_line_breaks(question.step.as_str()));
             let text = self.fit_to_line(&question.question, QUESTION_INDENT.len() + display_width(&label));
             format!("{label}{text}")
         });

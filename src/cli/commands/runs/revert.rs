@@ -98,17 +98,17 @@ pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus> {
         print_hints(&reverted.files, &unrecorded, ui);
     }
     let is_incomplete =
-        !recorded.gaps.is_empty() || reverted.files.iter().any(|file| file.ending == RevertOutcome::Left);
+        !recorded.gaps.is_empty() || reverted.files.iter().any(|file| file.outcome == RevertOutcome::Skipped);
     Ok(if is_incomplete { ExitStatus::Failed } else { ExitStatus::Success })
 }
 
 fn print_files(args: &RunsRevertArgs, files: &[RevertedFile], ui: &Ui) -> Result<()> {
     for file in files {
-        let (outcome, reason) = match file.ending {
-            RevertOutcome::Restored if args.dry_run => ("would revert", None),
-            RevertOutcome::Restored => ("reverted", None),
+        let (outcome, reason) = match file.outcome {
+            RevertOutcome::Reverted if args.dry_run => ("would revert", None),
+            RevertOutcome::Reverted => ("reverted", None),
             RevertOutcome::Unchanged => ("unchanged", None),
-            RevertOutcome::Left => ("skipped", file.reason.as_deref()),
+            RevertOutcome::Skipped => ("skipped", file.reason.as_deref()),
         };
         let reason = reason.map(|reason| format!(": it {reason}")).unwrap_or_default();
         let width = if args.dry_run { 12 } else { 9 };
@@ -129,7 +129,7 @@ fn print_gaps(gaps: &[ChangeGap], ui: &Ui) {
 fn print_hints(files: &[RevertedFile], unrecorded: &[UnrecordedChange], ui: &Ui) {
     let is_unknown =
         |file: &&RevertedFile| unrecorded.iter().any(|change| change.hides_original && change.path == file.path);
-    let skipped = || files.iter().filter(|file| file.ending == RevertOutcome::Left);
+    let skipped = || files.iter().filter(|file| file.outcome == RevertOutcome::Skipped);
     let unknown_count = skipped().filter(is_unknown).count();
     let hint = ui.stderr_style.bold("hint:");
     if skipped().count() > unknown_count {

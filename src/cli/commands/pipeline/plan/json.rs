@@ -20,7 +20,8 @@ pub(super) fn plan_json(report: &PlanReport<'_>, selected_step: Option<&StepKey>
             LimitStatus::MayRunOut(step) => ("may_run_out", Some(step)),
             LimitStatus::RunsOut(step) => ("runs_out", Some(step)),
         };
-        json!({ "scope": forecast.scope.to_string(), "limit": forecast.limit, "budget_status": status, "at": step_key })
+        let (scope, limit) = (forecast.scope.plain_name(), &forecast.limit);
+        json!({ "scope": scope, "limit": limit, "budget_status": status, "at": step_key })
     });
     json!({
         "pipeline": report.plan.body.name,

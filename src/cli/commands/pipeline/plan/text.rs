@@ -206,8 +206,8 @@ fn push_totals(out: &mut String, report: &PlanReport<'_>, style: TerminalStyle) 
         let scope = &forecast.scope;
         let status_text = match &forecast.status {
             LimitStatus::Enough => style.success("enough for every possible reply"),
-            LimitStatus::MayRunOut(step) => format!("{} at step {step}", style.warning("may be used up")),
-            LimitStatus::RunsOut(step) => format!("{} for step {step}", style.error("not enough")),
+            LimitStatus::MayRunOut(step) => format!("{} at step `{step}`", style.warning("may be used up")),
+            LimitStatus::RunsOut(step) => format!("{} for step `{step}`", style.error("not enough")),
         };
         push_line(
             out,

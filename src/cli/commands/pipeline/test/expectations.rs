@@ -24,7 +24,7 @@ pub(super) fn compare_with_expected(case: &Case, state: &RunState, workspace: &W
         let failures =
             state.steps_in_file_order().into_iter().filter_map(|step| Some((&step.key, step.failure.as_ref()?)));
         for (step, failure) in failures {
-            problems.push(format!("step {step}: {failure}"));
+            problems.push(format!("step `{step}`: {failure}"));
             problems.extend(failure.hint.clone());
         }
         problems.extend(state.failure.as_ref().map(ToString::to_string));
@@ -33,8 +33,8 @@ pub(super) fn compare_with_expected(case: &Case, state: &RunState, workspace: &W
     for (key, status) in &case.expect.steps {
         match state.steps.iter().find(|step| step.key.as_str() == key) {
             Some(step) if step.status == *status => {}
-            Some(step) => problems.push(format!("step {key} is {}, not {}", step.status.as_str(), status.as_str())),
-            None => problems.push(format!("there is no step {key}")),
+            Some(step) => problems.push(format!("step `{key}` is {}, not {}", step.status.as_str(), status.as_str())),
+            None => problems.push(format!("there is no step `{key}`")),
         }
     }
     let mut context = TemplateContext::new();
@@ -69,7 +69,7 @@ fn unanswered_question(step: &StepState) -> Option<String> {
     let words: Vec<&str> = step.question.as_ref()?.split_whitespace().collect();
     let (question, key) = (first_line(&words.join(" "), 200), &step.key);
     Some(format!(
-        "step {key} waits for an answer to: {question}\nto answer it, add `{}: {{ approved: true }}` to `answers` of the \
+        "step `{key}` waits for an answer to: {question}\nto answer it, add `{}: {{ approved: true }}` to `answers` of the \
          test case; a step that asks several times may have a list of answers",
         key.declared_key().last_segment()
     ))
