@@ -124,7 +124,7 @@ impl<'a> StepExecution<'a> {
 
     /// The key of a call in an attempt.
     pub(super) fn call_key(&self, attempt: u32, ordinal: u32) -> CallKey {
-        CallKey { step: self.spec.step.clone(), attempt, ordinal, tool_call: None }
+        CallKey { step: self.spec.step.clone(), attempt, ordinal, tool_call: None, input_round: None }
     }
 
     /// Records the result of the step.

@@ -196,7 +196,7 @@ mod tests {
     use crate::model::{BuiltinTool, Content, ToolCallOutput, ToolOutput};
 
     fn tool_key(attempt: u32) -> CallKey {
-        CallKey { step: StepKey::root("code"), attempt, ordinal: 1, tool_call: Some(1) }
+        CallKey { step: StepKey::root("code"), attempt, ordinal: 1, tool_call: Some(1), input_round: None }
     }
 
     fn started(tool: BuiltinTool) -> CallStarted {

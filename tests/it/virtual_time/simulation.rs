@@ -261,6 +261,7 @@ impl SimulatedRun {
             attempt: question.attempt,
             ordinal: question.ordinal,
             tool_call: question.tool_call,
+            input_round: question.input_round,
             question_digest: question.question_digest,
             answer,
         };
