@@ -212,6 +212,8 @@ pub enum StepFact {
 /// A request for the tools of an MCP server.
 #[derive(Clone, Debug)]
 pub struct ListTools {
+    /// The step that needs the tools.
+    pub step: StepKey,
     /// The server.
     pub server: McpServerSpec,
     /// Whether a recorded list is enough.

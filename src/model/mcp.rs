@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::canonical::canonical_json;
+use super::failure::FailureClass;
 use super::id::Digest;
 use super::pipeline::PASSED_VARIABLE_PATTERN;
 use super::sandbox_spec::{SandboxSpec, is_outside_workspace};
@@ -224,6 +225,12 @@ impl McpCallKind {
             Self::RemoteWrite | Self::LocalWrite | Self::WorkspaceWrite => false,
         }
     }
+}
+
+/// Whether a call of an MCP tool that failed with this class got no answer, so that nobody knows whether the server
+/// performed it. A model receives such a failure as the result of the call.
+pub fn is_unanswered_call(class: FailureClass) -> bool {
+    matches!(class, FailureClass::Timeout | FailureClass::ProviderUnavailable | FailureClass::AgentError)
 }
 
 /// The name of a tool of an MCP server: `github.list_issues`. The name of the server has no dot, and that of the tool

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::durable::{CallOutcome, CallReply};
 use crate::model::event::{CallEnded, CallKind, CallOutput, CallStarted};
-use crate::model::{CallKey, ContentBlock, Digest, Failure, FailureClass, StepKey};
+use crate::model::{CallKey, ContentBlock, Digest, Failure, FailureClass, StepKey, is_unanswered_call};
 
 /// The calls of earlier sessions. It does not contain those of the current session, since no step needs them again.
 #[derive(Default)]
@@ -49,6 +49,37 @@ impl CallIndex {
         self.started.get(call).is_some_and(|started| started.kind.is_never_repeated())
     }
 
+    /// Whether this is the record of a tool call that was interrupted because the process ended.
+    pub(super) fn is_interrupted_tool(&self, fact: &CallEnded) -> bool {
+        let is_crash = |failure: &Failure| failure.class == FailureClass::Crashed;
+        self.is_tool(&fact.call) && fact.failure.as_ref().is_some_and(is_crash)
+    }
+
+    /// Whether this is a call of a tool, by a model or by a step.
+    fn is_tool(&self, call: &CallKey) -> bool {
+        let is_tool_kind = |kind: CallKind| matches!(kind, CallKind::Tool(_) | CallKind::McpTool(_));
+        call.tool_call.is_some() || self.started.get(call).is_some_and(|started| is_tool_kind(started.kind))
+    }
+
+    /// Whether a failure of this class ended a call of a tool without a result. A model receives the failure in place
+    /// of the result, and a call that may have changed something is not repeated.
+    fn is_without_result(&self, call: &CallKey, class: FailureClass) -> bool {
+        let is_mcp_tool = |started: &StartedCall| matches!(started.kind, CallKind::McpTool(_));
+        is_interruption(class) || is_unanswered_call(class) && self.started.get(call).is_some_and(is_mcp_tool)
+    }
+
+    /// Whether an attempt of a step that calls a tool itself ended without the result of a call that may have changed
+    /// something. Then the next attempt of the step does not repeat the call.
+    pub(super) fn has_unknown_effect(&self, step: &StepKey, attempt: u32) -> bool {
+        let lacks_result = |call: &CallKey| {
+            let failure = self.outcomes.get(call).and_then(|(_, outcome)| outcome.result.as_ref().err());
+            failure.is_some_and(|failure| self.is_without_result(call, failure.class))
+        };
+        let is_unknown =
+            |call: &CallKey| call.tool_call.is_none() && self.is_never_repeated(call) && lacks_result(call);
+        self.by_attempt.get(&(step.clone(), attempt)).into_iter().flatten().any(is_unknown)
+    }
+
     /// Whether the model called tools in an attempt of a step.
     pub(super) fn has_tool_calls(&self, step: &StepKey, attempt: u32) -> bool {
         let calls = self.by_attempt.get(&(step.clone(), attempt));
@@ -87,15 +118,21 @@ impl CallIndex {
         let result = match (CallReply::from_recorded(fact), &fact.failure) {
             (Some(reply), _) => Ok(without_full_output(reply)),
             // If the budget, a stop or a crash ended the call, it has no outcome, and orch repeats it. A tool call that
-            // may have changed files is not repeated.
+            // may have changed something is not repeated.
             (None, Some(failure)) if is_interruption(failure.class) && !self.is_never_repeated(&fact.call) => return,
             (None, Some(failure)) => Err(failure.clone()),
             (None, None) => return,
         };
-        let is_interrupted = result.as_ref().is_err_and(|failure| is_interruption(failure.class));
-        // Only a complete reply, a complete result of a tool or its interruption is valid for another step.
-        let is_transferable =
-            fact.reply.is_some() || fact.call.tool_call.is_some() && (result.is_ok() || is_interrupted);
+        // Only a complete reply, a complete result of a tool or what a model receives in its place is valid for another
+        // attempt or another step.
+        let is_tool_result = match &result {
+            Ok(_) => self.is_tool(&fact.call),
+            Err(failure) => {
+                let is_kept = fact.call.tool_call.is_some() || self.is_never_repeated(&fact.call);
+                is_kept && self.is_without_result(&fact.call, failure.class)
+            }
+        };
+        let is_transferable = fact.reply.is_some() || is_tool_result;
         let outcome = CallOutcome {
             started: fact.started,
             ended: fact.ended,
@@ -123,7 +160,8 @@ impl CallIndex {
     }
 
     /// Takes the outcome of a call, if its request was the same. Otherwise takes the outcome of the same request from
-    /// another call for which `may_take` is true. Each outcome is taken once.
+    /// another call for which `may_take` is true. Each outcome is taken once. No other step takes the failure of a step
+    /// that calls a tool itself, since that step would then make its call again.
     pub(super) fn take_outcome(
         &mut self,
         key: &CallKey,
@@ -140,7 +178,13 @@ impl CallIndex {
             return own_outcome;
         }
         let calls = self.by_request.get(request)?;
-        let index = calls.iter().position(|call| has_same_request(call) && may_take(call))?;
+        let is_own_failure = |call: &CallKey| {
+            call.tool_call.is_none() && self.outcomes.get(call).is_some_and(|(_, outcome)| outcome.result.is_err())
+        };
+        let is_match = |call: &CallKey| {
+            has_same_request(call) && may_take(call) && (call.step == key.step || !is_own_failure(call))
+        };
+        let index = calls.iter().position(is_match)?;
         let call = self.by_request.get_mut(request)?.remove(index);
         // Remove the outcome, so that no other call takes it, not even the call that it belongs to.
         self.outcomes.remove(&call).map(|(_, outcome)| outcome)
@@ -158,12 +202,6 @@ impl CallIndex {
 /// Whether a failure of this class means that a call was interrupted and has no result.
 fn is_interruption(class: FailureClass) -> bool {
     matches!(class, FailureClass::BudgetExceeded | FailureClass::Cancelled | FailureClass::Crashed)
-}
-
-/// Whether this is the record of a tool call that was interrupted because the process ended.
-pub(super) fn is_interrupted_tool(fact: &CallEnded) -> bool {
-    let is_crash = |failure: &Failure| failure.class == FailureClass::Crashed;
-    fact.call.tool_call.is_some() && fact.failure.as_ref().is_some_and(is_crash)
 }
 
 /// Whether a reply may contain the value of its step. It can't if it contains tool calls, after which the conversation
@@ -193,7 +231,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{BuiltinTool, Content, ToolCallOutput, ToolOutput};
+    use crate::model::{BuiltinTool, Content, McpCallKind, ToolCallOutput, ToolOutput};
 
     fn tool_key(attempt: u32) -> CallKey {
         CallKey { step: StepKey::root("code"), attempt, ordinal: 1, tool_call: Some(1), input_round: None }
@@ -237,6 +275,47 @@ mod tests {
         }
     }
 
+    fn mcp_started(call: &CallKey, kind: McpCallKind) -> CallStarted {
+        let digest = Digest::compute(b"call");
+        serde_json::from_value(json!({ "call": call, "kind": { "mcp_tool": kind }, "request_digest": digest })).unwrap()
+    }
+
+    #[test]
+    fn the_next_attempt_does_not_repeat_a_call_of_an_mcp_tool_without_an_answer() {
+        let taken_after = |class: FailureClass| {
+            let mut index = CallIndex::default();
+            index.add_started(&mcp_started(&tool_key(1), McpCallKind::RemoteWrite), Timestamp::UNIX_EPOCH);
+            index.add_ended(&ended(None, class));
+            index.add_interrupted_tools();
+            take(&mut index, 2).map(|result| result.unwrap_err().class)
+        };
+        for class in [FailureClass::Timeout, FailureClass::ProviderUnavailable, FailureClass::AgentError] {
+            assert_eq!(taken_after(class), Some(class));
+        }
+        assert_eq!(taken_after(FailureClass::NotInstalled), None, "the call was not performed");
+    }
+
+    #[test]
+    fn only_the_step_itself_takes_the_unknown_end_of_its_own_call() {
+        let key = |step: &str, attempt: u32| CallKey {
+            step: StepKey::root(step),
+            attempt,
+            ordinal: 1,
+            tool_call: None,
+            input_round: None,
+        };
+        let mut index = CallIndex::default();
+        index.add_started(&mcp_started(&key("send", 1), McpCallKind::RemoteWrite), Timestamp::UNIX_EPOCH);
+        index.add_interrupted_tools();
+        assert!(index.has_unknown_effect(&StepKey::root("send"), 1));
+        let mut take_class = |key: &CallKey| {
+            let outcome = index.take_outcome(key, &Digest::compute(b"call"), &|_| true)?;
+            outcome.result.err().map(|failure| failure.class)
+        };
+        assert_eq!(take_class(&key("other", 1)), None);
+        assert_eq!(take_class(&key("send", 2)), Some(FailureClass::Crashed));
+    }
+
     #[test]
     fn the_record_of_a_crash_replaces_the_assumed_outcome() {
         let mut index = CallIndex::default();
@@ -247,7 +326,7 @@ mod tests {
             changed: vec!["a.txt".to_owned()],
             ..crate::model::AgentActivity::default()
         }));
-        assert!(is_interrupted_tool(&record));
+        assert!(index.is_interrupted_tool(&record));
         index.add_ended(&record);
         let outcome = index.take_outcome(&tool_key(1), &Digest::compute(b"call"), &|_| false).unwrap();
         assert_eq!(outcome.agent_activity.unwrap().changed, ["a.txt"]);
