@@ -17,7 +17,7 @@ pub use super::effect::CallKind;
 use super::failure::Failure;
 pub use super::fingerprint::{Fingerprint, FingerprintPart, PartKind};
 use super::id::{Digest, RunId, StepKey};
-use super::mcp::McpListing;
+use super::mcp::ToolsListed;
 pub use super::run_event::{MissingFile, RunEnded, RunLocation, RunReplay, RunResumed, RunStarted, RunStatus};
 pub use super::skip::{MissingProducer, SkipKind, SkipReason};
 use super::step::Access;
@@ -72,7 +72,7 @@ pub enum Fact {
     /// The user answered an approval.
     ApprovalAnswered(ApprovalAnswered),
     /// An MCP server listed its tools. The list applies to the steps that begin after it.
-    ToolsListed(McpListing),
+    ToolsListed(ToolsListed),
 }
 
 impl Fact {

@@ -370,6 +370,16 @@ impl McpListing {
     }
 }
 
+/// An MCP server listed its tools.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ToolsListed {
+    /// The tools.
+    pub listing: Arc<McpListing>,
+    /// The tools of the server that orch can't offer, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
 /// A call of a tool of an MCP server, as orch performs it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct McpInvocation {
@@ -414,7 +424,8 @@ pub struct InputQuestion {
 /// The user's answers to the questions of an MCP server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct InputAnswers {
-    /// The answers, by the server's names for the questions. A missing answer means that the user declined.
+    /// The answers, by the server's names for the questions: an object for a question with a schema, `true` if the user
+    /// accepted to open an address, and `null` if the user declined.
     pub responses: IndexMap<String, Value>,
     /// The data that the server sent with the questions.
     #[serde(default, skip_serializing_if = "Option::is_none")]

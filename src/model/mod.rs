@@ -70,7 +70,8 @@ pub use failure::{Failure, FailureClass};
 pub use id::{CallKey, Digest, RunId, StepKey};
 pub use mcp::{
     InputAnswers, InputQuestion, InputRequired, McpAccess, McpCallKind, McpCallOutput, McpGrant, McpHeader,
-    McpInvocation, McpListing, McpServerSpec, McpToolDefinition, McpToolName, McpTransport, is_unanswered_call,
+    McpInvocation, McpListing, McpServerSpec, McpToolDefinition, McpToolName, McpTransport, ToolsListed,
+    is_unanswered_call,
 };
 pub use nesting::{MAX_NESTING, MAX_VALUES, count_values, nesting_depth};
 pub use normalizer::{Normalizer, PatternError};

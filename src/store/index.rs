@@ -106,8 +106,8 @@ impl Index {
             Fact::ArtifactAccepted(fact) => self.apply_edit(fact.result_seq, &fact.artifact),
             Fact::ApprovalAsked(fact) => self.questions.push(fact.clone()),
             Fact::ApprovalAnswered(fact) => self.answers.push(fact.clone()),
-            Fact::ToolsListed(listing) => {
-                self.listings.insert(listing.server.clone(), Arc::new(listing.clone()));
+            Fact::ToolsListed(fact) => {
+                self.listings.insert(fact.listing.server.clone(), fact.listing.clone());
             }
             Fact::CallEnded(_)
             | Fact::ReplyParsed(_)

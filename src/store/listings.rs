@@ -51,13 +51,13 @@ impl LocalRun {
             }
             () = self.wait_until_abandoned(finally_step.is_some(), Duration::ZERO) => return Err(Interrupt::Cancelled),
         };
-        let listing = match listed {
-            Ok(listing) => Arc::new(listing),
+        let fact = match listed {
+            Ok(fact) => fact,
             Err(failure) => return Ok(Err(failure)),
         };
-        let recorded = self.lock().index.listing(&name);
+        let (listing, recorded) = (fact.listing.clone(), self.lock().index.listing(&name));
         if recorded.is_none_or(|recorded| recorded.digest() != listing.digest()) {
-            self.append(Fact::ToolsListed((*listing).clone())).await?;
+            self.append(Fact::ToolsListed(fact)).await?;
         }
         *current = Some(listing.clone());
         Ok(Ok(listing))

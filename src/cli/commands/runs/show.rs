@@ -20,7 +20,7 @@ use crate::session::{ExitStatus, SessionError};
 use crate::store::LockHolder;
 
 use super::{find_run_or_latest, open_journal};
-use calls::{ShownCall, call_json, shown_calls};
+use calls::{ShownCall, call_json, required_input, shown_calls, tool_output};
 
 /// Show a run: its steps, their usage and their artifacts
 #[derive(Debug, clap::Args)]
@@ -118,10 +118,10 @@ fn print_call(call: &ShownCall<'_>, run: RunId, ui: &Ui) -> Result<()> {
         ui.write_text(&ui.stdout_style.dim(format!("`{command} > FILE` writes the whole reply to a file")))?;
     }
     let Some(ended) = call.ended else { return Ok(()) };
-    if let Some(CallOutput::Tool(output)) = &ended.output
-        && let Some(full_output) = &output.result.full_output
+    if let Some(output) = tool_output(ended)
+        && let Some(full_output) = &output.full_output
     {
-        let (received, all) = (output.result.content.len(), full_output.len());
+        let (received, all) = (output.content.len(), full_output.len());
         ui.write_text(&ui.stdout_style.dim(format!(
             "the model received {received} of {all} bytes; `{command} --output json` has all of them as `full_output`"
         )))?;
@@ -143,10 +143,16 @@ fn print_call(call: &ShownCall<'_>, run: RunId, ui: &Ui) -> Result<()> {
 fn call_text<'c>(call: &ShownCall<'c>) -> Cow<'c, str> {
     let failure = call.ended.and_then(|ended| ended.failure.as_ref());
     if call.key.tool_call.is_some() {
-        return match (&call.result, failure) {
-            (Some(result), _) => result.text(),
-            (None, Some(failure)) => Cow::Owned(format!("the model received no result: {failure}")),
-            (None, None) => Cow::Borrowed("the model received no result"),
+        let questions = call.ended.and_then(required_input).map(|input| &input.questions);
+        return match (&call.result, failure, questions) {
+            (Some(result), ..) => result.text(),
+            (None, Some(failure), _) => Cow::Owned(format!("the model received no result: {failure}")),
+            (None, None, Some(questions)) => {
+                let messages = questions.values().map(|question| question.message.as_str());
+                let lines: Vec<&str> = std::iter::once("the server asks for input:").chain(messages).collect();
+                Cow::Owned(lines.join("\n"))
+            }
+            (None, None, None) => Cow::Borrowed("the model received no result"),
         };
     }
     let Some(ended) = call.ended else { return Cow::Borrowed("") };
@@ -164,6 +170,7 @@ fn performer_label(call: &ShownCall<'_>) -> String {
     let label = match (ended.and_then(|ended| ended.model.as_ref()), ended.and_then(|ended| ended.output.as_ref())) {
         (Some(model), _) => model.to_string(),
         (None, Some(CallOutput::Tool(output))) => format!("{} {}", output.tool, output.arguments).trim_end().to_owned(),
+        (None, Some(CallOutput::McpTool(output))) => output.arguments.clone(),
         (None, _) if call.key.tool_call.is_some() => call.tool.unwrap_or("tool").to_owned(),
         (None, _) => "no model".to_owned(),
     };
