@@ -9,9 +9,12 @@ mod changes;
 mod difference;
 mod exchange;
 mod index;
+mod mcp_calls;
+mod mcp_listings;
 mod normalize;
 mod paths;
 mod recorder;
+mod recording_files;
 mod replay;
 mod tool_calls;
 
@@ -21,7 +24,7 @@ use crate::secret::Redactor;
 
 pub use paths::RunPaths;
 pub use recorder::{RecordedExchange, Recorder};
-pub use replay::{Replay, ReplayOptions, ReplayedCommand, ReplayedReply, ReplayedToolCall};
+pub use replay::{Replay, ReplayOptions, ReplayedCommand, ReplayedMcpCall, ReplayedReply, ReplayedToolCall};
 
 /// The provider name for replayed replies.
 pub const REPLAY_PROVIDER: &str = "replay";

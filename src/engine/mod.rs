@@ -20,6 +20,9 @@ pub mod forecast;
 mod group;
 mod hints;
 pub mod interpret;
+mod mcp_effect;
+mod mcp_listings;
+mod mcp_questions;
 mod message;
 mod model_call;
 pub mod node;
@@ -42,6 +45,8 @@ mod tool_calls;
 mod tool_conversation;
 mod tool_effect;
 mod tool_loop;
+mod tool_results;
+mod tool_target;
 mod usage_bound;
 mod write;
 

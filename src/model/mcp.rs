@@ -227,10 +227,16 @@ impl McpCallKind {
     }
 }
 
-/// Whether a call of an MCP tool that failed with this class got no answer, so that nobody knows whether the server
-/// performed it. A model receives such a failure as the result of the call.
+/// Whether a call of an MCP tool that failed with this class got no usable answer, so that nobody knows whether the
+/// server performed it. A model receives such a failure as the result of the call.
 pub fn is_unanswered_call(class: FailureClass) -> bool {
-    matches!(class, FailureClass::Timeout | FailureClass::ProviderUnavailable | FailureClass::AgentError)
+    matches!(
+        class,
+        FailureClass::Timeout
+            | FailureClass::ProviderUnavailable
+            | FailureClass::AgentError
+            | FailureClass::OutputTooLarge
+    )
 }
 
 /// The name of a tool of an MCP server: `github.list_issues`. The name of the server has no dot, and that of the tool
