@@ -165,6 +165,8 @@ pub struct StartedTurn {
     pub request_digest: Digest,
     /// When the turn started.
     pub start_time: Timestamp,
+    /// Whether this is a call of a tool, and not a turn of a CLI agent.
+    pub is_tool_call: bool,
 }
 
 /// Returns the turns whose start is still on disk, the oldest first, and an error message for each file that can't be
@@ -175,6 +177,7 @@ pub fn find_started_turns(agents_folder: &NoFollowFolder) -> (Vec<StartedTurn>, 
         call_key: start.call,
         request_digest: start.request_digest,
         start_time: start.start_time,
+        is_tool_call: start.model.is_none(),
     });
     (started.collect(), errors)
 }

@@ -68,12 +68,12 @@ impl RecordedChanges {
         let mut gaps = partial_lists(events);
         let (calls, errors) = unrecorded_turns(journal, run, events);
         for call in calls {
-            let name = if call.tool_call.is_some() { "tool call" } else { "turn" };
+            let name = if call.is_tool_call { "tool call" } else { "turn" };
             let reason = format!(
                 "the changes of a {name} are not recorded, because it has not ended or orch was killed during it; \
                  after a kill, `orch pipeline resume {run}` records them"
             );
-            gaps.push(ChangeGap { step: Some(call.step), reason });
+            gaps.push(ChangeGap { step: Some(call.call_key.step), reason });
         }
         gaps.extend(errors.into_iter().map(|error| ChangeGap {
             step: None,

@@ -119,8 +119,8 @@ impl Replay {
                 }
             }
         }
-        let has_calls = !tool_calls.is_empty() || !mcp_calls.is_empty() || !mcp_listings.is_empty();
-        if replies.is_empty() && command_results.is_empty() && !has_calls {
+        let has_tools = !tool_calls.is_empty() || !mcp_calls.is_empty() || !mcp_listings.is_empty();
+        if replies.is_empty() && command_results.is_empty() && !has_tools {
             return Err(format!("there are no recordings in `{}`", folder.display()));
         }
         let record = || format!("run the pipeline with `--record {}` to record it again", folder.display());
