@@ -1,3 +1,15 @@
 //! MCP servers: their settings, their tools, and what orch allows them.
 
+#[cfg(target_os = "linux")]
+mod model_calls;
+#[cfg(target_os = "linux")]
+mod questions;
+#[cfg(target_os = "linux")]
+mod recording;
+#[cfg(target_os = "linux")]
+mod resume;
+#[cfg(target_os = "linux")]
+mod scripted;
 mod settings;
+#[cfg(target_os = "linux")]
+mod workspace;
