@@ -58,7 +58,7 @@ impl Conversation<'_> {
             tools,
             request_digest: request_digest(model, &request),
             conversation: ToolConversation::new(request, tools.compaction),
-            pipelines: PipelineCalls::new(self.scope),
+            pipelines: PipelineCalls::new(self.scope, self.attempt),
             guard: RepetitionGuard::default(),
             unrecorded_results: Vec::new(),
             turns: 0,

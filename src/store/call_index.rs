@@ -68,16 +68,20 @@ impl CallIndex {
         is_interruption(class) || is_unanswered_call(class) && self.started.get(call).is_some_and(is_mcp_tool)
     }
 
-    /// Whether an attempt of a step that calls a tool itself ended without the result of a call that may have changed
-    /// something. Then the next attempt of the step does not repeat the call.
-    pub(super) fn has_unknown_effect(&self, step: &StepKey, attempt: u32) -> bool {
-        let lacks_result = |call: &CallKey| {
-            let failure = self.outcomes.get(call).and_then(|(_, outcome)| outcome.result.as_ref().err());
-            failure.is_some_and(|failure| self.is_without_result(call, failure.class))
+    /// Whether an attempt of a step that calls a tool itself made a call that the next attempt must not repeat: it may
+    /// have changed something, and it succeeded, or nobody knows whether it did.
+    pub(super) fn has_unrepeatable_call(&self, step: &StepKey, attempt: u32) -> bool {
+        let may_have_succeeded = |call: &CallKey| match self.outcomes.get(call).map(|(_, outcome)| &outcome.result) {
+            Some(Ok(CallReply::Output(CallOutput::Tool(output)))) => !output.result.is_error,
+            Some(Ok(CallReply::Output(CallOutput::McpTool(output)))) => {
+                !output.result.is_error && output.input_required.is_none()
+            }
+            Some(Ok(_)) | None => false,
+            Some(Err(failure)) => self.is_without_result(call, failure.class),
         };
-        let is_unknown =
-            |call: &CallKey| call.tool_call.is_none() && self.is_never_repeated(call) && lacks_result(call);
-        self.by_attempt.get(&(step.clone(), attempt)).into_iter().flatten().any(is_unknown)
+        let is_unrepeatable =
+            |call: &CallKey| call.tool_call.is_none() && self.is_never_repeated(call) && may_have_succeeded(call);
+        self.by_attempt.get(&(step.clone(), attempt)).into_iter().flatten().any(is_unrepeatable)
     }
 
     /// Whether the model called tools in an attempt of a step.
@@ -194,8 +198,8 @@ impl CallIndex {
     pub(super) fn final_replies(&self, step: &StepKey, attempt: u32) -> impl Iterator<Item = &CallReply> {
         let outcomes = &self.outcomes;
         let calls = self.by_attempt.get(&(step.clone(), attempt)).into_iter().flatten().rev();
-        let replies = calls.filter_map(move |key| outcomes.get(key)?.1.result.as_ref().ok());
-        replies.filter(|reply| is_final_reply(reply))
+        let replies = calls.filter_map(move |key| Some((key, outcomes.get(key)?.1.result.as_ref().ok()?)));
+        replies.filter(|(key, reply)| is_final_reply(key, reply)).map(|(_, reply)| reply)
     }
 }
 
@@ -205,10 +209,16 @@ fn is_interruption(class: FailureClass) -> bool {
 }
 
 /// Whether a reply may contain the value of its step. It can't if it contains tool calls, after which the conversation
-/// continued, or if it is the output of a command, a file operation or a tool.
-fn is_final_reply(reply: &CallReply) -> bool {
+/// continued, or if it is the output of a command, a file operation or a tool that a model called.
+fn is_final_reply(call: &CallKey, reply: &CallReply) -> bool {
     let is_tool_call = |block: &ContentBlock| matches!(block, ContentBlock::ToolCall { .. });
-    reply.chat().is_some_and(|chat| !chat.content.blocks().iter().any(is_tool_call))
+    match reply {
+        CallReply::Chat(_) | CallReply::Turn(_) => {
+            reply.chat().is_some_and(|chat| !chat.content.blocks().iter().any(is_tool_call))
+        }
+        CallReply::Output(CallOutput::Tool(_) | CallOutput::McpTool(_)) => call.tool_call.is_none(),
+        CallReply::Output(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_)) => false,
+    }
 }
 
 /// A reply as the interpreter needs it. The whole output of a tool is only for the user.
@@ -307,13 +317,29 @@ mod tests {
         let mut index = CallIndex::default();
         index.add_started(&mcp_started(&key("send", 1), McpCallKind::RemoteWrite), Timestamp::UNIX_EPOCH);
         index.add_interrupted_tools();
-        assert!(index.has_unknown_effect(&StepKey::root("send"), 1));
+        assert!(index.has_unrepeatable_call(&StepKey::root("send"), 1));
         let mut take_class = |key: &CallKey| {
             let outcome = index.take_outcome(key, &Digest::compute(b"call"), &|_| true)?;
             outcome.result.err().map(|failure| failure.class)
         };
         assert_eq!(take_class(&key("other", 1)), None);
         assert_eq!(take_class(&key("send", 2)), Some(FailureClass::Crashed));
+    }
+
+    #[test]
+    fn a_step_does_not_repeat_its_own_call_if_it_succeeded() {
+        for (is_error, is_unrepeatable) in [(false, true), (true, false)] {
+            let mut index = CallIndex::default();
+            let mut start = started(BuiltinTool::Write);
+            start.call.tool_call = None;
+            index.add_started(&start, Timestamp::UNIX_EPOCH);
+            let result = ToolOutput { is_error, ..ToolOutput::default() };
+            let output = ToolCallOutput { tool: BuiltinTool::Write, arguments: String::new(), result };
+            let mut end = ended(Some(CallOutput::Tool(output)), FailureClass::Internal);
+            end.call.tool_call = None;
+            index.add_ended(&end);
+            assert_eq!(index.has_unrepeatable_call(&StepKey::root("code"), 1), is_unrepeatable, "{is_error}");
+        }
     }
 
     #[test]
@@ -339,10 +365,12 @@ mod tests {
         let (content, full_output) = ("ok".to_owned(), Some("all".to_owned()));
         let result = ToolOutput { content, full_output, ..ToolOutput::default() };
         let output = ToolCallOutput { tool: BuiltinTool::Shell, arguments: String::new(), result };
-        index.add_ended(&ended(Some(CallOutput::Tool(output)), FailureClass::Internal));
+        let output = CallOutput::Tool(output);
+        index.add_ended(&ended(Some(output.clone()), FailureClass::Internal));
         index.add_interrupted_tools();
         assert!(index.has_tool_calls(&StepKey::root("code"), 1));
         assert_eq!(index.final_replies(&StepKey::root("code"), 1).count(), 0);
+        assert!(is_final_reply(&CallKey { tool_call: None, ..tool_key(1) }, &CallReply::Output(output)));
         let taken = take(&mut index, 2);
         let Some(Ok(CallReply::Output(CallOutput::Tool(output)))) = taken else { panic!("{taken:?}") };
         assert_eq!((output.result.content.as_str(), output.result.full_output), ("ok", None));
@@ -356,7 +384,8 @@ mod tests {
             CallReply::Chat(serde_json::from_value(reply).unwrap())
         };
         let call = ContentBlock::ToolCall { id: "1".to_owned(), name: "read".to_owned(), arguments: json!({}) };
-        assert!(is_final_reply(&reply(Content::from_text("done"))));
-        assert!(!is_final_reply(&reply(Content::from(vec![ContentBlock::text("I read it."), call]))));
+        let request = CallKey { tool_call: None, ..tool_key(1) };
+        assert!(is_final_reply(&request, &reply(Content::from_text("done"))));
+        assert!(!is_final_reply(&request, &reply(Content::from(vec![ContentBlock::text("I read it."), call]))));
     }
 }
