@@ -47,6 +47,22 @@ fn a_model_calls_tools_of_a_server_beside_those_of_orch() {
 }
 
 #[test]
+fn parallel_steps_share_one_start_of_their_server() {
+    let server = McpServer::echo();
+    let turns = vec![calls([("docs__find", json!({ "text": "a" }))]), answer(&json!("fine"))];
+    let agent = json!({ "tools": ["docs.find"] });
+    let (model, orch) = project(turns, &agent, &json!({}), &json!({ "docs": server.settings("read") }));
+    let mut pipeline: Value = serde_json::from_str(&orch.read("pipelines/main.yaml")).unwrap();
+    let (first, mut second) = (pipeline["steps"][0].clone(), pipeline["steps"][0].clone());
+    (second["id"], second["output"]) = (json!("more"), json!("more"));
+    pipeline["steps"] = json!([{ "id": "both", "parallel": [first, second] }]);
+    orch.write("pipelines/main.yaml", &pipeline.to_string());
+    orch.run(&RUN).exits(0);
+    assert_eq!((server.list_count(), server.calls().len(), model.requests().len()), (1, 2, 4));
+    assert_eq!(facts_of(&orch, "tools_listed").len(), 1);
+}
+
+#[test]
 fn the_arguments_are_checked_before_the_server_receives_them() {
     let server = McpServer::echo();
     let turns = vec![calls([("docs__find", json!({ "word": "a" }))]), answer(&json!("fine"))];
