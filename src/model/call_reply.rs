@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::call::CallEnded;
 use super::chat::ChatReply;
 use super::effect::CallKind;
-use super::mcp::{InputQuestion, InputRequired, McpCallOutput};
+use super::mcp_call::{InputQuestion, InputRequired, McpCallOutput};
 use super::program::{AgentActivity, TurnReply};
 use super::tool::{ToolCallOutput, ToolOutput};
 
