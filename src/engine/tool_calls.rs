@@ -62,17 +62,14 @@ impl Conversation<'_> {
         }
         let mut results = Vec::with_capacity(read_calls.len());
         for read_call in read_calls {
-            let (result, is_pipeline) = match read_call {
-                Ok(read) => {
-                    let result = self.run_one(turn, &read, pipelines).await?;
-                    (result, matches!(read.target, ToolTarget::Pipeline(_)))
-                }
-                Err(result) => (Ok(result), false),
+            let result = match read_call {
+                Ok(read) => self.run_one(turn, &read, pipelines).await?,
+                Err(result) => Ok(result),
             };
             match result {
                 Ok(result) => {
-                    if result.changes_files && !is_pipeline {
-                        pipelines.note_change(&result.call_digest);
+                    if result.changes_files {
+                        pipelines.note_change(&result.result_digest());
                     }
                     results.push(result);
                 }

@@ -68,20 +68,17 @@ impl CallIndex {
         is_interruption(class) || is_unanswered_call(class) && self.started.get(call).is_some_and(is_mcp_tool)
     }
 
-    /// Whether an attempt of a step that calls a tool itself made a call that the next attempt must not repeat: it may
-    /// have changed something, and it succeeded, or nobody knows whether it did.
-    pub(super) fn has_unrepeatable_call(&self, step: &StepKey, attempt: u32) -> bool {
-        let may_have_succeeded = |call: &CallKey| match self.outcomes.get(call).map(|(_, outcome)| &outcome.result) {
-            Some(Ok(CallReply::Output(CallOutput::Tool(output)))) => !output.result.is_error,
-            Some(Ok(CallReply::Output(CallOutput::McpTool(output)))) => {
-                !output.result.is_error && output.input_required.is_none()
-            }
-            Some(Ok(_)) | None => false,
+    /// Whether an attempt of a step that calls a tool itself ended after a call that changed something, or that may have
+    /// done so. Then the next attempt of the step does not repeat the call.
+    pub(super) fn has_own_effect(&self, step: &StepKey, attempt: u32) -> bool {
+        let may_have_effect = |call: &CallKey| match self.outcomes.get(call).map(|(_, outcome)| &outcome.result) {
+            Some(Ok(reply)) => is_success(reply),
             Some(Err(failure)) => self.is_without_result(call, failure.class),
+            None => false,
         };
-        let is_unrepeatable =
-            |call: &CallKey| call.tool_call.is_none() && self.is_never_repeated(call) && may_have_succeeded(call);
-        self.by_attempt.get(&(step.clone(), attempt)).into_iter().flatten().any(is_unrepeatable)
+        let has_effect =
+            |call: &CallKey| call.tool_call.is_none() && self.is_never_repeated(call) && may_have_effect(call);
+        self.by_attempt.get(&(step.clone(), attempt)).into_iter().flatten().any(has_effect)
     }
 
     /// Whether the model called tools in an attempt of a step.
@@ -120,7 +117,8 @@ impl CallIndex {
     /// Adds the end of a call.
     pub(super) fn add_ended(&mut self, fact: &CallEnded) {
         let result = match (CallReply::from_recorded(fact), &fact.failure) {
-            (Some(reply), _) => Ok(without_full_output(reply)),
+            (Some(reply), _) if fact.call.tool_call.is_some() => Ok(without_full_output(reply)),
+            (Some(reply), _) => Ok(reply),
             // If the budget, a stop or a crash ended the call, it has no outcome, and orch repeats it. A tool call that
             // may have changed something is not repeated.
             (None, Some(failure)) if is_interruption(failure.class) && !self.is_never_repeated(&fact.call) => return,
@@ -198,8 +196,9 @@ impl CallIndex {
     pub(super) fn final_replies(&self, step: &StepKey, attempt: u32) -> impl Iterator<Item = &CallReply> {
         let outcomes = &self.outcomes;
         let calls = self.by_attempt.get(&(step.clone(), attempt)).into_iter().flatten().rev();
-        let replies = calls.filter_map(move |key| Some((key, outcomes.get(key)?.1.result.as_ref().ok()?)));
-        replies.filter(|(key, reply)| is_final_reply(key, reply)).map(|(_, reply)| reply)
+        let own_calls = calls.filter(|call| call.tool_call.is_none());
+        let replies = own_calls.filter_map(move |call| outcomes.get(call)?.1.result.as_ref().ok());
+        replies.filter(|reply| is_final_reply(reply))
     }
 }
 
@@ -208,20 +207,29 @@ fn is_interruption(class: FailureClass) -> bool {
     matches!(class, FailureClass::BudgetExceeded | FailureClass::Cancelled | FailureClass::Crashed)
 }
 
-/// Whether a reply may contain the value of its step. It can't if it contains tool calls, after which the conversation
-/// continued, or if it is the output of a command, a file operation or a tool that a model called.
-fn is_final_reply(call: &CallKey, reply: &CallReply) -> bool {
+/// Whether the reply to a call of a step itself may contain the value of the step. It can't if it contains tool calls,
+/// after which the conversation continued, or if it is the output of a file operation.
+fn is_final_reply(reply: &CallReply) -> bool {
     let is_tool_call = |block: &ContentBlock| matches!(block, ContentBlock::ToolCall { .. });
-    match reply {
-        CallReply::Chat(_) | CallReply::Turn(_) => {
-            reply.chat().is_some_and(|chat| !chat.content.blocks().iter().any(is_tool_call))
-        }
-        CallReply::Output(CallOutput::Tool(_) | CallOutput::McpTool(_)) => call.tool_call.is_none(),
-        CallReply::Output(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_)) => false,
+    match (reply.chat(), reply) {
+        (Some(chat), _) => !chat.content.blocks().iter().any(is_tool_call),
+        (None, CallReply::Output(CallOutput::Command(_) | CallOutput::Tool(_) | CallOutput::McpTool(_))) => true,
+        (None, _) => false,
     }
 }
 
-/// A reply as the interpreter needs it. The whole output of a tool is only for the user.
+/// Whether this is the result of a tool that succeeded.
+fn is_success(reply: &CallReply) -> bool {
+    match reply {
+        CallReply::Output(CallOutput::Tool(output)) => !output.result.is_error,
+        CallReply::Output(CallOutput::McpTool(output)) => !output.result.is_error && output.input_required.is_none(),
+        CallReply::Output(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_))
+        | CallReply::Chat(_)
+        | CallReply::Turn(_) => false,
+    }
+}
+
+/// The result of a tool that a model called, as the interpreter needs it. The whole output is only for the user.
 fn without_full_output(reply: CallReply) -> CallReply {
     match reply {
         CallReply::Output(CallOutput::Tool(mut output)) => {
@@ -305,40 +313,44 @@ mod tests {
         assert_eq!(taken_after(FailureClass::NotInstalled), None, "the call was not performed");
     }
 
+    fn own_key(step: &str, attempt: u32) -> CallKey {
+        CallKey { step: StepKey::root(step), attempt, ordinal: 1, tool_call: None, input_round: None }
+    }
+
     #[test]
     fn only_the_step_itself_takes_the_unknown_end_of_its_own_call() {
-        let key = |step: &str, attempt: u32| CallKey {
-            step: StepKey::root(step),
-            attempt,
-            ordinal: 1,
-            tool_call: None,
-            input_round: None,
-        };
         let mut index = CallIndex::default();
-        index.add_started(&mcp_started(&key("send", 1), McpCallKind::RemoteWrite), Timestamp::UNIX_EPOCH);
+        index.add_started(&mcp_started(&own_key("send", 1), McpCallKind::RemoteWrite), Timestamp::UNIX_EPOCH);
         index.add_interrupted_tools();
-        assert!(index.has_unrepeatable_call(&StepKey::root("send"), 1));
+        assert!(index.has_own_effect(&StepKey::root("send"), 1));
         let mut take_class = |key: &CallKey| {
             let outcome = index.take_outcome(key, &Digest::compute(b"call"), &|_| true)?;
             outcome.result.err().map(|failure| failure.class)
         };
-        assert_eq!(take_class(&key("other", 1)), None);
-        assert_eq!(take_class(&key("send", 2)), Some(FailureClass::Crashed));
+        assert_eq!(take_class(&own_key("other", 1)), None);
+        assert_eq!(take_class(&own_key("send", 2)), Some(FailureClass::Crashed));
     }
 
     #[test]
-    fn a_step_does_not_repeat_its_own_call_if_it_succeeded() {
-        for (is_error, is_unrepeatable) in [(false, true), (true, false)] {
+    fn the_result_of_a_call_that_a_step_makes_itself_is_kept_whole() {
+        let output = |is_error: bool| {
+            let full_output = Some("all of it".to_owned());
+            let result = ToolOutput { content: "all".to_owned(), is_error, full_output, ..ToolOutput::default() };
+            CallOutput::Tool(ToolCallOutput { tool: BuiltinTool::Shell, arguments: String::new(), result })
+        };
+        for is_error in [false, true] {
+            let key = own_key("code", 1);
             let mut index = CallIndex::default();
-            let mut start = started(BuiltinTool::Write);
-            start.call.tool_call = None;
-            index.add_started(&start, Timestamp::UNIX_EPOCH);
-            let result = ToolOutput { is_error, ..ToolOutput::default() };
-            let output = ToolCallOutput { tool: BuiltinTool::Write, arguments: String::new(), result };
-            let mut end = ended(Some(CallOutput::Tool(output)), FailureClass::Internal);
-            end.call.tool_call = None;
-            index.add_ended(&end);
-            assert_eq!(index.has_unrepeatable_call(&StepKey::root("code"), 1), is_unrepeatable, "{is_error}");
+            index.add_started(&CallStarted { call: key.clone(), ..started(BuiltinTool::Shell) }, Timestamp::UNIX_EPOCH);
+            let record = ended(Some(output(is_error)), FailureClass::Internal);
+            index.add_ended(&CallEnded { call: key.clone(), ..record });
+            let expected = CallReply::Output(output(is_error));
+            let replies: Vec<&CallReply> = index.final_replies(&key.step, 1).collect();
+            assert_eq!(replies, [&expected], "other rules may read it in another way");
+            assert_eq!(index.has_own_effect(&key.step, 1), !is_error, "a call that failed is made again");
+            assert!(!index.has_tool_calls(&key.step, 1));
+            let taken = index.take_outcome(&own_key("code", 2), &Digest::compute(b"call"), &|_| true);
+            assert_eq!(taken.map(|outcome| outcome.result), Some(Ok(expected)));
         }
     }
 
@@ -365,12 +377,10 @@ mod tests {
         let (content, full_output) = ("ok".to_owned(), Some("all".to_owned()));
         let result = ToolOutput { content, full_output, ..ToolOutput::default() };
         let output = ToolCallOutput { tool: BuiltinTool::Shell, arguments: String::new(), result };
-        let output = CallOutput::Tool(output);
-        index.add_ended(&ended(Some(output.clone()), FailureClass::Internal));
+        index.add_ended(&ended(Some(CallOutput::Tool(output)), FailureClass::Internal));
         index.add_interrupted_tools();
         assert!(index.has_tool_calls(&StepKey::root("code"), 1));
         assert_eq!(index.final_replies(&StepKey::root("code"), 1).count(), 0);
-        assert!(is_final_reply(&CallKey { tool_call: None, ..tool_key(1) }, &CallReply::Output(output)));
         let taken = take(&mut index, 2);
         let Some(Ok(CallReply::Output(CallOutput::Tool(output)))) = taken else { panic!("{taken:?}") };
         assert_eq!((output.result.content.as_str(), output.result.full_output), ("ok", None));
@@ -384,8 +394,7 @@ mod tests {
             CallReply::Chat(serde_json::from_value(reply).unwrap())
         };
         let call = ContentBlock::ToolCall { id: "1".to_owned(), name: "read".to_owned(), arguments: json!({}) };
-        let request = CallKey { tool_call: None, ..tool_key(1) };
-        assert!(is_final_reply(&request, &reply(Content::from_text("done"))));
-        assert!(!is_final_reply(&request, &reply(Content::from(vec![ContentBlock::text("I read it."), call]))));
+        assert!(is_final_reply(&reply(Content::from_text("done"))));
+        assert!(!is_final_reply(&reply(Content::from(vec![ContentBlock::text("I read it."), call]))));
     }
 }

@@ -132,7 +132,7 @@ impl Index {
         self.failure_classes.insert(fact.step.clone(), fact.failure.class);
         let continues_conversation =
             may_continue_after(fact.failure.class) && self.calls.has_tool_calls(&fact.step, fact.attempt);
-        if continues_conversation || self.calls.has_unrepeatable_call(&fact.step, fact.attempt) {
+        if continues_conversation || self.calls.has_own_effect(&fact.step, fact.attempt) {
             self.continued_attempts.insert((fact.step.clone(), fact.attempt));
         }
     }
