@@ -125,6 +125,8 @@ pub enum StepKind {
     Agent,
     /// Runs a command.
     Command,
+    /// Calls a tool.
+    Call,
     /// Writes files.
     Write,
     /// Asks the user for an approval.
@@ -145,6 +147,7 @@ impl StepKind {
         match self {
             Self::Agent => "agent",
             Self::Command => "command",
+            Self::Call => "call",
             Self::Write => "write",
             Self::Approve => "approve",
             Self::Parallel => "parallel",
@@ -158,7 +161,7 @@ impl StepKind {
     pub fn is_group(self) -> bool {
         match self {
             Self::Parallel | Self::Repeat | Self::Sequence | Self::Pipeline => true,
-            Self::Agent | Self::Command | Self::Write | Self::Approve => false,
+            Self::Agent | Self::Command | Self::Call | Self::Write | Self::Approve => false,
         }
     }
 }

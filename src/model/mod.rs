@@ -89,7 +89,7 @@ pub use sandbox_spec::{LooseKey, SandboxOwner, SandboxSpec, allows_agent_host, i
 pub use sandbox_use::{SandboxConnection, SandboxUse};
 pub use step::{Step, StepAction};
 pub use step_state::{StepState, StepStatus};
-pub use step_texts::StepText;
+pub use step_texts::{StepText, argument_texts};
 pub use tool::{
     BuiltinTool, ChangedFile, OfferedTools, ToolCallOutput, ToolChoice, ToolDefinition, ToolGrant, ToolInvocation,
     ToolOutput,
