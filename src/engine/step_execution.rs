@@ -60,7 +60,7 @@ impl<'a> StepExecution<'a> {
             path: node.artifact_path().filter(|_| has_file),
             fingerprint_parts: parts,
             reusable: node.access == Access::None
-                && matches!(&node.kind, NodeKind::Agent(agent) if agent.tools.is_none()),
+                && matches!(&node.kind, NodeKind::Agent(agent) if agent.tools.is_none() && agent.pipelines.is_empty()),
             depends_on_workspace: node.access != Access::None,
         };
         Self { interpreter, node, spec, rerun_reason: None, answering_fingerprint: None }
