@@ -289,10 +289,14 @@ impl<'a> StepCall<'a> {
 
     /// The artifact of a call with this outcome, if the step has one, or the failure of the step.
     async fn read_outcome(&self, outcome: CallOutcome) -> Result<CallResult, Interrupt> {
-        match outcome.result {
-            Ok(reply) => Ok(self.read_reply(&reply).await?.unwrap_or_else(|| Err(unexpected_record()))),
-            Err(failure) => Ok(Err(self.explain(failure, outcome.agent_activity.as_deref()))),
-        }
+        let reply = match outcome.result {
+            Ok(reply) => reply,
+            Err(failure) => return Ok(Err(self.explain(failure, outcome.agent_activity.as_deref()))),
+        };
+        Ok(match self.read_reply(&reply).await? {
+            Some(result) => result.map_err(|failure| self.with_repeat_hint(failure)),
+            None => Err(unexpected_record()),
+        })
     }
 
     /// The artifact that a reply leads to; `None` if it is no reply to a call of a tool. The reply is a chat if the user
@@ -338,13 +342,25 @@ impl<'a> StepCall<'a> {
         if !self.call.tool.only_reads()
             && let Some(message) = interruption_text(&failure, activity, mcp_kind)
         {
-            let start = self.interpreter.plan.restart_point(&self.key.declared_key());
-            let hint = format!(
-                "find out whether the call took effect; `orch pipeline resume --from {start}` calls the tool again"
-            );
+            let hint = format!("find out whether the call took effect; {}", self.repeat_hint());
             return Failure { message, ..failure }.with_hint(hint);
         }
         if self.call.limits.deadline_ends_first_try() { failure.with_raise_deadline_hint() } else { failure }
+    }
+
+    /// Adds how the user can call the tool again, if the call may have changed something and its result can't be used. A
+    /// resume reads the same result again.
+    fn with_repeat_hint(&self, failure: Failure) -> Failure {
+        if self.call.tool.only_reads() || failure.class == FailureClass::ToolFailed {
+            return failure;
+        }
+        let hint = failure.hint.iter().cloned().chain([self.repeat_hint()]).collect::<Vec<_>>().join("; ");
+        failure.with_hint(hint)
+    }
+
+    fn repeat_hint(&self) -> String {
+        let start = self.interpreter.plan.restart_point(&self.key.declared_key());
+        format!("`orch pipeline resume --from {start}` calls the tool again")
     }
 }
 
