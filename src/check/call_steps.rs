@@ -157,7 +157,7 @@ impl CallCheck<'_> {
             let pointer = child_pointer(&args_pointer, name);
             let Some(parameter) = parameters.iter().find(|parameter| parameter.name == name) else {
                 let message = format!("the tool `{tool}` has no argument `{name}`");
-                let diagnostic = self.at_key(Diagnostic::error(Code::UnknownKey, message), &pointer);
+                let diagnostic = self.at_key(Diagnostic::error(Code::UnknownPipelineInput, message), &pointer);
                 let names = parameters.iter().map(|parameter| parameter.name);
                 let diagnostic = diagnostic.with_suggestion(name, names.clone());
                 let known: Vec<String> = names.map(|name| format!("`{name}`")).collect();
@@ -168,7 +168,7 @@ impl CallCheck<'_> {
             if !parameter.accepts(value) {
                 let (given, expected) = (describe(value), parameter.kind.describe());
                 let message = format!("`{name}` of the tool `{tool}` is {given}, not {expected}");
-                diagnostics.push(self.at_value(Diagnostic::error(Code::WrongType, message), &pointer));
+                diagnostics.push(self.at_value(Diagnostic::error(Code::InputMismatch, message), &pointer));
             }
         }
         // An argument that is `null` counts as absent.
@@ -176,7 +176,8 @@ impl CallCheck<'_> {
             |parameter: &&Parameter| self.step.args.get(parameter.name).is_some_and(|value| !value.is_null());
         for parameter in parameters.iter().filter(|parameter| parameter.is_required && !is_given(parameter)) {
             let message = format!("step `{}` calls `{tool}` without the argument `{}`", self.step.id, parameter.name);
-            let diagnostic = self.at_value(Diagnostic::error(Code::MissingKey, message), &self.key_pointer("call"));
+            let diagnostic =
+                self.at_value(Diagnostic::error(Code::MissingPipelineInput, message), &self.key_pointer("call"));
             let help = format!("add it: `args: {{ {}: TEXT }}`", parameter.name);
             diagnostics.push(diagnostic.with_help(help));
         }

@@ -75,8 +75,8 @@ codes! {
     RetriedWrite = "ORCH0319", "a call that may change something would be retried";
     PipelineNotFound = "ORCH0320", "a called pipeline does not exist";
     PipelineCycle = "ORCH0321", "a pipeline calls itself";
-    MissingPipelineInput = "ORCH0322", "a called pipeline lacks an input";
-    UnknownPipelineInput = "ORCH0323", "a called pipeline has no such input";
+    MissingPipelineInput = "ORCH0322", "a called pipeline or tool lacks an input";
+    UnknownPipelineInput = "ORCH0323", "a called pipeline or tool has no such input";
     // 04: templates and expressions
     TemplateSyntax = "ORCH0401", "a template or expression cannot be parsed";
     UnsupportedTemplate = "ORCH0402", "a template uses an unsupported feature";
