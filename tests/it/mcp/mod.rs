@@ -1,6 +1,10 @@
 //! MCP servers: their settings, their tools, and what orch allows them.
 
 #[cfg(target_os = "linux")]
+mod call_kills;
+#[cfg(target_os = "linux")]
+mod calls;
+#[cfg(target_os = "linux")]
 mod model_calls;
 #[cfg(target_os = "linux")]
 mod questions;

@@ -109,7 +109,11 @@ const MAX_TERMINAL_BYTES: usize = 64 << 10;
 
 fn print_call(call: &ShownCall<'_>, run: RunId, ui: &Ui) -> Result<()> {
     let (text, performer) = (call_text(call), performer_label(call));
-    let failed = if call.result.is_some_and(|result| result.is_error) { ", failed" } else { "" };
+    let is_error = match (call.result, call.ended.and_then(tool_output)) {
+        (Some(result), _) => result.is_error,
+        (None, output) => output.is_some_and(|output| output.is_error),
+    };
+    let failed = if is_error { ", failed" } else { "" };
     let text = shorten_middle(&text, if ui.stdout_is_terminal { MAX_TERMINAL_BYTES } else { usize::MAX });
     ui.write_text(&format!("\n{} {} ({performer}){failed}\n{text}", ui.stdout_style.bold("call"), call.key))?;
     let step = call.key.step.declared_key();
@@ -118,7 +122,8 @@ fn print_call(call: &ShownCall<'_>, run: RunId, ui: &Ui) -> Result<()> {
         ui.write_text(&ui.stdout_style.dim(format!("`{command} > FILE` writes the whole reply to a file")))?;
     }
     let Some(ended) = call.ended else { return Ok(()) };
-    if let Some(output) = tool_output(ended)
+    // A step that calls a tool itself gets the whole output.
+    if let Some(output) = tool_output(ended).filter(|_| call.key.tool_call.is_some())
         && let Some(full_output) = &output.full_output
     {
         let (received, all) = (output.content.len(), full_output.len());
@@ -139,20 +144,19 @@ fn print_call(call: &ShownCall<'_>, run: RunId, ui: &Ui) -> Result<()> {
     lines.try_for_each(|line| ui.write_text(&ui.stdout_style.dim(&line)))
 }
 
-/// The reply or the output of a call, or why it has none; for a tool call the result that the model received.
+/// The reply or the output of a call, or why it has none; for a tool call of a model the result that it received.
 fn call_text<'c>(call: &ShownCall<'c>) -> Cow<'c, str> {
     let failure = call.ended.and_then(|ended| ended.failure.as_ref());
+    if let (None, Some(input)) = (&call.result, call.ended.and_then(required_input)) {
+        let messages = input.questions.values().map(|question| question.message.as_str());
+        let lines: Vec<&str> = std::iter::once("the server asks for input:").chain(messages).collect();
+        return Cow::Owned(lines.join("\n"));
+    }
     if call.key.tool_call.is_some() {
-        let questions = call.ended.and_then(required_input).map(|input| &input.questions);
-        return match (&call.result, failure, questions) {
-            (Some(result), ..) => result.text(),
-            (None, Some(failure), _) => Cow::Owned(format!("the model received no result: {failure}")),
-            (None, None, Some(questions)) => {
-                let messages = questions.values().map(|question| question.message.as_str());
-                let lines: Vec<&str> = std::iter::once("the server asks for input:").chain(messages).collect();
-                Cow::Owned(lines.join("\n"))
-            }
-            (None, None, None) => Cow::Borrowed("the model received no result"),
+        return match (&call.result, failure) {
+            (Some(result), _) => result.text(),
+            (None, Some(failure)) => Cow::Owned(format!("the model received no result: {failure}")),
+            (None, None) => Cow::Borrowed("the model received no result"),
         };
     }
     let Some(ended) = call.ended else { return Cow::Borrowed("") };
