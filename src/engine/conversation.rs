@@ -37,7 +37,7 @@ pub(super) struct Conversation<'a> {
     /// When the first call started, from its recorded outcome.
     started_at: Option<Timestamp>,
     /// When the last call ended, from its recorded outcome.
-    ended_at: Option<Timestamp>,
+    pub(super) ended_at: Option<Timestamp>,
     /// The time that the calls took, from their recorded outcomes. It is the time of a conversation with tools, which
     /// may wait for approvals and may continue in a later session.
     worked: Duration,

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::durable::Interrupt;
@@ -45,13 +46,17 @@ pub(super) struct PipelineCallResult {
 
 impl PipelineCalls {
     /// The state before the first call of an attempt. `scope` has the values that the step of the model sees.
-    pub(super) fn new(scope: &ValueScope, attempt: u32) -> Self {
-        // An earlier attempt may have changed the workspace after its calls, so their results do not fit it any more.
-        let workspace_version = match attempt {
-            0 | 1 => scope.workspace_version().clone(),
-            attempt => next_version(scope.workspace_version(), &format!("attempt {attempt}")),
-        };
-        Self { counts: HashMap::new(), workspace_version }
+    pub(super) fn new(scope: &ValueScope) -> Self {
+        Self { counts: HashMap::new(), workspace_version: scope.workspace_version().clone() }
+    }
+
+    /// Records when the reply with the next calls was received. An attempt that continues the conversation of an earlier
+    /// one has the same replies, and reuses the results of their calls. In a new conversation, the workspace may have
+    /// changed since the calls of the earlier one.
+    pub(super) fn note_reply(&mut self, received_at: Option<Timestamp>) {
+        if let Some(received_at) = received_at {
+            self.workspace_version = next_version(&self.workspace_version, &received_at.to_string());
+        }
     }
 
     /// Records that another tool of the model changed the workspace, so that later calls do not reuse results for the
@@ -345,14 +350,19 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_the_workspace_or_a_new_attempt_leads_to_another_version() {
+    fn a_change_of_the_workspace_or_another_reply_leads_to_another_version() {
         let scope = ValueScope::new(Map::new(), ValueScope::initial_workspace_version());
-        let version = |attempt| PipelineCalls::new(&scope, attempt).workspace_version;
-        assert_eq!(version(1), *scope.workspace_version());
-        assert_ne!(version(2), version(1));
-        assert_ne!(version(3), version(2));
-        let mut calls = PipelineCalls::new(&scope, 1);
-        calls.note_change(&Digest::compute(b"edit"));
-        assert_ne!(calls.workspace_version, version(1));
+        let version_after = |second: i64, change: Option<&[u8]>| {
+            let mut calls = PipelineCalls::new(&scope);
+            calls.note_reply(Timestamp::from_second(second).ok());
+            if let Some(change) = change {
+                calls.note_change(&Digest::compute(change));
+            }
+            calls.workspace_version
+        };
+        assert_eq!(version_after(1, None), version_after(1, None));
+        assert_ne!(version_after(1, None), version_after(2, None));
+        assert_ne!(version_after(1, None), version_after(1, Some(b"edit")));
+        assert_ne!(version_after(1, Some(b"edit")), version_after(1, Some(b"write")));
     }
 }

@@ -58,7 +58,7 @@ impl Conversation<'_> {
             tools,
             request_digest: request_digest(model, &request),
             conversation: ToolConversation::new(request, tools.compaction),
-            pipelines: PipelineCalls::new(self.scope, self.attempt),
+            pipelines: PipelineCalls::new(self.scope),
             guard: RepetitionGuard::default(),
             unrecorded_results: Vec::new(),
             turns: 0,
@@ -142,6 +142,7 @@ impl Conversation<'_> {
         if let Some(failure) = self.count_turn(state) {
             return Ok(Some(Err(failure)));
         }
+        state.pipelines.note_reply(self.ended_at);
         let turn = ToolTurn { key: &key, request_digest: &state.request_digest, tools: state.tools };
         let results = match self.run_tool_calls(&turn, &requested_calls(chat), &mut state.pipelines).await? {
             Ok(results) => results,

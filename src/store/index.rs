@@ -130,8 +130,10 @@ impl Index {
     fn step_failed(&mut self, fact: &StepFailed) {
         self.end_attempt(&fact.step, fact.attempt);
         self.failure_classes.insert(fact.step.clone(), fact.failure.class);
-        let continues_conversation =
-            may_continue_after(fact.failure.class) && self.calls.has_tool_calls(&fact.step, fact.attempt);
+        // The steps inside of an agent's step are those of the pipelines that its model called.
+        let has_called_pipelines = || self.attempts.keys().any(|key| key.is_within(&fact.step));
+        let has_calls = || self.calls.has_tool_calls(&fact.step, fact.attempt) || has_called_pipelines();
+        let continues_conversation = may_continue_after(fact.failure.class) && has_calls();
         if continues_conversation || self.calls.has_own_effect(&fact.step, fact.attempt) {
             self.continued_attempts.insert((fact.step.clone(), fact.attempt));
         }
