@@ -67,6 +67,7 @@ mod name_lookup;
 #[cfg(target_os = "linux")]
 mod offload;
 mod orphan_processes;
+mod pipeline_tools;
 mod pipelines_guide;
 #[cfg(unix)]
 mod placeholders;

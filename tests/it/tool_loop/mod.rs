@@ -38,7 +38,7 @@ pub(crate) fn answer(value: &Value) -> ScriptedTurn {
 }
 
 /// The reply of a scripted model. The number of tool results in the request determines the turn.
-fn scripted_reply(turns: &[ScriptedTurn], request: &ReceivedRequest) -> Reply {
+pub(crate) fn scripted_reply(turns: &[ScriptedTurn], request: &ReceivedRequest) -> Reply {
     let mut remaining = tool_results(request).len();
     for (index, turn) in turns.iter().enumerate() {
         match turn {
