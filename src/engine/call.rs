@@ -63,7 +63,7 @@ pub(super) async fn run(
                 Opened::Open(open) => step.make_attempts(*open, &arguments, scope).await,
             }
         }
-        CalledTool::Mcp { server, tool } => step.run_mcp(server, tool, scope).await,
+        CalledTool::Mcp { server, tool } => Box::pin(step.run_mcp(server, tool, scope)).await,
     }
 }
 
