@@ -28,7 +28,7 @@ use crate::model::event::{
 };
 use crate::model::{
     AgentActivity, Artifact, CallKey, Digest, EstimatedUsage, Failure, FailureClass, Fingerprint, McpListing,
-    McpServerSpec, ReportedUsage, SandboxUse, StepKey, UsageTotal,
+    McpServerSpec, ReportedUsage, SandboxUse, StepKey, ToolsListed, UsageTotal,
 };
 
 /// One external effect of an attempt.
@@ -212,6 +212,8 @@ pub enum StepFact {
 /// A request for the tools of an MCP server.
 #[derive(Clone, Debug)]
 pub struct ListTools {
+    /// The step that needs the tools.
+    pub step: StepKey,
     /// The server.
     pub server: McpServerSpec,
     /// Whether a recorded list is enough.
@@ -357,7 +359,7 @@ pub trait Perform: Send + Sync + 'static {
     fn perform(&self, call: Call, in_finally: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, CallOutcome>;
 
     /// Starts an MCP server if it does not run yet, and lists its tools. By default, no server can be reached.
-    fn list_tools(&self, server: McpServerSpec) -> BoxFuture<'static, Result<McpListing, Failure>> {
+    fn list_tools(&self, server: McpServerSpec) -> BoxFuture<'static, Result<ToolsListed, Failure>> {
         Box::pin(std::future::ready(Err(unreachable_server(&server))))
     }
 

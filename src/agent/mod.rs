@@ -33,7 +33,7 @@ pub use models::{EnvLookup, ModelRegistry};
 pub use program::{AgentEnv, AgentEvent, CallContext, TurnResult};
 pub use recording::{
     REPLAY_PROVIDER, RecordedExchange, Recorder, RecordingContext, Replay, ReplayOptions, ReplayedChanges,
-    ReplayedCommand, ReplayedReply, ReplayedToolCall, RunPaths,
+    ReplayedCommand, ReplayedMcpCall, ReplayedReply, ReplayedToolCall, RunPaths,
 };
 pub use turn::{DEFAULT_TURN_TIMEOUT, run_turn};
 pub use turn_start::{

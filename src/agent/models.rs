@@ -157,9 +157,13 @@ impl ModelRegistry {
     /// `reply_limit` is the limit of a reply to the agent.
     pub fn request_failure(&self, model: &ModelRef, agent: &Agent, reply_limit: u32) -> Option<Failure> {
         let refuses_tools = self.model_api(model).is_some_and(|api| api.refuses_tools());
-        if refuses_tools && !agent.tool_grants().is_empty() {
-            let failure = Failure::new(FailureClass::BadRequest, "the agent has `tools`, which the model can't call");
-            return Some(failure.with_hint("name another model with --model, or remove `tools` from the agent"));
+        if refuses_tools && agent.has_model_tools() {
+            let key = if agent.tools.names().is_empty() { "pipelines" } else { "tools" };
+            let message = format!("the agent has `{key}`, which the model can't call");
+            let failure = Failure::new(FailureClass::BadRequest, message);
+            return Some(
+                failure.with_hint(format!("name another model with --model, or remove `{key}` from the agent")),
+            );
         }
         let request = ChatRequest {
             temperature: agent.temperature,

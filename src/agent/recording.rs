@@ -9,10 +9,13 @@ mod changes;
 mod difference;
 mod exchange;
 mod index;
+mod mcp_calls;
+mod mcp_listings;
 mod normalize;
 mod omissions;
 mod paths;
 mod recorder;
+mod recording_files;
 mod replay;
 mod tool_calls;
 
@@ -22,7 +25,9 @@ use crate::secret::Redactor;
 
 pub use paths::RunPaths;
 pub use recorder::{RecordedExchange, Recorder};
-pub use replay::{Replay, ReplayOptions, ReplayedChanges, ReplayedCommand, ReplayedReply, ReplayedToolCall};
+pub use replay::{
+    Replay, ReplayOptions, ReplayedChanges, ReplayedCommand, ReplayedMcpCall, ReplayedReply, ReplayedToolCall,
+};
 
 /// The provider name for replayed replies.
 pub const REPLAY_PROVIDER: &str = "replay";

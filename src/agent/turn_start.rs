@@ -177,6 +177,8 @@ pub struct StartedTurn {
     pub start_time: Timestamp,
     /// Whether it may change files.
     pub may_change_files: bool,
+    /// Whether this is a call of a tool, and not a turn of a CLI agent.
+    pub is_tool_call: bool,
 }
 
 /// Returns the turns whose start is still on disk, the oldest first, and an error message for each file that can't be
@@ -188,6 +190,7 @@ pub fn find_started_turns(agents_folder: &NoFollowFolder) -> (Vec<StartedTurn>, 
         call_key: start.call,
         request_digest: start.request_digest,
         start_time: start.start_time,
+        is_tool_call: start.model.is_none(),
     });
     (started.collect(), errors)
 }
@@ -255,7 +258,8 @@ mod tests {
     /// The interrupted turn of a call that started with this knowledge of a workspace that was deleted since.
     fn turn_in_deleted_workspace(before: WorkspaceBefore<'_>) -> (StartedTurn, InterruptedTurn) {
         let folder = tempfile::tempdir().unwrap();
-        let call = CallKey { step: StepKey::root("a"), attempt: 1, ordinal: 1, tool_call: Some(1) };
+        let step = StepKey::root("a");
+        let call = CallKey { step, attempt: 1, ordinal: 1, tool_call: Some(1), input_round: None };
         let start = TurnStart {
             call: &call,
             request_digest: &Digest::compute(b"request"),

@@ -31,7 +31,9 @@ pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Di
     let steps: Vec<_> = steps_with_pointers(&project.pipeline).into_iter().map(|(_, step)| step).collect();
     diagnostics.extend(answer_diagnostics(document, case, project));
     // A key with `/` may name a step of a called pipeline. This check does not know the steps of called pipelines.
-    let has_calls = steps.iter().any(|step| matches!(step.action(), Some(StepAction::Pipeline(_))));
+    let calls_pipelines = |step: &&Step| matches!(step.action(), Some(StepAction::Pipeline(_)));
+    let has_calls =
+        steps.iter().any(calls_pipelines) || project.pipeline.agents.values().any(|agent| !agent.pipelines.is_empty());
     let commands = || steps.iter().filter(|step| matches!(step.action(), Some(StepAction::Command(_))));
     // The name may also be that of a step of a called pipeline.
     let is_unknown = |name: &&str| !has_calls && commands().all(|step| step.id != step_id(name));

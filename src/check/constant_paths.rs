@@ -1,7 +1,8 @@
-//! Reports constant paths that orch would refuse at run time: paths of files that `write` never writes, and folders of
-//! commands outside the workspace.
+//! Reports constant paths that orch would refuse at run time: paths of files that `write` steps and calls of `edit` and
+//! `write` never change, and folders of commands outside the workspace.
 
 use std::ops::Range;
+use std::path::Path;
 
 use minijinja::machinery::ast::{BinOpKind, Expr, Stmt};
 use minijinja::machinery::parse;
@@ -10,7 +11,7 @@ use serde_json::json;
 use crate::config::{OutputType, Project, child_pointer, output_type, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::files::{self, ReservedFiles};
-use crate::model::{Artifact, Step, StepAction};
+use crate::model::{Artifact, BuiltinTool, Step, StepAction};
 use crate::template::walk::{Visit, walk_expr};
 use crate::template::{expr_range, parse_expression, template_syntax};
 
@@ -59,6 +60,9 @@ pub(super) fn check(project: &Project, artifact_files: &[String]) -> Vec<Diagnos
                 let cwd_pointer = child_pointer(&pointer, "cwd");
                 diagnostics.extend(step.cwd.as_deref().and_then(|cwd| check_cwd(project, &cwd_pointer, cwd)));
             }
+            Some(StepAction::Call(_)) => {
+                diagnostics.extend(check_changed_path(project, &pointer, step, artifact_files));
+            }
             Some(
                 StepAction::Agent { .. }
                 | StepAction::Approve(_)
@@ -85,6 +89,23 @@ fn check_write(project: &Project, pointer: &str, text: &str, artifact_files: &[S
         Some(diagnostic.with_span(&document.file, document.span_in_value(pointer, range)).with_help(PATH_HELP))
     });
     refused.collect()
+}
+
+/// Reports the constant path of a file that the called tool would refuse to change.
+fn check_changed_path(
+    project: &Project,
+    step_pointer: &str,
+    step: &Step,
+    artifact_files: &[String],
+) -> Option<Diagnostic> {
+    let tool = step.called_builtin().filter(|tool| matches!(tool, BuiltinTool::Edit | BuiltinTool::Write))?;
+    let path = constant_template(step.args.get("path")?.as_str()?).extended();
+    // Unlike `write`, a tool accepts the absolute path of a file in the workspace.
+    let refusal = path_refusal(&path, artifact_files).filter(|_| !Path::new(&path).is_absolute())?;
+    let document = &project.document;
+    let pointer = child_pointer(&child_pointer(step_pointer, "args"), "path");
+    let diagnostic = Diagnostic::error(Code::RefusedPath, format!("the tool `{tool}`: {refusal}"));
+    Some(diagnostic.with_span(&document.file, document.spans.value(&pointer)).with_help(PATH_HELP))
 }
 
 /// The reason for which `write` refuses a path, in the words of a run; `None` if it accepts the path.

@@ -47,7 +47,13 @@ fn result_type<'a>(project: &'a Project, step: &'a Step, child_artifacts: &Artif
         Some(StepAction::Parallel(_) | StepAction::Repeat(_) | StepAction::Sequence(_) | StepAction::Pipeline(_)) => {
             object_type(child_artifacts)
         }
-        Some(StepAction::Agent { .. } | StepAction::Command(_) | StepAction::Write(_) | StepAction::Approve(_))
+        Some(
+            StepAction::Agent { .. }
+            | StepAction::Command(_)
+            | StepAction::Call(_)
+            | StepAction::Write(_)
+            | StepAction::Approve(_),
+        )
         | None => own_output(project, step),
     }
 }

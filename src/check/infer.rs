@@ -13,7 +13,7 @@ use super::types::{ObjectMembers, Schemas, TupleType, Type, union};
 use super::unpacking::AssignedNames;
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
-use crate::template::{expr_range, follows_dollar, literal_braces_help, trailing_name_range};
+use crate::template::{expr_range, follows_dollar, literal_braces_help, parse_expression, trailing_name_range};
 
 /// The location of the checked text.
 #[derive(Clone, Debug)]
@@ -57,6 +57,14 @@ const MAX_INCLUDES: usize = 500;
 /// The tests of templates that fail on an undefined value. Other tests, such as `is string`, return false for it.
 const TESTS_FAILING_ON_UNDEFINED: &[&str] =
     &["divisibleby", "endingwith", "even", "lower", "odd", "startingwith", "upper"];
+
+/// The type of an expression. Does not report mistakes in the expression, because its check reports them.
+pub(super) fn type_of<'a>(project: &'a Project, text: &'a str, scope: &TypeScope<'a>) -> Type<'a> {
+    let Ok(parsed) = parse_expression(text) else { return Type::Unknown };
+    let mut checker = Checker::new(project, None);
+    checker.text = text;
+    checker.infer(&parsed, scope).ty
+}
 
 impl<'a> Checker<'a> {
     pub(super) fn new(project: &'a Project, scoped_step: Option<&'a ScopedStep<'a>>) -> Self {

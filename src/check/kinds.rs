@@ -41,9 +41,7 @@ fn count_steps<'a>(project: &'a Project, counts: &mut HashMap<&'a str, usize>) -
     let mut count = 0_usize;
     for step in project.pipeline.all_steps() {
         count = count.saturating_add(1);
-        if let Some(StepAction::Pipeline(name)) = step.action()
-            && let Some(called) = project.called_projects.get(name)
-        {
+        for called in project.projects_called_by(step) {
             count = count.saturating_add(count_steps(called, counts));
         }
     }
@@ -194,7 +192,8 @@ impl StepCheck<'_> {
         step.walk(&mut |inner| {
             let is_writer = match inner.action() {
                 Some(StepAction::Pipeline(file)) => {
-                    self.project.called_projects.get(file).is_some_and(|called| writes_workspace(called))
+                    let called = self.project.called_projects.get(file);
+                    called.is_some_and(|called| called.workspace_access() == Access::Write)
                 }
                 _ => inner.effective_access(&self.project.pipeline.agents) == Access::Write,
             };
@@ -204,14 +203,6 @@ impl StepCheck<'_> {
         });
         first_writer
     }
-}
-
-/// Whether a pipeline writes to the workspace, itself or through a pipeline that it calls.
-fn writes_workspace(project: &Project) -> bool {
-    project.with_called_projects().iter().any(|project| {
-        let agents = &project.pipeline.agents;
-        project.pipeline.all_steps().iter().any(|step| step.effective_access(agents) == Access::Write)
-    })
 }
 
 fn quoted_list(names: &[&str]) -> String {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::config::Project;
 use crate::model::step::Access;
 use crate::model::{Agent, Step, StepAction};
-use crate::template::variables;
+use crate::template::{sole_expression, variables};
 
 /// What is known about a project and the pipelines that it calls. The keys are the paths of the pipeline files, and
 /// whether the inputs of the pipeline may contain text of a model.
@@ -47,7 +47,7 @@ impl<'a> ModelTextAnalysis<'a> {
         if step.for_each.as_ref().is_some_and(|list| reads_model_text(names, list)) {
             names.insert("item");
         }
-        let mut has_model_text = step.agent.is_some();
+        let mut has_model_text = step.agent.is_some() || has_model_arguments(names, step);
         for child in step.children().1 {
             has_model_text |= self.add_names(project, child, names);
         }
@@ -78,8 +78,14 @@ impl<'a> ModelTextAnalysis<'a> {
         let agents = &project.pipeline.agents;
         match step.action() {
             Some(StepAction::Agent { agent, .. }) => {
-                let can_write = |agent: &Agent| agent.cli_kind().is_some() || !agent.tools.names().is_empty();
-                agents.get(agent).is_some_and(can_write) && step.effective_access(agents) == Access::Write
+                let has_tools = |agent: &&Agent| agent.cli_kind().is_some() || !agent.tools.names().is_empty();
+                let own_access = |agent: &Agent| step.access.unwrap_or(agent.own_access());
+                let writes_itself = agents.get(agent).filter(has_tools).map(own_access) == Some(Access::Write);
+                let mut called = project.projects_called_by(step).into_iter();
+                writes_itself || called.any(|called| self.pipeline_writes_files(called, true))
+            }
+            Some(StepAction::Call(_)) => {
+                step.effective_access(agents) == Access::Write && has_model_arguments(names, step)
             }
             Some(StepAction::Write(files)) => reads_model_text(names, files),
             Some(StepAction::Pipeline(file)) => {
@@ -106,6 +112,15 @@ impl<'a> ModelTextAnalysis<'a> {
 /// Whether a step passes text of a model to the pipeline that it calls. `names` are those of the calling pipeline.
 pub(super) fn passes_model_text(names: &HashSet<&str>, step: &Step) -> bool {
     step.with.values().any(|expression| reads_model_text(names, &expression.0))
+}
+
+/// Whether a step passes text of a model to the tool that it calls. `names` are those of the step's pipeline.
+fn has_model_arguments(names: &HashSet<&str>, step: &Step) -> bool {
+    let is_name_char = |c: char| c.is_alphanumeric() || c == '_';
+    step.argument_texts().into_iter().any(|text| match sole_expression(text) {
+        Some(expression) => reads_model_text(names, expression),
+        None => text.contains('{') && text.split(|c: char| !is_name_char(c)).any(|word| names.contains(word)),
+    })
 }
 
 fn reads_model_text(names: &HashSet<&str>, expression: &str) -> bool {

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Project, steps_with_pointers};
-use crate::model::StepAction;
 use crate::model::budget::Budget;
 
 /// The budgets that apply to all steps of a pipeline, by the file of the pipeline.
 pub(super) struct RunBudgets<'a>(BTreeMap<&'a str, Vec<&'a Budget>>);
 
 impl<'a> RunBudgets<'a> {
-    /// The budgets of a run of a project. A budget also covers the pipelines that its steps call.
+    /// The budgets of a run of a project. A budget also covers the pipelines that its steps and agents call.
     pub(super) fn of_run(root: &'a Project) -> Self {
         let run_budget = root.pipeline.budget.as_ref().or(root.settings.budget.as_ref());
         let mut budgets = BTreeMap::from([(file_of(root), Vec::from_iter(run_budget))]);
@@ -18,12 +17,17 @@ impl<'a> RunBudgets<'a> {
             let outer_budgets = budgets.get(file_of(project)).cloned().unwrap_or_default();
             let steps = steps_with_pointers(&project.pipeline);
             for (pointer, step) in &steps {
-                let Some(StepAction::Pipeline(file)) = step.action() else { continue };
-                let Some(called) = project.called_projects.get(file) else { continue };
-                let enclosing_steps = steps.iter().filter(|(ancestor, _)| encloses(ancestor, pointer));
-                let step_budgets = enclosing_steps.filter_map(|(_, step)| step.budget.as_ref());
-                let applied = budgets.entry(file_of(called)).or_default();
-                applied.extend(outer_budgets.iter().copied().chain(step_budgets).chain(&called.pipeline.budget));
+                let agent = step.agent.as_ref().and_then(|name| project.pipeline.agents.get(name));
+                let agent_budget = agent.and_then(|agent| agent.budget.as_ref());
+                for called in project.projects_called_by(step) {
+                    let enclosing_steps = steps.iter().filter(|(ancestor, _)| encloses(ancestor, pointer));
+                    let step_budgets = enclosing_steps.filter_map(|(_, step)| step.budget.as_ref());
+                    let own_budgets = step_budgets.chain(agent_budget).chain(&called.pipeline.budget);
+                    budgets
+                        .entry(file_of(called))
+                        .or_default()
+                        .extend(outer_budgets.iter().copied().chain(own_budgets));
+                }
             }
         }
         Self(budgets)

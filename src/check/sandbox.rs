@@ -36,10 +36,14 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
         }
     }
     for (pointer, step) in steps_with_pointers(&project.pipeline) {
-        if let Some(sandbox) = step.sandbox.as_ref().filter(|_| step.run.is_some()) {
+        // `kinds` and `call_steps` report a `sandbox` that does not apply. As an agent, a tool of orch has a sandbox by
+        // default.
+        let owner = if step.called_builtin().is_some() { SandboxOwner::Agent } else { SandboxOwner::Command };
+        let has_sandbox = step.run.is_some() || step.called_builtin().is_some();
+        if let Some(sandbox) = step.sandbox.as_ref().filter(|_| has_sandbox) {
             let check = SandboxCheck { document, pointer: child_pointer(&pointer, "sandbox"), sandbox };
             check.check_values(&mut diagnostics);
-            check.check_bounds(settings, SandboxOwner::Command, &mut diagnostics);
+            check.check_bounds(settings, owner, &mut diagnostics);
         }
     }
     diagnostics

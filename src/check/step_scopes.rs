@@ -11,7 +11,7 @@ use super::bindings::Presence;
 use super::condition::Condition;
 use super::exports::{exported_artifacts, own_output};
 use super::flow::parse_input_entry;
-use super::infer::{Checker, TextLocation};
+use super::infer::type_of;
 use super::loop_variable::{LocalVariable, loop_type};
 use super::number_range::NumberRange;
 use super::scope::{InferredValue, TypeScope};
@@ -20,7 +20,6 @@ use super::types::{ObjectMembers, Schemas, Type};
 use crate::config::{Project, child_pointer};
 use crate::model::name_scope::{ENDED_STEPS, NameMap, NameScope, PREVIOUS_ROUND, RoundResult, RoundScope, TextScope};
 use crate::model::{Step, StepAction};
-use crate::template::parse_expression;
 
 /// The variable that gives commands the project's folder.
 pub(super) const PROJECT_VARIABLE: &str = "project";
@@ -265,7 +264,8 @@ impl<'a> ScopeWalker<'a> {
             let list_scope = outer_scope.for_step(self.project, step);
             inner_scope.facts = KnownFacts::inside(step, &list_scope);
             if let Some(list) = &step.for_each {
-                let item_type = Schemas(&self.project.schema_documents).item_type(&self.type_of(list, &list_scope));
+                let item_type =
+                    Schemas(&self.project.schema_documents).item_type(&type_of(self.project, list, &list_scope));
                 let item = LocalVariable { ty: item_type, key: self.local_key("item", step) };
                 let index_type = Type::Numeric(NumberRange::FROM_ZERO);
                 let index = LocalVariable { ty: index_type, key: self.local_key("index", step) };
@@ -325,7 +325,13 @@ impl<'a> ScopeWalker<'a> {
                 Some(called) => self.called_outputs(called),
                 None => Artifacts::default(),
             },
-            Some(StepAction::Agent { .. } | StepAction::Command(_) | StepAction::Write(_) | StepAction::Approve(_))
+            Some(
+                StepAction::Agent { .. }
+                | StepAction::Command(_)
+                | StepAction::Call(_)
+                | StepAction::Write(_)
+                | StepAction::Approve(_),
+            )
             | None => Artifacts::default(),
         }
     }
@@ -375,21 +381,12 @@ impl<'a> ScopeWalker<'a> {
         }
         let scoped_steps = ScopedSteps::with_outputs(called, &self.outputs);
         let scope = scoped_steps.final_scope.for_pipeline(called);
-        let walker = ScopeWalker::new(called, &self.outputs);
         let outputs = called.pipeline.outputs.iter().map(|(name, expression)| {
             let presence = Presence::new(name, Condition::Always);
-            (name.as_str(), VisibleArtifact { ty: walker.type_of(expression, &scope), presence })
+            (name.as_str(), VisibleArtifact { ty: type_of(called, expression, &scope), presence })
         });
         let outputs: Artifacts<'a> = outputs.collect();
         self.outputs.borrow_mut().insert(file, outputs.clone());
         outputs
-    }
-
-    /// The type of an expression. Does not report mistakes in the expression, because its check reports them.
-    fn type_of(&self, text: &'a str, scope: &TypeScope<'a>) -> Type<'a> {
-        let Ok(parsed) = parse_expression(text) else { return Type::Unknown };
-        let mut checker = Checker::new(self.project, None);
-        (checker.location, checker.text) = (TextLocation::Yaml(String::new()), text);
-        checker.infer(&parsed, scope).ty
     }
 }

@@ -171,6 +171,7 @@ impl<'a> TextChecks<'a> {
                     self.check_expression(Some(scoped_step), &child_pointer(step_pointer, "stdin"), stdin, scope);
                 }
             }
+            Some(StepAction::Call(_)) => self.check_call_arguments(scoped_step, scope),
             Some(StepAction::Write(files)) => self.check_files(scoped_step, files, scope),
             Some(StepAction::Approve(message)) => {
                 self.check_template(scoped_step, &child_pointer(step_pointer, "approve"), message, scope);
@@ -239,7 +240,7 @@ impl<'a> TextChecks<'a> {
     }
 
     /// Checks a template. Returns its syntax tree, or `None` if orch refuses to run it.
-    fn check_template(
+    pub(super) fn check_template(
         &mut self,
         scoped_step: &'a ScopedStep<'a>,
         pointer: &str,
@@ -316,7 +317,7 @@ impl<'a> TextChecks<'a> {
         self.unchecked_uses.push(diagnostic.with_help(UNCHECKED_HELP));
     }
 
-    fn collect_results(&mut self, checker: Checker<'a>) {
+    pub(super) fn collect_results(&mut self, checker: Checker<'a>) {
         self.diagnostics.extend(checker.diagnostics);
         self.unchecked_uses.extend(checker.unchecked_uses);
         self.used_inputs.extend(checker.used_inputs);
@@ -360,7 +361,7 @@ impl<'a> TextChecks<'a> {
     }
 
     /// Reports the errors that inspection found in a text.
-    fn report_template_errors(&mut self, location: &TextLocation, errors: Vec<TemplateError>) {
+    pub(super) fn report_template_errors(&mut self, location: &TextLocation, errors: Vec<TemplateError>) {
         let project = self.project;
         self.diagnostics.extend(errors.into_iter().map(|error| {
             template_diagnostic(error, |diagnostic, range| match location {

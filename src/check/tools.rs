@@ -1,7 +1,9 @@
 //! Checks the tools of agents: each tool must exist and be usable, its patterns must be valid and allow no host that
-//! `orch.yaml` excludes, its model must be able to call it, and the access of each step must be high enough for it.
-//! Whether an MCP server has a tool is known only to the server.
+//! `orch.yaml` excludes, its model must be able to call it, and the access of each step must be high enough for it. The
+//! rules for the tools of MCP servers are in `mcp_names`, those for pipelines in `model_calls`.
 
+use super::mcp_names;
+use super::model_calls::{self, access_name};
 use super::models::resolve_reference;
 use super::options::model_api;
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
@@ -41,8 +43,9 @@ const OTHER_NAMES: &[(&str, BuiltinTool)] = &[
     ("curl", BuiltinTool::Fetch),
 ];
 
-/// The keys that have an effect only with tools.
-const TOOL_KEYS: [&str; 5] = ["max_turns", "approve_tools", "compaction", "env", "sandbox"];
+/// The keys that have an effect only with tools, each with whether pipelines count as tools for it.
+const TOOL_KEYS: [(&str, bool); 5] =
+    [("max_turns", true), ("approve_tools", false), ("compaction", true), ("env", false), ("sandbox", false)];
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
@@ -98,12 +101,16 @@ impl ToolCheck<'_> {
             diagnostics.extend(finding);
         }
         self.check_approvals(diagnostics);
+        let has_pipelines = !self.agent.pipelines.is_empty();
         // An agent all of whose entries are invalid still has tools.
         if names.is_empty() {
-            diagnostics.extend(TOOL_KEYS.iter().filter_map(|key| self.useless_key(key)));
-            return;
-        }
-        if !self.agent.env.is_empty() && !self.has_tool(BuiltinTool::Shell) {
+            let is_useless = |(_, counts_pipelines): &&(&str, bool)| !(has_pipelines && *counts_pipelines);
+            let useless_keys = TOOL_KEYS.iter().filter(is_useless);
+            diagnostics.extend(useless_keys.filter_map(|(key, _)| self.useless_key(key)));
+            if !has_pipelines {
+                return;
+            }
+        } else if !self.agent.env.is_empty() && !self.has_tool(BuiltinTool::Shell) {
             let message = "`env` has no effect without the tool `shell`";
             let diagnostic = Diagnostic::error(Code::KeyNotApplicable, message);
             diagnostics.push(self.at_key(diagnostic, "env").with_help("remove `env`, or add `shell` to `tools`"));
@@ -124,64 +131,27 @@ impl ToolCheck<'_> {
         self.unknown_tool(name, "tools", index)
     }
 
-    /// The finding for a tool of an MCP server that the agent can't have: `orch.yaml` does not define the server or does
-    /// not allow the tool, or another entry allows it already.
+    /// The finding for a tool of an MCP server that the agent can't have, or that another entry allows already.
     fn check_mcp_grant(&self, grant: &McpGrant, index: usize) -> Option<Diagnostic> {
-        let servers = &self.project.settings.mcp;
-        let Some(server) = servers.get(&grant.server) else {
-            let message = format!("`orch.yaml` has no MCP server `{}`", grant.server);
-            let diagnostic = self.at_item(Diagnostic::error(Code::UnknownMcpServer, message), "tools", index);
-            let diagnostic = diagnostic.with_suggestion(&grant.server, servers.keys().map(String::as_str));
-            if diagnostic.help.is_empty() {
-                let example = format!("`mcp: {{ {}: {{ command: [PROGRAM] }} }}`", grant.server);
-                return Some(diagnostic.with_help(format!("define the server in `orch.yaml`: {example}")));
-            }
-            return Some(diagnostic);
-        };
-        let tools = server.tools.as_deref().unwrap_or_default();
-        if let Some(tool) = grant.tool.as_ref().filter(|tool| server.tools.is_some() && !tools.contains(*tool)) {
-            let message = format!("`tools` of the MCP server `{}` does not list `{tool}`", grant.server);
-            let diagnostic = self.at_item(Diagnostic::error(Code::McpToolNotAllowed, message), "tools", index);
-            let diagnostic = diagnostic.with_suggestion(tool, tools.iter().map(String::as_str));
-            let help = format!("`orch.yaml` allows agents only these tools of it: {}", tools.join(", "));
-            return Some(if diagnostic.help.is_empty() { diagnostic.with_help(help) } else { diagnostic });
-        }
-        let earlier = self.agent.tools.names().iter().take(index);
-        let earlier: Vec<McpGrant> = earlier.filter_map(|text| McpGrant::parse(text).ok().flatten()).collect();
-        if earlier.contains(grant) {
-            let diagnostic = Diagnostic::error(Code::DuplicateName, format!("the tool `{grant}` is listed twice"));
-            return Some(self.at_item(diagnostic, "tools", index));
-        }
-        let wider = self.agent.mcp_grants().into_iter().find(|other| other != grant && other.includes(grant))?;
-        let message = format!("`{grant}` has no effect, because the agent has `{wider}`");
-        let diagnostic = Diagnostic::warning(Code::KeyNotApplicable, message);
-        Some(self.at_item(diagnostic, "tools", index).with_help("remove one of the two entries"))
+        let at = |diagnostic| self.at_item(diagnostic, "tools", index);
+        mcp_names::unavailable_tool(self.project, grant, at)
+            .or_else(|| mcp_names::redundant_grant(self.agent, grant, index).map(at))
     }
 
     /// The finding for the name of a tool that orch does not have.
     fn unknown_tool(&self, name: &str, key: &str, index: usize) -> Diagnostic {
-        let diagnostic = Diagnostic::error(Code::UnknownTool, format!("orch has no tool `{name}`"));
-        let diagnostic = self.at_item(diagnostic, key, index);
+        let at = |diagnostic| self.at_item(diagnostic, key, index);
         if equivalents::means_all_tools(name) {
             let own_tools = BuiltinTool::ALL.into_iter().filter(|tool| self.has_tool(*tool));
             let own: Vec<&str> = own_tools.map(BuiltinTool::as_str).collect();
+            let diagnostic = at(Diagnostic::error(Code::UnknownTool, format!("orch has no tool `{name}`")));
             return diagnostic.with_help(if key == "tools" || own.is_empty() {
                 equivalents::ALL_TOOLS_HELP.to_owned()
             } else {
                 format!("name each tool: `[{}]`", own.join(", "))
             });
         }
-        let other_name = name.to_lowercase().replace('-', "_");
-        if let Some((_, tool)) = OTHER_NAMES.iter().find(|(other, _)| *other == other_name) {
-            let help = format!("orch's tool for this is `{tool}`");
-            return diagnostic.with_help(help).with_replacement(name, Some(tool.as_str()));
-        }
-        let diagnostic = diagnostic.with_suggestion(name, BuiltinTool::ALL.map(BuiltinTool::as_str));
-        if diagnostic.help.is_empty() {
-            let names: Vec<String> = BuiltinTool::ALL.iter().map(|tool| format!("`{tool}`")).collect();
-            return diagnostic.with_help(format!("the tools are {}", names.join(", ")));
-        }
-        diagnostic
+        unknown_tool(name, at)
     }
 
     /// The finding for an entry that allows only what another entry allows too.
@@ -206,33 +176,7 @@ impl ToolCheck<'_> {
     fn unusable_grant(&self, grant: &ToolGrant, index: usize) -> Option<Diagnostic> {
         let own = self.agent.sandbox.clone().unwrap_or_default();
         let sandbox = SandboxSpec::resolve(&own, &self.project.settings.sandbox, Access::Write);
-        let (problem, help) = match grant.tool {
-            BuiltinTool::Shell if sandbox.is_none() => (
-                "`shell` runs only in a sandbox, and the sandbox of the agent is disabled".to_owned(),
-                "remove `enabled: false` from `sandbox`, or `shell` from `tools`",
-            ),
-            BuiltinTool::Fetch => {
-                let problem = grant.missing_hosts(sandbox.as_ref().map(|sandbox| &sandbox.network))?;
-                let (problem, help) = problem.split_once(": ").unwrap_or((problem, ""));
-                (problem.to_owned(), help)
-            }
-            BuiltinTool::Edit | BuiltinTool::Write
-                if sandbox
-                    .as_ref()
-                    .is_some_and(|sandbox| sandbox.write.iter().all(|path| is_outside_workspace(path))) =>
-            {
-                let tool = grant.tool;
-                let problem =
-                    format!("`{tool}` can change no file: `write` of the sandbox has no folder of the workspace");
-                (problem, "add a folder of the workspace to `write` of the sandbox, such as `.`")
-            }
-            BuiltinTool::Read
-            | BuiltinTool::List
-            | BuiltinTool::Search
-            | BuiltinTool::Edit
-            | BuiltinTool::Write
-            | BuiltinTool::Shell => return None,
-        };
+        let (problem, help) = unusable_tool(grant, sandbox.as_ref(), "agent")?;
         let diagnostic = self.at_item(Diagnostic::error(Code::UnusableTool, problem), "tools", index);
         Some(if help.is_empty() { diagnostic } else { diagnostic.with_help(help) })
     }
@@ -262,7 +206,8 @@ impl ToolCheck<'_> {
     fn check_approvals(&self, diagnostics: &mut Vec<Diagnostic>) {
         for (index, name) in self.agent.approve_tools.iter().enumerate() {
             if let Ok(Some(grant)) = McpGrant::parse(name) {
-                diagnostics.extend(self.missing_approved_tool(&grant, index));
+                let finding = mcp_names::missing_approved_tool(self.agent, self.name, &grant);
+                diagnostics.extend(finding.map(|diagnostic| self.at_item(diagnostic, "approve_tools", index)));
                 continue;
             }
             let Some(tool) = BuiltinTool::from_name(name) else {
@@ -289,18 +234,6 @@ impl ToolCheck<'_> {
         diagnostic.with_help(help).with_replacement(text, Some(tool.as_str()))
     }
 
-    /// The finding for a tool of an MCP server in `approve_tools` that the agent does not have.
-    fn missing_approved_tool(&self, grant: &McpGrant, index: usize) -> Option<Diagnostic> {
-        let grants = self.agent.mcp_grants();
-        let has_tool = grants.iter().any(|other| other.includes(grant) || grant.includes(other));
-        if self.agent.tools.names().is_empty() || has_tool {
-            return None;
-        }
-        let message = format!("agent `{}` does not have the tool `{grant}`", self.name);
-        let diagnostic = self.at_item(Diagnostic::error(Code::UnknownTool, message), "approve_tools", index);
-        Some(diagnostic.with_help(format!("add `{grant}` to `tools`, or remove it here")))
-    }
-
     /// The finding for a key that has no effect, because the agent has no tools.
     fn useless_key(&self, key: &str) -> Option<Diagnostic> {
         if !self.project.document.spans.contains(&self.pointer(key)) {
@@ -314,6 +247,7 @@ impl ToolCheck<'_> {
     /// Reports models that can't call tools: the agent's own, and the fallbacks of its steps.
     fn check_models(&self, diagnostics: &mut Vec<Diagnostic>) {
         let document = &self.project.document;
+        let key = if self.agent.tools.names().is_empty() { "pipelines" } else { "tools" };
         let mut references = vec![(self.agent.model.as_str(), self.pointer("model"))];
         for (pointer, step) in steps_with_pointers(&self.project.pipeline) {
             if step.agent.as_deref() == Some(self.name) {
@@ -328,14 +262,14 @@ impl ToolCheck<'_> {
             if !model_api(self.project, &model).is_some_and(|api| api.refuses_tools()) {
                 continue;
             }
-            let message = format!("agent `{}` has tools, and `{model}` can't call tools", self.name);
+            let message = format!("agent `{}` has {key}, and `{model}` can't call tools", self.name);
             let diagnostic = Diagnostic::error(Code::ModelWithoutTools, message);
             let diagnostic = if document.spans.contains(&pointer) {
                 diagnostic.with_span(&document.file, document.spans.value(&pointer))
             } else {
-                self.at_key(diagnostic, "tools")
+                self.at_key(diagnostic, key)
             };
-            diagnostics.push(diagnostic.with_help("use another model, or remove `tools` from the agent"));
+            diagnostics.push(diagnostic.with_help(format!("use another model, or remove `{key}` from the agent")));
         }
     }
 
@@ -346,7 +280,9 @@ impl ToolCheck<'_> {
             let Some(access) = step.access.filter(|_| step.agent.as_deref() == Some(self.name)) else { continue };
             let builtin = self.grants.iter().find(|grant| grant.tool.access() > access);
             let builtin = builtin.map(|grant| (grant.tool.to_string(), grant.tool.access()));
-            let Some((tool, needed)) = builtin.or_else(|| self.mcp_tool_above(access)) else { continue };
+            let mcp_tool = || mcp_names::tool_above(self.project, self.agent, access);
+            let called = || model_calls::pipeline_above(self.project, self.agent, access);
+            let Some((tool, needed)) = builtin.or_else(mcp_tool).or_else(called) else { continue };
             let message = format!(
                 "step `{}` has `access: {}`, and the tool `{tool}` of agent `{}` needs `access: {}`",
                 step.id,
@@ -361,16 +297,6 @@ impl ToolCheck<'_> {
                     .with_help(help),
             );
         }
-    }
-
-    /// The first tool of an MCP server that needs more than this access, with the access that it needs.
-    fn mcp_tool_above(&self, access: Access) -> Option<(String, Access)> {
-        let settings = &self.project.settings;
-        let needed_access = |grant: McpGrant| {
-            let spec = settings.mcp.get(&grant.server)?.spec(&grant.server, &settings.sandbox)?;
-            Some((grant.to_string(), spec.workspace_access()))
-        };
-        self.agent.mcp_grants().into_iter().filter_map(needed_access).find(|(_, needed)| *needed > access)
     }
 
     /// Checks the tools of MCP servers that a CLI agent has, and warns about tools that have the names of orch's own
@@ -413,11 +339,51 @@ impl ToolCheck<'_> {
     }
 }
 
-/// An access as in the pipeline file.
-fn access_name(access: Access) -> &'static str {
-    match access {
-        Access::None => "none",
-        Access::Read => "read",
-        Access::Write => "write",
+/// The finding for the name of a tool that orch does not have. `at` sets its location.
+pub(super) fn unknown_tool(name: &str, at: impl FnOnce(Diagnostic) -> Diagnostic) -> Diagnostic {
+    let diagnostic = at(Diagnostic::error(Code::UnknownTool, format!("orch has no tool `{name}`")));
+    let other_name = name.to_lowercase().replace('-', "_");
+    if let Some((_, tool)) = OTHER_NAMES.iter().find(|(other, _)| *other == other_name) {
+        let help = format!("orch's tool for this is `{tool}`");
+        return diagnostic.with_help(help).with_replacement(name, Some(tool.as_str()));
     }
+    let diagnostic = diagnostic.with_suggestion(name, BuiltinTool::ALL.map(BuiltinTool::as_str));
+    if diagnostic.help.is_empty() {
+        let names: Vec<String> = BuiltinTool::ALL.iter().map(|tool| format!("`{tool}`")).collect();
+        return diagnostic.with_help(format!("the tools are {}", names.join(", ")));
+    }
+    diagnostic
+}
+
+/// Why a tool can do nothing in a sandbox, and what to do; the second text may be empty. `owner` has the sandbox: an
+/// agent or a step.
+pub(super) fn unusable_tool(
+    grant: &ToolGrant,
+    sandbox: Option<&SandboxSpec>,
+    owner: &str,
+) -> Option<(String, &'static str)> {
+    Some(match grant.tool {
+        BuiltinTool::Shell if sandbox.is_none() => (
+            format!("`shell` runs only in a sandbox, and the sandbox of the {owner} is disabled"),
+            "remove `enabled: false` from `sandbox`, or use another tool",
+        ),
+        BuiltinTool::Fetch => {
+            let problem = grant.missing_hosts(sandbox.map(|sandbox| &sandbox.network))?;
+            let (problem, help) = problem.split_once(": ").unwrap_or((problem, ""));
+            (problem.to_owned(), help)
+        }
+        BuiltinTool::Edit | BuiltinTool::Write
+            if sandbox.is_some_and(|sandbox| sandbox.write.iter().all(|path| is_outside_workspace(path))) =>
+        {
+            let tool = grant.tool;
+            let problem = format!("`{tool}` can change no file: `write` of the sandbox has no folder of the workspace");
+            (problem, "add a folder of the workspace to `write` of the sandbox, such as `.`")
+        }
+        BuiltinTool::Read
+        | BuiltinTool::List
+        | BuiltinTool::Search
+        | BuiltinTool::Edit
+        | BuiltinTool::Write
+        | BuiltinTool::Shell => return None,
+    })
 }

@@ -145,12 +145,26 @@ impl<'a> PipelineVisit<'_, 'a> {
                     self.search.visit_pipeline(called, PipelineStart { writer: self.latest_writer, has_model_inputs });
                 }
             }
+            Some(StepAction::Agent { .. }) => self.visit_model_calls(step),
             _ => {}
         }
         self.visit_steps(step.children().1);
         if self.writes_files(step) {
             self.latest_writer = Some(WritingStep { id: &step.id, file: self.file });
         }
+    }
+
+    /// Visits the pipelines that the model of a step may call. The model writes their inputs, and it may have written
+    /// files with its own tools or with another of these pipelines before.
+    fn visit_model_calls(&mut self, step: &'a Step) {
+        let project = self.project;
+        let called = project.projects_called_by(step);
+        if called.is_empty() {
+            return;
+        }
+        let own = self.writes_files(step).then_some(WritingStep { id: &step.id, file: self.file });
+        let start = PipelineStart { writer: own.or(self.latest_writer), has_model_inputs: true };
+        called.into_iter().for_each(|called| self.search.visit_pipeline(called, start));
     }
 
     /// Warns about a command if a model has written files before it and nothing confines it.

@@ -3,7 +3,7 @@
 //! Fails only if the pipeline itself can't be loaded. Every other mistake becomes a diagnostic in
 //! [`Project::diagnostics`], so that one check reports all of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,10 +11,11 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::called_pipelines::{CallState, set_pipeline_access};
 use super::form::SchemaForm;
 use super::json::{collect_references, parse_json, parse_json_value};
 use super::missing_pipeline::{add_file_type_advice, add_missing_pipeline_advice};
-use super::project::{Project, steps_with_pointers};
+use super::project::Project;
 use super::root::{self, SETTINGS_FILE};
 use super::schema_files::{schema_set, set_command_schemas, unreadable_schema};
 use super::settings::Settings;
@@ -22,7 +23,7 @@ use super::sources::Sources;
 use super::spans::{Document, SpanIndex};
 use super::{files, generate, shape, yaml};
 use crate::diagnostic::{Code, Diagnostic, SourceFile, sort_and_dedup};
-use crate::model::{Pipeline, StepAction};
+use crate::model::Pipeline;
 use crate::template;
 
 /// Loads the pipeline at `path` with everything that it names.
@@ -41,17 +42,8 @@ pub fn load_from(sources: &Sources, path: &Path) -> Result<Project, Vec<Diagnost
     load_in_root(sources, path, root::find_root_from(sources, path), &mut CallState::default())
 }
 
-/// The chain of pipeline files that leads to a called pipeline, and the loaded pipelines. orch loads a pipeline that
-/// several others call only once; otherwise the work could double at each level of calls.
-#[derive(Default)]
-struct CallState {
-    callers: Vec<PathBuf>,
-    /// The loaded pipelines, by file; `None` for a file whose mistakes are already reported.
-    loaded: HashMap<PathBuf, Option<Arc<Project>>>,
-}
-
 /// Loads a pipeline of the project at `root`.
-fn load_in_root(
+pub(super) fn load_in_root(
     sources: &Sources,
     path: &Path,
     root: PathBuf,
@@ -77,6 +69,7 @@ fn load_in_root(
     calls.callers.push(path.to_owned());
     let called = loader.load_called(path, &document, &pipeline, calls);
     calls.callers.pop();
+    set_pipeline_access(&mut pipeline, &called);
     let (mut diagnostics, has_missing_file) = (loader.diagnostics, loader.has_missing_file);
     sort_and_dedup(&mut diagnostics);
     let schemas = schema_set(&schema_documents);
@@ -90,13 +83,15 @@ fn load_in_root(
     Ok(project)
 }
 
-/// Sets the access to the workspace that the MCP tools of each agent need. It follows from `orch.yaml`.
+/// Sets the access to the workspace that the MCP tools of each agent and of each call need. It follows from `orch.yaml`.
 fn set_mcp_access(pipeline: &mut Pipeline, settings: &Settings) {
+    let access_of = |server: &str| Some(settings.mcp.get(server)?.workspace_access(&settings.sandbox));
     for agent in pipeline.agents.values_mut() {
-        let grants = agent.mcp_grants();
-        let servers = grants.iter().filter_map(|grant| settings.mcp.get(&grant.server));
-        agent.mcp_access = servers.map(|server| server.workspace_access(&settings.sandbox)).max();
+        agent.mcp_access = agent.mcp_grants().iter().filter_map(|grant| access_of(&grant.server)).max();
     }
+    pipeline.for_each_step_mut(&mut |step| {
+        step.mcp_access = step.called_mcp_tool().and_then(|name| access_of(&name.server));
+    });
 }
 
 /// Loads only the settings of a root; returns the defaults if there is no `orch.yaml`.
@@ -191,20 +186,11 @@ pub(super) fn parse_with_form<T: DeserializeOwned>(
     }
 }
 
-/// The maximum number of levels of pipelines that call one another.
-const MAX_CALLS: usize = 32;
-
-/// Renders a cycle of calls for a message, such as `a.yaml → b.yaml → a.yaml`.
-fn render_cycle(callers: &[PathBuf], called: &Path) -> String {
-    let cycle_start = callers.iter().position(|caller| caller == called).unwrap_or(0);
-    let files = callers.iter().skip(cycle_start).map(PathBuf::as_path).chain([called]);
-    files.map(|file| file.display().to_string()).collect::<Vec<_>>().join(" → ")
-}
-
-struct Loader<'a> {
-    sources: &'a Sources,
-    root: &'a Path,
-    diagnostics: Vec<Diagnostic>,
+/// Reads the files that a pipeline names, and collects their mistakes.
+pub(super) struct Loader<'a> {
+    pub(super) sources: &'a Sources,
+    pub(super) root: &'a Path,
+    pub(super) diagnostics: Vec<Diagnostic>,
     /// Whether a file that the pipeline names is missing.
     has_missing_file: bool,
 }
@@ -262,8 +248,8 @@ impl Loader<'_> {
         let steps = pipeline.all_steps();
         let mut pending: Vec<String> = steps.iter().filter_map(|step| step.prompt.clone()).collect();
         for step in steps {
-            let inline_templates = step.message.iter().chain(&step.approve);
-            pending.extend(inline_templates.flat_map(|text| template::includes(text)));
+            let inline_templates = step.message.iter().chain(&step.approve).map(String::as_str);
+            pending.extend(inline_templates.chain(step.argument_texts()).flat_map(template::includes));
         }
         while let Some(name) = pending.pop() {
             if prompts.contains_key(&name) {
@@ -298,58 +284,6 @@ impl Loader<'_> {
             }
         }
         documents
-    }
-
-    /// Loads the pipelines that steps call. Refuses a pipeline that calls itself, directly or indirectly, because the
-    /// call would never end.
-    fn load_called(
-        &mut self,
-        path: &Path,
-        document: &Document,
-        pipeline: &Pipeline,
-        calls: &mut CallState,
-    ) -> BTreeMap<String, Arc<Project>> {
-        let mut projects = BTreeMap::new();
-        for (pointer, step) in steps_with_pointers(pipeline) {
-            let Some(StepAction::Pipeline(name)) = step.action() else { continue };
-            if projects.contains_key(name) {
-                continue;
-            }
-            let pointer = super::spans::child_pointer(&pointer, "pipeline");
-            let new_diagnostic = |code: Code, message: String| {
-                Diagnostic::error(code, message).with_span(&document.file, document.spans.value(&pointer))
-            };
-            let file = path.parent().unwrap_or(Path::new("")).join(name);
-            let is_outside =
-                Path::new(name).is_absolute() || name.split(['/', '\\']).any(|component| component == "..");
-            if is_outside {
-                let diagnostic =
-                    new_diagnostic(Code::PathOutsideFolder, format!("`{name}` leads out of the pipeline's folder"));
-                self.diagnostics.push(diagnostic.with_help("name a file beside this one, or below"));
-            } else if !self.sources.exists(&file) {
-                let names = self.sources.list_files(path.parent().unwrap_or(Path::new("")));
-                let diagnostic = new_diagnostic(Code::PipelineNotFound, format!("there is no pipeline `{name}`"));
-                self.diagnostics.push(diagnostic.with_suggestion(name, names.iter().map(String::as_str)));
-            } else if calls.callers.contains(&file) || calls.callers.len() >= MAX_CALLS {
-                let message = format!("`{name}` calls itself: {}", render_cycle(&calls.callers, &file));
-                self.diagnostics.push(new_diagnostic(Code::PipelineCycle, message));
-            } else if let Some(loaded) = calls.loaded.get(&file) {
-                projects.extend(loaded.clone().map(|project| (name.to_owned(), project)));
-            } else {
-                match load_in_root(self.sources, &file, self.root.to_owned(), calls) {
-                    Ok(project) => {
-                        let project = Arc::new(project);
-                        calls.loaded.insert(file, Some(project.clone()));
-                        projects.insert(name.to_owned(), project);
-                    }
-                    Err(diagnostics) => {
-                        calls.loaded.insert(file, None);
-                        self.diagnostics.extend(diagnostics);
-                    }
-                }
-            }
-        }
-        projects
     }
 
     /// Takes ids from the list until a file in `schemas/` has one of them as its `$id`, and returns that file. Does not

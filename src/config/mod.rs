@@ -5,6 +5,7 @@
 
 mod advice;
 mod api_server;
+mod called_pipelines;
 mod case;
 mod comments;
 mod files;

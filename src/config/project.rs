@@ -13,7 +13,7 @@ use super::settings::Settings;
 use super::spans::Document;
 use crate::diagnostic::{Diagnostic, SourceFile};
 use crate::model::name_scope::PreviousRead;
-use crate::model::step::KIND_KEYS;
+use crate::model::step::{Access, KIND_KEYS};
 use crate::model::{Pipeline, Step, StepAction};
 use crate::schema::SchemaSet;
 use crate::template;
@@ -41,7 +41,7 @@ pub struct Project {
     pub schema_documents: BTreeMap<String, Document>,
     /// The names of all files in `schemas/`; listed only if a file that the pipeline names is missing.
     pub schema_names: Vec<String>,
-    /// The pipelines that steps call, by the value of `pipeline:`.
+    /// The pipelines that steps and models call, by the value of `pipeline:` or the entry of `pipelines:`.
     pub called_projects: BTreeMap<String, Arc<Project>>,
     /// The diagnostics about all files except the pipeline file itself.
     pub diagnostics: Vec<Diagnostic>,
@@ -73,9 +73,16 @@ pub fn output_type(step: &Step) -> Option<OutputType> {
         (None, Some(StepAction::Command(_))) => OutputType::BuiltIn(&COMMAND_RESULT_SCHEMA),
         (None, Some(StepAction::Write(_))) => OutputType::BuiltIn(&WRITE_RESULT_SCHEMA),
         (None, Some(StepAction::Approve(_))) => OutputType::BuiltIn(&APPROVAL_SCHEMA),
+        // The schema of the result of an MCP tool is known only to its server, and may change.
         (
             None,
-            Some(StepAction::Parallel(_) | StepAction::Repeat(_) | StepAction::Sequence(_) | StepAction::Pipeline(_)),
+            Some(
+                StepAction::Call(_)
+                | StepAction::Parallel(_)
+                | StepAction::Repeat(_)
+                | StepAction::Sequence(_)
+                | StepAction::Pipeline(_),
+            ),
         ) => OutputType::Any,
         (None, Some(StepAction::Agent { .. }) | None) => OutputType::File(schema_file(output)),
     })
@@ -171,8 +178,9 @@ impl Project {
             let path_in = |folder: &str, name: &str| project.root.join(folder).join(name);
             let steps = project.pipeline.all_steps();
             let inline_templates = steps.iter().flat_map(|step| step.message.iter().chain(&step.approve));
-            let sources =
-                project.prompts.values().map(|file| file.text.as_str()).chain(inline_templates.map(String::as_str));
+            let arguments = steps.iter().flat_map(|step| step.argument_texts());
+            let inline_templates = inline_templates.map(String::as_str).chain(arguments);
+            let sources = project.prompts.values().map(|file| file.text.as_str()).chain(inline_templates);
             let included: Vec<String> = sources.flat_map(template::includes).collect();
             let prompts = project.prompts.keys().chain(&included).map(|name| path_in("prompts", name));
             let command_schemas: Vec<String> = steps.iter().filter_map(|step| command_schema_file(step)).collect();
@@ -203,11 +211,30 @@ impl Project {
         projects
     }
 
+    /// The projects of the pipelines that a step of this pipeline calls: that of a `pipeline` step, or those that the
+    /// model of its agent may call.
+    pub fn projects_called_by(&self, step: &Step) -> Vec<&Project> {
+        let agent = step.agent.as_ref().and_then(|name| self.pipeline.agents.get(name));
+        let files = agent.into_iter().flat_map(|agent| &agent.pipelines).chain(&step.pipeline);
+        files.filter_map(|file| self.called_projects.get(file)).map(|project| &**project).collect()
+    }
+
     /// Whether a step of this pipeline asks the user: it is an approval, or the user approves calls of its agent's tools.
     pub fn asks_for_approval(&self, step: &Step) -> bool {
         let agent = step.agent.as_ref().and_then(|name| self.pipeline.agents.get(name));
         matches!(step.action(), Some(StepAction::Approve(_)))
-            || agent.is_some_and(|agent| !agent.approved_tools().is_empty())
+            || agent.is_some_and(|agent| !agent.approve_tools.is_empty())
+    }
+
+    /// The access to the workspace that a run of the pipeline needs: the highest of its steps and of the pipelines that
+    /// it calls.
+    pub fn workspace_access(&self) -> Access {
+        let projects = self.with_called_projects();
+        let accesses = projects.iter().flat_map(|project| {
+            let agents = &project.pipeline.agents;
+            project.pipeline.all_steps().into_iter().map(move |step| step.effective_access(agents))
+        });
+        accesses.max().unwrap_or(Access::None)
     }
 }
 

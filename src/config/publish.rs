@@ -204,7 +204,7 @@ mod tests {
     fn every_rule_of_pipelines_has_its_place() {
         let published = publish_pipeline(crate::config::pipeline_schema());
         for pointer in [
-            "/$defs/Step/oneOf/7/properties/pipeline",
+            "/$defs/Step/oneOf/8/properties/pipeline",
             "/$defs/Step/dependentRequired/prompt/0",
             "/$defs/Step/dependentSchemas/timeout/anyOf/2",
             "/$defs/Step/properties/id/not/enum",

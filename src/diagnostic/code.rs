@@ -72,10 +72,11 @@ codes! {
     AccessTooLow = "ORCH0316", "the access of a step is too low for the tools of its agent";
     UnknownMcpServer = "ORCH0317", "an MCP server is unknown";
     McpToolNotAllowed = "ORCH0318", "`orch.yaml` does not allow a tool of an MCP server";
+    RetriedWrite = "ORCH0319", "a call that may change something would be retried";
     PipelineNotFound = "ORCH0320", "a called pipeline does not exist";
     PipelineCycle = "ORCH0321", "a pipeline calls itself";
-    MissingPipelineInput = "ORCH0322", "a called pipeline lacks an input";
-    UnknownPipelineInput = "ORCH0323", "a called pipeline has no such input";
+    MissingPipelineInput = "ORCH0322", "a called pipeline or tool lacks an input";
+    UnknownPipelineInput = "ORCH0323", "a called pipeline or tool has no such input";
     // 04: templates and expressions
     TemplateSyntax = "ORCH0401", "a template or expression cannot be parsed";
     UnsupportedTemplate = "ORCH0402", "a template uses an unsupported feature";
@@ -102,7 +103,7 @@ codes! {
     PrintsRawStructure = "ORCH0606", "a template prints a list or object directly";
     NotList = "ORCH0607", "the value of `for_each` is not a list";
     NotFileList = "ORCH0608", "the value of `write` is not a list of files";
-    InputMismatch = "ORCH0609", "a value does not fit the input of a called pipeline";
+    InputMismatch = "ORCH0609", "a value does not fit the input of a called pipeline or the argument of a tool";
     NeverTrue = "ORCH0620", "a comparison can never be true";
     RefusedPath = "ORCH0625", "a step would write a file at a path that orch refuses";
     UncheckedValue = "ORCH0630", "a schema says too little about a value to check its use";

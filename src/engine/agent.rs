@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::durable::Interrupt;
+use crate::durable::{Interrupt, ListingFreshness};
 use crate::model::event::{FingerprintPart, PartKind};
 use crate::model::name::LOCAL_PROVIDER;
 use crate::model::{ChatRequest, CliAgent, Digest, Failure, Fingerprint, ModelRef, SandboxSpec, StepKey};
 use crate::template::Templates;
 
+use super::agent_tools::AgentTools;
 use super::compute::takes_long;
 use super::conversation::Conversation;
 use super::interpret::{Interpreter, StepResult};
@@ -30,27 +31,146 @@ pub(super) async fn run(
     agent: &AgentNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
+    match agent.tools.as_deref().filter(|tools| !tools.servers.is_empty()) {
+        Some(tools) => Box::pin(run_with_servers(interpreter, key, node, agent, tools, scope)).await,
+        None => match open(interpreter, key, node, agent, scope).await? {
+            Opened::Ended(result) => Ok(result),
+            Opened::Open(step) => converse(*step, key, agent, scope).await,
+        },
+    }
+}
+
+/// Runs a step whose agent uses tools of MCP servers. A result that is valid for the recorded lists of tools is reused
+/// without the servers. Only a step that runs needs their current lists.
+async fn run_with_servers(
+    interpreter: Interpreter<'_>,
+    key: &StepKey,
+    node: &PlanNode,
+    agent: &AgentNode,
+    tools: &AgentTools,
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
+    let recorded = interpreter.listings(key, tools, ListingFreshness::Recorded).await?;
+    // A recorded list that lacks a tool of the agent may be old, so only the current list can be at fault.
+    let known = recorded.as_ref().ok().and_then(|listings| tools.with_listings(listings).ok());
+    // Without a list, no recorded result is valid. The step begins nevertheless, because a dry run, which asks no
+    // server, only needs to know that the step would run.
+    let known_agent = known.map_or_else(|| agent.clone(), |tools| with_tools(agent, tools));
+    let step = match open(interpreter, key, node, &known_agent, scope).await? {
+        Opened::Ended(result) => return Ok(result),
+        Opened::Open(step) => *step,
+    };
+    let current = match current_tools(&step, agent, tools, recorded.err()).await? {
+        Ok(current) => current,
+        Err(failure) => {
+            interpreter.fail(key, node, scope, 0, &failure).await?;
+            return Ok(Err(failure));
+        }
+    };
+    let current_agent = with_tools(agent, current);
+    if tools_value(&current_agent) == tools_value(&known_agent) {
+        return converse(step, key, &known_agent, scope).await;
+    }
+    match open(interpreter, key, node, &current_agent, scope).await? {
+        Opened::Ended(result) => Ok(result),
+        Opened::Open(step) => converse(*step, key, &current_agent, scope).await,
+    }
+}
+
+/// The same agent with other tools.
+fn with_tools(agent: &AgentNode, tools: AgentTools) -> AgentNode {
+    AgentNode { tools: Some(Arc::new(tools)), ..agent.clone() }
+}
+
+/// What determines the results of an agent's tools.
+fn tools_value(agent: &AgentNode) -> Option<Value> {
+    agent.tools.as_ref().map(|tools| tools.fingerprint_value())
+}
+
+/// The tools of an agent with the current lists of its servers. A server that does not answer is asked again like an
+/// unavailable provider. `first_failure` is that of the first try, if there has been one.
+async fn current_tools(
+    step: &OpenStep<'_>,
+    agent: &AgentNode,
+    tools: &AgentTools,
+    first_failure: Option<Failure>,
+) -> Result<Result<AgentTools, Failure>, Interrupt> {
+    let (interpreter, key) = (step.execution.interpreter, &step.execution.spec.step);
+    let mut listings = match first_failure {
+        Some(failure) => Err(failure),
+        None => interpreter.listings(key, tools, ListingFreshness::Current).await?,
+    };
+    let mut tries = 1;
+    loop {
+        let failure = match listings {
+            Ok(listings) => return Ok(tools.with_listings(&listings)),
+            Err(failure) => failure,
+        };
+        let next = step.execution.call_key(step.attempt + 1, 0);
+        if !step.execution.wait_for_retry(&agent.limits, &failure, tries, next).await? {
+            return Ok(Err(failure.without_call_details()));
+        }
+        tries += 1;
+        listings = interpreter.listings(key, tools, ListingFreshness::Current).await?;
+    }
+}
+
+/// A step without a valid recorded result: it runs.
+struct OpenStep<'a> {
+    execution: StepExecution<'a>,
+    prompt: RenderedPrompt,
+    attempt: u32,
+}
+
+/// The result of opening a step.
+enum Opened<'a> {
+    /// The step has ended: a recorded result or a recorded reply is still valid, or the step can't run.
+    Ended(StepResult),
+    /// The step runs.
+    Open(Box<OpenStep<'a>>),
+}
+
+/// Opens a step: renders its prompt, and looks for a valid recorded result.
+async fn open<'a>(
+    interpreter: Interpreter<'a>,
+    key: &StepKey,
+    node: &'a PlanNode,
+    agent: &AgentNode,
+    scope: &mut ValueScope,
+) -> Result<Opened<'a>, Interrupt> {
     let PreparedStep { prompt, fingerprint, prefix_fingerprints, parts } =
         match prepare(interpreter, key, node, agent, scope).await? {
             Ok(prepared) => prepared,
             Err(failure) => {
                 interpreter.fail(key, node, scope, 0, &failure).await?;
-                return Ok(Err(failure));
+                return Ok(Opened::Ended(Err(failure)));
             }
         };
     let reader = ReplyReader::new(interpreter, key, node, agent, scope);
     let mut execution =
         StepExecution::new(interpreter, key, node, fingerprint, parts).with_alternatives(prefix_fingerprints);
     let (replies, attempt) = match execution.begin(scope).await? {
-        StepStart::Reusable(value) => return Ok(Ok(value)),
+        StepStart::Reusable(value) => return Ok(Opened::Ended(Ok(value))),
         StepStart::Run(replies, attempt) => (replies, attempt),
     };
     for reply in replies.iter().filter(|reply| reply.chat().is_some()) {
         if let Ok(extracted) = reader.read(reply).await? {
-            return execution.finish(scope, attempt, Ok(Some(extracted.value))).await;
+            return execution.finish(scope, attempt, Ok(Some(extracted.value))).await.map(Opened::Ended);
         }
     }
-    let mut conversation = Conversation::new(&execution, agent, &prompt, &reader, attempt);
+    Ok(Opened::Open(Box::new(OpenStep { execution, prompt, attempt })))
+}
+
+/// Calls the models of a step until the step accepts a reply.
+async fn converse(
+    step: OpenStep<'_>,
+    key: &StepKey,
+    agent: &AgentNode,
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
+    let OpenStep { mut execution, prompt, attempt } = step;
+    let reader = ReplyReader::new(execution.interpreter, key, execution.node, agent, scope);
+    let mut conversation = Conversation::new(&execution, agent, &prompt, &reader, scope, attempt);
     let result = conversation.run().await?;
     let (attempt, model_index) = (conversation.attempt(), conversation.model_index());
     execution.set_answering_model(model_index);

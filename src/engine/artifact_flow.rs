@@ -83,7 +83,9 @@ impl ArtifactFlow {
     /// that the step's own artifact contains.
     fn follow_kind(&mut self, node: &PlanNode, key: &StepKey, env: &mut ArtifactSources) -> BTreeSet<ArtifactPart> {
         match &node.kind {
-            NodeKind::Agent(_) => {
+            NodeKind::Agent(agent) => {
+                // Only the pipelines that a model calls see what they produce.
+                self.follow_nodes(&agent.pipelines, Some(key), &mut ArtifactSources::default());
                 return [ArtifactPart { path_in_value: Vec::new(), step: key.clone(), path_in_artifact: Vec::new() }]
                     .into();
             }
@@ -131,7 +133,7 @@ impl ArtifactFlow {
                 }
                 return value_parts;
             }
-            NodeKind::Command(_) | NodeKind::Approve(_) => {}
+            NodeKind::Command(_) | NodeKind::Call(_) | NodeKind::Approve(_) => {}
         }
         BTreeSet::new()
     }
@@ -158,6 +160,7 @@ impl ArtifactFlow {
             }
             NodeKind::Agent(_)
             | NodeKind::Command(_)
+            | NodeKind::Call(_)
             | NodeKind::Approve(_)
             | NodeKind::Parallel(..)
             | NodeKind::Repeat(_)

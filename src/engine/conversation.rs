@@ -21,6 +21,7 @@ use super::planned_model::PlannedModel;
 use super::rate_limit::max_request_usage;
 use super::reply_reader::{RejectedReply, ReplyReader};
 use super::retry::explain_long_retry_after;
+use super::scope::ValueScope;
 use super::step_execution::{StepExecution, unexpected_record};
 
 /// Makes the requests of one execution of a step.
@@ -29,12 +30,14 @@ pub(super) struct Conversation<'a> {
     pub(super) agent: &'a AgentNode,
     prompt: &'a RenderedPrompt,
     reader: &'a ReplyReader<'a>,
+    /// The values that the step sees.
+    pub(super) scope: &'a ValueScope,
     pub(super) attempt: u32,
     model_index: usize,
     /// When the first call started, from its recorded outcome.
     started_at: Option<Timestamp>,
     /// When the last call ended, from its recorded outcome.
-    ended_at: Option<Timestamp>,
+    pub(super) ended_at: Option<Timestamp>,
     /// The time that the calls took, from their recorded outcomes. It is the time of a conversation with tools, which
     /// may wait for approvals and may continue in a later session.
     worked: Duration,
@@ -77,6 +80,7 @@ impl<'a> Conversation<'a> {
         agent: &'a AgentNode,
         prompt: &'a RenderedPrompt,
         reader: &'a ReplyReader<'a>,
+        scope: &'a ValueScope,
         attempt: u32,
     ) -> Self {
         Self {
@@ -84,6 +88,7 @@ impl<'a> Conversation<'a> {
             agent,
             prompt,
             reader,
+            scope,
             attempt,
             model_index: 0,
             started_at: None,

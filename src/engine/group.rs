@@ -145,6 +145,18 @@ pub(super) async fn pipeline(
         Ok(inputs) => inputs,
         Err(failure) => return fail_group(interpreter, key, node, ScopeDelta::default(), failure, scope).await,
     };
+    run_called(interpreter, key, node, call, inputs, scope).await
+}
+
+/// Runs a called pipeline with these inputs, which fit their schemas, and records how it ended.
+pub(super) async fn run_called(
+    interpreter: Interpreter<'_>,
+    key: &StepKey,
+    node: &PlanNode,
+    call: &PipelineNode,
+    inputs: Map<String, Value>,
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
     let mut inner = ValueScope::new(inputs, scope.workspace_version().clone());
     let outcome = interpreter.run_pipeline(&call.body, Some(key), &mut inner).await?;
     let mut delta = ScopeDelta {

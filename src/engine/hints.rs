@@ -17,7 +17,8 @@ const RESUME: &str = "`orch pipeline resume`";
 
 /// Returns the failure of a step with a hint on how to continue. `scope` contains the values that the step saw.
 pub(super) fn with_step_hint(plan: &Plan, node: &PlanNode, scope: &ValueScope, failure: &Failure) -> Failure {
-    let hint = failure.hint.clone().or_else(|| default_hint(failure.class, node).map(str::to_owned));
+    let general_hint = || call_hint(failure.class, node).or_else(|| default_hint(failure.class, node));
+    let hint = failure.hint.clone().or_else(|| general_hint().map(str::to_owned));
     let alternatives = if needs_other_data(failure.class, node) {
         data_hints(plan, node, &possible_causes(node, scope, failure.unusable_values.as_deref()))
     } else {
@@ -177,6 +178,20 @@ fn rerun_hint(step: &StepKey) -> String {
     format!("run `{step}` again: `orch pipeline resume --from {step}`")
 }
 
+/// The hint for a failed call of a tool, whose failure has another cause than the same one of a request to a model.
+fn call_hint(class: FailureClass, node: &PlanNode) -> Option<&'static str> {
+    if !matches!(node.kind, NodeKind::Call(_)) {
+        return None;
+    }
+    match class {
+        FailureClass::ProviderUnavailable => Some("check that the server of the tool runs and can be reached"),
+        FailureClass::Auth => Some("set the variables that the server of the tool needs"),
+        FailureClass::BadRequest => Some("correct `call` of the step"),
+        FailureClass::AgentError => Some("see the output of the server in the message"),
+        _ => None,
+    }
+}
+
 /// The hint for a failure without a hint of its own.
 fn default_hint(class: FailureClass, node: &PlanNode) -> Option<&'static str> {
     let calls_agent = matches!(node.kind, NodeKind::Agent(_));
@@ -201,6 +216,7 @@ fn default_hint(class: FailureClass, node: &PlanNode) -> Option<&'static str> {
         FailureClass::ExpressionError => "correct the expression in the pipeline file",
         FailureClass::AgentError => "see the output of the agent with `orch runs show --replies`",
         FailureClass::CommandFailed => "see its output with `orch runs show --replies`",
+        FailureClass::ToolFailed => "see its result with `orch runs show --replies`",
         FailureClass::SchemaMismatch if !calls_agent => "print a value that fits the schema, or correct the schema",
         FailureClass::OutputTooLarge => "reduce the output of the step, or raise its limit",
         FailureClass::Rejected => "`orch pipeline resume` requests the approval again",

@@ -22,7 +22,7 @@ use super::node::{NodeKind, PlanBody, PlanNode};
 use super::plan::Plan;
 use super::scope::ValueScope;
 use super::template_failure::expression_failure;
-use super::{agent, approve, command, for_each, group, hints, write};
+use super::{agent, approve, call, command, for_each, group, hints, write};
 
 /// The result of a step: its value, if it has one, or its failure.
 pub(super) type StepResult = Result<Option<Arc<Value>>, Failure>;
@@ -186,6 +186,7 @@ impl<'a> Interpreter<'a> {
         match &node.kind {
             NodeKind::Agent(kind) => agent::run(self, key, node, kind, scope).boxed(),
             NodeKind::Command(kind) => command::run(self, key, node, kind, scope).boxed(),
+            NodeKind::Call(kind) => call::run(self, key, node, kind, scope).boxed(),
             NodeKind::Write(kind) => write::run(self, key, node, kind, scope).boxed(),
             NodeKind::Approve(kind) => approve::run(self, key, node, kind, scope).boxed(),
             NodeKind::Parallel(nodes, limit) => group::parallel(self, key, node, nodes, *limit, scope).boxed(),

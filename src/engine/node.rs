@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use serde_json::Value;
 
 use crate::model::budget::Budget;
 use crate::model::event::StepKind;
 use crate::model::name_scope::{ExportedNames, PreviousRead};
 use crate::model::step::{Accept, Access, CommandLine, Outcome};
-use crate::model::{Digest, FailureClass, ModelOptions, SandboxSpec, StepKey};
+use crate::model::{Digest, FailureClass, McpServerSpec, ModelOptions, SandboxSpec, StepKey};
 use crate::schema::Schema;
 
 use super::agent_tools::AgentTools;
+pub use super::call_nodes::{CallNode, CalledPipelineInput, CalledTool, PipelineNode};
 use super::planned_model::PlannedModel;
 
 /// A pipeline file, ready to run.
@@ -21,6 +21,8 @@ use super::planned_model::PlannedModel;
 pub struct PlanBody {
     /// The pipeline's name.
     pub name: String,
+    /// The purpose of the pipeline, in one sentence.
+    pub description: Option<String>,
     /// The steps, in order.
     pub nodes: Vec<PlanNode>,
     /// The steps of `finally`, which run at the end even after a failure.
@@ -87,6 +89,8 @@ pub enum NodeKind {
     Agent(Box<AgentNode>),
     /// Runs a command.
     Command(Box<CommandNode>),
+    /// Calls a tool.
+    Call(Box<CallNode>),
     /// Writes files.
     Write(WriteNode),
     /// Asks the user for an approval.
@@ -116,6 +120,10 @@ pub struct AgentNode {
     pub max_output_tokens: u32,
     /// The tools that its model may call; `None` for a model without tools and for a CLI agent.
     pub tools: Option<Arc<AgentTools>>,
+    /// The MCP servers whose tools it may call, a model or a CLI agent.
+    pub servers: Vec<McpServerSpec>,
+    /// The pipelines that its model may call as tools. The id of each node is the name of the tool.
+    pub pipelines: Vec<PlanNode>,
     /// The agent's budget for all its steps together.
     pub budget: Option<Budget>,
     /// The prompt's file name.
@@ -224,26 +232,6 @@ pub struct RepeatNode {
     pub nodes: Vec<PlanNode>,
 }
 
-/// The data of a step that calls a pipeline.
-#[derive(Clone)]
-pub struct PipelineNode {
-    /// The called pipeline.
-    pub body: PlanBody,
-    /// Its inputs: names with expressions over the caller's values.
-    pub with: IndexMap<String, String>,
-    /// The inputs that the called pipeline declares.
-    pub inputs: IndexMap<String, CalledPipelineInput>,
-}
-
-/// An input that a called pipeline declares.
-#[derive(Clone)]
-pub struct CalledPipelineInput {
-    /// Its schema.
-    pub schema: Schema,
-    /// Its value if the caller passes none.
-    pub default: Option<Value>,
-}
-
 /// An artifact that a step reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputRef {
@@ -301,6 +289,7 @@ impl NodeKind {
         match self {
             Self::Agent(_) => StepKind::Agent,
             Self::Command(_) => StepKind::Command,
+            Self::Call(_) => StepKind::Call,
             Self::Write(_) => StepKind::Write,
             Self::Approve(_) => StepKind::Approve,
             Self::Parallel(..) => StepKind::Parallel,
@@ -312,13 +301,14 @@ impl NodeKind {
 }
 
 impl PlanNode {
-    /// The steps inside it.
+    /// The steps inside it. Those of an agent are the pipelines that its model may call.
     pub fn children(&self) -> Box<dyn Iterator<Item = &PlanNode> + '_> {
         match &self.kind {
             NodeKind::Parallel(nodes, _) | NodeKind::Sequence(nodes) => Box::new(nodes.iter()),
             NodeKind::Repeat(repeat) => Box::new(repeat.nodes.iter()),
             NodeKind::Pipeline(call) => Box::new(call.body.nodes.iter().chain(&call.body.finally)),
-            NodeKind::Agent(_) | NodeKind::Command(_) | NodeKind::Write(_) | NodeKind::Approve(_) => {
+            NodeKind::Agent(agent) => Box::new(agent.pipelines.iter()),
+            NodeKind::Command(_) | NodeKind::Call(_) | NodeKind::Write(_) | NodeKind::Approve(_) => {
                 Box::new(std::iter::empty())
             }
         }
@@ -330,7 +320,8 @@ impl PlanNode {
             NodeKind::Parallel(nodes, _) | NodeKind::Sequence(nodes) => Box::new(nodes.iter_mut()),
             NodeKind::Repeat(repeat) => Box::new(repeat.nodes.iter_mut()),
             NodeKind::Pipeline(call) => Box::new(call.body.nodes.iter_mut().chain(&mut call.body.finally)),
-            NodeKind::Agent(_) | NodeKind::Command(_) | NodeKind::Write(_) | NodeKind::Approve(_) => {
+            NodeKind::Agent(agent) => Box::new(agent.pipelines.iter_mut()),
+            NodeKind::Command(_) | NodeKind::Call(_) | NodeKind::Write(_) | NodeKind::Approve(_) => {
                 Box::new(std::iter::empty())
             }
         }
@@ -341,10 +332,16 @@ impl PlanNode {
     pub fn artifact_names(&self) -> Vec<String> {
         match self.exported_names() {
             ExportedNames::Output(name) => vec![name.to_owned()],
-            ExportedNames::OfChildren => self.children().flat_map(PlanNode::artifact_names).collect(),
+            ExportedNames::OfChildren => self.exporting_children().flat_map(PlanNode::artifact_names).collect(),
             ExportedNames::OfCalledPipeline => self.called_outputs().map(str::to_owned).collect(),
             ExportedNames::Nothing => Vec::new(),
         }
+    }
+
+    /// The steps inside it whose artifacts later steps see. A model passes on nothing of the pipelines that it calls.
+    pub(super) fn exporting_children(&self) -> impl Iterator<Item = &PlanNode> {
+        let is_agent = matches!(self.kind, NodeKind::Agent(_));
+        self.children().filter(move |_| !is_agent)
     }
 
     /// The names of the outputs of the pipeline that it calls; nothing if it calls none.
@@ -353,6 +350,7 @@ impl PlanNode {
             NodeKind::Pipeline(call) => Some(call),
             NodeKind::Agent(_)
             | NodeKind::Command(_)
+            | NodeKind::Call(_)
             | NodeKind::Write(_)
             | NodeKind::Approve(_)
             | NodeKind::Parallel(..)

@@ -14,14 +14,18 @@ use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelReque
 use crate::files::FileLedger;
 use crate::folder::NoFollowFolder;
 use crate::model::effect::{CallEnding, UsageBound};
-use crate::model::{AgentActivity, CallKey, Failure, FailureClass, StepKey, TurnReply};
+use crate::model::{
+    AgentActivity, CallKey, Failure, FailureClass, McpServerSpec, StepKey, ToolsListed, TurnReply, is_unanswered_call,
+};
 use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
 use crate::process::{GuardProgram, SandboxContext};
 use crate::secret::Redactor;
+use crate::tool::mcp::McpServers;
 
 use super::budget::Budgets;
 use super::call_endings::CallEndings;
 use super::effects;
+use super::mcp_effect::{call_sandbox, called_server, end_dropped_call, list_tools};
 use super::rate_limit::RateLimiters;
 pub use super::record_replay::RecordReplay;
 use super::tool_effect::ToolResult;
@@ -60,6 +64,8 @@ pub struct Performer {
     pub guard: GuardProgram,
     /// The parts of a sandbox that all programs of the run share.
     pub sandbox: Arc<SandboxContext>,
+    /// The MCP servers, which start when they are first needed.
+    pub mcp: Arc<McpServers>,
     /// The child processes that orch is still ending after it interrupted or dropped their calls.
     pub endings: Arc<CallEndings>,
 }
@@ -90,13 +96,16 @@ impl Perform for Performer {
             let (model, bound) = (call.effect.model().cloned(), call.effect.usage_bound());
             let properties = call.effect.properties();
             let runs_program = properties.workspace.runs_program();
+            let server = called_server(&call.effect).cloned();
             let call_timer = performer.budgets.track_call(&step);
             let EffectResult { result, cost, activity } =
                 performer.perform_until_ended(call, started, in_finally, stop).await;
-            // The record of an interrupted call distinguishes files that did not change from files that orch did not
+            // The record of a call without a result distinguishes files that did not change from files that orch did not
             // compare.
-            let has_comparison =
-                properties.keeps_turn_start && result.as_ref().is_err_and(|failure| failure.class.is_interruption());
+            let is_without_result = |failure: &Failure| {
+                failure.class.is_interruption() || server.is_some() && is_unanswered_call(failure.class)
+            };
+            let has_comparison = properties.keeps_turn_start && result.as_ref().is_err_and(is_without_result);
             let activity = (has_comparison || !activity.is_empty())
                 .then(|| Box::new(performer.redactor.redact_activity(activity)));
             let reverted_files =
@@ -106,7 +115,7 @@ impl Perform for Performer {
             effects::stop_tracking(&performer, &reverted_files);
             let result = performer.redact_result(result).await;
             let (estimated, estimated_cost) = (None, None);
-            let sandbox = if runs_program { effects::sandbox_use(&performer, &key) } else { None };
+            let sandbox = call_sandbox(&performer, &key, server.as_ref(), runs_program);
             let outcome = CallOutcome {
                 started,
                 ended: performer.clock.now(),
@@ -127,6 +136,11 @@ impl Perform for Performer {
         .boxed()
     }
 
+    fn list_tools(&self, server: McpServerSpec) -> BoxFuture<'static, Result<ToolsListed, Failure>> {
+        let performer = self.clone();
+        async move { list_tools(&performer, &server).await }.boxed()
+    }
+
     fn on_recorded(&self, call: &Call) {
         if call.effect.properties().keeps_turn_start {
             let (agents_folder, key) = (self.agents_folder.clone(), call.key.clone());
@@ -145,8 +159,10 @@ impl Perform for Performer {
             let failure = cancelled_failure();
             // The processes may still change files while they are being ended, so wait until they have ended.
             self.endings.get_or_create(&call.key, &self.clock).wait_all_ended().await;
-            let runs_program = call.effect.properties().workspace.runs_program();
-            let sandbox = if runs_program { effects::sandbox_use(self, &call.key) } else { None };
+            let (server, runs_program) =
+                (called_server(&call.effect), call.effect.properties().workspace.runs_program());
+            end_dropped_call(self, server).await;
+            let sandbox = call_sandbox(self, &call.key, server, runs_program);
             self.endings.forget(&call.key);
             let reverted_files =
                 if runs_program { self.reverted_files(&Err(failure.clone()), None).await } else { Vec::new() };
@@ -288,6 +304,10 @@ impl Performer {
         let cancellation = CancellationToken::new();
         let never = std::future::pending();
         match ending {
+            // The client cancels a call of an MCP tool, so that the server learns that nobody waits for it.
+            _ if matches!(call.effect, Effect::McpTool(_)) => {
+                self.perform_effect(call, started, &cancellation, interruption.boxed()).boxed().await
+            }
             CallEnding::CutOff => {
                 let request = self.perform_effect(call, started, &cancellation, never.boxed()).boxed();
                 run_until_interrupted(interruption, &cancellation, request).await
@@ -328,8 +348,8 @@ impl Performer {
                 self.run_tool(&context, &invocation, interruption).await.into()
             }
             Effect::McpTool(invocation) => {
-                let message = format!("this version of orch can't call `{}`", invocation.tool_name());
-                Err(Failure::new(FailureClass::Internal, message)).into()
+                let context = CallContext { start_time: started, max_cost: None, call_key: key, request_digest };
+                self.run_mcp_tool(&context, &invocation, interruption).await.into()
             }
         }
     }

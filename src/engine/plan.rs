@@ -12,13 +12,13 @@ use crate::model::budget::Budget;
 use crate::model::effect::CallKind;
 use crate::model::event::PlannedStep;
 use crate::model::step::Step;
-use crate::model::{BuiltinTool, CliAgentKind, Pipeline, Sandbox, SandboxSpec, StepKey};
+use crate::model::{BuiltinTool, CliAgentKind, McpServerSpec, McpTransport, Pipeline, Sandbox, SandboxSpec, StepKey};
 use crate::schema::Schema;
 use crate::template::Templates;
 
 use super::artifact_flow;
 use super::budget::{BudgetScope, Limit};
-use super::node::{AgentNode, ArtifactType, NodeKind, PlanBody, PlanNode};
+use super::node::{AgentNode, ArtifactType, CalledTool, NodeKind, PlanBody, PlanNode};
 use super::planned_model::PlannedModel;
 use super::planner::Planner;
 
@@ -57,6 +57,8 @@ pub struct StepDefaults {
     pub project_root: Arc<str>,
     /// `sandbox` of `orch.yaml`.
     pub sandbox: Sandbox,
+    /// `mcp` of `orch.yaml`: the MCP servers by name.
+    pub mcp: IndexMap<String, McpServerSpec>,
 }
 
 /// Resolves names in a pipeline file that refer to definitions outside it.
@@ -105,7 +107,7 @@ impl Plan {
     }
 
     /// Visits every step with its key, in the order of the file. The boolean is true for a step inside a loop or
-    /// `for_each`, which may run any number of times.
+    /// `for_each`, or in a pipeline that a model may call: it may run any number of times.
     fn visit<'a>(&'a self, visit: &mut dyn FnMut(StepKey, &'a PlanNode, bool)) {
         fn visit_node<'a>(
             node: &'a PlanNode,
@@ -115,8 +117,8 @@ impl Plan {
         ) {
             let step = StepKey::child_of(parent, &node.id);
             visit(step.clone(), node, runs_repeatedly);
-            let runs_repeatedly =
-                runs_repeatedly || node.for_each.is_some() || matches!(node.kind, NodeKind::Repeat(_));
+            let repeats_children = matches!(node.kind, NodeKind::Repeat(_) | NodeKind::Agent(_));
+            let runs_repeatedly = runs_repeatedly || node.for_each.is_some() || repeats_children;
             node.children().for_each(|child| visit_node(child, Some(&step), runs_repeatedly, visit));
         }
         self.body.nodes.iter().chain(&self.body.finally).for_each(|node| visit_node(node, None, false, visit));
@@ -131,6 +133,7 @@ impl Plan {
                     (agent.agent.clone(), agent.models.first().map(|model| model.reference.clone()))
                 }
                 NodeKind::Command(_)
+                | NodeKind::Call(_)
                 | NodeKind::Write(_)
                 | NodeKind::Approve(_)
                 | NodeKind::Parallel(..)
@@ -165,7 +168,8 @@ impl Plan {
         producer.map(|step| self.restart_point(&step))
     }
 
-    /// The step itself, or the outermost loop around it, since `--from` with a step of a loop repeats the whole loop.
+    /// The step itself, or the outermost loop around it, since `--from` with a step of a loop repeats the whole loop. For
+    /// a step of a pipeline that a model called, the step with the model.
     pub(super) fn restart_point(&self, wanted: &StepKey) -> StepKey {
         let (mut outermost, mut result) = (None, None);
         self.visit(&mut |step, _, runs_repeatedly| {
@@ -205,8 +209,29 @@ impl Plan {
         agents.flat_map(|(step, agent)| agent.models.iter().map(move |model| (step.clone(), model))).collect()
     }
 
-    /// The sandboxes of commands, CLI agents and the tool `shell`. Leaves out the steps whose calls of a kind
-    /// `is_replayed`, since their programs do not run.
+    /// The MCP servers whose tools a step may call, each with the step.
+    pub fn mcp_servers(&self) -> Vec<(StepKey, &McpServerSpec)> {
+        let mut servers = Vec::new();
+        self.visit(&mut |step, node, _| match &node.kind {
+            NodeKind::Agent(agent) => servers.extend(agent.servers.iter().map(|server| (step.clone(), server))),
+            NodeKind::Call(call) => {
+                if let CalledTool::Mcp { server, .. } = &call.tool {
+                    servers.push((step, server));
+                }
+            }
+            NodeKind::Command(_)
+            | NodeKind::Write(_)
+            | NodeKind::Approve(_)
+            | NodeKind::Parallel(..)
+            | NodeKind::Repeat(_)
+            | NodeKind::Sequence(_)
+            | NodeKind::Pipeline(_) => {}
+        });
+        servers
+    }
+
+    /// The sandboxes of commands, CLI agents, MCP servers and the tool `shell`. Leaves out the steps whose calls of a
+    /// kind `is_replayed`, since their programs do not run.
     pub fn sandboxes(&self, is_replayed: &dyn Fn(&StepKey, CallKind) -> bool) -> Vec<PlannedSandbox<'_>> {
         let mut sandboxes = Vec::new();
         self.visit(&mut |step, node, _| match &node.kind {
@@ -224,6 +249,13 @@ impl Plan {
                 let planned = |sandbox| PlannedSandbox { step: step.clone(), sandbox, needs_hosts: false };
                 sandboxes.extend(tools.and_then(|tools| tools.sandbox.as_ref()).map(planned));
             }
+            NodeKind::Call(call) => {
+                if let CalledTool::Builtin { tool: BuiltinTool::Shell, sandbox: Some(sandbox), .. } = &call.tool
+                    && !is_replayed(&step, CallKind::Tool(BuiltinTool::Shell))
+                {
+                    sandboxes.push(PlannedSandbox { step, sandbox, needs_hosts: false });
+                }
+            }
             NodeKind::Command(_)
             | NodeKind::Agent(_)
             | NodeKind::Write(_)
@@ -233,10 +265,16 @@ impl Plan {
             | NodeKind::Sequence(_)
             | NodeKind::Pipeline(_) => {}
         });
+        let servers = self.mcp_servers().into_iter();
+        sandboxes.extend(servers.filter_map(|(step, server)| {
+            let McpTransport::Stdio { sandbox: Some(sandbox), .. } = &server.transport else { return None };
+            let is_replayed = is_replayed(&step, CallKind::McpTool(server.call_kind()));
+            (!is_replayed).then_some(PlannedSandbox { step, sandbox, needs_hosts: false })
+        }));
         sandboxes
     }
 
-    /// The names of the environment variables that commands, CLI agents and the tool `shell` receive.
+    /// The names of the environment variables that commands, CLI agents, MCP servers and the tool `shell` receive.
     pub fn variables(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         self.visit(&mut |_, node, _| match &node.kind {
@@ -246,13 +284,15 @@ impl Plan {
                 names.extend(agent.tools.iter().flat_map(|tools| &tools.env).map(String::as_str));
             }
             NodeKind::Command(command) => names.extend(command.env.iter().map(String::as_str)),
-            NodeKind::Write(_)
+            NodeKind::Call(_)
+            | NodeKind::Write(_)
             | NodeKind::Approve(_)
             | NodeKind::Parallel(..)
             | NodeKind::Repeat(_)
             | NodeKind::Sequence(_)
             | NodeKind::Pipeline(_) => {}
         });
+        names.extend(self.mcp_servers().into_iter().flat_map(|(_, server)| server.variables()));
         names.sort_unstable();
         names.dedup();
         names
@@ -287,7 +327,7 @@ pub(super) struct ReservedNames {
 }
 
 /// Collects the budgets of a pipeline's steps and agents. An agent's budget covers all steps of the agent in the same
-/// file.
+/// file, and the steps of the pipelines that its model calls.
 fn collect_budgets(body: &PlanBody, parent: Option<&StepKey>, limits: &mut Vec<Limit>) {
     fn collect_node<'a>(
         node: &'a PlanNode,
@@ -300,14 +340,17 @@ fn collect_budgets(body: &PlanBody, parent: Option<&StepKey>, limits: &mut Vec<L
         match &node.kind {
             NodeKind::Agent(agent) => {
                 if let Some(budget) = &agent.budget {
-                    agents.entry(agent.agent.as_str()).or_insert((budget, Vec::new())).1.push(step);
+                    let covered = &mut agents.entry(agent.agent.as_str()).or_insert((budget, Vec::new())).1;
+                    collect_keys(node, &step, covered);
                 }
+                agent.pipelines.iter().for_each(|called| collect_node(called, Some(&step), agents, limits));
             }
             NodeKind::Pipeline(call) => {
                 limits.extend(call.body.budget.clone().map(|budget| (BudgetScope::Step(step.clone()), budget)));
                 collect_budgets(&call.body, Some(&step), limits);
             }
             NodeKind::Command(_)
+            | NodeKind::Call(_)
             | NodeKind::Write(_)
             | NodeKind::Approve(_)
             | NodeKind::Parallel(..)
@@ -325,3 +368,9 @@ fn collect_budgets(body: &PlanBody, parent: Option<&StepKey>, limits: &mut Vec<L
 }
 
 type AgentBudgets<'a> = IndexMap<&'a str, (&'a Budget, Vec<StepKey>)>;
+
+/// Collects the keys of a step and of all steps inside it.
+fn collect_keys(node: &PlanNode, step: &StepKey, keys: &mut Vec<StepKey>) {
+    keys.push(step.clone());
+    node.children().for_each(|child| collect_keys(child, &step.child(&child.id), keys));
+}

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::model::agent::DEFAULT_MAX_OUTPUT_TOKENS;
+use crate::model::pipeline::pipeline_tool_name;
 use crate::model::step::{Access, Extract, OnError, Outcome, Step, StepAction};
-use crate::model::{Agent, CliAgent, FailureClass, Pipeline, SandboxSpec};
+use crate::model::{Agent, BuiltinTool, CliAgent, FailureClass, McpServerSpec, McpToolName, Pipeline, SandboxSpec};
 use crate::template::{Templates, previous_reads};
 
-use super::agent_tools::AgentTools;
+use super::agent_tools::{AgentTools, ToolSources};
 use super::node::{
-    AgentNode, ApproveNode, ArtifactOutput, CalledPipelineInput, CommandNode, ForEach, InputRef, NodeKind,
-    PipelineNode, PlanBody, PlanNode, RepeatNode, StepLimits, WriteNode,
+    AgentNode, ApproveNode, ArtifactOutput, CallNode, CalledPipelineInput, CalledTool, CommandNode, ForEach, InputRef,
+    NodeKind, PipelineNode, PlanBody, PlanNode, RepeatNode, StepLimits, WriteNode,
 };
+use super::pipeline_digest::pipeline_digest;
 use super::plan::{Resolve, StepDefaults};
 use super::planned_model::PlannedModel;
 
@@ -66,6 +68,7 @@ impl<'a, E> Planner<'a, E> {
         let place = StepPlace { has_file: self.has_artifact_files, in_loop: false };
         Ok(PlanBody {
             name: self.pipeline.name.clone(),
+            description: self.pipeline.description.clone(),
             nodes: self.nodes(&self.pipeline.steps, place)?,
             finally: self.nodes(&self.pipeline.finally, place)?,
             budget: self.pipeline.budget.clone(),
@@ -139,6 +142,7 @@ impl<'a, E> Planner<'a, E> {
                 }),
                 limits: self.limits(step, 1, &[FailureClass::CommandFailed, FailureClass::Timeout]),
             })),
+            StepAction::Call(name) => NodeKind::Call(Box::new(self.tool_call(step, name)?)),
             StepAction::Write(files) => {
                 NodeKind::Write(WriteNode { files: files.to_owned(), source_steps: Vec::new() })
             }
@@ -157,8 +161,70 @@ impl<'a, E> Planner<'a, E> {
                 on_max_iterations: repeat.on_max_iterations.unwrap_or(Outcome::Fail),
                 nodes: self.nodes(&repeat.steps, place)?,
             }),
-            StepAction::Pipeline(file) => NodeKind::Pipeline(Box::new(self.call(step, file)?)),
+            StepAction::Pipeline(file) => {
+                let with = step.with.iter().map(|(name, expression)| (name.clone(), expression.0.clone())).collect();
+                NodeKind::Pipeline(Box::new(self.call(&step.id, file, with)?))
+            }
         })
+    }
+
+    /// Plans the call of a tool.
+    fn tool_call(&self, step: &Step, name: &str) -> Result<CallNode, E> {
+        let tool = match (step.called_builtin(), step.called_mcp_tool()) {
+            (Some(tool), _) => {
+                let own = step.sandbox.clone().unwrap_or_default();
+                let sandbox = SandboxSpec::resolve(&own, &self.defaults.sandbox, tool.access());
+                let project_network = self.defaults.sandbox.network.clone().filter(|_| tool == BuiltinTool::Fetch);
+                CalledTool::Builtin { tool, sandbox, project_network }
+            }
+            (None, Some(McpToolName { server, tool })) => {
+                let server = self.defaults.mcp.get(&server).cloned();
+                let message = || format!("step `{}` calls `{name}`, and `orch.yaml` has no such server", step.id);
+                CalledTool::Mcp { server: server.ok_or_else(|| self.resolve.planning_error(message()))?, tool }
+            }
+            (None, None) => {
+                let message = format!("step `{}` calls `{name}`, which is no tool", step.id);
+                return Err(self.resolve.planning_error(message));
+            }
+        };
+        Ok(CallNode {
+            tool,
+            args: step.args.clone(),
+            has_schema: step.schema.is_some(),
+            limits: self.limits(step, 1, &[FailureClass::ProviderUnavailable, FailureClass::Timeout]),
+        })
+    }
+
+    /// The pipelines that the model of an agent may call, each as a node whose id is the name of its tool.
+    fn called_pipelines(&self, agent: &Agent) -> Result<Vec<PlanNode>, E> {
+        let to_node = |file: &String| {
+            let id = pipeline_tool_name(file);
+            let call = self.call(&id, file, IndexMap::new())?;
+            let mut node = PlanNode {
+                id,
+                when: None,
+                for_each: None,
+                inputs: Vec::new(),
+                previous_reads: Vec::new(),
+                output: None,
+                has_file: false,
+                access: Access::None,
+                budget: None,
+                // The model decides what follows from a failure.
+                stops_on_failure: false,
+                kind: NodeKind::Pipeline(Box::new(call)),
+            };
+            node.access = node.children().map(|child| child.access).fold(node.access, Access::max);
+            Ok(node)
+        };
+        agent.pipelines.iter().map(to_node).collect()
+    }
+
+    /// The MCP servers whose tools an agent may call, in the order of `orch.yaml`.
+    fn servers(&self, agent: &Agent) -> Vec<McpServerSpec> {
+        let grants = agent.mcp_grants();
+        let is_granted = |server: &&McpServerSpec| grants.iter().any(|grant| grant.server == server.name);
+        self.defaults.mcp.values().filter(is_granted).cloned().collect()
     }
 
     fn agent(&self, step: &Step, name: &str, prompt: &str) -> Result<AgentNode, E> {
@@ -168,8 +234,18 @@ impl<'a, E> Planner<'a, E> {
             let own = agent.and_then(|agent| agent.sandbox.clone()).unwrap_or_default();
             SandboxSpec::resolve(&own, &self.defaults.sandbox, access)
         };
-        let project_network = self.defaults.sandbox.network.as_ref();
-        let tools = agent.and_then(|agent| AgentTools::from_agent(agent, sandbox(), project_network));
+        let mut pipelines = Vec::new();
+        let mut tools = None;
+        if let Some(agent) = agent.filter(|agent| agent.cli_kind().is_none()) {
+            pipelines = self.called_pipelines(agent)?;
+            let sources = ToolSources {
+                project_network: self.defaults.sandbox.network.as_ref(),
+                servers: &self.defaults.mcp,
+                pipelines: &pipelines,
+                pipeline_digest: pipeline_digest(&agent.pipelines, self.resolve, self.templates)?,
+            };
+            tools = AgentTools::from_agent(agent, sandbox(), sources).map(Arc::new);
+        }
         let program = agent.and_then(|agent| agent.cli_agent(access));
         let primary_model = match program.map(|program| CliAgent { sandbox: sandbox(), ..program }) {
             Some(program) => PlannedModel {
@@ -201,7 +277,9 @@ impl<'a, E> Planner<'a, E> {
             temperature: agent.and_then(|agent| agent.temperature),
             options,
             max_output_tokens: agent.map_or(DEFAULT_MAX_OUTPUT_TOKENS, |agent| agent.reply_limit(default_limit)),
-            tools: tools.map(Arc::new),
+            tools,
+            servers: agent.map(|agent| self.servers(agent)).unwrap_or_default(),
+            pipelines,
             budget: agent.and_then(|agent| agent.budget.clone()),
             prompt: prompt.to_owned(),
             message: step.message.clone(),
@@ -237,9 +315,10 @@ impl<'a, E> Planner<'a, E> {
         }
     }
 
-    fn call(&self, step: &Step, file: &str) -> Result<PipelineNode, E> {
+    /// Plans the call of a pipeline by the step with this id.
+    fn call(&self, id: &str, file: &str, with: IndexMap<String, String>) -> Result<PipelineNode, E> {
         if self.depth >= MAX_CALL_DEPTH {
-            return Err(self.resolve.planning_error(format!("step `{}` calls pipelines too deeply", step.id)));
+            return Err(self.resolve.planning_error(format!("step `{id}` calls pipelines too deeply")));
         }
         let (pipeline, resolve) = self.resolve.pipeline(file)?;
         let planner = Planner {
@@ -255,7 +334,6 @@ impl<'a, E> Planner<'a, E> {
             let (schema, default) = (resolve.input(name, schema)?, schema.get("default").cloned());
             inputs.insert(name.clone(), CalledPipelineInput { schema, default });
         }
-        let with = step.with.iter().map(|(name, expression)| (name.clone(), expression.0.clone())).collect();
         Ok(PipelineNode { body: planner.body()?, with, inputs })
     }
 }

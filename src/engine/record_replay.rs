@@ -12,10 +12,13 @@ use crate::agent::{
 use crate::durable::{Call, CommandSpec, Effect, ModelRequest};
 use crate::files::{ChangeSet, FileSnapshot, Tree};
 use crate::model::event::CallOutput;
-use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Failure, ToolInvocation};
+use crate::model::{
+    AgentActivity, AgentTurn, CallKey, ChatReply, Failure, McpInvocation, McpListing, McpServerSpec, ToolInvocation,
+};
 use crate::offload::run_on_thread;
 
 use super::effects;
+use super::mcp_effect::perform_mcp;
 use super::message::with_schema_instruction;
 use super::model_call::{run_agent_turn, send_request};
 use super::perform::Performer;
@@ -68,6 +71,7 @@ impl Performer {
                     replay.skip_command(step, command, &context);
                 }
                 Effect::Tool(invocation) => replay.skip_tool_call(step, invocation, &context),
+                Effect::McpTool(invocation) => replay.skip_mcp_call(step, invocation, &context),
                 Effect::Command(_) | Effect::Snapshot(_) | Effect::Write(_) => {}
             }
         }
@@ -77,6 +81,7 @@ impl Performer {
                 Effect::Turn(turn) => recorder.skip_reply(step, &turn.request, &context),
                 Effect::Command(command) => recorder.skip_command(step, command, &context),
                 Effect::Tool(invocation) => recorder.skip_tool_call(step, invocation, &context),
+                Effect::McpTool(invocation) => recorder.skip_mcp_call(step, invocation, &context),
                 Effect::Snapshot(_) | Effect::Write(_) => {}
             }
         }
@@ -224,6 +229,50 @@ impl Performer {
         let replayed = replay.tool_call(&key.step, invocation, &self.recording_context())?;
         let activity = self.repeat_activity(replay, key, replayed.changes).await?;
         Ok(replayed_tool(self, invocation, replayed.output, activity))
+    }
+
+    /// Performs a call of an MCP tool. In a replay, returns the recorded result and repeats the recorded changes of
+    /// files, without the server. Records the call if there is a recorder.
+    pub(super) async fn run_mcp_tool(
+        &self,
+        context: &CallContext,
+        invocation: &McpInvocation,
+        interruption: impl Future<Output = Failure>,
+    ) -> ToolResult {
+        let key = &context.call_key;
+        if let Some(replay) = &self.record_replay.replay {
+            return self.replay_mcp_call(replay, key, invocation).await.unwrap_or_else(ToolResult::from);
+        }
+        let result = perform_mcp(self, context, invocation, interruption).await;
+        if let (Some(recorder), Some(output)) = (&self.record_replay.recorder, result.mcp_output()) {
+            let exchange = RecordedExchange::McpCall { invocation, result: output, activity: &result.activity };
+            recorder.record(key, exchange, &self.recording_context());
+        }
+        result
+    }
+
+    async fn replay_mcp_call(
+        &self,
+        replay: &Arc<Replay>,
+        key: &CallKey,
+        invocation: &McpInvocation,
+    ) -> Result<ToolResult, Failure> {
+        let replayed = replay.mcp_call(&key.step, invocation, &self.recording_context())?;
+        let activity = self.repeat_activity(replay, key, replayed.changes).await?;
+        Ok(ToolResult { output: replayed.result.map(CallOutput::McpTool), activity })
+    }
+
+    /// The recorded tools of a server in a replay; `None` if this is no replay.
+    pub(super) fn replayed_listing(&self, server: &McpServerSpec) -> Option<Result<McpListing, Failure>> {
+        let replay = self.record_replay.replay.as_ref()?;
+        Some(replay.listing(&server.name, &self.recording_context()))
+    }
+
+    /// Records the tools of a server if there is a recorder.
+    pub(super) fn record_listing(&self, listing: &McpListing) {
+        if let Some(recorder) = &self.record_replay.recorder {
+            recorder.record_listing(listing, &self.recording_context());
+        }
     }
 
     /// Repeats the recorded changes of a turn or a tool call in the workspace. Returns the changes of this workspace, and

@@ -60,7 +60,7 @@ impl<'a> StepExecution<'a> {
             path: node.artifact_path().filter(|_| has_file),
             fingerprint_parts: parts,
             reusable: node.access == Access::None
-                && matches!(&node.kind, NodeKind::Agent(agent) if agent.tools.is_none()),
+                && matches!(&node.kind, NodeKind::Agent(agent) if agent.tools.is_none() && agent.pipelines.is_empty()),
             depends_on_workspace: node.access != Access::None,
         };
         Self { interpreter, node, spec, rerun_reason: None, answering_fingerprint: None }
@@ -124,7 +124,7 @@ impl<'a> StepExecution<'a> {
 
     /// The key of a call in an attempt.
     pub(super) fn call_key(&self, attempt: u32, ordinal: u32) -> CallKey {
-        CallKey { step: self.spec.step.clone(), attempt, ordinal, tool_call: None }
+        CallKey { step: self.spec.step.clone(), attempt, ordinal, tool_call: None, input_round: None }
     }
 
     /// Records the result of the step.

@@ -1,46 +1,25 @@
 //! The tool calls of a reply: which of them run, in which order, and what the model receives as their results.
 //!
-//! Calls that only read run in parallel. If one of the calls may change files or needs an approval, all of them run one
-//! after another. The results have the order of the calls.
+//! Calls that only read run in parallel. If one of the calls may change something or needs an approval, all of them run
+//! one after another. The results have the order of the calls.
 
 use serde_json::{Value, json};
 
-use crate::durable::{ApprovalRequest, Call, CallOutcome, CallReply, Effect, Interrupt, Wait, WaitOutcome};
-use crate::model::call::SentResult;
-use crate::model::event::CallOutput;
-use crate::model::{BuiltinTool, CallKey, ChatReply, ContentBlock, Digest, Failure, ToolInvocation};
+use crate::durable::{ApprovalRequest, Call, CallOutcome, Effect, Interrupt, Wait, WaitOutcome};
+use crate::model::{CallKey, Digest, Failure, FailureClass, InputAnswers, McpInvocation, ToolInvocation};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::tool::{self, CallRules};
 
 use super::agent_tools::AgentTools;
 use super::conversation::Conversation;
-use super::interrupted_call::interruption_text;
+use super::mcp_questions::{MAX_INPUT_ROUNDS, required_input};
+use super::pipeline_tools::PipelineCalls;
 use super::step_execution::{digest, unexpected_record};
+use super::tool_results::{RequestedCall, ToolCallResult};
+use super::tool_target::{PipelineTool, ToolTarget};
 
 /// The time limit of a tool call in milliseconds, if neither the step nor `orch.yaml` sets a `timeout`.
 const DEFAULT_TIMEOUT_MS: u64 = 600_000;
-
-/// A tool call in a reply.
-#[derive(Clone, Copy)]
-pub(super) struct RequestedCall<'r> {
-    /// Its position among the calls of the reply, from 1.
-    position: u32,
-    id: &'r str,
-    name: &'r str,
-    arguments: &'r Value,
-}
-
-/// The tool calls of a reply, in order.
-pub(super) fn requested_calls(chat: &ChatReply) -> Vec<RequestedCall<'_>> {
-    let calls = chat.content.blocks().iter().filter_map(|block| match block {
-        ContentBlock::ToolCall { id, name, arguments } => Some((id, name, arguments)),
-        ContentBlock::Text { .. }
-        | ContentBlock::ToolResult { .. }
-        | ContentBlock::Opaque { .. }
-        | ContentBlock::File { .. } => None,
-    });
-    (1..).zip(calls).map(|(position, (id, name, arguments))| RequestedCall { position, id, name, arguments }).collect()
-}
 
 /// The turn to which tool calls belong.
 pub(super) struct ToolTurn<'t> {
@@ -52,128 +31,49 @@ pub(super) struct ToolTurn<'t> {
     pub(super) tools: &'t AgentTools,
 }
 
-/// The result of a tool call, for the model.
-pub(super) struct ToolCallResult {
-    /// The position of the call in the reply, from 1.
-    position: u32,
-    id: String,
-    pub(super) name: String,
-    /// The digest of the tool and the arguments.
-    pub(super) call_digest: Digest,
-    content: String,
-    is_error: bool,
-    /// Whether a recorded output has this content.
-    is_recorded: bool,
-    /// Whether the call changed files, or may have changed files without orch's knowledge.
-    pub(super) changes_files: bool,
+/// A call that orch can perform.
+struct ReadCall<'r> {
+    call: RequestedCall<'r>,
+    target: ToolTarget,
+    arguments: Value,
 }
-
-impl ToolCallResult {
-    fn new(call: &RequestedCall<'_>, content: String, is_error: bool) -> Self {
-        Self {
-            position: call.position,
-            id: call.id.to_owned(),
-            name: call.name.to_owned(),
-            call_digest: digest(&json!([call.name, call.arguments])),
-            content,
-            is_error,
-            is_recorded: false,
-            changes_files: false,
-        }
-    }
-
-    /// The digest of what the call returned.
-    pub(super) fn result_digest(&self) -> Digest {
-        Digest::compute(format!("{} {}", self.is_error, self.content).as_bytes())
-    }
-
-    /// Adds a note of orch to the content.
-    pub(super) fn add_note(&mut self, note: &str) {
-        self.content.push_str(note);
-        self.is_recorded = false;
-    }
-
-    /// The result as a request contains it, for the record of the request, unless a recorded output has the same
-    /// content. `ordinal` is that of the request whose reply contains the call.
-    pub(super) fn unrecorded(&self, ordinal: u32) -> Option<SentResult> {
-        (!self.is_recorded).then(|| SentResult {
-            ordinal,
-            tool_call: self.position,
-            name: self.name.clone(),
-            content: self.content.clone(),
-            is_error: self.is_error,
-        })
-    }
-
-    /// Whether the content is empty.
-    pub(super) fn is_empty(&self) -> bool {
-        self.content.is_empty()
-    }
-
-    /// The result for the model of a call that was performed or interrupted.
-    ///
-    /// # Errors
-    /// orch could not perform the call.
-    fn from_outcome(call: &RequestedCall<'_>, outcome: CallOutcome) -> Result<Self, Failure> {
-        let activity = outcome.agent_activity.as_deref();
-        let changes_files = match activity {
-            Some(activity) => activity.may_have_changed_files(),
-            // A call that ended and recorded no changes made none. Of an interrupted one, nothing is known.
-            None => outcome.result.is_err(),
-        };
-        let result = match outcome.result {
-            Ok(CallReply::Output(CallOutput::Tool(output))) => {
-                let result = Self::new(call, output.result.content, output.result.is_error);
-                Self { is_recorded: true, ..result }
-            }
-            Ok(_) => return Err(unexpected_record()),
-            Err(failure) => match interruption_text(call.name, failure.class, activity) {
-                Some(text) => Self::new(call, text, true),
-                None => return Err(failure),
-            },
-        };
-        Ok(Self { changes_files, ..result })
-    }
-}
-
-impl From<ToolCallResult> for ContentBlock {
-    fn from(result: ToolCallResult) -> Self {
-        let ToolCallResult { id, name, content, is_error, .. } = result;
-        Self::ToolResult { id, name, content, is_error }
-    }
-}
-
-/// The tool of a call and its arguments, or what is wrong with them; `None` if the agent has no such tool.
-type ReadArguments = Option<(BuiltinTool, Result<Value, String>)>;
 
 /// A call that orch can perform, or the error for the model.
-type ReadCall<'r> = Result<(RequestedCall<'r>, BuiltinTool, Value), ToolCallResult>;
+type CallOrError<'r> = Result<ReadCall<'r>, ToolCallResult>;
+
+/// The tool of a call and its arguments, or what is wrong with them; `None` if the agent has no such tool.
+type ReadArguments = Option<(ToolTarget, Result<Value, String>)>;
+
+/// The result of one call; the failure of the step if orch could not perform the call.
+type OneResult = Result<ToolCallResult, Failure>;
 
 impl Conversation<'_> {
-    /// Runs the calls of a reply and returns their results in the order of the calls.
+    /// Runs the calls of a reply and returns their results in the order of the calls. `pipelines` counts the calls of
+    /// pipelines.
     pub(super) async fn run_tool_calls(
         &mut self,
         turn: &ToolTurn<'_>,
         calls: &[RequestedCall<'_>],
+        pipelines: &mut PipelineCalls,
     ) -> Result<Result<Vec<ToolCallResult>, Failure>, Interrupt> {
         let read_calls = self.read_calls(turn, calls).await?;
-        let tools = read_calls.iter().filter_map(|call| call.as_ref().ok().map(|(_, tool, _)| *tool));
-        let runs_in_parallel = tools.clone().all(BuiltinTool::only_reads)
-            && !tools.clone().any(|tool| turn.tools.approved.contains(&tool));
-        if runs_in_parallel {
+        let mut targets = read_calls.iter().flatten().map(|read| &read.target);
+        if targets.all(|target| target.only_reads() && !turn.tools.needs_approval(target)) {
             return self.run_in_parallel(turn, read_calls).await;
         }
         let mut results = Vec::with_capacity(read_calls.len());
         for read_call in read_calls {
-            let (call, tool, arguments) = match read_call {
-                Ok(read_call) => read_call,
-                Err(result) => {
-                    results.push(result);
-                    continue;
-                }
+            let result = match read_call {
+                Ok(read) => self.run_one(turn, &read, pipelines).await?,
+                Err(result) => Ok(result),
             };
-            match self.run_one(turn, call, tool, arguments).await? {
-                Ok(result) => results.push(result),
+            match result {
+                Ok(result) => {
+                    if result.changes_files {
+                        pipelines.note_change(&result.result_digest());
+                    }
+                    results.push(result);
+                }
                 Err(failure) => return Ok(Err(failure)),
             }
         }
@@ -185,21 +85,30 @@ impl Conversation<'_> {
         &self,
         turn: &ToolTurn<'_>,
         calls: &[RequestedCall<'r>],
-    ) -> Result<Vec<ReadCall<'r>>, Interrupt> {
-        let known_tool = |name: &str| BuiltinTool::from_name(name).filter(|tool| turn.tools.includes(*tool));
-        let inputs: Vec<(Option<BuiltinTool>, Value)> =
-            calls.iter().map(|call| (known_tool(call.name), call.arguments.clone())).collect();
-        let is_large = inputs.iter().any(|(_, arguments)| arguments.to_string().len() >= LARGE_TEXT_BYTES);
+    ) -> Result<Vec<CallOrError<'r>>, Interrupt> {
+        let inputs: Vec<(Option<ToolTarget>, Value)> =
+            calls.iter().map(|call| (turn.tools.find(call.name), call.arguments.clone())).collect();
+        let takes_long = inputs.iter().any(|(target, arguments)| {
+            let has_costly_schema = target.as_ref().is_some_and(ToolTarget::has_costly_schema);
+            has_costly_schema || arguments.to_string().len() >= LARGE_TEXT_BYTES
+        });
         let read = move || -> Vec<ReadArguments> {
-            let read_one = |tool: BuiltinTool, arguments: &Value| (tool, tool::read_arguments(tool, arguments));
-            inputs.iter().map(|(tool, arguments)| tool.map(|tool| read_one(tool, arguments))).collect()
+            let read_one = |(target, arguments): (Option<ToolTarget>, Value)| {
+                let target = target?;
+                let arguments = target.read_arguments(&arguments);
+                Some((target, arguments))
+            };
+            inputs.into_iter().map(read_one).collect()
         };
-        let read_inputs =
-            if is_large { self.execution.interpreter.compute(&self.execution.spec.step, read).await? } else { read() };
+        let read_inputs = if takes_long {
+            self.execution.interpreter.compute(&self.execution.spec.step, read).await?
+        } else {
+            read()
+        };
         let to_read_call = |(call, read): (&RequestedCall<'r>, ReadArguments)| match read {
-            Some((tool, Ok(arguments))) => match self.refusal(turn, tool, &arguments) {
+            Some((target, Ok(arguments))) => match self.refusal(turn, &target, &arguments) {
                 Some(message) => Err(ToolCallResult::new(call, message, true)),
-                None => Ok((*call, tool, arguments)),
+                None => Ok(ReadCall { call: *call, target, arguments }),
             },
             Some((_, Err(message))) => Err(ToolCallResult::new(call, message, true)),
             None => Err(ToolCallResult::new(call, unknown_tool_text(call.name, turn.tools), true)),
@@ -207,9 +116,11 @@ impl Conversation<'_> {
         Ok(calls.iter().zip(read_inputs).map(to_read_call).collect())
     }
 
-    /// The result for the model of a call that needs an approval and that orch would refuse afterwards.
-    fn refusal(&self, turn: &ToolTurn<'_>, tool: BuiltinTool, arguments: &Value) -> Option<String> {
-        if !turn.tools.approved.contains(&tool) {
+    /// The result for the model of a call that needs an approval and that orch would refuse afterwards. Only a server
+    /// knows whether it would refuse a call of its tools.
+    fn refusal(&self, turn: &ToolTurn<'_>, target: &ToolTarget, arguments: &Value) -> Option<String> {
+        let ToolTarget::Builtin(tool) = target else { return None };
+        if !turn.tools.needs_approval(target) {
             return None;
         }
         let reserved_names = self.execution.interpreter.plan.reserved_names();
@@ -220,18 +131,18 @@ impl Conversation<'_> {
             artifact_files: &reserved_names.artifacts,
             project_files: &reserved_names.project,
         };
-        tool::refusal(tool, arguments, rules)
+        tool::refusal(*tool, arguments, rules)
     }
 
     /// Performs calls that only read, in parallel.
     async fn run_in_parallel(
         &mut self,
         turn: &ToolTurn<'_>,
-        read_calls: Vec<ReadCall<'_>>,
+        read_calls: Vec<CallOrError<'_>>,
     ) -> Result<Result<Vec<ToolCallResult>, Failure>, Interrupt> {
         let mut calls = Vec::new();
-        for (call, tool, arguments) in read_calls.iter().flatten() {
-            match self.tool_call(turn, call, *tool, arguments.clone()) {
+        for read in read_calls.iter().flatten() {
+            match self.tool_call(turn, read, None) {
                 Ok(call) => calls.push(call),
                 Err(failure) => return Ok(Err(failure)),
             }
@@ -239,49 +150,91 @@ impl Conversation<'_> {
         let outcomes = self.execution.interpreter.durable.call_all(calls).await?;
         self.count_time(&outcomes);
         let mut outcomes = outcomes.into_iter();
-        let to_result = |read_call: ReadCall<'_>| match read_call {
-            Ok((call, ..)) => {
-                let outcome = outcomes.next().ok_or_else(unexpected_record)?;
-                ToolCallResult::from_outcome(&call, outcome)
+        let mut results = Vec::with_capacity(read_calls.len());
+        for read_call in read_calls {
+            let result = match read_call {
+                Ok(read) => match outcomes.next() {
+                    Some(outcome) => self.finish_call(turn, &read, outcome).await?,
+                    None => Err(unexpected_record()),
+                },
+                Err(result) => Ok(result),
+            };
+            match result {
+                Ok(result) => results.push(result),
+                Err(failure) => return Ok(Err(failure)),
             }
-            Err(result) => Ok(result),
-        };
-        Ok(read_calls.into_iter().map(to_result).collect())
+        }
+        Ok(Ok(results))
     }
 
     /// Performs one call, after the user has approved it if that is necessary.
     async fn run_one(
         &mut self,
         turn: &ToolTurn<'_>,
-        call: RequestedCall<'_>,
-        tool: BuiltinTool,
-        arguments: Value,
-    ) -> Result<Result<ToolCallResult, Failure>, Interrupt> {
-        if turn.tools.approved.contains(&tool)
-            && let Some(denial) = self.request_approval(turn, &call, tool, &arguments).await?
+        read: &ReadCall<'_>,
+        pipelines: &mut PipelineCalls,
+    ) -> Result<OneResult, Interrupt> {
+        if turn.tools.needs_approval(&read.target)
+            && let Some(denial) = self.request_approval(turn, read).await?
         {
-            return Ok(Ok(ToolCallResult::new(&call, denial, true)));
+            return Ok(Ok(ToolCallResult::new(&read.call, denial, true)));
         }
-        let durable_call = match self.tool_call(turn, &call, tool, arguments) {
-            Ok(durable_call) => durable_call,
+        if let ToolTarget::Pipeline(pipeline) = &read.target {
+            return self.run_pipeline(read, pipeline, pipelines).await.map(Ok);
+        }
+        let call = match self.tool_call(turn, read, None) {
+            Ok(call) => call,
             Err(failure) => return Ok(Err(failure)),
         };
-        let outcome = self.execution.interpreter.durable.call(durable_call).await?;
+        let outcome = self.execution.interpreter.durable.call(call).await?;
         self.count_time(std::slice::from_ref(&outcome));
-        Ok(ToolCallResult::from_outcome(&call, outcome))
+        self.finish_call(turn, read, outcome).await
+    }
+
+    /// Calls a pipeline.
+    async fn run_pipeline(
+        &self,
+        read: &ReadCall<'_>,
+        pipeline: &PipelineTool,
+        pipelines: &mut PipelineCalls,
+    ) -> Result<ToolCallResult, Interrupt> {
+        let (Some(node), Value::Object(inputs)) = (self.agent.pipelines.get(pipeline.index), &read.arguments) else {
+            let text = format!("the arguments of `{}` are not a JSON object, so nothing was done", pipeline.name);
+            return Ok(ToolCallResult::new(&read.call, text, true));
+        };
+        let step = &self.execution.spec.step;
+        let result = Box::pin(pipelines.run(self.execution.interpreter, step, node, inputs.clone())).await?;
+        Ok(ToolCallResult::from_pipeline(&read.call, result))
+    }
+
+    /// The result of a call with this outcome. If an MCP server asks for input, first gets the answers of the user and
+    /// makes the call again with them.
+    async fn finish_call(
+        &mut self,
+        turn: &ToolTurn<'_>,
+        read: &ReadCall<'_>,
+        mut outcome: CallOutcome,
+    ) -> Result<OneResult, Interrupt> {
+        let interpreter = self.execution.interpreter;
+        let (caller, key) = (format!("Agent `{}`", self.agent.agent), turn.key.for_tool_call(read.call.position));
+        for round in 1..=MAX_INPUT_ROUNDS {
+            let (Some(input), ToolTarget::Mcp(tool)) = (required_input(&outcome), &read.target) else { break };
+            let answers = interpreter.ask_for_input(&caller, &tool.name, &key, round, input).await?;
+            let call = match self.tool_call(turn, read, Some((round, answers))) {
+                Ok(call) => call,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            outcome = interpreter.durable.call(call).await?;
+            self.count_time(std::slice::from_ref(&outcome));
+        }
+        Ok(ToolCallResult::from_outcome(&read.call, &read.target, outcome))
     }
 
     /// Waits until the user decides about a call. Returns the result for the model if the user denies the call.
-    async fn request_approval(
-        &self,
-        turn: &ToolTurn<'_>,
-        call: &RequestedCall<'_>,
-        tool: BuiltinTool,
-        arguments: &Value,
-    ) -> Result<Option<String>, Interrupt> {
-        let text = approval_text(&self.agent.agent, tool, arguments);
+    async fn request_approval(&self, turn: &ToolTurn<'_>, read: &ReadCall<'_>) -> Result<Option<String>, Interrupt> {
+        let text = approval_text(&self.agent.agent, &read.target.name(), &read.arguments);
         let wait = Wait::Approval(ApprovalRequest { text, timeout_ms: None });
-        let key = turn.key.for_tool_call(call.position);
+        let key = turn.key.for_tool_call(read.call.position);
         Ok(match self.execution.interpreter.durable.wait(key, wait).await? {
             WaitOutcome::Answered(answer) if answer.approved => None,
             WaitOutcome::Answered(answer) if answer.note.trim().is_empty() => Some("denied by the user".to_owned()),
@@ -290,42 +243,71 @@ impl Conversation<'_> {
         })
     }
 
-    /// The durable call that performs a tool call.
+    /// The durable call that performs a tool call. `answers` has the answers to the questions of an MCP server, and
+    /// their number.
     ///
     /// # Errors
     /// The time of the step is used up.
     fn tool_call(
         &self,
         turn: &ToolTurn<'_>,
-        call: &RequestedCall<'_>,
-        tool: BuiltinTool,
-        arguments: Value,
+        read: &ReadCall<'_>,
+        answers: Option<(u32, InputAnswers)>,
     ) -> Result<Call, Failure> {
+        let ReadCall { call, target, arguments } = read;
         let tools = turn.tools;
+        let timeout_ms = self.time_limits()?.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
+        let reserved = self.execution.interpreter.plan.reserved_names().artifacts.clone();
+        let key = turn.key.for_tool_call(call.position);
         // The digest identifies the call by its place in the conversation, so a renamed step finds its result too. Time
         // limits and reserved paths do not change the result.
-        let request_digest = digest(&json!({
-            "turn": turn.request_digest, "position": call.position, "tool": tool, "arguments": arguments,
-            "allowed": tools.fingerprint_value(),
-        }));
-        let invocation = ToolInvocation {
-            id: call.id.to_owned(),
-            tool,
-            arguments,
-            grants: tools.grants_for(tool),
-            reserved: self.execution.interpreter.plan.reserved_names().artifacts.clone(),
-            env: tools.env.clone(),
-            sandbox: tools.sandbox.clone(),
-            project_network: tools.project_network.clone(),
-            timeout_ms: self.time_limits()?.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
-        };
-        let key = turn.key.for_tool_call(call.position);
-        Ok(Call { key, request_digest, effect: Effect::Tool(Box::new(invocation)) })
+        let mut request = json!({ "turn": turn.request_digest, "position": call.position, "arguments": arguments });
+        match target {
+            ToolTarget::Builtin(tool) => {
+                request["tool"] = json!(tool);
+                request["allowed"] = tools.builtin_fingerprint_value();
+                let invocation = ToolInvocation {
+                    id: call.id.to_owned(),
+                    tool: *tool,
+                    arguments: arguments.clone(),
+                    grants: tools.grants_for(*tool),
+                    reserved,
+                    env: tools.env.clone(),
+                    sandbox: tools.sandbox.clone(),
+                    project_network: tools.project_network.clone(),
+                    timeout_ms,
+                };
+                Ok(Call { key, request_digest: digest(&request), effect: Effect::Tool(Box::new(invocation)) })
+            }
+            ToolTarget::Mcp(tool) => {
+                request["tool"] = json!(tool.name);
+                request["server"] = tool.server.fingerprint_value();
+                request["answers"] = json!(answers);
+                let (round, answers) = answers.unzip();
+                let invocation = McpInvocation {
+                    server: tool.server.clone(),
+                    tool: tool.name.tool.clone(),
+                    arguments: arguments.clone(),
+                    answers: answers.map(Box::new),
+                    reserved,
+                    timeout_ms,
+                };
+                let key = match round {
+                    Some(round) => key.for_input_round(round),
+                    None => key,
+                };
+                Ok(Call { key, request_digest: digest(&request), effect: Effect::McpTool(Box::new(invocation)) })
+            }
+            ToolTarget::Pipeline(pipeline) => {
+                let message = format!("the pipeline `{}` was called like a tool", pipeline.name);
+                Err(Failure::new(FailureClass::Internal, message).with_hint("this is a defect of orch"))
+            }
+        }
     }
 }
 
 /// The question about a call, with the exact arguments.
-fn approval_text(agent: &str, tool: BuiltinTool, arguments: &Value) -> String {
+fn approval_text(agent: &str, tool: &str, arguments: &Value) -> String {
     format!("Agent `{agent}` calls the tool `{tool}`:\n\n{arguments:#}")
 }
 
@@ -339,33 +321,10 @@ fn unknown_tool_text(name: &str, tools: &AgentTools) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AgentActivity, FailureClass};
-
-    #[test]
-    fn a_call_about_whose_changes_nothing_is_known_counts_as_one_that_changes_files() {
-        let arguments = json!({});
-        let call = RequestedCall { position: 1, id: "1", name: "shell", arguments: &arguments };
-        let changes_files = |agent_activity: Option<AgentActivity>| {
-            let outcome = CallOutcome {
-                started: jiff::Timestamp::UNIX_EPOCH,
-                ended: jiff::Timestamp::UNIX_EPOCH,
-                result: Err(Failure::new(FailureClass::Crashed, "orch was killed")),
-                agent_activity: agent_activity.map(Box::new),
-                cost: None,
-                estimated: None,
-                estimated_cost: None,
-                reverted_files: Vec::new(),
-                sandbox: None,
-            };
-            ToolCallResult::from_outcome(&call, outcome).unwrap().changes_files
-        };
-        assert!(changes_files(None) && changes_files(Some(AgentActivity::with_unknown_changes("it is missing"))));
-        assert!(!changes_files(Some(AgentActivity::default())));
-    }
 
     #[test]
     fn an_approval_shows_the_exact_call() {
-        let text = approval_text("coder", BuiltinTool::Shell, &json!({ "command": "rm -rf x && echo \"done\"" }));
+        let text = approval_text("coder", "shell", &json!({ "command": "rm -rf x && echo \"done\"" }));
         assert_eq!(
             text,
             "Agent `coder` calls the tool `shell`:\n\n{\n  \"command\": \"rm -rf x && echo \\\"done\\\"\"\n}"

@@ -8,7 +8,9 @@ use crate::agent::{CallContext, TurnStart, write_turn_start};
 use crate::durable::CallProgress;
 use crate::files::{ChangeSet, WorkspaceBefore};
 use crate::model::event::CallOutput;
-use crate::model::{AgentActivity, BuiltinTool, Failure, FailureClass, ToolCallOutput, ToolInvocation, ToolOutput};
+use crate::model::{
+    AgentActivity, BuiltinTool, Failure, FailureClass, McpCallOutput, ToolCallOutput, ToolInvocation, ToolOutput,
+};
 use crate::network::Network;
 use crate::secret::StreamRedactor;
 use crate::tool::{self, OutputObserver, PerformedTool, RecordStart, ToolContext, system_lookup};
@@ -35,12 +37,21 @@ impl ToolResult {
         Self { output: Ok(CallOutput::Tool(output)), activity }
     }
 
-    /// What the tool returned, if orch could perform the call.
+    /// What a built-in tool returned, if orch could perform the call.
     pub(super) fn tool_output(&self) -> Option<&ToolOutput> {
         match &self.output {
             Ok(CallOutput::Tool(output)) => Some(&output.result),
             Ok(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_) | CallOutput::McpTool(_))
             | Err(_) => None,
+        }
+    }
+
+    /// What a call of an MCP tool returned, or why it has no result.
+    pub(super) fn mcp_output(&self) -> Option<Result<&McpCallOutput, &Failure>> {
+        match &self.output {
+            Ok(CallOutput::McpTool(output)) => Some(Ok(output)),
+            Ok(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_) | CallOutput::Tool(_)) => None,
+            Err(failure) => Some(Err(failure)),
         }
     }
 }
@@ -106,7 +117,7 @@ fn tool_context(performer: &Performer, context: &CallContext) -> ToolContext {
 }
 
 /// Writes the workspace before a call to disk, so that a resume finds the changes if orch is killed.
-fn start_recorder(performer: &Performer, context: &CallContext) -> RecordStart {
+pub(super) fn start_recorder(performer: &Performer, context: &CallContext) -> RecordStart {
     let (agents_folder, context) = (performer.agents_folder.clone(), context.clone());
     Arc::new(move |before: WorkspaceBefore<'_>| {
         let start = TurnStart {

@@ -14,18 +14,22 @@ use super::agent::request_digest;
 use super::agent_tools::AgentTools;
 use super::conversation::{Conversation, NextRequest, ReplyVerdict};
 use super::node::AgentNode;
+use super::pipeline_tools::PipelineCalls;
 use super::planned_model::PlannedModel;
 use super::repetition_guard::{Repetition, RepetitionGuard};
 use super::reply_failures::{exceeded_context_window, sanitize, with_hint};
 use super::step_execution::unexpected_record;
-use super::tool_calls::{ToolCallResult, ToolTurn, requested_calls};
+use super::tool_calls::ToolTurn;
 use super::tool_conversation::ToolConversation;
+use super::tool_results::{ToolCallResult, requested_calls};
 
 /// The state of the loop.
 struct ToolLoop<'t> {
     model: &'t PlannedModel,
     tools: &'t AgentTools,
     conversation: ToolConversation,
+    /// The calls of pipelines in this attempt.
+    pipelines: PipelineCalls,
     guard: RepetitionGuard,
     /// The results of the latest turn that no recorded output has, until a request with them has a reply.
     unrecorded_results: Vec<SentResult>,
@@ -54,6 +58,7 @@ impl Conversation<'_> {
             tools,
             request_digest: request_digest(model, &request),
             conversation: ToolConversation::new(request, tools.compaction),
+            pipelines: PipelineCalls::new(self.scope),
             guard: RepetitionGuard::default(),
             unrecorded_results: Vec::new(),
             turns: 0,
@@ -137,8 +142,9 @@ impl Conversation<'_> {
         if let Some(failure) = self.count_turn(state) {
             return Ok(Some(Err(failure)));
         }
+        state.pipelines.note_reply(self.ended_at);
         let turn = ToolTurn { key: &key, request_digest: &state.request_digest, tools: state.tools };
-        let results = match self.run_tool_calls(&turn, &requested_calls(chat)).await? {
+        let results = match self.run_tool_calls(&turn, &requested_calls(chat), &mut state.pipelines).await? {
             Ok(results) => results,
             Err(failure) => return Ok(Some(Err(failure))),
         };

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use crate::model::{AgentActivity, LeftOutReason};
+use crate::model::{AgentActivity, ChangedFile, LeftOutReason};
 
 use super::commit::read_state;
-use super::record::{ChangeSet, FileChange, states_match};
+use super::record::{ChangeSet, FileChange, FileState, states_match};
 use super::snapshot::FileSnapshot;
 use super::tree::{AccessError, Tree};
 
@@ -29,6 +29,17 @@ impl ChangeSet {
             activity.files = serde_json::to_value(self).ok();
         }
         activity
+    }
+
+    /// The files with the digests of their contents.
+    pub fn changed_files(&self) -> Vec<ChangedFile> {
+        let digest = |state: &Option<FileState>| state.as_ref().map(|state| state.content.digest());
+        let to_changed_file = |change: &FileChange| ChangedFile {
+            path: change.path.clone(),
+            before: digest(&change.before),
+            after: digest(&change.after),
+        };
+        self.files.iter().map(to_changed_file).collect()
     }
 }
 

@@ -106,7 +106,7 @@ impl NodeBuilder {
             } else {
                 kind_label(step, &project.pipeline)
             },
-            details: detail_lines(step),
+            details: detail_lines(step, &project.pipeline),
             consumed: step.inputs.iter().map(|input| consumed_artifact(input)).collect(),
             previous_reads: project.previous_reads(step).into_iter().collect(),
             produced,
@@ -120,6 +120,7 @@ fn node_shape(step: &Step) -> NodeShape {
     match step.action() {
         Some(StepAction::Agent { .. }) => NodeShape::Agent,
         Some(StepAction::Command(_)) => NodeShape::Command,
+        Some(StepAction::Call(_)) => NodeShape::Call,
         Some(StepAction::Write(_)) => NodeShape::Write,
         Some(StepAction::Approve(_)) => NodeShape::Approve,
         Some(StepAction::Parallel(_)) => NodeShape::Parallel,
@@ -193,7 +194,7 @@ impl EdgeBuilder {
                 self.add_sequence(&node.children, &mut scope.for_round((), Some(previous)));
             }
             NodeShape::Sequence | NodeShape::Finally => self.add_sequence(&node.children, &mut scope.clone()),
-            NodeShape::Agent | NodeShape::Command | NodeShape::Write | NodeShape::Approve => {}
+            NodeShape::Agent | NodeShape::Command | NodeShape::Call | NodeShape::Write | NodeShape::Approve => {}
         }
     }
 }

@@ -63,6 +63,7 @@ fn write_node(node: &GraphNode, depth: usize, out: &mut String) {
     let shape = match node.shape {
         NodeShape::Approve => "hexagon",
         NodeShape::Command => "component",
+        NodeShape::Call => "cds",
         NodeShape::Write => "note",
         NodeShape::Pipeline => "folder",
         NodeShape::Agent | NodeShape::Parallel | NodeShape::Sequence | NodeShape::Repeat | NodeShape::Finally => "box",

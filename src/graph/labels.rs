@@ -16,6 +16,7 @@ pub(super) fn kind_label(step: &Step, pipeline: &Pipeline) -> String {
             one_line(&format!("agent {agent}{separator}{model}"))
         }
         Some(StepAction::Command(_)) => "command".to_owned(),
+        Some(StepAction::Call(tool)) => one_line(&format!("tool {tool}")),
         Some(StepAction::Write(_)) => "files".to_owned(),
         Some(StepAction::Approve(_)) => "approval".to_owned(),
         Some(StepAction::Parallel(_)) => match step.max_parallel {
@@ -30,7 +31,7 @@ pub(super) fn kind_label(step: &Step, pipeline: &Pipeline) -> String {
 }
 
 /// Returns the details of a step, one per line.
-pub(super) fn detail_lines(step: &Step) -> Vec<String> {
+pub(super) fn detail_lines(step: &Step, pipeline: &Pipeline) -> Vec<String> {
     let mut out = Vec::new();
     if let Some(list) = &step.for_each {
         let limit = step.max_parallel.map_or_else(String::new, |limit| format!(", {limit} in parallel"));
@@ -38,9 +39,21 @@ pub(super) fn detail_lines(step: &Step) -> Vec<String> {
     }
     out.extend(step.when.iter().map(|when| format!("when {when}")));
     match step.action() {
-        Some(StepAction::Agent { prompt, .. }) => out.push(format!("prompts/{prompt}")),
+        Some(StepAction::Agent { agent, prompt }) => {
+            out.push(format!("prompts/{prompt}"));
+            let files = pipeline.agents.get(agent).map(|agent| agent.pipelines.as_slice()).unwrap_or_default();
+            if !files.is_empty() {
+                out.push(format!("may call {}", files.join(", ")));
+            }
+        }
         Some(StepAction::Command(CommandLine::Shell(line))) => out.push(format!("$ {line}")),
         Some(StepAction::Command(CommandLine::Argv(args))) => out.push(format!("$ {}", args.join(" "))),
+        Some(StepAction::Call(_)) => {
+            out.extend(step.args.iter().map(|(name, value)| match value.as_str() {
+                Some(text) => format!("{name}: {text}"),
+                None => format!("{name}: {value}"),
+            }));
+        }
         Some(StepAction::Write(files)) => out.push(format!("writes the files of {files}")),
         Some(StepAction::Approve(message)) => out.push(format!("question: {}", message.trim())),
         Some(StepAction::Repeat(repeat)) => out.extend(repeat.until.iter().map(|until| format!("until {until}"))),

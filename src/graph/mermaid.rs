@@ -50,6 +50,7 @@ fn write_node(node: &GraphNode, depth: usize, out: &mut String) {
     let (opening, closing) = match node.shape {
         NodeShape::Approve => ("{{", "}}"),
         NodeShape::Command => ("[[", "]]"),
+        NodeShape::Call => ("[\\", "\\]"),
         NodeShape::Write => ("[/", "/]"),
         NodeShape::Pipeline => ("[(", ")]"),
         NodeShape::Agent | NodeShape::Parallel | NodeShape::Sequence | NodeShape::Repeat | NodeShape::Finally => {

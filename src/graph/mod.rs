@@ -71,6 +71,8 @@ pub enum NodeShape {
     Agent,
     /// Runs a command.
     Command,
+    /// Calls a tool.
+    Call,
     /// Writes files.
     Write,
     /// Asks the user for approval.

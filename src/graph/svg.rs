@@ -72,7 +72,7 @@ fn draw_node(out: &mut String, node: &PlacedNode<'_>) {
     let class = match node.node.shape {
         _ if node.node.is_group() => "group",
         NodeShape::Agent => "agent",
-        NodeShape::Command => "command",
+        NodeShape::Command | NodeShape::Call => "command",
         NodeShape::Write => "write",
         NodeShape::Approve => "approve",
         NodeShape::Parallel | NodeShape::Sequence | NodeShape::Repeat | NodeShape::Pipeline | NodeShape::Finally => {

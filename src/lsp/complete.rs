@@ -272,7 +272,7 @@ fn project_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &
         }
         YamlRole::Pipeline => pipeline_completions(cursor, field, documents),
         YamlRole::Model => model_completions(cursor, field, documents),
-        YamlRole::Plain if is_tool_list(&field.path) => {
+        YamlRole::Plain if names_tool(&field.path) => {
             let tools = BuiltinTool::ALL;
             tools.map(|tool| completion(tool.as_str(), CompletionKind::Value, tool_detail(tool))).into()
         }
@@ -280,8 +280,12 @@ fn project_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &
     }
 }
 
-/// Whether a path leads to the tools of an agent, or to those that the user approves.
-fn is_tool_list(path: &[PathSegment]) -> bool {
+/// Whether a path leads to the tools of an agent, to those that the user approves, or to the tool that a step calls.
+fn names_tool(path: &[PathSegment]) -> bool {
+    let in_step = step_path(path).map(|step| path.get(step.len()..).unwrap_or_default());
+    if let Some([PathSegment::Key(key)]) = in_step {
+        return key == "call";
+    }
     let [PathSegment::Key(agents), PathSegment::Key(_), PathSegment::Key(list), ..] = path else { return false };
     agents == "agents" && matches!(list.as_str(), "tools" | "approve_tools")
 }

@@ -190,7 +190,9 @@ pub(super) fn yaml_role(file_role: &FileRole, path: &[PathSegment]) -> YamlRole 
         (FileRole::Pipeline, true, ["output"]) => YamlRole::Output,
         (FileRole::Pipeline, true, ["prompt"]) => YamlRole::Prompt,
         (FileRole::Pipeline, true, ["schema"]) => YamlRole::Schema,
-        (FileRole::Pipeline, true, ["pipeline"]) | (FileRole::TestCase, _, ["pipeline"]) => YamlRole::Pipeline,
+        (FileRole::Pipeline, true, ["pipeline"])
+        | (FileRole::Pipeline, false, ["agents", _, "pipelines", "-"])
+        | (FileRole::TestCase, _, ["pipeline"]) => YamlRole::Pipeline,
         (FileRole::Pipeline, true, ["fallback", "-"]) | (FileRole::Pipeline, false, ["agents", _, "model"]) => {
             YamlRole::Model
         }
@@ -201,7 +203,9 @@ pub(super) fn yaml_role(file_role: &FileRole, path: &[PathSegment]) -> YamlRole 
         (FileRole::Pipeline, true, ["accept", "-", "that"]) => YamlRole::Expression(TextScope::Reply),
         (FileRole::Pipeline, false, ["success"] | ["outputs", _]) => YamlRole::Expression(TextScope::Step),
         (FileRole::Pipeline, true, ["repeat", "until"]) => YamlRole::Expression(TextScope::Round),
-        (FileRole::Pipeline, true, ["message" | "approve" | "cwd" | "run"] | ["run", "-"]) => YamlRole::Template,
+        (FileRole::Pipeline, true, ["message" | "approve" | "cwd" | "run"] | ["run", "-"] | ["args", _, ..]) => {
+            YamlRole::Template
+        }
         _ => YamlRole::Plain,
     }
 }

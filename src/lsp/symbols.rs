@@ -19,7 +19,7 @@ pub(super) struct Symbol {
 }
 
 /// The keys that determine the kind of a step.
-const KINDS: &[&str] = &["agent", "run", "write", "approve", "parallel", "repeat", "pipeline", "steps"];
+const KINDS: &[&str] = &["agent", "run", "call", "write", "approve", "parallel", "repeat", "pipeline", "steps"];
 
 /// A step whose entries are still being collected.
 struct StepDraft<'o> {

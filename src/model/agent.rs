@@ -219,8 +219,19 @@ impl Agent {
         self.approve_tools.iter().filter_map(|name| BuiltinTool::from_name(name)).collect()
     }
 
+    /// Whether the agent is a model that may call tools: those of orch, those of MCP servers, or pipelines.
+    pub fn has_model_tools(&self) -> bool {
+        let is_model = self.cli_kind().is_none();
+        is_model && (!self.tools.names().is_empty() || !self.pipelines.is_empty())
+    }
+
     /// The workspace access of a step with this agent, unless the step sets `access`.
     pub fn default_access(&self) -> Access {
+        self.pipeline_access.map_or(self.own_access(), |access| access.max(self.own_access()))
+    }
+
+    /// The workspace access that the agent itself needs, without the pipelines that it may call.
+    pub fn own_access(&self) -> Access {
         if self.cli_kind().is_some() {
             return if self.tools.names().is_empty() { Access::None } else { Access::Write };
         }

@@ -18,6 +18,9 @@ pub struct ApprovalAsked {
     /// The position of the tool call that needs the approval, in the reply to that request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call: Option<u32>,
+    /// For questions of an MCP server, the number of the call that will have the answers, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_round: Option<u32>,
     /// The text that orch shows to the user.
     pub question: String,
     /// The digest of that text; an answer is only valid for this text.
@@ -30,8 +33,14 @@ pub struct ApprovalAsked {
 impl ApprovalAsked {
     /// The key of the request.
     pub fn key(&self) -> CallKey {
-        let Self { step, attempt, ordinal, tool_call, .. } = self;
-        CallKey { step: step.clone(), attempt: *attempt, ordinal: *ordinal, tool_call: *tool_call }
+        let Self { step, attempt, ordinal, tool_call, input_round, .. } = self;
+        CallKey {
+            step: step.clone(),
+            attempt: *attempt,
+            ordinal: *ordinal,
+            tool_call: *tool_call,
+            input_round: *input_round,
+        }
     }
 }
 
@@ -47,6 +56,9 @@ pub struct ApprovalAnswered {
     /// The position of the tool call that needs the approval, in the reply to that request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call: Option<u32>,
+    /// For questions of an MCP server, the number of the call that will have the answers, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_round: Option<u32>,
     /// The digest of the text that orch showed.
     pub question_digest: Digest,
     /// The answer.
@@ -56,8 +68,14 @@ pub struct ApprovalAnswered {
 impl ApprovalAnswered {
     /// The key of the request.
     pub fn key(&self) -> CallKey {
-        let Self { step, attempt, ordinal, tool_call, .. } = self;
-        CallKey { step: step.clone(), attempt: *attempt, ordinal: *ordinal, tool_call: *tool_call }
+        let Self { step, attempt, ordinal, tool_call, input_round, .. } = self;
+        CallKey {
+            step: step.clone(),
+            attempt: *attempt,
+            ordinal: *ordinal,
+            tool_call: *tool_call,
+            input_round: *input_round,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::call::CallEnded;
 use super::chat::ChatReply;
 use super::count::counted;
 use super::effect::CallKind;
-use super::mcp::{InputQuestion, InputRequired, McpCallOutput};
+use super::mcp_call::{InputQuestion, InputRequired, McpCallOutput};
 use super::program::TurnReply;
 use super::tool::{ToolCallOutput, ToolOutput};
 

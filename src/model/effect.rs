@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::chat::{ChatRequest, ModelRef};
 pub use super::effect_spec::{CommandSpec, FilesToWrite, ModelRequest};
-use super::mcp::{McpCallKind, McpInvocation};
+use super::mcp::McpCallKind;
+use super::mcp_call::McpInvocation;
 use super::pricing::PriceBasis;
 use super::program::{AgentTurn, TurnEstimate};
 use super::tool::{BuiltinTool, ToolInvocation};

@@ -17,7 +17,7 @@ pub use super::effect::CallKind;
 use super::failure::Failure;
 pub use super::fingerprint::{Fingerprint, FingerprintPart, PartKind};
 use super::id::{Digest, RunId, StepKey};
-use super::mcp::McpListing;
+use super::mcp::ToolsListed;
 pub use super::run_event::{MissingFile, RunEnded, RunLocation, RunReplay, RunResumed, RunStarted, RunStatus};
 pub use super::skip::{MissingProducer, SkipKind, SkipReason};
 use super::step::Access;
@@ -72,7 +72,7 @@ pub enum Fact {
     /// The user answered an approval.
     ApprovalAnswered(ApprovalAnswered),
     /// An MCP server listed its tools. The list applies to the steps that begin after it.
-    ToolsListed(McpListing),
+    ToolsListed(ToolsListed),
 }
 
 impl Fact {
@@ -125,6 +125,8 @@ pub enum StepKind {
     Agent,
     /// Runs a command.
     Command,
+    /// Calls a tool.
+    Call,
     /// Writes files.
     Write,
     /// Asks the user for an approval.
@@ -145,6 +147,7 @@ impl StepKind {
         match self {
             Self::Agent => "agent",
             Self::Command => "command",
+            Self::Call => "call",
             Self::Write => "write",
             Self::Approve => "approve",
             Self::Parallel => "parallel",
@@ -158,7 +161,7 @@ impl StepKind {
     pub fn is_group(self) -> bool {
         match self {
             Self::Parallel | Self::Repeat | Self::Sequence | Self::Pipeline => true,
-            Self::Agent | Self::Command | Self::Write | Self::Approve => false,
+            Self::Agent | Self::Command | Self::Call | Self::Write | Self::Approve => false,
         }
     }
 }

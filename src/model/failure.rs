@@ -67,6 +67,8 @@ failure_classes! {
     UsageUnknown = "usage_unknown",
     /// A command ended with a non-zero exit code.
     CommandFailed = "command_failed",
+    /// A tool that a step called returned an error.
+    ToolFailed = "tool_failed",
     /// A path is outside the workspace or reserved.
     PathRefused = "path_refused",
     /// A CLI agent requested a tool or an action that is not allowed.

@@ -105,7 +105,8 @@ impl fmt::Display for StepKey {
 
 /// A call's key: the step key, the attempt and the ordinal, such as `implement[3]/code@1#2`. The key of a tool call
 /// also has its position in the reply of the model: `implement[3]/code@1#2.1`. So it does not depend on the order in
-/// which parallel tool calls end.
+/// which parallel tool calls end. If an MCP server asks for input before it returns a result, the same call is made
+/// again with the answers, and the key has the number of the answers: `implement[3]/code@1#2.1+1`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct CallKey {
     /// The step that makes the call.
@@ -117,6 +118,10 @@ pub struct CallKey {
     /// The position of a tool call in the reply, from 1. Absent for all other calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call: Option<u32>,
+    /// How often the user has answered the questions of an MCP server before this call, from 1. Absent for the first
+    /// call and for all other calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_round: Option<u32>,
 }
 
 impl CallKey {
@@ -126,12 +131,19 @@ impl CallKey {
         Self { tool_call: Some(position), ..self.clone() }
     }
 
-    /// The number of the call in its attempt, as text: `2`, or `2.1` for a tool call.
+    /// The key of the same call of an MCP tool with answers to the server's questions, and of the questions. `round`
+    /// counts from 1.
+    #[must_use]
+    pub fn for_input_round(&self, round: u32) -> Self {
+        Self { input_round: Some(round), ..self.clone() }
+    }
+
+    /// The number of the call in its attempt, as text: `2`, `2.1` for a tool call, or `2.1+1` for a tool call with
+    /// answers.
     pub fn number(&self) -> String {
-        match self.tool_call {
-            Some(position) => format!("{}.{position}", self.ordinal),
-            None => self.ordinal.to_string(),
-        }
+        let position = self.tool_call.map(|position| format!(".{position}")).unwrap_or_default();
+        let round = self.input_round.map(|round| format!("+{round}")).unwrap_or_default();
+        format!("{}{position}{round}", self.ordinal)
     }
 }
 
@@ -188,10 +200,15 @@ mod tests {
 
     #[test]
     fn a_tool_call_has_the_key_of_its_request_and_a_position() {
-        let request = CallKey { step: StepKey::root("code"), attempt: 1, ordinal: 2, tool_call: None };
+        let step = StepKey::root("code");
+        let request = CallKey { step, attempt: 1, ordinal: 2, tool_call: None, input_round: None };
         assert_eq!(request.to_string(), "code@1#2");
         assert_eq!(request.for_tool_call(3).to_string(), "code@1#2.3");
+        assert_eq!(request.for_tool_call(3).for_input_round(2).to_string(), "code@1#2.3+2");
+        assert_eq!(request.for_input_round(1).to_string(), "code@1#2+1");
         assert!(request < request.for_tool_call(1) && request.for_tool_call(2) < request.for_tool_call(10));
+        assert!(request.for_tool_call(1) < request.for_tool_call(1).for_input_round(1));
+        assert!(request.for_tool_call(1).for_input_round(1) < request.for_tool_call(2));
         let value = serde_json::to_value(&request).unwrap();
         assert_eq!(value, serde_json::json!({ "step": "code", "attempt": 1, "ordinal": 2 }));
         assert_eq!(serde_json::from_value::<CallKey>(value).unwrap(), request);

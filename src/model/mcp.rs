@@ -1,6 +1,5 @@
 //! MCP servers: how orch reaches a server, what agents may call, and what a server has listed.
 
-use std::fmt;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -11,22 +10,16 @@ use serde_json::{Value, json};
 
 use super::canonical::canonical_json;
 use super::id::Digest;
+pub use super::mcp_name::{McpGrant, McpToolName};
 use super::pipeline::PASSED_VARIABLE_PATTERN;
 use super::sandbox_spec::{SandboxSpec, is_outside_workspace};
 use super::step::Access;
-use super::tool::ToolOutput;
 
 /// The pattern of the name of an MCP server. The name is the first part of the names of its tools.
 pub const MCP_SERVER_PATTERN: &str = "^[a-z][a-z0-9_-]{0,31}$";
 
 /// The maximum length of the name of an MCP server.
 const MAX_SERVER_NAME_BYTES: usize = 32;
-
-/// The maximum length of a summary of a call, in characters.
-const MAX_SUMMARY_CHARS: usize = 200;
-
-/// What a grant contains after the name of the server if it allows all tools of the server.
-const ALL_TOOLS: &str = "*";
 
 /// Whether a text is the name of an MCP server.
 pub fn is_mcp_server_name(text: &str) -> bool {
@@ -226,104 +219,6 @@ impl McpCallKind {
     }
 }
 
-/// The name of a tool of an MCP server: `github.list_issues`. The name of the server has no dot, and that of the tool
-/// may have some.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct McpToolName {
-    /// The server, a key of `mcp` in `orch.yaml`.
-    pub server: String,
-    /// The tool, by the server's name for it.
-    pub tool: String,
-}
-
-impl McpToolName {
-    /// Parses `SERVER.TOOL`; `None` if the text has another form.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (server, tool) = text.split_once('.')?;
-        (is_mcp_server_name(server) && !tool.is_empty())
-            .then(|| Self { server: server.to_owned(), tool: tool.to_owned() })
-    }
-}
-
-impl fmt::Display for McpToolName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.server, self.tool)
-    }
-}
-
-impl Serialize for McpToolName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for McpToolName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom("expected `SERVER.TOOL`"))
-    }
-}
-
-impl JsonSchema for McpToolName {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "McpToolName".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({
-            "type": "string",
-            "description": "A tool of an MCP server, as `SERVER.TOOL`."
-        })
-    }
-}
-
-/// What an agent may call: one tool of an MCP server (`github.list_issues`), or all tools that `orch.yaml` allows
-/// (`github.*`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct McpGrant {
-    /// The server.
-    pub server: String,
-    /// The tool; `None` for all tools of the server that `orch.yaml` allows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tool: Option<String>,
-}
-
-impl McpGrant {
-    /// Parses an entry of `tools`. Returns `None` if the entry does not name a tool of an MCP server.
-    ///
-    /// # Errors
-    /// The entry has a pattern, which the tools of MCP servers do not have, or no tool. The error is the reason.
-    pub fn parse(text: &str) -> Result<Option<Self>, String> {
-        let name = text.split_once('(').map_or(text, |(name, _)| name);
-        let Some((server, tool)) = name.split_once('.').filter(|(server, _)| is_mcp_server_name(server)) else {
-            return Ok(None);
-        };
-        if name.len() < text.len() {
-            return Err(format!("`{text}` has a pattern, and tools of MCP servers have none"));
-        }
-        if tool.is_empty() {
-            return Err(format!("`{text}` names no tool: write `{server}.TOOL`, or `{server}.*` for all tools"));
-        }
-        Ok(Some(Self { server: server.to_owned(), tool: (tool != ALL_TOOLS).then(|| tool.to_owned()) }))
-    }
-
-    /// Whether the grant allows everything that `other` allows.
-    pub fn includes(&self, other: &Self) -> bool {
-        self.server == other.server && (self.tool.is_none() || self.tool == other.tool)
-    }
-
-    /// Whether the grant allows a tool, if `orch.yaml` allows it too.
-    pub fn allows(&self, name: &McpToolName) -> bool {
-        self.server == name.server && self.tool.as_ref().is_none_or(|tool| *tool == name.tool)
-    }
-}
-
-impl fmt::Display for McpGrant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.server, self.tool.as_deref().unwrap_or(ALL_TOOLS))
-    }
-}
-
 /// A tool as its MCP server describes it. The texts come from the server, so they are data, and not instructions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct McpToolDefinition {
@@ -363,92 +258,14 @@ impl McpListing {
     }
 }
 
-/// A call of a tool of an MCP server, as orch performs it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct McpInvocation {
-    /// The server.
-    pub server: McpServerSpec,
-    /// The server's name for the tool.
-    pub tool: String,
-    /// The arguments: an object that fits the schema of the tool.
-    pub arguments: Value,
-    /// The answers to the questions that the server asked when the same call was made before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answers: Option<Box<InputAnswers>>,
-    /// Workspace paths whose changes do not count as changes of the call, such as artifact files.
-    pub reserved: Vec<String>,
-    /// The time limit, in milliseconds.
-    pub timeout_ms: u64,
-}
-
-/// What an MCP server needs from the user before it returns the result of a call.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct InputRequired {
-    /// The questions, by the server's names for them.
-    pub questions: IndexMap<String, InputQuestion>,
-    /// Data of the server that goes back to it unchanged, with the answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<String>,
-}
-
-/// A question of an MCP server to the user.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct InputQuestion {
-    /// The text of the question.
-    pub message: String,
-    /// The JSON Schema of the answer; `None` if the server only asks the user to open an address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schema: Option<Arc<Value>>,
-    /// The address that the user should open.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-}
-
-/// The user's answers to the questions of an MCP server.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct InputAnswers {
-    /// The answers, by the server's names for the questions. A missing answer means that the user declined.
-    pub responses: IndexMap<String, Value>,
-    /// The data that the server sent with the questions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<String>,
-}
-
-impl McpInvocation {
-    /// The name of the tool with its server.
-    pub fn tool_name(&self) -> McpToolName {
-        McpToolName { server: self.server.name.clone(), tool: self.tool.clone() }
-    }
-
-    /// The tool and a short form of its arguments, for events: `github.list_issues {"repo":"orch"}`.
-    pub fn summary(&self) -> String {
-        let text = format!("{} {}", self.tool_name(), self.arguments);
-        let mut summary: String = text.chars().take(MAX_SUMMARY_CHARS).collect();
-        if summary.len() < text.len() {
-            summary.push('…');
-        }
-        summary
-    }
-}
-
-/// The output of a call of an MCP tool, as recorded.
+/// An MCP server listed its tools.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct McpCallOutput {
-    /// The tool.
-    pub tool: McpToolName,
-    /// The kind of the call.
-    pub kind: McpCallKind,
-    /// The tool and a short form of its arguments.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub arguments: String,
-    /// What the call returned, as a text for a model.
-    pub result: ToolOutput,
-    /// The structured result, if the server returned one that fits the tool's schema.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub structured: Option<Value>,
-    /// What the server needs from the user, in place of a result.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input_required: Option<Box<InputRequired>>,
+pub struct ToolsListed {
+    /// The tools.
+    pub listing: Arc<McpListing>,
+    /// The tools of the server that orch can't offer, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 #[cfg(test)]
@@ -497,48 +314,6 @@ mod tests {
         for name in ["", "2x", "Git", "a.b", "-a", "a b", &"x".repeat(33)] {
             assert!(!is_mcp_server_name(name), "{name}");
         }
-    }
-
-    #[test]
-    fn the_name_of_a_tool_may_have_dots() {
-        let name = McpToolName::parse("github.repo.list").unwrap();
-        assert_eq!((name.server.as_str(), name.tool.as_str()), ("github", "repo.list"));
-        assert_eq!(serde_json::to_value(&name).unwrap(), json!("github.repo.list"));
-        assert_eq!(serde_json::from_value::<McpToolName>(json!("github.repo.list")).unwrap(), name);
-        assert!(serde_json::from_value::<McpToolName>(json!("github")).is_err());
-    }
-
-    #[test]
-    fn a_grant_is_one_tool_or_all_tools_of_a_server() {
-        let grant = |text: &str| McpGrant::parse(text).unwrap().unwrap();
-        for text in ["github.list_issues", "github.*", "github.repo.list"] {
-            assert_eq!(grant(text).to_string(), text);
-        }
-        let name = McpToolName::parse("github.list_issues").unwrap();
-        assert!(grant("github.*").allows(&name) && grant("github.list_issues").allows(&name));
-        assert!(!grant("docs.*").allows(&name) && !grant("github.get_issue").allows(&name));
-        assert!(grant("github.*").includes(&grant("github.x")) && !grant("github.x").includes(&grant("github.*")));
-        for text in ["read", "edit(src/a.rs)", "fetch(docs.rs)", "shell(cat a.txt)", "Bash(git diff:*)"] {
-            assert_eq!(McpGrant::parse(text), Ok(None), "{text}");
-        }
-        for (text, expected) in [("github.", "names no tool"), ("github.list(x)", "have none")] {
-            assert!(McpGrant::parse(text).unwrap_err().contains(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_summary_names_the_tool_and_is_short() {
-        let invocation = McpInvocation {
-            server: stdio(McpAccess::Read, None),
-            tool: "read_file".to_owned(),
-            arguments: json!({ "path": "x".repeat(500) }),
-            answers: None,
-            reserved: Vec::new(),
-            timeout_ms: 0,
-        };
-        let summary = invocation.summary();
-        assert!(summary.starts_with("files.read_file {\"path\":\"xxx") && summary.ends_with('…'), "{summary}");
-        assert_eq!(summary.chars().count(), MAX_SUMMARY_CHARS + 1);
     }
 
     #[test]

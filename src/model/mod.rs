@@ -29,6 +29,8 @@ pub mod failure;
 mod fingerprint;
 pub mod id;
 pub mod mcp;
+pub mod mcp_call;
+mod mcp_name;
 pub mod name;
 pub mod name_scope;
 mod nesting;
@@ -73,9 +75,10 @@ pub use event::{Artifact, Event, Fact, Fingerprint, RunStatus};
 pub use failure::{Failure, FailureClass};
 pub use id::{CallKey, Digest, RunId, StepKey};
 pub use mcp::{
-    InputAnswers, InputQuestion, InputRequired, McpAccess, McpCallKind, McpCallOutput, McpGrant, McpHeader,
-    McpInvocation, McpListing, McpServerSpec, McpToolDefinition, McpToolName, McpTransport,
+    McpAccess, McpCallKind, McpGrant, McpHeader, McpListing, McpServerSpec, McpToolDefinition, McpToolName,
+    McpTransport, ToolsListed,
 };
+pub use mcp_call::{InputAnswers, InputQuestion, InputRequired, McpCallOutput, McpInvocation, is_unanswered_call};
 pub use nesting::{MAX_NESTING, MAX_VALUES, count_values, nesting_depth};
 pub use normalizer::{Normalizer, PatternError};
 pub use options::{ModelOptions, ReasoningEffort};
@@ -90,7 +93,7 @@ pub use sandbox_spec::{LooseKey, SandboxOwner, SandboxSpec, allows_agent_host, i
 pub use sandbox_use::{SandboxConnection, SandboxUse};
 pub use step::{Step, StepAction};
 pub use step_state::{StepState, StepStatus};
-pub use step_texts::StepText;
+pub use step_texts::{StepText, argument_texts};
 pub use tool::{
     BuiltinTool, ChangedFile, OfferedTools, ToolCallOutput, ToolChoice, ToolDefinition, ToolGrant, ToolInvocation,
     ToolOutput,

@@ -36,6 +36,17 @@ pub fn is_name(text: &str) -> bool {
     is_start_valid && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
+/// The name of the tool with which a model calls the pipeline in a file: the name of the file without its folder and its
+/// extension, in lower case, with `_` for each character that names do not have. `agents/review-diff.yaml` becomes
+/// `review_diff`.
+pub fn pipeline_tool_name(file: &str) -> String {
+    let file_name = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    let stem = file_name.rsplit_once('.').map_or(file_name, |(stem, _)| stem);
+    let to_name_char = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let name: String = stem.chars().map(to_name_char).collect();
+    if is_name(&name) { name } else { format!("_{name}") }
+}
+
 /// A pipeline: its inputs, its agents and the steps that they perform.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -169,8 +180,8 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"fail")]
     pub compaction: Option<Compaction>,
-    /// Pipelines that a model may call as tools: files relative to this file. The inputs of a pipeline are the arguments
-    /// of its tool, and its outputs are the result.
+    /// Pipelines that a model may call as tools: files relative to this file. The name of the tool is that of the file,
+    /// the inputs of the pipeline are its arguments, and the outputs are its result.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["review-diff.yaml"]))]
     #[schemars(inner(length(min = 1)))]
@@ -179,7 +190,11 @@ pub struct Agent {
     /// `orch.yaml`, so the loader sets it.
     #[serde(skip)]
     pub mcp_access: Option<Access>,
-    /// The budget of the agent in a run, for all its steps together.
+    /// The access to the workspace that the pipelines need which the agent may call; `None` without such pipelines. It
+    /// follows from their files, so the loader sets it.
+    #[serde(skip)]
+    pub pipeline_access: Option<Access>,
+    /// The budget of the agent in a run, for all its steps together, including the pipelines that it calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"usd": 0.5, "seconds": 1800}))]
     pub budget: Option<Budget>,
@@ -226,6 +241,7 @@ impl Agent {
             compaction: None,
             pipelines: Vec::new(),
             mcp_access: None,
+            pipeline_access: None,
             budget: None,
             estimate: None,
             env: Vec::new(),
@@ -270,5 +286,25 @@ impl Pipeline {
             step.walk(&mut |step| steps.push(step));
         }
         steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_called_pipeline_has_the_name_of_its_file_as_a_name_of_a_tool() {
+        for (file, name) in [
+            ("review-diff.yaml", "review_diff"),
+            ("agents/Design.v2.yaml", "design_v2"),
+            ("a\\b.yml", "b"),
+            ("2x.yaml", "_2x"),
+            ("é.yaml", "_"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(pipeline_tool_name(file), name, "{file}");
+            assert!(is_name(name));
+        }
     }
 }

@@ -3,20 +3,22 @@
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::agent::Agents;
 use super::budget::Budget;
 use super::duration::HumanDuration;
+use super::mcp::McpToolName;
 use super::name_scope::ExportedNames;
 use super::pipeline::{Agent, INPUT_PATTERN, NAME_PATTERN, PASSED_VARIABLE_PATTERN};
 use super::sandbox::Sandbox;
 use super::step_values::{Condition, optional_condition};
+use super::tool::BuiltinTool;
 
 pub use super::step_values::{Accept, Access, CommandLine, Expect, Expression, Extract, OnError, Outcome, Retry};
 
-/// A step. Exactly one of `agent`, `run`, `write`, `approve`, `parallel`, `repeat`, `steps` and `pipeline` determines
-/// its kind.
+/// A step. Exactly one of `agent`, `run`, `call`, `write`, `approve`, `parallel`, `repeat`, `steps` and `pipeline`
+/// determines its kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
@@ -38,6 +40,21 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!(["cargo", "test", "--", "{{ item }}"]))]
     pub run: Option<CommandLine>,
+    /// Kind `call`: the tool to call without a model: `SERVER.TOOL` for a tool of an MCP server in `orch.yaml`, or one of
+    /// `read`, `list`, `search`, `edit`, `write`, `shell` and `fetch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"github.list_issues")]
+    #[schemars(length(min = 1))]
+    pub call: Option<String>,
+    /// The arguments of the called tool: names with values. Each text is a template. A text that is only one expression
+    /// in `{{ }}` keeps the type of its value.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schemars(example = json!({"repo": "{{ repo }}", "labels": ["bug"]}))]
+    pub args: Map<String, Value>,
+    /// The access to the workspace that the called MCP tool needs; `None` for any other step. It follows from
+    /// `orch.yaml`, so the loader sets it.
+    #[serde(skip)]
+    pub mcp_access: Option<Access>,
     /// Kind `write`: an expression for the files to write into the workspace. Its value is a list of `{path, content}`
     /// or an artifact with such a list under `files`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,8 +103,8 @@ pub struct Step {
     #[schemars(regex(pattern = NAME_PATTERN))]
     pub output: Option<String>,
     /// The schema of the output: a file in `schemas/` (`plan` or `plan.schema.json`), `text` for a string, or `any` for
-    /// any JSON value. Default: the schema with the name of the output; for a command, only if that file exists. With
-    /// `for_each`, it is the schema of one item.
+    /// any JSON value. Default: the schema with the name of the output; for a command, only if that file exists; for a
+    /// call, what the tool returns. With `for_each`, it is the schema of one item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"plan")]
     #[schemars(length(min = 1))]
@@ -114,8 +131,9 @@ pub struct Step {
     #[schemars(range(min = 1, max = 1000))]
     #[schemars(example = 8)]
     pub max_parallel: Option<u32>,
-    /// The time limit for one request, for a command, or for the user's answer to an approval, such as `90s` or `5m`.
-    /// Default for requests and commands: `defaults.timeout` of `orch.yaml`, else 10 minutes for a request.
+    /// The time limit for one request, for a command, for a call of a tool, or for the user's answer to an approval, such
+    /// as `90s` or `5m`. Default for requests, commands and calls: `defaults.timeout` of `orch.yaml`, else 10 minutes for
+    /// a request or a call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"5m")]
     pub timeout: Option<HumanDuration>,
@@ -123,7 +141,7 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"30m")]
     pub deadline: Option<HumanDuration>,
-    /// When and how often orch retries a failed request or command.
+    /// When and how often orch retries a failed request or command, or a failed call of a tool that only reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"max": 5}))]
     pub retry: Option<Retry>,
@@ -176,8 +194,9 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"read")]
     pub access: Option<Access>,
-    /// The sandbox of a command: the files that it may change and read, the hosts that it may connect to, and its
-    /// limits. Without a sandbox, a command runs with all your rights.
+    /// The sandbox of a command, or of the tool of orch that a step calls: the files that it may change and read, the
+    /// hosts that it may connect to, and its limits. Without a sandbox, a command runs with all your rights. A called
+    /// tool has one by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"min": "basic"}))]
     pub sandbox: Option<Sandbox>,
@@ -226,6 +245,8 @@ pub enum StepAction<'a> {
     },
     /// `run:`.
     Command(&'a CommandLine),
+    /// `call:`, with the name of the tool.
+    Call(&'a str),
     /// `write:`.
     Write(&'a str),
     /// `approve:`.
@@ -242,7 +263,7 @@ pub enum StepAction<'a> {
 
 /// The keys that determine a step's kind. `StepKind` has the names of the kinds: a step with `run` is of the kind
 /// `command`, and one with `steps` of the kind `sequence`.
-pub const KIND_KEYS: &[&str] = &["agent", "run", "write", "approve", "parallel", "repeat", "steps", "pipeline"];
+pub const KIND_KEYS: &[&str] = &["agent", "run", "call", "write", "approve", "parallel", "repeat", "steps", "pipeline"];
 
 /// Keys that apply only to some kinds of steps, each with the [`KIND_KEYS`] of these kinds. Every other key applies to
 /// all kinds.
@@ -253,16 +274,17 @@ pub const KIND_KEYS_BY_KEY: &[(&str, &[&str])] = &[
     ("accept", &["agent"]),
     ("fallback", &["agent"]),
     ("extract", &["agent"]),
-    ("schema", &["agent", "run"]),
-    ("retry", &["agent", "run"]),
-    ("deadline", &["agent", "run"]),
-    ("timeout", &["agent", "run", "approve"]),
+    ("schema", &["agent", "run", "call"]),
+    ("retry", &["agent", "run", "call"]),
+    ("deadline", &["agent", "run", "call"]),
+    ("timeout", &["agent", "run", "call", "approve"]),
     ("access", &["agent", "run"]),
     ("env", &["run"]),
     ("cwd", &["run"]),
     ("stdin", &["run"]),
     ("expect", &["run"]),
-    ("sandbox", &["run"]),
+    ("sandbox", &["run", "call"]),
+    ("args", &["call"]),
     ("on_reject", &["approve"]),
     ("with", &["pipeline"]),
 ];
@@ -274,13 +296,15 @@ impl Step {
             return Some(StepAction::Agent { agent, prompt: self.prompt.as_deref().unwrap_or_default() });
         }
         let command = self.run.as_ref().map(StepAction::Command);
+        let call = || self.call.as_deref().map(StepAction::Call);
         let write = || self.write.as_deref().map(StepAction::Write);
         let approve = || self.approve.as_deref().map(StepAction::Approve);
         let parallel = || self.parallel.as_deref().map(StepAction::Parallel);
         let repeat = || self.repeat.as_ref().map(StepAction::Repeat);
         let sequence = || self.steps.as_deref().map(StepAction::Sequence);
         let pipeline = || self.pipeline.as_deref().map(StepAction::Pipeline);
-        command.or_else(write).or_else(approve).or_else(parallel).or_else(repeat).or_else(sequence).or_else(pipeline)
+        let leaf = command.or_else(call).or_else(write).or_else(approve);
+        leaf.or_else(parallel).or_else(repeat).or_else(sequence).or_else(pipeline)
     }
 
     /// The steps inside a group, with the key that contains them; empty for other kinds.
@@ -292,6 +316,7 @@ impl Step {
             Some(
                 StepAction::Agent { .. }
                 | StepAction::Command(_)
+                | StepAction::Call(_)
                 | StepAction::Write(_)
                 | StepAction::Approve(_)
                 | StepAction::Pipeline(_),
@@ -306,10 +331,23 @@ impl Step {
         ExportedNames::of_step(self.output.as_deref(), self.for_each.is_some(), calls_pipeline)
     }
 
-    /// The access of the step to the workspace: its `access`, else the default of its kind or its agent.
+    /// The tool of orch that the step calls; `None` for any other step.
+    pub fn called_builtin(&self) -> Option<BuiltinTool> {
+        self.call.as_deref().and_then(BuiltinTool::from_name)
+    }
+
+    /// The tool of an MCP server that the step calls; `None` for any other step.
+    pub fn called_mcp_tool(&self) -> Option<McpToolName> {
+        self.call.as_deref().and_then(McpToolName::parse)
+    }
+
+    /// The access of the step to the workspace: its `access`, else the default of its kind, its tool or its agent.
     pub fn effective_access(&self, agents: &Agents) -> Access {
         self.access.unwrap_or_else(|| match self.action() {
             Some(StepAction::Command(_) | StepAction::Write(_)) => Access::Write,
+            Some(StepAction::Call(_)) => {
+                self.called_builtin().map(BuiltinTool::access).or(self.mcp_access).unwrap_or(Access::None)
+            }
             Some(StepAction::Agent { agent, .. }) => agents.get(agent).map_or(Access::None, Agent::default_access),
             _ => Access::None,
         })

@@ -213,10 +213,11 @@ impl StepState {
 
     /// Adds a call that has ended.
     pub(super) fn record_call(&mut self, call: &CallEnded) {
-        if call.call.tool_call.is_some() {
-            self.tool_calls += 1;
-        } else {
-            self.calls += 1;
+        match (call.call.tool_call, call.call.input_round) {
+            // The same call again, with answers of the user.
+            (_, Some(_)) => {}
+            (Some(_), None) => self.tool_calls += 1,
+            (None, None) => self.calls += 1,
         }
         self.open_call = None;
         self.usage += call.usage();

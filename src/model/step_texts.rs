@@ -1,5 +1,7 @@
 //! The templates and expressions of a step.
 
+use serde_json::{Map, Value};
+
 use super::step::{CommandLine, Expression, Step};
 
 /// A template or an expression of a step.
@@ -26,6 +28,7 @@ impl Step {
         };
         let templates = self.message.iter().chain(command).chain(&self.cwd).chain(&self.approve);
         texts.extend(templates.map(|text| StepText::Template(text)));
+        texts.extend(self.argument_texts().into_iter().map(StepText::Template));
         let expressions = self.when.iter().chain(&self.for_each).chain(&self.write).chain(&self.stdin);
         texts.extend(expressions.map(|text| StepText::Expression(text)));
         texts.extend(self.with.values().map(|Expression(text)| StepText::Expression(text)));
@@ -34,6 +37,26 @@ impl Step {
         texts.extend(until.map(|text| StepText::Until(text)));
         texts
     }
+
+    /// The templates in the arguments of the called tool, in order.
+    pub fn argument_texts(&self) -> Vec<&str> {
+        argument_texts(&self.args)
+    }
+}
+
+/// The texts in the arguments of a tool, at any depth, in order. The names of members do not count.
+pub fn argument_texts(args: &Map<String, Value>) -> Vec<&str> {
+    fn collect<'v>(value: &'v Value, texts: &mut Vec<&'v str>) {
+        match value {
+            Value::String(text) => texts.push(text),
+            Value::Array(items) => items.iter().for_each(|item| collect(item, texts)),
+            Value::Object(members) => members.values().for_each(|member| collect(member, texts)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let mut texts = Vec::new();
+    args.values().for_each(|value| collect(value, &mut texts));
+    texts
 }
 
 #[cfg(test)]
@@ -46,11 +69,12 @@ mod tests {
         let step: Step = serde_json::from_value(serde_json::json!({
             "id": "x", "prompt": "p.md", "message": "m", "run": ["a", "b"], "cwd": "c", "approve": "q", "when": "w",
             "for_each": "f", "write": "d", "stdin": "s", "with": { "n": "v" },
+            "args": { "e": "g", "h": ["i", 1, { "j": "k" }], "l": null },
             "accept": [{ "that": "t", "else": "no template" }],
             "repeat": { "until": "u", "max": 2, "steps": [{ "id": "inner", "message": "not of this step" }] }
         }))
         .unwrap();
-        let templates = ["m", "a", "b", "c", "q"].map(Template);
+        let templates = ["m", "a", "b", "c", "q", "g", "i", "k"].map(Template);
         let expressions = ["w", "f", "d", "s", "v", "t"].map(Expression);
         let expected = [Prompt("p.md")].into_iter().chain(templates).chain(expressions).chain([Until("u")]);
         assert_eq!(step.texts(), expected.collect::<Vec<_>>());

@@ -147,11 +147,12 @@ pub struct Accept {
     pub otherwise: String,
 }
 
-/// When and how often orch retries a failed request or command.
+/// When and how often orch retries a failed request or command, or a failed call of a tool that only reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
-    /// The maximum number of attempts, including the first. Default: 3; for a command or a CLI agent with `tools`, 1.
+    /// The maximum number of attempts, including the first. Default: 3; for a command, a call of a tool or a CLI agent
+    /// with `tools`, 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     #[schemars(example = 5)]
@@ -161,7 +162,8 @@ pub struct Retry {
     #[schemars(example = &"2s")]
     pub backoff: Option<HumanDuration>,
     /// The failure classes that orch retries. Default: `rate_limited`, `provider_unavailable`, `timeout` and
-    /// `unknown_stop`; for a command, `command_failed` and `timeout`.
+    /// `unknown_stop`; for a command, `command_failed` and `timeout`; for a call of a tool, `provider_unavailable` and
+    /// `timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!(["rate_limited", "timeout"]))]
     pub on: Option<Vec<FailureClass>>,

@@ -106,6 +106,9 @@ fn render_event(event: &Event, state: &RunState) -> Option<String> {
             let (tool, arguments) = fact.tool_and_arguments()?;
             Some(format!("{}: {tool} {arguments}", fact.call.step).trim_end().to_owned())
         }
-        Fact::RunEnded(_) | Fact::ArtifactAccepted(_) | Fact::ToolsListed(_) => None,
+        Fact::ToolsListed(fact) => {
+            (!fact.notes.is_empty()).then(|| format!("MCP server {}: {}", fact.listing.server, fact.notes.join("; ")))
+        }
+        Fact::RunEnded(_) | Fact::ArtifactAccepted(_) => None,
     }
 }

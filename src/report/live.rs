@@ -334,7 +334,14 @@ impl Observer for LiveReporter {
                 }
             }
             Fact::CallStarted(fact) => inner.show_tool(fact),
-            Fact::ApprovalAsked(_) | Fact::ArtifactAccepted(_) | Fact::ToolsListed(_) => {}
+            Fact::ToolsListed(fact) => {
+                for note in &fact.notes {
+                    let (mark, server) = (inner.style.warning("!"), &fact.listing.server);
+                    let line = format!("{mark} MCP server {server}: {}", escape_line_breaks(note));
+                    inner.write_line(&line);
+                }
+            }
+            Fact::ApprovalAsked(_) | Fact::ArtifactAccepted(_) => {}
         }
     }
 

@@ -24,11 +24,17 @@ impl ToolFailures {
     pub(super) fn describe(&mut self, fact: &Fact) -> Vec<String> {
         match fact {
             Fact::CallEnded(ended) => {
-                let Some(CallOutput::Tool(output)) = &ended.output else { return Vec::new() };
-                if !output.result.is_error || !self.shown.insert(ended.call.clone()) {
+                let (call, result) = match &ended.output {
+                    Some(CallOutput::Tool(output)) => (format!("{} {}", output.tool, output.arguments), &output.result),
+                    Some(CallOutput::McpTool(output)) => (output.arguments.clone(), &output.result),
+                    Some(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_)) | None => {
+                        return Vec::new();
+                    }
+                };
+                if !result.is_error || !self.shown.insert(ended.call.clone()) {
                     return Vec::new();
                 }
-                vec![describe_failure(&format!("{} {}", output.tool, output.arguments), &output.result.content)]
+                vec![describe_failure(&call, &result.content)]
             }
             Fact::CallStarted(started) => {
                 let failed = started.tool_results.iter().filter(|result| result.is_error);

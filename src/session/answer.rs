@@ -87,6 +87,7 @@ impl Runner {
             attempt: approval.attempt,
             ordinal: approval.ordinal,
             tool_call: approval.tool_call,
+            input_round: approval.input_round,
             question_digest: approval.question_digest,
             answer: ApprovalDecision {
                 approved: request.approved,

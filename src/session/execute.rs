@@ -12,24 +12,26 @@ use crate::config::Project;
 use crate::durable::{Interrupt, Observer};
 use crate::engine::budget::Budgets;
 use crate::engine::perform::{Performer, RecordReplay};
-use crate::engine::rate_limit::{DEFAULT_CONCURRENCY, ProviderLimits, RateLimiters};
+use crate::engine::rate_limit::RateLimiters;
 use crate::engine::{self, Plan};
 use crate::files::ChangeSet;
 use crate::model::event::{Event, Fact, MissingFile, RunEnded, RunStarted};
-use crate::model::name::LOCAL_PROVIDER;
-use crate::model::{BuiltinProvider, Failure, FailureClass, RunId, RunState, RunStatus};
+use crate::model::{Failure, FailureClass, RunId, RunState, RunStatus};
 use crate::process::GuardProgram;
 use crate::report::SuggestedCommands;
 use crate::secret::secrets_in_listed_variables;
 use crate::store::{ApprovalPrompter, Journal, LocalRun, ResultCache, RunParts, StopSignal, Workspace};
+use crate::tool::mcp::McpServers;
 
 use super::Runner;
 use super::cancel::CancelHandle;
 use super::error::{ExitStatus, SessionError};
 use super::file_drift::FileHistory;
 use super::locks::RunLocks;
+use super::mcp_servers::{ServerParts, mcp_servers};
 use super::models::ResolvedModels;
 use super::project_state::commands_for_journal;
+use super::rate_limits::restore_rate_limiters;
 use super::trackers::Trackers;
 
 /// A run that is about to start or continue.
@@ -76,10 +78,11 @@ impl RunContext<'_> {
         })
     }
 
-    /// The file changes of the tool calls that the end of the run's previous owner interrupted.
+    /// The file changes of the tool calls that the end of the run's previous owner interrupted. A tool call has no
+    /// model.
     fn interrupted_changes(&self) -> impl Iterator<Item = ChangeSet> {
         self.facts_to_record.iter().filter_map(|fact| match fact {
-            Fact::CallEnded(call) if call.call.tool_call.is_some() => {
+            Fact::CallEnded(call) if call.model.is_none() => {
                 serde_json::from_value(call.activity()?.files.clone()?).ok()
             }
             _ => None,
@@ -152,12 +155,15 @@ async fn run_to_end(
         context.facts_to_record.extend(inbox_messages.iter().map(|(_, message)| message.clone().into_fact()));
         let last_heartbeat = context.previous_owner_last_heartbeat();
         let budgets = Budgets::new(context.plan, &events, last_heartbeat, context.models.clone());
-        let parts = run_parts(&context, &events, observer.clone(), budgets.clone(), stop_signal.clone(), runner)?;
+        let (parts, servers) =
+            run_parts(&context, &events, observer.clone(), budgets.clone(), stop_signal.clone(), runner)?;
         let run = LocalRun::open(context.journal, parts, &events)?;
         for fact in std::mem::take(&mut context.facts_to_record) {
             run.enqueue(fact);
         }
         let result = engine::interpret(&run, context.plan).await;
+        // No server may change files after the end of the run is recorded.
+        servers.shutdown().await;
         let message_ids: Vec<i64> = inbox_messages.iter().map(|(id, _)| *id).collect();
         let run_end = match to_run_end(result) {
             Ok(run_end) if run_end.status == RunStatus::Completed => {
@@ -224,14 +230,25 @@ fn run_parts(
     budgets: Arc<Budgets>,
     stop_signal: StopSignal,
     runner: &Runner,
-) -> Result<RunParts, SessionError> {
+) -> Result<(RunParts, Arc<McpServers>), SessionError> {
     let mut ledger = FileHistory::from_events(context.run, events)?.ledger();
     context.missing_files().for_each(|file| ledger.forget(&file.path));
     context.interrupted_changes().for_each(|changes| ledger.record(&changes));
+    let redactor = Arc::new(context.models.redactor_with(&listed_secrets(context.plan, runner)));
+    let guard =
+        GuardProgram { path: runner.environment.guard().to_owned(), locked_file: context.locks.programs.shared_file() };
+    let sandbox = runner.sandbox_host(
+        context.workspace.folder().to_path_buf(),
+        vec![PathBuf::from(&*context.plan.project_root)],
+        protected_paths(context),
+        Some(state_folder(context)),
+    );
+    let server_parts = ServerParts { sandbox: sandbox.clone(), guard: guard.clone(), redactor: redactor.clone() };
+    let servers = mcp_servers(context.journal, server_parts, runner);
     let performer = Performer {
         models: context.models.clone(),
         observer: observer.clone(),
-        redactor: Arc::new(context.models.redactor_with(&listed_secrets(context.plan, runner))),
+        redactor,
         workspace: context.workspace.folder().to_path_buf(),
         agents_folder: context.journal.agents_folder(context.run),
         artifact_files: context.plan.artifact_paths(),
@@ -246,20 +263,13 @@ fn run_parts(
         ),
         file_ledger: Arc::new(Mutex::new(ledger)),
         clock: Arc::new(SystemClock),
-        guard: GuardProgram {
-            path: runner.environment.guard().to_owned(),
-            locked_file: context.locks.programs.shared_file(),
-        },
+        guard,
         endings: Arc::default(),
-        sandbox: runner.sandbox_host(
-            context.workspace.folder().to_path_buf(),
-            vec![PathBuf::from(&*context.plan.project_root)],
-            protected_paths(context),
-            Some(state_folder(context)),
-        ),
+        sandbox,
+        mcp: servers.clone(),
     };
     let prompter = context.approver.clone().or_else(|| runner.prompter.approver());
-    Ok(RunParts {
+    let parts = RunParts {
         run: context.run,
         workspace: context.workspace.clone(),
         perform: Arc::new(performer),
@@ -269,7 +279,8 @@ fn run_parts(
         result_cache: context.result_cache.clone(),
         heartbeat: context.locks.run.heartbeat()?,
         clock: Arc::new(SystemClock),
-    })
+    };
+    Ok((parts, servers))
 }
 
 /// The files of the project, and the folder with its journal. No confined program may change them.
@@ -281,12 +292,6 @@ fn protected_paths(context: &RunContext<'_>) -> Vec<PathBuf> {
 fn state_folder(context: &RunContext<'_>) -> PathBuf {
     let folder = context.journal.state_folder();
     folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
-}
-
-/// Informs the rate limiters which providers responded in earlier sessions of the run.
-fn restore_rate_limiters(limiters: &Arc<RateLimiters>, events: &[Event]) -> Arc<RateLimiters> {
-    limiters.restore(events);
-    limiters.clone()
 }
 
 /// The secrets among the environment variables that steps and agents list.
@@ -325,29 +330,6 @@ fn interrupted_state(
     state.mark_interrupted();
     state.failure = Some(failure);
     Ok(state)
-}
-
-/// Creates the rate limiters for the limits in a project's settings.
-pub(crate) fn build_rate_limiters(project: &Project) -> Arc<RateLimiters> {
-    let to_usize = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    let settings = &project.settings;
-    let providers = settings.providers.iter().map(|(name, entry)| {
-        let limits = ProviderLimits {
-            concurrency: entry.max_concurrency.map(to_usize),
-            requests: entry.requests_per_minute,
-            tokens: entry.tokens_per_minute,
-        };
-        (name.clone(), limits)
-    });
-    let configured: Vec<(String, ProviderLimits)> = providers.collect();
-    // A provider without settings has only the limits that it reports.
-    let known_names = BuiltinProvider::names().chain([LOCAL_PROVIDER]);
-    let other_names = known_names.filter(|name| !settings.providers.contains_key(*name));
-    let others: Vec<_> = other_names.map(|name| (name.to_owned(), ProviderLimits::default())).collect();
-    Arc::new(RateLimiters::new(
-        settings.limits.max_concurrency.map_or(DEFAULT_CONCURRENCY, to_usize),
-        configured.into_iter().chain(others),
-    ))
 }
 
 /// The exit code for the end of a run.

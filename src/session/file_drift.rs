@@ -8,7 +8,7 @@ use indexmap::IndexSet;
 
 use crate::engine::Plan;
 use crate::files::{ExternalReversion, FileLedger, Tree};
-use crate::model::event::{CallEnded, CallOutput, Event, Fact, MissingFile};
+use crate::model::event::{CallEnded, CallKind, CallOutput, Event, Fact, MissingFile};
 use crate::model::{CallKey, RunId, StepKey};
 use crate::store::{DryRunDurable, Workspace};
 
@@ -257,7 +257,7 @@ impl FileHistory {
 
 /// Whether this is the end of a command, whose changes orch does not record. The changes of a tool are recorded.
 fn runs_command(call: &CallEnded) -> bool {
-    let is_command = |output: &CallOutput| output.kind().properties().workspace.runs_program();
+    let is_command = |output: &CallOutput| output.kind() == CallKind::Command;
     call.call.tool_call.is_none()
         && (call.output.as_ref().is_some_and(is_command) || call.model.is_none() && call.failure.is_some())
 }
@@ -265,8 +265,11 @@ fn runs_command(call: &CallEnded) -> bool {
 /// Updates the set of commands, turns and tool calls that may change files, and that have started and not ended.
 fn track_programs(programs: &mut IndexSet<CallKey>, fact: &Fact) {
     match fact {
-        Fact::CallStarted(fact) if fact.kind.properties().workspace.runs_program() || fact.kind.is_never_repeated() => {
-            programs.insert(fact.call.clone());
+        Fact::CallStarted(fact) => {
+            let properties = fact.kind.properties();
+            if properties.workspace.runs_program() || properties.keeps_turn_start {
+                programs.insert(fact.call.clone());
+            }
         }
         Fact::CallEnded(fact) => drop(programs.shift_remove(&fact.call)),
         Fact::RunResumed(_) | Fact::RunEnded(_) => programs.clear(),

@@ -1,8 +1,8 @@
 //! Records the file changes of the CLI agent turns and tool calls that were running when orch was killed.
 //!
-//! A turn runs again. A tool call that may have changed files does not: its record is its outcome, so that the model
+//! A turn runs again. A tool call that may have changed something does not: its record is its outcome, so that the model
 //! learns that it was interrupted, and what changed. If the state before the call is missing, for example after a power
-//! failure, the changes are unknown.
+//! failure, the changes are unknown. A turn has a model, and a tool call has none.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use crate::agent::{
     InterruptedTurn, InterruptedWorkspace, find_interrupted_turns, find_started_turns, remove_turn_start,
 };
-use crate::model::event::{CallEnded, CallStarted, Event, Fact};
-use crate::model::{AgentActivity, CallKey, Digest, Failure, FailureClass, RunId, counted};
+use crate::model::event::{CallEnded, CallKind, CallStarted, Event, Fact};
+use crate::model::{AgentActivity, CallKey, Digest, Failure, FailureClass, RunId, StepKey, counted};
 use crate::secret::Redactor;
 use crate::store::{Journal, Workspace};
 
@@ -25,7 +25,7 @@ use super::error::SessionError;
 const KILL_DELAY: Duration = Duration::from_secs(2);
 
 /// Returns a fact for each turn that may have changed files and has no recorded end, and for each tool call that may
-/// have changed files and has no recorded end: a failed call with the changed files.
+/// have changed something and has no recorded end: a failed call with the changed files.
 pub(crate) fn interrupted_turn_facts(
     (journal, run, events): (&Journal, RunId, &[Event]),
     (workspace, artifacts, last_heartbeat): (&Workspace, &[String], Option<Timestamp>),
@@ -53,18 +53,26 @@ pub(crate) fn interrupted_turn_facts(
             remove_turn_start(&agents_folder, &turn.call_key);
             continue;
         }
-        open_calls.remove(&turn.call_key);
-        report_changes(run, &turn.call_key, &turn.activity, (redactor, runner));
+        let mcp_tool = open_calls.remove(&turn.call_key).and_then(|call| call.mcp_tool);
+        let is_tool_call = turn.model.is_none();
+        let (step, activity) = (&turn.call_key.step, &turn.activity);
+        let interruption = Interruption { step, is_tool_call, mcp_tool: mcp_tool.as_deref(), activity };
+        interruption.report(run, redactor, runner);
         // A turn runs again, so its record is needed only for its changes.
-        if turn.call_key.tool_call.is_some() || turn.activity.may_have_changed_files() {
+        if is_tool_call || turn.activity.may_have_changed_files() {
             facts.push(Fact::CallEnded(to_failed_call(turn, redactor)));
         } else {
             remove_turn_start(&agents_folder, &turn.call_key);
         }
     }
-    for (call_key, OpenCall { request_digest, start_time }) in open_calls {
-        let activity = AgentActivity::with_unknown_changes("the record of the files before is missing");
-        report_changes(run, &call_key, &activity, (redactor, runner));
+    for (call_key, OpenCall { request_digest, start_time, is_tool_call, keeps_turn_start, mcp_tool }) in open_calls {
+        let activity = if keeps_turn_start {
+            AgentActivity::with_unknown_changes("the record of the files before is missing")
+        } else {
+            AgentActivity::default()
+        };
+        let (step, mcp_tool) = (&call_key.step, mcp_tool.as_deref());
+        Interruption { step, is_tool_call, mcp_tool, activity: &activity }.report(run, redactor, runner);
         // It may be a file that can't be read.
         remove_turn_start(&agents_folder, &call_key);
         if let Some(request_digest) = request_digest {
@@ -75,9 +83,16 @@ pub(crate) fn interrupted_turn_facts(
     Ok(facts)
 }
 
+/// A turn or a tool call whose changes the journal does not contain.
+pub(super) struct UnrecordedCall {
+    pub(super) step: StepKey,
+    /// Whether this is a call of a tool, and not a turn of a CLI agent.
+    pub(super) is_tool_call: bool,
+}
+
 /// The turns and tool calls whose changes the journal does not contain, because they have not ended or orch was killed
 /// during them, and an error message for each file about a turn that can't be read.
-pub(super) fn unrecorded_turns(journal: &Journal, run: RunId, events: &[Event]) -> (Vec<CallKey>, Vec<String>) {
+pub(super) fn unrecorded_turns(journal: &Journal, run: RunId, events: &[Event]) -> (Vec<UnrecordedCall>, Vec<String>) {
     let (turns, errors) = find_started_turns(&journal.agents_folder(run));
     let mut open_calls = open_calls(events);
     let mut unrecorded = Vec::new();
@@ -85,49 +100,88 @@ pub(super) fn unrecorded_turns(journal: &Journal, run: RunId, events: &[Event]) 
         open_calls.remove(&turn.call_key);
         let is_recorded = is_recorded(events, (&turn.call_key, &turn.request_digest, turn.start_time));
         if turn.may_change_files && !is_recorded {
-            unrecorded.push(turn.call_key);
+            unrecorded.push(UnrecordedCall { step: turn.call_key.step, is_tool_call: turn.is_tool_call });
         }
     }
-    // Of the other calls, the files before are not on disk, or can't be read.
-    unrecorded.extend(open_calls.into_keys());
+    // Of the other calls that may change files, the files before are not on disk, or can't be read.
+    let without_start = open_calls.into_iter().filter(|(_, call)| call.keeps_turn_start);
+    unrecorded
+        .extend(without_start.map(|(key, call)| UnrecordedCall { step: key.step, is_tool_call: call.is_tool_call }));
     (unrecorded, errors)
 }
 
-/// Tells the user what an interrupted call changed, and whether it may have changed more.
-fn report_changes(run: RunId, call_key: &CallKey, activity: &AgentActivity, (redactor, runner): (&Redactor, &Runner)) {
-    let name = if call_key.tool_call.is_some() { "tool call" } else { "turn" };
-    let changed = match activity.changed.len() {
-        0 => String::new(),
-        count => format!(" after it changed {}: see `orch runs diff {run}`", counted(count, "file")),
-    };
-    let message = format!("a {name} of step `{}` was interrupted{changed}", call_key.step);
-    match activity.partial_note() {
-        Some(note) => runner.reporter.warning(&redactor.redact(&format!("{message}; {note}"))),
-        None if changed.is_empty() => {}
-        None => runner.reporter.note(&message),
+/// A call that was running when orch was killed.
+#[derive(Clone, Copy)]
+struct Interruption<'a> {
+    step: &'a StepKey,
+    /// Whether this is a call of a tool, and not a turn of a CLI agent.
+    is_tool_call: bool,
+    /// The tool of an MCP server; `None` for any other call.
+    mcp_tool: Option<&'a str>,
+    /// The files that it changed.
+    activity: &'a AgentActivity,
+}
+
+impl Interruption<'_> {
+    /// Tells the user what the call changed, and whether it may have changed more.
+    fn report(self, run: RunId, redactor: &Redactor, runner: &Runner) {
+        let Self { step, is_tool_call, mcp_tool, activity } = self;
+        let name = if is_tool_call { "tool call" } else { "turn" };
+        let changed = match activity.changed.len() {
+            0 => String::new(),
+            count => format!(" after it changed {}: see `orch runs diff {run}`", counted(count, "file")),
+        };
+        let message = format!("a {name} of step `{step}` was interrupted{changed}");
+        match (activity.partial_note(), mcp_tool) {
+            (Some(note), _) => runner.reporter.warning(&redactor.redact(&format!("{message}; {note}"))),
+            (None, _) if !changed.is_empty() => runner.reporter.note(&message),
+            // Only the files of the workspace are compared, and the server can also change other things.
+            (None, Some(tool)) => runner.reporter.note(&format!(
+                "a call of `{tool}` of step `{step}` was interrupted: it is not known whether it took effect, and orch \
+                 does not repeat it"
+            )),
+            (None, None) => {}
+        }
     }
 }
 
-/// The start of a call whose changes the journal does not contain.
+/// The start of a call whose end the journal does not contain.
 struct OpenCall {
     /// The digest of the request; `None` for a turn, which runs again and needs no record.
     request_digest: Option<Digest>,
     start_time: Timestamp,
+    /// Whether this is a call of a tool, and not a turn of a CLI agent.
+    is_tool_call: bool,
+    /// Whether the call may change files of the workspace, so that orch compares them.
+    keeps_turn_start: bool,
+    /// The tool of an MCP server; `None` for any other call.
+    mcp_tool: Option<String>,
 }
 
-/// The tool calls that may have changed files, and the turns of the last session, that started and for which the journal
-/// contains neither an end nor a comparison of the files.
+/// The tool calls that may have changed something, and the turns of the last session, that started and have no recorded
+/// end. The end of a call that may have changed files counts only with a comparison of the files.
 fn open_calls(events: &[Event]) -> BTreeMap<CallKey, OpenCall> {
-    let mut open = BTreeMap::new();
+    let mut open: BTreeMap<CallKey, OpenCall> = BTreeMap::new();
     for event in events {
         match &event.fact {
-            Fact::CallStarted(CallStarted { call, kind, request_digest, .. }) if kind.properties().keeps_turn_start => {
-                let request_digest = request_digest.clone().filter(|_| kind.is_never_repeated());
-                open.insert(call.clone(), OpenCall { request_digest, start_time: event.at });
+            Fact::CallStarted(fact @ CallStarted { call, kind, request_digest, .. }) => {
+                let (is_tool_call, keeps_turn_start) = (kind.is_never_repeated(), kind.properties().keeps_turn_start);
+                if is_tool_call || keeps_turn_start {
+                    let request_digest = request_digest.clone().filter(|_| is_tool_call);
+                    let mcp_tool = fact.tool_and_arguments().filter(|_| matches!(kind, CallKind::McpTool(_)));
+                    let mcp_tool = mcp_tool.map(|(tool, _)| tool.to_owned());
+                    let start_time = event.at;
+                    let started = OpenCall { request_digest, start_time, is_tool_call, keeps_turn_start, mcp_tool };
+                    open.insert(call.clone(), started);
+                }
             }
-            Fact::CallEnded(call) if is_compared(call) => drop(open.remove(&call.call)),
+            Fact::CallEnded(end)
+                if open.get(&end.call).is_some_and(|call| !call.keeps_turn_start || is_compared(end)) =>
+            {
+                open.remove(&end.call);
+            }
             // The user knows of the turns of earlier sessions.
-            Fact::RunResumed(_) => open.retain(|call, _| call.tool_call.is_some()),
+            Fact::RunResumed(_) => open.retain(|_, call| call.is_tool_call),
             _ => {}
         }
     }
@@ -157,7 +211,7 @@ fn is_recorded(events: &[Event], (call_key, request_digest, start_time): (&CallK
 /// Creates the failed call for an interrupted turn. The call's duration is zero, because the recorded duration of the
 /// killed session already includes the turn.
 fn to_failed_call(turn: InterruptedTurn, redactor: &Redactor) -> CallEnded {
-    let name = if turn.call_key.tool_call.is_some() { "tool call" } else { "turn" };
+    let name = if turn.model.is_none() { "tool call" } else { "turn" };
     let failure = Failure::new(FailureClass::Crashed, format!("orch was killed during the {name}"));
     CallEnded {
         call: turn.call_key,

@@ -18,8 +18,8 @@ use super::execute::{self, RunContext};
 use super::locks::RunLocks;
 use super::models::ResolvedModels;
 use super::prepare::{self, PlanOptions};
-use super::project_files;
 use super::trackers::Trackers;
+use super::{project_files, rate_limits};
 
 /// The parameters of a run with its own journal and workspace, and without trackers.
 pub(crate) struct IsolatedRun<'a> {
@@ -73,7 +73,7 @@ impl Runner {
             project_paths: project_files::source_paths(project, self.current_dir()),
             plan: &plan,
             models,
-            rate_limiters: execute::build_rate_limiters(project),
+            rate_limiters: rate_limits::build_rate_limiters(project),
             trackers: Trackers::default(),
             record_replay,
             result_cache: None,

@@ -2,16 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use crate::agent::ModelRegistry;
 use crate::check;
-use crate::config::{self, Project};
+use crate::config::{self, Project, Settings};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 use crate::engine::budget;
 use crate::engine::{ArtifactType, Plan, PlannedModel, Resolve, StepDefaults};
 use crate::model::budget::Budget;
-use crate::model::{Pipeline, Step, StepKey};
+use crate::model::{McpServerSpec, Pipeline, Step, StepKey};
 use crate::schema::Schema;
 use crate::template::Templates;
 
@@ -93,6 +94,7 @@ pub(crate) fn plan(
         budget_override: options.budget.clone(),
         project_root: root_and_file(project, runner.current_dir()).0.to_string_lossy().into(),
         sandbox: project.settings.sandbox.clone(),
+        mcp: mcp_servers(&project.settings),
     };
     let plan = plan_project(project, inputs, &defaults, &|name| {
         let reference = resolved_models.get(name);
@@ -101,6 +103,13 @@ pub(crate) fn plan(
         to_planned_model(models, reference)
     })?;
     check_budget_units(&plan, models).map(|()| plan)
+}
+
+/// The MCP servers of a project, with every default filled in. Omits a server without an address and without a program,
+/// which the check reports.
+pub(crate) fn mcp_servers(settings: &Settings) -> IndexMap<String, McpServerSpec> {
+    let servers = settings.mcp.iter();
+    servers.filter_map(|(name, server)| Some((name.clone(), server.spec(name, &settings.sandbox)?))).collect()
 }
 
 /// Creates a plan from a loaded project. `plan_model` returns the model for a model name in the files.

@@ -69,7 +69,7 @@ impl RecordedChanges {
         let mut gaps = partial_lists(events);
         let (calls, errors) = unrecorded_turns(journal, run, events);
         for call in calls {
-            let name = if call.tool_call.is_some() { "tool call" } else { "turn" };
+            let name = if call.is_tool_call { "tool call" } else { "turn" };
             let reason = format!(
                 "the changes of a {name} are not recorded, because it has not ended or orch was killed during it; \
                  after a kill, `orch pipeline resume {run}` records them"

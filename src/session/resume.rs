@@ -27,7 +27,7 @@ use super::prepare::{self, PlanOptions, find_step};
 use super::project_state::{StateFolder, find_run_or_latest_incomplete, project_root};
 use super::trackers::Trackers;
 use super::trust::Trusted;
-use super::{RunResult, Runner, interrupted_turns, models, project_files, run_replay};
+use super::{RunResult, Runner, interrupted_turns, models, project_files, rate_limits, run_replay};
 
 /// The run to resume with [`Runner::resume`], and the options of the resume.
 #[derive(Clone, Debug, Default)]
@@ -195,7 +195,7 @@ impl Runner {
             project_paths,
             plan: &plan,
             models: registry,
-            rate_limiters: execute::build_rate_limiters(&project),
+            rate_limiters: rate_limits::build_rate_limiters(&project),
             result_cache: None,
             approver: None,
             record_replay: record_replay.clone(),

@@ -21,7 +21,7 @@ use super::locks::{RunLocks, remove_project_placeholders};
 use super::prepare::{self, PlanOptions};
 use super::project_state::StateFolder;
 use super::trackers::Trackers;
-use super::{RunResult, Runner, clean, models, project_files, run_replay};
+use super::{RunResult, Runner, clean, models, project_files, rate_limits, run_replay};
 
 /// The pipeline to run with [`Runner::start`], and the options of the run.
 pub struct RunRequest {
@@ -163,7 +163,7 @@ impl Runner {
             project_paths,
             plan: &plan,
             models: registry,
-            rate_limiters: execute::build_rate_limiters(&project),
+            rate_limiters: rate_limits::build_rate_limiters(&project),
             approver: None,
             record_replay: record_replay.clone(),
             result_cache: request.reuse.then(|| ResultCache::open(&journal)).transpose()?,

@@ -36,12 +36,13 @@ impl LocalRun {
                     .checked_add(SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX)))
                     .ok()
             });
-            let CallKey { step, attempt, ordinal, tool_call } = key.clone();
+            let CallKey { step, attempt, ordinal, tool_call, input_round } = key.clone();
             let fact = ApprovalAsked {
                 step,
                 attempt,
                 ordinal,
                 tool_call,
+                input_round,
                 question: approval.text.clone(),
                 question_digest: text_digest.clone(),
                 expires_at,
@@ -71,9 +72,9 @@ impl LocalRun {
             }
         };
         let Some(decision) = decision else { return Err(Interrupt::Parked) };
-        let CallKey { step, attempt, ordinal, tool_call } = key;
+        let CallKey { step, attempt, ordinal, tool_call, input_round } = key;
         let (question_digest, answer) = (text_digest, decision.clone());
-        let fact = ApprovalAnswered { step, attempt, ordinal, tool_call, question_digest, answer };
+        let fact = ApprovalAnswered { step, attempt, ordinal, tool_call, input_round, question_digest, answer };
         self.append(Fact::ApprovalAnswered(fact)).await?;
         Ok(WaitOutcome::Answered(decision))
     }

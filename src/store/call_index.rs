@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::durable::{CallOutcome, CallReply};
 use crate::model::event::{CallEnded, CallKind, CallOutput, CallStarted};
-use crate::model::{CallKey, ContentBlock, Digest, Failure, FailureClass, StepKey};
+use crate::model::{CallKey, ContentBlock, Digest, Failure, FailureClass, StepKey, is_unanswered_call};
 
 /// The calls of earlier sessions. It does not contain those of the current session, since no step needs them again.
 #[derive(Default)]
@@ -49,6 +49,38 @@ impl CallIndex {
         self.started.get(call).is_some_and(|started| started.kind.is_never_repeated())
     }
 
+    /// Whether this is the record of a tool call that was interrupted because the process ended.
+    pub(super) fn is_interrupted_tool(&self, fact: &CallEnded) -> bool {
+        let is_crash = |failure: &Failure| failure.class == FailureClass::Crashed;
+        self.is_tool(&fact.call) && fact.failure.as_ref().is_some_and(is_crash)
+    }
+
+    /// Whether this is a call of a tool, by a model or by a step.
+    fn is_tool(&self, call: &CallKey) -> bool {
+        let is_tool_kind = |kind: CallKind| matches!(kind, CallKind::Tool(_) | CallKind::McpTool(_));
+        call.tool_call.is_some() || self.started.get(call).is_some_and(|started| is_tool_kind(started.kind))
+    }
+
+    /// Whether a failure of this class ended a call of a tool without a result. A model receives the failure in place
+    /// of the result, and a call that may have changed something is not repeated.
+    fn is_without_result(&self, call: &CallKey, class: FailureClass) -> bool {
+        let is_mcp_tool = |started: &StartedCall| matches!(started.kind, CallKind::McpTool(_));
+        class.is_interruption() || is_unanswered_call(class) && self.started.get(call).is_some_and(is_mcp_tool)
+    }
+
+    /// Whether an attempt of a step that calls a tool itself ended after a call that changed something, or that may have
+    /// done so. Then the next attempt of the step does not repeat the call.
+    pub(super) fn has_own_effect(&self, step: &StepKey, attempt: u32) -> bool {
+        let may_have_effect = |call: &CallKey| match self.outcomes.get(call).map(|(_, outcome)| &outcome.result) {
+            Some(Ok(reply)) => is_success(reply),
+            Some(Err(failure)) => self.is_without_result(call, failure.class),
+            None => false,
+        };
+        let has_effect =
+            |call: &CallKey| call.tool_call.is_none() && self.is_never_repeated(call) && may_have_effect(call);
+        self.by_attempt.get(&(step.clone(), attempt)).into_iter().flatten().any(has_effect)
+    }
+
     /// Whether the model called tools in an attempt of a step.
     pub(super) fn has_tool_calls(&self, step: &StepKey, attempt: u32) -> bool {
         let calls = self.by_attempt.get(&(step.clone(), attempt));
@@ -85,17 +117,24 @@ impl CallIndex {
     /// Adds the end of a call.
     pub(super) fn add_ended(&mut self, fact: &CallEnded) {
         let result = match (CallReply::from_recorded(fact), &fact.failure) {
-            (Some(reply), _) => Ok(without_full_output(reply)),
+            (Some(reply), _) if fact.call.tool_call.is_some() => Ok(without_full_output(reply)),
+            (Some(reply), _) => Ok(reply),
             // If the budget, a stop or a crash ended the call, it has no outcome, and orch repeats it. A tool call that
-            // may have changed files is not repeated.
+            // may have changed something is not repeated.
             (None, Some(failure)) if failure.class.is_interruption() && !self.is_never_repeated(&fact.call) => return,
             (None, Some(failure)) => Err(failure.clone()),
             (None, None) => return,
         };
-        let is_interrupted = result.as_ref().is_err_and(|failure| failure.class.is_interruption());
-        // Only a complete reply, a complete result of a tool or its interruption is valid for another step.
-        let is_transferable =
-            fact.reply.is_some() || fact.call.tool_call.is_some() && (result.is_ok() || is_interrupted);
+        // Only a complete reply, a complete result of a tool or what a model receives in its place is valid for another
+        // attempt or another step.
+        let is_tool_result = match &result {
+            Ok(_) => self.is_tool(&fact.call),
+            Err(failure) => {
+                let is_kept = fact.call.tool_call.is_some() || self.is_never_repeated(&fact.call);
+                is_kept && self.is_without_result(&fact.call, failure.class)
+            }
+        };
+        let is_transferable = fact.reply.is_some() || is_tool_result;
         let outcome = CallOutcome {
             started: fact.started,
             ended: fact.ended,
@@ -123,7 +162,8 @@ impl CallIndex {
     }
 
     /// Takes the outcome of a call, if its request was the same. Otherwise takes the outcome of the same request from
-    /// another call for which `may_take` is true. Each outcome is taken once.
+    /// another call for which `may_take` is true. Each outcome is taken once. No other step takes the failure of a step
+    /// that calls a tool itself, since that step would then make its call again.
     pub(super) fn take_outcome(
         &mut self,
         key: &CallKey,
@@ -140,7 +180,13 @@ impl CallIndex {
             return own_outcome;
         }
         let calls = self.by_request.get(request)?;
-        let index = calls.iter().position(|call| has_same_request(call) && may_take(call))?;
+        let is_own_failure = |call: &CallKey| {
+            call.tool_call.is_none() && self.outcomes.get(call).is_some_and(|(_, outcome)| outcome.result.is_err())
+        };
+        let is_match = |call: &CallKey| {
+            has_same_request(call) && may_take(call) && (call.step == key.step || !is_own_failure(call))
+        };
+        let index = calls.iter().position(is_match)?;
         let call = self.by_request.get_mut(request)?.remove(index);
         // Remove the outcome, so that no other call takes it, not even the call that it belongs to.
         self.outcomes.remove(&call).map(|(_, outcome)| outcome)
@@ -150,25 +196,35 @@ impl CallIndex {
     pub(super) fn final_replies(&self, step: &StepKey, attempt: u32) -> impl Iterator<Item = &CallReply> {
         let outcomes = &self.outcomes;
         let calls = self.by_attempt.get(&(step.clone(), attempt)).into_iter().flatten().rev();
-        let replies = calls.filter_map(move |key| outcomes.get(key)?.1.result.as_ref().ok());
+        let own_calls = calls.filter(|call| call.tool_call.is_none());
+        let replies = own_calls.filter_map(move |call| outcomes.get(call)?.1.result.as_ref().ok());
         replies.filter(|reply| is_final_reply(reply))
     }
 }
 
-/// Whether this is the record of a tool call that was interrupted because the process ended.
-pub(super) fn is_interrupted_tool(fact: &CallEnded) -> bool {
-    let is_crash = |failure: &Failure| failure.class == FailureClass::Crashed;
-    fact.call.tool_call.is_some() && fact.failure.as_ref().is_some_and(is_crash)
-}
-
-/// Whether a reply may contain the value of its step. It can't if it contains tool calls, after which the conversation
-/// continued, or if it is the output of a command, a file operation or a tool.
+/// Whether the reply to a call of a step itself may contain the value of the step. It can't if it contains tool calls,
+/// after which the conversation continued, or if it is the output of a file operation.
 fn is_final_reply(reply: &CallReply) -> bool {
     let is_tool_call = |block: &ContentBlock| matches!(block, ContentBlock::ToolCall { .. });
-    reply.chat().is_some_and(|chat| !chat.content.blocks().iter().any(is_tool_call))
+    match (reply.chat(), reply) {
+        (Some(chat), _) => !chat.content.blocks().iter().any(is_tool_call),
+        (None, CallReply::Output(CallOutput::Command(_) | CallOutput::Tool(_) | CallOutput::McpTool(_))) => true,
+        (None, _) => false,
+    }
 }
 
-/// A reply as the interpreter needs it. The whole output of a tool is only for the user.
+/// Whether this is the result of a tool that succeeded.
+fn is_success(reply: &CallReply) -> bool {
+    match reply {
+        CallReply::Output(CallOutput::Tool(output)) => !output.result.is_error,
+        CallReply::Output(CallOutput::McpTool(output)) => !output.result.is_error && output.input_required.is_none(),
+        CallReply::Output(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_))
+        | CallReply::Chat(_)
+        | CallReply::Turn(_) => false,
+    }
+}
+
+/// The result of a tool that a model called, as the interpreter needs it. The whole output is only for the user.
 fn without_full_output(reply: CallReply) -> CallReply {
     match reply {
         CallReply::Output(CallOutput::Tool(mut output)) => {
@@ -188,10 +244,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{BuiltinTool, Content, ToolCallOutput, ToolOutput};
+    use crate::model::{BuiltinTool, Content, McpCallKind, ToolCallOutput, ToolOutput};
 
     fn tool_key(attempt: u32) -> CallKey {
-        CallKey { step: StepKey::root("code"), attempt, ordinal: 1, tool_call: Some(1) }
+        CallKey { step: StepKey::root("code"), attempt, ordinal: 1, tool_call: Some(1), input_round: None }
     }
 
     fn started(tool: BuiltinTool) -> CallStarted {
@@ -232,6 +288,67 @@ mod tests {
         }
     }
 
+    fn mcp_started(call: &CallKey, kind: McpCallKind) -> CallStarted {
+        let digest = Digest::compute(b"call");
+        serde_json::from_value(json!({ "call": call, "kind": { "mcp_tool": kind }, "request_digest": digest })).unwrap()
+    }
+
+    #[test]
+    fn the_next_attempt_does_not_repeat_a_call_of_an_mcp_tool_without_an_answer() {
+        let taken_after = |class: FailureClass| {
+            let mut index = CallIndex::default();
+            index.add_started(&mcp_started(&tool_key(1), McpCallKind::RemoteWrite), Timestamp::UNIX_EPOCH);
+            index.add_ended(&ended(None, class));
+            index.add_interrupted_tools();
+            take(&mut index, 2).map(|result| result.unwrap_err().class)
+        };
+        for class in [FailureClass::Timeout, FailureClass::ProviderUnavailable, FailureClass::AgentError] {
+            assert_eq!(taken_after(class), Some(class));
+        }
+        assert_eq!(taken_after(FailureClass::NotInstalled), None, "the call was not performed");
+    }
+
+    fn own_key(step: &str, attempt: u32) -> CallKey {
+        CallKey { step: StepKey::root(step), attempt, ordinal: 1, tool_call: None, input_round: None }
+    }
+
+    #[test]
+    fn only_the_step_itself_takes_the_unknown_end_of_its_own_call() {
+        let mut index = CallIndex::default();
+        index.add_started(&mcp_started(&own_key("send", 1), McpCallKind::RemoteWrite), Timestamp::UNIX_EPOCH);
+        index.add_interrupted_tools();
+        assert!(index.has_own_effect(&StepKey::root("send"), 1));
+        let mut take_class = |key: &CallKey| {
+            let outcome = index.take_outcome(key, &Digest::compute(b"call"), &|_| true)?;
+            outcome.result.err().map(|failure| failure.class)
+        };
+        assert_eq!(take_class(&own_key("other", 1)), None);
+        assert_eq!(take_class(&own_key("send", 2)), Some(FailureClass::Crashed));
+    }
+
+    #[test]
+    fn the_result_of_a_call_that_a_step_makes_itself_is_kept_whole() {
+        let output = |is_error: bool| {
+            let full_output = Some("all of it".to_owned());
+            let result = ToolOutput { content: "all".to_owned(), is_error, full_output, ..ToolOutput::default() };
+            CallOutput::Tool(ToolCallOutput { tool: BuiltinTool::Shell, arguments: String::new(), result })
+        };
+        for is_error in [false, true] {
+            let key = own_key("code", 1);
+            let mut index = CallIndex::default();
+            index.add_started(&CallStarted { call: key.clone(), ..started(BuiltinTool::Shell) }, Timestamp::UNIX_EPOCH);
+            let record = ended(Some(output(is_error)), FailureClass::Internal);
+            index.add_ended(&CallEnded { call: key.clone(), ..record });
+            let expected = CallReply::Output(output(is_error));
+            let replies: Vec<&CallReply> = index.final_replies(&key.step, 1).collect();
+            assert_eq!(replies, [&expected], "other rules may read it in another way");
+            assert_eq!(index.has_own_effect(&key.step, 1), !is_error, "a call that failed is made again");
+            assert!(!index.has_tool_calls(&key.step, 1));
+            let taken = index.take_outcome(&own_key("code", 2), &Digest::compute(b"call"), &|_| true);
+            assert_eq!(taken.map(|outcome| outcome.result), Some(Ok(expected)));
+        }
+    }
+
     #[test]
     fn the_record_of_a_crash_replaces_the_assumed_outcome() {
         let mut index = CallIndex::default();
@@ -242,7 +359,7 @@ mod tests {
             changed: vec!["a.txt".to_owned()],
             ..crate::model::AgentActivity::default()
         }));
-        assert!(is_interrupted_tool(&record));
+        assert!(index.is_interrupted_tool(&record));
         index.add_ended(&record);
         let outcome = index.take_outcome(&tool_key(1), &Digest::compute(b"call"), &|_| false).unwrap();
         assert_eq!(outcome.agent_activity.unwrap().changed, ["a.txt"]);

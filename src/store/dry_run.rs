@@ -11,11 +11,11 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use crate::durable::{
-    BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Durable, ExecutionId, Interrupt, StepFact, StepSpec, Wait,
-    WaitOutcome,
+    BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Durable, ExecutionId, Interrupt, ListTools, ListedTools,
+    StepFact, StepSpec, Wait, WaitOutcome,
 };
 use crate::model::event::{Event, Fact, PartKind, SkipKind};
-use crate::model::{CallKey, StepKey};
+use crate::model::{CallKey, Failure, FailureClass, StepKey};
 
 use super::branches::run_branches;
 use super::finally_steps::FinallySteps;
@@ -177,6 +177,16 @@ impl Durable for DryRunDurable {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
         run_branches(&self.halted_groups, || true, group, branches, limit).boxed()
+    }
+
+    /// Returns the recorded tools of a server. A dry run starts no server.
+    fn list_tools(&self, request: ListTools) -> BoxFuture<'_, Result<ListedTools, Interrupt>> {
+        let listing = self.lock().index.listing(&request.server.name);
+        let listed = listing.ok_or_else(|| {
+            let message = format!("the MCP server `{}` has not listed its tools in this run", request.server.name);
+            Failure::new(FailureClass::Internal, message)
+        });
+        async { Ok(listed) }.boxed()
     }
 
     fn wait(&self, _: CallKey, _: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {

@@ -2,17 +2,18 @@
 //! of a step.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::durable::{CallOutcome, CallReply, StepSpec};
 use crate::model::event::{
-    ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact, FingerprintPart, PartKind, StepCompleted,
-    StepFailed, StepStarted,
+    ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact, StepCompleted, StepFailed, StepStarted,
 };
 use crate::model::{
-    Artifact, CallKey, ChatReply, Content, Digest, FailureClass, Fingerprint, StepKey, StopReason, Usage,
+    Artifact, CallKey, ChatReply, Content, Digest, FailureClass, Fingerprint, McpListing, StepKey, StopReason, Usage,
 };
 
-use super::call_index::{CallIndex, is_interrupted_tool};
+use super::call_index::CallIndex;
+use super::changed_parts::describe_changes;
 
 /// An index over the events of one run. [`LocalRun`](super::LocalRun) applies each new event to it.
 ///
@@ -22,7 +23,7 @@ pub(super) struct Index {
     /// Whether `apply` receives events of earlier sessions.
     replaying: bool,
     calls: CallIndex,
-    /// The failed attempts whose conversations the next attempt continues.
+    /// The failed attempts whose conversations the next attempt continues, or whose calls it does not repeat.
     continued_attempts: HashSet<(StepKey, u32)>,
     parsed_calls: HashSet<CallKey>,
     results: HashMap<Fingerprint, Vec<RecordedResult>>,
@@ -46,6 +47,8 @@ pub(super) struct Index {
     forced_reruns: Vec<(StepKey, u64)>,
     questions: Vec<ApprovalAsked>,
     answers: Vec<ApprovalAnswered>,
+    /// The last list of tools of each MCP server.
+    listings: HashMap<String, Arc<McpListing>>,
 }
 
 /// A result of a step.
@@ -73,7 +76,9 @@ impl Index {
         match &event.fact {
             Fact::StepStarted(fact) => self.step_started(fact),
             // A session begins with the records of the tool calls that the end of the previous process interrupted.
-            Fact::CallEnded(fact) if self.replaying || is_interrupted_tool(fact) => self.calls.add_ended(fact),
+            Fact::CallEnded(fact) if self.replaying || self.calls.is_interrupted_tool(fact) => {
+                self.calls.add_ended(fact);
+            }
             Fact::CallStarted(fact) if self.replaying => self.calls.add_started(fact, event.at),
             Fact::ReplyParsed(fact) if self.replaying => {
                 self.parsed_calls.insert(fact.call.clone());
@@ -101,14 +106,16 @@ impl Index {
             Fact::ArtifactAccepted(fact) => self.apply_edit(fact.result_seq, &fact.artifact),
             Fact::ApprovalAsked(fact) => self.questions.push(fact.clone()),
             Fact::ApprovalAnswered(fact) => self.answers.push(fact.clone()),
+            Fact::ToolsListed(fact) => {
+                self.listings.insert(fact.listing.server.clone(), fact.listing.clone());
+            }
             Fact::CallEnded(_)
             | Fact::ReplyParsed(_)
             | Fact::CallStarted(_)
             | Fact::RunStarted(_)
             | Fact::RunEnded(_)
             | Fact::StepReused(_)
-            | Fact::StepSkipped(_)
-            | Fact::ToolsListed(_) => {}
+            | Fact::StepSkipped(_) => {}
         }
     }
 
@@ -123,7 +130,11 @@ impl Index {
     fn step_failed(&mut self, fact: &StepFailed) {
         self.end_attempt(&fact.step, fact.attempt);
         self.failure_classes.insert(fact.step.clone(), fact.failure.class);
-        if may_continue_after(fact.failure.class) && self.calls.has_tool_calls(&fact.step, fact.attempt) {
+        // The steps inside of an agent's step are those of the pipelines that its model called.
+        let has_called_pipelines = || self.attempts.keys().any(|key| key.is_within(&fact.step));
+        let has_calls = || self.calls.has_tool_calls(&fact.step, fact.attempt) || has_called_pipelines();
+        let continues_conversation = may_continue_after(fact.failure.class) && has_calls();
+        if continues_conversation || self.calls.has_own_effect(&fact.step, fact.attempt) {
             self.continued_attempts.insert((fact.step.clone(), fact.attempt));
         }
     }
@@ -333,6 +344,11 @@ impl Index {
         self.parsed_calls.contains(call)
     }
 
+    /// The tools that an MCP server listed last.
+    pub(super) fn listing(&self, server: &str) -> Option<Arc<McpListing>> {
+        self.listings.get(server).cloned()
+    }
+
     /// The recorded question with exactly this text; its `expires_at` is the deadline for an answer.
     pub(super) fn find_question(&self, key: &CallKey, text_digest: &Digest) -> Option<&ApprovalAsked> {
         let is_same = |question: &&ApprovalAsked| question.key() == *key && question.question_digest == *text_digest;
@@ -367,28 +383,4 @@ fn may_continue_after(class: FailureClass) -> bool {
             | FailureClass::UnknownStop
             | FailureClass::MaxTurnsReached
     )
-}
-
-/// Describes the parts of a fingerprint that differ: `prompt planner.md changed`.
-fn describe_changes(old: &[FingerprintPart], new: &[FingerprintPart]) -> Vec<String> {
-    if old.is_empty() {
-        return Vec::new();
-    }
-    let find_digest = |parts: &[FingerprintPart], kind: &PartKind| {
-        parts.iter().find(|part| part.kind == *kind).map(|part| part.digest.clone())
-    };
-    let mut descriptions = Vec::new();
-    for part in new {
-        match find_digest(old, &part.kind) {
-            Some(digest) if digest == part.digest => {}
-            Some(_) => descriptions.push(format!("{} changed", part.kind)),
-            None => descriptions.push(format!("{} is new", part.kind)),
-        }
-    }
-    descriptions.extend(
-        old.iter()
-            .filter(|part| find_digest(new, &part.kind).is_none())
-            .map(|part| format!("{} was removed", part.kind)),
-    );
-    descriptions
 }

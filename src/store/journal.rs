@@ -39,6 +39,8 @@ pub struct Journal {
 
 /// The name of the database in the state folder.
 pub(super) const DATABASE_FILE: &str = "journal.db";
+/// The name of the file about MCP servers in the state folder.
+pub(super) const MCP_SERVERS_FILE: &str = "mcp-legacy.json";
 /// The folder in the state folder where CLI agents store their files.
 pub(super) const AGENTS_FOLDER: &str = "agents";
 
@@ -161,6 +163,11 @@ impl Journal {
     /// The folder where CLI agents store their homes, settings and sessions during a run.
     pub fn agents_folder(&self, run: RunId) -> NoFollowFolder {
         self.folder.subfolder(&format!("{AGENTS_FOLDER}/{}", run.0))
+    }
+
+    /// The file in which orch remembers which MCP servers do not say which version of the protocol they speak.
+    pub fn mcp_servers_file(&self) -> NoFollowFile {
+        self.folder.file(MCP_SERVERS_FILE)
     }
 
     /// Every event of a run, in order; empty if there is no such run.

@@ -10,8 +10,8 @@ use futures_util::future::{BoxFuture, join_all};
 
 use crate::clock::{Clock, VirtualTimeHold};
 use crate::durable::{
-    BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Computation, Durable, ExecutionId, Interrupt, Observer,
-    Perform, StepFact, StepSpec, Wait, WaitOutcome,
+    BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Computation, Durable, ExecutionId, Interrupt, ListTools,
+    ListedTools, Observer, Perform, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use crate::model::event::{Event, Fact, StepCompleted, StepReused};
 use crate::model::{Artifact, CallKey, Digest, Failure, FailureClass, RunId, RunState, StepKey};
@@ -20,6 +20,7 @@ use super::branches::run_branches;
 use super::finally_steps::FinallySteps;
 use super::halted_groups::HaltedGroups;
 use super::index::Index;
+use super::listings::CurrentListings;
 use super::stop_signal::StopSignal;
 use super::writer::{AckReceiver, JournalWriter};
 use super::{ApprovalPrompter, Heartbeat, Journal, ResultCache, StoreError, Workspace};
@@ -59,6 +60,7 @@ pub struct LocalRun {
     writer: JournalWriter,
     pub(super) halted_groups: HaltedGroups,
     finally_steps: FinallySteps,
+    pub(super) current_listings: CurrentListings,
     /// Whether the journal failed to record an event.
     has_write_failure: Arc<AtomicBool>,
     shared: Mutex<LocalRunState>,
@@ -94,6 +96,7 @@ impl LocalRun {
             halted_groups: HaltedGroups::default(),
             has_write_failure: Arc::default(),
             finally_steps: FinallySteps::default(),
+            current_listings: CurrentListings::default(),
             shared: Mutex::new(shared),
         })
     }
@@ -318,6 +321,10 @@ impl Durable for LocalRun {
 
     fn compute(&self, step: StepKey, computation: Computation) -> BoxFuture<'_, Result<(), Interrupt>> {
         self.compute_until_stopped(step, computation).boxed()
+    }
+
+    fn list_tools(&self, request: ListTools) -> BoxFuture<'_, Result<ListedTools, Interrupt>> {
+        self.listed_tools(request).boxed()
     }
 
     fn wait(&self, key: CallKey, wait: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {

@@ -15,7 +15,7 @@ use crate::folder::{NoFollowFile, NoFollowFolder, TemporaryFolder};
 
 use super::StoreError;
 use super::copy::create_copy_folder;
-use super::journal::{AGENTS_FOLDER, DATABASE_FILE};
+use super::journal::{AGENTS_FOLDER, DATABASE_FILE, MCP_SERVERS_FILE};
 
 /// The suffix of SQLite's rollback journal, from which SQLite undoes an unfinished transaction after a crash.
 const ROLLBACK_SUFFIX: &str = "-journal";
@@ -24,7 +24,7 @@ const ROLLBACK_SUFFIX: &str = "-journal";
 const COMPANION_SUFFIXES: [&str; 3] = ["-wal", "-shm", ROLLBACK_SUFFIX];
 
 /// The other files and folders in a state folder.
-const STATE_FILES: [&str; 2] = [".gitignore", "location"];
+const STATE_FILES: [&str; 3] = [".gitignore", "location", MCP_SERVERS_FILE];
 const STATE_FOLDERS: [&str; 3] = ["blobs", "locks", AGENTS_FOLDER];
 
 /// The maximum length of a text or row in a journal, in bytes. orch stores larger facts in files.

@@ -14,7 +14,7 @@ use super::StoreError;
 
 /// The version of the format (`PRAGMA user_version`). It increases with each incompatible change. Until the first
 /// release, orch refuses older journals instead of migrating them.
-pub(super) const VERSION: i64 = 11;
+pub(super) const VERSION: i64 = 12;
 
 const SCHEMA: &str = "
 CREATE TABLE events (
@@ -72,7 +72,7 @@ CREATE INDEX results_by_fingerprint ON results (request, decode);
 CREATE TABLE foreign_runs (           -- runs whose records came from another machine
     run TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 11;
+PRAGMA user_version = 12;
 ";
 
 /// Creates the tables of a new journal, or checks that an existing journal has the format [`VERSION`]. Refuses a

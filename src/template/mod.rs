@@ -18,6 +18,7 @@ mod parameters;
 mod ranges;
 mod shell;
 pub(crate) mod signatures;
+mod sole_expression;
 mod tags;
 mod value;
 mod value_limits;
@@ -29,7 +30,7 @@ use std::io;
 use std::sync::Arc;
 
 use minijinja::{Environment, UndefinedBehavior, Value as TemplateValue};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use builtins::{FILTERS, FUNCTIONS, TESTS};
 use error::TextKind;
@@ -42,6 +43,7 @@ pub use loop_reads::{LoopReads, loop_reads_in_expression, loop_reads_in_template
 pub(crate) use ranges::{byte_range, expr_range, trailing_name_range};
 pub use shell::ShellScript;
 pub(crate) use shell::{PlaceUse, place_uses};
+pub use sole_expression::sole_expression;
 pub use tags::comments;
 pub(crate) use tags::{follows_dollar, literal_braces_help};
 pub use value::{LazyMember, LazyObject, kind_of};
@@ -175,6 +177,30 @@ impl Templates {
         };
         let template = self.env.template_from_named_str(INLINE, &rewritten).map_err(|error| convert_error(&error))?;
         render(&template, context).map_err(|error| convert_error(&error))
+    }
+
+    /// Renders every text in a JSON value. A text that is only one expression in braces becomes the value of the
+    /// expression; any other text becomes the rendered text.
+    ///
+    /// # Errors
+    /// The first error, with its location in its text.
+    pub fn render_value(&self, value: &Value, context: &TemplateContext) -> Result<Value, TemplateError> {
+        Ok(match value {
+            Value::String(text) => match sole_expression(text) {
+                Some(expression) => eval(expression, context)?,
+                None => Value::String(self.render_inline(text, context)?),
+            },
+            Value::Array(items) => {
+                Value::Array(items.iter().map(|item| self.render_value(item, context)).collect::<Result<_, _>>()?)
+            }
+            Value::Object(members) => {
+                let render = |(name, member): (&String, &Value)| -> Result<_, TemplateError> {
+                    Ok((name.clone(), self.render_value(member, context)?))
+                };
+                Value::Object(members.iter().map(render).collect::<Result<Map<String, Value>, TemplateError>>()?)
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+        })
     }
 
     /// The variables that a prompt uses, including the variables of the prompts that it includes.

@@ -1,7 +1,7 @@
 //! The result of a tool: a text for the model of limited size, and the whole text for the record.
 
-use crate::files::{ChangeSet, FileChange, FileState};
-use crate::model::{AgentActivity, ChangedFile, Failure, ToolOutput, counted};
+use crate::files::ChangeSet;
+use crate::model::{AgentActivity, Failure, ToolOutput, counted};
 use crate::secret::Redactor;
 
 /// The maximum size of the text that a model receives, in bytes.
@@ -68,7 +68,7 @@ impl RawOutput {
     /// Shortens the text for the model, and removes secrets.
     pub(super) fn finish(self, redactor: &Redactor) -> PerformedTool {
         let activity = self.change_set.as_ref().map(ChangeSet::to_activity).unwrap_or_default();
-        let changed_files = self.change_set.as_ref().map(changed_files).unwrap_or_default();
+        let changed_files = self.change_set.as_ref().map(ChangeSet::changed_files).unwrap_or_default();
         let text = redactor.redact(&self.text);
         let content = shorten(&text, self.omitted_bytes, self.advice);
         let full_output = match self.full_text {
@@ -79,17 +79,6 @@ impl RawOutput {
         let output = ToolOutput { content, is_error: self.is_error, full_output: None, changed_files };
         PerformedTool { result: Ok(output), full_output, activity }
     }
-}
-
-/// The files of a change set with the digests of their contents.
-pub(super) fn changed_files(change_set: &ChangeSet) -> Vec<ChangedFile> {
-    let digest = |state: &Option<FileState>| state.as_ref().map(|state| state.content.digest());
-    let to_changed_file = |change: &FileChange| ChangedFile {
-        path: change.path.clone(),
-        before: digest(&change.before),
-        after: digest(&change.after),
-    };
-    change_set.files.iter().map(to_changed_file).collect()
 }
 
 /// The notes about changed files, for the end of an output: which files changed, and why there may be others.

@@ -20,7 +20,7 @@ use crate::process::{
 use super::ToolContext;
 use super::arguments::ShellArguments;
 use super::command_words::check_command;
-use super::output::{PerformedTool, RawOutput, changed_files, changed_files_notes};
+use super::output::{PerformedTool, RawOutput, changed_files_notes};
 
 /// The maximum size of the output of a command that orch records, in bytes. Of a longer output, it records the
 /// beginning and the end, each half of this size.
@@ -220,7 +220,7 @@ impl ShellCall<'_> {
         if let (Ok(output), Some(files)) = (&mut performed.result, &activity.files) {
             // orch serialized this record a moment ago, so parsing it does not fail.
             let change_set: ChangeSet = serde_json::from_value(files.clone()).unwrap_or_default();
-            output.changed_files = changed_files(&change_set);
+            output.changed_files = change_set.changed_files();
         }
         PerformedTool { activity, ..performed }
     }

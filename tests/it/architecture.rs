@@ -94,6 +94,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "secret",
             "store",
             "template",
+            "tool",
             "track",
             "trust",
         ],

@@ -14,6 +14,7 @@ mod architecture;
 mod budget;
 mod budget_accounting;
 mod cached_steps;
+mod called_tools;
 mod check;
 mod check_soundness;
 mod chosen_agents;
@@ -66,6 +67,7 @@ mod name_lookup;
 #[cfg(target_os = "linux")]
 mod offload;
 mod orphan_processes;
+mod pipeline_tools;
 mod pipelines_guide;
 #[cfg(unix)]
 mod placeholders;

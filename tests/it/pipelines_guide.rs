@@ -121,6 +121,22 @@ fn a_called_pipeline_returns_its_outputs_and_writes_no_files() {
 }
 
 #[test]
+fn a_model_may_call_the_pipelines_of_its_agent() {
+    let shown = ExampleRun::run("ask others", "t").exits(0);
+    let tool = shown.server.requests()[0].body["tools"][0]["function"].clone();
+    assert_eq!((&tool["name"], &tool["parameters"]["required"][0]), (&json!("research"), &json!("task")));
+}
+
+#[test]
+fn steps_call_tools_with_values_of_their_types() {
+    let shown = ExampleRun::run("tool calls", "Say hello").exits(0);
+    shown.has("save completed");
+    assert_eq!(shown.orch.read("workspace/docs/TASK.md"), "Say hello");
+    assert!(shown.orch.read("workspace/start.md").contains("1\tSay hello"));
+    assert!(shown.server.requests()[0].last().contains("# start"));
+}
+
+#[test]
 fn finally_steps_run_and_the_outputs_are_the_result() {
     let shown = ExampleRun::run("tidy", "t").exits(0);
     let files = json!([["a.py"], ["a.py"], ["a.py"]]);

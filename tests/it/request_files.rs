@@ -40,7 +40,7 @@ async fn every_kind_of_cli_agent_refuses_files_before_it_starts() {
     let context = CallContext {
         start_time: Timestamp::now(),
         max_cost: None,
-        call_key: CallKey { step: StepKey::root("one"), attempt: 1, ordinal: 1, tool_call: None },
+        call_key: CallKey { step: StepKey::root("one"), attempt: 1, ordinal: 1, tool_call: None, input_round: None },
         request_digest: Digest::compute(b"request"),
     };
     for kind in CliAgentKind::ALL {

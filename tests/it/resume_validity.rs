@@ -54,6 +54,21 @@ fn a_dry_run_explains_for_each_step_whether_it_is_kept_and_why() {
 }
 
 #[test]
+fn a_changed_schema_is_applied_to_the_recorded_output_of_a_command() {
+    let server = answering_server(|step, _| json!({ "step": step }));
+    let command = "echo run >> log.txt; echo three";
+    let orch = project(&server, &format!("  - {{ id: count, run: \"{command}\", output: count, schema: any }}\n"));
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!((ran.code, &report["steps"][0]["error"]["class"]), (1, &json!("no_json")), "{ran:?}");
+    orch.edit("pipelines/main.yaml", "schema: any", "schema: text");
+    orch.run(&["pipeline", "resume"]).exits(0);
+    assert_eq!(
+        (orch.read("workspace/count.md").as_str(), orch.read("workspace/log.txt").as_str()),
+        ("three\n", "run\n")
+    );
+}
+
+#[test]
 fn a_step_of_a_called_pipeline_may_run_if_an_input_of_the_call_may_change() {
     let server = answering_server(|step, _| json!({ "step": step }));
     let call = "{ id: call, pipeline: inner.yaml, inputs: [plan], with: { plan: plan } }";

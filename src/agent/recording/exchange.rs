@@ -23,10 +23,13 @@ pub(super) struct CallPosition {
     /// The position of a tool call in the reply, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tool_call: Option<u32>,
+    /// For a tool call with answers to the questions of an MCP server, their number, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    input_round: Option<u32>,
 }
 
 impl CallPosition {
-    const FIRST: Self = Self { attempt: 1, ordinal: 1, tool_call: None };
+    const FIRST: Self = Self { attempt: 1, ordinal: 1, tool_call: None, input_round: None };
 
     pub(super) fn is_first(&self) -> bool {
         *self == Self::FIRST
@@ -41,7 +44,7 @@ impl Default for CallPosition {
 
 impl From<&CallKey> for CallPosition {
     fn from(key: &CallKey) -> Self {
-        Self { attempt: key.attempt, ordinal: key.ordinal, tool_call: key.tool_call }
+        Self { attempt: key.attempt, ordinal: key.ordinal, tool_call: key.tool_call, input_round: key.input_round }
     }
 }
 

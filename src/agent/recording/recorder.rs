@@ -14,14 +14,16 @@ use super::exchange::{
     CallPosition, CommandRecording, Exchange, RecordedCommand, RecordedResult, ReplyRecording, chat_request_key,
     chat_request_text, split_lines,
 };
+use super::mcp_calls::{MCP_LABEL, McpCallRecording};
+use super::mcp_listings::McpListingRecording;
 use super::omissions::RecordingOmissions;
 use super::tool_calls::ToolCallRecording;
 use crate::folder::{FolderAccess, NoFollowFolder};
 use crate::model::call_reply::CommandOutput;
 use crate::model::effect::CommandSpec;
 use crate::model::{
-    AgentActivity, CallKey, ChatReply, ChatRequest, CommandMode, CommandModes, Digest, Failure, FailureClass, StepKey,
-    ToolInvocation, ToolOutput,
+    AgentActivity, CallKey, ChatReply, ChatRequest, CommandMode, CommandModes, Digest, Failure, FailureClass,
+    McpCallOutput, McpInvocation, McpListing, StepKey, ToolInvocation, ToolOutput,
 };
 
 /// Records the exchanges, commands and tool calls of a run in a folder that only the user can read, since they may be private.
@@ -63,6 +65,15 @@ pub enum RecordedExchange<'a> {
         invocation: &'a ToolInvocation,
         /// Its output.
         output: &'a ToolOutput,
+        /// The files that it changed.
+        activity: &'a AgentActivity,
+    },
+    /// A call of an MCP tool ended.
+    McpCall {
+        /// The call.
+        invocation: &'a McpInvocation,
+        /// Its output, or why it has none.
+        result: Result<&'a McpCallOutput, &'a Failure>,
         /// The files that it changed.
         activity: &'a AgentActivity,
     },
@@ -123,7 +134,26 @@ impl Recorder {
                 self.omissions.add(&key.step, recording.changes().omission(context.paths).as_deref());
                 self.write(&recording, &key.step)
             }
+            RecordedExchange::McpCall { invocation, result, activity } => {
+                match McpCallRecording::new(key, invocation, result, activity, context) {
+                    Some(recording) => {
+                        self.omissions.add(&key.step, recording.changes().omission(context.paths).as_deref());
+                        self.write(&recording, &key.step)
+                    }
+                    None => Ok(()),
+                }
+            }
         };
+        self.note_failure(result);
+    }
+
+    /// Records the tools of an MCP server in place of an earlier recording.
+    pub fn record_listing(&self, listing: &McpListing, context: &RecordingContext<'_>) {
+        let recording = McpListingRecording::new(listing, context);
+        self.note_failure(self.write_file(McpListingRecording::file_name(&listing.server), &recording));
+    }
+
+    fn note_failure(&self, result: Result<(), Failure>) {
         if let Err(failure) = result {
             self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
         }
@@ -146,7 +176,13 @@ impl Recorder {
         self.unused_file_name(recording_name(step, Some(invocation.tool.as_str()), &key));
     }
 
-    /// The first error of [`Recorder::record`].
+    /// Counts a call of an MCP tool whose result an earlier session of the run recorded.
+    pub fn skip_mcp_call(&self, step: &StepKey, invocation: &McpInvocation, context: &RecordingContext<'_>) {
+        let key = McpCallRecording::request_text(invocation, context).digest();
+        self.unused_file_name(recording_name(step, Some(MCP_LABEL), &key));
+    }
+
+    /// The first error of [`Recorder::record`] and [`Recorder::record_listing`].
     pub fn failure(&self) -> Option<Failure> {
         self.first_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -166,7 +202,11 @@ impl Recorder {
 
     fn write(&self, recording: &(impl Exchange + Serialize), step: &StepKey) -> Result<(), Failure> {
         let name = recording_name(step, recording.label(), recording.key());
-        let file = self.folder.file(self.unused_file_name(name));
+        self.write_file(self.unused_file_name(name), recording)
+    }
+
+    fn write_file(&self, name: String, recording: &impl Serialize) -> Result<(), Failure> {
+        let file = self.folder.file(name);
         let write_failure = |reason: String| {
             let path = file.path();
             Failure::new(

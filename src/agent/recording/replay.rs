@@ -1,8 +1,7 @@
 //! Returns recorded replies and results of commands and tool calls, without calling a model.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-use serde_json::Value;
 
 use super::RecordingContext;
 use super::blocks::replied_content;
@@ -13,22 +12,20 @@ use super::exchange::{
     chat_request_text, join_lines,
 };
 use super::index::RecordingIndex;
+use super::mcp_calls::McpCallRecording;
+use super::mcp_listings::McpListingRecording;
 use super::normalize::RequestNormalizer;
 use super::omissions::RecordingOmissions;
 use super::paths::RunPaths;
+use super::recording_files::{RecordingFile, read_error, read_recording, recording_paths};
 use super::tool_calls::ToolCallRecording;
-use crate::files::{ChangeSet, read_to_end_bounded};
-use crate::folder::open_file;
+use crate::files::ChangeSet;
 use crate::model::call_reply::CommandOutput;
 use crate::model::effect::CommandSpec;
-use crate::model::text::decode_text;
 use crate::model::{
-    ChatReply, ChatRequest, CommandMode, CommandModes, Digest, Failure, FailureClass, Normalizer, StepKey,
-    ToolInvocation, ToolOutput,
+    ChatReply, ChatRequest, CommandMode, CommandModes, Digest, Failure, FailureClass, McpCallOutput, McpInvocation,
+    McpListing, Normalizer, StepKey, ToolInvocation, ToolOutput,
 };
-
-/// The size of the largest recording that orch reads, in bytes.
-const MAX_RECORDING_BYTES: u64 = 256 << 20;
 
 /// How to replay a folder of recordings.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +54,9 @@ pub struct Replay {
     replies: RecordingIndex<ReplyRecording>,
     command_results: RecordingIndex<CommandRecording>,
     tool_calls: RecordingIndex<ToolCallRecording>,
+    mcp_calls: RecordingIndex<McpCallRecording>,
+    /// The tools of MCP servers, by the names of their files.
+    mcp_listings: BTreeMap<String, McpListingRecording>,
     omissions: RecordingOmissions,
 }
 
@@ -96,11 +96,13 @@ pub struct ReplayedToolCall {
     pub changes: ReplayedChanges,
 }
 
-/// A recording in a file.
-enum RecordingFile {
-    Reply(Box<ReplyRecording>),
-    Command(Box<CommandRecording>),
-    ToolCall(Box<ToolCallRecording>),
+/// A recorded result of a call of an MCP tool.
+#[derive(Clone, Debug)]
+pub struct ReplayedMcpCall {
+    /// The output of the tool, or why it has none.
+    pub result: Result<McpCallOutput, Failure>,
+    /// The files that the call changed.
+    pub changes: ReplayedChanges,
 }
 
 impl Replay {
@@ -112,14 +114,21 @@ impl Replay {
         let normalizer = RequestNormalizer::new(&options.normalizers)
             .map_err(|error| format!("a pattern of `normalize` can't be used: {}", error.message))?;
         let (mut replies, mut command_results, mut tool_calls) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut mcp_calls, mut mcp_listings) = (Vec::new(), BTreeMap::new());
         for path in recording_paths(folder)? {
             match read_recording(&path)? {
                 RecordingFile::Reply(recording) => replies.push(*recording),
                 RecordingFile::Command(recording) => command_results.push(*recording),
                 RecordingFile::ToolCall(recording) => tool_calls.push(*recording),
+                RecordingFile::McpCall(recording) => mcp_calls.push(*recording),
+                RecordingFile::McpListing(recording) => {
+                    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    mcp_listings.insert(name, *recording);
+                }
             }
         }
-        if replies.is_empty() && command_results.is_empty() && tool_calls.is_empty() {
+        let has_tools = !tool_calls.is_empty() || !mcp_calls.is_empty() || !mcp_listings.is_empty();
+        if replies.is_empty() && command_results.is_empty() && !has_tools {
             return Err(format!("there are no recordings in `{}`", folder.display()));
         }
         let record = || format!("run the pipeline with `--record {}` to record it again", folder.display());
@@ -132,6 +141,8 @@ impl Replay {
             replies: RecordingIndex::new(replies, &normalizer),
             command_results: RecordingIndex::new(command_results, &normalizer),
             tool_calls: RecordingIndex::new(tool_calls, &normalizer),
+            mcp_calls: RecordingIndex::new(mcp_calls, &normalizer),
+            mcp_listings,
             normalizer,
             omissions: RecordingOmissions::default(),
         })
@@ -254,6 +265,45 @@ impl Replay {
         Ok(ReplayedToolCall { output: recording.output(context.paths), changes })
     }
 
+    /// The recorded result of a call of an MCP tool.
+    ///
+    /// # Errors
+    /// `no_recording`, with the differences between the call and the nearest recorded one.
+    pub fn mcp_call(
+        &self,
+        step: &StepKey,
+        invocation: &McpInvocation,
+        context: &RecordingContext<'_>,
+    ) -> Result<ReplayedMcpCall, Failure> {
+        let (key, normalized) = self.mcp_call_key(invocation, context);
+        let Some(recording) = self.mcp_calls.find(step, &key, &normalized) else {
+            let what = format!("the call of `{}` with {}", invocation.tool_name(), invocation.arguments);
+            let nearest = self.describe_nearest(&self.mcp_calls, step, &normalized);
+            return Err(self.no_recording(&what, &self.remedy, nearest));
+        };
+        let changes = self.changes(step, recording.changes(), context.paths);
+        Ok(ReplayedMcpCall { result: recording.output(invocation, context.paths), changes })
+    }
+
+    /// The recorded tools of an MCP server.
+    ///
+    /// # Errors
+    /// `no_recording` if the folder has no list of the server, or one that can't be read.
+    pub fn listing(&self, server: &str, context: &RecordingContext<'_>) -> Result<McpListing, Failure> {
+        let name = McpListingRecording::file_name(server);
+        let Some(recording) = self.mcp_listings.get(&name) else {
+            let message = format!(
+                "there is no recording of the tools of the MCP server `{server}` in `{}`",
+                self.folder.display()
+            );
+            return Err(Failure::new(FailureClass::NoRecording, message).with_hint(self.remedy.clone()));
+        };
+        recording.listing(context.paths).map_err(|error| {
+            let message = read_error(&self.folder.join(&name), &error.to_string());
+            Failure::new(FailureClass::NoRecording, message).with_hint(self.remedy.clone())
+        })
+    }
+
     /// Counts a request as replayed: an earlier session of the run got its reply.
     pub fn skip_reply(&self, step: &StepKey, request: &ChatRequest, context: &RecordingContext<'_>) {
         let (key, normalized) = self.reply_key(request, context);
@@ -272,6 +322,12 @@ impl Replay {
         self.tool_calls.skip(step, &key, &normalized);
     }
 
+    /// Counts a call of an MCP tool as replayed: an earlier session of the run got its result.
+    pub fn skip_mcp_call(&self, step: &StepKey, invocation: &McpInvocation, context: &RecordingContext<'_>) {
+        let (key, normalized) = self.mcp_call_key(invocation, context);
+        self.mcp_calls.skip(step, &key, &normalized);
+    }
+
     /// The key and the normalized form of a request.
     fn reply_key(&self, request: &ChatRequest, context: &RecordingContext<'_>) -> (Digest, RequestText) {
         let normalized = chat_request_text(request, context).normalized(&self.normalizer);
@@ -287,6 +343,12 @@ impl Replay {
     /// The key and the normalized form of a tool call.
     fn tool_call_key(&self, invocation: &ToolInvocation, context: &RecordingContext<'_>) -> (Digest, RequestText) {
         let request = ToolCallRecording::request_text(invocation, context);
+        (request.digest(), request.normalized(&self.normalizer))
+    }
+
+    /// The key and the normalized form of a call of an MCP tool.
+    fn mcp_call_key(&self, invocation: &McpInvocation, context: &RecordingContext<'_>) -> (Digest, RequestText) {
+        let request = McpCallRecording::request_text(invocation, context);
         (request.digest(), request.normalized(&self.normalizer))
     }
 
@@ -316,42 +378,4 @@ impl Replay {
         let difference = describe_difference(&recorded, normalized, &self.normalize_site);
         Some(format!("the nearest recording is from step `{}`; {difference}", nearest.step()))
     }
-}
-
-/// The files of a folder of recordings. Files with the same request are in the order in which orch recorded them.
-fn recording_paths(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let read_error = |error: std::io::Error| read_error(folder, &error.to_string());
-    let entries = std::fs::read_dir(folder).map_err(read_error)?;
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-    let mut paths: Vec<PathBuf> = paths.collect::<Result<_, _>>().map_err(read_error)?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    paths.sort_by_cached_key(|path| {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        // `vote.1f2e.10` follows `vote.1f2e.9`.
-        match stem.rsplit_once('.').and_then(|(name, count)| Some((name.to_owned(), count.parse::<u64>().ok()?))) {
-            Some(name_and_count) => name_and_count,
-            None => (stem, 0),
-        }
-    });
-    Ok(paths)
-}
-
-fn read_error(path: &Path, reason: &str) -> String {
-    format!("the recording `{}` can't be read: {reason}", path.display())
-}
-
-fn read_recording(path: &Path) -> Result<RecordingFile, String> {
-    let bytes = open_file(path)
-        .and_then(|file| read_to_end_bounded(file, MAX_RECORDING_BYTES))
-        .map_err(|error| read_error(path, &error.to_string()))?;
-    let text = decode_text(bytes).map_err(|reason| read_error(path, &format!("it {reason}")))?;
-    let parse_error = |error: serde_json::Error| read_error(path, &error.to_string());
-    let value: Value = serde_json::from_str(&text).map_err(parse_error)?;
-    if value.get("command").is_some() {
-        return serde_json::from_value(value).map(RecordingFile::Command).map_err(parse_error);
-    }
-    if value.get("tool").is_some() {
-        return serde_json::from_value(value).map(RecordingFile::ToolCall).map_err(parse_error);
-    }
-    serde_json::from_value(value).map(RecordingFile::Reply).map_err(parse_error)
 }

@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn call_key(ordinal: u32, position: u32) -> CallKey {
-        CallKey { step: StepKey::root("fix"), attempt: 1, ordinal, tool_call: Some(position) }
+        CallKey { step: StepKey::root("fix"), attempt: 1, ordinal, tool_call: Some(position), input_round: None }
     }
 
     #[test]

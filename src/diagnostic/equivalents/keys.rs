@@ -43,7 +43,7 @@ pub(super) const KEYS: &[KeyRow] = &[
     row(&[STEP], "description comment doc tags labels metadata annotations", Advice("a step has no description: write it as a comment, `# TEXT`")),
     row(&[PIPELINE], "id title", Renamed("name")),
     row(&[PIPELINE], "version api_version schema_version kind metadata", Advice("the file has no version or kind: remove this key; `name: TEXT` and `description: TEXT` describe the pipeline")),
-    row(&[STEP], "type kind step_type operator action plugin executor", Advice("the kind of a step follows from its key: `agent: NAME`, `run: COMMAND`, `write: EXPRESSION`, `approve: TEXT`, `parallel`, `repeat`, `steps` or `pipeline: FILE`")),
+    row(&[STEP], "type kind step_type operator action plugin executor", Advice("the kind of a step follows from its key: `agent: NAME`, `run: COMMAND`, `call: TOOL`, `write: EXPRESSION`, `approve: TEXT`, `parallel`, `repeat`, `steps` or `pipeline: FILE`")),
     row(&[PIPELINE], "crew team process state nodes_and_edges", Advice("a pipeline has `agents:`, a mapping, and `steps:`, a list that runs from top to bottom")),
     // Triggers.
     row(&[PIPELINE], "on trigger triggers schedule cron", Advice("orch does not start runs by itself: remove this key, and call `orch pipeline run FILE` from cron or a CI job")),
@@ -51,7 +51,9 @@ pub(super) const KEYS: &[KeyRow] = &[
     row(&[STEP], "cmd command bash sh exec shell_command", Renamed("run")),
     row(&[STEP], "script before_script", Advice("write the lines as one text for `sh -c`: `run: COMMAND`")),
     row(&[STEP], "shell", Advice("`run: COMMAND` with one text runs with `sh -c`; for another shell write `run: [bash, -c, COMMAND]`")),
-    row(&[STEP], "args arguments", Advice("write the program and its arguments as one list: `run: [PROGRAM, ARGUMENT]`")),
+    row(&[STEP], "arguments", Advice("write the program and its arguments as one list, `run: [PROGRAM, ARGUMENT]`; the arguments of a tool are a mapping, `args: { NAME: TEXT }`")),
+    row(&[STEP], "tool tool_name use_tool", Renamed("call")),
+    row(&[STEP], "tool_args tool_arguments tool_input tool_params", Renamed("args")),
     row(&[STEP], "working_directory working_dir workdir dir directory chdir", Renamed("cwd")),
     row(&[STEP], "input_text stdin_text", Renamed("stdin")),
     row(&[STEP], "exit_code exit_codes allowed_exit_codes expected_exit_code", Advice("write `expect: { exit_code: [CODE] }`")),
@@ -106,7 +108,7 @@ pub(super) const KEYS: &[KeyRow] = &[
     row(&[ACCEPT], "condition if when assert check expression", Renamed("that")),
     row(&[ACCEPT], "message error hint feedback otherwise", Renamed("else")),
     // Other files.
-    row(&[STEP], "call workflow subflow sub_workflow subgraph template template_ref include import import_playbook", Renamed("pipeline")),
+    row(&[STEP], "workflow subflow sub_workflow subgraph template template_ref include import import_playbook", Renamed("pipeline")),
     row(&[PIPELINE], "import imports include includes extends uses templates", Advice("orch does not merge files: call the other pipeline from a step, `pipeline: FILE`")),
     row(&[PIPELINE], "cache", Advice("orch records results by itself: remove this key; `orch pipeline run FILE --reuse` reuses results of earlier runs")),
     row(&[PIPELINE, STEP], "permissions", Advice("declare how a step uses the workspace with `access: none`, `read` or `write`")),

@@ -57,6 +57,7 @@ const VALUES: &[ValueRow] = &[
     ("Step", "prompt", &[Mapping, List], "put the prompt into a file of `prompts/`, and write `prompt: FILE.md`"),
     ("Step", "message", &[List, Mapping], "`message` is the user message, `message: TEXT`; the system prompt is the file that `prompt` names"),
     ("Step", "run", &[Mapping], "write one line for `sh -c`, `run: COMMAND`, or a list, `run: [PROGRAM, ARGUMENT]`"),
+    ("Step", "args", &[List, Text], "write the program and its arguments as one list, `run: [PROGRAM, ARGUMENT]`; the arguments of a tool are a mapping, `args: { NAME: TEXT }`"),
     ("Step", "write", &[Mapping, List], "`write` is an expression in quotes: `write: \"[{'path': 'FILE', 'content': NAME}]\"`"),
     ("Step", "approve", &[Bool, Mapping, List], "write the question for the user: `approve: TEXT`"),
     ("Step", "repeat", &[Number], "write `repeat: { max: VALUE, steps: [STEPS] }`"),

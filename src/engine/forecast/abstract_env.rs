@@ -183,6 +183,10 @@ pub(super) fn placeholders_for(node: &PlanNode, name: &str) -> PlaceholderPair {
         (NodeKind::Command(command), Some(artifact_type)) if command.parses_stdout => {
             artifact_placeholders(artifact_type, name, None)
         }
+        (NodeKind::Call(call), Some(artifact_type)) if call.has_schema => {
+            artifact_placeholders(artifact_type, name, None)
+        }
+        (NodeKind::Call(_), _) => unbounded_pair(schema::placeholder_value(name, "any"), json!("")),
         (NodeKind::Command(_), _) => unbounded_pair(
             json!({
                 "exit_code": schema::placeholder_value(&format!("{name}.exit_code"), "integer"),
@@ -248,7 +252,7 @@ pub(super) fn produced_artifacts(node: &PlanNode) -> BTreeMap<String, UnknownVal
             let unknown = if node.for_each.is_some() { unbounded() } else { placeholders_for(node, name).unknown };
             BTreeMap::from([(name.to_owned(), unknown)])
         }
-        ExportedNames::OfChildren => node.children().flat_map(produced_artifacts).collect(),
+        ExportedNames::OfChildren => node.exporting_children().flat_map(produced_artifacts).collect(),
         ExportedNames::OfCalledPipeline | ExportedNames::Nothing => {
             node.artifact_names().into_iter().map(|name| (name, unbounded())).collect()
         }

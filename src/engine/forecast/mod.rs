@@ -86,7 +86,7 @@ pub struct StepForecast {
 /// A text of a step, such as its prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromptEstimate {
-    /// Its label: `prompt`, `message`, `command`, `question` or `files`.
+    /// Its label: `prompt`, `message`, `command`, `call`, `question` or `files`.
     pub label: &'static str,
     /// The text, or why it is not known yet.
     pub text: Result<String, String>,

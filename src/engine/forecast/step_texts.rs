@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::model::argument_texts;
 use crate::model::step::CommandLine;
 use crate::template::{eval, variables};
 
@@ -32,6 +33,7 @@ pub(super) fn used_variables(plan: &Plan, node: &PlanNode, env: &AbstractEnv) ->
             let texts = parts.iter().chain(&command.cwd);
             texts.flat_map(|text| inline(text)).chain(command.stdin.iter().flat_map(|text| variables(text))).collect()
         }
+        NodeKind::Call(call) => argument_texts(&call.args).into_iter().flat_map(inline).collect(),
         NodeKind::Write(write) => variables(&write.files),
         NodeKind::Approve(approve) => inline(&approve.message),
         NodeKind::Parallel(..) | NodeKind::Repeat(_) | NodeKind::Sequence(_) | NodeKind::Pipeline(_) => BTreeSet::new(),
@@ -48,13 +50,22 @@ fn message_variables(plan: &Plan, node: &PlanNode, agent: &AgentNode, env: &Abst
     input_names.chain(artifact_names).cloned().chain(["item".to_owned()]).collect()
 }
 
-/// Returns the texts of a step: its prompt and message, its command, the paths of its files, or its question.
+/// Returns the texts of a step: its prompt and message, its command, its call, the paths of its files, or its question.
 pub(super) fn step_texts(plan: &Plan, node: &PlanNode, env: &AbstractEnv, exact: bool) -> Vec<PromptEstimate> {
     match &node.kind {
         NodeKind::Agent(agent) => agent_texts(plan, node, agent, env),
         NodeKind::Command(command_node) => {
             let rendered = render_with_fallback(env, |scope| command_text(plan, node, command_node, scope));
             vec![PromptEstimate { label: "command", text: rendered, exact }]
+        }
+        NodeKind::Call(call) => {
+            let rendered = render_with_fallback(env, |scope| {
+                let args = Value::Object(call.args.clone());
+                let rendered = plan.templates.render_value(&args, &scope.context(node));
+                let arguments = rendered.map_err(|error| error.to_string())?;
+                Ok(format!("{} {arguments:#}", call.tool.name()))
+            });
+            vec![PromptEstimate { label: "call", text: rendered, exact }]
         }
         NodeKind::Write(write_node) => {
             let rendered = render_with_fallback(env, |scope| {

@@ -16,7 +16,7 @@ use super::step_texts;
 use super::{Prediction, Range, ReuseLookup, StepForecast};
 use crate::engine::agent::step_fingerprints;
 use crate::engine::message::{RenderedPrompt, eval_condition};
-use crate::engine::node::{AgentNode, NodeKind, PipelineNode, PlanNode, RepeatNode};
+use crate::engine::node::{AgentNode, CalledPipelineInput, NodeKind, PipelineNode, PlanNode, RepeatNode};
 use crate::engine::plan::Plan;
 use crate::engine::reply_reader::ReplyRules;
 use crate::engine::scope::ValueScope;
@@ -116,8 +116,12 @@ impl ForecastWalk<'_, '_> {
         env: &mut AbstractEnv,
     ) -> Option<Arc<Value>> {
         match &node.kind {
-            NodeKind::Agent(agent) => self.forecast_agent(node, key, agent, env),
-            NodeKind::Command(_) | NodeKind::Write(_) | NodeKind::Approve(_) => {
+            NodeKind::Agent(agent) => {
+                let value = self.forecast_agent(node, key, agent, env);
+                self.forecast_model_calls(key, agent, env);
+                value
+            }
+            NodeKind::Command(_) | NodeKind::Call(_) | NodeKind::Write(_) | NodeKind::Approve(_) => {
                 let exact = env.knows(&step_texts::used_variables(self.plan, node, env));
                 let texts = step_texts::step_texts(self.plan, node, env, exact);
                 self.steps.push(StepForecast { texts, ..new_forecast(node, key) });
@@ -175,6 +179,32 @@ impl ForecastWalk<'_, '_> {
             None => StepForecast { requests: Some(self.estimate_requests(node, agent, env, exact)), ..step },
         });
         reused_value.map(Arc::new)
+    }
+
+    /// Forecasts the pipelines that the model of an agent may call, any number of times and with any arguments.
+    fn forecast_model_calls(&mut self, key: &StepKey, agent: &AgentNode, env: &AbstractEnv) {
+        for node in &agent.pipelines {
+            let NodeKind::Pipeline(call) = &node.kind else { continue };
+            let (first_step, key) = (self.steps.len(), key.child(&node.id));
+            self.steps.push(new_forecast(node, &key));
+            let inputs_with = |value: &dyn Fn(&str, &Schema) -> Value| -> Map<String, Value> {
+                call.inputs.iter().map(|(name, input)| (name.clone(), value(name, &input.schema))).collect()
+            };
+            let placeholders = inputs_with(&|name, schema| schema.placeholder(name));
+            let smallest = inputs_with(&|_, schema| schema.smallest_value());
+            let mut inner =
+                AbstractEnv::from_inputs(placeholders, smallest, env.placeholders.workspace_version().clone());
+            let unknown = |input: &CalledPipelineInput| UnknownValue::from_schema(&input.schema);
+            inner.add_unknown_values(call.inputs.iter().map(|(name, input)| (name.clone(), unknown(input))));
+            self.walk_nodes(&call.body.nodes, Some(&key), &mut inner);
+            self.walk_nodes(&call.body.finally, Some(&key), &mut inner);
+            for step in self.steps.iter_mut().skip(first_step) {
+                step.multiply(Range { min: 0, max: None });
+            }
+            if let Some(step) = self.steps.get_mut(first_step) {
+                step.prediction = Prediction::MayRun("as often as the model calls it".to_owned());
+            }
+        }
     }
 
     fn forecast_repeat(&mut self, node: &PlanNode, key: &StepKey, repeat: &RepeatNode, env: &mut AbstractEnv) {

@@ -11,7 +11,9 @@ use orch::durable::{
 };
 use orch::model::approval::ApprovalDecision;
 use orch::model::event::{CallOutput, CommandOutput};
-use orch::model::{CallKey, ChatReply, Content, Failure, FailureClass, StepKey, StopReason, Usage};
+use orch::model::{
+    CallKey, ChatReply, Content, Failure, FailureClass, StepKey, StopReason, ToolCallOutput, ToolOutput, Usage,
+};
 use serde_json::{Value, json};
 
 use super::generate::{Rng, ValueChoice, fitting_value};
@@ -87,6 +89,11 @@ impl MemoryDurable {
                     probable_limit: None,
                     replayed: false,
                 }))
+            }
+            Effect::Tool(invocation) => {
+                let result = ToolOutput { content: self.text(), is_error: fails, ..ToolOutput::default() };
+                let output = ToolCallOutput { tool: invocation.tool, arguments: String::new(), result };
+                CallReply::Output(CallOutput::Tool(output))
             }
             Effect::Snapshot(files) => CallReply::Output(CallOutput::Snapshot(json!({ "files": files.files }))),
             Effect::Write(record) => CallReply::Output(CallOutput::Applied(record.clone())),

@@ -306,14 +306,14 @@ impl ProjectWriter<'_> {
     }
 
     /// A step with a random text or expression: a prompt, a message, a condition, a list, a file, standard input, the
-    /// condition of a loop, or a question.
+    /// arguments of a tool, or a question.
     fn add_last_step(&mut self) {
         let inputs = self.inputs();
         let mut prompt = "Go on.\n".to_owned();
         let mut agent = json!({
             "id": "last", "agent": "a", "prompt": "text.md", "inputs": inputs, "schema": "text", "output": "end",
         });
-        let step = match self.rng.below(8) {
+        let step = match self.rng.below(9) {
             0 | 1 => {
                 prompt = format!("Go on. {}", self.template(&[]));
                 agent
@@ -333,6 +333,11 @@ impl ProjectWriter<'_> {
                 json!({ "id": "last", "write": files, "inputs": inputs })
             }
             6 => json!({ "id": "last", "run": ["cat"], "inputs": inputs, "stdin": self.value(&[]) }),
+            7 => {
+                let glob = format!("{{{{ {} }}}}", self.value(&[]));
+                let args = json!({ "regex": format!("a{}", self.template(&[])), "glob": glob });
+                json!({ "id": "last", "call": "search", "args": args, "inputs": inputs, "output": "end", "schema": "text" })
+            }
             _ => {
                 let question = format!("Well? {}", self.template(&[]));
                 json!({ "id": "last", "approve": question, "inputs": inputs, "on_reject": "continue", "output": "end" })

@@ -20,14 +20,16 @@ pub(super) const ROWS: &[Row] = &[
         (File, "name: words\nsteps:\n  - id: build # Build it\n    run: make\n"),
     ]),
     row(Step, "run: make\ndescription: Build it", "a step has no description: write it as a comment, `# TEXT`", &[(Step, "# Build it\nrun: make")]),
-    row(Step, "type: command\nrun: make", "the kind of a step follows from its key: `agent: NAME`, `run: COMMAND`, `write: EXPRESSION`, `approve: TEXT`, `parallel`, `repeat`, `steps` or `pipeline: FILE`", &[
+    row(Step, "type: command\nrun: make", "the kind of a step follows from its key: `agent: NAME`, `run: COMMAND`, `call: TOOL`, `write: EXPRESSION`, `approve: TEXT`, `parallel`, `repeat`, `steps` or `pipeline: FILE`", &[
         (Step, "run: make"),
     ]),
     row(Step, "cmd: make", "write `run` in place of `cmd`", &[(Step, "run: make")]),
     row(Step, "command: make", "write `run` in place of `command`", &[(Step, "run: make")]),
     row(Step, "script: [make, make test]", "write the lines as one text for `sh -c`: `run: COMMAND`", &[(Step, "run: |\n  make\n  make test")]),
     row(Step, "run: make\nshell: bash", "`run: COMMAND` with one text runs with `sh -c`; for another shell write `run: [bash, -c, COMMAND]`", &[(Step, "run: [bash, -c, make]")]),
-    row(Step, "run: make\nargs: [test]", "write the program and its arguments as one list: `run: [PROGRAM, ARGUMENT]`", &[(Step, "run: [make, test]")]),
+    row(Step, "run: make\narguments: [test]", "write the program and its arguments as one list, `run: [PROGRAM, ARGUMENT]`; the arguments of a tool are a mapping, `args: { NAME: TEXT }`", &[(Step, "run: [make, test]")]),
+    row(Step, "tool: read\nargs: { path: a.txt }", "write `call` in place of `tool`", &[(Step, "call: read\nargs: { path: a.txt }")]),
+    row(Step, "call: read\ntool_args: { path: a.txt }", "write `args` in place of `tool_args`", &[(Step, "call: read\nargs: { path: a.txt }")]),
     row(Step, "run: make\nworking-directory: app", "write `cwd` in place of `working-directory`", &[(Step, "run: make\ncwd: app")]),
     row(Step, "run: cat\nstdin_text: task", "write `stdin` in place of `stdin_text`", &[(Step, "run: cat\nstdin: task")]),
     row(Step, "run: make\nexit_codes: [0, 2]", "write `expect: { exit_code: [CODE] }`", &[(Step, "run: make\nexpect: { exit_code: [0, 2] }")]),

@@ -17,6 +17,7 @@ pub(super) const ROWS: &[Row] = &[
     row(File, "name: words\nagents:\n  coder: openai/gpt-4.1-mini\nsteps:\n  - { id: it, run: make }\n", "an agent is a mapping: `{ model: openai/gpt-4.1-mini }`", &[
         (File, "name: words\nagents:\n  coder: { model: openai/gpt-4.1-mini }\nsteps:\n  - { id: it, agent: coder, prompt: coder.md, output: x, schema: text }\n"),
     ]),
+    row(Step, "run: make\nargs: [test]", "write the program and its arguments as one list, `run: [PROGRAM, ARGUMENT]`; the arguments of a tool are a mapping, `args: { NAME: TEXT }`", &[(Step, "run: [make, test]")]),
     row(Agent, "command: lint --fix", "write the program and its arguments as a list: `command: [PROGRAM, ARGUMENT]`", &[(Agent, "command: [lint, --fix]")]),
     row(Agent, "acp: gemini", "write `acp: { command: [PROGRAM, ARGUMENT] }`", &[(Agent, "acp: { command: [gemini, --acp] }")]),
     row(Agent, "acp: { command: gemini }", "write the program and its arguments as a list: `command: [PROGRAM, ARGUMENT]`", &[(Agent, "acp: { command: [gemini, --acp] }")]),

@@ -1,6 +1,22 @@
 //! MCP servers: their settings, their tools, and what orch allows them.
 
+#[cfg(target_os = "linux")]
+mod call_kills;
+#[cfg(target_os = "linux")]
+mod calls;
 mod eras;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod model_calls;
 mod peers;
+#[cfg(target_os = "linux")]
+mod questions;
+#[cfg(target_os = "linux")]
+mod recording;
+#[cfg(target_os = "linux")]
+mod resume;
+#[cfg(target_os = "linux")]
+mod scripted;
 mod settings;
+#[cfg(target_os = "linux")]
+mod workspace;

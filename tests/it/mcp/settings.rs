@@ -62,7 +62,7 @@ fn an_agent_has_only_tools_of_known_servers_that_the_project_allows() {
         (model(&json!(["file.read_file"])), ["ORCH0317", "did you mean `files`?"]),
         (model(&json!(["github.list"])), ["ORCH0317", "define the server in `orch.yaml`"]),
         (model(&json!(["files.read_fil"])), ["ORCH0318", "did you mean `read_file`?"]),
-        (model(&json!(["files.delete"])), ["ORCH0318", "allows agents only these tools of it: read_file"]),
+        (model(&json!(["files.delete"])), ["ORCH0318", "allows only these tools of it: read_file"]),
         (model(&json!(["files.read_file(a)"])), ["ORCH0208", "tools of MCP servers have none"]),
         (model(&json!(["files."])), ["ORCH0208", "names no tool"]),
         (model(&json!(["files.*", "files.*"])), ["ORCH0302", "the tool `files.*` is listed twice"]),

@@ -5,6 +5,7 @@ use orch::model::FailureClass;
 use super::{Case, ROW, Row, assert_hints_work};
 use crate::support::{ReceivedRequest, Reply};
 
+const SEE: &str = "orch runs show RUN --replies";
 const RESUME: &str = "orch pipeline resume RUN";
 const FROM_PLAN: &str = "orch pipeline resume RUN --from plan";
 const CHANGED: &str = "orch pipeline resume RUN --accept-changed";
@@ -71,6 +72,16 @@ fn with_wrong_values() -> Vec<Row> {
                 RESUME => case.edit("for_each: plan.list", "for_each: \"[plan.list]\""),
                 _ => correct_plan(case, command),
             },
+            ..ROW
+        },
+        Row {
+            class: FailureClass::ToolFailed,
+            setup: |case| {
+                case.pipeline("model: lab/test", "  - { id: look, call: read, args: { path: notes.md } }\n");
+            },
+            says: &["(tool_failed)", "`read` failed: "],
+            commands: &[SEE, RESUME],
+            repair: |case, _| case.edit("call: read, args: { path: notes.md }", "call: list"),
             ..ROW
         },
         // Another artifact of the step has nothing to do with the failure.

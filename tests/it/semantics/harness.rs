@@ -59,8 +59,12 @@ pub(crate) enum SessionResult {
 /// Removes the pauses between retries from a plan, so that the test does not wait for them.
 fn remove_pauses(node: &mut PlanNode) {
     match &mut node.kind {
-        NodeKind::Agent(agent) => agent.limits.backoff = Some(Duration::ZERO),
+        NodeKind::Agent(agent) => {
+            agent.limits.backoff = Some(Duration::ZERO);
+            agent.pipelines.iter_mut().for_each(remove_pauses);
+        }
         NodeKind::Command(command) => command.limits.backoff = Some(Duration::ZERO),
+        NodeKind::Call(call) => call.limits.backoff = Some(Duration::ZERO),
         NodeKind::Write(_) | NodeKind::Approve(_) => {}
         NodeKind::Parallel(nodes, _) | NodeKind::Sequence(nodes) => nodes.iter_mut().for_each(remove_pauses),
         NodeKind::Repeat(repeat) => repeat.nodes.iter_mut().for_each(remove_pauses),

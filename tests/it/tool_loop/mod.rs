@@ -20,25 +20,25 @@ use serde_json::{Value, json};
 use crate::support::{Orch, ReceivedRequest, Reply, RunOutput, Server};
 use dialects::{ToolCall, reply_with_calls, tool_results};
 
-const RUN: [&str; 5] = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it"];
+pub(crate) const RUN: [&str; 5] = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it"];
 
 /// A turn of a scripted model.
 #[derive(Clone, Debug)]
-enum ScriptedTurn {
+pub(crate) enum ScriptedTurn {
     Calls(Vec<ToolCall>),
     Answer(String),
 }
 
-fn calls(calls: impl IntoIterator<Item = ToolCall>) -> ScriptedTurn {
+pub(crate) fn calls(calls: impl IntoIterator<Item = ToolCall>) -> ScriptedTurn {
     ScriptedTurn::Calls(calls.into_iter().collect())
 }
 
-fn answer(value: &Value) -> ScriptedTurn {
+pub(crate) fn answer(value: &Value) -> ScriptedTurn {
     ScriptedTurn::Answer(value.to_string())
 }
 
 /// The reply of a scripted model. The number of tool results in the request determines the turn.
-fn scripted_reply(turns: &[ScriptedTurn], request: &ReceivedRequest) -> Reply {
+pub(crate) fn scripted_reply(turns: &[ScriptedTurn], request: &ReceivedRequest) -> Reply {
     let mut remaining = tool_results(request).len();
     for (index, turn) in turns.iter().enumerate() {
         match turn {
@@ -51,12 +51,12 @@ fn scripted_reply(turns: &[ScriptedTurn], request: &ReceivedRequest) -> Reply {
 }
 
 /// Starts a server whose model follows a script.
-fn scripted_server(turns: Vec<ScriptedTurn>) -> Server {
+pub(crate) fn scripted_server(turns: Vec<ScriptedTurn>) -> Server {
     Server::start(move |request| scripted_reply(&turns, request))
 }
 
 /// A project with one step `work`, whose agent and step have these additional keys.
-fn tool_project(server: &Server, agent: &Value, step: &Value) -> Orch {
+pub(crate) fn tool_project(server: &Server, agent: &Value, step: &Value) -> Orch {
     let orch = Orch::empty().with(server);
     let mut agent_keys = json!({ "model": "auto" });
     let mut step_keys = json!({ "id": "work", "agent": "a", "prompt": "work.md", "schema": "any", "output": "result" });
@@ -99,7 +99,7 @@ fn run(orch: &Orch) -> (RunOutput, Value) {
 
 /// Waits until a condition holds.
 #[track_caller]
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(began.elapsed() < Duration::from_mins(2), "waited in vain: {what}");
@@ -108,7 +108,7 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// The tool results of the last request of a server.
-fn last_results(server: &Server) -> Vec<String> {
+pub(crate) fn last_results(server: &Server) -> Vec<String> {
     server.requests().last().map(tool_results).unwrap_or_default()
 }
 
@@ -119,6 +119,6 @@ fn facts(orch: &Orch) -> Vec<Value> {
 }
 
 /// The facts of this kind.
-fn facts_of(orch: &Orch, kind: &str) -> Vec<Value> {
+pub(crate) fn facts_of(orch: &Orch, kind: &str) -> Vec<Value> {
     facts(orch).into_iter().filter_map(|fact| fact.get(kind).cloned()).collect()
 }

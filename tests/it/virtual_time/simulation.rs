@@ -19,10 +19,12 @@ use orch::engine::{self, Plan, PlannedModel, StepDefaults};
 use orch::folder::{FolderAccess, NoFollowFolder};
 use orch::model::event::{ApprovalAnswered, ApprovalDecision, CallEnded, Event, Fact, RunResumed, RunStarted};
 use orch::model::{FailureClass, ModelRef, RunId, RunState, StepKey};
-use orch::process::{SandboxContext, SandboxProbe};
+use orch::network::Network;
+use orch::process::{EndingGroups, GuardProgram, SandboxContext, SandboxProbe};
 use orch::secret::Redactor;
 use orch::session::{SessionError, plan_project, to_run_end};
 use orch::store::{ApprovalPrompter, InboxMessage, Journal, LocalRun, Lock, RunParts, StopSignal, Workspace};
+use orch::tool::mcp::{McpContext, McpServers};
 use serde_json::Map;
 
 use super::clock::{CallsInFlight, VirtualClock};
@@ -177,10 +179,25 @@ impl SimulatedRun {
         };
         let providers =
             project.settings.providers.iter().map(|(name, provider)| (name.clone(), provider_limits(provider)));
+        let guard = GuardProgram::from(std::path::PathBuf::from(env!("CARGO_BIN_EXE_orch")));
+        let sandbox = Arc::new(SandboxContext::new(
+            SandboxProbe::new(env!("CARGO_BIN_EXE_orch").into()),
+            workspace.folder().to_path_buf(),
+        ));
+        let redactor = Arc::new(Redactor::default());
+        let servers = McpServers::new(McpContext {
+            sandbox: sandbox.clone(),
+            variables: env_lookup(),
+            guard: guard.clone(),
+            ending_process_groups: EndingGroups::new(self.clock.clone()),
+            network: Arc::new(Network::from_variables(|_| None)),
+            redactor: redactor.clone(),
+            legacy_servers: None,
+        });
         let performer = Performer {
             models: models.clone(),
             observer: observer.clone(),
-            redactor: Arc::new(Redactor::default()),
+            redactor,
             workspace: workspace.folder().to_path_buf(),
             agents_folder: NoFollowFolder::open(self.project.path(), FolderAccess::Private).unwrap().subfolder("homes"),
             artifact_files: plan.artifact_paths(),
@@ -191,12 +208,10 @@ impl SimulatedRun {
             record_replay: RecordReplay::default(),
             file_ledger: Arc::default(),
             clock: self.clock.clone(),
-            guard: std::path::PathBuf::from(env!("CARGO_BIN_EXE_orch")).into(),
+            guard,
             endings: Arc::default(),
-            sandbox: Arc::new(SandboxContext::new(
-                SandboxProbe::new(env!("CARGO_BIN_EXE_orch").into()),
-                workspace.folder().to_path_buf(),
-            )),
+            sandbox,
+            mcp: Arc::new(servers),
         };
         let prompter = script.answers.map(|answers| {
             Arc::new(ScriptedPerson { clock: self.clock.clone(), answers }) as Arc<dyn ApprovalPrompter>
@@ -261,6 +276,7 @@ impl SimulatedRun {
             attempt: question.attempt,
             ordinal: question.ordinal,
             tool_call: question.tool_call,
+            input_round: question.input_round,
             question_digest: question.question_digest,
             answer,
         };

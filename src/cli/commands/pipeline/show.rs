@@ -53,7 +53,8 @@ fn describe_pipeline(project: &Project, ui: &Ui) -> String {
             Some(program) => program.model_ref().to_string(),
             None => agent.model.clone(),
         };
-        write_line(format!("agent  {name}: {model}"));
+        let calls = if agent.pipelines.is_empty() { String::new() } else { may_call(&agent.pipelines) };
+        write_line(format!("agent  {name}: {model}{calls}"));
     }
     for (i, step) in pipeline.steps.iter().enumerate() {
         write_line(format!("{:>2}. {}", i + 1, describe_step(step, ui)));
@@ -72,6 +73,11 @@ fn describe_pipeline(project: &Project, ui: &Ui) -> String {
     out
 }
 
+/// The pipelines that the model of an agent may call.
+fn may_call(files: &[String]) -> String {
+    format!(", may call {}", files.join(", "))
+}
+
 fn write_nested_steps(step: &Step, depth: usize, ui: &Ui, write_line: &mut impl FnMut(String)) {
     for child in step.children().1 {
         write_line(format!("{}- {}", "    ".repeat(depth), describe_step(child, ui)));
@@ -85,6 +91,7 @@ fn describe_step(step: &Step, ui: &Ui) -> String {
         Some(StepAction::Agent { agent, prompt }) => format!("{agent} with prompts/{prompt}"),
         Some(StepAction::Command(CommandLine::Shell(text))) => format!("runs `{}`", text.trim()),
         Some(StepAction::Command(CommandLine::Argv(argv))) => format!("runs `{}`", argv.join(" ")),
+        Some(StepAction::Call(tool)) => format!("calls the tool `{tool}`"),
         Some(StepAction::Write(files)) => format!("writes the files of `{files}`"),
         Some(StepAction::Approve(_)) => "waits for an approval".to_owned(),
         Some(StepAction::Parallel(_)) => "runs its steps in parallel".to_owned(),

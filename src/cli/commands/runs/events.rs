@@ -6,7 +6,7 @@ use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner, runtime};
 use crate::model::event::{CallEnded, CallStarted, Event, Fact};
-use crate::model::{Artifact, ChatReply, ContentBlock, Failure, counted};
+use crate::model::{Artifact, ChatReply, ContentBlock, Failure, McpListing, counted};
 use crate::report::human;
 use crate::session::ExitStatus;
 use crate::session::project_state::project_root;
@@ -126,7 +126,9 @@ fn describe_fact(fact: &Fact, length: TextLength) -> String {
             format!("{decision} by {}", fact.answer.by)
         }
         Fact::ToolsListed(fact) => {
-            format!("{} tools of {} (MCP {})", fact.tools.len(), fact.server, fact.protocol_version)
+            let McpListing { server, protocol_version, tools } = &*fact.listing;
+            let notes: String = fact.notes.iter().map(|note| format!("; {note}")).collect();
+            format!("{} tools of {server} (MCP {protocol_version}){notes}", tools.len())
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::session::{ExitStatus, SessionError};
 use crate::store::LockHolder;
 
 use super::{find_run_or_latest, open_journal};
-use calls::{ShownCall, call_json, shown_calls};
+use calls::{ShownCall, call_json, required_input, shown_calls, tool_output};
 
 /// Show a run: its steps, their usage and their artifacts
 #[derive(Debug, clap::Args)]
@@ -114,7 +114,11 @@ const MAX_TERMINAL_BYTES: usize = 64 << 10;
 
 fn print_call(call: &ShownCall<'_>, run: RunId, ui: &Ui) -> Result<()> {
     let (text, performer) = (call_text(call), performer_label(call));
-    let failed = if call.result.is_some_and(|result| result.is_error) { ", failed" } else { "" };
+    let is_error = match (call.result, call.ended.and_then(tool_output)) {
+        (Some(result), _) => result.is_error,
+        (None, output) => output.is_some_and(|output| output.is_error),
+    };
+    let failed = if is_error { ", failed" } else { "" };
     let text = shorten_middle(&text, if ui.stdout_is_terminal { MAX_TERMINAL_BYTES } else { usize::MAX });
     ui.write_text(&format!("\n{} {} ({performer}){failed}\n{text}", ui.stdout_style.bold("call"), call.key))?;
     let step = call.key.step.declared_key();
@@ -123,10 +127,11 @@ fn print_call(call: &ShownCall<'_>, run: RunId, ui: &Ui) -> Result<()> {
         ui.write_text(&ui.stdout_style.dim(format!("`{command} > FILE` writes the whole reply to a file")))?;
     }
     let Some(ended) = call.ended else { return Ok(()) };
-    if let Some(CallOutput::Tool(output)) = &ended.output
-        && let Some(full_output) = &output.result.full_output
+    // A step that calls a tool itself gets the whole output.
+    if let Some(output) = tool_output(ended).filter(|_| call.key.tool_call.is_some())
+        && let Some(full_output) = &output.full_output
     {
-        let (received, all) = (output.result.content.len(), full_output.len());
+        let (received, all) = (output.content.len(), full_output.len());
         ui.write_text(&ui.stdout_style.dim(format!(
             "the model received {received} of {all} bytes; `{command} --output json` has all of them as `full_output`"
         )))?;
@@ -144,9 +149,14 @@ fn print_call(call: &ShownCall<'_>, run: RunId, ui: &Ui) -> Result<()> {
     lines.try_for_each(|line| ui.write_text(&ui.stdout_style.dim(&line)))
 }
 
-/// The reply or the output of a call, or why it has none; for a tool call the result that the model received.
+/// The reply or the output of a call, or why it has none; for a tool call of a model the result that it received.
 fn call_text<'c>(call: &ShownCall<'c>) -> Cow<'c, str> {
     let failure = call.ended.and_then(|ended| ended.failure.as_ref());
+    if let (None, Some(input)) = (&call.result, call.ended.and_then(required_input)) {
+        let messages = input.questions.values().map(|question| question.message.as_str());
+        let lines: Vec<&str> = std::iter::once("the server asks for input:").chain(messages).collect();
+        return Cow::Owned(lines.join("\n"));
+    }
     if call.key.tool_call.is_some() {
         return match (&call.result, failure) {
             (Some(result), _) => result.text(),
@@ -169,6 +179,7 @@ fn performer_label(call: &ShownCall<'_>) -> String {
     let label = match (ended.and_then(|ended| ended.model.as_ref()), ended.and_then(|ended| ended.output.as_ref())) {
         (Some(model), _) => model.to_string(),
         (None, Some(CallOutput::Tool(output))) => format!("{} {}", output.tool, output.arguments).trim_end().to_owned(),
+        (None, Some(CallOutput::McpTool(output))) => output.arguments.clone(),
         (None, _) if call.key.tool_call.is_some() => call.tool.unwrap_or("tool").to_owned(),
         (None, _) => "no model".to_owned(),
     };

@@ -115,6 +115,7 @@ fn describe_action(step: &StepForecast) -> String {
         }
         (StepKind::Agent, None) => "asks an agent".to_owned(),
         (StepKind::Command, _) => "runs a command".to_owned(),
+        (StepKind::Call, _) => "calls a tool".to_owned(),
         (StepKind::Write, _) => "writes files".to_owned(),
         (StepKind::Approve, _) => "waits for an approval".to_owned(),
         (StepKind::Parallel, _) => "runs its steps in parallel".to_owned(),

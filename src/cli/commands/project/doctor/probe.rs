@@ -166,7 +166,7 @@ fn probe_cli_agent(registry: &ModelRegistry, cli_agent: &CliAgent, runner: &Runn
         timeout_ms,
         until: None,
     };
-    let call_key = CallKey { step: StepKey::root("probe"), attempt: 1, ordinal: 1, tool_call: None };
+    let call_key = CallKey { step: StepKey::root("probe"), attempt: 1, ordinal: 1, tool_call: None, input_round: None };
     let context = CallContext {
         start_time: Timestamp::now(),
         max_cost: None,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::model::call::{ElidedResult, SentResult};
 use crate::model::event::{CallEnded, CallOutput, Event, Fact};
-use crate::model::{CallKey, ChatReply, ContentBlock, StepKey};
+use crate::model::{CallKey, ChatReply, ContentBlock, InputRequired, StepKey, ToolOutput};
 
 /// A call to show.
 pub(super) struct ShownCall<'e> {
@@ -161,10 +161,7 @@ impl<'e> CallRecords<'e> {
     fn ended_tool_call(&self, ended: &'e CallEnded, tool: Option<&'e str>, is_last: bool) -> ShownCall<'e> {
         let key = ended.call.clone();
         let sent = self.sent_result(&key).filter(|_| is_last);
-        let recorded = match &ended.output {
-            Some(CallOutput::Tool(output)) => Some(self.received(&key, &output.result.content, output.result.is_error)),
-            Some(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_)) | None => None,
-        };
+        let recorded = tool_output(ended).map(|output| self.received(&key, &output.content, output.is_error));
         let result = sent.or(recorded);
         ShownCall { key, ended: Some(ended), tool, result, elided_results: &[] }
     }
@@ -177,6 +174,23 @@ impl<'e> CallRecords<'e> {
     fn received(&self, key: &CallKey, content: &'e str, is_error: bool) -> ReceivedResult<'e> {
         let is_labelled = self.labelled_attempts.contains(&(key.step.clone(), key.attempt));
         ReceivedResult { content, is_error, is_labelled }
+    }
+}
+
+/// The result of a tool call. An MCP server that asks for input returns none.
+pub(super) fn tool_output(ended: &CallEnded) -> Option<&ToolOutput> {
+    match ended.output.as_ref()? {
+        CallOutput::Tool(output) => Some(&output.result),
+        CallOutput::McpTool(output) => Some(&output.result).filter(|_| output.input_required.is_none()),
+        CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_) => None,
+    }
+}
+
+/// What an MCP server asked of the user in place of a result.
+pub(super) fn required_input(ended: &CallEnded) -> Option<&InputRequired> {
+    match ended.output.as_ref()? {
+        CallOutput::McpTool(output) => output.input_required.as_deref(),
+        CallOutput::Tool(_) | CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_) => None,
     }
 }
 

@@ -1,0 +1,95 @@
+//! The data of the steps that call a tool or another pipeline.
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
+
+use crate::model::{BuiltinTool, McpServerSpec, McpToolDefinition, SandboxNetwork, SandboxSpec};
+use crate::schema::Schema;
+
+use super::node::{PlanBody, StepLimits};
+
+/// The data of a step that calls a tool.
+#[derive(Clone)]
+pub struct CallNode {
+    /// The tool.
+    pub tool: CalledTool,
+    /// The arguments in the pipeline file. Each text is a template.
+    pub args: Map<String, Value>,
+    /// Whether the pipeline file sets the type of the artifact (`schema:`).
+    pub has_schema: bool,
+    /// Time limits and retries.
+    pub limits: StepLimits,
+}
+
+/// The tool that a step calls.
+#[derive(Clone)]
+pub enum CalledTool {
+    /// A tool of orch.
+    Builtin {
+        /// The tool.
+        tool: BuiltinTool,
+        /// The sandbox of the tool; `None` if it is disabled.
+        sandbox: Option<SandboxSpec>,
+        /// The `network` in the `sandbox` of `orch.yaml`, which bounds the hosts of `fetch`; `None` for another tool.
+        project_network: Option<SandboxNetwork>,
+    },
+    /// A tool of an MCP server.
+    Mcp {
+        /// The server.
+        server: McpServerSpec,
+        /// The server's name for the tool.
+        tool: String,
+    },
+}
+
+impl CalledTool {
+    /// The name in the pipeline file: `read`, or `github.list_issues`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Builtin { tool, .. } => tool.to_string(),
+            Self::Mcp { server, tool } => format!("{}.{tool}", server.name),
+        }
+    }
+
+    /// Whether a call changes nothing, so that it may run again.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::Builtin { tool, .. } => tool.only_reads(),
+            Self::Mcp { server, .. } => server.call_kind().only_reads(),
+        }
+    }
+
+    /// What determines the results of the tool besides the arguments, for the fingerprint of a step. `definition` is the
+    /// tool as its MCP server lists it; `None` for a tool of orch, and if the tools of the server are not known.
+    pub(super) fn fingerprint_value(&self, definition: Option<&McpToolDefinition>) -> Value {
+        match self {
+            Self::Builtin { tool, sandbox, project_network } => {
+                let sandbox = sandbox.as_ref().map(SandboxSpec::without_level);
+                json!({ "tool": tool, "sandbox": sandbox, "project_network": project_network })
+            }
+            Self::Mcp { server, tool } => {
+                json!({ "tool": tool, "server": server.fingerprint_value(), "definition": definition })
+            }
+        }
+    }
+}
+
+/// The data of a step that calls a pipeline.
+#[derive(Clone)]
+pub struct PipelineNode {
+    /// The called pipeline.
+    pub body: PlanBody,
+    /// Its inputs: names with expressions over the caller's values.
+    pub with: IndexMap<String, String>,
+    /// The inputs that the called pipeline declares.
+    pub inputs: IndexMap<String, CalledPipelineInput>,
+}
+
+/// An input that a called pipeline declares.
+#[derive(Clone)]
+pub struct CalledPipelineInput {
+    /// Its schema. It refers to no other file.
+    pub schema: Schema,
+    /// Its value if the caller passes none.
+    pub default: Option<Value>,
+}

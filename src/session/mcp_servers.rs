@@ -1,0 +1,37 @@
+//! The MCP servers of a session. They start when a step needs them, and end with the session.
+
+use std::sync::Arc;
+
+use crate::clock::SystemClock;
+use crate::network::Network;
+use crate::process::{EndingGroups, GuardProgram, SandboxContext};
+use crate::secret::Redactor;
+use crate::store::Journal;
+use crate::tool::mcp::{McpContext, McpServers};
+
+use super::Runner;
+
+/// What servers share with the other programs of a run.
+pub(crate) struct ServerParts {
+    /// The parts of a sandbox that all programs share.
+    pub(crate) sandbox: Arc<SandboxContext>,
+    /// How to start the guard of a program.
+    pub(crate) guard: GuardProgram,
+    /// Removes secrets from what servers send.
+    pub(crate) redactor: Arc<Redactor>,
+}
+
+/// Creates the servers of a session, none of which runs yet.
+pub(crate) fn mcp_servers(journal: &Journal, parts: ServerParts, runner: &Runner) -> Arc<McpServers> {
+    let ServerParts { sandbox, guard, redactor } = parts;
+    let variables = runner.environment.variable_lookup();
+    Arc::new(McpServers::new(McpContext {
+        sandbox,
+        variables: variables.clone(),
+        guard,
+        ending_process_groups: EndingGroups::new(Arc::new(SystemClock)),
+        network: Arc::new(Network::from_variables(|name| variables(name))),
+        redactor,
+        legacy_servers: Some(journal.mcp_servers_file()),
+    }))
+}
