@@ -181,15 +181,19 @@ impl<'a> YamlPass<'a> {
     }
 
     /// The advice for an error at `offset` inside a value that begins with two braces. The parser reads ahead, so it
-    /// may stop before it reports the key or the first brace.
+    /// may stop before it reports the key, the mapping around it or the first brace.
     fn template_advice(&self, offset: usize) -> Option<String> {
         let before = self.file.text.get(..offset)?;
         let line_start = before.rfind('\n').map_or(0, |line_break| line_break + 1);
         let braces = line_start + before[line_start..].find("{{")?;
-        let key = before[line_start..braces].trim_end().strip_suffix(':')?;
-        let key = key.rsplit([' ', '{', ',']).next().unwrap_or_default();
-        let frame = self.stack.last()?;
-        let pointer = if frame.start == braces { frame.pointer.clone() } else { child_pointer(&frame.pointer, key) };
+        let separators = [' ', '{', ','];
+        let head = before[line_start..braces].trim_end().strip_suffix(':')?;
+        let (outer, key) = head.rsplit_once(separators).unwrap_or(("", head));
+        let outer_key =
+            outer.trim_end_matches([' ', '{']).strip_suffix(':').and_then(|text| text.rsplit(separators).next());
+        let frame_pointer = self.stack.last().map_or("", |frame| frame.pointer.as_str());
+        let keys = outer_key.into_iter().chain([key]);
+        let pointer = keys.fold(frame_pointer.to_owned(), |pointer, key| child_pointer(&pointer, key));
         unquoted_template::advice(&self.file.text, braces + 1, &pointer)
     }
 
