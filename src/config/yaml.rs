@@ -170,7 +170,7 @@ impl<'a> YamlPass<'a> {
                     None => {
                         let diagnostic = Diagnostic::error(Code::YamlSyntax, without_context(&message))
                             .with_span(&file, offset..offset);
-                        let help = self.template_advice().or_else(|| advice(&message).map(str::to_owned));
+                        let help = self.template_advice(offset).or_else(|| advice(&message).map(str::to_owned));
                         help.into_iter().fold(diagnostic, Diagnostic::with_help)
                     }
                 })
@@ -180,10 +180,21 @@ impl<'a> YamlPass<'a> {
         Ok(())
     }
 
-    /// The advice for an error inside a value that begins with two braces: the parser may stop before the second one.
-    fn template_advice(&self) -> Option<String> {
-        let frame = self.stack.last()?;
-        unquoted_template::advice(&self.file.text, frame.start + 1, &frame.pointer)
+    /// The advice for an error at `offset` inside a value that begins with two braces. The parser reads ahead, so it
+    /// may stop before it reports the key, the mapping around it or the first brace.
+    fn template_advice(&self, offset: usize) -> Option<String> {
+        let before = self.file.text.get(..offset)?;
+        let line_start = before.rfind('\n').map_or(0, |line_break| line_break + 1);
+        let braces = line_start + before[line_start..].find("{{")?;
+        let separators = [' ', '{', ','];
+        let head = before[line_start..braces].trim_end().strip_suffix(':')?;
+        let (outer, key) = head.rsplit_once(separators).unwrap_or(("", head));
+        let outer_key =
+            outer.trim_end_matches([' ', '{']).strip_suffix(':').and_then(|text| text.rsplit(separators).next());
+        let frame_pointer = self.stack.last().map_or("", |frame| frame.pointer.as_str());
+        let keys = outer_key.into_iter().chain([key]);
+        let pointer = keys.fold(frame_pointer.to_owned(), |pointer, key| child_pointer(&pointer, key));
+        unquoted_template::advice(&self.file.text, braces + 1, &pointer)
     }
 
     fn visit_event(&mut self, event: &Event<'_>, span: &Span) -> Result<(), Fatal> {
