@@ -164,7 +164,9 @@ impl<'a> PipelineVisit<'_, 'a> {
         }
         let own = self.writes_files(step).then_some(WritingStep { id: &step.id, file: self.file });
         let start = PipelineStart { writer: own.or(self.latest_writer), has_model_inputs: true };
-        called.into_iter().for_each(|called| self.search.visit_pipeline(called, start));
+        for pipeline in called {
+            self.search.visit_pipeline(pipeline, start);
+        }
     }
 
     /// Warns about a command if a model has written files before it and nothing confines it.

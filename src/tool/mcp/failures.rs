@@ -77,13 +77,11 @@ pub(super) fn too_large_failure(server: &str) -> Failure {
 
 /// The failure of a message that could not be sent, or of its answer.
 pub(super) fn transport_failure(server: &str, error: &DynamicTransportError) -> Failure {
-    match error.error.downcast_ref::<HttpError>() {
-        Some(error) => http_failure(server, error),
-        None => {
-            let message = format!("the connection to the MCP server `{server}` failed: {}", error.error);
-            Failure::new(FailureClass::ProviderUnavailable, message)
-        }
+    if let Some(error) = error.error.downcast_ref::<HttpError>() {
+        return http_failure(server, error);
     }
+    let message = format!("the connection to the MCP server `{server}` failed: {}", error.error);
+    Failure::new(FailureClass::ProviderUnavailable, message)
 }
 
 /// Whether a server refused a request because it does not know the session. It did not perform the request.

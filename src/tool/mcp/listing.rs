@@ -101,7 +101,7 @@ impl ToolPages {
         protocol_version: String,
         redactor: &Redactor,
     ) -> ListedServer {
-        let mut notes = Notes { server: &server.name, notes: Vec::new(), omitted: 0 };
+        let mut notes = Notes { server: &server.name, texts: Vec::new(), omitted: 0 };
         if let Some(reason) = self.cut_off {
             notes.push(format!("the MCP server `{}` is read only in part: {reason}", server.name));
         }
@@ -139,14 +139,14 @@ impl ToolPages {
 /// Collects notes about a server.
 struct Notes<'a> {
     server: &'a str,
-    notes: Vec<String>,
+    texts: Vec<String>,
     omitted: usize,
 }
 
 impl Notes<'_> {
     fn push(&mut self, note: String) {
-        if self.notes.len() < MAX_NOTES {
-            self.notes.push(note);
+        if self.texts.len() < MAX_NOTES {
+            self.texts.push(note);
         } else {
             self.omitted += 1;
         }
@@ -166,14 +166,14 @@ impl Notes<'_> {
 
     fn mentions(&self, tool: &str) -> bool {
         let beginning = self.tool(tool);
-        self.notes.iter().any(|note| note.starts_with(&beginning))
+        self.texts.iter().any(|note| note.starts_with(&beginning))
     }
 
     fn finish(mut self) -> Vec<String> {
         if self.omitted > 0 {
-            self.notes.push(format!("there are {} more notes about the MCP server `{}`", self.omitted, self.server));
+            self.texts.push(format!("there are {} more notes about the MCP server `{}`", self.omitted, self.server));
         }
-        self.notes
+        self.texts
     }
 }
 
