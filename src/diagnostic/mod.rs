@@ -31,6 +31,8 @@ pub use sarif::render_sarif;
 pub use suggest::did_you_mean;
 pub use yaml_scalar::expression_in_yaml;
 
+use crate::model::{SimilarName, most_similar_name};
+
 /// A source file: its path in messages, and its text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SourceFile {
@@ -180,15 +182,15 @@ impl Diagnostic {
     }
 
     /// Adds the advice to write the candidate that is most similar to `unknown_name`, if one is similar enough. Also
-    /// adds the fix if no other candidate is similar.
+    /// adds the fix if the user surely meant this candidate.
     #[must_use]
     pub fn with_suggestion<'a>(mut self, unknown_name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
-        if let Some((name, is_unique)) = suggest::closest_candidate(unknown_name, candidates) {
+        if let Some(SimilarName { name, is_certain }) = most_similar_name(unknown_name, candidates) {
             self.help.push(format!("did you mean `{name}`?"));
             self.fix = self
                 .span
                 .clone()
-                .filter(|_| is_unique)
+                .filter(|_| is_certain)
                 .and_then(|span| self.replacement_fix(&span, unknown_name, name));
         }
         self
@@ -293,5 +295,8 @@ mod tests {
             .with_span(&file, 7..11)
             .with_suggestion("codr", ["coder", "code"]);
         assert_eq!((finding.help.len(), finding.fix), (1, None), "two similar names leave the choice to the user");
+        let file = SourceFile::new("a", "reasoning: lot");
+        let finding = Diagnostic::error(Code::WrongValue, "x").with_span(&file, 11..14).with_suggestion("lot", ["low"]);
+        assert_eq!((finding.help.len(), finding.fix), (1, None), "a third of the letters is too much for a fix");
     }
 }
