@@ -201,12 +201,7 @@ impl<'a> Checker<'a> {
             if !ignore_missing && !super::flow::has_load_diagnostic(self.project, &format!("prompts/{file}")) {
                 let diagnostic =
                     self.error(Code::IncludeNotFound, range, format!("there is no prompt `prompts/{file}`"));
-                self.report(super::flow::add_missing_file_advice(
-                    diagnostic,
-                    &file,
-                    &self.project.prompt_names,
-                    "prompts",
-                ));
+                self.report(super::flow::add_missing_prompt_advice(self.project, diagnostic, &file));
             }
             return;
         };

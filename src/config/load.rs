@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::form::SchemaForm;
 use super::json::{collect_references, parse_json, parse_json_value};
+use super::missing_file::NamedFolder;
 use super::missing_pipeline::{add_file_type_advice, add_missing_pipeline_advice};
 use super::project::{Project, steps_with_pointers};
 use super::root::{self, SETTINGS_FILE};
@@ -315,9 +316,8 @@ impl Loader<'_> {
                     new_diagnostic(Code::PathOutsideFolder, format!("`{name}` leads out of the pipeline's folder"));
                 self.diagnostics.push(diagnostic.with_help("name a file beside this one, or below"));
             } else if !self.sources.exists(&file) {
-                let names = self.sources.list_files(path.parent().unwrap_or(Path::new("")));
                 let diagnostic = new_diagnostic(Code::PipelineNotFound, format!("there is no pipeline `{name}`"));
-                self.diagnostics.push(diagnostic.with_suggestion(name, names.iter().map(String::as_str)));
+                self.diagnostics.push(self.add_called_pipeline_advice(diagnostic, path, name));
             } else if calls.callers.contains(&file) || calls.callers.len() >= MAX_CALLS {
                 let message = format!("`{name}` calls itself: {}", render_cycle(&calls.callers, &file));
                 self.diagnostics.push(new_diagnostic(Code::PipelineCycle, message));
@@ -338,6 +338,21 @@ impl Loader<'_> {
             }
         }
         projects
+    }
+
+    /// Adds advice to a diagnostic about a pipeline that a step of the pipeline at `path` calls by `name`.
+    fn add_called_pipeline_advice(&self, diagnostic: Diagnostic, path: &Path, name: &str) -> Diagnostic {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let is_other_pipeline = |other: &String| {
+            let is_yaml = [".yaml", ".yml"].iter().any(|ending| other.ends_with(ending));
+            is_yaml && folder.join(other) != path
+        };
+        let names: Vec<String> = self.sources.list_files(folder).into_iter().filter(is_other_pipeline).collect();
+        if names.is_empty() || name.contains('\\') {
+            return diagnostic;
+        }
+        let folder = folder.file_name().unwrap_or_default().to_string_lossy();
+        NamedFolder { folder: &folder, names: &names, endings: &[".yaml", ".yml"] }.add_advice(diagnostic, name)
     }
 
     /// Takes ids from the list until a file in `schemas/` has one of them as its `$id`, and returns that file. Does not

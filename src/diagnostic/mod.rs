@@ -104,6 +104,8 @@ pub struct Fix {
     pub span: Range<usize>,
     /// The text to insert there.
     pub replacement: String,
+    /// Whether orch may apply it without confirmation.
+    pub is_safe: bool,
 }
 
 /// A finding: one mistake in a user's file.
@@ -205,13 +207,23 @@ impl Diagnostic {
         self
     }
 
+    /// Makes the fix one that orch applies only after the user has confirmed it, because the user may intend the text as
+    /// it is.
+    #[must_use]
+    pub fn with_unsafe_fix(mut self) -> Self {
+        if let Some(fix) = &mut self.fix {
+            fix.is_safe = false;
+        }
+        self
+    }
+
     /// Returns the fix that replaces `old` by `new` inside `span`, if `old` occurs there exactly once.
     fn replacement_fix(&self, span: &Range<usize>, old: &str, new: &str) -> Option<Fix> {
         let text = self.file.as_ref()?.text.get(span.clone())?;
         let offset = text.find(old)?;
         (text.matches(old).count() == 1).then(|| {
             let start = span.start + offset;
-            Fix { span: start..start + old.len(), replacement: new.to_owned() }
+            Fix { span: start..start + old.len(), replacement: new.to_owned(), is_safe: true }
         })
     }
 
@@ -236,18 +248,12 @@ impl Diagnostic {
     }
 }
 
-/// Returns whether orch may apply a finding's fix without confirmation. The fix for a missing schema is not safe: it
-/// would rename the artifact, although the user may intend its name.
-pub fn is_fix_safe(finding: &Diagnostic) -> bool {
-    finding.code != Code::SchemaNotFound
-}
-
 /// Returns the safe fixes of one file with their findings, in order of position. Skips a fix that overlaps or touches
 /// an earlier one, so that all returned fixes can be applied together.
 pub fn non_overlapping_fixes<'a>(findings: impl IntoIterator<Item = &'a Diagnostic>) -> Vec<(&'a Diagnostic, &'a Fix)> {
     let mut fixes: Vec<(&Diagnostic, &Fix)> = Vec::new();
     for finding in findings {
-        if let Some(fix) = finding.fix.as_ref().filter(|_| is_fix_safe(finding)) {
+        if let Some(fix) = finding.fix.as_ref().filter(|fix| fix.is_safe) {
             fixes.push((finding, fix));
         }
     }
@@ -290,7 +296,7 @@ mod tests {
             .with_span(&file, 7..11)
             .with_suggestion("codr", ["coder"]);
         assert_eq!(finding.help, ["did you mean `coder`?"]);
-        assert_eq!(finding.fix, Some(Fix { span: 7..11, replacement: "coder".into() }));
+        assert_eq!(finding.fix, Some(Fix { span: 7..11, replacement: "coder".into(), is_safe: true }));
         let finding = Diagnostic::error(Code::UnknownAgent, "x")
             .with_span(&file, 7..11)
             .with_suggestion("codr", ["coder", "code"]);
