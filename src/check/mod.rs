@@ -94,6 +94,23 @@ pub use self::texts::check_prompt;
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, sort_and_dedup};
 
+/// The findings that the content of `orch.yaml` decides about. If it has mistakes, orch does not know its content.
+const DEPENDENT_ON_SETTINGS: &[Code] = &[
+    Code::UnconfinedCommand,
+    Code::SandboxTooLoose,
+    Code::UnusableTool,
+    Code::InvalidModel,
+    Code::UnknownProvider,
+    Code::MissingBaseUrl,
+    Code::UnknownPrice,
+    Code::UnsupportedParameter,
+    Code::ContextWindowExceeded,
+    Code::UsageNotReported,
+    Code::CutsRepliesOff,
+    Code::MisspeltModel,
+    Code::ModelWithoutTools,
+];
+
 /// Checks a project and the pipelines that it calls. Returns all findings that no comment suppresses, sorted by file and
 /// position.
 pub fn check(project: &Project) -> Vec<Diagnostic> {
@@ -112,6 +129,9 @@ pub fn check_with_suppressions(project: &Project, strictness: Strictness) -> (Ve
         let mut findings = check_pipeline(called, &budgets, strictness);
         findings.extend(constant_paths::check(called, &artifact_files));
         findings.extend(unconfined_commands.iter().filter(is_in_file).cloned());
+        if called.has_unusable_settings() {
+            findings.retain(|finding| !DEPENDENT_ON_SETTINGS.contains(&finding.code));
+        }
         findings
     };
     let projects = project.with_called_projects();

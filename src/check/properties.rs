@@ -38,8 +38,12 @@ impl<'a> Checker<'a> {
         if name == COMPLETION_MARKER {
             self.marker_scopes.push(scope.clone());
         }
-        let diagnostic = self.unknown_variable(name, range, scope);
-        self.report(diagnostic);
+        // These texts see artifacts without listing them, and the name may be one of a pipeline that has mistakes.
+        let sees_all_artifacts = self.scoped_step.is_none_or(|scoped_step| scoped_step.step.repeat.is_some());
+        if !sees_all_artifacts || !self.project.calls_unusable_pipeline() {
+            let diagnostic = self.unknown_variable(name, range, scope);
+            self.report(diagnostic);
+        }
         InferredValue::unknown()
     }
 
