@@ -32,7 +32,7 @@ impl<'a> Checker<'a> {
             // The floor of a quotient is an integer, also if it is stored as a float.
             BinOpKind::FloorDiv => NumberRange::INTEGERS,
             BinOpKind::Rem if are_integers && right_range.min > 0.0 => {
-                NumberRange { max: right_range.max, excludes_max: true, ..NumberRange::FROM_ZERO }
+                NumberRange { max: right_range.max - 1.0, ..NumberRange::FROM_ZERO }
             }
             BinOpKind::Pow if are_integers && right_range.min >= 0.0 => NumberRange::INTEGERS,
             _ => NumberRange::ANY,
@@ -51,10 +51,11 @@ impl<'a> Checker<'a> {
         }
         let message = format!("`{source}` may be 0, and a division by it fails");
         let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(divisor), message);
+        let operand = self.operand_text(divisor);
         let guard = if self.is_template {
-            format!("`{{% if {source} != 0 %}}…{{% endif %}}`")
+            format!("`{{% if {operand} != 0 %}}…{{% endif %}}`")
         } else {
-            format!("`… if {source} != 0 else …`")
+            format!("`… if {operand} != 0 else …`")
         };
         let help = format!("guard it: {guard}, or exclude 0 in its schema, such as with `\"minimum\": 1`");
         self.report(diagnostic.with_help(help));

@@ -13,7 +13,7 @@ use super::types::{ObjectMembers, Schemas, TupleType, Type, union};
 use super::unpacking::AssignedNames;
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
-use crate::template::{expr_range, follows_dollar, literal_braces_help, trailing_name_range};
+use crate::template::{expr_range, expression_range, follows_dollar, literal_braces_help, trailing_name_range};
 
 /// The location of the checked text.
 #[derive(Clone, Debug)]
@@ -123,9 +123,9 @@ impl<'a> Checker<'a> {
         advice.into_iter().fold(diagnostic, Diagnostic::with_help)
     }
 
-    /// The source text of an expression.
+    /// The source text of an expression, with the parentheses inside it.
     pub(super) fn source(&self, expr: &Expr<'_>) -> &'a str {
-        self.text.get(expr_range(expr)).unwrap_or_default()
+        self.text.get(expression_range(self.text, expr)).unwrap_or_default()
     }
 
     /// Infers the value of an expression, and reports the expression if it can be undefined.

@@ -15,7 +15,7 @@ use super::builtins::{CHECK_MEMBER, CHECK_OPERAND, CHECK_SIZE, FILTERS, FUNCTION
 use super::call_help;
 use super::depth::{find_invalid_token, find_too_deep_token};
 use super::error::{TemplateError, TemplateErrorKind};
-use super::filter_wrap::{self, FilterWrap};
+use super::filter_wrap::{self, FilterWrap, operand_text};
 use super::ranges::{byte_range, expr_range, is_comparison, name_range_after, trailing_name_range};
 use super::tags;
 use super::walk::{Visit, walk_expr, walk_stmt};
@@ -336,8 +336,7 @@ impl<'a> Visit<'a> for Inspector<'_> {
             }
             Expr::Test(inner) if !TESTS.contains(&inner.name) => {
                 let range = name_range_after(self.text, Some(&inner.expr), inner.span(), inner.name);
-                let operand = self.text.get(expr_range(&inner.expr)).unwrap_or_default();
-                match equivalents::call_help(inner.name, &[operand])
+                match equivalents::call_help(inner.name, &[operand_text(self.text, &inner.expr)])
                     .filter(|_| equivalents::filter_equivalent(inner.name, TESTS).is_none())
                 {
                     Some(help) => {

@@ -48,6 +48,7 @@ mod inputs;
 mod interrupted_turns;
 mod json_repair;
 mod kill;
+mod literal_advice;
 mod llamacpp;
 #[cfg(unix)]
 mod lsp;
