@@ -25,7 +25,7 @@ pub(super) fn exported_artifacts<'a>(
             let is_never_empty = is_text && step.agent.is_some() && step.for_each.is_none();
             let key = format!("{key_prefix}{name}");
             let presence = Presence { is_never_empty, ..Presence::new(&key, completion.completed.clone()) };
-            let ty = artifact_type(step, result_type(project, step, child_artifacts));
+            let ty = whole_output(project, step, child_artifacts);
             Artifacts::default().insert(name, VisibleArtifact { ty, presence })
         }
         ExportedNames::OfChildren | ExportedNames::OfCalledPipeline => {
@@ -39,6 +39,11 @@ pub(super) fn exported_artifacts<'a>(
         }
         ExportedNames::Nothing => Artifacts::default(),
     }
+}
+
+/// The type of the artifact of a step. `child_artifacts` are those of the steps inside it.
+pub(super) fn whole_output<'a>(project: &'a Project, step: &'a Step, child_artifacts: &Artifacts<'a>) -> Type<'a> {
+    artifact_type(step, result_type(project, step, child_artifacts))
 }
 
 /// The type of the result of a step; with `for_each`, of one item.

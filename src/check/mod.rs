@@ -13,6 +13,7 @@ mod call_inputs;
 mod call_values;
 mod calls;
 mod case;
+mod case_values;
 mod cli_agent_usage;
 mod cli_agents;
 mod command_outputs;

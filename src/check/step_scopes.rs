@@ -72,7 +72,7 @@ pub(super) struct ScopedStep<'a> {
     /// The scope after the last step inside it; of a loop, at the end of a round.
     end_scope: VisibleScope<'a>,
     /// The artifacts that the steps inside it export, for the condition that ends a loop.
-    inner_artifacts: Artifacts<'a>,
+    pub(super) inner_artifacts: Artifacts<'a>,
 }
 
 /// Every step of a pipeline with its scope, and the scope at the end of the pipeline.

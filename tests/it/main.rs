@@ -14,6 +14,7 @@ mod architecture;
 mod budget;
 mod budget_accounting;
 mod cached_steps;
+mod case_checks;
 mod check;
 mod check_soundness;
 mod chosen_agents;
