@@ -20,7 +20,10 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     for (file, document) in &project.schema_documents {
         match project.schemas.get(file) {
             Err(error) => diagnostics.extend(compilation_diagnostic(project, document, &error)),
-            Ok(_) => diagnostics.extend(super::contradictions::check(document)),
+            Ok(_) => {
+                diagnostics.extend(super::contradictions::check(document));
+                diagnostics.extend(super::ineffective_keywords::check(document, &document.value, ""));
+            }
         }
     }
     for name in project.pipeline.inputs.keys() {
@@ -78,16 +81,17 @@ fn check_input(project: &Project, name: &str) -> Vec<Diagnostic> {
     match Schema::compile(name, schema.clone()) {
         Err(error) => vec![invalid_schema(document, &pointer, &error)],
         Ok(compiled) => {
-            let Some(default) = schema.get("default") else { return Vec::new() };
-            let diagnostics = compiled.mismatches(default).into_iter().map(|mismatch| {
+            let mut diagnostics = super::ineffective_keywords::check(document, schema, &pointer);
+            let Some(default) = schema.get("default") else { return diagnostics };
+            diagnostics.extend(compiled.mismatches(default).into_iter().map(|mismatch| {
                 let value_pointer = format!("{pointer}/default{}", mismatch.pointer);
                 let message = format!(
                     "the default of `{name}` does not fit: expected {}, got {}",
                     mismatch.expected, mismatch.got
                 );
                 error_at(Code::DefaultMismatch, &value_pointer, message)
-            });
-            diagnostics.collect()
+            }));
+            diagnostics
         }
     }
 }

@@ -90,6 +90,7 @@ codes! {
     DefaultMismatch = "ORCH0503", "a default does not fit its schema";
     ArtifactMismatch = "ORCH0504", "an artifact does not fit its schema";
     UnsatisfiableSchema = "ORCH0505", "a schema is unsatisfiable";
+    IneffectiveKeyword = "ORCH0506", "a keyword of a schema has no effect";
     // 06: types
     UnknownProperty = "ORCH0601", "a property does not exist";
     PossiblyMissing = "ORCH0602", "a value may be missing";

@@ -31,7 +31,7 @@ pub use sarif::render_sarif;
 pub use suggest::did_you_mean;
 pub use yaml_scalar::expression_in_yaml;
 
-use crate::model::{SimilarName, most_similar_name};
+use crate::model::most_similar_name;
 
 /// A source file: its path in messages, and its text.
 #[derive(Debug, PartialEq, Eq)]
@@ -187,13 +187,13 @@ impl Diagnostic {
     /// adds the fix if the user surely meant this candidate.
     #[must_use]
     pub fn with_suggestion<'a>(mut self, unknown_name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
-        if let Some(SimilarName { name, is_certain }) = most_similar_name(unknown_name, candidates) {
-            self.help.push(format!("did you mean `{name}`?"));
+        if let Some(similar) = most_similar_name(unknown_name, candidates) {
+            self.help.push(format!("did you mean `{}`?", similar.name));
             self.fix = self
                 .span
                 .clone()
-                .filter(|_| is_certain)
-                .and_then(|span| self.replacement_fix(&span, unknown_name, name));
+                .filter(|_| similar.is_certain())
+                .and_then(|span| self.replacement_fix(&span, unknown_name, similar.name));
         }
         self
     }

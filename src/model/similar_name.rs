@@ -5,8 +5,17 @@
 pub struct SimilarName<'a> {
     /// The known name.
     pub name: &'a str,
-    /// Whether the user surely meant this name: no other name is similar, and fewer than a third of the letters differ.
-    pub is_certain: bool,
+    /// Whether fewer than a third of the letters differ.
+    pub is_close: bool,
+    /// Whether every other similar name differs in at least two letters more.
+    pub is_unique: bool,
+}
+
+impl SimilarName<'_> {
+    /// Whether the user surely meant this name.
+    pub fn is_certain(self) -> bool {
+        self.is_close && self.is_unique
+    }
 }
 
 /// Returns the candidate that is most similar to `unknown_name`, if one is similar enough.
@@ -19,19 +28,14 @@ pub fn most_similar_name<'a>(
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<SimilarName<'a>> {
     let unknown = normalize(unknown_name);
-    let mut best: Option<(Difference, &'a str)> = None;
-    let mut is_unique = true;
-    for name in candidates {
-        if name == unknown_name {
-            continue;
-        }
-        let Some(difference) = Difference::between(&unknown, &normalize(name)) else { continue };
-        is_unique &= best.is_none_or(|(_, best_name)| best_name == name);
-        if best.is_none_or(|(best_difference, _)| difference.distance < best_difference.distance) {
-            best = Some((difference, name));
-        }
+    let mut similar: Vec<(Difference, &'a str)> = Vec::new();
+    for name in candidates.into_iter().filter(|name| *name != unknown_name) {
+        similar.extend(Difference::between(&unknown, &normalize(name)).map(|difference| (difference, name)));
     }
-    best.map(|(difference, name)| SimilarName { name, is_certain: is_unique && difference.is_small })
+    let (best, name) = similar.iter().copied().min_by_key(|(difference, _)| difference.distance)?;
+    let is_unique =
+        similar.iter().all(|(other, other_name)| *other_name == name || other.distance >= best.distance + 2);
+    Some(SimilarName { name, is_close: best.is_small, is_unique })
 }
 
 /// The difference between two similar names.
@@ -56,7 +60,7 @@ impl Difference {
         }
         let distance = strsim::osa_distance(unknown, known);
         let length = unknown.chars().count().max(known.chars().count());
-        // With the names alone, `lots` would be as similar to `low` as `lot` is.
+        // With the stems alone, `lots` would be as similar to `low` as `lot` is.
         let stem_distance = strsim::osa_distance(unknown_stem, known_stem);
         let is_similar = distance * 3 <= length && stem_distance * 3 <= unknown_stem.chars().count();
         is_similar.then_some(Self { distance: stem_distance, is_small: distance * 3 < length })
@@ -100,11 +104,12 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_certain_if_few_letters_differ_and_no_other_name_is_similar() {
+    fn a_name_is_certain_if_few_letters_differ_and_no_other_name_is_as_similar() {
         for (unknown_name, known, expected) in [
             ("codr", &["coder", "planner"][..], Some(("coder", true))),
             ("codr", &["coder", "coder"], Some(("coder", true))),
             ("codr", &["coder", "code"], Some(("coder", false))),
+            ("min_lenght", &["max_length", "min_length"], Some(("min_length", true))),
             ("codr", &["planner"], None),
             ("itm", &["item"], Some(("item", true))),
             ("agents", &["agent"], Some(("agent", true))),
@@ -113,7 +118,7 @@ mod tests {
             ("inpt", &["inputs"], Some(("inputs", false))),
         ] {
             let found = most_similar_name(unknown_name, known.iter().copied());
-            assert_eq!(found.map(|similar| (similar.name, similar.is_certain)), expected, "{unknown_name}");
+            assert_eq!(found.map(|similar| (similar.name, similar.is_certain())), expected, "{unknown_name}");
         }
     }
 }

@@ -233,7 +233,7 @@ impl<'t> Inspector<'t> {
         self.errors.push(match most_similar_name(name, known.iter().copied()) {
             Some(similar) => {
                 let error = error.with_help(&format!("did you mean `{}`?", similar.name));
-                if similar.is_certain { error.with_replacement(name, similar.name) } else { error }
+                if similar.is_certain() { error.with_replacement(name, similar.name) } else { error }
             }
             None if known.len() < 6 => error.with_help(&format!("there are only `{}`", known.join("`, `"))),
             None => error,
