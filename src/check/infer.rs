@@ -41,6 +41,8 @@ pub(super) struct Checker<'a> {
     pub(super) text: &'a str,
     /// The prompt that the checker checks, and the includes that lead from it to the current text, in order.
     pub(super) includes: Vec<String>,
+    /// Whether the current text is an included prompt, not the text of the step itself.
+    pub(super) is_included: bool,
     /// The remaining number of includes to follow. Bounded, because nested includes can multiply.
     pub(super) remaining_includes: usize,
     /// Whether the text only tests whether the next expression to infer exists, as in `x is defined`.
@@ -72,6 +74,7 @@ impl<'a> Checker<'a> {
             location,
             text: "",
             includes: Vec::new(),
+            is_included: false,
             remaining_includes: MAX_INCLUDES,
             is_existence_test: false,
             is_template: false,
@@ -153,6 +156,9 @@ impl<'a> Checker<'a> {
     pub(super) fn infer(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
         let is_existence_test = std::mem::take(&mut self.is_existence_test);
         let inferred = match expr {
+            Expr::Var(var) if is_existence_test && self.is_optional_parameter(var.id, scope) => {
+                InferredValue::new(Type::Unknown, true)
+            }
             Expr::Var(var) => self.infer_variable(var.id, expr_range(expr), scope),
             Expr::Const(constant) => InferredValue::defined(constant_type(&constant.value)),
             Expr::GetAttr(inner) => {

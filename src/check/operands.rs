@@ -76,6 +76,7 @@ impl<'a> Checker<'a> {
     fn infer_silently(&self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
         let mut checker = Checker::new(self.project, self.scoped_step);
         (checker.location, checker.text) = (self.location.clone(), self.text);
+        checker.is_included = self.is_included;
         checker.infer(expr, scope)
     }
 }

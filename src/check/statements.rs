@@ -217,7 +217,9 @@ impl<'a> Checker<'a> {
         {
             self.remaining_includes -= 1;
             self.includes.push(file);
+            let was_included = std::mem::replace(&mut self.is_included, true);
             self.check_template(TextLocation::File(Arc::clone(source)), &source.text, &parsed, &mut scope.clone());
+            self.is_included = was_included;
             self.includes.pop();
         }
     }
