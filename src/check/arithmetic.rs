@@ -2,12 +2,14 @@
 
 use minijinja::machinery::ast::{BinOpKind, Expr};
 
+use super::command_outputs::exit_code_advice;
 use super::infer::Checker;
+use super::narrowing::member_of;
 use super::number_range::{NumberRange, RequiredOrder};
 use super::number_signs::constant_number;
 use super::scope::InferredValue;
 use super::types::{Type, TypeKind};
-use crate::diagnostic::Code;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::template::expr_range;
 
 impl<'a> Checker<'a> {
@@ -84,19 +86,27 @@ impl<'a> Checker<'a> {
             (Some(constant), None) => (right, right_range, constant),
             _ => return,
         };
-        if !is_never || !is_limited_by_schema(value, range, constant) {
+        // A condition has left no number: the text is never used.
+        let is_empty = left_range.min > left_range.max || right_range.min > right_range.max;
+        let is_always_equal = left_range.is_one_number() && right_range.is_one_number() && !is_never;
+        let is_never_true =
+            (is_never && !matches!(op, BinOpKind::Ne)) || (matches!(op, BinOpKind::Ne) && is_always_equal);
+        if is_empty || !(is_never || is_never_true) || !is_limited_by_schema(value, range, constant) {
             return;
         }
         let range_text = range.describe().unwrap_or_else(|| "an integer".to_owned());
         let source = self.source(value);
         let whole_range = expr_range(left).start..expr_range(right).end;
-        let diagnostic = if matches!(op, BinOpKind::Eq | BinOpKind::Ne) {
+        let diagnostic = if matches!(op, BinOpKind::Eq) || !is_never_true {
             self.error(Code::NeverEqual, whole_range, format!("`{source}` is never {constant}"))
         } else {
             let comparison = self.text.get(whole_range.clone()).unwrap_or_default();
             self.warning(Code::NeverTrue, whole_range, format!("`{comparison}` is never true"))
         };
-        self.report(diagnostic.with_help(format!("`{source}` is {range_text}")));
+        let diagnostic = diagnostic.with_help(format!("`{source}` is {range_text}"));
+        let base = member_of(value).filter(|(_, name)| *name == "exit_code").map(|(base, _)| self.source(base));
+        let advice = base.and_then(|base| exit_code_advice(self.project, base));
+        self.report(advice.into_iter().fold(diagnostic, Diagnostic::with_help));
     }
 }
 

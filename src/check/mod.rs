@@ -36,6 +36,7 @@ mod ineffective_keywords;
 mod infer;
 mod item_filters;
 mod kinds;
+mod line_breaks;
 mod list_items;
 mod loop_facts;
 mod loop_variable;
