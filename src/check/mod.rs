@@ -26,6 +26,7 @@ mod endpoints;
 mod exports;
 mod expression_keys;
 mod file;
+mod file_entries;
 mod filters;
 mod flow;
 mod implication;
@@ -162,6 +163,7 @@ fn check_pipeline(project: &Project, budgets: &RunBudgets<'_>, strictness: Stric
     let scoped_steps = ScopedSteps::from_project(project);
     let mut diagnostics = project.diagnostics.clone();
     diagnostics.extend(kinds::check(project));
+    diagnostics.extend(file_entries::check(project));
     diagnostics.extend(names::check(project));
     diagnostics.extend(agents::check(project));
     diagnostics.extend(models::check(project, budgets.of_pipeline(project)));
