@@ -2,6 +2,7 @@
 
 use super::case_values::{assertion_diagnostics, input_diagnostics};
 use super::normalizers::check_case_normalizers;
+use super::program_lists::check_setup;
 use crate::config::{Document, Project, child_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, sort_and_dedup};
 use crate::model::case::Case;
@@ -52,6 +53,7 @@ pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Di
         );
         diagnostics.push(add_name_advice(diagnostic, step_id(key), steps.iter().map(|step| step.id.as_str())));
     }
+    diagnostics.extend(check_setup(document, case));
     diagnostics.extend(input_diagnostics(document, case, project));
     diagnostics.extend(assertion_diagnostics(document, case, project));
     sort_and_dedup(&mut diagnostics);

@@ -57,6 +57,7 @@ mod options;
 mod placeholders;
 mod portability;
 mod probe;
+mod program_lists;
 mod properties;
 mod refined_types;
 mod round_truth;
@@ -164,6 +165,7 @@ fn check_pipeline(project: &Project, budgets: &RunBudgets<'_>, strictness: Stric
     let mut diagnostics = project.diagnostics.clone();
     diagnostics.extend(kinds::check(project));
     diagnostics.extend(file_entries::check(project));
+    diagnostics.extend(program_lists::check(project));
     diagnostics.extend(names::check(project));
     diagnostics.extend(agents::check(project));
     diagnostics.extend(models::check(project, budgets.of_pipeline(project)));

@@ -83,6 +83,7 @@ codes! {
     PromptNotFound = "ORCH0407", "a prompt does not exist";
     LiteralPlaceholder = "ORCH0408", "a placeholder is not written in template syntax";
     NotShellWord = "ORCH0409", "a shell does not take a value as one word";
+    ShellSyntaxInList = "ORCH0410", "a list of a program and its arguments uses the syntax of a shell";
     WrongArgument = "ORCH0420", "a filter, test or function gets a wrong argument";
     // 05: schemas
     SchemaNotFound = "ORCH0501", "a schema does not exist";
