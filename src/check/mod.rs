@@ -60,6 +60,7 @@ mod probe;
 mod program_lists;
 mod properties;
 mod refined_types;
+mod retries;
 mod round_truth;
 mod run_budgets;
 mod sandbox;
@@ -164,6 +165,7 @@ fn check_pipeline(project: &Project, budgets: &RunBudgets<'_>, strictness: Stric
     let scoped_steps = ScopedSteps::from_project(project);
     let mut diagnostics = project.diagnostics.clone();
     diagnostics.extend(kinds::check(project));
+    diagnostics.extend(retries::check(project));
     diagnostics.extend(file_entries::check(project));
     diagnostics.extend(program_lists::check(project));
     diagnostics.extend(names::check(project));

@@ -105,6 +105,7 @@ mod shell_completion;
 mod shell_values;
 mod shipped_pipelines;
 mod signatures;
+mod silent_mistakes;
 mod step_kinds;
 mod stop_texts;
 mod store;
