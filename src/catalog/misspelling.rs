@@ -8,8 +8,18 @@ use crate::model::ModelRef;
 
 use super::{LISTED_PROVIDERS, catalog_entry, catalog_table, is_version};
 
+/// The listed model whose name a name misspells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntendedModel {
+    /// The name of the listed model.
+    pub name: &'static str,
+    /// Whether this name can replace the misspelt one: no other listed name is as close, and the misspelt name has no
+    /// version or variant that the listed name lacks.
+    pub is_certain: bool,
+}
+
 /// The listed model whose name a name misspells; `None` if the name is listed, or may be the name of another model.
-pub fn misspelt_model(model: &ModelRef) -> Option<&'static str> {
+pub fn misspelt_model(model: &ModelRef) -> Option<IntendedModel> {
     if !LISTED_PROVIDERS.contains(&model.provider.as_str()) || catalog_entry(model).is_some() {
         return None;
     }
@@ -22,10 +32,15 @@ pub fn misspelt_model(model: &ModelRef) -> Option<&'static str> {
     let mut names = [name, without_version(name)].into_iter();
     names.find_map(|name| {
         let parts = name_parts(name);
+        let is_whole = name == model.model;
         let is_other_spelling = |listed: &&&str| name_parts(listed).concat() == parts.concat() && **listed != name;
+        if let Some(same_letters) = listed.iter().find(is_other_spelling).copied() {
+            return Some(IntendedModel { name: same_letters, is_certain: is_whole });
+        }
         let misspelt = |listed: &&&str| is_misspelling(&parts, &name_parts(listed), is_known_word);
-        let same_letters = listed.iter().find(is_other_spelling);
-        same_letters.or_else(|| listed.iter().filter(misspelt).min_by_key(|listed| (listed.len(), **listed))).copied()
+        let similar: Vec<&'static str> = listed.iter().filter(misspelt).copied().collect();
+        let closest = similar.iter().copied().min_by_key(|listed| (listed.len(), *listed))?;
+        Some(IntendedModel { name: closest, is_certain: is_whole && similar.len() == 1 })
     })
 }
 
@@ -93,7 +108,7 @@ mod tests {
     use super::*;
 
     fn misspelt(name: &str) -> Option<&'static str> {
-        misspelt_model(&ModelRef::parse(name).unwrap())
+        misspelt_model(&ModelRef::parse(name).unwrap()).map(|intended| intended.name)
     }
 
     #[test]
@@ -112,6 +127,19 @@ mod tests {
             ("openrouter/antropic/claude-opus-4.5", "anthropic/claude-opus-4.5"),
         ] {
             assert_eq!(misspelt(name), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_version_or_variant_has_no_certain_replacement() {
+        for (name, is_certain) in [
+            ("anthropic/claude-sonet-4-5", true),
+            ("openai/GPT-5-mini", true),
+            ("anthropic/claude-hiaku-4-5-20251001", false),
+            ("openrouter/antropic/claude-opus-4.5:free", false),
+        ] {
+            let intended = misspelt_model(&ModelRef::parse(name).unwrap()).unwrap();
+            assert_eq!(intended.is_certain, is_certain, "{name}");
         }
     }
 

@@ -20,7 +20,7 @@ use crate::model::{ModelRef, Usage};
 use entry::CatalogEntry;
 use reasoning::claude_generation;
 
-pub use misspelling::misspelt_model;
+pub use misspelling::{IntendedModel, misspelt_model};
 pub use openai::{follows_openai_rules, is_openai_reasoning_model};
 pub use options::{MIN_TOP_P_WITH_REASONING, ModelApi, RequestedOptions, UnsentOption, UnsentReason};
 pub use provider_options::{ReservedOption, is_converse_field, reserved_options};

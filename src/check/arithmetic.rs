@@ -2,12 +2,14 @@
 
 use minijinja::machinery::ast::{BinOpKind, Expr};
 
+use super::command_outputs::exit_code_advice;
 use super::infer::Checker;
+use super::narrowing::member_of;
 use super::number_range::{NumberRange, RequiredOrder};
 use super::number_signs::constant_number;
 use super::scope::InferredValue;
 use super::types::{Type, TypeKind};
-use crate::diagnostic::Code;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::template::expr_range;
 
 impl<'a> Checker<'a> {
@@ -32,7 +34,7 @@ impl<'a> Checker<'a> {
             // The floor of a quotient is an integer, also if it is stored as a float.
             BinOpKind::FloorDiv => NumberRange::INTEGERS,
             BinOpKind::Rem if are_integers && right_range.min > 0.0 => {
-                NumberRange { max: right_range.max, excludes_max: true, ..NumberRange::FROM_ZERO }
+                NumberRange { max: right_range.max - 1.0, ..NumberRange::FROM_ZERO }
             }
             BinOpKind::Pow if are_integers && right_range.min >= 0.0 => NumberRange::INTEGERS,
             _ => NumberRange::ANY,
@@ -51,10 +53,11 @@ impl<'a> Checker<'a> {
         }
         let message = format!("`{source}` may be 0, and a division by it fails");
         let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(divisor), message);
+        let operand = self.operand_text(divisor);
         let guard = if self.is_template {
-            format!("`{{% if {source} != 0 %}}…{{% endif %}}`")
+            format!("`{{% if {operand} != 0 %}}…{{% endif %}}`")
         } else {
-            format!("`… if {source} != 0 else …`")
+            format!("`… if {operand} != 0 else …`")
         };
         let help = format!("guard it: {guard}, or exclude 0 in its schema, such as with `\"minimum\": 1`");
         self.report(diagnostic.with_help(help));
@@ -83,19 +86,27 @@ impl<'a> Checker<'a> {
             (Some(constant), None) => (right, right_range, constant),
             _ => return,
         };
-        if !is_never || !is_limited_by_schema(value, range, constant) {
+        // A condition has left no number: the text is never used.
+        let is_empty = left_range.min > left_range.max || right_range.min > right_range.max;
+        let is_always_equal = left_range.is_one_number() && right_range.is_one_number() && !is_never;
+        let is_never_true =
+            (is_never && !matches!(op, BinOpKind::Ne)) || (matches!(op, BinOpKind::Ne) && is_always_equal);
+        if is_empty || !(is_never || is_never_true) || !is_limited_by_schema(value, range, constant) {
             return;
         }
         let range_text = range.describe().unwrap_or_else(|| "an integer".to_owned());
         let source = self.source(value);
         let whole_range = expr_range(left).start..expr_range(right).end;
-        let diagnostic = if matches!(op, BinOpKind::Eq | BinOpKind::Ne) {
+        let diagnostic = if matches!(op, BinOpKind::Eq) || !is_never_true {
             self.error(Code::NeverEqual, whole_range, format!("`{source}` is never {constant}"))
         } else {
             let comparison = self.text.get(whole_range.clone()).unwrap_or_default();
             self.warning(Code::NeverTrue, whole_range, format!("`{comparison}` is never true"))
         };
-        self.report(diagnostic.with_help(format!("`{source}` is {range_text}")));
+        let diagnostic = diagnostic.with_help(format!("`{source}` is {range_text}"));
+        let base = member_of(value).filter(|(_, name)| *name == "exit_code").map(|(base, _)| self.source(base));
+        let advice = base.and_then(|base| exit_code_advice(self.project, base));
+        self.report(advice.into_iter().fold(diagnostic, Diagnostic::with_help));
     }
 }
 

@@ -1,15 +1,15 @@
 //! Checks test cases: the inputs, approvals, commands and steps that they name must exist in their pipeline.
 
+use super::case_values::{assertion_diagnostics, input_diagnostics};
 use super::normalizers::check_case_normalizers;
-use super::template_errors::template_diagnostic;
-use crate::config::{Document, Project, child_pointer, item_pointer, steps_with_pointers};
+use super::program_lists::check_setup;
+use crate::config::{Document, Project, child_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, sort_and_dedup};
 use crate::model::case::Case;
 use crate::model::{Step, StepAction};
-use crate::template::inspect_expression;
 
 /// Checks a test case against the pipeline of `project`. Reports inputs, approvals, commands and steps that the pipeline
-/// does not have, and expressions and patterns that can't be parsed.
+/// does not have, values that do not fit the inputs, mistakes in assertions, and patterns that can't be parsed.
 pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     let inputs = &project.pipeline.inputs;
@@ -55,14 +55,9 @@ pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Di
         );
         diagnostics.push(add_name_advice(diagnostic, step_id(key), steps.iter().map(|step| step.id.as_str())));
     }
-    for (index, expression) in case.expect.assert.iter().enumerate() {
-        let pointer = item_pointer("/expect/assert", index);
-        for error in inspect_expression(expression).err().into_iter().flatten() {
-            diagnostics.push(template_diagnostic(error, |diagnostic, range| {
-                diagnostic.with_span(&document.file, document.span_in_value(&pointer, range))
-            }));
-        }
-    }
+    diagnostics.extend(check_setup(document, case));
+    diagnostics.extend(input_diagnostics(document, case, project));
+    diagnostics.extend(assertion_diagnostics(document, case, project));
     sort_and_dedup(&mut diagnostics);
     diagnostics
 }

@@ -3,20 +3,10 @@
 
 use serde_json::{Map, Value};
 
+use super::schema_walk::{MAX_DEPTH, SCHEMA_KEYWORDS, SCHEMA_LIST_KEYWORDS, SCHEMA_MAP_KEYWORDS, named_types};
 use crate::config::{Document, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::schema::{Schema, json_type_name};
-
-/// The maximum number of levels of nested schemas to check.
-const MAX_DEPTH: usize = 64;
-
-/// Keywords whose value is a schema. Excludes `not` and `if`, because a value need not fit their schemas.
-const SCHEMA_KEYWORDS: &[&str] =
-    &["items", "additionalProperties", "contains", "then", "else", "propertyNames", "unevaluatedProperties"];
-/// Keywords whose value is a list of schemas.
-const SCHEMA_LIST_KEYWORDS: &[&str] = &["allOf", "anyOf", "oneOf", "prefixItems"];
-/// Keywords whose value is a mapping of names to schemas.
-const SCHEMA_MAP_KEYWORDS: &[&str] = &["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
 
 /// Pairs of keywords whose first value may not exceed the second, with the types that they restrict. Values of other
 /// types always fit such a pair.
@@ -148,15 +138,6 @@ impl ContradictionFinder<'_> {
                     .push(Diagnostic::warning(Code::DefaultMismatch, message).with_span(&self.document.file, span));
             }
         }
-    }
-}
-
-/// The types that a schema names.
-fn named_types(map: &Map<String, Value>) -> Vec<&str> {
-    match map.get("type") {
-        Some(Value::String(name)) => vec![name],
-        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
-        Some(_) | None => Vec::new(),
     }
 }
 

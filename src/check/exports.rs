@@ -1,10 +1,14 @@
 //! Computes the artifacts that a step adds for later steps, with their types.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use super::bindings::Presence;
-use super::refined_types::{item_outcome_type, object_with_optional_members};
+use super::number_range::NumberRange;
+use super::refined_types::{RefinedObject, item_outcome_type, object_with_optional_members};
 use super::step_conditions::StepCompletion;
 use super::step_scopes::{Artifacts, VisibleArtifact};
-use super::types::{Schemas, Type};
+use super::types::{Property, Schemas, Type};
 use crate::config::{OutputType, Project, output_type};
 use crate::model::name_scope::ExportedNames;
 use crate::model::step::OnError;
@@ -25,7 +29,7 @@ pub(super) fn exported_artifacts<'a>(
             let is_never_empty = is_text && step.agent.is_some() && step.for_each.is_none();
             let key = format!("{key_prefix}{name}");
             let presence = Presence { is_never_empty, ..Presence::new(&key, completion.completed.clone()) };
-            let ty = artifact_type(step, result_type(project, step, child_artifacts));
+            let ty = whole_output(project, step, child_artifacts);
             Artifacts::default().insert(name, VisibleArtifact { ty, presence })
         }
         ExportedNames::OfChildren | ExportedNames::OfCalledPipeline => {
@@ -39,6 +43,11 @@ pub(super) fn exported_artifacts<'a>(
         }
         ExportedNames::Nothing => Artifacts::default(),
     }
+}
+
+/// The type of the artifact of a step. `child_artifacts` are those of the steps inside it.
+pub(super) fn whole_output<'a>(project: &'a Project, step: &'a Step, child_artifacts: &Artifacts<'a>) -> Type<'a> {
+    artifact_type(step, result_type(project, step, child_artifacts))
 }
 
 /// The type of the result of a step; with `for_each`, of one item.
@@ -72,12 +81,28 @@ pub(super) fn own_output<'a>(project: &'a Project, step: &Step) -> Type<'a> {
     match output_type(step) {
         Some(OutputType::Text) => Type::Text(None),
         Some(OutputType::Any) | None => Type::Unknown,
-        Some(OutputType::BuiltIn(schema)) => Schemas(&project.schema_documents).document_type(schema),
+        Some(OutputType::BuiltIn(schema)) => {
+            with_exit_codes(Schemas(&project.schema_documents).document_type(schema), step)
+        }
         Some(OutputType::File(file)) => match project.schema_documents.get(&file) {
             Some(document) => Schemas(&project.schema_documents).document_type(&document.value),
             None => Type::Unknown,
         },
     }
+}
+
+/// The type of the result of a step, with the exit codes that a command may have: with any other one, it fails.
+fn with_exit_codes<'a>(result: Type<'a>, step: &Step) -> Type<'a> {
+    let codes = match &step.expect {
+        Some(expect) => expect.exit_code.as_slice(),
+        None => &[0],
+    };
+    let (true, Some(min), Some(max)) = (step.run.is_some(), codes.iter().min(), codes.iter().max()) else {
+        return result;
+    };
+    let range = NumberRange::counts(u64::from(*min), Some(u64::from(*max)));
+    let properties = BTreeMap::from([("exit_code".to_owned(), Property::Present(Type::Numeric(range)))]);
+    Type::RefinedObject(Rc::new(RefinedObject { base: result, properties }))
 }
 
 /// The type of an object whose members are the artifacts of a group. An artifact that may be missing is an optional

@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::step_scopes::{ScopedStep, ScopedSteps};
-use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
-use crate::diagnostic::{Code, Diagnostic, did_you_mean};
+use crate::config::{NamedFolder, Project, child_pointer, item_pointer, steps_with_pointers, unusable_link};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::name_scope::ExportedNames;
 use crate::model::{Step, StepAction};
 
@@ -94,6 +94,9 @@ fn unreadable_artifact(
         return None;
     }
     let Some(producer) = producers.iter().find(|producer| producer.name == name) else {
+        if project.calls_unusable_pipeline() {
+            return None;
+        }
         return Some(unknown_artifact(project, scoped_step, name, new_diagnostic));
     };
     let previous_value = scoped_step.scope.names.previous_artifact(name).map(|expression| {
@@ -177,7 +180,7 @@ fn check_prompt_file(project: &Project, name: &str, pointer: &str) -> Option<Dia
         diagnostic.message = "`prompt` is a prompt's text, not the name of a file in `prompts/`".to_owned();
         return Some(diagnostic.with_help("put the text into a file of `prompts/`, and write `prompt: FILE.md`"));
     }
-    Some(add_missing_file_advice(diagnostic, name, &project.prompt_names, "prompts"))
+    Some(add_missing_prompt_advice(project, diagnostic, name))
 }
 
 /// Whether the value is a prompt's text rather than the name of a file: it has several words or lines, or a tag.
@@ -192,35 +195,11 @@ pub(super) fn has_load_diagnostic(project: &Project, path: &str) -> bool {
     project.diagnostics.iter().any(|d| d.file.as_ref().is_some_and(|file| file.path.ends_with(path)))
 }
 
-/// Adds advice to a diagnostic about a file that is missing in a folder.
-pub(super) fn add_missing_file_advice(
-    mut diagnostic: Diagnostic,
-    name: &str,
-    names: &[String],
-    folder: &str,
-) -> Diagnostic {
-    let leads_outside =
-        name.starts_with('/') || name.split(['/', '\\']).any(|component| component == "..") || name.contains('\\');
-    if leads_outside {
-        diagnostic.code = Code::PathOutsideFolder;
-        diagnostic.message = format!("`{name}` leads out of `{folder}/`");
-        return diagnostic.with_help(format!("name a file in `{folder}/`"));
+/// Adds advice to a diagnostic about a prompt that does not exist. `name` is the name in the pipeline or template.
+pub(super) fn add_missing_prompt_advice(project: &Project, diagnostic: Diagnostic, name: &str) -> Diagnostic {
+    if project.prompt_names.iter().any(|other| other == name) {
+        return unusable_link(diagnostic, &format!("prompts/{name}"));
     }
-    if names.iter().any(|other| other == name) {
-        diagnostic.code = Code::PathOutsideFolder;
-        diagnostic.message = format!("`{folder}/{name}` is a link that leads out of its folder or is broken");
-        return diagnostic;
-    }
-    if did_you_mean(name, names.iter().map(String::as_str)).is_some() {
-        return diagnostic.with_suggestion(name, names.iter().map(String::as_str));
-    }
-    let with_extension = names.iter().find(|other| other.strip_suffix(".md") == Some(name));
-    match with_extension {
-        Some(other) => diagnostic.with_help(format!("did you mean `{other}`?")),
-        None if names.is_empty() => diagnostic.with_help(format!("the folder `{folder}/` is empty or missing")),
-        None => {
-            let quoted: Vec<_> = names.iter().take(8).map(|name| format!("`{name}`")).collect();
-            diagnostic.with_help(format!("files in the folder: {}", quoted.join(", ")))
-        }
-    }
+    let folder = NamedFolder { folder: "prompts", names: &project.prompt_names, endings: &[".md"] };
+    folder.add_advice(diagnostic, name)
 }

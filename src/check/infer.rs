@@ -13,7 +13,9 @@ use super::types::{ObjectMembers, Schemas, TupleType, Type, union};
 use super::unpacking::AssignedNames;
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
-use crate::template::{expr_range, follows_dollar, literal_braces_help, parse_expression, trailing_name_range};
+use crate::template::{
+    expr_range, expression_range, follows_dollar, literal_braces_help, parse_expression, trailing_name_range,
+};
 
 /// The location of the checked text.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub(super) struct Checker<'a> {
     pub(super) text: &'a str,
     /// The prompt that the checker checks, and the includes that lead from it to the current text, in order.
     pub(super) includes: Vec<String>,
+    /// Whether the current text is an included prompt, not the text of the step itself.
+    pub(super) is_included: bool,
     /// The remaining number of includes to follow. Bounded, because nested includes can multiply.
     pub(super) remaining_includes: usize,
     /// Whether the text only tests whether the next expression to infer exists, as in `x is defined`.
@@ -80,6 +84,7 @@ impl<'a> Checker<'a> {
             location,
             text: "",
             includes: Vec::new(),
+            is_included: false,
             remaining_includes: MAX_INCLUDES,
             is_existence_test: false,
             is_template: false,
@@ -131,9 +136,9 @@ impl<'a> Checker<'a> {
         advice.into_iter().fold(diagnostic, Diagnostic::with_help)
     }
 
-    /// The source text of an expression.
+    /// The source text of an expression, with the parentheses inside it.
     pub(super) fn source(&self, expr: &Expr<'_>) -> &'a str {
-        self.text.get(expr_range(expr)).unwrap_or_default()
+        self.text.get(expression_range(self.text, expr)).unwrap_or_default()
     }
 
     /// Infers the value of an expression, and reports the expression if it can be undefined.
@@ -161,6 +166,9 @@ impl<'a> Checker<'a> {
     pub(super) fn infer(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
         let is_existence_test = std::mem::take(&mut self.is_existence_test);
         let inferred = match expr {
+            Expr::Var(var) if is_existence_test && self.is_optional_parameter(var.id, scope) => {
+                InferredValue::new(Type::Unknown, true)
+            }
             Expr::Var(var) => self.infer_variable(var.id, expr_range(expr), scope),
             Expr::Const(constant) => InferredValue::defined(constant_type(&constant.value)),
             Expr::GetAttr(inner) => {

@@ -88,7 +88,7 @@ impl<'a> Checker<'a> {
         }
         let message = format!("`{parent}` may be missing in some items, and the filter `{}` then fails", filter.name);
         let diagnostic = self.warning(Code::PossiblyMissing, range, message);
-        let operand = self.source(filter.operand);
+        let operand = self.operand_text(filter.operand);
         self.report(diagnostic.with_help(format!("select the items first: `{operand} | selectattr(…)`")));
     }
 
@@ -275,7 +275,8 @@ impl<'a> Checker<'a> {
         }
         let message = format!("`{source}` is a string that may not represent a number; `{name}` then fails");
         let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(filter.operand), message);
-        self.report(diagnostic.with_help(format!("give a value for that case: `{source} | {name}(default=0)`")));
+        let operand = self.operand_text(filter.operand);
+        self.report(diagnostic.with_help(format!("give a value for that case: `{operand} | {name}(default=0)`")));
     }
 }
 

@@ -17,11 +17,17 @@ pub(super) struct LocalVariable<'a> {
     pub(super) key: Rc<str>,
 }
 
-/// The type of the variable `loop` in a round. `outer` is the round around the loop, if it is in another loop.
-pub(super) fn loop_type<'a>(outer: Option<&RoundNames<'a>>, previous: Option<&RoundTypes<'a>>) -> Type<'a> {
+/// The type of the variable `loop` in a round of a loop with at most `max` rounds. `outer` is the round around the loop,
+/// if it is in another loop.
+pub(super) fn loop_type<'a>(max: u32, outer: Option<&RoundNames<'a>>, previous: Option<&RoundTypes<'a>>) -> Type<'a> {
+    // The author of a loop with one round may want to repeat it later.
+    let (index, index0) = match max {
+        0 | 1 => (NumberRange::FROM_ONE, NumberRange::FROM_ZERO),
+        max => (NumberRange::counts(1, Some(max.into())), NumberRange::counts(0, Some(u64::from(max) - 1))),
+    };
+    let numbers = [("index", index), ("index0", index0), ("max", NumberRange::FROM_ONE)];
     let mut members: ObjectMembers<'a> =
-        ["index", "max"].into_iter().map(|name| (name, Type::Numeric(NumberRange::FROM_ONE))).collect();
-    members.insert("index0", Type::Numeric(NumberRange::FROM_ZERO));
+        numbers.into_iter().map(|(name, range)| (name, Type::Numeric(range))).collect();
     members.extend(["first", "last"].map(|name| (name, Type::Bool)));
     // Without a previous round, a first walk over the loop is still computing what a round exports.
     members.insert(PREVIOUS_ROUND, previous.map_or(Type::Unknown, previous_round_type));

@@ -30,17 +30,20 @@ impl<'a> Checker<'a> {
             let message = format!("`{source}` may be missing, because an expression without `else` sets it");
             return new_diagnostic(message).with_help("write the other value there: `… if … else …`");
         }
-        let default = format!("set a default: `{source} | default(…)`");
-        let guard = self.guard_advice(expr, &self.guard_condition(expr, scope));
-        new_diagnostic(format!("`{source}` may be missing")).with_help(format!("{guard}, or {default}"))
+        // The value of `a.b and c` is missing if `a.b` is, so the advice is about `a.b`.
+        let (operand, scope) = self.undefined_operand(expr, scope);
+        let default = format!("set a default: `{} | default(…)`", self.operand_text(operand));
+        let guard = self.guard_advice(operand, &self.guard_condition(operand, &scope));
+        let message = format!("`{}` may be missing", self.source(operand));
+        self.warning(Code::PossiblyMissing, expr_range(operand), message).with_help(format!("{guard}, or {default}"))
     }
 
     /// The condition that shows that the value of an expression is defined, and that is not known to be true already.
     fn guard_condition(&self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> String {
         let reader = ConditionReader { schemas: self.schemas, scope };
         match list_that_must_have_items(expr).filter(|list| !scope.is_implied(&reader.truth(list))) {
-            Some(list) => self.source(list).to_owned(),
-            None => format!("{} is defined", self.source(expr)),
+            Some(list) => self.operand_text(list),
+            None => format!("{} is defined", self.operand_text(expr)),
         }
     }
 

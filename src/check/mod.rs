@@ -8,12 +8,14 @@ mod agents;
 mod all_of;
 mod arithmetic;
 mod bindings;
+mod booleans;
 mod call_arguments;
 mod call_inputs;
 mod call_steps;
 mod call_values;
 mod calls;
 mod case;
+mod case_values;
 mod cli_agent_usage;
 mod cli_agents;
 mod command_outputs;
@@ -26,15 +28,18 @@ mod endpoints;
 mod exports;
 mod expression_keys;
 mod file;
+mod file_entries;
 mod filters;
 mod flow;
 mod implication;
 mod impossible_status;
 mod index_paths;
 mod indexes;
+mod ineffective_keywords;
 mod infer;
 mod item_filters;
 mod kinds;
+mod line_breaks;
 mod list_items;
 mod loop_facts;
 mod loop_variable;
@@ -51,17 +56,21 @@ mod normalizers;
 mod number_range;
 mod number_signs;
 mod object_properties;
+mod operands;
 mod operators;
 mod options;
 mod placeholders;
 mod portability;
 mod probe;
+mod program_lists;
 mod properties;
 mod refined_types;
+mod retries;
 mod round_truth;
 mod run_budgets;
 mod sandbox;
 mod schema_keywords;
+mod schema_walk;
 mod schemas;
 mod scope;
 mod selection;
@@ -99,6 +108,23 @@ pub use self::texts::check_prompt;
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, sort_and_dedup};
 
+/// The findings that the content of `orch.yaml` decides about. If it has mistakes, orch does not know its content.
+const DEPENDENT_ON_SETTINGS: &[Code] = &[
+    Code::UnconfinedCommand,
+    Code::SandboxTooLoose,
+    Code::UnusableTool,
+    Code::InvalidModel,
+    Code::UnknownProvider,
+    Code::MissingBaseUrl,
+    Code::UnknownPrice,
+    Code::UnsupportedParameter,
+    Code::ContextWindowExceeded,
+    Code::UsageNotReported,
+    Code::CutsRepliesOff,
+    Code::MisspeltModel,
+    Code::ModelWithoutTools,
+];
+
 /// Checks a project and the pipelines that it calls. Returns all findings that no comment suppresses, sorted by file and
 /// position.
 pub fn check(project: &Project) -> Vec<Diagnostic> {
@@ -117,6 +143,9 @@ pub fn check_with_suppressions(project: &Project, strictness: Strictness) -> (Ve
         let mut findings = check_pipeline(called, &budgets, strictness);
         findings.extend(constant_paths::check(called, &artifact_files));
         findings.extend(unconfined_commands.iter().filter(is_in_file).cloned());
+        if called.has_unusable_settings() {
+            findings.retain(|finding| !DEPENDENT_ON_SETTINGS.contains(&finding.code));
+        }
         findings
     };
     let projects = project.with_called_projects();
@@ -141,6 +170,9 @@ fn check_pipeline(project: &Project, budgets: &RunBudgets<'_>, strictness: Stric
     let scoped_steps = ScopedSteps::from_project(project);
     let mut diagnostics = project.diagnostics.clone();
     diagnostics.extend(kinds::check(project));
+    diagnostics.extend(retries::check(project));
+    diagnostics.extend(file_entries::check(project));
+    diagnostics.extend(program_lists::check(project));
     diagnostics.extend(names::check(project));
     diagnostics.extend(agents::check(project));
     diagnostics.extend(models::check(project, budgets.of_pipeline(project)));

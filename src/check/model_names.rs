@@ -37,8 +37,9 @@ fn misspelt_name(project: &Project, document: &Document, pointer: &str, name: &s
     if settings.providers.contains_key(&model.provider) || settings.entry_with_prices(&model).is_some() {
         return None;
     }
-    let known_name = catalog::misspelt_model(&model)?;
+    let intended = catalog::misspelt_model(&model)?;
     let diagnostic = Diagnostic::warning(Code::MisspeltModel, format!("`{model}` is probably misspelt"))
-        .with_span(&document.file, document.spans.value(pointer));
-    Some(diagnostic.with_help(format!("did you mean `{}/{known_name}`?", model.provider)))
+        .with_span(&document.file, document.spans.value(pointer))
+        .with_help(format!("did you mean `{}/{}`?", model.provider, intended.name));
+    Some(diagnostic.with_replacement(&model.model, intended.is_certain.then_some(intended.name)))
 }

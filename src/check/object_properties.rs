@@ -168,6 +168,7 @@ impl<'a> Schemas<'a> {
             Type::FixedObject(members) => union(members.values().cloned()),
             Type::Object(node) => self.schema_value_type(std::slice::from_ref(node)),
             Type::AllOf(nodes) => self.schema_value_type(nodes),
+            Type::RefinedObject(refined) => self.value_type(&refined.base),
             _ => Type::Unknown,
         }
     }

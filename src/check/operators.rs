@@ -47,6 +47,7 @@ impl<'a> Checker<'a> {
         };
         self.check_comparison(comparison, left, &left_type, right, &right_type);
         self.check_number_comparison(op, left, &left_type, right, &right_type);
+        self.check_line_break(op, left, right, scope);
         InferredValue::defined(Type::Bool)
     }
 

@@ -5,18 +5,33 @@ use std::ops::Range;
 use super::infer::{Checker, TextLocation};
 use super::scope::TypeScope;
 use crate::diagnostic::Code;
+use crate::model::step::CommandLine;
 
 /// Variables of templates that are also ordinary words. orch does not report placeholders with these names.
 const COMMON_WORDS: &[&str] = &["index", "item", "loop", "steps"];
 
+/// Programs whose arguments are code, in which braces and `$` have a meaning of their own.
+const CODE_PROGRAMS: &[&str] = &["awk", "gawk", "mawk", "jq", "yq", "sed", "perl", "sh", "bash", "dash", "zsh", "ksh"];
+/// Options whose next argument is code.
+const CODE_OPTIONS: &[&str] = &["-c", "-e", "--eval", "-command"];
+
+/// How a text uses braces and `$` itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PlaceholderUse {
+    /// Not at all.
+    Plain,
+    /// It is a line for a shell, which replaces `$name`.
+    ShellLine,
+    /// It is code of another language.
+    Code,
+}
+
 impl<'a> Checker<'a> {
     /// Reports placeholders for known variables in text outside of tags.
     pub(super) fn check_plain_text(&mut self, range: Range<usize>, scope: &TypeScope<'a>) {
-        // In a command line, `$name` refers to a variable of the shell.
-        let is_command =
-            matches!(&self.location, TextLocation::Yaml(pointer) if pointer.split('/').any(|key| key == "run"));
         let text = self.text.get(range.clone()).unwrap_or_default();
-        if is_command || !text.contains(['{', '$']) || self.is_raw(range.start) {
+        let placeholder_use = self.placeholder_use();
+        if placeholder_use == PlaceholderUse::Code || !text.contains(['{', '$']) || self.is_raw(range.start) {
             return;
         }
         for (range_in_text, name) in find_placeholders(text) {
@@ -25,12 +40,43 @@ impl<'a> Checker<'a> {
             }
             let placeholder_range = range.start + range_in_text.start..range.start + range_in_text.end;
             let placeholder = text.get(range_in_text).unwrap_or_default();
+            let is_shell_line = placeholder_use == PlaceholderUse::ShellLine;
+            if is_shell_line && (is_in_single_quotes(self.text, placeholder_range.start) || self.sets_variable(name)) {
+                continue;
+            }
             let message = format!("`{placeholder}` is not replaced by the value of `{name}`");
             let diagnostic = self.warning(Code::LiteralPlaceholder, placeholder_range, message);
-            self.report(diagnostic.with_help(format!(
-                "write `{{{{ {name} }}}}`, or `{{% raw %}}{placeholder}{{% endraw %}}` for literal text"
-            )));
+            let is_shell_variable = is_shell_line && placeholder.starts_with('$');
+            self.report(diagnostic.with_help(if is_shell_variable {
+                format!("write `{{{{ {name} }}}}`; a variable of the environment is listed, as `env: [{name}]`")
+            } else {
+                format!("write `{{{{ {name} }}}}`, or `{{% raw %}}{placeholder}{{% endraw %}}` for literal text")
+            }));
         }
+    }
+
+    /// How the current text uses braces and `$` itself.
+    fn placeholder_use(&self) -> PlaceholderUse {
+        let (TextLocation::Yaml(pointer), Some(scoped_step)) = (&self.location, self.scoped_step) else {
+            return PlaceholderUse::Plain;
+        };
+        let key = pointer.strip_prefix(scoped_step.pointer.as_str()).unwrap_or_default();
+        match (&scoped_step.step.run, key.strip_prefix("/run")) {
+            (Some(CommandLine::Shell(_)), Some("")) => PlaceholderUse::ShellLine,
+            (Some(CommandLine::Argv(argv)), Some(_)) => {
+                let program = argv.first().and_then(|program| program.rsplit('/').next()).unwrap_or_default();
+                let is_code = CODE_PROGRAMS.contains(&program)
+                    || argv.iter().any(|argument| CODE_OPTIONS.contains(&argument.as_str()));
+                if is_code { PlaceholderUse::Code } else { PlaceholderUse::Plain }
+            }
+            (_, _) => PlaceholderUse::Plain,
+        }
+    }
+
+    /// Whether a variable of this name exists in the shell that runs the current text.
+    fn sets_variable(&self, name: &str) -> bool {
+        let is_passed = self.scoped_step.is_some_and(|scoped_step| scoped_step.step.env.iter().any(|env| env == name));
+        is_passed || assigns(self.text, name)
     }
 
     /// Whether the text that starts at this offset is inside `{% raw %}`.
@@ -39,6 +85,34 @@ impl<'a> Checker<'a> {
         let last_tag = preceding.rfind("{%").and_then(|index| preceding.get(index..)).unwrap_or_default();
         last_tag.contains("raw") && !last_tag.contains("endraw") && last_tag.matches("%}").count() <= 1
     }
+}
+
+/// Whether a script for a shell sets a variable: by an assignment, or as the variable of `for` or `read`.
+fn assigns(script: &str, name: &str) -> bool {
+    let is_name_char = |c: char| c.is_alphanumeric() || c == '_';
+    script.match_indices(name).any(|(start, _)| {
+        let (preceding, following) = (script.get(..start).unwrap_or_default(), script.get(start + name.len()..));
+        let following = following.unwrap_or_default();
+        let is_word = !preceding.ends_with(is_name_char) && !following.starts_with(is_name_char);
+        let last_words = preceding.rsplit(['\n', ';', '&', '|', '(']).next().unwrap_or_default();
+        let is_read = last_words.split_whitespace().any(|word| matches!(word, "for" | "read" | "export" | "local"));
+        let is_reference = preceding.ends_with(['$', '{']);
+        is_word && !is_reference && (following.starts_with('=') || is_read)
+    })
+}
+
+/// Whether a position of a script for a shell is inside single quotes, where the shell replaces nothing.
+fn is_in_single_quotes(script: &str, offset: usize) -> bool {
+    let (mut quote, mut previous) = (None, ' ');
+    for c in script.get(..offset).unwrap_or_default().chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open && (open == '\'' || previous != '\\') => quote = None,
+            (None, '\'' | '"') if previous != '\\' => quote = Some(c),
+            (_, _) => {}
+        }
+        previous = c;
+    }
+    quote == Some('\'')
 }
 
 /// Finds names in single braces or after a `$`, each with the range of the whole placeholder.
@@ -75,7 +149,20 @@ fn find_placeholders(text: &str) -> Vec<(Range<usize>, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::find_placeholders;
+    use super::{assigns, find_placeholders, is_in_single_quotes};
+
+    #[test]
+    fn a_script_that_sets_a_variable_may_use_it() {
+        for script in ["task=1; echo $task", "for task in a b; do echo $task; done", "read -r a task; echo $task"] {
+            assert!(assigns(script, "task"), "{script}");
+        }
+        for script in ["echo $task", "echo ${task}", "my_task=1; echo $task", "echo task"] {
+            assert!(!assigns(script, "task"), "{script}");
+        }
+        assert!(is_in_single_quotes("awk '{print $task}'", 12));
+        assert!(!is_in_single_quotes("echo \"it's $task\"", 12));
+        assert!(!is_in_single_quotes("echo 'a' $task", 10));
+    }
 
     #[test]
     fn placeholders_are_names_in_single_braces_or_after_a_dollar() {

@@ -7,7 +7,7 @@ use minijinja::machinery::ast::Expr;
 use super::command_outputs::property_advice;
 use super::infer::{Checker, TextLocation};
 use super::probe::{COMPLETION_MARKER, is_steps_path};
-use super::scope::{InferredValue, TypeScope};
+use super::scope::{InferredValue, Narrowing, TypeScope};
 use super::step_scopes::PROJECT_VARIABLE;
 use super::types::{Property, Type, TypeKind, union};
 use crate::config::child_pointer;
@@ -38,9 +38,24 @@ impl<'a> Checker<'a> {
         if name == COMPLETION_MARKER {
             self.marker_scopes.push(scope.clone());
         }
-        let diagnostic = self.unknown_variable(name, range, scope);
-        self.report(diagnostic);
+        // A test in an included prompt has shown that the includer sets the name.
+        if self.is_included && scope.has_narrowing(Some(&name.to_owned()), &Narrowing::Defined) {
+            return InferredValue::unknown();
+        }
+        // These texts see artifacts without listing them, and the name may be one of a pipeline that has mistakes.
+        let sees_all_artifacts = self.scoped_step.is_none_or(|scoped_step| scoped_step.step.repeat.is_some());
+        if !sees_all_artifacts || !self.project.calls_unusable_pipeline() {
+            let diagnostic = self.unknown_variable(name, range, scope);
+            self.report(diagnostic);
+        }
         InferredValue::unknown()
+    }
+
+    /// Whether a name that an included prompt only tests may be a parameter that some includers leave out: it is not in
+    /// scope, and no name in scope is similar, so it is not misspelt. Other pipelines may include the prompt too.
+    pub(super) fn is_optional_parameter(&self, name: &str, scope: &TypeScope<'a>) -> bool {
+        let is_unknown = name != COMPLETION_MARKER && scope.get(name).is_none();
+        self.is_included && is_unknown && did_you_mean(name, scope.names()).is_none()
     }
 
     fn unknown_variable(&self, name: &str, range: Range<usize>, scope: &TypeScope<'a>) -> Diagnostic {

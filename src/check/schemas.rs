@@ -3,8 +3,10 @@
 
 use serde_json::Value;
 
-use super::flow::{add_missing_file_advice, has_load_diagnostic};
-use crate::config::{Document, OutputType, Project, child_pointer, output_type, steps_with_pointers};
+use super::flow::has_load_diagnostic;
+use crate::config::{
+    Document, NamedFolder, OutputType, Project, child_pointer, output_type, steps_with_pointers, unusable_link,
+};
 use crate::diagnostic::{Code, Diagnostic, equivalents};
 use crate::schema::{Schema, SchemaError};
 
@@ -12,14 +14,16 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for (step_pointer, step) in steps_with_pointers(&project.pipeline) {
         let Some(OutputType::File(file)) = output_type(step) else { continue };
-        let names_schema = step.schema.is_some();
-        let pointer = child_pointer(&step_pointer, if names_schema { "schema" } else { "output" });
-        diagnostics.extend(check_exists(project, &file, &pointer, names_schema));
+        let pointer = child_pointer(&step_pointer, if step.schema.is_some() { "schema" } else { "output" });
+        diagnostics.extend(check_exists(project, &file, &pointer, step.schema.as_deref()));
     }
     for (file, document) in &project.schema_documents {
         match project.schemas.get(file) {
             Err(error) => diagnostics.extend(compilation_diagnostic(project, document, &error)),
-            Ok(_) => diagnostics.extend(super::contradictions::check(document)),
+            Ok(_) => {
+                diagnostics.extend(super::contradictions::check(document));
+                diagnostics.extend(super::ineffective_keywords::check(document, &document.value, ""));
+            }
         }
     }
     for name in project.pipeline.inputs.keys() {
@@ -28,21 +32,31 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     diagnostics
 }
 
-/// Checks that the schema of an output exists. `names_schema` is whether the step has the key `schema`; otherwise, the
-/// name of the output determines the file.
-fn check_exists(project: &Project, file: &str, pointer: &str, names_schema: bool) -> Option<Diagnostic> {
+/// Checks that the schema of an output exists. `written` is the value of the key `schema`; `None` if the step has no such
+/// key, and the name of its output determines the file.
+fn check_exists(project: &Project, file: &str, pointer: &str, written: Option<&str>) -> Option<Diagnostic> {
     if project.schema_documents.contains_key(file) || has_load_diagnostic(project, &format!("schemas/{file}")) {
         return None;
     }
     let diagnostic = Diagnostic::error(Code::SchemaNotFound, format!("there is no schema `schemas/{file}`"));
     let diagnostic = diagnostic.with_span(&project.document.file, project.document.spans.value(pointer));
-    let file_stem = |name: &str| name.trim_end_matches(".json").trim_end_matches(".schema").to_owned();
-    let stems: Vec<String> = project.schema_names.iter().map(|name| file_stem(name)).collect();
-    let diagnostic = add_missing_file_advice(diagnostic, &file_stem(file), &stems, "schemas");
-    Some(if names_schema {
-        diagnostic
-    } else {
-        diagnostic.with_help("write the schema, or set `schema: text` for a string or `schema: any` for any JSON")
+    let is_listed = project.schema_names.iter().any(|name| name == file);
+    let diagnostic = if is_listed { unusable_link(diagnostic, &format!("schemas/{file}")) } else { diagnostic };
+    // A file `plan.json` needs its whole name, because `plan` names `plan.schema.json`.
+    let short_name = |name: &String| name.strip_suffix(".schema.json").unwrap_or(name).to_owned();
+    let names: Vec<String> = project.schema_names.iter().map(short_name).collect();
+    let folder = NamedFolder { folder: "schemas", names: &names, endings: &[".json", ".schema"] };
+    Some(match written {
+        Some(_) if is_listed => diagnostic,
+        Some(written) => folder.add_advice(diagnostic, written),
+        None => {
+            let output = file.strip_suffix(".schema.json").unwrap_or(file);
+            let diagnostic = if is_listed { diagnostic } else { folder.add_similar_name(diagnostic, output) };
+            // The fix renames the artifact, although the user may intend its name.
+            diagnostic
+                .with_unsafe_fix()
+                .with_help("write the schema, or set `schema: text` for a string or `schema: any` for any JSON")
+        }
     })
 }
 
@@ -67,16 +81,17 @@ fn check_input(project: &Project, name: &str) -> Vec<Diagnostic> {
     match Schema::compile(name, schema.clone()) {
         Err(error) => vec![invalid_schema(document, &pointer, &error)],
         Ok(compiled) => {
-            let Some(default) = schema.get("default") else { return Vec::new() };
-            let diagnostics = compiled.mismatches(default).into_iter().map(|mismatch| {
+            let mut diagnostics = super::ineffective_keywords::check(document, schema, &pointer);
+            let Some(default) = schema.get("default") else { return diagnostics };
+            diagnostics.extend(compiled.mismatches(default).into_iter().map(|mismatch| {
                 let value_pointer = format!("{pointer}/default{}", mismatch.pointer);
                 let message = format!(
                     "the default of `{name}` does not fit: expected {}, got {}",
                     mismatch.expected, mismatch.got
                 );
                 error_at(Code::DefaultMismatch, &value_pointer, message)
-            });
-            diagnostics.collect()
+            }));
+            diagnostics
         }
     }
 }

@@ -101,7 +101,8 @@ impl<'a> Checker<'a> {
             let source = self.source(expr).to_owned();
             let message = format!("`{source}` is {}, which does not print as JSON", kind.describe());
             let diagnostic = self.warning(Code::PrintsRawStructure, expr_range(expr), message);
-            self.report(diagnostic.with_help(format!("write `{{{{ {source} | tojson }}}}`, or loop over it")));
+            let operand = self.operand_text(expr);
+            self.report(diagnostic.with_help(format!("write `{{{{ {operand} | tojson }}}}`, or loop over it")));
         }
     }
 
@@ -135,7 +136,7 @@ impl<'a> Checker<'a> {
                 let verb = if kinds == [TypeKind::Text] { "is" } else { "may be" };
                 let message = format!("`{source}` {verb} a string: the loop iterates over its characters");
                 let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(iter), message);
-                self.report(diagnostic.with_help(format!("for its lines: `{source} | lines`")));
+                self.report(diagnostic.with_help(format!("for its lines: `{} | lines`", self.operand_text(iter))));
             }
             return;
         };
@@ -201,12 +202,7 @@ impl<'a> Checker<'a> {
             if !ignore_missing && !super::flow::has_load_diagnostic(self.project, &format!("prompts/{file}")) {
                 let diagnostic =
                     self.error(Code::IncludeNotFound, range, format!("there is no prompt `prompts/{file}`"));
-                self.report(super::flow::add_missing_file_advice(
-                    diagnostic,
-                    &file,
-                    &self.project.prompt_names,
-                    "prompts",
-                ));
+                self.report(super::flow::add_missing_prompt_advice(self.project, diagnostic, &file));
             }
             return;
         };
@@ -221,7 +217,9 @@ impl<'a> Checker<'a> {
         {
             self.remaining_includes -= 1;
             self.includes.push(file);
+            let was_included = std::mem::replace(&mut self.is_included, true);
             self.check_template(TextLocation::File(Arc::clone(source)), &source.text, &parsed, &mut scope.clone());
+            self.is_included = was_included;
             self.includes.pop();
         }
     }

@@ -71,7 +71,7 @@ pub(super) struct ScopedStep<'a> {
     /// The scope after the last step inside it; of a loop, at the end of a round.
     end_scope: VisibleScope<'a>,
     /// The artifacts that the steps inside it export, for the condition that ends a loop.
-    inner_artifacts: Artifacts<'a>,
+    pub(super) inner_artifacts: Artifacts<'a>,
 }
 
 /// Every step of a pipeline with its scope, and the scope at the end of the pipeline.
@@ -179,9 +179,10 @@ impl<'a> VisibleScope<'a> {
         scope
     }
 
-    /// The scope at the start of a round of a loop. `key` is the name of its variable `loop` in conditions.
-    fn for_round(&self, key: &str, previous: Option<RoundTypes<'a>>) -> Self {
-        let ty = loop_type(self.names.round().map(|round| &**round), previous.as_ref());
+    /// The scope at the start of a round of a loop step. `key` is the name of its variable `loop` in conditions.
+    fn for_round(&self, step: &Step, key: &str, previous: Option<RoundTypes<'a>>) -> Self {
+        let max = step.repeat.as_ref().map_or(1, |repeat| repeat.max);
+        let ty = loop_type(max, self.names.round().map(|round| &**round), previous.as_ref());
         let names = self.names.for_round(LocalVariable { ty, key: key.into() }, previous);
         Self { names, facts: self.facts.clone() }
     }
@@ -341,17 +342,17 @@ impl<'a> ScopeWalker<'a> {
     fn round_scope(&mut self, step: &'a Step, base: &str, scope: &VisibleScope<'a>) -> VisibleScope<'a> {
         let (key, steps) = (self.local_key("loop", step), step.children().1);
         if !self.key_prefix.is_empty() {
-            return scope.for_round(&key, None);
+            return scope.for_round(step, &key, None);
         }
         let step_count = self.scoped_steps.len();
         self.key_prefix = format!("{key}.{PREVIOUS_ROUND}.");
-        let mut previous = scope.for_round(&self.local_key("loop", step), None);
+        let mut previous = scope.for_round(step, &self.local_key("loop", step), None);
         let artifacts = self.visit_sequence(steps, base, &mut previous);
         self.key_prefix.clear();
         self.scoped_steps.truncate(step_count);
         let schemas = Schemas(&self.project.schema_documents);
         let until = end_of_loop(step, schemas, &previous.for_until(self.project, step, &artifacts));
-        let mut round = scope.for_round(&key, Some(previous.round_result(steps, artifacts)));
+        let mut round = scope.for_round(step, &key, Some(previous.round_result(steps, artifacts)));
         // If there was a round before, the condition that ends the loop was false after it.
         let is_first = Condition::test(format!("{key}.first"));
         round.facts.add_assumption(Condition::any([is_first, until.negate()]).bounded());

@@ -335,29 +335,11 @@ impl<'a> TextChecks<'a> {
         let Some((parsed, mut checker)) = self.parse_for_check(scoped_step, pointer, text) else { return };
         let (inferred, range) = (checker.infer_defined(&parsed, scope), expr_range(&parsed));
         checker.check_impossible_status(&parsed, scope);
+        checker.check_boolean(&parsed, &inferred.ty, scope);
         self.collect_results(checker);
-        let Some(kinds) = inferred.ty.kinds() else { return self.note_unchecked(pointer, range, text) };
-        let Some(wrong_kind) = kinds.iter().find(|kind| **kind != TypeKind::Bool) else { return };
-        if kinds.contains(&TypeKind::Bool) {
-            let message = format!("`{}` may be {}, not `true` or `false`", text.trim(), wrong_kind.describe());
-            let diagnostic = self.warning_at(Code::NotBoolean, pointer, range, message);
-            let is_combination = text.contains(" and ") || text.contains(" or ");
-            self.diagnostics.push(if is_combination {
-                diagnostic
-                    .with_help("`and` and `or` return one of their operands: compare each of them, as in `x == true`")
-            } else {
-                diagnostic.with_help(format!("compare it: `{} == true`", text.trim()))
-            });
-            return;
+        if inferred.ty.kinds().is_none() {
+            self.note_unchecked(pointer, range, text);
         }
-        let message = format!("`{}` is {}, not `true` or `false`", text.trim(), inferred.ty.describe());
-        let diagnostic = self.error_at(Code::NotBoolean, pointer, range, message);
-        let help = match inferred.ty.kind() {
-            Some(TypeKind::Number) => format!("compare it: `{} > 0`", text.trim()),
-            Some(TypeKind::List | TypeKind::Text) => format!("compare its length: `{} | length > 0`", text.trim()),
-            _ => format!("test it: `{} is defined`", text.trim()),
-        };
-        self.diagnostics.push(diagnostic.with_help(help));
     }
 
     /// Reports the errors that inspection found in a text.

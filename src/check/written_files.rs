@@ -1,5 +1,7 @@
 //! Checks that the value of `write` is a list of files, and that the paths that its schema lists may be written.
 
+use std::ops::Range;
+
 use super::constant_paths::{PATH_HELP, path_refusal};
 use super::scope::TypeScope;
 use super::step_scopes::ScopedStep;
@@ -39,6 +41,7 @@ impl<'a> TextChecks<'a> {
             return self.push(diagnostic.with_help(help));
         }
         for branch in entry.branches() {
+            self.check_mode_type(&branch, &pointer, range.clone(), files);
             let Some(Property::Present(path) | Property::Optional(path)) = schemas.property(&branch, "path") else {
                 continue;
             };
@@ -48,5 +51,22 @@ impl<'a> TextChecks<'a> {
             let diagnostic = self.warning_at(Code::RefusedPath, &pointer, range.clone(), message);
             self.push(diagnostic.with_help(PATH_HELP));
         }
+    }
+
+    /// Reports a schema whose modes `write` refuses. Another check examines the modes of literal entries.
+    fn check_mode_type(&mut self, entry: &Type<'a>, pointer: &str, range: Range<usize>, files: &str) {
+        let schemas = Schemas(&self.project.schema_documents);
+        let mode = match schemas.property(entry, "mode") {
+            Some(Property::Present(ty) | Property::Optional(ty)) if !matches!(entry, Type::FixedObject(_)) => ty,
+            _ => return,
+        };
+        let Some(kinds) = mode.kinds() else { return };
+        if kinds.iter().any(|kind| matches!(kind, TypeKind::Text | TypeKind::Null)) {
+            return;
+        }
+        let message =
+            format!("the schema of `{}` has {} as `mode`, which `write` refuses", files.trim(), mode.describe());
+        let diagnostic = self.warning_at(Code::NotFileList, pointer, range, message);
+        self.push(diagnostic.with_help("a mode is a string of octal digits, such as `\"0644\"`"));
     }
 }

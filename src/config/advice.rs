@@ -87,7 +87,11 @@ pub(super) fn wrong_type(
     };
     // A mapping with `id` is a single step without its dash, not a mapping of steps by name.
     let is_single_step = value.get("id").is_some() && allowed == ["array"];
-    if !is_single_step && let Some(help) = equivalents::value_help(type_name, key, shape, &render_inline(value)) {
+    let written = match value {
+        Value::String(text) if NAME_LISTS.contains(&key) => render_names(text),
+        value => render_inline(value),
+    };
+    if !is_single_step && let Some(help) = equivalents::value_help(type_name, key, shape, &written) {
         return diagnostic.with_help(help);
     }
     match value {
@@ -195,6 +199,15 @@ fn to_snake_case(text: &str) -> Option<String> {
 
 /// The maximum length of a value that advice quotes, in bytes.
 const MAX_QUOTED_BYTES: usize = 80;
+
+/// The keys whose value is a list of names, which have neither commas nor spaces.
+const NAME_LISTS: &[&str] = &["approve_tools", "env", "fallback", "inputs"];
+
+/// Renders the items of a list that a user wrote as one text, such as `plan, code`.
+fn render_names(text: &str) -> String {
+    let names = text.split([',', ' ']).filter(|name| !name.is_empty());
+    names.map(|name| render_inline(&Value::from(name))).collect::<Vec<_>>().join(", ")
+}
 
 /// Renders a value as YAML on one line. A value that is too long becomes `…`.
 fn render_inline(value: &Value) -> String {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::load::{Loader, load_in_root};
+use super::missing_file::NamedFolder;
 use super::project::{Project, steps_with_pointers};
 use super::spans::{Document, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
@@ -79,9 +80,8 @@ impl Loader<'_> {
                     new_diagnostic(Code::PathOutsideFolder, format!("`{name}` leads out of the pipeline's folder"));
                 self.diagnostics.push(diagnostic.with_help("name a file beside this one, or below"));
             } else if !self.sources.exists(&file) {
-                let names = self.sources.list_files(path.parent().unwrap_or(Path::new("")));
                 let diagnostic = new_diagnostic(Code::PipelineNotFound, format!("there is no pipeline `{name}`"));
-                self.diagnostics.push(diagnostic.with_suggestion(name, names.iter().map(String::as_str)));
+                self.diagnostics.push(self.add_called_pipeline_advice(diagnostic, path, name));
             } else if calls.callers.contains(&file) || calls.callers.len() >= MAX_CALLS {
                 let message = format!("`{name}` calls itself: {}", render_cycle(&calls.callers, &file));
                 self.diagnostics.push(new_diagnostic(Code::PipelineCycle, message));
@@ -102,5 +102,20 @@ impl Loader<'_> {
             }
         }
         projects
+    }
+
+    /// Adds advice to a diagnostic about a pipeline that a step of the pipeline at `path` calls by `name`.
+    fn add_called_pipeline_advice(&self, diagnostic: Diagnostic, path: &Path, name: &str) -> Diagnostic {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let is_other_pipeline = |other: &String| {
+            let is_yaml = [".yaml", ".yml"].iter().any(|ending| other.ends_with(ending));
+            is_yaml && folder.join(other) != path
+        };
+        let names: Vec<String> = self.sources.list_files(folder).into_iter().filter(is_other_pipeline).collect();
+        if names.is_empty() || name.contains('\\') {
+            return diagnostic;
+        }
+        let folder = folder.file_name().unwrap_or_default().to_string_lossy();
+        NamedFolder { folder: &folder, names: &names, endings: &[".yaml", ".yml"] }.add_advice(diagnostic, name)
     }
 }

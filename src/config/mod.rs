@@ -15,6 +15,7 @@ mod json;
 mod json_spans;
 mod load;
 mod mcp;
+mod missing_file;
 mod missing_pipeline;
 mod model_file;
 mod project;
@@ -39,6 +40,7 @@ pub use generate::{
 pub use json::{json_document, load_json};
 pub use load::{load, load_from, load_schemas, load_schemas_from, load_settings, load_settings_from, parse_pipeline};
 pub use mcp::McpServerSettings;
+pub use missing_file::{NamedFolder, unusable_link};
 pub use model_file::{ModelFileProblem, model_file_problem, model_path};
 pub use project::{OutputType, Project, draft_output_type, output_type, output_type_from_name, steps_with_pointers};
 pub use root::{

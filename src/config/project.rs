@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use serde_json::{Value, json};
 
 use super::api_server::{ApiServer, EnvAddresses};
-use super::root::{SETTINGS_FILE, absolute};
+use super::root::{SETTINGS_FILE, absolute, display_path};
 use super::schema_files::command_schema_file;
 use super::settings::Settings;
 use super::spans::Document;
@@ -147,6 +147,22 @@ impl Project {
     /// The server of a provider; `None` if no provider has this name.
     pub fn api_server(&self, provider: &str) -> Option<ApiServer> {
         self.settings.api_server(provider, &self.env_addresses)
+    }
+
+    /// Whether `orch.yaml` has mistakes, so that the settings are the defaults in place of its content.
+    pub fn has_unusable_settings(&self) -> bool {
+        let path = display_path(&self.root, SETTINGS_FILE);
+        let is_in_settings = |diagnostic: &Diagnostic| diagnostic.file.as_ref().is_some_and(|file| file.path == path);
+        self.settings_document.is_none()
+            && self.diagnostics.iter().any(|diagnostic| diagnostic.is_error() && is_in_settings(diagnostic))
+    }
+
+    /// Whether a step calls a pipeline that orch could not load, so that the artifacts of the step are unknown.
+    pub fn calls_unusable_pipeline(&self) -> bool {
+        self.pipeline.all_steps().into_iter().any(|step| match step.action() {
+            Some(StepAction::Pipeline(file)) => !self.called_projects.contains_key(file),
+            _ => false,
+        })
     }
 
     /// The name of a step's schema file in `schemas/`; `None` if the output has no schema file.

@@ -173,8 +173,13 @@ impl<'a> ShapeWalker<'a> {
         pointer: &str,
     ) {
         let span = self.document.spans.key(pointer);
+        let following = self.document.file.text.get(span.end..).unwrap_or_default();
         let diagnostic =
             Diagnostic::error(Code::UnknownKey, format!("unknown key `{key}`")).with_span(&self.document.file, span);
+        if value.is_null() && following.trim_start().starts_with([',', '}']) {
+            let help = "in braces, a value ends at the first comma: put quotes around the whole value before this one";
+            return self.diagnostics.push(diagnostic.with_help(help));
+        }
         self.diagnostics.push(advice::unknown_key(diagnostic, key, value, type_name, &properties.names()));
     }
 

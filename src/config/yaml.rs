@@ -5,6 +5,7 @@
 //! bombs). In the second pass, the YAML crate builds the value. Time and memory are bounded on any input.
 
 mod scalars;
+mod syntax_advice;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,6 +19,7 @@ use super::unquoted_template;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 
 use scalars::{is_string, is_unsafe_number};
+use syntax_advice::syntax_advice;
 
 /// The maximum nesting depth of lists and mappings.
 const MAX_DEPTH: usize = 128;
@@ -69,18 +71,6 @@ fn without_context(message: &str) -> &str {
         Some((context, message)) if context.starts_with("while parsing ") => message,
         _ => message,
     }
-}
-
-/// Advice for a parser error whose message uses terms of YAML's grammar.
-fn advice(message: &str) -> Option<&'static str> {
-    if message.contains("did not find expected") && message.contains("block") {
-        return Some("is the line indented like the other lines of its block?");
-    }
-    if message.contains("did not find expected ',' or") {
-        return Some("is a bracket or brace above not closed, or a comma missing?");
-    }
-    let has_unquoted_colon = message.contains("mapping values are not allowed");
-    has_unquoted_colon.then_some("put quotes around a string with `: ` in it, or fix the indentation")
 }
 
 /// Finds the first tab in the indentation of a line, starting with the line that contains the offset.
@@ -170,7 +160,9 @@ impl<'a> YamlPass<'a> {
                     None => {
                         let diagnostic = Diagnostic::error(Code::YamlSyntax, without_context(&message))
                             .with_span(&file, offset..offset);
-                        let help = self.template_advice(offset).or_else(|| advice(&message).map(str::to_owned));
+                        let help = self
+                            .template_advice(offset)
+                            .or_else(|| syntax_advice(&message, &file.text, offset, self.is_in_flow()));
                         help.into_iter().fold(diagnostic, Diagnostic::with_help)
                     }
                 })

@@ -87,6 +87,7 @@ codes! {
     PromptNotFound = "ORCH0407", "a prompt does not exist";
     LiteralPlaceholder = "ORCH0408", "a placeholder is not written in template syntax";
     NotShellWord = "ORCH0409", "a shell does not take a value as one word";
+    ShellSyntaxInList = "ORCH0410", "a list of a program and its arguments uses the syntax of a shell";
     WrongArgument = "ORCH0420", "a filter, test or function gets a wrong argument";
     // 05: schemas
     SchemaNotFound = "ORCH0501", "a schema does not exist";
@@ -94,6 +95,7 @@ codes! {
     DefaultMismatch = "ORCH0503", "a default does not fit its schema";
     ArtifactMismatch = "ORCH0504", "an artifact does not fit its schema";
     UnsatisfiableSchema = "ORCH0505", "a schema is unsatisfiable";
+    IneffectiveKeyword = "ORCH0506", "a keyword of a schema has no effect";
     // 06: types
     UnknownProperty = "ORCH0601", "a property does not exist";
     PossiblyMissing = "ORCH0602", "a value may be missing";

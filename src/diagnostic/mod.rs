@@ -31,6 +31,8 @@ pub use sarif::render_sarif;
 pub use suggest::did_you_mean;
 pub use yaml_scalar::expression_in_yaml;
 
+use crate::model::most_similar_name;
+
 /// A source file: its path in messages, and its text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SourceFile {
@@ -102,6 +104,8 @@ pub struct Fix {
     pub span: Range<usize>,
     /// The text to insert there.
     pub replacement: String,
+    /// Whether orch may apply it without confirmation.
+    pub is_safe: bool,
 }
 
 /// A finding: one mistake in a user's file.
@@ -180,16 +184,16 @@ impl Diagnostic {
     }
 
     /// Adds the advice to write the candidate that is most similar to `unknown_name`, if one is similar enough. Also
-    /// adds the fix if no other candidate is similar.
+    /// adds the fix if the user surely meant this candidate.
     #[must_use]
     pub fn with_suggestion<'a>(mut self, unknown_name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
-        if let Some((name, is_unique)) = suggest::closest_candidate(unknown_name, candidates) {
-            self.help.push(format!("did you mean `{name}`?"));
+        if let Some(similar) = most_similar_name(unknown_name, candidates) {
+            self.help.push(format!("did you mean `{}`?", similar.name));
             self.fix = self
                 .span
                 .clone()
-                .filter(|_| is_unique)
-                .and_then(|span| self.replacement_fix(&span, unknown_name, name));
+                .filter(|_| similar.is_certain())
+                .and_then(|span| self.replacement_fix(&span, unknown_name, similar.name));
         }
         self
     }
@@ -203,13 +207,23 @@ impl Diagnostic {
         self
     }
 
+    /// Makes the fix one that orch applies only after the user has confirmed it, because the user may intend the text as
+    /// it is.
+    #[must_use]
+    pub fn with_unsafe_fix(mut self) -> Self {
+        if let Some(fix) = &mut self.fix {
+            fix.is_safe = false;
+        }
+        self
+    }
+
     /// Returns the fix that replaces `old` by `new` inside `span`, if `old` occurs there exactly once.
     fn replacement_fix(&self, span: &Range<usize>, old: &str, new: &str) -> Option<Fix> {
         let text = self.file.as_ref()?.text.get(span.clone())?;
         let offset = text.find(old)?;
         (text.matches(old).count() == 1).then(|| {
             let start = span.start + offset;
-            Fix { span: start..start + old.len(), replacement: new.to_owned() }
+            Fix { span: start..start + old.len(), replacement: new.to_owned(), is_safe: true }
         })
     }
 
@@ -234,18 +248,12 @@ impl Diagnostic {
     }
 }
 
-/// Returns whether orch may apply a finding's fix without confirmation. The fix for a missing schema is not safe: it
-/// would rename the artifact, although the user may intend its name.
-pub fn is_fix_safe(finding: &Diagnostic) -> bool {
-    finding.code != Code::SchemaNotFound
-}
-
 /// Returns the safe fixes of one file with their findings, in order of position. Skips a fix that overlaps or touches
 /// an earlier one, so that all returned fixes can be applied together.
 pub fn non_overlapping_fixes<'a>(findings: impl IntoIterator<Item = &'a Diagnostic>) -> Vec<(&'a Diagnostic, &'a Fix)> {
     let mut fixes: Vec<(&Diagnostic, &Fix)> = Vec::new();
     for finding in findings {
-        if let Some(fix) = finding.fix.as_ref().filter(|_| is_fix_safe(finding)) {
+        if let Some(fix) = finding.fix.as_ref().filter(|fix| fix.is_safe) {
             fixes.push((finding, fix));
         }
     }
@@ -288,10 +296,13 @@ mod tests {
             .with_span(&file, 7..11)
             .with_suggestion("codr", ["coder"]);
         assert_eq!(finding.help, ["did you mean `coder`?"]);
-        assert_eq!(finding.fix, Some(Fix { span: 7..11, replacement: "coder".into() }));
+        assert_eq!(finding.fix, Some(Fix { span: 7..11, replacement: "coder".into(), is_safe: true }));
         let finding = Diagnostic::error(Code::UnknownAgent, "x")
             .with_span(&file, 7..11)
             .with_suggestion("codr", ["coder", "code"]);
         assert_eq!((finding.help.len(), finding.fix), (1, None), "two similar names leave the choice to the user");
+        let file = SourceFile::new("a", "reasoning: lot");
+        let finding = Diagnostic::error(Code::WrongValue, "x").with_span(&file, 11..14).with_suggestion("lot", ["low"]);
+        assert_eq!((finding.help.len(), finding.fix), (1, None), "a third of the letters is too much for a fix");
     }
 }

@@ -105,6 +105,11 @@ fn parse_entry(item: &Value) -> Result<FileEntry, String> {
 /// The highest mode: the permission bits of user, group and others, without bits that grant privileges, such as setuid.
 pub(super) const MAX_MODE: u32 = 0o777;
 
+/// The problem with the permission bits of an entry, as the end of a sentence about the file; `None` if they are valid.
+pub fn mode_problem(mode: &Value) -> Option<String> {
+    parse_mode(mode).err()
+}
+
 /// Parses the permission bits of an entry.
 fn parse_mode(value: &Value) -> Result<u32, String> {
     let text = value.as_str().ok_or("has a `mode` that is no string")?;

@@ -43,7 +43,7 @@ use std::path::{Component, Path};
 pub use atomic_write::write_atomically;
 pub use bounded::{read_file_bounded, read_to_end_bounded};
 pub use diff::diff;
-pub use entry::{FileEntry, parse_entries};
+pub use entry::{FileEntry, mode_problem, parse_entries};
 pub use ledger::{ExternalReversion, FileLedger};
 pub use path::{fold_path, is_own_path};
 pub use prepare::{MAX_BYTES, MAX_FILES, RULES_VERSION, ReservedFiles, refusals};

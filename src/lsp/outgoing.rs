@@ -16,7 +16,7 @@ use super::hover::Hover;
 use super::incoming::ClientCapabilities;
 use super::positions::{Encoding, LineIndex, Position};
 use super::symbols::Symbol;
-use crate::diagnostic::{Code, Diagnostic, Severity, is_fix_safe};
+use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::model::visible::{escape_line_breaks, escape_unsafe};
 
 /// Encodes the server's capabilities, as the result of `initialize`.
@@ -232,7 +232,7 @@ pub(super) fn encode_code_actions(
         json!({
             "title": action.title,
             "kind": action.kind,
-            "isPreferred": action.kind == "quickfix" && action.fixed_findings.iter().all(is_fix_safe),
+            "isPreferred": action.kind == "quickfix" && action.edits.iter().all(|fix| fix.is_safe),
             "diagnostics": diagnostics,
             "edit": { "changes": { uri: edits } },
         })

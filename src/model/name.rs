@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::chat::ModelRef;
+use super::similar_name::most_similar_name;
 
 /// The provider of the embedded models.
 pub const LOCAL_PROVIDER: &str = "local";
@@ -79,14 +80,8 @@ pub fn resolve_name(
     Err(NameError::AliasCycle { name: name.to_owned() })
 }
 
-/// The candidate whose spelling is closest to `name`, if any is close.
-pub(crate) fn closest_name<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(name.len()) / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate.to_owned())
+fn closest_name<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    most_similar_name(name, candidates).map(|similar| similar.name.to_owned())
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use minijinja::machinery::ast::{Call, CallArg, Expr};
 
 use super::builtins::FILTERS;
-use super::ranges::expr_range;
-use crate::diagnostic::equivalents;
+use super::filter_wrap::operand_text;
+use crate::diagnostic::{did_you_mean, equivalents};
 
 /// Returns advice for a call of another language's function, if orch knows its equivalent.
 pub(super) fn function_help(text: &str, call: &Call<'_>, name: &str) -> Option<String> {
@@ -14,23 +14,28 @@ pub(super) fn function_help(text: &str, call: &Call<'_>, name: &str) -> Option<S
 /// Returns advice for a call of a method.
 pub(super) fn method_help(text: &str, call: &Call<'_>, name: &str) -> String {
     let arguments = arguments(text, call);
-    let replacement = match (equivalents::call_help(name, &arguments), arguments.first()) {
+    let value = arguments.first().map_or("VALUE", String::as_str);
+    let filter = FILTERS.iter().copied().find(|filter| *filter == name);
+    let replacement = match (equivalents::call_help(name, &arguments), filter) {
         (Some(help), _) => help,
-        (None, Some(value)) if FILTERS.contains(&name) => format!("write `{value} | {name}`"),
-        (None, _) => "use filters, as in `VALUE | length`".to_owned(),
+        (None, Some(filter)) => format!("write `{value} | {filter}`"),
+        (None, None) => match did_you_mean(name, FILTERS.iter().copied()) {
+            Some(filter) => format!("did you mean `{value} | {filter}`?"),
+            None => format!("only filters change a value, as in `{value} | FILTER`; they are those of Jinja"),
+        },
     };
     format!("values are JSON, which has no methods: {replacement}")
 }
 
-/// The source texts of the arguments of a call. For a method, the receiver comes first.
-fn arguments<'t>(text: &'t str, call: &Call<'_>) -> Vec<&'t str> {
+/// The arguments of a call as operands. For a method, the receiver comes first.
+fn arguments(text: &str, call: &Call<'_>) -> Vec<String> {
     let receiver = match &call.expr {
-        Expr::GetAttr(inner) => Some(expr_range(&inner.expr)),
+        Expr::GetAttr(inner) => Some(&inner.expr),
         _ => None,
     };
     let positional = call.args.iter().filter_map(|arg| match arg {
-        CallArg::Pos(expr) => Some(expr_range(expr)),
+        CallArg::Pos(expr) => Some(expr),
         _ => None,
     });
-    receiver.into_iter().chain(positional).filter_map(|range| text.get(range)).collect()
+    receiver.into_iter().chain(positional).map(|expr| operand_text(text, expr)).collect()
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use minijinja::machinery::ast::Expr;
 
-use super::ranges::{byte_range, span_starts_too_early};
+use super::ranges::{byte_range, has_operator, span_starts_too_early};
 
 /// A filter to insert around a part of a text.
 #[derive(Clone, Debug)]
@@ -39,6 +39,13 @@ pub(super) fn range_with_parentheses(text: &str, expr: &Expr<'_>) -> Range<usize
     range
 }
 
+/// The source text of an expression as it can stand before a filter, a test or an operator: in parentheses if it has
+/// operators of its own.
+pub(crate) fn operand_text(text: &str, expr: &Expr<'_>) -> String {
+    let source = text.get(expression_range(text, expr)).unwrap_or_default();
+    if has_operator(expr) { format!("({source})") } else { source.to_owned() }
+}
+
 /// Whether the source of a negated expression starts with `not`. `not a in b` and `a not in b` parse to the same nodes.
 fn has_leading_not(text: &str, expr: &Expr<'_>) -> bool {
     match expr {
@@ -56,7 +63,7 @@ fn has_leading_not(text: &str, expr: &Expr<'_>) -> bool {
 ///
 /// MiniJinja's span for `a | length` covers only `length`, and for `a.b[0]` only `.b[0]`. For a comparison or a
 /// conditional expression, it starts at the token before the first operand.
-fn expression_range(text: &str, expr: &Expr<'_>) -> Range<usize> {
+pub(crate) fn expression_range(text: &str, expr: &Expr<'_>) -> Range<usize> {
     let node_range = byte_range(expr.span());
     let (first, last): (Option<&Expr<'_>>, Option<&Expr<'_>>) = match expr {
         Expr::GetAttr(inner) => (Some(&inner.expr), None),

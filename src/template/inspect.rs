@@ -15,11 +15,12 @@ use super::builtins::{CHECK_MEMBER, CHECK_OPERAND, CHECK_SIZE, FILTERS, FUNCTION
 use super::call_help;
 use super::depth::{find_invalid_token, find_too_deep_token};
 use super::error::{TemplateError, TemplateErrorKind};
-use super::filter_wrap::{self, FilterWrap};
+use super::filter_wrap::{self, FilterWrap, operand_text};
 use super::ranges::{byte_range, expr_range, is_comparison, name_range_after, trailing_name_range};
 use super::tags;
 use super::walk::{Visit, walk_expr, walk_stmt};
-use crate::diagnostic::{did_you_mean, equivalents, expression_in_yaml};
+use crate::diagnostic::{equivalents, expression_in_yaml};
+use crate::model::most_similar_name;
 
 /// The syntax of prompts. The output has no empty line for a line that contains only a tag.
 pub(crate) fn template_syntax() -> SyntaxConfig {
@@ -229,8 +230,11 @@ impl<'t> Inspector<'t> {
             let error = error.with_help(&format!("write `{replacement}` in place of `{name}`"));
             return self.errors.push(error.with_replacement(name, replacement));
         }
-        self.errors.push(match did_you_mean(name, known.iter().copied()) {
-            Some(suggestion) => error.with_help(&format!("did you mean `{suggestion}`?")),
+        self.errors.push(match most_similar_name(name, known.iter().copied()) {
+            Some(similar) => {
+                let error = error.with_help(&format!("did you mean `{}`?", similar.name));
+                if similar.is_certain() { error.with_replacement(name, similar.name) } else { error }
+            }
             None if known.len() < 6 => error.with_help(&format!("there are only `{}`", known.join("`, `"))),
             None => error,
         });
@@ -332,8 +336,7 @@ impl<'a> Visit<'a> for Inspector<'_> {
             }
             Expr::Test(inner) if !TESTS.contains(&inner.name) => {
                 let range = name_range_after(self.text, Some(&inner.expr), inner.span(), inner.name);
-                let operand = self.text.get(expr_range(&inner.expr)).unwrap_or_default();
-                match equivalents::call_help(inner.name, &[operand])
+                match equivalents::call_help(inner.name, &[operand_text(self.text, &inner.expr)])
                     .filter(|_| equivalents::filter_equivalent(inner.name, TESTS).is_none())
                 {
                     Some(help) => {

@@ -36,6 +36,7 @@ pub use builtins::{FILTERS, FUNCTIONS, TESTS};
 use error::TextKind;
 pub use error::{TemplateError, TemplateErrorKind};
 pub use fence::{fence, fence_text};
+pub(crate) use filter_wrap::{expression_range, operand_text};
 pub use inspect::{Inspection, includes, inspect_expression, inspect_template};
 pub(crate) use inspect::{expression_in_braces, parse_expression, parse_template, template_syntax};
 pub use lookup::lookup;

@@ -35,6 +35,11 @@ pub(crate) fn expr_range(expr: &Expr<'_>) -> Range<usize> {
     start..node_range.end
 }
 
+/// Whether an expression needs parentheses before a filter, a test or an operator.
+pub(super) fn has_operator(expr: &Expr<'_>) -> bool {
+    matches!(expr, Expr::BinOp(_) | Expr::Compare(_) | Expr::IfExpr(_) | Expr::UnaryOp(_) | Expr::Test(_))
+}
+
 /// Whether the range of a node may begin before its first operand, because the parser starts conditional expressions
 /// and comparisons at the token before them. `a is not b` is `not` around `a is b`, and `a not in b` around `a in b`,
 /// with the same range.

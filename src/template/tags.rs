@@ -47,7 +47,7 @@ impl TemplateError {
             Some(tag) if error.range.start <= tag.range.end => {
                 let range = tag.range.start..error.range.end.max(tag.range.start + 2);
                 let error = Self::new(TemplateErrorKind::Syntax, text, range, error.message);
-                error.with_help(&raw_block_help(text, tag))
+                error.with_help(&braces_help(text, tag))
             }
             _ => error,
         }
@@ -97,13 +97,7 @@ impl TemplateError {
         if is_raw(tag_text) {
             return error.with_help("add `{% endraw %}`");
         }
-        let braces_help = raw_block_help(text, tag);
-        match half_closed_name(tag_text) {
-            Some(name) => error.with_help(&format!(
-                "{braces_help}; to print a value, use two braces on each side: `{{{{ {name} }}}}`"
-            )),
-            None => error.with_help(&braces_help),
-        }
+        error.with_help(&braces_help(text, tag))
     }
 
     /// Sets the help on how to keep braces as text, if a `$` before the tag shows that the tag is meant for another
@@ -116,9 +110,20 @@ impl TemplateError {
     }
 }
 
-/// The name in a tag such as `{{name}`, which lacks a closing brace.
+/// Help for braces that do not enclose a valid tag: how to close them if they are meant as a tag, and how to write them if
+/// they are meant as text.
+fn braces_help(text: &str, tag: &SourceTag) -> String {
+    let raw_block_help = raw_block_help(text, tag);
+    match text.get(tag.range.clone()).and_then(half_closed_name) {
+        Some(name) => format!("close it with `}}}}`: write `{{{{ {name} }}}}`; {raw_block_help}"),
+        None => raw_block_help,
+    }
+}
+
+/// The name in a tag such as `{{name}`, which lacks a closing brace. The tag may end with that of a later one.
 fn half_closed_name(tag_text: &str) -> Option<&str> {
-    let name = tag_text.strip_prefix("{{")?.split_once('}')?.0.trim();
+    let (name, following) = tag_text.strip_prefix("{{")?.split_once('}')?;
+    let name = Some(name.trim()).filter(|_| !following.starts_with('}'))?;
     let is_path = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'));
     is_path.then_some(name)
 }
@@ -146,7 +151,8 @@ fn tag_at(text: &str, offset: usize) -> Option<SourceTag> {
 fn raw_block_help(text: &str, tag: &SourceTag) -> String {
     let remaining = text.get(tag.range.start..).unwrap_or_default();
     let line = remaining.lines().next().unwrap_or_default();
-    let end = if tag.closed { tag.range.len() } else { line.find('}').map_or(2, |offset| offset + 1) };
+    let is_closed = tag.closed && text.get(tag.range.clone()).and_then(half_closed_name).is_none();
+    let end = if is_closed { tag.range.len() } else { line.find('}').map_or(2, |offset| offset + 1) };
     let quoted = line
         .get(..end)
         .filter(|quoted| quoted.len() <= MAX_QUOTED_TAG_BYTES)
@@ -296,6 +302,17 @@ mod tests {
             assert_eq!(recommended_text(&first_error(tag).2), format!("{{% raw %}}{tag}{{% endraw %}}"));
         }
         assert!(first_error("{{ 1 + if.x }}").2.contains("parentheses"));
+    }
+
+    #[test]
+    fn a_tag_with_one_closing_brace_is_completed() {
+        for text in ["For {{ who }.\n", "For {{ who }, read {{ log }}.\n", "For {{ who }:\n{{ log }}\n"] {
+            let (line, start, help) = first_error(text);
+            assert_eq!((line, start), (1, 4), "{text}");
+            let expected = "close it with `}}`: write `{{ who }}`; if these braces are meant as text, write `{% raw %}{{ \
+                            who }{% endraw %}`";
+            assert_eq!(help, expected, "{text}");
+        }
     }
 
     #[test]

@@ -125,6 +125,74 @@ fn a_typo_with_two_possible_corrections_is_not_fixed() {
 }
 
 #[test]
+fn a_name_with_one_close_match_is_fixed_whatever_it_names() {
+    let orch = Orch::empty();
+    orch.write("prompts/outline.md", "Outline it.\n");
+    orch.write("schemas/critique.schema.json", "{ \"type\": \"object\" }\n");
+    orch.write("pipelines/sub.yaml", "name: sub\nsteps:\n  - { id: s, run: [echo], access: none }\n");
+    let good = "name: x
+agents: { writer: { model: anthropic/claude-sonnet-4-5 } }
+steps:
+  - { id: a, agent: writer, prompt: outline.md, output: told, schema: critique }
+  - id: b
+    inputs: [told]
+    run: [echo, \"{% if told.note is defined %}{{ told | tojson | upper }}{% endif %}\"]
+    access: none
+  - { id: c, pipeline: sub.yaml }
+";
+    let file = "pipelines/x.yaml";
+    for (right, wrong, help) in [
+        ("prompt: outline.md", "prompt: outline", "write `outline.md`, with its ending"),
+        ("prompt: outline.md", "prompt: prompts/outline.md", "names begin in `prompts/`: write `outline.md`"),
+        ("| upper", "| uper", "did you mean `upper`?"),
+        ("is defined", "is definded", "did you mean `defined`?"),
+        ("schema: critique", "schema: critque", "did you mean `critique`?"),
+        ("schema: critique", "schema: critique.json", "write `critique`, without the ending"),
+        ("schema: critique", "schema: schemas/critique.schema.json", "names begin in `schemas/`: write `critique`"),
+        ("claude-sonnet-4-5", "claude-sonet-4-5", "did you mean `anthropic/claude-sonnet-4-5`?"),
+        ("pipeline: sub.yaml", "pipeline: sub", "write `sub.yaml`, with its ending"),
+        ("pipeline: sub.yaml", "pipeline: pipelines/sub.yaml", "names begin in `pipelines/`: write `sub.yaml`"),
+    ] {
+        orch.write(file, &good.replace(right, wrong));
+        let before = orch.run(&["pipeline", "validate", file]);
+        assert!(before.stderr.contains(help), "{wrong}: {}", before.stderr);
+        assert!(!before.stderr.contains("a link"), "{wrong}: {}", before.stderr);
+        fix(&orch, &[file]).exits(0);
+        assert_eq!(orch.read(file), good, "{wrong}");
+    }
+}
+
+#[test]
+fn a_fix_that_would_rename_an_artifact_is_left_to_the_user() {
+    let orch = Orch::empty();
+    orch.write("prompts/outline.md", "Outline it.\n");
+    orch.write("schemas/critique.schema.json", "{ \"type\": \"object\" }\n");
+    let text = "name: x
+agents: { writer: { model: anthropic/claude-sonnet-4-5 } }
+steps:
+  - { id: a, agent: writer, prompt: outline.md, output: critque }
+";
+    orch.write("pipelines/x.yaml", text);
+    fix(&orch, &[]).exits(2).says("did you mean `critique`?");
+    assert_eq!(orch.read("pipelines/x.yaml"), text);
+}
+
+#[test]
+fn a_word_that_differs_in_a_third_of_its_letters_is_not_fixed() {
+    let orch = Orch::empty();
+    orch.write("prompts/outline.md", "Outline it.\n");
+    for word in ["lots", "lot"] {
+        let text = format!(
+            "name: x\nagents: {{ a: {{ model: auto, reasoning: {word} }} }}\nsteps:\n  - {{ id: s, agent: a, prompt: \
+             outline.md, output: o, schema: text }}\n"
+        );
+        orch.write("pipelines/x.yaml", &text);
+        fix(&orch, &[]).exits(2).says(&format!("not `{word}`"));
+        assert_eq!(orch.read("pipelines/x.yaml"), text);
+    }
+}
+
+#[test]
 fn an_edit_that_adds_findings_is_undone() {
     let orch = Orch::new();
     orch.edit("pipelines/default.yaml", "    prompt: coder.md", "    prompt: coder.md\n    promt: coder.md");

@@ -256,7 +256,8 @@ pub fn variable_help(name: &str, property_path: &str, is_known: impl Fn(&str) ->
     })
 }
 
-/// Functions and methods of other languages, with their equivalents; `A` is the first argument, `B` the second.
+/// Functions and methods of other languages, with their equivalents; `A` is the first argument, `B` the second, and `C`
+/// the third. For a method, the value is the first argument.
 const CALLS: &[(&str, &str)] = &[
     ("len length size count strlen", "`A | length`"),
     ("str string tostring", "`A | string`"),
@@ -272,7 +273,7 @@ const CALLS: &[(&str, &str)] = &[
     ("endswith hassuffix", "`A is endingwith(B)`"),
     ("join", "`A | join(B)`"),
     ("split", "`A | split(B)`"),
-    ("replace", "`A | replace(B, OTHER)`"),
+    ("replace", "`A | replace(B, C)`"),
     ("sorted sort", "`A | sort`"),
     ("reversed reverse", "`A | reverse`"),
     ("sum", "`A | sum`"),
@@ -284,6 +285,7 @@ const CALLS: &[(&str, &str)] = &[
     ("round", "`A | round`"),
     ("items entries", "`A | items`"),
     ("keys", "`A | list`"),
+    ("values", "`A | items | map('last')`"),
     ("defined isset exists isdefined", "`A is defined`"),
     ("empty isempty", "`A | length == 0`"),
     ("get getordefault", "`A.KEY | default(OTHER)`"),
@@ -296,13 +298,18 @@ const CALLS: &[(&str, &str)] = &[
 const STATUS_FUNCTIONS: &[&str] = &["success", "failure", "always", "cancelled", "failed", "succeeded"];
 
 /// Returns advice for a call of an unknown function or method. `args` are the source texts of the arguments.
-pub fn call_help(name: &str, args: &[&str]) -> Option<String> {
+pub fn call_help(name: &str, args: &[String]) -> Option<String> {
     let normalized = super::normalize(name);
+    if let ("cycle", [receiver, values @ ..]) = (normalized.as_str(), args)
+        && !values.is_empty()
+    {
+        return Some(format!("write `[{}][{receiver}.index0 % {}]`", values.join(", "), values.len()));
+    }
     if STATUS_FUNCTIONS.contains(&normalized.as_str()) && args.is_empty() {
         return Some("test the status of a step: `steps.ID.status == \"failed\"`; put steps that always run at the end under `finally:`".to_owned());
     }
     let (_, pattern) = CALLS.iter().find(|(names, _)| names.split(' ').any(|known| known == normalized))?;
-    let argument = |index: usize, default: &'static str| args.get(index).copied().unwrap_or(default);
+    let argument = |index: usize, default: &'static str| args.get(index).map_or(default, String::as_str);
     let mut out = String::new();
     for piece in pattern.split_inclusive(|c: char| !c.is_alphanumeric()) {
         let word = piece.trim_end_matches(|c: char| !c.is_alphanumeric());
@@ -310,6 +317,7 @@ pub fn call_help(name: &str, args: &[&str]) -> Option<String> {
         match word {
             "A" => out.push_str(argument(0, "VALUE")),
             "B" => out.push_str(argument(1, "OTHER")),
+            "C" => out.push_str(argument(2, "OTHER")),
             word => out.push_str(word),
         }
         out.push_str(separator);

@@ -28,6 +28,8 @@ pub(super) const ROWS: &[Row] = &[
     row(Agent, "cli: claude\nenv: { A: b }", "`env` sets no values: export them before you start orch, and list their names, as `env: [NAME]`", &[(Agent, "cli: claude\nenv: [A]")]),
     row(Step, "run: make\nenv: { A: b }", "`env` sets no values: export them before you start orch, and list their names, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
     row(Step, "run: make\nenv: A", "list the names of variables: `env: [A]`", &[(Step, "run: make\nenv: [A]")]),
+    row(Step, "run: make\nenv: A, B", "list the names of variables: `env: [A, B]`", &[(Step, "run: make\nenv: [A, B]")]),
+    row(Step, "run: make\ninputs: 'plan?, '", "write it as a list: `inputs: [\"plan?\"]`", &[(Step, "run: make\ninputs: [\"plan?\"]")]),
     row(File, "name: words\ninputs: [task]\nsteps:\n  - { id: it, run: \"make {{ task }}\" }\n", "inputs are a mapping of names to JSON Schemas: `inputs: { NAME: { type: string } }`", &[
         (File, "name: words\ninputs: { task: { type: string } }\nsteps:\n  - { id: it, run: \"make {{ task }}\" }\n"),
     ]),

@@ -218,7 +218,7 @@ mod tests {
     fn finding(file: &std::sync::Arc<SourceFile>, span: std::ops::Range<usize>, text: &str) -> Diagnostic {
         let message = format!("at {}", span.start);
         let mut finding = Diagnostic::error(Code::UnknownKey, message).with_span(file, span.clone());
-        finding.fix = Some(Fix { span, replacement: text.to_owned() });
+        finding.fix = Some(Fix { span, replacement: text.to_owned(), is_safe: true });
         finding
     }
 
