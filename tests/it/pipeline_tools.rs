@@ -210,8 +210,9 @@ fn a_changed_pipeline_makes_the_step_of_its_caller_run_again() {
     orch.write("prompts/design.md", "You design well.\n");
     orch.run(&["pipeline", "resume"]).exits(3);
     assert_eq!(request_counts(&server), (4, 2));
-    let starts = facts_of(&orch, "step_started").into_iter().filter(|fact| fact["step"] == "work");
-    assert_eq!(starts.last().unwrap()["reason"], "tools changed");
+    let facts = facts_of(&orch, "step_started");
+    let latest = facts.iter().rfind(|fact| fact["step"] == "work").unwrap();
+    assert_eq!(latest["reason"], "tools changed");
 }
 
 #[test]

@@ -51,7 +51,8 @@ fn everything_lists_and_calls_its_tools() {
 fn a_server_gets_only_the_variables_that_its_settings_name() {
     let Some(command) = npm_server("everything", &[]) else { return };
     let site = McpSite::with_variables(&[("GIVEN", "1"), ("OTHER", "2")], &[]);
-    let spec = site.spec(json!({ "command": command, "env": ["GIVEN", "MISSING"], "sandbox": { "enabled": false } }));
+    let spec =
+        McpSite::spec(json!({ "command": command, "env": ["GIVEN", "MISSING"], "sandbox": { "enabled": false } }));
     let environment: Value = serde_json::from_str(&site.text(&spec, "get-env", json!({}))).unwrap();
     assert_eq!(environment["GIVEN"], "1");
     for name in ["OTHER", "MISSING", "HOME", "ORCH_TEST_REQUIRE", "CARGO_MANIFEST_DIR"] {
@@ -72,7 +73,7 @@ fn a_confined_server_reads_the_workspace_and_changes_only_what_its_settings_allo
     fs::write(site.outside("b.txt"), "kept").unwrap();
     let path = |path: std::path::PathBuf| json!({ "path": path, "content": "owned" });
     for (sandbox, can_write) in [(json!({}), false), (json!({ "write": ["."] }), true)] {
-        let spec = site.spec(json!({ "command": command, "sandbox": sandbox }));
+        let spec = McpSite::spec(json!({ "command": command, "sandbox": sandbox }));
         assert_eq!(site.text(&spec, "read_text_file", json!({ "path": site.path("a.txt") })), "content");
         let written = site.call(&spec, "write_file", path(site.path("new.txt"))).unwrap();
         assert_eq!((written.is_error, site.path("new.txt").exists()), (!can_write, can_write), "{written:?}");
@@ -112,7 +113,7 @@ fn the_python_sdk_speaks_the_new_protocol() {
 fn the_python_sdk_speaks_the_new_protocol_over_http() {
     let Some(server) = HttpServer::python() else { return };
     let site = McpSite::new();
-    check_python(&site, &site.spec(json!({ "url": server.url() })));
+    check_python(&site, &McpSite::spec(json!({ "url": server.url() })));
 }
 
 /// Uses every tool of the server of the Python SDK.
@@ -160,7 +161,7 @@ fn check_progress_and_cancellation(site: &McpSite, spec: &McpServerSpec) {
 fn everything_speaks_the_old_protocol_over_http() {
     let Some(server) = HttpServer::everything() else { return };
     let site = McpSite::new();
-    let spec = site.spec(json!({ "url": server.url(), "tools": ["echo", "get-structured-content", "gone"] }));
+    let spec = McpSite::spec(json!({ "url": server.url(), "tools": ["echo", "get-structured-content", "gone"] }));
     let listed = site.list(&spec).unwrap();
     assert_eq!((listed.listing.tools.len(), listed.listing.protocol_version.as_str()), (2, OLD));
     assert!(listed.notes[0].contains("does not list the tool `gone`"), "{:?}", listed.notes);
@@ -185,8 +186,9 @@ fn headers_go_to_the_server_and_a_refusal_names_what_to_do() {
         _ => Reply::status(500, "t0ken-of-the-server"),
     });
     let site = McpSite::with_variables(&[("AUTH", "Bearer t0ken-of-the-server")], &["AUTH"]);
-    let spec =
-        |path: &str, headers: Value| site.spec(json!({ "url": format!("{}{path}", server.url()), "headers": headers }));
+    let spec = |path: &str, headers: Value| {
+        McpSite::spec(json!({ "url": format!("{}{path}", server.url()), "headers": headers }))
+    };
     let headers = json!({ "Authorization": { "env": "AUTH" }, "X-Team": "blue" });
     for path in ["/challenge", "/plain", "/forbidden"] {
         let failure = site.list(&spec(path, headers.clone())).unwrap_err();
@@ -219,7 +221,7 @@ fn a_redirect_keeps_the_headers_only_on_the_same_server() {
     let site = McpSite::new();
     let fails = |path: &str| {
         let url = format!("{}{path}", server.url());
-        site.list(&site.spec(json!({ "url": url, "headers": { "X-Key": "k" } }))).unwrap_err()
+        site.list(&McpSite::spec(json!({ "url": url, "headers": { "X-Key": "k" } }))).unwrap_err()
     };
     assert_eq!(fails("/here").class, FailureClass::Auth);
     assert!(server.requests().iter().any(|request| request.path == "/mcp" && request.header("x-key") == Some("k")));
@@ -234,7 +236,7 @@ fn a_redirect_keeps_the_headers_only_on_the_same_server() {
 fn a_server_that_cannot_be_reached_is_named_without_a_second_try() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let site = McpSite::new();
-    let spec = site.spec(json!({ "url": format!("http://127.0.0.1:{port}/mcp?key=hidden") }));
+    let spec = McpSite::spec(json!({ "url": format!("http://127.0.0.1:{port}/mcp?key=hidden") }));
     let failure = site.list(&spec).unwrap_err();
     assert_eq!(failure.class, FailureClass::ProviderUnavailable);
     let beginning = format!("the MCP server `peer` can't be reached at http://127.0.0.1:{port}/mcp: ");

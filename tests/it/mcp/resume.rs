@@ -114,7 +114,7 @@ fn changing_project() -> (McpServer, [Arc<AtomicBool>; 2], Server, Orch) {
     let tools = move || {
         let description = if is_changed.load(Ordering::SeqCst) { "Finds words." } else { "Finds a text." };
         let other = has_more.load(Ordering::SeqCst).then(|| tool("other", "Does something else."));
-        Value::from_iter([Some(tool("find", description)), other].into_iter().flatten())
+        [Some(tool("find", description)), other].into_iter().flatten().collect::<Value>()
     };
     let server = McpServer::start(Protocol::Old, tools, |_| text("found"));
     let turns = vec![calls([("docs__find", json!({ "text": "a" }))]), answer(&json!("fine"))];

@@ -183,7 +183,7 @@ impl McpSite {
     }
 
     /// The server `peer` with these settings, as in `orch.yaml`.
-    pub(crate) fn spec(&self, settings: Value) -> McpServerSpec {
+    pub(crate) fn spec(settings: Value) -> McpServerSpec {
         let settings: McpServerSettings = serde_json::from_value(settings).unwrap();
         settings.spec("peer", &Sandbox::default()).unwrap()
     }
@@ -192,7 +192,7 @@ impl McpSite {
     /// none.
     pub(crate) fn program(&self, command: &[String], env: &[&str]) -> McpServerSpec {
         let sandbox = if super::sandbox::is_full() { json!({ "write": ["."] }) } else { json!({ "enabled": false }) };
-        self.spec(json!({ "command": command, "env": env, "sandbox": sandbox }))
+        Self::spec(json!({ "command": command, "env": env, "sandbox": sandbox }))
     }
 
     /// The hostile server, with the variable `TOKEN`.
