@@ -13,6 +13,7 @@ use super::body::parse_json_body;
 use super::client::without_secrets;
 use super::error_body::{ErrorBody, MAX_MESSAGE_CHARS, failure_from_body, parse_error_body};
 use super::http::format_duration;
+use super::reply_builder::MAX_BLOCKS;
 use super::{Endpoint, RequestLimits, requested_wait};
 use crate::clock::Clock;
 use crate::model::counted;
@@ -59,6 +60,12 @@ pub(super) fn append_server_text(failure: Failure, text: &str, endpoint: &Endpoi
 pub(super) fn reply_aborted(endpoint: &Endpoint, reason: &str) -> Failure {
     let reason = shorten(&redact_text(reason, endpoint), 60);
     unavailable(endpoint, &format!("aborted the reply: its stop reason is `{reason}`"))
+}
+
+/// The failure when a reply has more parts than orch accepts.
+pub(super) fn too_many_parts(endpoint: &Endpoint) -> Failure {
+    let message = format!("{} sent a reply with more than the allowed {MAX_BLOCKS} parts", endpoint.name);
+    Failure::new(FailureClass::OutputTooLarge, message)
 }
 
 /// The failure when orch could not send the request or received no response.

@@ -111,6 +111,7 @@ async fn run_exchange<A: Assembler>(
         Ok(()) => Ok(()),
     };
     let result = result.and_then(|()| match assembler.builder().stop.server_failure() {
+        _ if assembler.builder().has_too_many_blocks() => Err(errors::too_many_parts(endpoint)),
         Some(reason) => Err(errors::reply_aborted(endpoint, reason)),
         None => progress.check_stop_reason(assembler.builder(), endpoint),
     });

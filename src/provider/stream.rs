@@ -269,7 +269,11 @@ impl<A: Assembler> StreamReader<'_, A> {
         if let Some(text) = value.as_str() {
             return self.handle_text(text.as_bytes());
         }
-        match self.assembler.read_event(value, self.sink) {
+        let kind = self.assembler.read_event(value, self.sink);
+        if self.assembler.builder().has_too_many_blocks() {
+            return Err(errors::too_many_parts(self.context.endpoint));
+        }
+        match kind {
             EventKind::Part => self.content.has_reply_part = true,
             EventKind::End => (self.content.has_reply_part, self.progress.reply_ended) = (true, true),
             EventKind::KeepAlive => {}
