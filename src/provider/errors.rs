@@ -1,18 +1,18 @@
 //! Turns statuses, error bodies and broken connections into [`Failure`]s with one sentence and a class, in the same way
-//! for every dialect. No message contains a key or the value of a header.
+//! for every dialect. No message contains a secret of the endpoint.
 
 use std::error::Error;
 use std::io;
 
 use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{StatusCode, Url};
-use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use super::body::parse_json_body;
 use super::client::without_secrets;
 use super::error_body::{ErrorBody, MAX_MESSAGE_CHARS, failure_from_body, parse_error_body};
 use super::http::format_duration;
+use super::redaction::{excerpt, quote, shorten};
 use super::reply_builder::MAX_BLOCKS;
 use super::{Endpoint, RequestLimits, requested_wait};
 use crate::clock::Clock;
@@ -58,7 +58,7 @@ pub(super) fn append_server_text(failure: Failure, text: &str, endpoint: &Endpoi
 
 /// The failure when the stop reason means that the server aborted the reply.
 pub(super) fn reply_aborted(endpoint: &Endpoint, reason: &str) -> Failure {
-    let reason = shorten(&redact_text(reason, endpoint), 60);
+    let reason = quote(reason, endpoint, 60);
     unavailable(endpoint, &format!("aborted the reply: its stop reason is `{reason}`"))
 }
 
@@ -183,7 +183,8 @@ pub(super) fn from_status(
     let endpoint = context.endpoint;
     let code = status.as_u16();
     if status.is_redirection() {
-        let target = headers.get(LOCATION).and_then(|v| v.to_str().ok()).map_or_else(String::new, without_secrets);
+        let location = headers.get(LOCATION).map(|value| excerpt(value.as_bytes(), endpoint, MAX_MESSAGE_CHARS));
+        let target = location.map_or_else(String::new, |location| without_secrets(&location));
         let failure =
             Failure::new(FailureClass::BadRequest, format!("{} redirects to {target} ({code})", endpoint.name))
                 .with_hint("orch follows no redirects: set the base URL to the address that this one redirects to");
@@ -207,45 +208,5 @@ pub(super) fn from_status(
 /// The failure for a 407 if orch uses a proxy: the proxy sent the 407, not the provider.
 fn failure_from_proxy(code: u16, error_body: &ErrorBody, endpoint: &Endpoint) -> Option<Failure> {
     let proxy = proxy_for(endpoint).filter(|_| code == 407)?;
-    let text = shorten(&redact_text(&error_body.message, endpoint), MAX_MESSAGE_CHARS);
-    Some(proxy_auth_failure(&proxy, &text))
-}
-
-/// The beginning of a body, on one line and with secrets redacted.
-pub(super) fn excerpt(bytes: &[u8], endpoint: &Endpoint, max_chars: usize) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(16 * 1024)]);
-    shorten(&redact_text(&text, endpoint), max_chars)
-}
-
-/// At most `max_chars` characters of a text, on one line.
-pub(super) fn shorten(text: &str, max_chars: usize) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let line: String = words.join(" ").chars().filter(|c| !c.is_control()).collect();
-    match line.char_indices().nth(max_chars) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.trim_end_matches('.').to_owned(),
-    }
-}
-
-/// Redacts every secret of the endpoint in a text.
-pub(super) fn redact_text(text: &str, endpoint: &Endpoint) -> String {
-    let mut text = text.to_owned();
-    let secrets = endpoint.auth.secrets();
-    let keys = secrets.iter().map(|(_, secret)| secret.expose_secret().trim());
-    let headers = endpoint.headers.iter().map(|(_, value)| {
-        let value = value.trim();
-        value.strip_prefix("Bearer ").unwrap_or(value)
-    });
-    // Short values may be ordinary words, and redacting them would make the text unreadable.
-    for secret in keys.chain(headers).filter(|secret| secret.len() >= 6) {
-        text = text.replace(secret, "***");
-    }
-    text
-}
-
-/// Redacts every secret of the endpoint in a failure.
-pub(super) fn redact_failure(mut failure: Failure, endpoint: &Endpoint) -> Failure {
-    failure.message = redact_text(&failure.message, endpoint);
-    failure.hint = failure.hint.map(|hint| redact_text(&hint, endpoint));
-    failure
+    Some(proxy_auth_failure(&proxy, &quote(&error_body.message, endpoint, MAX_MESSAGE_CHARS)))
 }

@@ -15,6 +15,7 @@ use super::body_format::{BodyFormat, content_type, detect_format, needs_more_byt
 use super::client::{header_map, parse_url, shared_client, without_secrets};
 use super::errors::{self, RequestContext};
 use super::foreign_reply::{check_dialect_hint, foreign_reply};
+use super::redaction::{excerpt, redact_failure};
 use super::stream::{ExchangeProgress, StreamReader};
 use super::stream_content::{StreamContent, reports_generation};
 use super::{Endpoint, RequestLimits, UnauthenticatedRequest, error_body, requested_wait};
@@ -121,11 +122,7 @@ async fn run_exchange<A: Assembler>(
             let retry_after_ms = progress.retry_after_ms.filter(|_| requested_wait::is_wait_useful(failure.class));
             let failure = Failure { retry_after_ms: failure.retry_after_ms.or(retry_after_ms), ..failure };
             let usage = Some(assembler.usage()).filter(|usage| !usage.is_empty()).map(Box::new);
-            Err(Failure {
-                usage,
-                interrupted: progress.may_have_generated,
-                ..errors::redact_failure(failure, endpoint)
-            })
+            Err(Failure { usage, interrupted: progress.may_have_generated, ..redact_failure(failure, endpoint) })
         }
     }
 }
@@ -135,7 +132,7 @@ fn add_server_text(mut reply: ChatReply, text: &str, endpoint: &Endpoint) -> Cha
     if text.trim().is_empty() {
         return reply;
     }
-    let text = errors::excerpt(text.as_bytes(), endpoint, error_body::MAX_MESSAGE_CHARS);
+    let text = excerpt(text.as_bytes(), endpoint, error_body::MAX_MESSAGE_CHARS);
     if reply.text().trim().is_empty() {
         let instead = reply.details.instead.take().map_or_else(String::new, |instead| format!("{instead} and "));
         reply.details.instead = Some(format!("{instead}the words: {text}"));
@@ -245,7 +242,7 @@ fn read_json<A: Assembler>(
 ) -> Result<(), Failure> {
     let endpoint = context.endpoint;
     let (value, bytes) = parse_json_body(bytes).ok_or_else(|| {
-        let excerpt = errors::excerpt(bytes, endpoint, 200);
+        let excerpt = excerpt(bytes, endpoint, 200);
         errors::unavailable(endpoint, &format!("sent broken JSON: {excerpt}"))
     })?;
     if let Some(failure) = error_body::failure_reported_in_body(&value, context) {
@@ -257,7 +254,7 @@ fn read_json<A: Assembler>(
             assembler.read_usage(&value);
             return Err(failure);
         }
-        let excerpt = errors::excerpt(bytes, endpoint, 200);
+        let excerpt = excerpt(bytes, endpoint, 200);
         let failure = errors::unavailable(endpoint, &format!("answered with JSON that is not a reply: {excerpt}"));
         let recognized = error_body::failure_without_reply(&value.to_string(), context);
         // An error that orch recognizes means that the model generated nothing; any other text may be a reply.
@@ -277,7 +274,7 @@ fn read_json<A: Assembler>(
 /// The failure for a response that is neither a stream of events nor JSON.
 fn unusable_body(is_web_page: bool, media_type: &str, first_bytes: &[u8], context: &RequestContext<'_>) -> Failure {
     let endpoint = context.endpoint;
-    let excerpt = errors::excerpt(first_bytes, endpoint, 200);
+    let excerpt = excerpt(first_bytes, endpoint, 200);
     if is_web_page {
         return Failure::new(
             FailureClass::BadRequest,
@@ -336,14 +333,14 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &RequestLim
         };
         let bytes = body.read_json(Bytes::new()).await?;
         parse_json_body(&bytes).map(|(value, _)| value).ok_or_else(|| {
-            let excerpt = errors::excerpt(&bytes, endpoint, 200);
+            let excerpt = excerpt(&bytes, endpoint, 200);
             errors::unavailable(endpoint, &format!("answered with something that is not JSON: {excerpt}"))
         })
     };
     let result = timeout(limits.total_timeout, request).await.unwrap_or_else(|_| {
         Err(errors::timed_out(endpoint, &format!("did not finish within {}", format_duration(limits.total_timeout))))
     });
-    result.map_err(|failure| errors::redact_failure(failure, endpoint))
+    result.map_err(|failure| redact_failure(failure, endpoint))
 }
 
 /// Formats a duration for a message.

@@ -12,6 +12,7 @@ use super::body::{COMPLETENESS_CHECK_DELAY, ResponseBody};
 use super::error_body;
 use super::errors::{self, RequestContext};
 use super::foreign_reply::foreign_reply;
+use super::redaction::excerpt;
 use super::reply_builder::ReplyBuilder;
 use super::sse::{SseDecoder, SseItem};
 use super::stream_content::{StreamContent, reports_generation};
@@ -243,7 +244,7 @@ impl<A: Assembler> StreamReader<'_, A> {
             Err(_) if is_text(data) => return self.handle_text(data),
             Err(_) => {
                 let endpoint = self.context.endpoint;
-                let excerpt = errors::excerpt(data, endpoint, 200);
+                let excerpt = excerpt(data, endpoint, 200);
                 return Err(errors::unavailable(endpoint, &format!("sent an event that is not JSON: {excerpt}")));
             }
         };
