@@ -17,6 +17,7 @@ mod errors;
 mod foreign_reply;
 mod gemini;
 mod http;
+mod json_body;
 mod openai;
 mod openai_host;
 mod received_response;

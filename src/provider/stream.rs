@@ -140,7 +140,7 @@ impl<A: Assembler> StreamReader<'_, A> {
     /// Checks whether the body so far is one JSON value: a complete reply or an error. Such a value is complete even if
     /// the connection breaks or stays open.
     fn check_json_body(&mut self) -> Result<(), Failure> {
-        if !self.assembler.builder().is_empty() || self.progress.reply_ended || !self.content.has_grown() {
+        if !self.assembler.builder().is_empty() || self.progress.reply_ended || !self.content.has_changed() {
             return Ok(());
         }
         let value = self.content.json_value().unwrap_or_default();
