@@ -53,7 +53,7 @@ fn first_element(value: &Value) -> &Value {
 }
 
 /// Finds the part of a value that describes an error; `None` if the value does not report one.
-fn find_error(value: &Value) -> Option<&Value> {
+pub(super) fn find_error(value: &Value) -> Option<&Value> {
     let value = first_element(value);
     let non_empty_at = |pointer: &str| value.pointer(pointer).filter(|found| is_non_empty(found));
     // Some servers send a flag in addition to the message: `{"error": true, "message": …}`.

@@ -4,13 +4,13 @@
 use std::error::Error;
 use std::io;
 
-use reqwest::header::{HeaderMap, LOCATION};
-use reqwest::{StatusCode, Url};
+use reqwest::Url;
+use reqwest::header::LOCATION;
 use serde_json::Value;
 
-use super::body::parse_json_body;
 use super::client::without_secrets;
-use super::error_body::{ErrorBody, MAX_MESSAGE_CHARS, failure_from_body, parse_error_body};
+use super::error_body::{ErrorBody, MAX_MESSAGE_CHARS, failure_from_body};
+use super::error_response::ErrorResponse;
 use super::http::format_duration;
 use super::redaction::{excerpt, quote, shorten};
 use super::reply_builder::MAX_BLOCKS;
@@ -174,34 +174,33 @@ pub(super) fn innermost_cause(error: &reqwest::Error) -> String {
 }
 
 /// The failure for a response with a status other than 2xx.
-pub(super) fn from_status(
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: &[u8],
-    context: &RequestContext<'_>,
-) -> Failure {
+pub(super) fn from_status(response: &ErrorResponse, context: &RequestContext<'_>) -> Failure {
     let endpoint = context.endpoint;
-    let code = status.as_u16();
-    if status.is_redirection() {
-        let location = headers.get(LOCATION).map(|value| excerpt(value.as_bytes(), endpoint, MAX_MESSAGE_CHARS));
+    let code = response.status.as_u16();
+    if response.status.is_redirection() {
+        let location =
+            response.headers.get(LOCATION).map(|value| excerpt(value.as_bytes(), endpoint, MAX_MESSAGE_CHARS));
         let target = location.map_or_else(String::new, |location| without_secrets(&location));
         let failure =
             Failure::new(FailureClass::BadRequest, format!("{} redirects to {target} ({code})", endpoint.name))
                 .with_hint("orch follows no redirects: set the base URL to the address that this one redirects to");
         return Failure { status: Some(code), ..failure };
     }
-    let parsed: Value = parse_json_body(body).map(|(value, _)| value).unwrap_or_default();
+    let (error_body, described_by) = response.error();
     let mut error_body =
-        parse_error_body(&parsed).unwrap_or_else(|| ErrorBody::from_text(excerpt(body, endpoint, MAX_MESSAGE_CHARS)));
+        error_body.unwrap_or_else(|| ErrorBody::from_text(excerpt(response.body.bytes(), endpoint, MAX_MESSAGE_CHARS)));
     // AWS writes the name of the error only into a header.
-    if let Some(label) = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()) {
+    if let Some(label) = response.headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()) {
         error_body.add_label(label);
     }
     let failure = failure_from_proxy(code, &error_body, endpoint)
         .unwrap_or_else(|| failure_from_body(Some(code), &error_body, context));
     let now = context.clock.now();
-    let wait_in_body = || requested_wait::wait_from_body(&parsed, &error_body.message, failure.class, now);
-    let retry_after_ms = requested_wait::wait_from_headers(headers, now).or_else(wait_in_body);
+    let wait_in_body = || {
+        let described_by = described_by.unwrap_or(&Value::Null);
+        requested_wait::wait_from_body(described_by, &error_body.message, failure.class, now)
+    };
+    let retry_after_ms = requested_wait::wait_from_headers(&response.headers, now).or_else(wait_in_body);
     Failure { status: Some(code), retry_after_ms, ..failure }
 }
 

@@ -13,9 +13,9 @@ use super::assembler::{Assembler, ReplySink};
 use super::body::{ResponseBody, parse_json_body};
 use super::body_format::{BodyFormat, BodyStart, ContentType};
 use super::client::{header_map, parse_url, shared_client, without_secrets};
+use super::error_response::{ErrorResponse, is_gateway_timeout};
 use super::errors::{self, RequestContext};
 use super::foreign_reply::{check_dialect_hint, foreign_reply};
-use super::json_body::JsonBody;
 use super::redaction::{excerpt, quote, redact_failure};
 use super::stream::{ExchangeProgress, StreamReader};
 use super::stream_content::{StreamContent, reports_generation};
@@ -23,12 +23,8 @@ use super::{Endpoint, RequestLimits, UnauthenticatedRequest, error_body, request
 use crate::model::chat::ChatReply;
 use crate::model::failure::{Failure, FailureClass};
 
-/// The largest part of an error body that orch reads, in bytes.
-const MAX_ERROR_BODY: usize = 64 * 1024;
 /// The largest part of an unusable body that orch reads for the message, in bytes.
 const MAX_QUOTED_BODY: usize = 1024;
-/// Statuses of a gateway that forwarded the request and then timed out: 504 (RFC 9110) and 524 (Cloudflare).
-const GATEWAY_TIMEOUTS: [u16; 2] = [504, 524];
 /// The longest content type that orch quotes, in characters.
 const MAX_CONTENT_TYPE_CHARS: usize = 100;
 
@@ -201,9 +197,10 @@ async fn receive<A: Assembler>(
     let endpoint = context.endpoint;
     let status = response.status();
     if !status.is_success() {
-        // A gateway that timed out has forwarded the request, so the model may have generated something.
-        progress.may_have_generated = GATEWAY_TIMEOUTS.contains(&status.as_u16());
-        return Err(failure_from_status(response, &context, limits).await);
+        progress.may_have_generated = is_gateway_timeout(status);
+        let error_response = ErrorResponse::read(response, limits).await;
+        progress.may_have_generated |= error_response.reports_generation(assembler);
+        return Err(errors::from_status(&error_response, &context));
     }
     context.retry_after_ms = requested_wait::wait_from_headers(response.headers(), limits.clock.now());
     progress.retry_after_ms = context.retry_after_ms;
@@ -298,25 +295,6 @@ fn unusable_body(
     errors::unavailable(endpoint, &format!("answered with {body_type}: {excerpt}"))
 }
 
-/// The failure for a response with a status other than 2xx.
-async fn failure_from_status(mut response: Response, context: &RequestContext<'_>, limits: &RequestLimits) -> Failure {
-    let status = response.status();
-    let headers = response.headers().clone();
-    let mut body = JsonBody::default();
-    // The body only explains the failure, so orch also reports the status if the body does not arrive in time.
-    let time_limit = limits.idle_timeout.min(Duration::from_secs(10)).min(limits.total_timeout / 4);
-    let deadline = Instant::now() + time_limit;
-    while body.len() < MAX_ERROR_BODY && !body.is_complete() {
-        match timeout_at(deadline, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => body.push(&chunk),
-            _ => break,
-        }
-    }
-    let mut body = body.into_bytes();
-    body.truncate(MAX_ERROR_BODY);
-    errors::from_status(status, &headers, &body, context)
-}
-
 /// Requests `GET url` and parses the response as JSON.
 pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &RequestLimits) -> Result<Value, Failure> {
     let url = parse_url(url, &endpoint.name)?;
@@ -334,7 +312,7 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &RequestLim
             .map_err(|error| errors::unreachable(endpoint, &error, limits))?;
         if !response.status().is_success() {
             let context = RequestContext { endpoint, model: "", clock: limits.clock.as_ref(), retry_after_ms: None };
-            return Err(failure_from_status(response, &context, limits).await);
+            return Err(errors::from_status(&ErrorResponse::read(response, limits).await, &context));
         }
         let bytes = ResponseBody::new(response, endpoint, limits, deadline).read_json(&[]).await?;
         parse_json_body(&bytes).map(|(value, _)| value).ok_or_else(|| {

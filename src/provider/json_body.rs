@@ -56,6 +56,11 @@ impl JsonBody {
         self.bytes.len()
     }
 
+    /// The bytes so far.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

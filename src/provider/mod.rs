@@ -13,6 +13,7 @@ mod converse;
 mod discover;
 mod error_body;
 mod error_hints;
+mod error_response;
 mod errors;
 mod foreign_reply;
 mod gemini;
