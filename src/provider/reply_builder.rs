@@ -10,7 +10,11 @@ use super::{Dialect, StreamEvent};
 use crate::model::chat::{ChatReply, ChatRequest, ReplyDetails, StopReason};
 use crate::model::content::{Content, ContentBlock};
 use crate::model::counted;
+use crate::model::usage::ReportedUsage;
 
+/// The maximum number of parts of a reply: of texts, calls, and data that orch sends back. Looking up a part takes time
+/// proportional to their number, and no model needs nearly as many.
+pub(super) const MAX_BLOCKS: usize = 1000;
 /// The maximum number of tools, and of kinds of content, in the description of a reply without text.
 const MAX_LISTED: usize = 5;
 /// The maximum length of what a provider says about a call that it could not read, in characters.
@@ -20,6 +24,12 @@ const MAX_STOP_MESSAGE_CHARS: usize = 1000;
 #[derive(Default)]
 pub(super) struct ReplyBuilder {
     blocks: Vec<PartialBlock>,
+    /// Whether the reply has more than [`MAX_BLOCKS`] blocks; the builder leaves the others out.
+    has_too_many_blocks: bool,
+    /// The length of all texts, in bytes.
+    text_len: usize,
+    /// Whether there is text other than white space.
+    has_text: bool,
     pub(super) stop: StopReasonTracker,
     pub(super) usage: UsageMeter,
     pub(super) model: Option<String>,
@@ -32,7 +42,7 @@ pub(super) struct ReplyBuilder {
     pub(super) has_refusal: bool,
     /// What the request determines about calls.
     naming: CallNaming,
-    /// The names of the tools that the model called.
+    /// The names of tools that the model called, at most [`MAX_LISTED`].
     tools: Vec<String>,
     /// The length of the reasoning so far, in characters.
     reasoning_chars: usize,
@@ -65,27 +75,25 @@ impl ReplyBuilder {
     pub(super) fn is_empty(&self) -> bool {
         let has_reasoning = self.reasoning_chars > 0 || self.hidden_reasoning;
         let has_other_content = !self.other_kinds.is_empty() || !self.wrong_types.is_empty();
-        !self.has_text() && !has_reasoning && self.tools.is_empty() && !has_other_content
-    }
-
-    /// Whether there is text other than white space.
-    fn has_text(&self) -> bool {
-        self.texts().any(|text| !text.trim().is_empty())
+        !self.has_text && !has_reasoning && self.tools.is_empty() && !has_other_content
     }
 
     /// The length of the text so far, in bytes.
     pub(super) fn text_len(&self) -> usize {
-        self.texts().map(str::len).sum()
+        self.text_len
     }
 
-    fn texts(&self) -> impl Iterator<Item = &str> {
-        self.blocks.iter().filter_map(|block| match block {
-            PartialBlock::Text(text) => Some(text.as_str()),
-            PartialBlock::Opaque(..)
-            | PartialBlock::Reserved(_)
-            | PartialBlock::ServerTool(..)
-            | PartialBlock::Call(_) => None,
-        })
+    /// Whether the reply has more than [`MAX_BLOCKS`] blocks, so that it is incomplete.
+    pub(super) fn has_too_many_blocks(&self) -> bool {
+        self.has_too_many_blocks
+    }
+
+    fn push_block(&mut self, block: PartialBlock) {
+        if self.blocks.len() < MAX_BLOCKS {
+            self.blocks.push(block);
+        } else {
+            self.has_too_many_blocks = true;
+        }
     }
 
     /// Appends a piece of text and passes it to the sink.
@@ -94,9 +102,11 @@ impl ReplyBuilder {
             return;
         }
         self.usage.mark_out_of_date();
+        self.text_len += text.len();
+        self.has_text |= !text.trim().is_empty();
         match self.blocks.last_mut() {
             Some(PartialBlock::Text(last)) => last.push_str(text),
-            _ => self.blocks.push(PartialBlock::Text(text.to_owned())),
+            _ => self.push_block(PartialBlock::Text(text.to_owned())),
         }
         sink(StreamEvent::Text(text.to_owned()));
     }
@@ -104,14 +114,14 @@ impl ReplyBuilder {
     /// Appends a piece of text as a separate block, for opaque data that belongs to exactly this text.
     pub(super) fn push_separate_text(&mut self, text: &str, sink: ReplySink<'_>) {
         if !text.is_empty() {
-            self.blocks.push(PartialBlock::Text(String::new()));
+            self.push_block(PartialBlock::Text(String::new()));
             self.push_text(text, sink);
         }
     }
 
     /// Appends data that orch must send back to the provider unchanged.
     pub(super) fn push_opaque(&mut self, dialect: Dialect, data: Value) {
-        self.blocks.push(PartialBlock::Opaque(dialect, data));
+        self.push_block(PartialBlock::Opaque(dialect, data));
     }
 
     /// Inserts data that orch must send back to the provider unchanged before all other blocks.
@@ -121,7 +131,7 @@ impl ReplyBuilder {
 
     /// Reserves the current position for opaque data that arrives later, under a key.
     pub(super) fn reserve_opaque(&mut self, key: &str) {
-        self.blocks.push(PartialBlock::Reserved(key.to_owned()));
+        self.push_block(PartialBlock::Reserved(key.to_owned()));
     }
 
     /// Puts opaque data at the position that is reserved under a key; returns false if there is none.
@@ -137,7 +147,7 @@ impl ReplyBuilder {
 
     /// Appends a block of a tool that the provider itself runs.
     pub(super) fn push_server_tool(&mut self, dialect: Dialect, data: Value) {
-        self.blocks.push(PartialBlock::ServerTool(dialect, data));
+        self.push_block(PartialBlock::ServerTool(dialect, data));
     }
 
     /// Counts a piece of reasoning, which is not part of the text, and passes it to the sink.
@@ -152,7 +162,7 @@ impl ReplyBuilder {
     /// Records that the model called a tool that the provider itself runs.
     pub(super) fn record_tool_call(&mut self, name: &str) {
         self.usage.mark_out_of_date();
-        if !self.tools.iter().any(|listed| listed == name) {
+        if self.tools.len() < MAX_LISTED && !self.tools.iter().any(|listed| listed == name) {
             self.tools.push(name.to_owned());
         }
     }
@@ -160,7 +170,7 @@ impl ReplyBuilder {
     /// Starts a tool call; later pieces of its arguments have the same key.
     pub(super) fn start_call(&mut self, key: &str, id: Option<&str>, name: &str) {
         self.record_tool_call(name);
-        self.blocks.push(PartialBlock::Call(PartialCall::new(key, id, name)));
+        self.push_block(PartialBlock::Call(PartialCall::new(key, id, name)));
     }
 
     /// Appends a piece of the arguments to the latest call with this key.
@@ -232,15 +242,16 @@ impl ReplyBuilder {
     /// Finishes the reply; `fields` are the usage fields of the dialect.
     pub(super) fn into_reply(mut self, fields: &UsageFields) -> ChatReply {
         let usage = self.usage.complete_usage(fields);
+        // Whatever a model generates, such as reasoning alone, has tokens.
+        let output = usage.output.filter(|count| *count > 0 || self.is_empty());
+        let usage = ReportedUsage { output, ..usage };
         let fate = self.call_fate();
         let details = self.details(fate, usage.reasoning);
         let stop = match (fate, self.stop.reason()) {
             (CallFate::Run, _) => StopReason::ToolUse,
             (CallFate::Missing, _) => StopReason::Unknown,
             // Some servers report `stop` for a tool call, instead of the stop reason for tools.
-            (CallFate::NotOffered, StopReason::End) if !self.has_text() && !self.tools.is_empty() => {
-                StopReason::ToolUse
-            }
+            (CallFate::NotOffered, StopReason::End) if !self.has_text && !self.tools.is_empty() => StopReason::ToolUse,
             (CallFate::NotOffered | CallFate::None | CallFate::Omit, stop) => stop,
         };
         let is_paused = details.paused;
@@ -270,7 +281,7 @@ impl ReplyBuilder {
     }
 
     fn details(&self, fate: CallFate, reasoning_tokens: u64) -> ReplyDetails {
-        let describes_content = !self.has_text() && fate != CallFate::Run;
+        let describes_content = !self.has_text && fate != CallFate::Run;
         let unknown_stop =
             if fate == CallFate::Missing { self.stop.decisive_text() } else { self.stop.unknown_reason() };
         let has_malformed_call = self.naming.offers_tools() && self.stop.has_malformed_call();
@@ -298,7 +309,7 @@ impl ReplyBuilder {
 
     /// Describes the content that arrived instead of text; `reasoning_tokens` is the reported number.
     fn describe_content(&self, reasoning_tokens: u64) -> Option<String> {
-        let names: Vec<String> = self.tools.iter().take(MAX_LISTED).map(|name| format!("`{name}`")).collect();
+        let names: Vec<String> = self.tools.iter().map(|name| format!("`{name}`")).collect();
         let calls = match names.as_slice() {
             [] => None,
             [name] => Some(format!("a call of the tool {name}")),
@@ -351,3 +362,6 @@ fn finish_blocks(blocks: Vec<PartialBlock>, naming: &mut CallNaming, fate: CallF
         .collect();
     Content::from(finished)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Reads the events and the body of a response.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::text::ReceivedText;
@@ -19,7 +21,7 @@ pub(in crate::provider) struct ResponsesReply {
     text: ReceivedText,
     calls: Vec<FunctionCallIds>,
     /// The kinds of the output items in the events so far.
-    seen_kinds: Vec<String>,
+    seen_kinds: HashSet<String>,
     /// Whether the server marked a message or a function call as incomplete.
     has_incomplete_item: bool,
     /// Whether text of the current reasoning item has arrived.
@@ -144,8 +146,8 @@ impl ResponsesReply {
     }
 
     fn record_kind(&mut self, kind: &str) {
-        if !self.seen_kinds.iter().any(|seen_kind| seen_kind == kind) {
-            self.seen_kinds.push(kind.to_owned());
+        if !self.seen_kinds.contains(kind) {
+            self.seen_kinds.insert(kind.to_owned());
         }
     }
 
@@ -239,9 +241,9 @@ impl ResponsesReply {
         }
     }
 
-    /// Starts a function call; `None` if the item does not name the function.
+    /// Starts a function call; `None` if the item does not name the function, or the reply has too many parts.
     fn start_call(&mut self, event: &Value, item: &Value) -> Option<String> {
-        let name = text_in(item, "name")?;
+        let name = text_in(item, "name").filter(|_| !self.builder.has_too_many_blocks())?;
         let key = self.calls.len().to_string();
         self.builder.start_call(&key, text_in(item, "call_id").or_else(|| text_in(item, "id")), name);
         self.calls.push(FunctionCallIds {
@@ -297,7 +299,7 @@ impl ResponsesReply {
         let mut repeated_text = String::new();
         for (index, item) in list_in(response, "output").enumerate() {
             self.check_item_status(item);
-            if seen_kinds.iter().any(|seen_kind| Some(seen_kind.as_str()) == text_in(item, "type")) {
+            if text_in(item, "type").is_some_and(|kind| seen_kinds.contains(kind)) {
                 if text_in(item, "type") == Some("message") {
                     repeated_text.push_str(&message_text(item));
                 }
