@@ -18,13 +18,12 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
         diagnostics.extend(check_exists(project, &file, &pointer, step.schema.as_deref()));
     }
     for (file, document) in &project.schema_documents {
-        match project.schemas.get(file) {
-            Err(error) => diagnostics.extend(compilation_diagnostic(project, document, &error)),
-            Ok(_) => {
-                diagnostics.extend(super::contradictions::check(document));
-                diagnostics.extend(super::ineffective_keywords::check(document, &document.value, ""));
-            }
+        if let Err(error) = project.schemas.get(file) {
+            diagnostics.extend(compilation_diagnostic(project, document, &error));
+            continue;
         }
+        diagnostics.extend(super::contradictions::check(document));
+        diagnostics.extend(super::ineffective_keywords::check(document, &document.value, ""));
     }
     for name in project.pipeline.inputs.keys() {
         diagnostics.extend(check_input(project, name));

@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_rendering_shows_the_text_to_insert_in_a_diff() {
         let mut finding = example();
-        finding.fix = Some(Fix { span: 28..28, replacement: "my_".to_owned() });
+        finding.fix = Some(Fix { span: 28..28, replacement: "my_".to_owned(), is_safe: true });
         let text = render(&finding, RenderStyle::default());
         assert!(text.contains("help: insert this"), "{text}");
         assert!(text.contains("my_codr"), "{text}");
