@@ -33,8 +33,8 @@ pub(super) fn item_outcome_type(value: Type<'_>) -> Type<'_> {
     let error = fixed_object([("class", Type::Text(Some(classes))), ("message", Type::Text(None))]);
     let index = Type::Numeric(NumberRange::FROM_ZERO);
     let completed = [("index", index.clone()), ("status", one_of(&["completed"])), ("value", value)];
-    let not_completed = [("index", index), ("status", one_of(&["failed", "cancelled"])), ("error", error)];
-    union([fixed_object(completed), fixed_object(not_completed)])
+    let failed = [("index", index), ("status", one_of(&["failed"])), ("error", error)];
+    union([fixed_object(completed), fixed_object(failed)])
 }
 
 /// The type of an object with these members, some of which may be missing.

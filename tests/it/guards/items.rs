@@ -58,7 +58,13 @@ fn an_entry_has_a_value_or_an_error_by_its_status() {
         "{% for p in parts %}{% if p.status != 'failed' %}{{ p.index + 1 }}{% else %}{{ p.error.class }}{% endif %}{% endfor %}",
         "{% for p in parts %}{% if p.error %}{{ p.error.message }}{% else %}{{ p.value.note }}{% endif %}{% endfor %}",
         "{% for p in parts %}{% if p.value is defined %}{{ p.value.n }}{% else %}{{ p.error.message }}{% endif %}{% endfor %}",
+        "{% for p in parts %}{% if p.status == 'failed' %}{{ p.error.class }}{% else %}{{ p.value.note }}{% endif %}{% endfor %}",
+        "{% for p in parts %}{% if p.status != 'failed' %}{{ p.value.note }}{% else %}{{ p.error.class }}{% endif %}{% endfor %}",
+        "{% for p in parts if p.status != 'completed' %}{{ p.error.class }}{% endfor %}",
         "{{ parts | selectattr('status', 'eq', 'completed') | map(attribute='value.note') | join(', ') }}",
+        "{{ parts | selectattr('status', 'ne', 'failed') | map(attribute='value.note') | join(', ') }}",
+        "{{ parts | rejectattr('status', 'eq', 'failed') | map(attribute='value.note') | join(', ') }}",
+        "{{ parts | rejectattr('status', 'eq', 'completed') | map(attribute='error.message') | join(', ') }}",
         "{{ parts | rejectattr('error') | map(attribute='value.note') | join(', ') }}",
         "{{ parts | selectattr('error', 'defined') | map(attribute='error.message') | join(', ') }}",
     ] {
@@ -68,6 +74,7 @@ fn an_entry_has_a_value_or_an_error_by_its_status() {
         ("{% for p in parts %}{{ p.value.note }}{% endfor %}", "`p.value` may be missing"),
         ("{% for p in parts %}{{ p.error.message }}{% endfor %}", "`p.error` may be missing"),
         ("{% for p in parts if p.status == 'done' %}x{% endfor %}", "`p.status` is never `done`"),
+        ("{% for p in parts if p.status == 'cancelled' %}x{% endfor %}", "`p.status` is never `cancelled`"),
         ("{% for p in parts if p.status == 'completed' %}{{ p.error.message }}{% endfor %}", "`p` has no `error`"),
         ("{% for p in parts if p.status == 'completed' %}{{ p.value.nte }}{% endfor %}", "`p.value` has no `nte`"),
         (
