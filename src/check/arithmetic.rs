@@ -4,7 +4,7 @@ use minijinja::machinery::ast::{BinOpKind, Expr};
 
 use super::infer::Checker;
 use super::number_range::{NumberRange, RequiredOrder};
-use super::number_signs::constant_number;
+use super::number_narrowing::constant_number;
 use super::scope::InferredValue;
 use super::types::{Type, TypeKind};
 use crate::diagnostic::Code;

@@ -6,7 +6,7 @@ use super::arithmetic::range_of;
 use super::calls::{CallArgument, CheckedCall};
 use super::infer::Checker;
 use super::number_range::NumberRange;
-use super::number_signs::constant_number;
+use super::number_narrowing::constant_number;
 use super::scope::InferredValue;
 use super::types::{Type, TypeKind};
 use crate::diagnostic::Code;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use minijinja::machinery::ast::{BinOpKind, Expr, IfExpr, UnaryOpKind};
 
 use super::arithmetic::range_of;
+use super::narrowing::expression_path;
+use super::number_narrowing::narrow_numbers;
 use super::number_range::NumberRange;
 use super::scope::{InferredValue, TypeScope};
 use super::step_scopes::ScopedStep;
@@ -45,6 +47,9 @@ pub(super) struct Checker<'a> {
     pub(super) remaining_includes: usize,
     /// Whether the text only tests whether the next expression to infer exists, as in `x is defined`.
     pub(super) is_existence_test: bool,
+    /// Whether the text compares the next expression to infer. Whether a comparison can be true depends on the schema of
+    /// a number, and not on the conditions around the comparison: several steps may use a prompt.
+    pub(super) is_compared: bool,
     /// Whether the text is a template, not an expression.
     pub(super) is_template: bool,
     /// The scopes in which the text uses the name [`COMPLETION_MARKER`](super::probe::COMPLETION_MARKER).
@@ -74,6 +79,7 @@ impl<'a> Checker<'a> {
             includes: Vec::new(),
             remaining_includes: MAX_INCLUDES,
             is_existence_test: false,
+            is_compared: false,
             is_template: false,
             marker_scopes: Vec::new(),
         }
@@ -152,6 +158,7 @@ impl<'a> Checker<'a> {
     /// Infers the value of an expression that may be undefined, as in a test.
     pub(super) fn infer(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
         let is_existence_test = std::mem::take(&mut self.is_existence_test);
+        let is_compared = std::mem::take(&mut self.is_compared);
         let inferred = match expr {
             Expr::Var(var) => self.infer_variable(var.id, expr_range(expr), scope),
             Expr::Const(constant) => InferredValue::defined(constant_type(&constant.value)),
@@ -194,6 +201,7 @@ impl<'a> Checker<'a> {
             Expr::Filter(inner) => self.infer_filter(inner, scope),
             Expr::Test(inner) => {
                 self.is_existence_test = matches!(inner.name, "defined" | "undefined");
+                self.is_compared = true;
                 let operand = if TESTS_FAILING_ON_UNDEFINED.contains(&inner.name) {
                     self.infer_defined(&inner.expr, scope)
                 } else {
@@ -222,7 +230,11 @@ impl<'a> Checker<'a> {
                 })
             }
         };
-        self.narrow(inferred, expr, scope)
+        let narrowed = self.narrow(inferred, expr, scope);
+        if is_compared {
+            return narrowed;
+        }
+        InferredValue { ty: narrow_numbers(narrowed.ty, expression_path(expr).as_ref(), scope), ..narrowed }
     }
 
     fn infer_conditional(&mut self, inner: &IfExpr<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {

@@ -28,12 +28,17 @@ impl<'a> Checker<'a> {
         right: &Expr<'a>,
         scope: &TypeScope<'a>,
     ) -> InferredValue<'a> {
+        use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
         if matches!(op, BinOpKind::Concat) {
             self.infer_printed(left, scope);
             self.infer_printed(right, scope);
             return InferredValue::defined(Type::Text(None));
         }
-        let (left_type, right_type) = (self.infer_defined(left, scope).ty, self.infer_defined(right, scope).ty);
+        let is_compared = matches!(op, Eq | Ne | Lt | Lte | Gt | Gte);
+        self.is_compared = is_compared;
+        let left_type = self.infer_defined(left, scope).ty;
+        self.is_compared = is_compared;
+        let right_type = self.infer_defined(right, scope).ty;
         let comparison = match op {
             BinOpKind::Eq | BinOpKind::Ne => Comparison::Equal,
             BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => Comparison::Order,
@@ -58,8 +63,10 @@ impl<'a> Checker<'a> {
         scope: &TypeScope<'a>,
     ) -> InferredValue<'a> {
         let mut left = first;
+        self.is_compared = true;
         let mut left_type = self.infer_defined(left, scope).ty;
         for op in ops {
+            self.is_compared = true;
             let right_type = self.infer_defined(&op.expr, scope).ty;
             let comparison = match op.op {
                 CompareOpKind::Eq | CompareOpKind::Ne => Comparison::Equal,

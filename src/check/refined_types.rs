@@ -170,14 +170,14 @@ impl<'a> Schemas<'a> {
             (Narrowing::MinItems(count), Type::SchemaList(node, min)) => {
                 Some(Type::SchemaList(*node, (*min).max(*count)))
             }
-            (
-                Narrowing::MinItems(_)
-                | Narrowing::MaxItems(_)
-                | Narrowing::NotZero
-                | Narrowing::Positive
-                | Narrowing::NotNegative,
-                _,
-            ) => Some(ty.clone()),
+            (Narrowing::MinItems(_) | Narrowing::MaxItems(_) | Narrowing::Member, _) => Some(ty.clone()),
+            (Narrowing::Numbers(range), _) => match ty.number_range() {
+                Some(numbers) => {
+                    let numbers = numbers.intersection(*range);
+                    (!numbers.is_empty()).then_some(Type::Numeric(numbers))
+                }
+                None => Some(ty.clone()),
+            },
             (Narrowing::Kinds(kinds, expected), _) => {
                 ty.kind().is_none_or(|kind| kinds.contains(&kind) == *expected).then(|| ty.clone())
             }

@@ -251,6 +251,21 @@ fn divisions_by_what_may_be_0_are_found() {
             ("{{ plan.score // (plan.names | length) }}", "ORCH0603", "may be 0"),
             ("{{ plan.score % (plan.size - 1) }}", "ORCH0603", "may be 0"),
             ("{{ plan.score / 0 }}", "ORCH0603", "`0` is 0"),
+            ("{% if plan.count < 5 %}{{ plan.score / plan.count }}{% endif %}", "ORCH0603", "may be 0"),
+            ("{% if plan.count in [0, 4] %}{{ plan.score / plan.count }}{% endif %}", "ORCH0603", "may be 0"),
+            ("{% if plan.count in [plan.score, 4] %}{{ plan.score / plan.count }}{% endif %}", "ORCH0603", "may be 0"),
+            ("{% if plan.count not in [3, 4] %}{{ plan.score / plan.count }}{% endif %}", "ORCH0603", "may be 0"),
+            ("{% if not plan.count > 3 %}{{ plan.score / plan.count }}{% endif %}", "ORCH0603", "may be 0"),
+            (
+                "{% for s in plan.steps | map(attribute='size') | reject('equalto', 1) %}{{ 10 / s }}{% endfor %}",
+                "ORCH0603",
+                "`s` may be 0",
+            ),
+            (
+                "{% for s in plan.steps | rejectattr('size', 'ne', 0) %}{{ 10 / s.size }}{% endfor %}",
+                "ORCH0603",
+                "is 0",
+            ),
         ],
     );
     assert_silent(
@@ -264,6 +279,14 @@ fn divisions_by_what_may_be_0_are_found() {
             "{% if plan.names %}{{ plan.score / (plan.names | length) }}{% endif %}",
             "{% for name in plan.names %}{{ 100 * loop.index / loop.length }}{{ name }}{% endfor %}",
             "{{ plan.score / (plan.count + 1) }} {{ plan.score / ([plan.count, 1] | max) }}",
+            "{% if not plan.count < 1 %}{{ plan.score / plan.count }}{% endif %}",
+            "{% if plan.position in [2, 4] %}{{ plan.score / plan.position }}{% endif %}",
+            "{% if plan.position not in [0, 4] %}{{ plan.score / plan.position }}{% endif %}",
+            "{% if 1 <= plan.position < 4 %}{{ plan.score / plan.position }}{% endif %}",
+            "{% if plan.position == 3 %}{{ plan.score / plan.position }}{% endif %}",
+            "{% for s in plan.steps | map(attribute='size') | reject('equalto', 0) %}{{ 10 / s }}{% endfor %}",
+            "{% for s in plan.steps | map(attribute='size') | select('gt', 0) %}{{ 10 / s }}{% endfor %}",
+            "{% for s in plan.steps | selectattr('size', 'ne', 0) %}{{ 10 / s.size }}{% endfor %}",
             "{% set total = 0 %}{% if plan.count %}{% set total = plan.size %}{% endif %}{{ total * 2 }}",
         ],
     );
@@ -311,6 +334,8 @@ fn constants_that_never_match_are_found() {
             "{% if plan.score >= 10 or plan.score <= 0 or plan.score == 10.0 %}x{% endif %}",
             "{% if plan.count > 100 and plan.names | length == 0 and plan.score in [1, 2] %}x{% endif %}",
             "{% set debug = 0 %}{% if debug == 1 %}x{% endif %}",
+            // Another step may use the prompt without the condition.
+            "{% if plan.score > 5 %}{% if plan.score < 3 or plan.score == 2 %}x{% endif %}{% endif %}",
         ],
     );
 }
