@@ -73,6 +73,7 @@ pub(super) fn requires_property(ty: &Type<'_>, name: &str) -> bool {
         | Type::Number
         | Type::Numeric(_)
         | Type::Text(_)
+        | Type::NonEmptyText
         | Type::NumericText
         | Type::List(..)
         | Type::SchemaList(..)
@@ -85,12 +86,19 @@ fn required_names<'a>(node: &SchemaNode<'a>) -> impl Iterator<Item = &'a str> + 
     names.into_iter().flatten().filter_map(Value::as_str)
 }
 
+/// Whether every object that fits a schema has a property.
+fn has_properties(node: &SchemaNode<'_>) -> bool {
+    let min_properties = node.schema.get("minProperties").and_then(Value::as_u64);
+    let has_minimum = node.part != SchemaPart::Negated && min_properties.is_some_and(|min| min > 0);
+    has_minimum || required_names(node).next().is_some()
+}
+
 impl Type<'_> {
     /// Whether every value of the type counts as true in a condition.
     pub(super) fn is_always_truthy(&self) -> bool {
         match self {
-            Type::Object(node) => required_names(node).next().is_some(),
-            Type::AllOf(nodes) => nodes.iter().any(|node| required_names(node).next().is_some()),
+            Type::Object(node) => has_properties(node),
+            Type::AllOf(nodes) => nodes.iter().any(has_properties),
             Type::FixedObject(members) => !members.is_empty(),
             Type::RefinedObject(refined) => {
                 let is_present = |property: &Property<'_>| matches!(property, Property::Present(_));
@@ -101,7 +109,7 @@ impl Type<'_> {
                 is_base_present || refined.properties.values().any(is_present)
             }
             Type::Text(Some(texts)) => !texts.is_empty() && !texts.contains(&""),
-            Type::NumericText => true,
+            Type::NonEmptyText | Type::NumericText => true,
             Type::Numeric(range) => !range.contains(0.0),
             Type::List(..) | Type::Tuple(_) | Type::SchemaList(..) => self.min_length() > 0,
             Type::Union(branches) => branches.iter().all(Self::is_always_truthy),
@@ -160,8 +168,6 @@ impl<'a> Schemas<'a> {
             (Narrowing::Defined, _) => Some(ty.clone()),
             (Narrowing::Undefined, _) => None,
             (Narrowing::NotNull, _) => (!is_null).then(|| ty.clone()),
-            (Narrowing::Truthy, Type::List(item_type, min)) => Some(Type::List(Rc::clone(item_type), (*min).max(1))),
-            (Narrowing::Truthy, Type::SchemaList(node, min)) => Some(Type::SchemaList(*node, (*min).max(1))),
             (Narrowing::Truthy, _) => (!is_null && !ty.is_empty_object()).then(|| ty.truthy()),
             (Narrowing::Falsy, _) => (!ty.is_always_truthy()).then(|| ty.clone()),
             (Narrowing::MinItems(count), Type::List(item_type, min)) => {

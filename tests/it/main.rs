@@ -46,6 +46,7 @@ mod imported_runs;
 mod incomplete_replies;
 mod inputs;
 mod interrupted_turns;
+mod item_guards;
 mod json_repair;
 mod kill;
 mod llamacpp;
