@@ -55,6 +55,7 @@ mod placeholders;
 mod portability;
 mod probe;
 mod properties;
+mod range_calls;
 mod refined_types;
 mod round_truth;
 mod run_budgets;

@@ -221,13 +221,18 @@ impl NumberRange {
         }
     }
 
-    /// The products of a number of each range. Only the signs of the bounds are exact.
+    /// The products of a number of each range.
     pub(super) fn multiply(self, other: Self) -> Self {
-        let is_integer = self.is_integer && other.is_integer;
-        let excludes_zero = !self.contains(0.0) && !other.contains(0.0);
-        let range = Self { is_integer, excludes_zero, ..Self::ANY };
-        let is_not_negative = self.min >= 0.0 && other.min >= 0.0;
-        if is_not_negative { Self { min: self.min * other.min, ..range }.without_nan() } else { range }
+        let products = [self.min * other.min, self.min * other.max, self.max * other.min, self.max * other.max];
+        // 0 times infinity is NaN, but no number is infinite.
+        let products = products.map(|product| if product.is_nan() { 0.0 } else { product });
+        let range = Self {
+            is_integer: self.is_integer && other.is_integer,
+            min: products.into_iter().fold(f64::INFINITY, f64::min),
+            max: products.into_iter().fold(f64::NEG_INFINITY, f64::max),
+            ..Self::ANY
+        };
+        if self.contains(0.0) || other.contains(0.0) { range } else { range.without_zero() }
     }
 
     /// The distances of the numbers from 0.
@@ -322,6 +327,9 @@ mod tests {
         assert!(from_zero.add(NumberRange::exactly(-1.0)).contains(0.0));
         assert!(!NumberRange::FROM_ONE.multiply(NumberRange::FROM_ONE).contains(0.0));
         assert!(from_zero.multiply(NumberRange::FROM_ONE).contains(0.0));
+        let score = range(&json!({ "type": "integer", "minimum": -2, "maximum": 10 }));
+        assert_eq!(score.multiply(NumberRange::exactly(-3.0)).describe().as_deref(), Some("from -30 to 6"));
+        assert_eq!(NumberRange::ANY.multiply(score).describe(), None);
         assert!(!from_zero.without_zero().contains(0.0) && from_zero.without_zero().contains(1.0));
         assert!(NumberRange::ANY.add(NumberRange::ANY.negate()).contains(0.0));
         assert!(!NumberRange::exactly(-1.0).union(NumberRange::exactly(1.0)).contains(0.0));

@@ -44,7 +44,7 @@ impl<'a> Checker<'a> {
             BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => Comparison::Order,
             BinOpKind::In => Comparison::Contains,
             BinOpKind::Add => return self.infer_sum(left, &left_type, right, &right_type),
-            BinOpKind::Mul => return InferredValue::defined(infer_product(&left_type, &right_type)),
+            BinOpKind::Mul => return self.infer_product(left, &left_type, right, &right_type),
             BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem | BinOpKind::Pow => {
                 return self.infer_arithmetic(op, left, &left_type, right, &right_type);
             }
@@ -265,16 +265,5 @@ impl<'a> Checker<'a> {
             self.error(Code::UnsupportedOperation, range, format!("`{source}` is {}, {if_never}", ty.describe()))
         };
         self.report(diagnostic);
-    }
-}
-
-/// The type of a product: `*` multiplies numbers, and repeats a string.
-fn infer_product<'a>(left_type: &Type<'a>, right_type: &Type<'a>) -> Type<'a> {
-    match (left_type.kind(), right_type.kind()) {
-        (Some(TypeKind::Number), Some(TypeKind::Number)) => {
-            Type::Numeric(range_of(left_type).multiply(range_of(right_type)))
-        }
-        (Some(TypeKind::Text), _) | (_, Some(TypeKind::Text)) => Type::Text(None),
-        _ => Type::Unknown,
     }
 }

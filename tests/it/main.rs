@@ -11,6 +11,7 @@ mod agent_options;
 mod agent_sessions;
 mod agents_end_to_end;
 mod architecture;
+mod arithmetic_checks;
 mod budget;
 mod budget_accounting;
 mod cached_steps;
