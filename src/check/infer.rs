@@ -55,6 +55,8 @@ pub(super) struct Checker<'a> {
     pub(super) missing_items: MissingItems,
     /// Whether the text is a template, not an expression.
     pub(super) is_template: bool,
+    /// Whether the template always prints a text that is not blank, as far as the checker has visited it.
+    pub(super) prints_text: bool,
     /// The scopes in which the text uses the name [`COMPLETION_MARKER`](super::probe::COMPLETION_MARKER).
     pub(super) marker_scopes: Vec<TypeScope<'a>>,
 }
@@ -85,6 +87,7 @@ impl<'a> Checker<'a> {
             is_compared: false,
             missing_items: MissingItems::Used,
             is_template: false,
+            prints_text: false,
             marker_scopes: Vec::new(),
         }
     }
@@ -156,7 +159,8 @@ impl<'a> Checker<'a> {
             let diagnostic = self.missing_value(expr, &inferred, scope);
             self.report(diagnostic);
         }
-        InferredValue::defined(inferred.ty)
+        let prints_as_nothing = inferred.may_be_undefined && inferred.prints_as_nothing;
+        InferredValue { prints_as_nothing, ..InferredValue::defined(inferred.ty) }
     }
 
     /// Infers the value of an expression that may be undefined, as in a test.

@@ -4,6 +4,7 @@
 //! fail at run time for a reason that its files could have shown. Checks read files only through `config`, and start no
 //! processes.
 
+mod agent_texts;
 mod agents;
 mod all_of;
 mod arithmetic;

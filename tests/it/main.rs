@@ -12,6 +12,7 @@ mod agent_sessions;
 mod agents_end_to_end;
 mod architecture;
 mod arithmetic_checks;
+mod blank_requests;
 mod budget;
 mod budget_accounting;
 mod cached_steps;
