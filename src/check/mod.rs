@@ -82,6 +82,7 @@ mod types;
 mod unchecked;
 mod unconfined;
 mod unpacking;
+mod value_fit;
 mod written_files;
 
 pub use self::case::check_case;

@@ -14,7 +14,7 @@ use super::number_range::NumberRange;
 use super::types::{ObjectMembers, Property, SchemaNode, SchemaPart, Schemas, TupleType, Type, TypeKind, union};
 
 /// Keywords that do not restrict values.
-const ANNOTATIONS: &[&str] = &["title", "description", "$comment", "examples", "default"];
+pub(super) const ANNOTATIONS: &[&str] = &["title", "description", "$comment", "examples", "default"];
 
 /// The maximum number of cases of a type that a further condition splits.
 const MAX_CASES: usize = 16;

@@ -71,7 +71,7 @@ pub(super) struct TextChecks<'a> {
     pub(super) project: &'a Project,
     diagnostics: Vec<Diagnostic>,
     /// The uses of values about which the schemas say too little, for a strict check.
-    unchecked_uses: Vec<Diagnostic>,
+    pub(super) unchecked_uses: Vec<Diagnostic>,
     /// The inputs of the run that the texts use.
     pub(super) used_inputs: BTreeSet<String>,
     /// The scopes in which the texts use the name [`COMPLETION_MARKER`](super::probe::COMPLETION_MARKER).
@@ -194,7 +194,8 @@ impl<'a> TextChecks<'a> {
                     let pointer = child_pointer(&child_pointer(step_pointer, "with"), name);
                     let inferred = self.check_expression(Some(scoped_step), &pointer, expression, scope);
                     if let (Some(called), Some((inferred, range))) = (called, inferred) {
-                        let input = CallInput { called, name, pointer: &pointer, text: expression, range };
+                        let (pointer, text) = (&pointer, expression.as_str());
+                        let input = CallInput { called, name, pointer, text, range, scoped_step, scope };
                         self.check_call_input(&input, &inferred.ty);
                     }
                 }

@@ -16,6 +16,7 @@ mod blank_requests;
 mod budget;
 mod budget_accounting;
 mod cached_steps;
+mod call_inputs;
 mod check;
 mod check_soundness;
 mod chosen_agents;
