@@ -1,6 +1,7 @@
 //! Computes the artifacts that a step adds for later steps, with their types.
 
 use super::bindings::Presence;
+use super::member_conditions::{MemberConditions, item_prefix, with_member_conditions};
 use super::refined_types::{item_outcome_type, object_with_optional_members};
 use super::step_conditions::StepCompletion;
 use super::step_scopes::{Artifacts, VisibleArtifact};
@@ -25,7 +26,7 @@ pub(super) fn exported_artifacts<'a>(
             let is_never_empty = is_text && step.agent.is_some() && step.for_each.is_none();
             let key = format!("{key_prefix}{name}");
             let presence = Presence { is_never_empty, ..Presence::new(&key, completion.completed.clone()) };
-            let ty = artifact_type(step, result_type(project, step, child_artifacts));
+            let ty = artifact_type(step, result_type(project, step, child_artifacts, key_prefix));
             Artifacts::default().insert(name, VisibleArtifact { ty, presence })
         }
         ExportedNames::OfChildren | ExportedNames::OfCalledPipeline => {
@@ -42,10 +43,19 @@ pub(super) fn exported_artifacts<'a>(
 }
 
 /// The type of the result of a step; with `for_each`, of one item.
-fn result_type<'a>(project: &'a Project, step: &'a Step, child_artifacts: &Artifacts<'a>) -> Type<'a> {
+fn result_type<'a>(
+    project: &'a Project,
+    step: &'a Step,
+    child_artifacts: &Artifacts<'a>,
+    key_prefix: &str,
+) -> Type<'a> {
     match step.action() {
         Some(StepAction::Parallel(_) | StepAction::Repeat(_) | StepAction::Sequence(_) | StepAction::Pipeline(_)) => {
-            object_type(child_artifacts)
+            let optional = child_artifacts.iter().filter(|(_, visible)| visible.may_be_missing());
+            let conditions =
+                optional.map(|(name, visible)| ((*name).to_owned(), visible.presence.condition.clone())).collect();
+            let conditions = MemberConditions::new(item_prefix(key_prefix, step), conditions);
+            with_member_conditions(object_type(child_artifacts), conditions)
         }
         Some(StepAction::Agent { .. } | StepAction::Command(_) | StepAction::Write(_) | StepAction::Approve(_))
         | None => own_output(project, step),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use super::member_conditions::MemberConditions;
 use super::number_range::NumberRange;
 use super::scope::Narrowing;
 use super::types::{Property, SchemaNode, SchemaPart, Schemas, Type, TypeKind, union};
@@ -18,6 +19,8 @@ pub(super) struct RefinedObject<'a> {
     pub(super) base: Type<'a>,
     /// The properties about which more is known.
     pub(super) properties: BTreeMap<String, Property<'a>>,
+    /// When properties exist, if it is the object that an item of `for_each` results in.
+    pub(super) conditions: Option<Rc<MemberConditions>>,
 }
 
 /// The type of the outcome of a step. Only a step that did not complete has an `error`.
@@ -43,7 +46,10 @@ pub(super) fn object_with_optional_members<'a>(members: Vec<(&'a str, Type<'a>, 
     let properties: BTreeMap<String, Property<'a>> =
         optional.map(|(name, ty, _)| ((*name).to_owned(), Property::Optional(ty.clone()))).collect();
     let base = fixed_object(members.into_iter().map(|(name, ty, _)| (name, ty)));
-    if properties.is_empty() { base } else { Type::RefinedObject(Rc::new(RefinedObject { base, properties })) }
+    if properties.is_empty() {
+        return base;
+    }
+    Type::RefinedObject(Rc::new(RefinedObject { base, properties, conditions: None }))
 }
 
 fn fixed_object<'a>(members: impl IntoIterator<Item = (&'a str, Type<'a>)>) -> Type<'a> {
@@ -204,7 +210,7 @@ impl<'a> Schemas<'a> {
 fn with_property<'a>(ty: &Type<'a>, name: &str, property: Property<'a>) -> Type<'a> {
     let mut refined = match ty {
         Type::RefinedObject(refined) => (**refined).clone(),
-        other => RefinedObject { base: other.clone(), properties: BTreeMap::new() },
+        other => RefinedObject { base: other.clone(), properties: BTreeMap::new(), conditions: None },
     };
     refined.properties.insert(name.to_owned(), property);
     Type::RefinedObject(Rc::new(refined))

@@ -146,7 +146,8 @@ impl<'a> ConditionReader<'_, 'a> {
         {
             return Condition::all([self.presence(base), Condition::any([completion.failed, completion.skipped])]);
         }
-        if let Some(condition) = self.previous_member_presence(expr).or_else(|| self.neighbor_presence(base, name)) {
+        let known = self.previous_member_presence(expr).or_else(|| self.neighbor_presence(base, name));
+        if let Some(condition) = known.or_else(|| self.item_member_presence(base, name)) {
             return condition;
         }
         let member = match self.member_type(base, name) {
