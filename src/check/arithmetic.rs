@@ -47,7 +47,8 @@ impl<'a> Checker<'a> {
         InferredValue::defined(Type::Numeric(range))
     }
 
-    /// Infers a product: `*` multiplies numbers, and repeats a string or a list. Reports operands that it does not accept.
+    /// Infers a product: `*` multiplies numbers, and repeats a string or a list. Reports operands that it does not
+    /// accept.
     pub(super) fn infer_product(
         &mut self,
         left: &Expr<'a>,

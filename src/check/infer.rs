@@ -48,8 +48,8 @@ pub(super) struct Checker<'a> {
     pub(super) remaining_includes: usize,
     /// Whether the text only tests whether the next expression to infer exists, as in `x is defined`.
     pub(super) is_existence_test: bool,
-    /// Whether the text compares the next expression to infer. Whether a comparison can be true depends on the schema of
-    /// a number, and not on the conditions around the comparison: several steps may use a prompt.
+    /// Whether the text compares the next expression to infer. Whether a comparison can be true depends on the schema
+    /// of a number, and not on the conditions around the comparison: several steps may use a prompt.
     pub(super) is_compared: bool,
     /// What the text does with undefined items of the next expression to infer.
     pub(super) missing_items: MissingItems,

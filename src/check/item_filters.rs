@@ -159,8 +159,8 @@ impl<'a> Checker<'a> {
         self.check_call(&call, &nested_arguments(filter, skipped));
     }
 
-    /// Reports a sum over items that can't be added to its start. `attribute` is the property that it adds; it leaves out
-    /// the items without the property.
+    /// Reports a sum over items that can't be added to its start. `attribute` is the property that it adds; `sum` leaves
+    /// out the items without it.
     pub(super) fn check_sum(&mut self, filter: &AppliedFilter<'_, 'a>, attribute: Option<&InferredValue<'a>>) {
         let items = attribute.map_or_else(|| self.element_type(&filter.base), |property| property.ty.clone());
         let start = filter.argument("start", 1).map(|argument| argument.ty.clone());

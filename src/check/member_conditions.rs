@@ -1,5 +1,5 @@
-//! When the object that an item of `for_each` results in has the artifact of a step: under the `when` of the step, which
-//! may be about other artifacts of the same item.
+//! When the object that an item of `for_each` results in has the artifact of a step: under the `when` of the step,
+//! which may be about other artifacts of the same item.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

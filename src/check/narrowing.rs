@@ -138,7 +138,8 @@ impl<'a> Checker<'a> {
         if compatible.is_empty() { ty.clone() } else { union(compatible) }
     }
 
-    /// Whether values of a branch fit a narrowing of the property at a dotted path, which is empty for the value itself.
+    /// Whether values of a branch fit a narrowing of the property at a dotted path. The path is empty for the value
+    /// itself.
     fn is_compatible(&self, branch: &Type<'a>, name: &str, narrowing: &Narrowing) -> bool {
         match narrowing {
             Narrowing::Kinds(kinds, expected) => branch.kind().is_none_or(|kind| kinds.contains(&kind) == *expected),

@@ -28,9 +28,9 @@ pub(super) struct ScopeWalker<'a> {
     project: &'a Project,
     pub(super) scoped_steps: Vec<ScopedStep<'a>>,
     outputs: OutputCache<'a>,
-    /// What precedes the names of values in conditions, so that each value has a name of its own: `loop.previous.` in a
-    /// walk that only computes what the previous round of a loop exported, and the name of the list for the steps inside
-    /// an item.
+    /// What precedes the names of values in conditions, so that each value has a name of its own: `loop.previous.` in
+    /// a walk that only computes what the previous round of a loop exported, and the id of a step with `for_each` for
+    /// the steps inside its items.
     key_prefix: String,
     /// Whether the walk only computes what the previous round of a loop exported. Such a walk visits nested loops once
     /// instead of twice, because otherwise the work would double with each nesting level.

@@ -150,8 +150,8 @@ fn collect_values(for_each: &ForEach, item_results: Vec<ItemResult>, scope: &mut
         if let Some((index, failure)) = failures.first() {
             scope.note_failure(Some(items_failure(failures.len(), item_results.len(), *index, failure)));
         }
-        // No failure stops such a list, and a stop or a halt of a group around it ends the step without a list. So every
-        // item has a result.
+        // No failure stops such a list, and a stop or a halt of a group around it ends the step without a list. So
+        // every item has a result.
         let records =
             item_results.into_iter().enumerate().filter_map(|(index, result)| Some(item_record(index, result?)));
         return Ok(records.collect());

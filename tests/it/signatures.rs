@@ -367,7 +367,10 @@ fn only_a_strict_check_reports_what_the_schemas_leave_open() {
         ("{{ plan.anything | upper }}", "nothing says what `plan.anything` is"),
         ("{% for x in plan['items'] | default([]) %}{{ x.name }}{% endfor %}", "nothing says what `x` is"),
         ("{{ plan.anything * 2 }}", "nothing says what `plan.anything` is"),
-        ("{{ range(plan.size) | length }}", "nothing says how large `plan.size` is: the function `range` makes at most"),
+        (
+            "{{ range(plan.size) | length }}",
+            "nothing says how large `plan.size` is: the function `range` makes at most",
+        ),
     ];
     let orch = project(schema, &rows.map(|(template, _)| template));
     assert!(findings(&orch, &[]).is_empty(), "{:#?}", findings(&orch, &[]));
