@@ -169,7 +169,7 @@ fn number_fit(input: &CallInput<'_, '_>, ty: &Type<'_>, input_type: &Type<'_>) -
     let (Some(numbers), Some(accepted)) = (ty.numbers(), input_type.numbers()) else { return InputFit::Always };
     // Nothing says how large a number without bounds is.
     let is_unbounded = numbers.describe().is_none() && (numbers.is_integer || !accepted.is_integer);
-    if is_unbounded || numbers.is_within(accepted) {
+    if is_unbounded || numbers.is_empty() || numbers.is_within(accepted) {
         return InputFit::Always;
     }
     let (source, name) = (input.text.trim(), input.name);

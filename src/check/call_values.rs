@@ -50,7 +50,8 @@ impl<'a> Checker<'a> {
         let Some(kinds) = argument.ty.kinds() else { return };
         let is_allowed =
             |kind: &TypeKind| rule.kinds.contains(kind) || (*kind == TypeKind::Null && !parameter.is_required());
-        let numbers = argument.ty.numbers().filter(|_| rule.kinds.contains(&TypeKind::Number));
+        let accepts_numbers = rule.kinds.contains(&TypeKind::Number);
+        let numbers = argument.ty.numbers().filter(|range| accepts_numbers && !range.is_empty());
         let is_outside = |range: NumberRange| {
             let is_fraction = rule.numbers.is_integer && range.is_one_number() && !range.is_integer;
             is_fraction

@@ -61,13 +61,9 @@ pub(super) fn narrow_numbers<'a>(ty: Type<'a>, path: Option<&String>, scope: &Ty
     if ranges.is_empty() {
         return ty;
     }
-    let narrow = |range: NumberRange| {
-        let narrowed = ranges.iter().copied().fold(range, NumberRange::intersection);
-        // If no number is left, the mistake is in the condition, not in the value.
-        if narrowed.is_empty() { range } else { narrowed }
-    };
+    // Conditions that contradict each other leave no number: a run never gets there. The checks accept such a range.
     union(ty.branches().into_iter().map(|branch| match branch.number_range() {
-        Some(range) => Type::Numeric(narrow(range)),
+        Some(range) => Type::Numeric(ranges.iter().copied().fold(range, NumberRange::intersection)),
         None => branch,
     }))
 }

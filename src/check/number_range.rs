@@ -136,7 +136,7 @@ impl NumberRange {
 
     /// Whether it has both bounds and they are the same number.
     pub(super) fn is_one_number(self) -> bool {
-        self.min.is_finite() && self.min >= self.max
+        self.min.is_finite() && self.min >= self.max && !self.is_empty()
     }
 
     /// Whether no number is in it.

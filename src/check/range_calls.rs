@@ -32,7 +32,8 @@ impl<'a> Checker<'a> {
         };
         let (fewest, most) = range_counts(start, stop, step);
         let are_numbers = arguments.iter().all(|argument| argument.ty.kind() == Some(TypeKind::Number));
-        if let Some(limit) = arguments.get(1).or(arguments.first()).filter(|_| are_numbers) {
+        let is_possible = are_numbers && !ranges.iter().copied().any(NumberRange::is_empty);
+        if let Some(limit) = arguments.get(1).or(arguments.first()).filter(|_| is_possible) {
             self.check_range_count(limit.expr, fewest, most, scope);
         }
         let item = if step.min > 0.0 {

@@ -258,7 +258,7 @@ fn fulfils(ty: &Type<'_>, value: &KnownValue<'_>, schema: &Value, keyword: &str,
         "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
             let Some(numbers) = ty.number_range() else { return true };
             let map: Option<&Map<String, Value>> = schema.as_object();
-            map.is_some_and(|map| numbers.is_within(NumberRange::from_schema(map, false)))
+            numbers.is_empty() || map.is_some_and(|map| numbers.is_within(NumberRange::from_schema(map, false)))
         }
         "multipleOf" => kind != TypeKind::Number || (numbers_are_integers(ty) && required.as_u64() == Some(1)),
         "minLength" => {

@@ -44,6 +44,9 @@ fn divisions_by_what_may_be_0_are_found() {
             "{% if plan.position not in [0, 4] %}{{ plan.score / plan.position }}{% endif %}",
             "{% if 1 <= plan.position < 4 %}{{ plan.score / plan.position }}{% endif %}",
             "{% if plan.position == 3 %}{{ plan.score / plan.position }}{% endif %}",
+            // A run never gets here, for example because another step uses the prompt, too.
+            "{% if plan.count == 0 %}{% if plan.count > 0 %}{{ plan.score / plan.count }}{% endif %}{% endif %}",
+            "{% if plan.count < 1 %}{% if plan.count %}{{ plan.names | batch(plan.count) | length }}{% endif %}{% endif %}",
             "{% for s in plan.steps | map(attribute='size') | reject('equalto', 0) %}{{ 10 / s }}{% endfor %}",
             "{% for s in plan.steps | map(attribute='size') | select('gt', 0) %}{{ 10 / s }}{% endfor %}",
             "{% for s in plan.steps | selectattr('size', 'ne', 0) %}{{ 10 / s.size }}{% endfor %}",
