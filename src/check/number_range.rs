@@ -346,7 +346,7 @@ mod tests {
         let below = NumberRange { max: 6.0, excludes_max: true, ..NumberRange::ANY };
         let both = score.intersection(above).intersection(below);
         assert_eq!((both.min, both.max, both.is_integer), (3.0, 5.0, true));
-        assert_eq!(score.intersection(NumberRange::NOT_ZERO).min, 1.0);
+        assert_eq!(score.intersection(NumberRange::NOT_ZERO).describe().as_deref(), Some("from 1 to 10"));
         assert!(above.intersection(NumberRange { max: 2.5, ..NumberRange::ANY }).is_empty());
         assert_eq!(above.count_bounds(), (3, None));
         assert_eq!(below.count_bounds(), (0, Some(5)));
