@@ -33,7 +33,7 @@ pub(super) fn has_object_keywords(map: &Map<String, Value>) -> bool {
 }
 
 /// Whether the schema's draft is 7 or earlier; validators then ignore the sibling keywords of a `$ref`.
-pub(super) fn ignores_ref_siblings(root: &Value) -> bool {
+pub(super) fn has_early_draft(root: &Value) -> bool {
     let dialect = root.get("$schema").and_then(Value::as_str).unwrap_or_default();
     ["draft-03", "draft-04", "draft-06", "draft-07"].iter().any(|draft| dialect.contains(draft))
 }
@@ -91,7 +91,7 @@ impl<'a> Schemas<'a> {
 
     fn merge_part(self, node: SchemaNode<'a>, budget: &mut usize, merged: &mut MergedSchema<'a>) {
         match node.schema {
-            Value::Object(map) if ignores_ref_siblings(node.root) && map.contains_key("$ref") => {
+            Value::Object(map) if has_early_draft(node.root) && map.contains_key("$ref") => {
                 merged.restrict(self.bounded_schema_type(node, budget));
             }
             Value::Object(map) => self.merge_schema(node, map, budget, merged),
@@ -167,7 +167,8 @@ fn intersect_same_kind<'a>(left: Type<'a>, right: Type<'a>) -> Type<'a> {
         (Type::Text(Some(left)), Type::Text(Some(right))) => {
             Type::Text(Some(left.into_iter().filter(|text| right.contains(text)).collect()))
         }
-        (Type::Text(None), text @ (Type::Text(_) | Type::NumericText)) => text,
+        (Type::Text(None), text @ (Type::Text(_) | Type::NonEmptyText | Type::NumericText)) => text,
+        (Type::NonEmptyText, texts @ (Type::Text(Some(_)) | Type::NumericText)) => texts,
         (Type::NumericText, texts @ Type::Text(Some(_))) => texts,
         (Type::SchemaList(left, left_min), Type::SchemaList(right, right_min)) => {
             let node = if left.schema.get("items").is_some() { left } else { right };

@@ -1,13 +1,14 @@
-//! Infers the results of arithmetic with their ranges, and reports divisions by what may be 0.
+//! Infers the results of arithmetic with their ranges, and reports divisions by what may be 0 and operands that may
+//! fail.
 
 use minijinja::machinery::ast::{BinOpKind, Expr};
 
 use super::command_outputs::exit_code_advice;
 use super::infer::Checker;
-use super::narrowing::member_of;
+use super::narrowing::{expression_path, member_of};
+use super::number_narrowing::{constant_number, narrow_numbers};
 use super::number_range::{NumberRange, RequiredOrder};
-use super::number_signs::constant_number;
-use super::scope::InferredValue;
+use super::scope::{InferredValue, TypeScope};
 use super::types::{Type, TypeKind};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::template::expr_range;
@@ -25,8 +26,10 @@ impl<'a> Checker<'a> {
         self.check_number(left, left_type);
         self.check_number(right, right_type);
         let (left_range, right_range) = (range_of(left_type), range_of(right_type));
-        if matches!(op, BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem) {
-            self.check_divisor(right, right_type);
+        match op {
+            BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem => self.check_divisor(right, right_type),
+            BinOpKind::Pow => self.check_power(left, left_type, right, right_type),
+            _ => {}
         }
         let are_integers = left_range.is_integer && right_range.is_integer;
         let range = match op {
@@ -36,17 +39,91 @@ impl<'a> Checker<'a> {
             BinOpKind::Rem if are_integers && right_range.min > 0.0 => {
                 NumberRange { max: right_range.max - 1.0, ..NumberRange::FROM_ZERO }
             }
-            BinOpKind::Pow if are_integers && right_range.min >= 0.0 => NumberRange::INTEGERS,
+            BinOpKind::Pow if are_integers && right_range.min >= 0.0 => match left_range {
+                base if base.min > 0.0 => NumberRange::FROM_ONE,
+                base if !base.contains(0.0) => NumberRange::INTEGERS.without_zero(),
+                _ => NumberRange::INTEGERS,
+            },
             _ => NumberRange::ANY,
         };
         InferredValue::defined(Type::Numeric(range))
     }
 
-    /// Reports a divisor that is or may be 0, with which the division fails.
+    /// Infers a product: `*` multiplies numbers, and repeats a string or a list. Reports operands that it does not
+    /// accept.
+    pub(super) fn infer_product(
+        &mut self,
+        left: &Expr<'a>,
+        left_type: &Type<'a>,
+        right: &Expr<'a>,
+        right_type: &Type<'a>,
+    ) -> InferredValue<'a> {
+        self.note_unchecked_use(left, left_type);
+        self.note_unchecked_use(right, right_type);
+        if let (Some(left_kinds), Some(right_kinds)) = (left_type.kinds(), right_type.kinds()) {
+            let pairs = left_kinds.iter().flat_map(|left| right_kinds.iter().map(|right| (*left, *right)));
+            let refused: Vec<_> = pairs.clone().filter(|(left, right)| !can_multiply(*left, *right)).collect();
+            if let Some((left_kind, right_kind)) = refused.first() {
+                let range = expr_range(left).start..expr_range(right).end;
+                let message = format!("`*` cannot multiply {} and {}", left_kind.describe(), right_kind.describe());
+                let diagnostic = if refused.len() < pairs.count() {
+                    self.warning(Code::UnsupportedOperation, range, format!("{message}, which may happen here"))
+                } else {
+                    self.error(Code::UnsupportedOperation, range, message)
+                };
+                self.report(diagnostic);
+            }
+            self.check_repetition(&left_kinds, right, right_type);
+            self.check_repetition(&right_kinds, left, left_type);
+        }
+        InferredValue::defined(match (left_type.kind(), right_type.kind()) {
+            (Some(TypeKind::Number), Some(TypeKind::Number)) => {
+                Type::Numeric(range_of(left_type).multiply(range_of(right_type)))
+            }
+            (Some(TypeKind::Text), _) | (_, Some(TypeKind::Text)) => Type::Text(None),
+            (Some(TypeKind::List), Some(_)) => Type::List(self.schemas.item_type(left_type).into(), 0),
+            (Some(_), Some(TypeKind::List)) => Type::List(self.schemas.item_type(right_type).into(), 0),
+            _ => Type::Unknown,
+        })
+    }
+
+    /// Reports that a string or a list is repeated a number of times that may be a fraction.
+    fn check_repetition(&mut self, repeated: &[TypeKind], count: &Expr<'a>, ty: &Type<'a>) {
+        let may_be_fraction = ty.numbers().is_some_and(|range| !range.is_integer);
+        let Some(kind) = repeated.iter().find(|kind| is_repeatable(**kind)).filter(|_| may_be_fraction) else { return };
+        let message =
+            format!("`{}` may be a fraction, and `*` then can't repeat {}", self.source(count), kind.describe());
+        let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(count), message);
+        self.report(diagnostic.with_help("round it: `… | int`, or divide with `//`"));
+    }
+
+    /// Reports a power of what may be 0 with an exponent that may be negative: it is a division by 0.
+    fn check_power(&mut self, base: &Expr<'a>, base_type: &Type<'a>, exponent: &Expr<'a>, exponent_type: &Type<'a>) {
+        let (Some(bases), Some(exponents)) = (base_type.numbers(), exponent_type.numbers()) else { return };
+        if !bases.contains(0.0) || exponents.min >= 0.0 {
+            return;
+        }
+        let range = expr_range(base).start..expr_range(exponent).end;
+        let (base, exponent) = (self.source(base), self.source(exponent));
+        let diagnostic = if bases.is_zero() && exponents.max < 0.0 {
+            let message = format!("`{base}` is 0 and `{exponent}` is negative, and `**` then fails");
+            self.error(Code::UnsupportedOperation, range, message)
+        } else {
+            let message = format!("`{base}` may be 0 and `{exponent}` negative, and `**` then fails");
+            self.warning(Code::UnsupportedOperation, range, message)
+        };
+        self.report(diagnostic);
+    }
+
+    /// Reports a divisor that is or may be 0, with which the division fails. `false` counts as 0.
     fn check_divisor(&mut self, divisor: &Expr<'a>, ty: &Type<'a>) {
-        let Some(range) = ty.numbers().filter(|range| range.contains(0.0)) else { return };
+        let may_be_false = ty.kinds().is_some_and(|kinds| kinds.contains(&TypeKind::Bool));
+        let zero = ty.numbers().filter(|range| range.contains(0.0));
+        if zero.is_none() && !may_be_false {
+            return;
+        }
         let source = self.source(divisor);
-        if range.is_zero() {
+        if zero.is_some_and(NumberRange::is_zero) && !may_be_false {
             let message = format!("`{source}` is 0, and a division by it fails");
             let diagnostic = self.error(Code::UnsupportedOperation, expr_range(divisor), message);
             return self.report(diagnostic);
@@ -71,6 +148,7 @@ impl<'a> Checker<'a> {
         left_type: &Type<'a>,
         right: &Expr<'a>,
         right_type: &Type<'a>,
+        scope: &TypeScope<'a>,
     ) {
         let Some((left_range, right_range)) = only_numbers(left_type).zip(only_numbers(right_type)) else { return };
         let is_never = match op {
@@ -86,12 +164,13 @@ impl<'a> Checker<'a> {
             (Some(constant), None) => (right, right_range, constant),
             _ => return,
         };
-        // A condition has left no number: the text is never used.
-        let is_empty = left_range.min > left_range.max || right_range.min > right_range.max;
         let is_always_equal = left_range.is_one_number() && right_range.is_one_number() && !is_never;
         let is_never_true =
             (is_never && !matches!(op, BinOpKind::Ne)) || (matches!(op, BinOpKind::Ne) && is_always_equal);
-        if is_empty || !(is_never || is_never_true) || !is_limited_by_schema(value, range, constant) {
+        if !(is_never || is_never_true) || !is_limited_by_schema(value, range, constant) {
+            return;
+        }
+        if has_no_number(left, left_type, scope) || has_no_number(right, right_type, scope) {
             return;
         }
         let range_text = range.describe().unwrap_or_else(|| "an integer".to_owned());
@@ -108,6 +187,24 @@ impl<'a> Checker<'a> {
         let advice = base.and_then(|base| exit_code_advice(self.project, base));
         self.report(advice.into_iter().fold(diagnostic, Diagnostic::with_help));
     }
+}
+
+/// Whether the schema of a number and the conditions around it leave no number: the text is never used, and the check
+/// has reported the condition.
+fn has_no_number<'a>(expr: &Expr<'a>, ty: &Type<'a>, scope: &TypeScope<'a>) -> bool {
+    let narrowed = narrow_numbers(ty.clone(), expression_path(expr).as_ref(), scope);
+    narrowed.numbers().is_some_and(NumberRange::is_empty)
+}
+
+/// Whether `*` accepts operands of these kinds.
+fn can_multiply(left: TypeKind, right: TypeKind) -> bool {
+    let is_number = |kind: TypeKind| matches!(kind, TypeKind::Number | TypeKind::Bool);
+    (is_number(left) && (is_number(right) || is_repeatable(right))) || (is_repeatable(left) && is_number(right))
+}
+
+/// Whether `*` repeats values of a kind.
+fn is_repeatable(kind: TypeKind) -> bool {
+    matches!(kind, TypeKind::Text | TypeKind::List)
 }
 
 /// Whether a schema limits a value to a range that does not contain the constant. A length, or a variable that may

@@ -30,6 +30,8 @@ pub(super) struct ConditionResult {
     pub(super) if_true: Vec<(String, Narrowing)>,
     /// The narrowings that follow if it does not.
     pub(super) if_false: Vec<(String, Narrowing)>,
+    /// The path of the value whose length the result is, as after `{% set count = list | length %}`.
+    pub(super) length_of: Option<String>,
 }
 
 /// When an artifact exists, and what is known about its value.
@@ -62,17 +64,23 @@ impl<'a> AssignedValue<'a> {
 }
 
 impl ConditionResult {
-    /// Whether one of the narrowings depends on the variable `name`.
+    /// Whether one of the narrowings, or the value whose length it is, depends on the variable `name`.
     pub(super) fn mentions(&self, name: &str) -> bool {
-        self.if_true.iter().chain(&self.if_false).any(|(path, _)| depends_on(path, name))
+        let paths = self.if_true.iter().chain(&self.if_false).map(|(path, _)| path);
+        paths.chain(&self.length_of).any(|path| depends_on(path, name))
     }
 
-    /// The result without the narrowings of a variable that got another value.
+    /// The result without what depends on a variable that got another value.
     pub(super) fn without(&self, name: &str) -> Self {
         let retained = |narrowings: &[(String, Narrowing)]| -> Vec<(String, Narrowing)> {
             narrowings.iter().filter(|(path, _)| !depends_on(path, name)).cloned().collect()
         };
-        Self { truth: self.truth.clone(), if_true: retained(&self.if_true), if_false: retained(&self.if_false) }
+        Self {
+            truth: self.truth.clone(),
+            if_true: retained(&self.if_true),
+            if_false: retained(&self.if_false),
+            length_of: self.length_of.clone().filter(|path| !depends_on(path, name)),
+        }
     }
 }
 

@@ -2,15 +2,21 @@
 
 use std::ops::Range;
 
+use minijinja::machinery::ast::Expr;
 use serde_json::Value;
 
+use super::infer::{Checker, TextLocation};
+use super::narrowing::{expression_path, member_of};
 use super::number_range::RequiredOrder;
+use super::scope::{Narrowing, TypeScope};
+use super::step_scopes::ScopedStep;
 use super::texts::TextChecks;
-use super::types::{Schemas, Type, TypeKind};
+use super::types::{SchemaNode, Schemas, Type, TypeKind};
+use super::value_fit::{FitCheck, KnownValue, property_schema};
 use crate::config::{Project, child_pointer};
 use crate::diagnostic::Code;
 use crate::schema::Schema;
-use crate::template::{self, TemplateContext};
+use crate::template::{self, TemplateContext, parse_expression};
 
 /// An input of a called pipeline, with the expression of its value.
 pub(super) struct CallInput<'b, 'a> {
@@ -19,9 +25,12 @@ pub(super) struct CallInput<'b, 'a> {
     /// The location of the expression in the calling pipeline.
     pub(super) pointer: &'b str,
     /// The expression.
-    pub(super) text: &'b str,
+    pub(super) text: &'a str,
     /// The range of the value in the expression.
     pub(super) range: Range<usize>,
+    /// The step that calls the pipeline, and the scope of the expression.
+    pub(super) scoped_step: &'a ScopedStep<'a>,
+    pub(super) scope: &'b TypeScope<'a>,
 }
 
 /// How a value fits an input.
@@ -40,7 +49,7 @@ impl<'a> TextChecks<'a> {
         let input_pointer = child_pointer("/inputs", input.name);
         let Some(schema) = input.called.document.value.pointer(&input_pointer) else { return };
         let diagnostic = match input_fit(input, schema, ty) {
-            InputFit::Always => return,
+            InputFit::Always => return self.note_unensured_fit(input, &input_pointer, schema, ty),
             InputFit::Sometimes(message) => {
                 self.warning_at(Code::InputMismatch, input.pointer, input.range.clone(), message)
             }
@@ -50,6 +59,54 @@ impl<'a> TextChecks<'a> {
         let declaration = called.spans.value(&input_pointer);
         self.push(diagnostic.with_secondary_label(&called.file, declaration, "declared here"));
     }
+
+    /// Notes, for a strict check, that what is known about a value does not ensure that it fits an input.
+    fn note_unensured_fit(&mut self, input: &CallInput<'_, 'a>, pointer: &str, schema: &'a Value, ty: &Type<'a>) {
+        // The check evaluates constants.
+        if template::variables(input.text).is_empty() {
+            return;
+        }
+        let called = input.called;
+        let check = FitCheck {
+            value_schemas: Schemas(&self.project.schema_documents),
+            schemas: Schemas(&called.schema_documents),
+        };
+        let Ok(parsed) = parse_expression(input.text) else { return };
+        let path = expression_path(&parsed);
+        let value = KnownValue {
+            ty: ty.clone(),
+            schema: self.schema_of_value(input, &parsed),
+            min_count: input.scope.min_items(path.as_ref()),
+            texts: path.as_ref().and_then(|path| listed_texts(path, input.scope)),
+        };
+        let Some(requirement) = check.unfulfilled(&value, SchemaNode::from_document(schema)) else { return };
+        let (source, name) = (input.text.trim(), input.name);
+        let message = format!("nothing ensures that `{source}` fits the input `{name}`, which requires {requirement}");
+        let diagnostic = self.warning_at(Code::UncheckedValue, input.pointer, input.range.clone(), message);
+        let declaration = called.document.spans.value(pointer);
+        let diagnostic = diagnostic.with_secondary_label(&called.document.file, declaration, "declared here");
+        self.unchecked_uses.push(diagnostic.with_help("require the same in the schema of the value"));
+    }
+
+    /// The schema of a value that an expression looks up: of an input, or of a property.
+    fn schema_of_value(&self, input: &CallInput<'_, 'a>, expr: &Expr<'a>) -> Option<SchemaNode<'a>> {
+        if let Expr::Var(var) = expr {
+            let schema = self.project.document.value.pointer(&child_pointer("/inputs", var.id))?;
+            return Some(SchemaNode::from_document(schema));
+        }
+        let (base, name) = member_of(expr)?;
+        let mut checker = Checker::new(self.project, Some(input.scoped_step));
+        (checker.location, checker.text) = (TextLocation::Yaml(input.pointer.to_owned()), input.text);
+        property_schema(&checker.infer(base, input.scope).ty, name)
+    }
+}
+
+/// The strings to which conditions limit the value at a path.
+fn listed_texts(path: &str, scope: &TypeScope<'_>) -> Option<Vec<String>> {
+    scope.narrowings().find_map(|(narrowed_path, narrowing)| match narrowing {
+        Narrowing::OneOf(texts, true) if narrowed_path == path => Some(texts.clone()),
+        _ => None,
+    })
 }
 
 /// How a value fits an input with this schema.
@@ -112,7 +169,7 @@ fn number_fit(input: &CallInput<'_, '_>, ty: &Type<'_>, input_type: &Type<'_>) -
     let (Some(numbers), Some(accepted)) = (ty.numbers(), input_type.numbers()) else { return InputFit::Always };
     // Nothing says how large a number without bounds is.
     let is_unbounded = numbers.describe().is_none() && (numbers.is_integer || !accepted.is_integer);
-    if is_unbounded || numbers.is_within(accepted) {
+    if is_unbounded || numbers.is_empty() || numbers.is_within(accepted) {
         return InputFit::Always;
     }
     let (source, name) = (input.text.trim(), input.name);

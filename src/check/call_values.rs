@@ -5,16 +5,12 @@ use minijinja::machinery::ast::Expr;
 use super::arithmetic::range_of;
 use super::calls::{CallArgument, CheckedCall};
 use super::infer::Checker;
+use super::number_narrowing::constant_number;
 use super::number_range::NumberRange;
-use super::number_signs::constant_number;
-use super::scope::InferredValue;
 use super::types::{Type, TypeKind};
 use crate::diagnostic::Code;
 use crate::template::signatures::{ArgumentKind, Parameter};
 use crate::template::{FILTERS, TESTS, expr_range};
-
-/// The maximum number of items of `range`.
-const MAX_RANGE_ITEMS: f64 = 100_000.0;
 
 /// What an argument must be: its kinds, and the range of numbers.
 struct ArgumentRule {
@@ -54,7 +50,8 @@ impl<'a> Checker<'a> {
         let Some(kinds) = argument.ty.kinds() else { return };
         let is_allowed =
             |kind: &TypeKind| rule.kinds.contains(kind) || (*kind == TypeKind::Null && !parameter.is_required());
-        let numbers = argument.ty.numbers().filter(|_| rule.kinds.contains(&TypeKind::Number));
+        let accepts_numbers = rule.kinds.contains(&TypeKind::Number);
+        let numbers = argument.ty.numbers().filter(|range| accepts_numbers && !range.is_empty());
         let is_outside = |range: NumberRange| {
             let is_fraction = rule.numbers.is_integer && range.is_one_number() && !range.is_integer;
             is_fraction
@@ -162,33 +159,6 @@ impl<'a> Checker<'a> {
                 None => diagnostic,
             });
         }
-    }
-
-    /// Infers the result of `range`, and reports a range with too many items.
-    pub(super) fn infer_range(&mut self, arguments: &[CallArgument<'_, 'a>]) -> InferredValue<'a> {
-        let zero = NumberRange::exactly(0.0);
-        let ranges: Vec<NumberRange> = arguments.iter().map(|argument| range_of(&argument.ty)).collect();
-        let (start, stop, step) = match ranges.as_slice() {
-            [stop] => (zero, *stop, 1.0),
-            [start, stop] => (*start, *stop, 1.0),
-            [start, stop, step, ..] => (*start, *stop, step.max.abs().max(step.min.abs())),
-            [] => return InferredValue::unknown(),
-        };
-        // The smallest number of items that the arguments allow.
-        if let Some(argument) = arguments.first()
-            && (stop.min - start.max) / step > MAX_RANGE_ITEMS
-        {
-            let message = format!("the function `range` makes at most {MAX_RANGE_ITEMS} numbers");
-            let diagnostic = self.error(Code::WrongArgument, expr_range(argument.expr), message);
-            self.report(diagnostic);
-        }
-        let is_upward = arguments.len() < 3;
-        let item = if is_upward {
-            NumberRange { min: start.min, max: stop.max - 1.0, ..NumberRange::INTEGERS }
-        } else {
-            NumberRange::INTEGERS
-        };
-        InferredValue::defined(Type::List(Type::Numeric(item).into(), 0))
     }
 }
 

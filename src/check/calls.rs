@@ -62,7 +62,7 @@ impl<'a> Checker<'a> {
         let call = CheckedCall { label: format!("the function `{}`", function.id), signature, range: &range };
         self.check_call(&call, &arguments);
         match function.id {
-            "range" => self.infer_range(&arguments),
+            "range" => self.infer_range(&arguments, scope),
             "dict" => {
                 let are_named = arguments.iter().all(|argument| argument.name.is_some());
                 let named = arguments.iter().filter_map(|argument| Some((argument.name?, argument.ty.clone())));

@@ -95,7 +95,8 @@ fn assertion_scope(project: &Project) -> TypeScope<'_> {
     for scoped_step in scoped_steps.steps.iter().filter(|scoped_step| has_file(&scoped_step.pointer)) {
         let step = scoped_step.step;
         if let ExportedNames::Output(name) = step.exported_names() {
-            let ty = whole_output(project, step, &scoped_step.inner_artifacts);
+            // No step of an item is in this scope, so nothing precedes the names.
+            let ty = whole_output(project, step, &scoped_step.inner_artifacts, "");
             scope.bind(name, InferredValue::defined(ty));
         }
     }

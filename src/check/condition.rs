@@ -133,6 +133,21 @@ impl Condition {
         if self.part_count() > MAX_PARTS { Self::opaque() } else { self }
     }
 
+    /// The same condition about values with other names. `rename` returns the new text of a test.
+    pub(super) fn rename(&self, rename: &impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Always => Self::Always,
+            Self::Never => Self::Never,
+            Self::Test(test) => {
+                let subject = test.subject.as_deref().map(rename);
+                Self::Test(Rc::new(ConditionTest { text: rename(&test.text), subject }))
+            }
+            Self::Not(inner) => inner.rename(rename).negate(),
+            Self::All(parts) => Self::all(parts.iter().map(|part| part.rename(rename))),
+            Self::Any(parts) => Self::any(parts.iter().map(|part| part.rename(rename))),
+        }
+    }
+
     fn part_count(&self) -> usize {
         match self {
             Self::Always | Self::Never | Self::Test(_) => 1,
@@ -178,6 +193,15 @@ mod tests {
         assert!(Condition::any([both.clone(), both.negate()]).is_always());
         assert!(Condition::all([]).is_always());
         assert!(Condition::any([]).is_never());
+    }
+
+    #[test]
+    fn a_renamed_condition_is_about_other_values() {
+        let equality = |subject: &str| Condition::equality(subject.to_owned(), "\"a\"");
+        let condition = Condition::any([equality("x.kind").negate(), Condition::test("x.ok")]);
+        let renamed = condition.rename(&|text| text.replace("x.", "y."));
+        assert_eq!(renamed, Condition::any([equality("y.kind").negate(), Condition::test("y.ok")]));
+        assert_ne!(renamed, condition);
     }
 
     #[test]

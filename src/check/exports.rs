@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::bindings::Presence;
+use super::member_conditions::{MemberConditions, item_prefix, with_member_conditions};
 use super::number_range::NumberRange;
 use super::refined_types::{RefinedObject, item_outcome_type, object_with_optional_members};
 use super::step_conditions::StepCompletion;
@@ -29,7 +30,7 @@ pub(super) fn exported_artifacts<'a>(
             let is_never_empty = is_text && step.agent.is_some() && step.for_each.is_none();
             let key = format!("{key_prefix}{name}");
             let presence = Presence { is_never_empty, ..Presence::new(&key, completion.completed.clone()) };
-            let ty = whole_output(project, step, child_artifacts);
+            let ty = whole_output(project, step, child_artifacts, key_prefix);
             Artifacts::default().insert(name, VisibleArtifact { ty, presence })
         }
         ExportedNames::OfChildren | ExportedNames::OfCalledPipeline => {
@@ -45,16 +46,31 @@ pub(super) fn exported_artifacts<'a>(
     }
 }
 
-/// The type of the artifact of a step. `child_artifacts` are those of the steps inside it.
-pub(super) fn whole_output<'a>(project: &'a Project, step: &'a Step, child_artifacts: &Artifacts<'a>) -> Type<'a> {
-    artifact_type(step, result_type(project, step, child_artifacts))
+/// The type of the artifact of a step. `child_artifacts` are those of the steps inside it, and `key_prefix` precedes the
+/// names of the step's values in conditions.
+pub(super) fn whole_output<'a>(
+    project: &'a Project,
+    step: &'a Step,
+    child_artifacts: &Artifacts<'a>,
+    key_prefix: &str,
+) -> Type<'a> {
+    artifact_type(step, result_type(project, step, child_artifacts, key_prefix))
 }
 
 /// The type of the result of a step; with `for_each`, of one item.
-fn result_type<'a>(project: &'a Project, step: &'a Step, child_artifacts: &Artifacts<'a>) -> Type<'a> {
+fn result_type<'a>(
+    project: &'a Project,
+    step: &'a Step,
+    child_artifacts: &Artifacts<'a>,
+    key_prefix: &str,
+) -> Type<'a> {
     match step.action() {
         Some(StepAction::Parallel(_) | StepAction::Repeat(_) | StepAction::Sequence(_) | StepAction::Pipeline(_)) => {
-            object_type(child_artifacts)
+            let optional = child_artifacts.iter().filter(|(_, visible)| visible.may_be_missing());
+            let conditions =
+                optional.map(|(name, visible)| ((*name).to_owned(), visible.presence.condition.clone())).collect();
+            let conditions = MemberConditions::new(item_prefix(key_prefix, step), conditions);
+            with_member_conditions(object_type(child_artifacts), conditions)
         }
         Some(
             StepAction::Agent { .. }
@@ -102,7 +118,7 @@ fn with_exit_codes<'a>(result: Type<'a>, step: &Step) -> Type<'a> {
     };
     let range = NumberRange::counts(u64::from(*min), Some(u64::from(*max)));
     let properties = BTreeMap::from([("exit_code".to_owned(), Property::Present(Type::Numeric(range)))]);
-    Type::RefinedObject(Rc::new(RefinedObject { base: result, properties }))
+    Type::RefinedObject(Rc::new(RefinedObject { base: result, properties, conditions: None }))
 }
 
 /// The type of an object whose members are the artifacts of a group. An artifact that may be missing is an optional

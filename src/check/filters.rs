@@ -5,9 +5,10 @@ use minijinja::machinery::ast::{CallArg, Expr, Filter, Spanned};
 use super::arithmetic::range_of;
 use super::calls::{CallArgument, CheckedCall, call_arguments};
 use super::infer::Checker;
+use super::mapped_filters::MissingItems;
 use super::narrowing::{constant_index, expression_path};
 use super::number_range::NumberRange;
-use super::scope::{InferredValue, Narrowing, TypeScope};
+use super::scope::{InferredValue, TypeScope};
 use super::truth::ConditionReader;
 use super::types::{TupleType, Type, TypeKind, union};
 use crate::diagnostic::Code;
@@ -27,6 +28,10 @@ pub(super) struct AppliedFilter<'b, 'a> {
     pub(super) operand: &'b Expr<'a>,
     /// The type of the operand.
     pub(super) base: Type<'a>,
+    /// The minimum number of items, characters or properties of the operand.
+    pub(super) min_count: u64,
+    /// What the template does with undefined items of the result.
+    pub(super) missing_items: MissingItems,
     /// The arguments as the template writes them.
     pub(super) args: &'b [CallArg<'a>],
     /// The arguments with their types; empty if the template spreads a list or an object over them.
@@ -44,7 +49,13 @@ impl<'a> AppliedFilter<'_, 'a> {
 
 impl<'a> Checker<'a> {
     /// Infers the value that a filter returns.
-    pub(super) fn infer_filter(&mut self, inner: &Spanned<Filter<'a>>, scope: &TypeScope<'a>) -> InferredValue<'a> {
+    /// `missing_items` is what the template does with undefined items of the result.
+    pub(super) fn infer_filter(
+        &mut self,
+        inner: &Spanned<Filter<'a>>,
+        missing_items: MissingItems,
+        scope: &TypeScope<'a>,
+    ) -> InferredValue<'a> {
         if let (Some(operand), "default" | "d") = (&inner.expr, inner.name) {
             return self.infer_default(operand, inner, scope);
         }
@@ -53,17 +64,19 @@ impl<'a> Checker<'a> {
         let Some(operand) = &inner.expr else {
             return InferredValue::defined(Type::Text(None)); // a filter block
         };
+        self.missing_items = missing_items.before(inner);
         let base = self.infer_defined(operand, scope).ty;
         self.check_operand(inner.name, operand, &base);
-        let arguments = arguments.unwrap_or_default();
-        let filter = AppliedFilter { name: inner.name, operand, base, args: &inner.args, arguments };
+        let (args, arguments) = (&inner.args, arguments.unwrap_or_default());
+        let min_count = item_count(operand, &base, scope);
+        let filter = AppliedFilter { name: inner.name, operand, base, min_count, missing_items, args, arguments };
         if matches!(inner.name, "int" | "float") {
             self.check_conversion(&filter);
         }
-        if inner.name == "sum" {
-            self.check_sum(&filter);
-        }
         let attribute = self.infer_attribute(&filter);
+        if inner.name == "sum" {
+            self.check_sum(&filter, attribute.as_ref());
+        }
         self.filter_result(&filter, attribute, scope)
     }
 
@@ -82,52 +95,54 @@ impl<'a> Checker<'a> {
         attribute: Option<InferredValue<'a>>,
         scope: &TypeScope<'a>,
     ) -> InferredValue<'a> {
-        let base = &filter.base;
-        let path = expression_path(filter.operand);
-        let is_not_empty = base.min_length() > 0 || scope.has_narrowing(path.as_ref(), &Narrowing::Truthy);
-        let list_of = |item: Type<'a>| InferredValue::defined(Type::List(item.into(), 0));
+        let (base, min_count) = (&filter.base, filter.min_count);
+        let list_of = |item: Type<'a>, min_length: u64| InferredValue::defined(Type::List(item.into(), min_length));
         match filter.name {
             "length" | "count" => {
-                let min_length = base.min_length().max(scope.min_items(path.as_ref()));
-                InferredValue::defined(Type::Numeric(NumberRange::counts(min_length, base.max_length())))
+                InferredValue::defined(Type::Numeric(NumberRange::counts(min_count, base.max_length())))
             }
-            "int" | "float" | "abs" | "round" | "sum" => InferredValue::defined(self.numeric_result(filter)),
+            "int" | "float" | "abs" | "round" => InferredValue::defined(Self::numeric_result(filter)),
+            "sum" => InferredValue::defined(self.sum_type(filter, attribute.as_ref())),
             "bool" => InferredValue::defined(Type::Bool),
-            "tojson" | "join" | "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "indent"
-            | "string" => InferredValue::defined(Type::Text(None)),
-            "lines" => list_of(Type::Text(None)),
+            "tojson" => InferredValue::defined(Type::NonEmptyText),
+            "lower" | "upper" | "title" | "capitalize" | "string" => {
+                InferredValue::defined(printed_text(base, min_count))
+            }
+            "join" | "trim" | "replace" | "indent" => InferredValue::defined(Type::Text(None)),
+            "lines" => list_of(Type::Text(None), min_count.min(1)),
             // A text that is split at a separator has at least one part, but an empty text has none at white space.
             "split" => {
                 let separator = filter.argument("separator", 0);
                 let has_separator = separator.is_some_and(|argument| argument.ty.kind() == Some(TypeKind::Text));
-                InferredValue::defined(Type::List(Type::Text(None).into(), u64::from(has_separator)))
+                list_of(Type::Text(None), u64::from(has_separator))
             }
-            "first" | "last" if base.kinds().is_some() => InferredValue::new(self.element_type(base), !is_not_empty),
-            "min" | "max" if base.kinds().is_some() => InferredValue::new(self.extreme(filter), !is_not_empty),
-            "batch" => list_of(self.batch_type(filter)),
-            "slice" => list_of(Type::List(self.element_type(base).into(), 0)),
+            "first" | "last" if base.kinds().is_some() => InferredValue::new(self.element_type(base), min_count == 0),
+            "min" | "max" if base.kinds().is_some() => InferredValue::new(self.extreme(filter), min_count == 0),
+            "batch" => list_of(self.batch_type(filter), min_count.min(1)),
+            "slice" => list_of(Type::List(self.element_type(base).into(), 0), 0),
             "groupby" => {
                 let key = attribute.as_ref().map_or(Type::Unknown, |attribute| attribute.ty.clone());
                 let has_default = self.report_missing_attribute(filter, attribute);
                 let key = if has_default { Type::Unknown } else { key };
                 let group = [key, Type::List(self.element_type(base).into(), 1)];
                 let group = TupleType { items: group.into(), names: GROUP_NAMES };
-                let min_length = base.min_length().min(1);
-                InferredValue::defined(Type::List(Type::Tuple(group.into()).into(), min_length))
+                list_of(Type::Tuple(group.into()), min_count.min(1))
             }
-            "items" | "dictsort" => list_of(tuple(vec![Type::Text(None), self.schemas.value_type(base)])),
+            "items" | "dictsort" => list_of(tuple(vec![Type::Text(None), self.schemas.value_type(base)]), min_count),
             "zip" => {
                 let others = filter.arguments.iter().map(|argument| self.element_type(&argument.ty));
-                list_of(tuple(std::iter::once(self.element_type(base)).chain(others).collect()))
+                let item = tuple(std::iter::once(self.element_type(base)).chain(others).collect());
+                let counts = filter.arguments.iter().map(|argument| item_count(argument.expr, &argument.ty, scope));
+                list_of(item, counts.fold(min_count, u64::min))
             }
             "map" => self.infer_map(filter, attribute),
             "select" | "selectattr" | "reject" | "rejectattr" => {
                 self.check_item_tests(filter, attribute);
-                list_of(self.selected_item_type(filter))
+                list_of(self.selected_item_type(filter), 0)
             }
-            "reverse" if base.kind() == Some(TypeKind::Text) => InferredValue::defined(Type::Text(None)),
-            "sort" | "reverse" | "list" => InferredValue::defined(self.list_type(base, base.min_length())),
-            "unique" => InferredValue::defined(self.list_type(base, base.min_length().min(1))),
+            "reverse" if base.kind() == Some(TypeKind::Text) => InferredValue::defined(printed_text(base, min_count)),
+            "sort" | "reverse" | "list" => list_of(self.element_type(base), min_count),
+            "unique" => list_of(self.element_type(base), min_count.min(1)),
             _ => InferredValue::unknown(),
         }
     }
@@ -136,15 +151,12 @@ impl<'a> Checker<'a> {
     /// properties.
     pub(super) fn element_type(&self, ty: &Type<'a>) -> Type<'a> {
         union(ty.branches().iter().map(|branch| match branch.kind() {
-            Some(TypeKind::Object | TypeKind::Text) => Type::Text(None),
+            Some(TypeKind::Object) => Type::Text(None),
+            Some(TypeKind::Text) => Type::NonEmptyText,
             Some(TypeKind::List | TypeKind::Null | TypeKind::Bool | TypeKind::Number) | None => {
                 self.schemas.item_type(branch)
             }
         }))
-    }
-
-    fn list_type(&self, base: &Type<'a>, min_length: u64) -> Type<'a> {
-        Type::List(self.element_type(base).into(), min_length)
     }
 
     /// The type of the lists that `batch` returns. They have the same length if a value fills the last of them.
@@ -162,7 +174,7 @@ impl<'a> Checker<'a> {
     }
 
     /// The result of a filter that returns a number.
-    fn numeric_result(&self, filter: &AppliedFilter<'_, 'a>) -> Type<'a> {
+    fn numeric_result(filter: &AppliedFilter<'_, 'a>) -> Type<'a> {
         let operand_range = range_of(&filter.base);
         let is_number = filter.base.kind() == Some(TypeKind::Number);
         let converted = match filter.name {
@@ -172,10 +184,6 @@ impl<'a> Checker<'a> {
             "abs" => operand_range.abs(),
             "round" => {
                 let is_integer = operand_range.is_integer || filter.argument("precision", 0).is_none();
-                NumberRange { is_integer, ..NumberRange::ANY }
-            }
-            "sum" => {
-                let is_integer = range_of(&self.element_type(&filter.base)).is_integer;
                 NumberRange { is_integer, ..NumberRange::ANY }
             }
             _ => NumberRange::ANY,
@@ -262,6 +270,22 @@ impl<'a> Checker<'a> {
         } else {
             diagnostic
         });
+    }
+}
+
+/// The minimum number of items, characters or properties of the value of an expression, from its type and from the
+/// conditions about it.
+pub(super) fn item_count(expr: &Expr<'_>, ty: &Type<'_>, scope: &TypeScope<'_>) -> u64 {
+    ty.min_count().max(scope.min_items(expression_path(expr).as_ref()))
+}
+
+/// The type of a text that has as many characters as the printed form of a value. Only a string prints as nothing.
+fn printed_text<'a>(ty: &Type<'a>, min_count: u64) -> Type<'a> {
+    let is_other = |kinds: Vec<TypeKind>| !kinds.contains(&TypeKind::Text);
+    if min_count > 0 || ty.is_always_truthy() || ty.kinds().is_some_and(is_other) {
+        Type::NonEmptyText
+    } else {
+        Type::Text(None)
     }
 }
 

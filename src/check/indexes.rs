@@ -4,11 +4,13 @@ use std::ops::Range;
 
 use minijinja::machinery::ast::{Expr, Slice, Spanned};
 
+use super::filters::item_count;
+use super::index_paths::index_text;
 use super::infer::{Checker, TextLocation};
 use super::narrowing::{constant_index, expression_path};
 use super::number_range::NumberRange;
 use super::run_budgets::encloses;
-use super::scope::{InferredValue, TypeScope};
+use super::scope::{InferredValue, Narrowing, TypeScope};
 use super::types::{Property, Type, TypeKind, union};
 use crate::config::{child_pointer, steps_with_pointers};
 use crate::diagnostic::Code;
@@ -55,8 +57,8 @@ impl<'a> Checker<'a> {
                     });
                 }
                 Some(TypeKind::Text) => {
-                    may_be_missing = true;
-                    types.push(Type::Text(None));
+                    may_be_missing |= needed_length > branch.min_count().max(guaranteed_length);
+                    types.push(Type::NonEmptyText);
                 }
                 Some(TypeKind::Null | TypeKind::Bool | TypeKind::Number | TypeKind::Object) => may_be_missing = true,
             }
@@ -79,6 +81,8 @@ impl<'a> Checker<'a> {
         let base_path = expression_path(base);
         let is_position = self.is_position_in(key, base_path.as_deref());
         let guaranteed_length = scope.min_items(base_path.as_ref());
+        let path = base_path.zip(index_text(key)).map(|(base, key)| format!("{base}[{key}]"));
+        let is_member = scope.has_narrowing(path.as_ref(), &Narrowing::Member);
         let (mut types, mut may_be_missing) = (Vec::new(), false);
         for branch in ty.branches() {
             match branch.kind() {
@@ -89,12 +93,12 @@ impl<'a> Checker<'a> {
                     types.push(self.schemas.item_type(&branch));
                 }
                 Some(TypeKind::Text) => {
-                    may_be_missing = true;
-                    types.push(Type::Text(None));
+                    may_be_missing |= !is_index_below(&key_type, branch.min_count().max(guaranteed_length));
+                    types.push(Type::NonEmptyText);
                 }
                 Some(TypeKind::Object) => {
                     let value = self.named_value(&branch, &key_type);
-                    may_be_missing |= value.may_be_undefined;
+                    may_be_missing |= value.may_be_undefined && !is_member;
                     types.push(value.ty);
                 }
                 Some(TypeKind::Null | TypeKind::Bool | TypeKind::Number) => may_be_missing = true,
@@ -115,27 +119,28 @@ impl<'a> Checker<'a> {
         self.note_unchecked_use(&inner.expr, &ty);
         let has_items = |kind| matches!(kind, TypeKind::List | TypeKind::Text | TypeKind::Null);
         self.check_operand_kind(&inner.expr, &ty, has_items, "which has no items", "which has no items");
-        for bound in [&inner.start, &inner.stop, &inner.step].into_iter().flatten() {
+        for bound in [&inner.start, &inner.stop].into_iter().flatten() {
             self.check_bound(bound, scope);
         }
-        if let Some(step) = inner.step.as_ref().filter(|step| constant_index(step) == Some(0)) {
-            let message = "the step of a slice can't be 0".to_owned();
-            let diagnostic = self.error(Code::UnsupportedOperation, expr_range(step), message);
-            self.report(diagnostic);
+        if let Some(step) = &inner.step {
+            let step_type = self.check_bound(step, scope);
+            self.check_step(step, &step_type);
         }
+        let min_length = min_slice_length(inner, item_count(&inner.expr, &ty, scope));
         InferredValue::defined(match ty.kind() {
-            Some(TypeKind::List) => Type::List(self.schemas.item_type(&ty).into(), 0),
+            Some(TypeKind::List) => Type::List(self.schemas.item_type(&ty).into(), min_length),
+            Some(TypeKind::Text) if min_length > 0 => Type::NonEmptyText,
             Some(TypeKind::Text) => Type::Text(None),
             Some(TypeKind::Null | TypeKind::Bool | TypeKind::Number | TypeKind::Object) | None => Type::Unknown,
         })
     }
 
-    /// Reports a bound of a slice that is not, or may not be, an integer.
-    fn check_bound(&mut self, bound: &Expr<'a>, scope: &TypeScope<'a>) {
+    /// Reports a bound of a slice that is not, or may not be, an integer. Returns its type.
+    fn check_bound(&mut self, bound: &Expr<'a>, scope: &TypeScope<'a>) -> Type<'a> {
         let ty = self.infer_defined(bound, scope).ty;
         let is_position = |kind| matches!(kind, TypeKind::Number | TypeKind::Bool | TypeKind::Null);
         self.check_operand_kind(bound, &ty, is_position, "not the position of an item", "not the position of an item");
-        let Some(range) = ty.numbers().filter(|range| !range.is_integer) else { return };
+        let Some(range) = ty.numbers().filter(|range| !range.is_integer) else { return ty };
         let (verb, source) = (if range.is_one_number() { "is" } else { "may be" }, self.source(bound));
         let message = format!("`{source}` {verb} a fraction, not the position of an item");
         let diagnostic = if range.is_one_number() {
@@ -144,6 +149,27 @@ impl<'a> Checker<'a> {
             self.warning(Code::UnsupportedOperation, expr_range(bound), message)
         };
         self.report(diagnostic.with_help("round it: `… | int`, or divide with `//`"));
+        ty
+    }
+
+    /// Reports a step of a slice that is or may be 0. The step `false` counts as 0.
+    fn check_step(&mut self, step: &Expr<'a>, ty: &Type<'a>) {
+        let numbers = ty.numbers();
+        let is_zero = ty.kind() == Some(TypeKind::Number) && numbers.is_some_and(NumberRange::is_zero);
+        let may_be_zero = numbers.is_some_and(|range| range.contains(0.0))
+            || ty.kinds().is_some_and(|kinds| kinds.contains(&TypeKind::Bool));
+        if is_zero {
+            let message = "the step of a slice can't be 0".to_owned();
+            let diagnostic = self.error(Code::UnsupportedOperation, expr_range(step), message);
+            self.report(diagnostic);
+        } else if may_be_zero {
+            let source = self.source(step);
+            let message = format!("`{source}` may be 0, and a slice with the step 0 fails");
+            let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(step), message);
+            let operand = self.operand_text(step);
+            let help = format!("guard it: `… if {operand} != 0 else …`, or exclude 0 in its schema");
+            self.report(diagnostic.with_help(help));
+        }
     }
 
     /// The value of the property of an object whose name an expression computes.
@@ -227,6 +253,24 @@ impl<'a> Checker<'a> {
         }
         lists
     }
+}
+
+/// The minimum number of items of a slice of a value with at least `length` items.
+fn min_slice_length(slice: &Slice<'_>, length: u64) -> u64 {
+    let [start, stop, step] = [&slice.start, &slice.stop, &slice.step].map(|bound| bound.as_ref().map(constant_index));
+    let (Some(start), Some(step)) = (start.unwrap_or(Some(0)), step.unwrap_or(Some(1))) else { return 0 };
+    let Some(step) = u64::try_from(step).ok().filter(|step| *step > 0) else { return 0 };
+    let from_end = |bound: i64| bound.unsigned_abs();
+    let count = match (start, stop) {
+        (0.., None) => length.saturating_sub(start.unsigned_abs()),
+        (0.., Some(Some(stop @ 0..))) => length.min(stop.unsigned_abs()).saturating_sub(start.unsigned_abs()),
+        (0.., Some(Some(stop))) => length.saturating_sub(from_end(stop)).saturating_sub(start.unsigned_abs()),
+        (_, None) => length.min(from_end(start)),
+        (_, Some(Some(stop @ ..=-1))) => length.min(from_end(start)).saturating_sub(from_end(stop)),
+        // The first item may be behind the stop.
+        (_, Some(_)) => 0,
+    };
+    count.div_ceil(step)
 }
 
 /// Whether every number of a type is the index of an item of a list with at least this many items.

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use minijinja::machinery::ast::{BinOpKind, Expr, IfExpr, UnaryOpKind};
 
 use super::arithmetic::range_of;
+use super::mapped_filters::MissingItems;
+use super::narrowing::expression_path;
+use super::number_narrowing::narrow_numbers;
 use super::number_range::NumberRange;
 use super::scope::{InferredValue, TypeScope};
 use super::step_scopes::ScopedStep;
-use super::types::{ObjectMembers, Schemas, TupleType, Type, union};
+use super::types::{ObjectMembers, Schemas, TupleType, Type, TypeKind, union};
 use super::unpacking::AssignedNames;
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
@@ -49,8 +52,15 @@ pub(super) struct Checker<'a> {
     pub(super) remaining_includes: usize,
     /// Whether the text only tests whether the next expression to infer exists, as in `x is defined`.
     pub(super) is_existence_test: bool,
+    /// Whether the text compares the next expression to infer. Whether a comparison can be true depends on the schema
+    /// of a number, and not on the conditions around the comparison: several steps may use a prompt.
+    pub(super) is_compared: bool,
+    /// What the text does with undefined items of the next expression to infer.
+    pub(super) missing_items: MissingItems,
     /// Whether the text is a template, not an expression.
     pub(super) is_template: bool,
+    /// Whether the template always prints a text that is not blank, as far as the checker has visited it.
+    pub(super) prints_text: bool,
     /// The scopes in which the text uses the name [`COMPLETION_MARKER`](super::probe::COMPLETION_MARKER).
     pub(super) marker_scopes: Vec<TypeScope<'a>>,
 }
@@ -87,7 +97,10 @@ impl<'a> Checker<'a> {
             is_included: false,
             remaining_includes: MAX_INCLUDES,
             is_existence_test: false,
+            is_compared: false,
+            missing_items: MissingItems::Used,
             is_template: false,
+            prints_text: false,
             marker_scopes: Vec::new(),
         }
     }
@@ -159,12 +172,15 @@ impl<'a> Checker<'a> {
             let diagnostic = self.missing_value(expr, &inferred, scope);
             self.report(diagnostic);
         }
-        InferredValue::defined(inferred.ty)
+        let prints_as_nothing = inferred.may_be_undefined && inferred.prints_as_nothing;
+        InferredValue { prints_as_nothing, ..InferredValue::defined(inferred.ty) }
     }
 
     /// Infers the value of an expression that may be undefined, as in a test.
     pub(super) fn infer(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
         let is_existence_test = std::mem::take(&mut self.is_existence_test);
+        let is_compared = std::mem::take(&mut self.is_compared);
+        let missing_items = std::mem::take(&mut self.missing_items);
         let inferred = match expr {
             Expr::Var(var) if is_existence_test && self.is_optional_parameter(var.id, scope) => {
                 InferredValue::new(Type::Unknown, true)
@@ -196,7 +212,9 @@ impl<'a> Checker<'a> {
                 }
                 UnaryOpKind::Neg => {
                     let ty = self.infer_defined(&inner.expr, scope).ty;
-                    self.check_number(&inner.expr, &ty);
+                    self.note_unchecked_use(&inner.expr, &ty);
+                    let is_number = |kind| kind == TypeKind::Number;
+                    self.check_operand_kind(&inner.expr, &ty, is_number, "not a number", "not a number");
                     InferredValue::defined(Type::Numeric(range_of(&ty).negate()))
                 }
             },
@@ -207,9 +225,10 @@ impl<'a> Checker<'a> {
             },
             Expr::Compare(inner) => self.infer_comparison_chain(&inner.expr, &inner.ops, scope),
             Expr::IfExpr(inner) => self.infer_conditional(inner, scope),
-            Expr::Filter(inner) => self.infer_filter(inner, scope),
+            Expr::Filter(inner) => self.infer_filter(inner, missing_items, scope),
             Expr::Test(inner) => {
                 self.is_existence_test = matches!(inner.name, "defined" | "undefined");
+                self.is_compared = true;
                 let operand = if TESTS_FAILING_ON_UNDEFINED.contains(&inner.name) {
                     self.infer_defined(&inner.expr, scope)
                 } else {
@@ -238,7 +257,11 @@ impl<'a> Checker<'a> {
                 })
             }
         };
-        self.narrow(inferred, expr, scope)
+        let narrowed = self.narrow(inferred, expr, scope);
+        if is_compared {
+            return narrowed;
+        }
+        InferredValue { ty: narrow_numbers(narrowed.ty, expression_path(expr).as_ref(), scope), ..narrowed }
     }
 
     fn infer_conditional(&mut self, inner: &IfExpr<'a>, scope: &TypeScope<'a>) -> InferredValue<'a> {
@@ -296,6 +319,7 @@ fn constant_type<'a>(value: &minijinja::Value) -> Type<'a> {
         ValueKind::Number => {
             f64::try_from(value.clone()).map_or(Type::Number, |number| Type::Numeric(NumberRange::exactly(number)))
         }
+        ValueKind::String if value.is_true() => Type::NonEmptyText,
         ValueKind::String => Type::Text(None),
         _ => Type::Unknown,
     }

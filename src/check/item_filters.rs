@@ -1,17 +1,19 @@
-//! Infers what filters do with each item of a list: the properties that they read, and the filters and tests that they
-//! apply. Also checks conversions of texts to numbers.
+//! Infers what filters do with each item of a list: the properties that they read, the tests that they apply, and sums.
+//! Also checks conversions of texts to numbers.
 
 use std::ops::Range;
 
 use minijinja::machinery::ast::Expr;
 
+use super::arithmetic::range_of;
 use super::calls::{CallArgument, CheckedCall};
-use super::filters::{AppliedFilter, accepts};
+use super::filters::AppliedFilter;
 use super::infer::Checker;
+use super::mapped_filters::MissingItems;
 use super::number_range::NumberRange;
 use super::scope::InferredValue;
-use super::types::{Type, TypeKind};
-use crate::diagnostic::{Code, Diagnostic};
+use super::types::{Type, TypeKind, union};
+use crate::diagnostic::Code;
 use crate::template::expr_range;
 use crate::template::signatures::{ArgumentKind, FILTER_SIGNATURES, Signature, TEST_SIGNATURES};
 
@@ -106,7 +108,8 @@ impl<'a> Checker<'a> {
         attribute: Option<InferredValue<'a>>,
     ) -> bool {
         let has_default = filter.arguments.iter().any(|argument| argument.name == Some("default"));
-        if attribute.is_some_and(|property| property.may_be_undefined) && !has_default {
+        let are_left_out = filter.name == "map" && filter.missing_items == MissingItems::LeftOut;
+        if attribute.is_some_and(|property| property.may_be_undefined) && !has_default && !are_left_out {
             let name = filter.argument("attribute", 0).map_or(filter.operand, |argument| argument.expr);
             let source = self.source(name).trim_matches(['"', '\'']);
             let message = format!("some items of `{}` may lack `{source}`", self.source(filter.operand));
@@ -114,70 +117,6 @@ impl<'a> Checker<'a> {
             self.report(diagnostic.with_help(format!("set a default: `{}(attribute=…, default=…)`", filter.name)));
         }
         has_default
-    }
-
-    /// Infers the result of `map`: `map(attribute=…)` returns a list of these properties, and `map("filter")` a list of
-    /// that filter's results.
-    pub(super) fn infer_map(
-        &mut self,
-        filter: &AppliedFilter<'_, 'a>,
-        attribute: Option<InferredValue<'a>>,
-    ) -> InferredValue<'a> {
-        let min_length = filter.base.min_length();
-        let list_of = |item: Type<'a>| InferredValue::defined(Type::List(item.into(), min_length));
-        let mut positional = filter.arguments.iter().filter(|argument| argument.name.is_none());
-        let property_argument = filter.arguments.iter().find(|argument| argument.name == Some("attribute"));
-        match (positional.next(), property_argument) {
-            (Some(name), None) => list_of(self.infer_mapped_filter(filter, name)),
-            (None, Some(_)) => {
-                let ty = attribute.as_ref().map_or(Type::Unknown, |property| property.ty.clone());
-                let has_default = self.report_missing_attribute(filter, attribute);
-                list_of(if has_default { Type::Unknown } else { ty })
-            }
-            (name, _) => {
-                let (message, range) = match name {
-                    Some(name) => ("`map` applies a filter or reads a property, not both", expr_range(name.expr)),
-                    None => ("the filter `map` needs the name of a filter or a property", expr_range(filter.operand)),
-                };
-                let diagnostic = self.error(Code::WrongArgument, range, message.to_owned());
-                self.report(diagnostic.with_help("write `map(\"upper\")` or `map(attribute=\"title\")`"));
-                list_of(Type::Unknown)
-            }
-        }
-    }
-
-    /// Checks the filter that `map` applies to each item, and infers its result.
-    fn infer_mapped_filter(&mut self, filter: &AppliedFilter<'_, 'a>, name: &CallArgument<'_, 'a>) -> Type<'a> {
-        let Some(signature) = signature_named_by(FILTER_SIGNATURES, name.expr) else { return Type::Unknown };
-        if let Some(named) = filter.arguments.iter().find(|argument| argument.name.is_some()) {
-            let label = format!("`map` passes no arguments by name to the filter `{}`", signature.name);
-            let diagnostic = self.error(Code::WrongArgument, expr_range(named.expr), label);
-            self.report(diagnostic.with_help("pass them by their positions, after the name of the filter"));
-        }
-        self.check_nested_call(signature, "filter", filter, 1);
-        let item_type = self.element_type(&filter.base);
-        self.check_item_operand(filter, signature.name, &item_type);
-        let is_conversion = matches!(signature.name, "int" | "float");
-        let has_default = filter.arguments.iter().filter(|argument| argument.name.is_none()).nth(1).is_some();
-        if is_conversion && !has_default && may_fail_as_number(&item_type) {
-            let source = self.source(filter.operand);
-            let message = format!(
-                "an item of `{source}` is a string that may not represent a number; `{}` then fails",
-                signature.name
-            );
-            let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(name.expr), message);
-            self.report(diagnostic.with_help(format!("give a value for that case: `map(\"{}\", 0)`", signature.name)));
-        }
-        match signature.name {
-            "lower" | "upper" | "title" | "capitalize" | "trim" | "string" | "tojson" | "join" | "replace"
-            | "indent" => Type::Text(None),
-            "length" | "count" => Type::Numeric(NumberRange::FROM_ZERO),
-            "int" if !has_default => Type::Numeric(NumberRange::INTEGERS),
-            "float" if !has_default => Type::Number,
-            "abs" | "round" | "sum" => Type::Number,
-            "bool" => Type::Bool,
-            _ => Type::Unknown,
-        }
     }
 
     /// Checks the test that a filter such as `select` applies to each item, or to a property of each item.
@@ -207,7 +146,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Checks the arguments that a filter passes on to a filter or test: those by position after the first `skipped`.
-    fn check_nested_call(
+    pub(super) fn check_nested_call(
         &mut self,
         signature: &'static Signature,
         callable_kind: &str,
@@ -220,36 +159,63 @@ impl<'a> Checker<'a> {
         self.check_call(&call, &nested_arguments(filter, skipped));
     }
 
-    /// Reports items that the filter of `map` does not accept.
-    fn check_item_operand(&mut self, filter: &AppliedFilter<'_, 'a>, name: &str, item_type: &Type<'a>) {
-        let Some(kinds) = item_type.kinds() else { return };
-        let Some(kind) = kinds.iter().copied().find(|kind| !accepts(name, *kind)) else { return };
-        let is_always_wrong = kinds.iter().all(|kind| !accepts(name, *kind));
-        let verb = if is_always_wrong { "is" } else { "may be" };
-        let (source, kind) = (self.source(filter.operand), kind.describe());
-        let message = format!("an item of `{source}` {verb} {kind}; the filter `{name}` does not accept it");
-        let range = expr_range(filter.operand);
-        let diagnostic: Diagnostic = if is_always_wrong {
-            self.error(Code::UnsupportedOperation, range, message)
-        } else {
-            self.warning(Code::UnsupportedOperation, range, message)
+    /// Reports a sum over items that can't be added to its start. `attribute` is the property that it adds; `sum` leaves
+    /// out the items without it.
+    pub(super) fn check_sum(&mut self, filter: &AppliedFilter<'_, 'a>, attribute: Option<&InferredValue<'a>>) {
+        let items = attribute.map_or_else(|| self.element_type(&filter.base), |property| property.ty.clone());
+        let start = filter.argument("start", 1).map(|argument| argument.ty.clone());
+        let subject = match filter.argument("attribute", 0).filter(|_| attribute.is_some()) {
+            Some(name) => {
+                let name = self.source(name.expr).trim_matches(['"', '\'']);
+                format!("`{name}` of an item of `{}`", self.source(filter.operand))
+            }
+            None => format!("an item of `{}`", self.source(filter.operand)),
         };
-        self.report(diagnostic);
+        self.check_summed_items(&subject, &items, start.as_ref(), expr_range(filter.operand));
     }
 
-    /// Reports a sum over items that are not numbers.
-    pub(super) fn check_sum(&mut self, filter: &AppliedFilter<'_, 'a>) {
-        // With a property or another start, other values can be added.
-        if !filter.arguments.is_empty() {
-            return;
-        }
-        let Some(kinds) = self.element_type(&filter.base).kinds() else { return };
-        if let Some(invalid_kind) = kinds.iter().find(|kind| **kind != TypeKind::Number) {
-            let source = self.source(filter.operand);
-            let verb = if kinds.contains(&TypeKind::Number) { "may be" } else { "is" };
-            let message = format!("an item of `{source}` {verb} {}; `sum` only adds numbers", invalid_kind.describe());
-            let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(filter.operand), message);
+    /// Reports items that `sum` can't add. Without a start, it starts with 0. The message calls an item `subject`.
+    pub(super) fn check_summed_items(
+        &mut self,
+        subject: &str,
+        items: &Type<'a>,
+        start: Option<&Type<'a>>,
+        range: Range<usize>,
+    ) {
+        let start_kinds = start.map_or(Some(vec![TypeKind::Number]), Type::kinds);
+        let (Some(kinds), Some(start_kinds)) = (items.kinds(), start_kinds) else { return };
+        let is_number = |kind: TypeKind| matches!(kind, TypeKind::Number | TypeKind::Bool);
+        let can_add = |start: TypeKind, item: TypeKind| {
+            (is_number(start) && is_number(item)) || (start == item && matches!(start, TypeKind::Text | TypeKind::List))
+        };
+        let refused = kinds.iter().find(|kind| !start_kinds.iter().all(|start| can_add(*start, **kind)));
+        if let Some(refused) = refused {
+            let is_possible = kinds.iter().any(|kind| start_kinds.iter().any(|start| can_add(*start, *kind)));
+            let (verb, kind) = (if is_possible { "may be" } else { "is" }, refused.describe());
+            let rule = match start_kinds.as_slice() {
+                [start] if !is_number(*start) => format!("a `sum` that starts with {} can't add it", start.describe()),
+                _ => "`sum` only adds numbers".to_owned(),
+            };
+            let diagnostic =
+                self.warning(Code::UnsupportedOperation, range, format!("{subject} {verb} {kind}; {rule}"));
             self.report(diagnostic);
+        }
+    }
+
+    /// The type of a sum.
+    pub(super) fn sum_type(&self, filter: &AppliedFilter<'_, 'a>, attribute: Option<&InferredValue<'a>>) -> Type<'a> {
+        let items = attribute.map_or_else(|| self.element_type(&filter.base), |property| property.ty.clone());
+        let numbers = Type::Numeric(NumberRange { is_integer: range_of(&items).is_integer, ..NumberRange::ANY });
+        let Some(start) = filter.argument("start", 1) else { return numbers };
+        match start.ty.kind() {
+            Some(TypeKind::Number) if range_of(&start.ty).is_integer => numbers,
+            Some(TypeKind::Number | TypeKind::Bool) => Type::Number,
+            Some(TypeKind::Text) => Type::Text(None),
+            Some(TypeKind::List) => {
+                let parts = union([self.schemas.item_type(&start.ty), self.schemas.item_type(&items)]);
+                Type::List(parts.into(), start.ty.min_length())
+            }
+            Some(TypeKind::Null | TypeKind::Object) | None => Type::Unknown,
         }
     }
 
@@ -266,11 +232,13 @@ impl<'a> Checker<'a> {
             return self.report(diagnostic);
         }
         let constant = match filter.operand {
-            Expr::Const(constant) => constant.value.as_str().map(is_number_text),
+            Expr::Const(constant) => constant.value.as_str(),
             _ => None,
         };
-        let has_base = filter.argument("base", 1).is_some();
-        if has_base || !constant.map_or(may_fail_as_number(&filter.base), |is_number| !is_number) {
+        // In another base, a known string such as `ff` can be a number.
+        let has_known_texts = constant.is_some() || filter.base.possible_texts().is_some();
+        let is_checked_by_base = has_known_texts && filter.argument("base", 1).is_some();
+        if is_checked_by_base || !constant.map_or(may_fail_as_number(&filter.base), |text| !is_number_text(text)) {
             return;
         }
         let message = format!("`{source}` is a string that may not represent a number; `{name}` then fails");
@@ -287,16 +255,16 @@ fn nested_arguments<'b, 'a>(filter: &'b AppliedFilter<'_, 'a>, skipped: usize) -
 }
 
 /// The signature whose name an expression consists of.
-fn signature_named_by(table: &'static [Signature], name: &Expr<'_>) -> Option<&'static Signature> {
+pub(super) fn signature_named_by(table: &'static [Signature], name: &Expr<'_>) -> Option<&'static Signature> {
     let Expr::Const(constant) = name else { return None };
     Signature::find(table, constant.value.as_str()?)
 }
 
 /// Whether a type allows a string that `int` and `float` can't convert.
-fn may_fail_as_number(ty: &Type<'_>) -> bool {
+pub(super) fn may_fail_as_number(ty: &Type<'_>) -> bool {
     ty.branches().iter().any(|branch| match branch {
         Type::Text(Some(texts)) => !texts.iter().all(|text| is_number_text(text)),
-        Type::Text(None) => true,
+        Type::Text(None) | Type::NonEmptyText => true,
         _ => false,
     })
 }

@@ -42,6 +42,7 @@ impl Type<'_> {
             | Type::Number
             | Type::Numeric(_)
             | Type::Text(_)
+            | Type::NonEmptyText
             | Type::NumericText
             | Type::List(..)
             | Type::Object(_)
@@ -50,6 +51,19 @@ impl Type<'_> {
             | Type::RefinedObject(_)
             | Type::StepStatuses(_)
             | Type::Union(_) => None,
+        }
+    }
+
+    /// The minimum number of items, characters or properties of a value. 0 if there may be none, or if the value may be
+    /// something else.
+    pub(super) fn min_count(&self) -> u64 {
+        if let Type::Union(branches) = self {
+            return branches.iter().map(Type::min_count).min().unwrap_or(0);
+        }
+        match self.kind() {
+            Some(TypeKind::List) => self.min_length(),
+            Some(TypeKind::Text | TypeKind::Object) => u64::from(self.is_always_truthy()),
+            Some(TypeKind::Null | TypeKind::Bool | TypeKind::Number) | None => 0,
         }
     }
 
@@ -80,6 +94,7 @@ impl<'a> Schemas<'a> {
             | Type::Number
             | Type::Numeric(_)
             | Type::Text(_)
+            | Type::NonEmptyText
             | Type::NumericText
             | Type::Object(_)
             | Type::AllOf(_)

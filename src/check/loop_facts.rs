@@ -6,7 +6,7 @@ use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, ForLoop};
 use super::index_paths::index_text;
 use super::infer::Checker;
 use super::narrowing::expression_path;
-use super::number_signs::constant_number;
+use super::number_narrowing::constant_number;
 use super::scope::Narrowing;
 use super::types::{Type, TypeKind};
 use crate::template::walk::arg_expr;

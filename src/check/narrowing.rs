@@ -1,17 +1,15 @@
-//! Type narrowing: derives facts about values from a condition, for the branch in which it is true and for the branch
-//! in which it is false, and narrows the types of these values.
+//! Type narrowing: adds to a scope what a condition shows, and narrows the types of values by these facts.
 
-use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, UnaryOpKind};
+use minijinja::machinery::ast::{Expr, UnaryOpKind};
 
 use super::bindings::ConditionResult;
-use super::index_paths::{comparison_pairs, index_text};
+use super::condition_narrowings::{condition_narrowings, length_operand};
+use super::index_paths::index_text;
 use super::infer::Checker;
-use super::number_signs::{narrow_numbers, sign_narrowing};
 use super::refined_types::requires_property;
 use super::scope::{InferredValue, Narrowing, TypeScope};
 use super::truth::ConditionReader;
 use super::types::{Property, Schemas, Type, TypeKind, union};
-use crate::template::walk::arg_expr;
 
 /// The path that an expression consists of, such as `plan.steps[0].title`; `None` for any other expression.
 pub(super) fn expression_path(expr: &Expr<'_>) -> Option<String> {
@@ -53,185 +51,6 @@ pub(super) fn constant_index(expr: &Expr<'_>) -> Option<i64> {
     }
 }
 
-/// The narrowings that follow when the condition evaluates to `outcome`, each with the path of its value.
-pub(super) fn condition_narrowings(expr: &Expr<'_>, outcome: bool) -> Vec<(String, Narrowing)> {
-    let mut collected = Vec::new();
-    collect_narrowings(expr, outcome, &mut collected);
-    collected
-}
-
-fn collect_narrowings(expr: &Expr<'_>, outcome: bool, narrowings: &mut Vec<(String, Narrowing)>) {
-    match expr {
-        Expr::UnaryOp(inner) if matches!(inner.op, UnaryOpKind::Not) => {
-            collect_narrowings(&inner.expr, !outcome, narrowings);
-        }
-        Expr::BinOp(inner) => match (inner.op, outcome) {
-            (BinOpKind::ScAnd, true) | (BinOpKind::ScOr, false) => {
-                collect_narrowings(&inner.left, outcome, narrowings);
-                collect_narrowings(&inner.right, outcome, narrowings);
-            }
-            (BinOpKind::ScAnd | BinOpKind::ScOr, _) => {}
-            (BinOpKind::In, _) => collect_membership(&inner.left, &inner.right, outcome, narrowings),
-            (op, _) => collect_comparison(op, &inner.left, &inner.right, outcome, narrowings),
-        },
-        Expr::Compare(inner) if outcome => {
-            for (op, left, right) in comparison_pairs(inner) {
-                collect_comparison(op, left, right, true, narrowings);
-            }
-        }
-        Expr::Test(inner) => {
-            if let Some(path) = expression_path(&inner.expr) {
-                let established = test_narrowings(inner.name, &inner.args, outcome);
-                narrowings.extend(established.into_iter().map(|narrowing| (path.clone(), narrowing)));
-            }
-        }
-        // A length counts as true only if the list is not empty.
-        Expr::Filter(_) => {
-            if let (Some(path), true) = (length_operand(expr), outcome) {
-                narrowings.push((path, Narrowing::Truthy));
-            }
-        }
-        other => {
-            let narrowing = if outcome { Narrowing::Truthy } else { Narrowing::Falsy };
-            narrowings.extend(expression_path(other).map(|path| (path, narrowing)));
-        }
-    }
-}
-
-/// The path of the value whose length an expression computes.
-fn length_operand(expr: &Expr<'_>) -> Option<String> {
-    match expr {
-        Expr::Filter(inner) if matches!(inner.name, "length" | "count") => expression_path(inner.expr.as_ref()?),
-        _ => None,
-    }
-}
-
-fn string_constant(expr: &Expr<'_>) -> Option<String> {
-    match expr {
-        Expr::Const(constant) => constant.value.as_str().map(str::to_owned),
-        _ => None,
-    }
-}
-
-fn integer_constant(expr: &Expr<'_>) -> Option<u64> {
-    match expr {
-        Expr::Const(constant) => constant.value.as_usize().and_then(|number| u64::try_from(number).ok()),
-        _ => None,
-    }
-}
-
-/// Collects the narrowings that follow from `key in value` and `value in [...]`.
-fn collect_membership(item: &Expr<'_>, container: &Expr<'_>, outcome: bool, narrowings: &mut Vec<(String, Narrowing)>) {
-    if let (Some(key), Some(path), true) = (string_constant(item), expression_path(container), outcome) {
-        narrowings.push((format!("{path}.{key}"), Narrowing::Defined));
-    }
-    if let (Some(path), Expr::List(list)) = (expression_path(item), container) {
-        let texts: Option<Vec<String>> = list.items.iter().map(string_constant).collect();
-        narrowings.extend(texts.map(|texts| (path, Narrowing::OneOf(texts, outcome))));
-    }
-}
-
-fn collect_comparison(
-    op: BinOpKind,
-    left: &Expr<'_>,
-    right: &Expr<'_>,
-    outcome: bool,
-    narrowings: &mut Vec<(String, Narrowing)>,
-) {
-    use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
-    // A comparison with an undefined value fails, so a comparison that is true shows that the value is defined.
-    if outcome && matches!(op, Eq | Gt | Gte | Lt | Lte) {
-        narrowings.extend(expression_path(left).map(|path| (path, Narrowing::Defined)));
-    }
-    let equal = match (op, outcome) {
-        (Eq, true) | (Ne, false) => Some(true),
-        (Eq, false) | (Ne, true) => Some(false),
-        _ => None,
-    };
-    for (value, constant) in [(left, right), (right, left)] {
-        if let (Some(path), Some(text), Some(equal)) = (expression_path(value), string_constant(constant), equal) {
-            narrowings.push((path, Narrowing::OneOf(vec![text], equal)));
-        }
-    }
-    for (value, constant) in [(left, right), (right, left)] {
-        let is_null = matches!(constant, Expr::Const(constant) if constant.value.is_none());
-        if let (Some(path), true, Some(false)) = (expression_path(value), is_null, equal) {
-            narrowings.push((path, Narrowing::NotNull));
-        }
-    }
-    narrowings.extend(sign_narrowing(op, left, right, outcome));
-    narrowings.extend(sign_narrowing(swap_operands(op), right, left, outcome));
-    let (list, op, other) = match (length_operand(left), length_operand(right)) {
-        (Some(list), None) => (list, op, right),
-        (None, Some(list)) => (list, swap_operands(op), left),
-        _ => return,
-    };
-    // `n < list | length` shows that `list[n]` exists.
-    if let (Some(index), (Gt, true) | (Lte, false)) = (index_text(other), (op, outcome)) {
-        narrowings.push((format!("{list}[{index}]"), Narrowing::Defined));
-    }
-    let Some(count) = integer_constant(other) else { return };
-    let max_items = match (op, outcome) {
-        (Lt, true) | (Gte, false) => count.checked_sub(1),
-        (Lte | Eq, true) | (Gt | Ne, false) => Some(count),
-        _ => None,
-    };
-    narrowings.extend(max_items.map(|max_items| (list.clone(), Narrowing::MaxItems(max_items))));
-    let min_items = match (op, outcome) {
-        (Gt, true) | (Lte, false) => count.saturating_add(1),
-        (Gte | Eq, true) | (Lt | Ne, false) => count,
-        (Ne, true) | (Eq, false) if count == 0 => 1,
-        _ => return,
-    };
-    narrowings.push((list, Narrowing::MinItems(min_items)));
-}
-
-/// The operator that gives the same result if its operands are swapped.
-fn swap_operands(op: BinOpKind) -> BinOpKind {
-    match op {
-        BinOpKind::Gt => BinOpKind::Lt,
-        BinOpKind::Gte => BinOpKind::Lte,
-        BinOpKind::Lt => BinOpKind::Gt,
-        BinOpKind::Lte => BinOpKind::Gte,
-        other => other,
-    }
-}
-
-/// The narrowings of a value that follow when a test such as `is string` has this outcome.
-pub(super) fn test_narrowings(test: &str, args: &[CallArg<'_>], outcome: bool) -> Vec<Narrowing> {
-    let mut narrowings = Vec::new();
-    match (test, outcome) {
-        ("defined", true) | ("undefined", false) => narrowings.push(Narrowing::Defined),
-        ("defined", false) | ("undefined", true) => narrowings.push(Narrowing::Undefined),
-        ("none", false) => narrowings.push(Narrowing::NotNull),
-        // The results of these tests establish nothing: they can be the same for an undefined value, which is a
-        // sequence, differs from every other value and is less than every other value.
-        ("none" | "false" | "sequence" | "iterable" | "ne" | "!=" | "lt" | "<" | "le" | "<=", _) => {}
-        (_, true) => narrowings.extend([Narrowing::Defined, Narrowing::NotNull]),
-        (_, false) => {}
-    }
-    let kinds = match test {
-        "string" => vec![TypeKind::Text],
-        "mapping" => vec![TypeKind::Object],
-        "sequence" => vec![TypeKind::List],
-        "boolean" => vec![TypeKind::Bool],
-        "number" => vec![TypeKind::Number, TypeKind::Bool],
-        "none" => vec![TypeKind::Null],
-        _ => Vec::new(),
-    };
-    if !kinds.is_empty() {
-        narrowings.push(Narrowing::Kinds(kinds, outcome));
-    }
-    let texts = match (test, args.first().map(arg_expr)) {
-        ("eq" | "==" | "equalto" | "ne" | "!=", Some(constant)) => string_constant(constant).map(|text| vec![text]),
-        ("in", Some(Expr::List(list))) => list.items.iter().map(string_constant).collect(),
-        (_, _) => None,
-    };
-    let is_equal = outcome != matches!(test, "ne" | "!=");
-    narrowings.extend(texts.map(|texts| Narrowing::OneOf(texts, is_equal)));
-    narrowings
-}
-
 /// Adds to a scope what is known if a condition evaluates to `outcome`.
 pub(super) fn assume<'a>(schemas: Schemas<'a>, expr: &Expr<'_>, outcome: bool, scope: &mut TypeScope<'a>) {
     let truth = ConditionReader { schemas, scope }.truth(expr);
@@ -240,16 +59,21 @@ pub(super) fn assume<'a>(schemas: Schemas<'a>, expr: &Expr<'_>, outcome: bool, s
     scope.add_assumption(if outcome { truth } else { truth.negate() });
 }
 
-/// Adds the narrowings that follow from the results of conditions that variables hold.
+/// Adds the narrowings that follow from the results of conditions, and from the lengths, that variables hold.
 fn expand_results(mut narrowings: Vec<(String, Narrowing)>, scope: &TypeScope<'_>) -> Vec<(String, Narrowing)> {
     let mut expanded = Vec::new();
     for (path, narrowing) in &narrowings {
-        let established = match (scope.condition_result(path), narrowing) {
-            (Some(result), Narrowing::Truthy) => &result.if_true,
-            (Some(result), Narrowing::Falsy) => &result.if_false,
-            (Some(_) | None, _) => continue,
-        };
-        expanded.extend(established.iter().cloned());
+        let Some(result) = scope.condition_result(path) else { continue };
+        match (narrowing, &result.length_of) {
+            (Narrowing::Truthy, _) => expanded.extend(result.if_true.iter().cloned()),
+            (Narrowing::Falsy, _) => expanded.extend(result.if_false.iter().cloned()),
+            (Narrowing::Numbers(range), Some(list)) => {
+                let (min, max) = range.count_bounds();
+                expanded.push((list.clone(), Narrowing::MinItems(min)));
+                expanded.extend(max.map(|max| (list.clone(), Narrowing::MaxItems(max))));
+            }
+            (_, _) => {}
+        }
     }
     narrowings.append(&mut expanded);
     narrowings
@@ -267,10 +91,12 @@ impl<'a> Checker<'a> {
             truth: ConditionReader { schemas: self.schemas, scope }.truth(expr),
             if_true: expand_results(condition_narrowings(expr, true), scope),
             if_false: expand_results(condition_narrowings(expr, false), scope),
+            length_of: length_operand(expr),
         }
     }
 
-    /// Narrows the value of an expression by the facts that conditions have established.
+    /// Narrows the value of an expression by the facts that conditions have established, except for the ranges of
+    /// numbers.
     pub(super) fn narrow(
         &self,
         inferred: InferredValue<'a>,
@@ -292,7 +118,6 @@ impl<'a> Checker<'a> {
             for (name, narrowing) in scope.type_narrowings(&path) {
                 narrowed.ty = self.narrow_union(&narrowed.ty, name, narrowing);
             }
-            narrowed.ty = narrow_numbers(narrowed.ty, Some(&path), scope);
         }
         if narrowed.may_be_undefined {
             narrowed.may_be_undefined = !scope.is_implied(&reader.presence(expr));
@@ -313,15 +138,18 @@ impl<'a> Checker<'a> {
         if compatible.is_empty() { ty.clone() } else { union(compatible) }
     }
 
+    /// Whether values of a branch fit a narrowing of the property at a dotted path. The path is empty for the value
+    /// itself.
     fn is_compatible(&self, branch: &Type<'a>, name: &str, narrowing: &Narrowing) -> bool {
         match narrowing {
             Narrowing::Kinds(kinds, expected) => branch.kind().is_none_or(|kind| kinds.contains(&kind) == *expected),
-            Narrowing::OneOf(strings, true) => self
-                .possible_strings(branch, name)
-                .is_none_or(|possible| possible.iter().any(|string| contains(strings, string))),
-            Narrowing::OneOf(strings, false) => self
-                .possible_strings(branch, name)
-                .is_none_or(|possible| possible.is_empty() || !possible.iter().all(|string| contains(strings, string))),
+            Narrowing::OneOf(strings, expected) => match (self.possible_strings(branch, name), expected) {
+                (None, _) => true,
+                (Some(possible), true) => possible.iter().any(|string| contains(strings, string)),
+                (Some(possible), false) => {
+                    possible.is_empty() || !possible.iter().all(|string| contains(strings, string))
+                }
+            },
             Narrowing::Defined | Narrowing::Truthy => !matches!(self.path_property(branch, name), Property::Absent(_)),
             Narrowing::Undefined => !matches!(self.path_property(branch, name), Property::Present(_)),
             Narrowing::Falsy => match self.path_property(branch, name) {
@@ -329,11 +157,10 @@ impl<'a> Checker<'a> {
                 Property::Optional(_) | Property::Absent(_) | Property::Open(_) => true,
             },
             Narrowing::NotNull
+            | Narrowing::Member
             | Narrowing::MinItems(_)
             | Narrowing::MaxItems(_)
-            | Narrowing::NotZero
-            | Narrowing::Positive
-            | Narrowing::NotNegative => true,
+            | Narrowing::Numbers(_) => true,
         }
     }
 
@@ -355,9 +182,15 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The strings that the property at a dotted path can have; empty if the property never exists, `None` if the
-    /// strings are unknown.
+    /// The strings that the property at a dotted path can have, or the value itself if the path is empty; empty if the
+    /// property never exists or is no string, `None` if the strings are unknown.
     fn possible_strings(&self, ty: &Type<'a>, name: &str) -> Option<Vec<&'a str>> {
+        if name.is_empty() {
+            return match ty {
+                Type::Text(strings) => strings.clone(),
+                other => other.kind().filter(|kind| *kind != TypeKind::Text).map(|_| Vec::new()),
+            };
+        }
         let (first, remaining) =
             name.split_once('.').map_or((name, None), |(first, remaining)| (first, Some(remaining)));
         let property = match self.schemas.property(ty, first)? {

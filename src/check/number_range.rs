@@ -1,8 +1,10 @@
 //! The numbers that a type allows, and how arithmetic, comparisons and conditions change them.
 
+use std::hash::{Hash, Hasher};
+
 use serde_json::{Map, Value};
 
-/// The numbers between two bounds.
+/// The numbers between two bounds. The bounds are never NaN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct NumberRange {
     /// Whether all of them are integers.
@@ -17,6 +19,17 @@ pub(super) struct NumberRange {
     pub(super) excludes_max: bool,
     /// Whether 0 is excluded, even if it lies between the bounds.
     pub(super) excludes_zero: bool,
+}
+
+impl Eq for NumberRange {}
+
+impl Hash for NumberRange {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Adding 0 gives 0 and -0, which are equal, the same bits.
+        let bounds = [self.min, self.max].map(|bound| (bound + 0.0).to_bits());
+        let flags = [self.is_integer, self.excludes_min, self.excludes_max, self.excludes_zero];
+        (bounds, flags).hash(state);
+    }
 }
 
 /// The order that a comparison requires of its operands.
@@ -46,6 +59,8 @@ impl NumberRange {
     pub(super) const FROM_ZERO: Self = Self { min: 0.0, ..Self::INTEGERS };
     /// The integers from 1.
     pub(super) const FROM_ONE: Self = Self { min: 1.0, ..Self::INTEGERS };
+    /// All numbers but 0.
+    pub(super) const NOT_ZERO: Self = Self { excludes_zero: true, ..Self::ANY };
 
     /// One number.
     pub(super) fn exactly(number: f64) -> Self {
@@ -58,6 +73,13 @@ impl NumberRange {
         let min = u32::try_from(min).unwrap_or(u32::MAX);
         let max = max.and_then(|max| u32::try_from(max).ok()).map_or(f64::INFINITY, f64::from);
         Self { min: f64::from(min), max, ..Self::INTEGERS }
+    }
+
+    /// The smallest and the largest count in the range; `None` if it has no largest one. The smallest may be too low.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a conversion from floats saturates")]
+    pub(super) fn count_bounds(self) -> (u64, Option<u64>) {
+        let counts = Self::FROM_ZERO.intersection(self);
+        (counts.min as u64, counts.max.is_finite().then_some(counts.max as u64))
     }
 
     /// The numbers that a schema of the type `number` or `integer` allows.
@@ -83,18 +105,22 @@ impl NumberRange {
 
     fn raise_min(&mut self, min: f64, is_excluded: bool) {
         // Between integers, an excluded bound is the next integer.
-        if is_excluded && self.is_integer {
-            return self.raise_min(min.floor() + 1.0, false);
-        }
+        let (min, is_excluded) = match (self.is_integer, is_excluded) {
+            (true, true) => (min.floor() + 1.0, false),
+            (true, false) => (min.ceil(), false),
+            (false, _) => (min, is_excluded),
+        };
         if min > self.min || (min >= self.min && is_excluded) {
             (self.min, self.excludes_min) = (min, is_excluded);
         }
     }
 
     fn lower_max(&mut self, max: f64, is_excluded: bool) {
-        if is_excluded && self.is_integer {
-            return self.lower_max(max.ceil() - 1.0, false);
-        }
+        let (max, is_excluded) = match (self.is_integer, is_excluded) {
+            (true, true) => (max.ceil() - 1.0, false),
+            (true, false) => (max.floor(), false),
+            (false, _) => (max, is_excluded),
+        };
         if max < self.max || (max <= self.max && is_excluded) {
             (self.max, self.excludes_max) = (max, is_excluded);
         }
@@ -110,7 +136,12 @@ impl NumberRange {
 
     /// Whether it has both bounds and they are the same number.
     pub(super) fn is_one_number(self) -> bool {
-        self.min.is_finite() && self.min >= self.max
+        self.min.is_finite() && self.min >= self.max && !self.is_empty()
+    }
+
+    /// Whether no number is in it.
+    pub(super) fn is_empty(self) -> bool {
+        self.min > self.max || (self.min >= self.max && !self.contains(self.min))
     }
 
     /// Whether 0 is the only number in it.
@@ -146,14 +177,12 @@ impl NumberRange {
 
     /// The numbers in both ranges.
     pub(super) fn intersection(self, other: Self) -> Self {
-        let mut range = Self {
-            is_integer: self.is_integer || other.is_integer,
-            excludes_zero: self.excludes_zero || other.excludes_zero,
-            ..self
-        };
-        range.raise_min(other.min, other.excludes_min);
-        range.lower_max(other.max, other.excludes_max);
-        range
+        let mut range = Self { is_integer: self.is_integer || other.is_integer, ..Self::ANY };
+        for bounds in [self, other] {
+            range.raise_min(bounds.min, bounds.excludes_min);
+            range.lower_max(bounds.max, bounds.excludes_max);
+        }
+        if self.excludes_zero || other.excludes_zero { range.without_zero() } else { range }
     }
 
     /// The numbers that count as true.
@@ -162,20 +191,9 @@ impl NumberRange {
         if range.min >= 0.0 {
             range.raise_min(0.0, true);
         }
-        range
-    }
-
-    /// The numbers above 0.
-    pub(super) fn positive(self) -> Self {
-        let mut range = self;
-        range.raise_min(0.0, true);
-        range
-    }
-
-    /// The numbers from 0.
-    pub(super) fn not_negative(self) -> Self {
-        let mut range = self;
-        range.raise_min(0.0, false);
+        if range.max <= 0.0 {
+            range.lower_max(0.0, true);
+        }
         range
     }
 
@@ -203,19 +221,27 @@ impl NumberRange {
         }
     }
 
-    /// The products of a number of each range. Only the signs of the bounds are exact.
+    /// The products of a number of each range.
     pub(super) fn multiply(self, other: Self) -> Self {
-        let is_integer = self.is_integer && other.is_integer;
-        let excludes_zero = !self.contains(0.0) && !other.contains(0.0);
-        let range = Self { is_integer, excludes_zero, ..Self::ANY };
-        let is_not_negative = self.min >= 0.0 && other.min >= 0.0;
-        if is_not_negative { Self { min: self.min * other.min, ..range }.without_nan() } else { range }
+        let products = [self.min * other.min, self.min * other.max, self.max * other.min, self.max * other.max];
+        // 0 times infinity is NaN, but no number is infinite.
+        let products = products.map(|product| if product.is_nan() { 0.0 } else { product });
+        let range = Self {
+            is_integer: self.is_integer && other.is_integer,
+            min: products.into_iter().fold(f64::INFINITY, f64::min),
+            max: products.into_iter().fold(f64::NEG_INFINITY, f64::max),
+            ..Self::ANY
+        };
+        if self.contains(0.0) || other.contains(0.0) { range } else { range.without_zero() }
     }
 
     /// The distances of the numbers from 0.
     pub(super) fn abs(self) -> Self {
         if self.min >= 0.0 {
             return self;
+        }
+        if self.max <= 0.0 {
+            return self.negate();
         }
         Self { min: 0.0, max: self.max.max(-self.min), excludes_min: false, excludes_max: false, ..self }
     }
@@ -301,11 +327,38 @@ mod tests {
         assert!(from_zero.add(NumberRange::exactly(-1.0)).contains(0.0));
         assert!(!NumberRange::FROM_ONE.multiply(NumberRange::FROM_ONE).contains(0.0));
         assert!(from_zero.multiply(NumberRange::FROM_ONE).contains(0.0));
+        let score = range(&json!({ "type": "integer", "minimum": -2, "maximum": 10 }));
+        assert_eq!(score.multiply(NumberRange::exactly(-3.0)).describe().as_deref(), Some("from -30 to 6"));
+        assert_eq!(NumberRange::ANY.multiply(score).describe(), None);
         assert!(!from_zero.without_zero().contains(0.0) && from_zero.without_zero().contains(1.0));
         assert!(NumberRange::ANY.add(NumberRange::ANY.negate()).contains(0.0));
         assert!(!NumberRange::exactly(-1.0).union(NumberRange::exactly(1.0)).contains(0.0));
         assert!(NumberRange::ANY.abs().contains(0.0) && !NumberRange::ANY.abs().contains(-1.0));
         assert!(!NumberRange::ANY.without_zero().abs().contains(0.0));
+        let negative = range(&json!({ "type": "integer", "maximum": -1 }));
+        assert!(!negative.abs().contains(0.0) && negative.abs().contains(1.0) && !negative.abs().contains(-1.0));
+    }
+
+    #[test]
+    fn an_intersection_has_the_tighter_bounds() {
+        let score = range(&json!({ "type": "integer", "minimum": 0, "maximum": 10 }));
+        let above = NumberRange { min: 2.5, excludes_min: true, ..NumberRange::ANY };
+        let below = NumberRange { max: 6.0, excludes_max: true, ..NumberRange::ANY };
+        let both = score.intersection(above).intersection(below);
+        assert_eq!((both.min, both.max, both.is_integer), (3.0, 5.0, true));
+        assert_eq!(score.intersection(NumberRange::NOT_ZERO).describe().as_deref(), Some("from 1 to 10"));
+        assert!(above.intersection(NumberRange { max: 2.5, ..NumberRange::ANY }).is_empty());
+        assert_eq!(above.count_bounds(), (3, None));
+        assert_eq!(below.count_bounds(), (0, Some(5)));
+        assert_eq!(NumberRange::NOT_ZERO.count_bounds(), (1, None));
+        assert!(score.intersection(NumberRange::exactly(11.0)).is_empty());
+        assert!(NumberRange::exactly(0.0).intersection(NumberRange::NOT_ZERO).is_empty());
+        assert!(!score.intersection(NumberRange::exactly(10.0)).is_empty() && !NumberRange::ANY.is_empty());
+        // An integer that a schema allows may have a fractional bound.
+        assert_eq!(
+            range(&json!({ "type": "integer", "minimum": 0.5, "maximum": 1.5 })).describe().as_deref(),
+            Some("1")
+        );
     }
 
     #[test]

@@ -28,25 +28,30 @@ impl<'a> Checker<'a> {
         right: &Expr<'a>,
         scope: &TypeScope<'a>,
     ) -> InferredValue<'a> {
+        use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
         if matches!(op, BinOpKind::Concat) {
             self.infer_printed(left, scope);
             self.infer_printed(right, scope);
             return InferredValue::defined(Type::Text(None));
         }
-        let (left_type, right_type) = (self.infer_defined(left, scope).ty, self.infer_defined(right, scope).ty);
+        let is_compared = matches!(op, Eq | Ne | Lt | Lte | Gt | Gte);
+        self.is_compared = is_compared;
+        let left_type = self.infer_defined(left, scope).ty;
+        self.is_compared = is_compared;
+        let right_type = self.infer_defined(right, scope).ty;
         let comparison = match op {
             BinOpKind::Eq | BinOpKind::Ne => Comparison::Equal,
             BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => Comparison::Order,
             BinOpKind::In => Comparison::Contains,
             BinOpKind::Add => return self.infer_sum(left, &left_type, right, &right_type),
-            BinOpKind::Mul => return InferredValue::defined(infer_product(&left_type, &right_type)),
+            BinOpKind::Mul => return self.infer_product(left, &left_type, right, &right_type),
             BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem | BinOpKind::Pow => {
                 return self.infer_arithmetic(op, left, &left_type, right, &right_type);
             }
             BinOpKind::Concat | BinOpKind::ScAnd | BinOpKind::ScOr => return InferredValue::unknown(),
         };
         self.check_comparison(comparison, left, &left_type, right, &right_type);
-        self.check_number_comparison(op, left, &left_type, right, &right_type);
+        self.check_number_comparison(op, left, &left_type, right, &right_type, scope);
         self.check_line_break(op, left, right, scope);
         InferredValue::defined(Type::Bool)
     }
@@ -59,8 +64,10 @@ impl<'a> Checker<'a> {
         scope: &TypeScope<'a>,
     ) -> InferredValue<'a> {
         let mut left = first;
+        self.is_compared = true;
         let mut left_type = self.infer_defined(left, scope).ty;
         for op in ops {
+            self.is_compared = true;
             let right_type = self.infer_defined(&op.expr, scope).ty;
             let comparison = match op.op {
                 CompareOpKind::Eq | CompareOpKind::Ne => Comparison::Equal,
@@ -69,7 +76,7 @@ impl<'a> Checker<'a> {
             };
             self.check_comparison(comparison, left, &left_type, &op.expr, &right_type);
             if let Some(kind) = operator_kind(op) {
-                self.check_number_comparison(kind, left, &left_type, &op.expr, &right_type);
+                self.check_number_comparison(kind, left, &left_type, &op.expr, &right_type, scope);
             }
             (left, left_type) = (&op.expr, right_type);
         }
@@ -259,16 +266,5 @@ impl<'a> Checker<'a> {
             self.error(Code::UnsupportedOperation, range, format!("`{source}` is {}, {if_never}", ty.describe()))
         };
         self.report(diagnostic);
-    }
-}
-
-/// The type of a product: `*` multiplies numbers, and repeats a string.
-fn infer_product<'a>(left_type: &Type<'a>, right_type: &Type<'a>) -> Type<'a> {
-    match (left_type.kind(), right_type.kind()) {
-        (Some(TypeKind::Number), Some(TypeKind::Number)) => {
-            Type::Numeric(range_of(left_type).multiply(range_of(right_type)))
-        }
-        (Some(TypeKind::Text), _) | (_, Some(TypeKind::Text)) => Type::Text(None),
-        _ => Type::Unknown,
     }
 }

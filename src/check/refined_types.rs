@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use super::member_conditions::MemberConditions;
 use super::number_range::NumberRange;
 use super::scope::Narrowing;
 use super::types::{Property, SchemaNode, SchemaPart, Schemas, Type, TypeKind, union};
@@ -18,6 +19,8 @@ pub(super) struct RefinedObject<'a> {
     pub(super) base: Type<'a>,
     /// The properties about which more is known.
     pub(super) properties: BTreeMap<String, Property<'a>>,
+    /// When properties exist, if it is the object that an item of `for_each` results in.
+    pub(super) conditions: Option<Rc<MemberConditions>>,
 }
 
 /// The type of the outcome of a step. Only a step that did not complete has an `error`.
@@ -33,8 +36,8 @@ pub(super) fn item_outcome_type(value: Type<'_>) -> Type<'_> {
     let error = fixed_object([("class", Type::Text(Some(classes))), ("message", Type::Text(None))]);
     let index = Type::Numeric(NumberRange::FROM_ZERO);
     let completed = [("index", index.clone()), ("status", one_of(&["completed"])), ("value", value)];
-    let not_completed = [("index", index), ("status", one_of(&["failed", "cancelled"])), ("error", error)];
-    union([fixed_object(completed), fixed_object(not_completed)])
+    let failed = [("index", index), ("status", one_of(&["failed"])), ("error", error)];
+    union([fixed_object(completed), fixed_object(failed)])
 }
 
 /// The type of an object with these members, some of which may be missing.
@@ -43,7 +46,10 @@ pub(super) fn object_with_optional_members<'a>(members: Vec<(&'a str, Type<'a>, 
     let properties: BTreeMap<String, Property<'a>> =
         optional.map(|(name, ty, _)| ((*name).to_owned(), Property::Optional(ty.clone()))).collect();
     let base = fixed_object(members.into_iter().map(|(name, ty, _)| (name, ty)));
-    if properties.is_empty() { base } else { Type::RefinedObject(Rc::new(RefinedObject { base, properties })) }
+    if properties.is_empty() {
+        return base;
+    }
+    Type::RefinedObject(Rc::new(RefinedObject { base, properties, conditions: None }))
 }
 
 fn fixed_object<'a>(members: impl IntoIterator<Item = (&'a str, Type<'a>)>) -> Type<'a> {
@@ -73,6 +79,7 @@ pub(super) fn requires_property(ty: &Type<'_>, name: &str) -> bool {
         | Type::Number
         | Type::Numeric(_)
         | Type::Text(_)
+        | Type::NonEmptyText
         | Type::NumericText
         | Type::List(..)
         | Type::SchemaList(..)
@@ -85,12 +92,19 @@ fn required_names<'a>(node: &SchemaNode<'a>) -> impl Iterator<Item = &'a str> + 
     names.into_iter().flatten().filter_map(Value::as_str)
 }
 
+/// Whether every object that fits a schema has a property.
+fn has_properties(node: &SchemaNode<'_>) -> bool {
+    let min_properties = node.schema.get("minProperties").and_then(Value::as_u64);
+    let has_minimum = node.part != SchemaPart::Negated && min_properties.is_some_and(|min| min > 0);
+    has_minimum || required_names(node).next().is_some()
+}
+
 impl Type<'_> {
     /// Whether every value of the type counts as true in a condition.
     pub(super) fn is_always_truthy(&self) -> bool {
         match self {
-            Type::Object(node) => required_names(node).next().is_some(),
-            Type::AllOf(nodes) => nodes.iter().any(|node| required_names(node).next().is_some()),
+            Type::Object(node) => has_properties(node),
+            Type::AllOf(nodes) => nodes.iter().any(has_properties),
             Type::FixedObject(members) => !members.is_empty(),
             Type::RefinedObject(refined) => {
                 let is_present = |property: &Property<'_>| matches!(property, Property::Present(_));
@@ -101,7 +115,7 @@ impl Type<'_> {
                 is_base_present || refined.properties.values().any(is_present)
             }
             Type::Text(Some(texts)) => !texts.is_empty() && !texts.contains(&""),
-            Type::NumericText => true,
+            Type::NonEmptyText | Type::NumericText => true,
             Type::Numeric(range) => !range.contains(0.0),
             Type::List(..) | Type::Tuple(_) | Type::SchemaList(..) => self.min_length() > 0,
             Type::Union(branches) => branches.iter().all(Self::is_always_truthy),
@@ -160,8 +174,6 @@ impl<'a> Schemas<'a> {
             (Narrowing::Defined, _) => Some(ty.clone()),
             (Narrowing::Undefined, _) => None,
             (Narrowing::NotNull, _) => (!is_null).then(|| ty.clone()),
-            (Narrowing::Truthy, Type::List(item_type, min)) => Some(Type::List(Rc::clone(item_type), (*min).max(1))),
-            (Narrowing::Truthy, Type::SchemaList(node, min)) => Some(Type::SchemaList(*node, (*min).max(1))),
             (Narrowing::Truthy, _) => (!is_null && !ty.is_empty_object()).then(|| ty.truthy()),
             (Narrowing::Falsy, _) => (!ty.is_always_truthy()).then(|| ty.clone()),
             (Narrowing::MinItems(count), Type::List(item_type, min)) => {
@@ -170,14 +182,14 @@ impl<'a> Schemas<'a> {
             (Narrowing::MinItems(count), Type::SchemaList(node, min)) => {
                 Some(Type::SchemaList(*node, (*min).max(*count)))
             }
-            (
-                Narrowing::MinItems(_)
-                | Narrowing::MaxItems(_)
-                | Narrowing::NotZero
-                | Narrowing::Positive
-                | Narrowing::NotNegative,
-                _,
-            ) => Some(ty.clone()),
+            (Narrowing::MinItems(_) | Narrowing::MaxItems(_) | Narrowing::Member, _) => Some(ty.clone()),
+            (Narrowing::Numbers(range), _) => match ty.number_range() {
+                Some(numbers) => {
+                    let numbers = numbers.intersection(*range);
+                    (!numbers.is_empty()).then_some(Type::Numeric(numbers))
+                }
+                None => Some(ty.clone()),
+            },
             (Narrowing::Kinds(kinds, expected), _) => {
                 ty.kind().is_none_or(|kind| kinds.contains(&kind) == *expected).then(|| ty.clone())
             }
@@ -198,7 +210,7 @@ impl<'a> Schemas<'a> {
 fn with_property<'a>(ty: &Type<'a>, name: &str, property: Property<'a>) -> Type<'a> {
     let mut refined = match ty {
         Type::RefinedObject(refined) => (**refined).clone(),
-        other => RefinedObject { base: other.clone(), properties: BTreeMap::new() },
+        other => RefinedObject { base: other.clone(), properties: BTreeMap::new(), conditions: None },
     };
     refined.properties.insert(name.to_owned(), property);
     Type::RefinedObject(Rc::new(refined))

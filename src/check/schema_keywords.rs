@@ -14,7 +14,7 @@ use super::number_range::NumberRange;
 use super::types::{ObjectMembers, Property, SchemaNode, SchemaPart, Schemas, TupleType, Type, TypeKind, union};
 
 /// Keywords that do not restrict values.
-const ANNOTATIONS: &[&str] = &["title", "description", "$comment", "examples", "default"];
+pub(super) const ANNOTATIONS: &[&str] = &["title", "description", "$comment", "examples", "default"];
 
 /// The maximum number of cases of a type that a further condition splits.
 const MAX_CASES: usize = 16;
@@ -196,11 +196,27 @@ fn type_from_name<'a>(node: SchemaNode<'a>, map: &'a Map<String, Value>, name: &
         "boolean" => Type::Bool,
         "number" | "integer" => Type::Numeric(NumberRange::from_schema(map, name == "integer")),
         "string" if map.get("pattern").and_then(Value::as_str).is_some_and(is_number_pattern) => Type::NumericText,
+        "string" if map.get("minLength").and_then(Value::as_u64).is_some_and(|min| min > 0) => Type::NonEmptyText,
         "string" => Type::Text(None),
-        "array" => Type::SchemaList(node, map.get("minItems").and_then(Value::as_u64).unwrap_or(0)),
+        "array" => Type::SchemaList(node, min_items(node, map)),
         "object" => Type::Object(node),
         _ => Type::Unknown,
     }
+}
+
+/// The minimum number of items of a list. `contains` requires items, too.
+fn min_items(node: SchemaNode<'_>, map: &Map<String, Value>) -> u64 {
+    let count = |keyword: &str| map.get(keyword).and_then(Value::as_u64);
+    let dialect = node.root.get("$schema").and_then(Value::as_str).unwrap_or_default();
+    let is_one_of = |drafts: &[&str]| drafts.iter().any(|draft| dialect.contains(draft));
+    let min_contained = match map.get("contains") {
+        // Validators ignore the keywords that a draft does not have.
+        None => 0,
+        Some(_) if is_one_of(&["draft-03", "draft-04"]) => 0,
+        Some(_) if is_one_of(&["draft-06", "draft-07"]) => 1,
+        Some(_) => count("minContains").unwrap_or(1),
+    };
+    count("minItems").unwrap_or(0).max(min_contained)
 }
 
 /// The type of one JSON value.

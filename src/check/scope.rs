@@ -8,6 +8,7 @@ use super::bindings::{AssignedValue, Binding, ConditionResult, Presence, merge_b
 use super::condition::Condition;
 use super::implication::implies;
 use super::loop_variable::LocalVariable;
+use super::number_range::NumberRange;
 use super::step_scopes::RoundNames;
 use super::types::{Type, TypeKind};
 
@@ -59,12 +60,11 @@ pub(super) enum Narrowing {
     MinItems(u64),
     /// It has at most this many items.
     MaxItems(u64),
-    /// It is a number other than 0.
-    NotZero,
-    /// It is a number above 0.
-    Positive,
-    /// It is a number from 0.
-    NotNegative,
+    /// It is in this range if it is a number.
+    Numbers(NumberRange),
+    /// It is a member of an object, if the path leads to one: the object has a property of the name that the index
+    /// computes.
+    Member,
     /// It has one of these kinds; with `false`, none of them.
     Kinds(Vec<TypeKind>, bool),
     /// It is one of these strings; with `false`, none of them.
@@ -220,9 +220,8 @@ impl<'a> TypeScope<'a> {
             | Narrowing::NotNull
             | Narrowing::Falsy
             | Narrowing::MaxItems(_)
-            | Narrowing::NotZero
-            | Narrowing::Positive
-            | Narrowing::NotNegative
+            | Narrowing::Numbers(_)
+            | Narrowing::Member
             | Narrowing::Kinds(..)
             | Narrowing::OneOf(..) => 0,
         });
@@ -239,13 +238,22 @@ impl<'a> TypeScope<'a> {
         max_items.min()
     }
 
+    /// The ranges in which conditions show the value at the path to be, if it is a number.
+    pub(super) fn number_ranges(&self, path: Option<&String>) -> impl Iterator<Item = NumberRange> {
+        let path_narrowings = self.narrowings.iter().filter(move |(narrowed_path, _)| Some(narrowed_path) == path);
+        path_narrowings.filter_map(|(_, narrowing)| match narrowing {
+            Narrowing::Numbers(range) => Some(*range),
+            _ => None,
+        })
+    }
+
     /// The narrowings that affect the type of the value at `path`: narrowings of its kind, and narrowings of its
     /// properties. Each comes with the property's path relative to `path`, which is empty for the value itself.
     pub(super) fn type_narrowings<'b>(&'b self, path: &'b str) -> impl Iterator<Item = (&'b str, &'b Narrowing)> {
         self.narrowings.iter().filter_map(move |(narrowed_path, narrowing)| {
             let suffix = narrowed_path.strip_prefix(path)?;
             match narrowing {
-                Narrowing::Kinds(..) if suffix.is_empty() => Some(("", narrowing)),
+                Narrowing::Kinds(..) | Narrowing::OneOf(..) if suffix.is_empty() => Some(("", narrowing)),
                 Narrowing::OneOf(..)
                 | Narrowing::Defined
                 | Narrowing::Undefined
@@ -255,9 +263,8 @@ impl<'a> TypeScope<'a> {
                 | Narrowing::NotNull
                 | Narrowing::MinItems(_)
                 | Narrowing::MaxItems(_)
-                | Narrowing::NotZero
-                | Narrowing::Positive
-                | Narrowing::NotNegative => None,
+                | Narrowing::Numbers(_)
+                | Narrowing::Member => None,
             }
         })
     }
@@ -355,11 +362,12 @@ mod tests {
         scope.bind("plan", InferredValue::unknown());
         let truth = Condition::test("plan.note is defined");
         let if_true = vec![("plan.note".to_owned(), Narrowing::Defined)];
-        let result = ConditionResult { truth, if_true, if_false: Vec::new() };
+        let result = ConditionResult { truth, if_true, if_false: Vec::new(), length_of: Some("plan.list".to_owned()) };
         let ready = AssignedValue { result: Some(result), ..assigned(Type::Bool) };
         scope.assign("ready", ready);
         scope.assign("plan", assigned(Type::Null));
-        assert_eq!(scope.condition_result("ready").map(|result| result.if_true.len()), Some(0));
+        let result = scope.condition_result("ready").unwrap();
+        assert!(result.if_true.is_empty() && result.length_of.is_none());
         assert_ne!(scope.key("plan"), Some("plan"));
     }
 }

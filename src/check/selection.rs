@@ -2,9 +2,9 @@
 
 use minijinja::machinery::ast::{CallArg, Expr};
 
+use super::condition_narrowings::test_narrowings;
 use super::filters::AppliedFilter;
 use super::infer::Checker;
-use super::narrowing::test_narrowings;
 use super::scope::Narrowing;
 use super::types::Type;
 use crate::template::walk::arg_expr;

@@ -66,7 +66,7 @@ impl<'a> Checker<'a> {
             }
             // Variables that the text of a block sets exist after the block too.
             Stmt::SetBlock(inner) => {
-                self.check_statements(&inner.body, scope);
+                self.check_unprinted_statements(&inner.body, scope);
                 let inferred = match &inner.filter {
                     Some(filter) => self.infer(filter, scope),
                     None => InferredValue::defined(Type::Text(None)),
@@ -74,11 +74,14 @@ impl<'a> Checker<'a> {
                 self.bind_target(&inner.target, AssignedValue::defined(inferred), TargetSource::Part, scope);
             }
             Stmt::FilterBlock(inner) => {
-                self.check_statements(&inner.body, scope);
+                self.check_unprinted_statements(&inner.body, scope);
                 self.infer(&inner.filter, scope);
             }
             Stmt::Include(inner) => self.check_include(&inner.name, inner.ignore_missing, scope),
-            Stmt::EmitRaw(inner) => self.check_plain_text(byte_range(inner.span()), scope),
+            Stmt::EmitRaw(inner) => {
+                self.prints_text |= !inner.raw.trim().is_empty();
+                self.check_plain_text(byte_range(inner.span()), scope);
+            }
             // These statements do not affect types, or inspection has already refused them.
             Stmt::Continue(_)
             | Stmt::Break(_)
@@ -93,8 +96,16 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Checks statements whose text the template may not print.
+    fn check_unprinted_statements(&mut self, list: &[Stmt<'a>], scope: &mut TypeScope<'a>) {
+        let prints_text = self.prints_text;
+        self.check_statements(list, scope);
+        self.prints_text = prints_text;
+    }
+
     fn check_printed_value(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) {
         let inferred = self.infer_printed(expr, scope);
+        self.prints_text |= !inferred.prints_as_nothing && is_never_blank(expr, &inferred.ty, scope);
         let is_structure = |kind: &TypeKind| matches!(kind, TypeKind::List | TypeKind::Object);
         let Some(kinds) = inferred.ty.kinds() else { return };
         if let Some(kind) = kinds.into_iter().find(is_structure) {
@@ -121,8 +132,8 @@ impl<'a> Checker<'a> {
         }
         body_scope.assign("loop", AssignedValue::defined(InferredValue::defined(loop_type())));
         body_scope.add_narrowings(self.loop_facts(inner, &inferred.ty));
-        self.check_statements(&inner.body, &mut body_scope);
-        self.check_statements(&inner.else_body, &mut scope.clone());
+        self.check_unprinted_statements(&inner.body, &mut body_scope);
+        self.check_unprinted_statements(&inner.else_body, &mut scope.clone());
     }
 
     /// Reports a value over which a loop can't, or not always, iterate. Warns about a string, because a loop iterates
@@ -157,8 +168,11 @@ impl<'a> Checker<'a> {
         let (mut true_scope, mut false_scope) = (scope.clone(), scope.clone());
         self.assume(&inner.expr, true, &mut true_scope);
         self.assume(&inner.expr, false, &mut false_scope);
+        let prints_text = std::mem::take(&mut self.prints_text);
         self.check_statements(&inner.true_body, &mut true_scope);
+        let true_prints_text = std::mem::take(&mut self.prints_text);
         self.check_statements(&inner.false_body, &mut false_scope);
+        self.prints_text = prints_text || (true_prints_text && self.prints_text);
         let before = scope.clone();
         scope.merge_branches(&result.truth, &true_scope, &false_scope);
         // If one branch ends with `continue` or `break`, the template renders the text after the `if` only after the
@@ -227,6 +241,22 @@ impl<'a> Checker<'a> {
     /// Sets the prompt that the checker checks, so that the checker detects a prompt that includes itself.
     pub(super) fn start_prompt(&mut self, prompt: &str) {
         self.includes = vec![prompt.to_owned()];
+    }
+}
+
+/// Whether the printed form of an expression's value always has a character other than white space.
+fn is_never_blank(expr: &Expr<'_>, ty: &Type<'_>, scope: &TypeScope<'_>) -> bool {
+    let is_visible = |branch: &Type<'_>| match branch {
+        Type::Text(Some(texts)) => texts.iter().all(|text| !text.trim().is_empty()),
+        Type::Text(None) | Type::NonEmptyText => false,
+        other => other.kind().is_some(),
+    };
+    match expr {
+        Expr::Const(constant) => constant.value.as_str().is_none_or(|text| !text.trim().is_empty()),
+        Expr::Filter(inner) if inner.name == "tojson" => true,
+        // orch rejects a blank text as the reply of an agent.
+        Expr::Var(var) if scope.is_never_empty(var.id) => true,
+        _ => ty.branches().iter().all(is_visible),
     }
 }
 

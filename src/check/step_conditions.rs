@@ -9,8 +9,9 @@ use minijinja::machinery::ast::Expr;
 
 use super::bindings::{Presence, presence_test};
 use super::condition::Condition;
+use super::condition_narrowings::condition_narrowings;
 use super::flow::parse_input_entry;
-use super::narrowing::{assume, condition_narrowings};
+use super::narrowing::assume;
 use super::scope::{Narrowing, TypeScope, depends_on};
 use super::step_scopes::Artifacts;
 use super::truth::ConditionReader;

@@ -8,7 +8,6 @@ use minijinja::machinery::ast::{Expr, Stmt};
 
 use super::Strictness;
 use super::call_inputs::CallInput;
-use super::cli_agents::has_tags;
 use super::infer::{Checker, TextLocation};
 use super::scope::{InferredValue, TypeScope};
 use super::shell_values;
@@ -18,9 +17,9 @@ use super::types::TypeKind;
 use super::unchecked::{UNCHECKED_HELP, distinct_notes};
 use crate::config::{Project, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
+use crate::model::StepAction;
 use crate::model::name_scope::TextScope;
 use crate::model::step::{CommandLine, Expression};
-use crate::model::{Step, StepAction};
 use crate::template::{TemplateError, expr_range, inspect_template, parse_expression, parse_template};
 
 pub(super) fn check(project: &Project, scoped_steps: &ScopedSteps<'_>, strictness: Strictness) -> Vec<Diagnostic> {
@@ -72,11 +71,18 @@ pub(super) struct TextChecks<'a> {
     pub(super) project: &'a Project,
     diagnostics: Vec<Diagnostic>,
     /// The uses of values about which the schemas say too little, for a strict check.
-    unchecked_uses: Vec<Diagnostic>,
+    pub(super) unchecked_uses: Vec<Diagnostic>,
     /// The inputs of the run that the texts use.
-    used_inputs: BTreeSet<String>,
+    pub(super) used_inputs: BTreeSet<String>,
     /// The scopes in which the texts use the name [`COMPLETION_MARKER`](super::probe::COMPLETION_MARKER).
     marker_scopes: Vec<TypeScope<'a>>,
+}
+
+/// A template that orch can run.
+pub(super) struct CheckedTemplate<'a> {
+    parsed: Stmt<'a>,
+    /// Whether it always prints a text that is not blank.
+    pub(super) prints_text: bool,
 }
 
 impl<'a> TextChecks<'a> {
@@ -93,6 +99,8 @@ impl<'a> TextChecks<'a> {
     fn check_step(&mut self, scoped_step: &'a ScopedStep<'a>) {
         let (step, pointer) = (scoped_step.step, &scoped_step.pointer);
         let scope = scoped_step.text_scope(self.project, TextScope::Step);
+        // A prompt that can't be checked has a finding already.
+        let mut prompt_prints_text = true;
         if let Some(name) = &step.prompt
             && let Some(file) = self.project.prompts.get(name)
             && let Ok(parsed) = parse_template(&file.text)
@@ -100,7 +108,11 @@ impl<'a> TextChecks<'a> {
             let mut checker = Checker::new(self.project, Some(scoped_step));
             checker.start_prompt(name);
             checker.check_template(TextLocation::File(Arc::clone(file)), &file.text, &parsed, &mut scope.clone());
+            prompt_prints_text = checker.prints_text;
             self.collect_results(checker);
+        }
+        if step.agent.is_some() {
+            self.check_agent(scoped_step, &scope, prompt_prints_text);
         }
         self.check_kind_texts(scoped_step, &scope);
         if let Some(when) = &step.when {
@@ -130,32 +142,22 @@ impl<'a> TextChecks<'a> {
         self.diagnostics.push(diagnostic.with_help("`for_each` maps over a list, such as `plan.steps`"));
     }
 
-    /// Reports a message that is always empty.
-    fn report_empty_message(&mut self, pointer: &str, step: &Step) {
-        let span = self.project.document.spans.value(pointer);
-        let message = format!("the message of step `{}` is empty", step.id);
-        let diagnostic = Diagnostic::error(Code::EmptyMessage, message).with_span(&self.project.document.file, span);
-        self.diagnostics
-            .push(diagnostic.with_help("write a message, or remove `message`: orch then builds it from the inputs"));
-    }
-
-    /// Checks the texts that are specific to the kind of a step.
+    /// Checks the texts that are specific to the kind of a step without an agent.
     fn check_kind_texts(&mut self, scoped_step: &'a ScopedStep<'a>, scope: &TypeScope<'a>) {
         let (step, step_pointer) = (scoped_step.step, &scoped_step.pointer);
         match step.action() {
-            Some(StepAction::Agent { .. }) => self.check_agent(scoped_step, scope),
             Some(StepAction::Command(line)) => {
                 let pointer = child_pointer(step_pointer, "run");
                 let scope = &scoped_step.command_scope(self.project);
                 match line {
                     CommandLine::Shell(line) => {
                         let finding_count = self.diagnostics.len();
-                        let parsed = self.check_template(scoped_step, &pointer, line, scope);
+                        let checked = self.check_template(scoped_step, &pointer, line, scope);
                         // The text of an expression with a mistake may not be meant as a template.
-                        if let Some(parsed) = parsed
+                        if let Some(checked) = checked
                             && !self.diagnostics.iter().skip(finding_count).any(Diagnostic::is_error)
                         {
-                            self.diagnostics.extend(shell_values::check(self.project, &pointer, line, &parsed));
+                            self.diagnostics.extend(shell_values::check(self.project, &pointer, line, &checked.parsed));
                         }
                     }
                     CommandLine::Argv(argv) => {
@@ -193,60 +195,24 @@ impl<'a> TextChecks<'a> {
                     let pointer = child_pointer(&child_pointer(step_pointer, "with"), name);
                     let inferred = self.check_expression(Some(scoped_step), &pointer, expression, scope);
                     if let (Some(called), Some((inferred, range))) = (called, inferred) {
-                        let input = CallInput { called, name, pointer: &pointer, text: expression, range };
+                        let (pointer, text) = (&pointer, expression.as_str());
+                        let input = CallInput { called, name, pointer, text, range, scoped_step, scope };
                         self.check_call_input(&input, &inferred.ty);
                     }
                 }
             }
-            Some(StepAction::Parallel(_) | StepAction::Sequence(_)) | None => {}
+            Some(StepAction::Agent { .. } | StepAction::Parallel(_) | StepAction::Sequence(_)) | None => {}
         }
     }
 
-    /// Checks an agent's message and the conditions on its reply.
-    fn check_agent(&mut self, scoped_step: &'a ScopedStep<'a>, scope: &TypeScope<'a>) {
-        let (step, step_pointer) = (scoped_step.step, &scoped_step.pointer);
-        match &step.message {
-            Some(message) if message.trim().is_empty() => {
-                self.report_empty_message(&child_pointer(step_pointer, "message"), step);
-            }
-            Some(message) => {
-                self.check_template(scoped_step, &child_pointer(step_pointer, "message"), message, scope);
-            }
-            // Without a `message`, the message contains every input of the run.
-            None => self.used_inputs.extend(self.project.pipeline.inputs.keys().cloned()),
-        }
-        if step.accept.is_empty() {
-            return;
-        }
-        let scope = scoped_step.text_scope(self.project, TextScope::Reply);
-        let accept_pointer = child_pointer(step_pointer, "accept");
-        for (index, condition) in step.accept.iter().enumerate() {
-            let condition_pointer = item_pointer(&accept_pointer, index);
-            self.check_condition(
-                Some(scoped_step),
-                &child_pointer(&condition_pointer, "that"),
-                &condition.that,
-                &scope,
-            );
-            if has_tags(&condition.otherwise) {
-                let document = &self.project.document;
-                let message = "orch sends the text of `else` unchanged: it is not a template";
-                let warning = Diagnostic::warning(Code::LiteralPlaceholder, message);
-                let span = document.spans.value(&child_pointer(&condition_pointer, "else"));
-                let help = "write it without values: the model has them in its prompt";
-                self.diagnostics.push(warning.with_span(&document.file, span).with_help(help));
-            }
-        }
-    }
-
-    /// Checks a template. Returns its syntax tree, or `None` if orch refuses to run it.
+    /// Checks a template. Returns `None` if orch refuses to run it.
     pub(super) fn check_template(
         &mut self,
         scoped_step: &'a ScopedStep<'a>,
         pointer: &str,
         text: &'a str,
         scope: &TypeScope<'a>,
-    ) -> Option<Stmt<'a>> {
+    ) -> Option<CheckedTemplate<'a>> {
         let location = TextLocation::Yaml(pointer.to_owned());
         let parsed = match parse_template(text) {
             Ok(parsed) => parsed,
@@ -257,8 +223,9 @@ impl<'a> TextChecks<'a> {
         };
         let mut checker = Checker::new(self.project, Some(scoped_step));
         checker.check_template(location, text, &parsed, &mut scope.clone());
+        let prints_text = checker.prints_text;
         self.collect_results(checker);
-        Some(parsed)
+        Some(CheckedTemplate { parsed, prints_text })
     }
 
     /// Infers the value and the range of an expression, and reports its mistakes. `None` if it can't be parsed.
@@ -325,7 +292,7 @@ impl<'a> TextChecks<'a> {
     }
 
     /// Checks an expression whose result must be a boolean.
-    fn check_condition(
+    pub(super) fn check_condition(
         &mut self,
         scoped_step: Option<&'a ScopedStep<'a>>,
         pointer: &str,

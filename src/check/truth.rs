@@ -51,7 +51,12 @@ impl<'a> ConditionReader<'_, 'a> {
             }
             Expr::Test(inner) => self.test(inner.name, &inner.expr, &inner.args),
             Expr::Filter(inner) => match (inner.name, &inner.expr) {
-                ("length" | "count" | "list" | "bool", Some(operand)) => self.truth(operand),
+                // These filters return nothing, or an empty list, only for an empty operand.
+                (
+                    "length" | "count" | "list" | "bool" | "batch" | "dictsort" | "groupby" | "items" | "lines" | "map"
+                    | "sort" | "unique",
+                    Some(operand),
+                ) => self.truth(operand),
                 ("default" | "d", Some(operand)) => self.default_truth(operand, &inner.args),
                 (_, _) => self.nonempty_value(expr),
             },
@@ -141,14 +146,27 @@ impl<'a> ConditionReader<'_, 'a> {
         {
             return Condition::all([self.presence(base), Condition::any([completion.failed, completion.skipped])]);
         }
-        if let Some(condition) = self.previous_member_presence(expr).or_else(|| self.neighbor_presence(base, name)) {
+        let known = self.previous_member_presence(expr).or_else(|| self.neighbor_presence(base, name));
+        if let Some(condition) = known.or_else(|| self.item_member_presence(base, name)) {
             return condition;
         }
         let member = match self.member_type(base, name) {
             Some((_, true)) => Condition::Always,
-            Some((_, false)) | None => self.opaque_presence(expr),
+            Some((_, false)) | None => {
+                Condition::any([self.opaque_presence(expr), self.is_required_by_other(base, name)])
+            }
         };
         Condition::all([self.presence(base), member])
+    }
+
+    /// When an object has a property that requires the property `name`.
+    fn is_required_by_other(self, base: &Expr<'_>, name: &str) -> Condition {
+        let Some(key) = self.key(base) else { return Condition::Never };
+        let others = self.schemas.properties_requiring(&self.value_type(base), name);
+        Condition::any(others.into_iter().map(|other| match self.member_type(base, other) {
+            Some((_, true)) => Condition::Always,
+            Some((_, false)) | None => Condition::test(format!("{key}.{other} is defined")),
+        }))
     }
 
     /// When the item before or after the current one exists, if `base` is the `loop` of a template.

@@ -85,6 +85,7 @@ fn property_names<'a>(ty: &Type<'a>) -> Vec<(&'a str, Option<SchemaNode<'a>>)> {
         | Type::Number
         | Type::Numeric(_)
         | Type::Text(_)
+        | Type::NonEmptyText
         | Type::NumericText
         | Type::List(..)
         | Type::SchemaList(..)
@@ -114,7 +115,7 @@ pub(super) fn render_type(schemas: Schemas<'_>, ty: &Type<'_>) -> String {
         Type::Null => "null".to_owned(),
         Type::Bool => "boolean".to_owned(),
         Type::Number | Type::Numeric(_) => "number".to_owned(),
-        Type::Text(None) | Type::NumericText => "string".to_owned(),
+        Type::Text(None) | Type::NonEmptyText | Type::NumericText => "string".to_owned(),
         Type::Object(_) | Type::AllOf(_) | Type::FixedObject(_) | Type::RefinedObject(_) | Type::StepStatuses(_) => {
             "object".to_owned()
         }

@@ -49,7 +49,10 @@ fn merge<'a>(left: &Type<'a>, right: &Type<'a>) -> Option<Type<'a>> {
             Some(Type::Text(Some(left.iter().chain(added).copied().collect())))
         }
         (Type::NumericText, Type::NumericText) => Some(Type::NumericText),
-        _ if left.kind() == Some(TypeKind::Text) && right.kind() == Some(TypeKind::Text) => Some(Type::Text(None)),
+        _ if left.kind() == Some(TypeKind::Text) && right.kind() == Some(TypeKind::Text) => {
+            let is_never_empty = left.is_always_truthy() && right.is_always_truthy();
+            Some(if is_never_empty { Type::NonEmptyText } else { Type::Text(None) })
+        }
         _ => is_same(left, right).then(|| left.clone()),
     }
 }
@@ -78,6 +81,9 @@ mod tests {
         let listed = Type::Text(Some(vec!["a", "b"]));
         assert!(matches!(union([listed.clone(), Type::Text(None)]), Type::Text(None)));
         assert!(matches!(union([Type::Text(None), listed.clone()]), Type::Text(None)));
+        assert!(matches!(union([Type::NonEmptyText, listed.clone()]), Type::NonEmptyText));
+        assert!(matches!(union([Type::NumericText, listed.clone()]), Type::NonEmptyText));
+        assert!(matches!(union([Type::NonEmptyText, Type::Text(Some(vec![""]))]), Type::Text(None)));
         let nullable = union([listed, Type::Null, Type::Text(Some(vec!["b", "c"]))]);
         assert_eq!(nullable.possible_texts().unwrap(), ["a", "b", "c"]);
     }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::all_of::{has_constraints, ignores_ref_siblings};
+use super::all_of::{has_constraints, has_early_draft};
 use super::number_range::NumberRange;
 use super::refined_types::{RefinedObject, step_status_type};
 use super::step_conditions::StepCompletion;
@@ -71,6 +71,8 @@ pub(super) enum Type<'a> {
     Numeric(NumberRange),
     /// A string, with its possible values if the schema lists them.
     Text(Option<Vec<&'a str>>),
+    /// A string of at least one character.
+    NonEmptyText,
     /// A string that represents a number.
     NumericText,
     /// A list of items of a type, with its minimum length.
@@ -147,7 +149,7 @@ impl<'a> Schemas<'a> {
         let Some(remaining_budget) = budget.checked_sub(1) else { return Type::Unknown };
         *budget = remaining_budget;
         if let Some(target) = map.get("$ref").and_then(Value::as_str)
-            && (ignores_ref_siblings(node.root) || !has_constraints(map))
+            && (has_early_draft(node.root) || !has_constraints(map))
         {
             return self
                 .resolve_ref(node, target)
@@ -203,6 +205,7 @@ impl<'a> Schemas<'a> {
             | Type::Number
             | Type::Numeric(_)
             | Type::Text(_)
+            | Type::NonEmptyText
             | Type::NumericText
             | Type::List(..)
             | Type::SchemaList(..)
@@ -244,7 +247,7 @@ impl<'a> Type<'a> {
             Type::Null => Some(TypeKind::Null),
             Type::Bool => Some(TypeKind::Bool),
             Type::Number | Type::Numeric(_) => Some(TypeKind::Number),
-            Type::Text(_) | Type::NumericText => Some(TypeKind::Text),
+            Type::Text(_) | Type::NonEmptyText | Type::NumericText => Some(TypeKind::Text),
             Type::List(..) | Type::Tuple(_) | Type::SchemaList(..) => Some(TypeKind::List),
             Type::Object(_)
             | Type::AllOf(_)
@@ -295,6 +298,7 @@ impl<'a> Type<'a> {
             | Type::Number
             | Type::Numeric(_)
             | Type::Text(_)
+            | Type::NonEmptyText
             | Type::NumericText
             | Type::Object(_)
             | Type::AllOf(_)
@@ -318,12 +322,21 @@ impl<'a> Type<'a> {
         matches!(self, Type::FixedObject(members) if members.is_empty())
     }
 
-    /// The type of the values that count as true in a condition: without null, the empty object and 0.
+    /// The type of the values that count as true in a condition: without null, 0, and what is empty.
     pub(super) fn truthy(&self) -> Type<'a> {
         let branches = self.without_null().without_empty_objects().branches();
-        union(branches.into_iter().map(|branch| match branch.number_range() {
-            Some(range) => Type::Numeric(range.without_zero()),
-            None => branch,
+        union(branches.into_iter().map(|branch| match branch {
+            Type::Text(None) => Type::NonEmptyText,
+            Type::Text(Some(mut texts)) if texts.iter().any(|text| !text.is_empty()) => {
+                texts.retain(|text| !text.is_empty());
+                Type::Text(Some(texts))
+            }
+            Type::List(item_type, min_length) => Type::List(item_type, min_length.max(1)),
+            Type::SchemaList(node, min_length) => Type::SchemaList(node, min_length.max(1)),
+            branch => match branch.number_range().map(NumberRange::without_zero) {
+                Some(range) if !range.is_empty() => Type::Numeric(range),
+                Some(_) | None => branch,
+            },
         }))
     }
 
@@ -336,6 +349,7 @@ impl<'a> Type<'a> {
             | Type::Null
             | Type::Bool
             | Type::Text(_)
+            | Type::NonEmptyText
             | Type::NumericText
             | Type::List(..)
             | Type::Tuple(_)

@@ -57,6 +57,16 @@ impl<'a> Checker<'a> {
         self.unchecked_uses.push(diagnostic.with_help(help));
     }
 
+    /// Notes that the schema of a number does not limit it, although an operation does. `limit` describes the limit.
+    pub(super) fn note_unlimited_number(&mut self, value: &Expr<'a>, limit: &str) {
+        if self.unchecked_uses.len() >= MAX_NOTES {
+            return;
+        }
+        let message = format!("nothing says how large `{}` is: {limit}", self.source(value));
+        let diagnostic = self.warning(Code::UncheckedValue, expr_range(value), message);
+        self.unchecked_uses.push(diagnostic.with_help("limit it in its schema, such as with `\"maximum\": 100`"));
+    }
+
     /// Whether a value is a member of a namespace, which the template itself sets.
     fn is_in_namespace(&self, value: &Expr<'a>) -> bool {
         let path = expression_path(value).unwrap_or_default();

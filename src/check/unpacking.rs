@@ -38,6 +38,7 @@ impl<'a> Checker<'a> {
         if let Expr::Var(var) = target {
             if self.assigned_names.may_change_in_loop(var.id) {
                 assigned.value.ty = without_bounds(&assigned.value.ty);
+                assigned.result = None;
             }
             return scope.assign(var.id, assigned);
         }

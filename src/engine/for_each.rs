@@ -150,7 +150,11 @@ fn collect_values(for_each: &ForEach, item_results: Vec<ItemResult>, scope: &mut
         if let Some((index, failure)) = failures.first() {
             scope.note_failure(Some(items_failure(failures.len(), item_results.len(), *index, failure)));
         }
-        return Ok(item_results.into_iter().enumerate().map(|(index, result)| item_record(index, result)).collect());
+        // No failure stops such a list, and a stop or a halt of a group around it ends the step without a list. So
+        // every item has a result.
+        let records =
+            item_results.into_iter().enumerate().filter_map(|(index, result)| Some(item_record(index, result?)));
+        return Ok(records.collect());
     }
     if let Some((index, failure)) = failures.first() {
         return Err(items_failure(failures.len(), item_results.len(), *index, failure));
@@ -172,12 +176,11 @@ fn value_or_null(value: Option<Arc<Value>>) -> Value {
 }
 
 /// The output entry of one item, with its status (`on_error: continue`).
-fn item_record(index: usize, result: ItemResult) -> Value {
+fn item_record(index: usize, result: Result<Option<Arc<Value>>, Failure>) -> Value {
     match result {
-        Some(Ok(result)) => json!({ "index": index, "status": "completed", "value": value_or_null(result) }),
-        Some(Err(failure)) => json!({
+        Ok(value) => json!({ "index": index, "status": "completed", "value": value_or_null(value) }),
+        Err(failure) => json!({
             "index": index, "status": "failed", "error": { "class": failure.class, "message": failure.message }
         }),
-        None => json!({ "index": index, "status": "cancelled" }),
     }
 }

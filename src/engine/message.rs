@@ -33,15 +33,11 @@ impl RenderedPrompt {
         };
         let (system, message) = (system.trim().to_owned(), message.trim().to_owned());
         // A request needs a user message. Without any, orch sends the prompt as the user message.
-        if message.is_empty() && agent.message.is_none() && !system.is_empty() {
+        if message.is_empty() && !system.is_empty() {
             return Ok(Self { system: message, message: system });
         }
         if message.is_empty() {
-            return Err(Failure::new(
-                FailureClass::TemplateError,
-                format!("the message of step `{}` is empty", node.id),
-            )
-            .with_hint("start a new run with an input such as --task, or give the step a `message:`"));
+            return Err(blank_request(node, agent));
         }
         Ok(Self { system, message })
     }
@@ -73,6 +69,23 @@ impl RenderedPrompt {
             ..ChatRequest::new(model.reference.clone(), messages, agent.max_output_tokens)
         }
     }
+}
+
+/// The failure of a step without any text for a model.
+fn blank_request(node: &PlanNode, agent: &AgentNode) -> Failure {
+    let (id, prompt) = (&node.id, &agent.prompt);
+    let (message, hint) = if agent.message.is_some() {
+        (
+            format!("the message and the prompt of step `{id}` are both empty"),
+            format!("write a text into `prompts/{prompt}` or into the `message` that no condition leaves out"),
+        )
+    } else {
+        (
+            format!("the prompt of step `{id}` is empty, and the step has no inputs from which to build a message"),
+            format!("write a text into `prompts/{prompt}` that no condition leaves out, or give the step a `message`"),
+        )
+    };
+    Failure::new(FailureClass::TemplateError, message).with_hint(hint)
 }
 
 /// The options of a request to a model: the agent's own one or a fallback.

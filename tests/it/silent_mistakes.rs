@@ -40,6 +40,12 @@ fn exit_codes_that_a_command_never_has_are_found() {
     assert_found(&[
         (compared("", "tests.exit_code != 0"), "ORCH0620 `tests.exit_code != 0` is never true", advice),
         (compared("", "tests.exit_code == 1"), "ORCH0604 `tests.exit_code` is never 1", advice),
+        // The condition leaves no number for the second comparison, which therefore has no finding of its own.
+        (
+            compared("", "tests.exit_code != 0 and tests.exit_code == 1"),
+            "ORCH0620 `tests.exit_code != 0` is never true",
+            advice,
+        ),
         (compared(", expect: { exit_code: [0, 1] }", "tests.exit_code == 2"), "ORCH0604", "is from 0 to 1"),
         (compared(", expect: { exit_code: [0, 1] }", "tests.exit_code < 0"), "ORCH0620", "is never true"),
         (

@@ -58,7 +58,13 @@ fn an_entry_has_a_value_or_an_error_by_its_status() {
         "{% for p in parts %}{% if p.status != 'failed' %}{{ p.index + 1 }}{% else %}{{ p.error.class }}{% endif %}{% endfor %}",
         "{% for p in parts %}{% if p.error %}{{ p.error.message }}{% else %}{{ p.value.note }}{% endif %}{% endfor %}",
         "{% for p in parts %}{% if p.value is defined %}{{ p.value.n }}{% else %}{{ p.error.message }}{% endif %}{% endfor %}",
+        "{% for p in parts %}{% if p.status == 'failed' %}{{ p.error.class }}{% else %}{{ p.value.note }}{% endif %}{% endfor %}",
+        "{% for p in parts %}{% if p.status != 'failed' %}{{ p.value.note }}{% else %}{{ p.error.class }}{% endif %}{% endfor %}",
+        "{% for p in parts if p.status != 'completed' %}{{ p.error.class }}{% endfor %}",
         "{{ parts | selectattr('status', 'eq', 'completed') | map(attribute='value.note') | join(', ') }}",
+        "{{ parts | selectattr('status', 'ne', 'failed') | map(attribute='value.note') | join(', ') }}",
+        "{{ parts | rejectattr('status', 'eq', 'failed') | map(attribute='value.note') | join(', ') }}",
+        "{{ parts | rejectattr('status', 'eq', 'completed') | map(attribute='error.message') | join(', ') }}",
         "{{ parts | rejectattr('error') | map(attribute='value.note') | join(', ') }}",
         "{{ parts | selectattr('error', 'defined') | map(attribute='error.message') | join(', ') }}",
     ] {
@@ -68,6 +74,7 @@ fn an_entry_has_a_value_or_an_error_by_its_status() {
         ("{% for p in parts %}{{ p.value.note }}{% endfor %}", "`p.value` may be missing"),
         ("{% for p in parts %}{{ p.error.message }}{% endfor %}", "`p.error` may be missing"),
         ("{% for p in parts if p.status == 'done' %}x{% endfor %}", "`p.status` is never `done`"),
+        ("{% for p in parts if p.status == 'cancelled' %}x{% endfor %}", "`p.status` is never `cancelled`"),
         ("{% for p in parts if p.status == 'completed' %}{{ p.error.message }}{% endfor %}", "`p` has no `error`"),
         ("{% for p in parts if p.status == 'completed' %}{{ p.value.nte }}{% endfor %}", "`p.value` has no `nte`"),
         (
@@ -107,11 +114,25 @@ fn a_part_of_an_item_may_be_missing() {
         "{% if part.polished %}{{ part.polished.note }}{% endif %}",
         "{% if part.rating is defined %}{{ part.rating.n }}{% endif %}",
         "{{ (part.polished or part.draft).note }}",
+        // The step ran under the same condition.
+        "{% if not part.draft.ok %}{{ part.polished.note }}{% endif %}",
+        "{% if part.draft.ok == false %}{{ part.polished.note }}{% else %}{{ part.draft.note }}{% endif %}",
+        "{{ part.draft.note if part.draft.ok else part.polished.note }}",
     ] {
         assert_eq!(findings(&steps(text)), none, "{text}");
     }
     for (text, expected) in [
         ("{{ part.polished.note }}", "`part.polished` may be missing"),
+        ("{% if part.draft.ok %}{{ part.polished.note }}{% endif %}", "`part.polished` may be missing"),
+        ("{% if not part.draft.ok %}{{ part.rating.note }}{% endif %}", "`part.rating` may be missing"),
+        (
+            "{% if part.polished %}{% for x in parts %}{{ x.polished.note }}{% endfor %}{% endif %}",
+            "`x.polished` may be missing",
+        ),
+        (
+            "{% if not part.draft.ok %}{% set part = parts[0] if parts[0] is defined else part %}{{ part.polished.note }}{% endif %}",
+            "`part.polished` may be missing",
+        ),
         ("{{ part.rating.n }}", "`part.rating` may be missing"),
         ("{{ part.drft.note }}", "`part` has no `drft`"),
         ("{{ part.draft.nte }}", "`part.draft` has no `nte`"),
@@ -136,5 +157,41 @@ fn the_neighbors_of_an_item_exist_beside_the_first_and_the_last() {
     for body in ["{{ loop.previtem.title }}", "{% if loop.first %}{{ loop.previtem.title }}{% endif %}"] {
         let prompt = format!("{{% for i in r.items %}}{body}{{% endfor %}}");
         assert_eq!(prompt_findings(&prompt), ["`loop.previtem` may be missing"], "{body}");
+    }
+}
+
+#[test]
+fn conditions_about_an_item_hold_for_no_other_item() {
+    let steps = |when: &str, text: &str| {
+        format!(
+            r#"{ALWAYS_R}
+  - id: each
+    for_each: r.items
+    inputs: [r]
+    output: parts
+    on_error: continue
+    steps:
+      - {{ id: draft, agent: a, prompt: p.md, output: draft, schema: r }}
+      - {{ id: polish, when: {when}, inputs: [draft, r], agent: a, prompt: p.md, output: polished, schema: r }}
+  - {{ id: tell, inputs: [parts, r], approve: "{{% for p in parts if p.value is defined %}}{text}{{% endfor %}}" }}"#
+        )
+    };
+    let none: [&str; 0] = [];
+    let guarded = "{% if p.value.draft.ok %}{{ p.value.polished.note }}{% endif %}";
+    assert_eq!(findings(&steps("draft.ok", guarded)), none);
+    assert_eq!(findings(&steps("draft.n > 3", "{{ p.value.polished.note if p.value.draft.n > 3 else 0 }}")), none);
+    // This condition is about a value outside of the items.
+    assert_eq!(findings(&steps("r.ok", "{% if r.ok %}{{ p.value.polished.note }}{% endif %}")), none);
+    let expected = ["`p.value.polished` may be missing"];
+    assert_eq!(findings(&steps("draft.ok", "{{ p.value.polished.note }}")), expected);
+    assert_eq!(findings(&steps("r.ok", guarded)), expected);
+    assert_eq!(
+        findings(&steps("draft.ok", &guarded.replace("if p.value.draft.ok", "if not p.value.draft.ok"))),
+        expected
+    );
+    // Neither what is known about the item, nor what is not known about a condition, is the same for another item.
+    let other = "{% if p.value.polished %}{% for q in parts if q.value is defined %}{{ q.value.polished.note }}{% endfor %}{% endif %}";
+    for when in ["draft.ok", "item.title == draft.note", "range(draft.n) | length > 1", "index > 2"] {
+        assert_eq!(findings(&steps(when, other)), ["`q.value.polished` may be missing"], "{when}");
     }
 }
