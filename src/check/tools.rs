@@ -1,6 +1,8 @@
 //! Checks the tools of agents: each tool must exist and be usable, its patterns must be valid and allow no host that
 //! `orch.yaml` excludes, its model must be able to call it, and the access of each step must be high enough for it.
 
+use std::collections::HashSet;
+
 use super::models::resolve_reference;
 use super::options::model_api;
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
@@ -46,10 +48,14 @@ const TOOL_KEYS: [&str; 5] = ["max_turns", "approve_tools", "compaction", "env",
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for (name, agent) in &project.pipeline.agents {
-        let check = ToolCheck { project, name, agent, grants: agent.tool_grants() };
+        let is_cli_agent = agent.cli_kind().is_some();
+        let entries: &[String] = if is_cli_agent { &[] } else { agent.tools.names() };
+        let parsed: Vec<_> = entries.iter().map(|text| ToolGrant::parse(text)).collect();
+        let grants = parsed.iter().flatten().cloned().collect();
+        let check = ToolCheck { project, name, agent, grants };
         match agent.cli_kind() {
             Some(kind) => check.check_cli_names(kind, &mut diagnostics),
-            None => check.check(&mut diagnostics),
+            None => check.check(parsed, &mut diagnostics),
         }
     }
     diagnostics
@@ -80,15 +86,22 @@ impl ToolCheck<'_> {
         diagnostic.with_span(&document.file, document.spans.value(&item_pointer(&self.pointer(key), index)))
     }
 
-    fn check(&self, diagnostics: &mut Vec<Diagnostic>) {
+    /// Checks a model with tools. `parsed` are the entries of `tools`, each a grant or the reason why it is not valid.
+    fn check(&self, parsed: Vec<Result<ToolGrant, String>>, diagnostics: &mut Vec<Diagnostic>) {
         let names = self.agent.tools.names();
-        for (index, text) in names.iter().enumerate() {
-            let finding = match ToolGrant::parse(text) {
+        let mut earlier = HashSet::new();
+        for (index, (text, entry)) in names.iter().zip(parsed).enumerate() {
+            let finding = match entry {
                 Err(reason) => Some(self.invalid_grant(text, reason, index)),
-                Ok(grant) => self
-                    .redundant_grant(&grant, index)
-                    .or_else(|| self.unusable_grant(&grant, index))
-                    .or_else(|| self.loose_grant(&grant, index)),
+                Ok(grant) if earlier.contains(&grant) => Some(self.repeated_grant(&grant, index)),
+                Ok(grant) => {
+                    let finding = self
+                        .useless_grant(&grant, index)
+                        .or_else(|| self.unusable_grant(&grant, index))
+                        .or_else(|| self.loose_grant(&grant, index));
+                    earlier.insert(grant);
+                    finding
+                }
             };
             diagnostics.extend(finding);
         }
@@ -145,13 +158,14 @@ impl ToolCheck<'_> {
         diagnostic
     }
 
-    /// The finding for an entry that allows only what another entry allows too.
-    fn redundant_grant(&self, grant: &ToolGrant, index: usize) -> Option<Diagnostic> {
-        let earlier = self.agent.tools.names().iter().take(index).filter_map(|text| ToolGrant::parse(text).ok());
-        if earlier.into_iter().any(|other| other == *grant) {
-            let diagnostic = Diagnostic::error(Code::DuplicateName, format!("the tool `{grant}` is listed twice"));
-            return Some(self.at_item(diagnostic, "tools", index));
-        }
+    /// The finding for an entry that equals an earlier one.
+    fn repeated_grant(&self, grant: &ToolGrant, index: usize) -> Diagnostic {
+        let diagnostic = Diagnostic::error(Code::DuplicateName, format!("the tool `{grant}` is listed twice"));
+        self.at_item(diagnostic, "tools", index)
+    }
+
+    /// The finding for an entry that allows only what an entry without a pattern allows too.
+    fn useless_grant(&self, grant: &ToolGrant, index: usize) -> Option<Diagnostic> {
         // `fetch` without a pattern allows the hosts of the sandbox, and a pattern adds another one.
         let allows_everything = |other: &ToolGrant| other.tool == grant.tool && other.pattern.is_none();
         let is_fetch = grant.tool == BuiltinTool::Fetch;
