@@ -25,6 +25,7 @@ mod fetch;
 mod fetch_policy;
 mod file_type;
 mod html_text;
+mod ignore_rules;
 mod job;
 mod list;
 mod missed_paths;
