@@ -95,12 +95,13 @@ fn check_pattern(tool: BuiltinTool, pattern: &str) -> Result<(), String> {
     }
 }
 
-/// Checks the host in a pattern of `fetch`. A pattern can't say that its host is private, as a link-local address must.
+/// Checks the host in a pattern of `fetch`. A pattern can't say that its host is private, as an address must that may be
+/// the metadata service of a cloud.
 fn check_host(pattern: &str) -> Result<(), String> {
     let parse = |private| AllowedHost { host: pattern.to_owned(), private }.parse().map(drop);
     match (parse(false), parse(true)) {
         (Err(_), Ok(())) => Err(format!(
-            "`{pattern}` is a link-local address, such as that of the metadata service of a cloud; list it with \
+            "`{pattern}` is an address that may be the metadata service of a cloud; list it with \
              `private: true` under `sandbox.network` in `orch.yaml`, and use `fetch` without a pattern"
         )),
         (parsed, _) => parsed,
@@ -218,6 +219,7 @@ mod tests {
             ("fetch(*.docs.rs)", "patterns are not supported"),
             ("fetch(https://docs.rs)", "is not a valid host"),
             ("fetch(169.254.169.254)", "use `fetch` without a pattern"),
+            ("fetch(168.63.129.16:80)", "may be the metadata service of a cloud"),
         ] {
             let error = error(text);
             assert!(error.contains(expected), "{text}: {error}");
