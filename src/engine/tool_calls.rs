@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::durable::{ApprovalRequest, Call, CallOutcome, CallReply, Effect, Interrupt, Wait, WaitOutcome};
 use crate::model::call::SentResult;
 use crate::model::event::CallOutput;
+use crate::model::visible::escape_line_breaks;
 use crate::model::{BuiltinTool, CallKey, ChatReply, ContentBlock, Digest, Failure, ToolInvocation};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::tool::{self, CallRules};
@@ -333,6 +334,7 @@ fn approval_text(agent: &str, tool: BuiltinTool, arguments: &Value) -> String {
 fn unknown_tool_text(name: &str, tools: &AgentTools) -> String {
     let names = tools.offered.definitions.iter().map(|definition| format!("`{}`", definition.name));
     let names = names.collect::<Vec<_>>().join(", ");
+    let name = escape_line_breaks(name);
     format!("there is no tool `{name}`, so nothing was done; the tools are {names}")
 }
 

@@ -10,6 +10,7 @@ use super::{Dialect, StreamEvent};
 use crate::model::chat::{ChatReply, ChatRequest, ReplyDetails, StopReason};
 use crate::model::content::{Content, ContentBlock};
 use crate::model::counted;
+use crate::model::visible::escape_line_breaks;
 
 /// The maximum number of tools, and of kinds of content, in the description of a reply without text.
 const MAX_LISTED: usize = 5;
@@ -298,7 +299,8 @@ impl ReplyBuilder {
 
     /// Describes the content that arrived instead of text; `reasoning_tokens` is the reported number.
     fn describe_content(&self, reasoning_tokens: u64) -> Option<String> {
-        let names: Vec<String> = self.tools.iter().take(MAX_LISTED).map(|name| format!("`{name}`")).collect();
+        let quote = |name: &String| format!("`{}`", escape_line_breaks(name));
+        let names: Vec<String> = self.tools.iter().take(MAX_LISTED).map(quote).collect();
         let calls = match names.as_slice() {
             [] => None,
             [name] => Some(format!("a call of the tool {name}")),

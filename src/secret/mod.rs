@@ -81,6 +81,14 @@ impl Redactor {
         self.mask(text, matches)
     }
 
+    /// Redacts a text. A `…` at its end shows that orch cut it off there.
+    fn redact_shortened(&self, text: &str) -> String {
+        match text.strip_suffix('…') {
+            Some(beginning) => self.redact_beginning(beginning) + "…",
+            None => self.redact(text),
+        }
+    }
+
     /// Whether the text contains a secret.
     pub fn contains_secret(&self, text: &str) -> bool {
         !self.find_secrets(text).is_empty()
@@ -97,11 +105,8 @@ impl Redactor {
             }
             Ok(CallReply::Output(output)) => Ok(CallReply::Output(output.map_secret_texts(|text| self.redact(text)))),
             Err(mut failure) => {
-                // A message may quote the text of a server or a program. A `…` at its end shows that orch truncated it.
-                failure.message = match failure.message.strip_suffix('…') {
-                    Some(beginning) => self.redact_beginning(beginning) + "…",
-                    None => self.redact(&failure.message),
-                };
+                // A message may quote the text of a server or a program.
+                failure.message = self.redact_shortened(&failure.message);
                 failure.hint = failure.hint.map(|hint| self.redact(&hint));
                 Err(failure)
             }
@@ -209,10 +214,12 @@ impl Redactor {
     /// the file in `left_out`.
     pub fn redact_activity(&self, mut activity: AgentActivity) -> AgentActivity {
         activity.session = activity.session.map(|session| self.redact(&session));
-        let files = [&mut activity.changed, &mut activity.partial_reasons, &mut activity.left_out];
-        let lists = [&mut activity.tools, &mut activity.denied].into_iter().chain(files);
-        for line in lists.flatten() {
-            *line = self.redact(line);
+        for text in [&mut activity.changed, &mut activity.partial_reasons, &mut activity.left_out].into_iter().flatten()
+        {
+            *text = self.redact(text);
+        }
+        for line in [&mut activity.tools, &mut activity.denied].into_iter().flatten() {
+            *line = self.redact_shortened(line);
         }
         let reasons = std::mem::take(&mut activity.left_out_reasons);
         activity.left_out_reasons = reasons.into_iter().map(|(path, reason)| (self.redact(&path), reason)).collect();

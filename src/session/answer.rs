@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::config::load_settings;
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact};
+use crate::model::visible::one_line;
 use crate::model::{RunId, RunState, RunStatus, StepKey};
 use crate::store::{InboxMessage, Journal, RunFilter, RunRow};
 
@@ -15,6 +16,8 @@ use super::run_replay::sends_nothing;
 
 /// The maximum number of runs of each status to search for pending approvals.
 const MAX_SEARCHED_RUNS: usize = 1000;
+/// The maximum length of a question in a list of approvals, in characters.
+const MAX_QUESTION_CHARS: usize = 200;
 
 /// The user's answer to an approval; see [`Runner::answer`].
 #[derive(Clone, Debug, Default)]
@@ -132,7 +135,7 @@ fn ambiguous_run_error(waiting_runs: &[(RunRow, Vec<ApprovalAsked>)]) -> Session
     let mut lines = Vec::new();
     for (row, approvals) in waiting_runs {
         for approval in approvals {
-            let question = approval.question.trim().lines().next().unwrap_or_default();
+            let question = one_line(&approval.question, MAX_QUESTION_CHARS);
             lines.push(format!("  {}  {}, step {}: {question}", row.run, row.pipeline, approval.step));
         }
     }
