@@ -1,18 +1,24 @@
 //! Records the user's answers to approvals of a run, from any process.
 
+use std::path::{Path, PathBuf};
+
 use jiff::Timestamp;
 
-use crate::config::load_settings;
+use crate::config::{load_from, load_settings};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact};
 use crate::model::visible::one_line;
 use crate::model::{RunId, RunState, RunStatus, StepKey};
 use crate::store::{InboxMessage, Journal, RunFilter, RunRow};
+use crate::trust::VariableDisclosures;
 
-use super::Runner;
+use super::agent_choices::AgentChoices;
 use super::error::SessionError;
-use super::location::{locate, run_workspace};
+use super::execute::resolve_path;
+use super::location::{locate, pipeline_file, run_workspace};
+use super::passed_variables::variables_needing_agreement;
 use super::project_state::{StateFolder, find_run, project_root};
 use super::run_replay::sends_nothing;
+use super::{ResumeRequest, Runner};
 
 /// The maximum number of runs of each status to search for pending approvals.
 const MAX_SEARCHED_RUNS: usize = 1000;
@@ -74,7 +80,8 @@ impl Runner {
             // Check this before recording the answer, so that the user can trust the project and repeat the same
             // command.
             if !sends_nothing(run.replay.is_some(), &settings) {
-                self.ensure_trusted(&location.root, &settings, request.trusted_digest.as_deref())?;
+                let variables = self.variables_of_resume(&journal, &run, &location.root);
+                self.ensure_trusted(&location.root, &settings, &variables, request.trusted_digest.as_deref())?;
             }
             run_workspace(&journal, row.run, None, &location, current_dir).map_err(|error| {
                 let resume = format!("orch pipeline resume {} --workspace DIR", row.run);
@@ -105,6 +112,18 @@ impl Runner {
             status: row.status,
             state: journal.state_folder().to_owned(),
         })
+    }
+}
+
+impl Runner {
+    /// The variables that a resume of a run passes to confined programs and that need the user's agreement, as far as the
+    /// files of the project tell. The resume checks them again, and reports files that it can't load.
+    fn variables_of_resume(&self, journal: &Journal, run: &RunState, root: &Path) -> VariableDisclosures {
+        let has_choices = !AgentChoices::for_resume(&ResumeRequest::default(), run).is_empty();
+        let file = pipeline_file(journal, run, root).ok().filter(|_| !has_choices);
+        let load =
+            |file: PathBuf| load_from(&self.environment.sources(), &resolve_path(&file, self.current_dir())).ok();
+        file.and_then(load).map(|project| variables_needing_agreement(&project)).unwrap_or_default()
     }
 }
 

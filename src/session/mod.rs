@@ -37,6 +37,7 @@ mod isolated;
 mod location;
 mod locks;
 pub(crate) mod models;
+pub(crate) mod passed_variables;
 pub(crate) mod prepare;
 pub(crate) mod project_files;
 pub(crate) mod project_state;

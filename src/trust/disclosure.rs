@@ -2,6 +2,7 @@
 //! agree.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::{Value, json};
@@ -189,11 +190,23 @@ impl Disclosures {
     /// orch computes it from the canonical JSON of the disclosures that need an agreement, sorted by key. So comments,
     /// the order of keys and other settings do not change it.
     pub fn digest(&self) -> Option<Digest> {
+        self.digest_with(&BTreeSet::new())
+    }
+
+    /// The digest of an agreement that also covers variables that pipelines pass to confined programs; `None` if there is
+    /// nothing to agree to.
+    pub fn digest_with(&self, variables: &BTreeSet<String>) -> Option<Digest> {
         let mut untrusted: Vec<&Disclosure> = self.needing_agreement().collect();
         untrusted.sort_by(|left, right| left.key.cmp(&right.key));
         let list: Vec<Value> = untrusted.iter().map(|disclosure| disclosure.to_json()).collect();
-        let text = canonical_json(&json!({ "version": DIGEST_VERSION, "disclosures": list }));
-        (!list.is_empty()).then(|| Digest::compute(text.as_bytes()))
+        if list.is_empty() && variables.is_empty() {
+            return None;
+        }
+        let mut covered = json!({ "version": DIGEST_VERSION, "disclosures": list });
+        if !variables.is_empty() {
+            covered["variables"] = json!(variables);
+        }
+        Some(Digest::compute(canonical_json(&covered).as_bytes()))
     }
 }
 
@@ -372,5 +385,13 @@ mod tests {
         let mut with_tracker = base.clone();
         with_tracker["tracker"] = json!({ "convex": { "url": "https://a.example" } });
         assert_ne!(digest(&with_tracker), digest(&base));
+        let digest_with = |settings: &Value, names: &[&str]| {
+            disclosures(settings.clone()).digest_with(&names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        assert_eq!(digest_with(&base, &[]), digest(&base));
+        assert_eq!(digest_with(&base, &["A", "B"]), digest_with(&base, &["B", "A"]));
+        let (none, other) = (digest_with(&json!({}), &["A"]), digest_with(&json!({}), &["B"]));
+        assert!(none.is_some() && none != other && none != digest_with(&base, &["A"]));
+        assert_ne!(digest_with(&base, &["A"]), digest(&base));
     }
 }
