@@ -226,12 +226,12 @@ fn unknown_tool(text: &str) -> Option<&str> {
     name.get(..end)
 }
 
-/// A tool use in one line: the tool's name and target.
+/// A tool use: the tool's name and target.
 fn tool_line(block: &Value) -> String {
     let name = block["name"].as_str().or(block["tool_name"].as_str()).unwrap_or("a tool");
     let input = if block["input"].is_null() { &block["tool_input"] } else { &block["input"] };
     let target = ["file_path", "path", "command", "pattern", "url"].iter().find_map(|key| input[*key].as_str());
-    target.map_or_else(|| name.to_owned(), |target| format!("{name} {}", target.lines().next().unwrap_or_default()))
+    target.map_or_else(|| name.to_owned(), |target| format!("{name} {target}"))
 }
 
 /// The result of a turn. The cost counts even when the turn failed.

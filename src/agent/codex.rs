@@ -223,7 +223,7 @@ impl LineReader for CodexTranscript<'_> {
             Some("item.completed") => self.read_item(&value["item"]),
             Some("item.started") if value["item"]["type"] == "command_execution" => {
                 let command = value["item"]["command"].as_str().unwrap_or_default();
-                (self.sink)(AgentEvent::Tool(command.lines().next().unwrap_or_default().to_owned()));
+                (self.sink)(AgentEvent::Tool(command.to_owned()));
             }
             Some("turn.completed") => {
                 self.error_message = None;

@@ -89,7 +89,7 @@ pub struct CallContext {
 pub enum AgentEvent {
     /// The program wrote text.
     Text(String),
-    /// The program used a tool: the tool's name and target, in one line.
+    /// The program used a tool: the tool's name and target, which may have several lines.
     Tool(String),
     /// The id of the program's own session, which it can continue later.
     Session(String),

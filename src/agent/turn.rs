@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::files::{ChangeSet, FileSnapshot, WorkspaceBefore};
 use crate::model::failure::RAISE_DEADLINE_HINT;
 use crate::model::step::Access;
+use crate::model::visible::{escape_line_breaks, one_line};
 use crate::model::{AgentActivity, AgentTurn, CliAgentKind, Failure, FailureClass};
 
 use super::acp::AcpAgent;
@@ -28,6 +29,8 @@ use super::turn_start::{TurnStart, write_turn_start};
 pub const DEFAULT_TURN_TIMEOUT: Duration = Duration::from_mins(10);
 /// The maximum number of tool uses that orch reports.
 const MAX_TOOL_USES: usize = 1000;
+/// The maximum length of the description of a tool use that orch reports, in characters.
+const MAX_TOOL_CHARS: usize = 200;
 
 /// The maximum length of a program's last text that orch stores for messages, in bytes.
 const MAX_LAST_TEXT_BYTES: usize = 8 << 10;
@@ -118,7 +121,8 @@ pub async fn run_turn(
     match &mut result.reply {
         Ok(_) => {
             let reported = std::mem::take(&mut result.activity);
-            (activity.denied, activity.session_usage) = (reported.denied, reported.session_usage);
+            activity.denied = reported.denied.iter().map(|line| one_line(line, MAX_TOOL_CHARS)).collect();
+            activity.session_usage = reported.session_usage;
             result.activity = activity;
         }
         Err(failure) => {
@@ -194,9 +198,9 @@ impl TurnMonitor<'_> {
             }
             AgentEvent::Tool(line) => {
                 state.has_output = true;
-                state.last_text = format!("(it used a tool: {line})");
+                state.last_text = format!("(it used a tool: {})", escape_line_breaks(line));
                 if state.tools.len() < MAX_TOOL_USES {
-                    state.tools.push(line.clone());
+                    state.tools.push(one_line(line, MAX_TOOL_CHARS));
                 }
             }
             AgentEvent::Text(text) => state.add_text(text),

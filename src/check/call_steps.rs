@@ -4,7 +4,8 @@
 use serde_json::Value;
 
 use super::mcp_names;
-use super::tools::{unknown_tool, unusable_tool};
+use super::tool_names::unknown_tool;
+use super::tools::unusable_tool;
 use super::types::TypeKind;
 use crate::config::{Project, child_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};

@@ -90,6 +90,7 @@ mod suppression_comments;
 mod suppressions;
 mod template_errors;
 mod texts;
+mod tool_names;
 mod tools;
 mod truth;
 mod type_members;

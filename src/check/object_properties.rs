@@ -7,12 +7,13 @@ use serde_json::{Map, Value};
 use super::all_of::intersect;
 use super::schema_keywords::{declared_properties, string_test};
 use super::types::{Property, SchemaNode, SchemaPart, Schemas, Type, union};
+use crate::schema::MAX_PATTERN_BYTES;
 
 /// The maximum number of schemas that describe cases of an object.
 const MAX_CASES: usize = 100;
 
 /// The maximum size of a compiled pattern, in bytes.
-const MAX_PATTERN_BYTES: usize = 1 << 20;
+const MAX_COMPILED_BYTES: usize = 1 << 20;
 
 /// What several schemas that apply to one object say about a property.
 #[derive(Default)]
@@ -261,12 +262,14 @@ fn requires(schema: &Value, name: &str) -> bool {
     names.is_some_and(|names| names.iter().any(|entry| entry == name))
 }
 
-/// The schemas under `patternProperties` whose patterns match a name. A pattern that can't be compiled counts as a
-/// match.
+/// The schemas under `patternProperties` whose patterns match a name. A pattern that can't be compiled or is too long
+/// counts as a match.
 fn matching_pattern_schemas<'a>(schema: &'a Value, name: &str) -> Vec<&'a Value> {
     let patterns = schema.get("patternProperties").and_then(Value::as_object).into_iter().flatten();
     let matches = |pattern: &str| {
-        let compiled = RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build().ok();
+        let is_short = pattern.len() <= MAX_PATTERN_BYTES;
+        let compiled =
+            is_short.then(|| RegexBuilder::new(pattern).size_limit(MAX_COMPILED_BYTES).build().ok()).flatten();
         compiled.is_none_or(|compiled| compiled.is_match(name))
     };
     patterns.filter(|(pattern, _)| matches(pattern)).map(|(_, schema)| schema).collect()

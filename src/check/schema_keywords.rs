@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::all_of::{has_object_keywords, with_object_schemas, without_cases};
 use super::number_range::NumberRange;
 use super::types::{ObjectMembers, Property, SchemaNode, SchemaPart, Schemas, TupleType, Type, TypeKind, union};
+use crate::schema::MAX_PATTERN_BYTES;
 
 /// Keywords that do not restrict values.
 pub(super) const ANNOTATIONS: &[&str] = &["title", "description", "$comment", "examples", "default"];
@@ -247,7 +248,9 @@ fn is_number_pattern(pattern: &str) -> bool {
         let fraction = format!(r"(?:\((?:\?:)?\\\.(?:{digit}{repetition})+\)\??)?");
         Regex::new(&format!(r"^\^{sign}(?:{digit}{repetition})+{fraction}\$$")).ok()
     });
-    let has_form = NUMBER_PATTERN.as_ref().is_some_and(|number_pattern| number_pattern.is_match(pattern));
+    // The schema's own findings report a pattern that is too long.
+    let has_form = pattern.len() <= MAX_PATTERN_BYTES
+        && NUMBER_PATTERN.as_ref().is_some_and(|number_pattern| number_pattern.is_match(pattern));
     // A pattern such as `^\d*$` also matches the empty text, and `^-?\d*$` a sign.
     let matches = |text: &str| Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text));
     has_form && !["", "-", "+"].into_iter().any(matches)

@@ -2,10 +2,13 @@
 //! `orch.yaml` excludes, its model must be able to call it, and the access of each step must be high enough for it. The
 //! rules for the tools of MCP servers are in `mcp_names`, those for pipelines in `model_calls`.
 
+use std::collections::HashSet;
+
 use super::mcp_names;
 use super::model_calls::{self, access_name};
 use super::models::resolve_reference;
 use super::options::model_api;
+use super::tool_names::unknown_tool;
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, equivalents};
 use crate::model::step::Access;
@@ -14,35 +17,6 @@ use crate::model::{
     is_outside_workspace,
 };
 
-/// The names that other programs have for the tools.
-const OTHER_NAMES: &[(&str, BuiltinTool)] = &[
-    ("read_file", BuiltinTool::Read),
-    ("cat", BuiltinTool::Read),
-    ("view", BuiltinTool::Read),
-    ("ls", BuiltinTool::List),
-    ("glob", BuiltinTool::List),
-    ("list_files", BuiltinTool::List),
-    ("grep", BuiltinTool::Search),
-    ("ripgrep", BuiltinTool::Search),
-    ("search_files", BuiltinTool::Search),
-    ("multiedit", BuiltinTool::Edit),
-    ("edit_file", BuiltinTool::Edit),
-    ("str_replace", BuiltinTool::Edit),
-    ("apply_patch", BuiltinTool::Edit),
-    ("write_file", BuiltinTool::Write),
-    ("create_file", BuiltinTool::Write),
-    ("bash", BuiltinTool::Shell),
-    ("sh", BuiltinTool::Shell),
-    ("run", BuiltinTool::Shell),
-    ("exec", BuiltinTool::Shell),
-    ("command", BuiltinTool::Shell),
-    ("terminal", BuiltinTool::Shell),
-    ("webfetch", BuiltinTool::Fetch),
-    ("web_fetch", BuiltinTool::Fetch),
-    ("http", BuiltinTool::Fetch),
-    ("curl", BuiltinTool::Fetch),
-];
-
 /// The keys that have an effect only with tools, each with whether pipelines count as tools for it.
 const TOOL_KEYS: [(&str, bool); 5] =
     [("max_turns", true), ("approve_tools", false), ("compaction", true), ("env", false), ("sandbox", false)];
@@ -50,13 +24,39 @@ const TOOL_KEYS: [(&str, bool); 5] =
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for (name, agent) in &project.pipeline.agents {
-        let check = ToolCheck { project, name, agent, grants: agent.tool_grants() };
+        let names: &[String] = if agent.cli_kind().is_some() { &[] } else { agent.tools.names() };
+        let entries: Vec<_> = names.iter().map(|text| Entry::parse(text)).collect();
+        let grants = entries.iter().flatten().filter_map(Entry::builtin).cloned().collect();
+        let check = ToolCheck { project, name, agent, grants };
         match agent.cli_kind() {
             Some(kind) => check.check_cli_names(kind, &mut diagnostics),
-            None => check.check(&mut diagnostics),
+            None => check.check(entries, &mut diagnostics),
         }
     }
     diagnostics
+}
+
+/// A valid entry of the `tools` of a model.
+enum Entry {
+    Builtin(ToolGrant),
+    Mcp(McpGrant),
+}
+
+impl Entry {
+    /// Parses an entry. The error is the reason why it is not valid.
+    fn parse(text: &str) -> Result<Self, String> {
+        match McpGrant::parse(text)? {
+            Some(grant) => Ok(Self::Mcp(grant)),
+            None => ToolGrant::parse(text).map(Self::Builtin),
+        }
+    }
+
+    fn builtin(&self) -> Option<&ToolGrant> {
+        match self {
+            Self::Builtin(grant) => Some(grant),
+            Self::Mcp(_) => None,
+        }
+    }
 }
 
 /// The check of the tools of one agent.
@@ -84,19 +84,23 @@ impl ToolCheck<'_> {
         diagnostic.with_span(&document.file, document.spans.value(&item_pointer(&self.pointer(key), index)))
     }
 
-    fn check(&self, diagnostics: &mut Vec<Diagnostic>) {
+    /// Checks a model with tools. `entries` are those of `tools`, each a grant or the reason why it is not valid.
+    fn check(&self, entries: Vec<Result<Entry, String>>, diagnostics: &mut Vec<Diagnostic>) {
         let names = self.agent.tools.names();
-        for (index, text) in names.iter().enumerate() {
-            let finding = match McpGrant::parse(text) {
+        let mut earlier = HashSet::new();
+        for (index, (text, entry)) in names.iter().zip(entries).enumerate() {
+            let finding = match entry {
                 Err(reason) => Some(self.invalid_grant(text, reason, index)),
-                Ok(Some(grant)) => self.check_mcp_grant(&grant, index),
-                Ok(None) => match ToolGrant::parse(text) {
-                    Err(reason) => Some(self.invalid_grant(text, reason, index)),
-                    Ok(grant) => self
-                        .redundant_grant(&grant, index)
+                Ok(Entry::Mcp(grant)) => self.check_mcp_grant(&grant, index),
+                Ok(Entry::Builtin(grant)) if earlier.contains(&grant) => Some(self.repeated_grant(&grant, index)),
+                Ok(Entry::Builtin(grant)) => {
+                    let finding = self
+                        .useless_grant(&grant, index)
                         .or_else(|| self.unusable_grant(&grant, index))
-                        .or_else(|| self.loose_grant(&grant, index)),
-                },
+                        .or_else(|| self.loose_grant(&grant, index));
+                    earlier.insert(grant);
+                    finding
+                }
             };
             diagnostics.extend(finding);
         }
@@ -154,13 +158,14 @@ impl ToolCheck<'_> {
         unknown_tool(name, at)
     }
 
-    /// The finding for an entry that allows only what another entry allows too.
-    fn redundant_grant(&self, grant: &ToolGrant, index: usize) -> Option<Diagnostic> {
-        let earlier = self.agent.tools.names().iter().take(index).filter_map(|text| ToolGrant::parse(text).ok());
-        if earlier.into_iter().any(|other| other == *grant) {
-            let diagnostic = Diagnostic::error(Code::DuplicateName, format!("the tool `{grant}` is listed twice"));
-            return Some(self.at_item(diagnostic, "tools", index));
-        }
+    /// The finding for an entry that equals an earlier one.
+    fn repeated_grant(&self, grant: &ToolGrant, index: usize) -> Diagnostic {
+        let diagnostic = Diagnostic::error(Code::DuplicateName, format!("the tool `{grant}` is listed twice"));
+        self.at_item(diagnostic, "tools", index)
+    }
+
+    /// The finding for an entry that allows only what an entry without a pattern allows too.
+    fn useless_grant(&self, grant: &ToolGrant, index: usize) -> Option<Diagnostic> {
         // `fetch` without a pattern allows the hosts of the sandbox, and a pattern adds another one.
         let allows_everything = |other: &ToolGrant| other.tool == grant.tool && other.pattern.is_none();
         let is_fetch = grant.tool == BuiltinTool::Fetch;
@@ -337,22 +342,6 @@ impl ToolCheck<'_> {
             diagnostics.push(diagnostic.with_help(help).with_replacement(name, Some(claude_name)));
         }
     }
-}
-
-/// The finding for the name of a tool that orch does not have. `at` sets its location.
-pub(super) fn unknown_tool(name: &str, at: impl FnOnce(Diagnostic) -> Diagnostic) -> Diagnostic {
-    let diagnostic = at(Diagnostic::error(Code::UnknownTool, format!("orch has no tool `{name}`")));
-    let other_name = name.to_lowercase().replace('-', "_");
-    if let Some((_, tool)) = OTHER_NAMES.iter().find(|(other, _)| *other == other_name) {
-        let help = format!("orch's tool for this is `{tool}`");
-        return diagnostic.with_help(help).with_replacement(name, Some(tool.as_str()));
-    }
-    let diagnostic = diagnostic.with_suggestion(name, BuiltinTool::ALL.map(BuiltinTool::as_str));
-    if diagnostic.help.is_empty() {
-        let names: Vec<String> = BuiltinTool::ALL.iter().map(|tool| format!("`{tool}`")).collect();
-        return diagnostic.with_help(format!("the tools are {}", names.join(", ")));
-    }
-    diagnostic
 }
 
 /// Why a tool can do nothing in a sandbox, and what to do; the second text may be empty. `owner` has the sandbox: an

@@ -83,6 +83,7 @@ pub struct RecordingSettings {
     /// Rules that make requests comparable: orch replaces each match in the recorded requests and in the requests of the
     /// run before it compares them.
     #[schemars(example = json!([{"match": "seed [0-9]+", "as": "seed …"}]))]
+    #[schemars(length(max = 256))]
     pub normalize: Vec<Normalizer>,
 }
 

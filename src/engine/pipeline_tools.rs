@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::durable::Interrupt;
+use crate::model::visible::escape_line_breaks;
 use crate::model::{Digest, Failure, StepKey, ToolDefinition};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::process::shorten_middle;
@@ -144,7 +145,7 @@ fn fill_inputs(
         problems.extend(mismatches.iter().map(|mismatch| format!("`{input_name}` does not fit: {mismatch}")));
         filled.insert(input_name.clone(), value);
     }
-    problems.extend(arguments.keys().map(|unknown| format!("there is no input `{unknown}`")));
+    problems.extend(arguments.keys().map(|unknown| format!("there is no input `{}`", escape_line_breaks(unknown))));
     if problems.is_empty() {
         return Ok(filled);
     }

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::durable::{ApprovalRequest, Call, CallOutcome, Effect, Interrupt, Wait, WaitOutcome};
+use crate::model::visible::escape_line_breaks;
 use crate::model::{CallKey, Digest, Failure, FailureClass, InputAnswers, McpInvocation, ToolInvocation};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::tool::{self, CallRules};
@@ -315,6 +316,7 @@ fn approval_text(agent: &str, tool: &str, arguments: &Value) -> String {
 fn unknown_tool_text(name: &str, tools: &AgentTools) -> String {
     let names = tools.offered.definitions.iter().map(|definition| format!("`{}`", definition.name));
     let names = names.collect::<Vec<_>>().join(", ");
+    let name = escape_line_breaks(name);
     format!("there is no tool `{name}`, so nothing was done; the tools are {names}")
 }
 

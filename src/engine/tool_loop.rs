@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::durable::{CallReply, Interrupt};
 use crate::model::call::SentResult;
+use crate::model::visible::escape_line_breaks;
 use crate::model::{CallKey, ChatReply, ChatRequest, ContentBlock, Digest, Failure, FailureClass, StopReason};
 
 use super::agent::request_digest;
@@ -307,7 +308,7 @@ fn guarded_result(guard: &mut RepetitionGuard, mut result: ToolCallResult) -> Re
             "\n[orch: you have made this call {count} times with the same result; if you make it again, the step fails]"
         )),
         Repetition::TooOften(count) => {
-            let name = &result.name;
+            let name = escape_line_breaks(&result.name);
             let message = format!("the model called `{name}` {count} times with the same arguments and result");
             let hint = "say in the prompt what the model should do with the result, or name a larger model";
             return Err(Failure::new(FailureClass::RepeatedToolCall, message).with_hint(hint));

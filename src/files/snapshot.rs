@@ -3,8 +3,10 @@
 //! The difference is a [`ChangeSet`], as for steps that write files, so orch can show and revert it in the same way.
 //! The workspace needs no version control. Snapshots exclude `.git`, dependencies, build output and orch's own files.
 
+mod walk;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{DirEntry, Metadata};
+use std::fs::Metadata;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::Path;
 
@@ -15,9 +17,8 @@ use crate::model::{AgentActivity, LeftOutReason, SETTINGS_PLACEHOLDER};
 
 use super::record::{ChangeKind, ChangeSet, Content, FileChange, FileState};
 use super::snapshot_file::{Comparison, SnapshotContent, SnapshotFile};
+use walk::SnapshotLimits;
 
-/// The maximum number of files in a snapshot.
-const MAX_FILES: usize = 50_000;
 /// The maximum number of changed files that orch reports.
 const MAX_CHANGES: usize = 1000;
 /// The size of the largest file whose content a snapshot includes, in bytes.
@@ -47,14 +48,14 @@ pub struct FileSnapshot {
 
 impl FileSnapshot {
     /// Takes a snapshot of a folder without the files in `excluded`. The snapshot is partial if a folder can't be read
-    /// or there are too many files.
+    /// or there are too many files and folders.
     pub fn from_folder(folder: &Path, excluded: &[String]) -> Self {
-        Self::with_max_files(folder, excluded, MAX_FILES)
+        Self::with_limits(folder, excluded, SnapshotLimits::default())
     }
 
-    fn with_max_files(folder: &Path, excluded: &[String], max_files: usize) -> Self {
+    fn with_limits(folder: &Path, excluded: &[String], limits: SnapshotLimits) -> Self {
         let mut snapshot = Self::default();
-        snapshot.walk(folder, folder, max_files);
+        snapshot.add_folder(folder, limits);
         snapshot.files.retain(|path, _| !excluded.contains(path));
         snapshot
     }
@@ -73,55 +74,6 @@ impl FileSnapshot {
             self.add_reason(format!("the workspace can't be read ({error})"));
         } else if error.kind() != ErrorKind::NotFound {
             self.add_reason(format!("`{}` can't be read ({error})", relative_name(path, root)));
-        }
-    }
-
-    /// Adds the contents of a folder and its subfolders, in the order of their names, so that two snapshots that reach
-    /// the limit contain mostly the same files.
-    fn walk(&mut self, folder: &Path, root: &Path, max_files: usize) {
-        let found = match std::fs::read_dir(folder) {
-            Ok(found) => found,
-            Err(error) => return self.add_unreadable(folder, root, &error),
-        };
-        let mut entries: Vec<DirEntry> = Vec::new();
-        for entry in found {
-            match entry {
-                Ok(entry) => entries.push(entry),
-                Err(error) => self.add_unreadable(folder, root, &error),
-            }
-        }
-        entries.sort_by_cached_key(DirEntry::file_name);
-        for entry in entries {
-            let path = entry.path();
-            let metadata = match entry.metadata() {
-                Ok(metadata) => metadata,
-                Err(error) => {
-                    self.add_unreadable(&path, root, &error);
-                    continue;
-                }
-            };
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(ORCH_PREFIX) || metadata.is_dir() && EXCLUDED_FOLDERS.contains(&name.as_str()) {
-                continue;
-            }
-            if self.files.len() >= max_files {
-                return self.add_reason(format!("orch compares at most {max_files} files of a workspace"));
-            }
-            let relative = relative_name(&path, root);
-            if metadata.is_dir() {
-                self.folders.insert(relative);
-                self.walk(&path, root, max_files);
-                continue;
-            }
-            let Some(content) = self.read_content(&path, &metadata) else { continue };
-            if matches!(&content, SnapshotContent::Read(state) if is_placeholder(&name, state)) {
-                continue;
-            }
-            if self.files.insert(relative.clone(), SnapshotFile::new(&metadata, content)).is_some() {
-                self.add_reason(format!(
-                    "several files have the name `{relative}` except for bytes that are not UTF-8"
-                ));
-            }
         }
     }
 
@@ -290,10 +242,13 @@ mod tests {
         for name in ["a", "b", "c", ".orch-lock"] {
             std::fs::write(folder.path().join(name), "1").unwrap();
         }
-        let snapshot = |max_files| FileSnapshot::with_max_files(folder.path(), &[], max_files);
+        let snapshot = |max_entries| {
+            let limits = SnapshotLimits { max_entries, ..SnapshotLimits::default() };
+            FileSnapshot::with_limits(folder.path(), &[], limits)
+        };
         assert!(!snapshot(3).partial, "files that a snapshot excludes do not count");
         let reasons = |before: &FileSnapshot, after: &FileSnapshot| before.difference(after).partial_reasons;
-        let limited = ["orch compares at most 2 files of a workspace"];
+        let limited = ["orch compares at most 2 files and folders of a workspace"];
         assert_eq!(reasons(&snapshot(3), &snapshot(2)), limited);
         assert_eq!(reasons(&snapshot(2), &snapshot(2)), limited, "each reason once");
         let missing = FileSnapshot::from_folder(&folder.path().join("none"), &[]);
@@ -365,11 +320,11 @@ mod tests {
         std::fs::write(folder.path().join("same"), "1").unwrap();
         let before = FileSnapshot::from_folder(folder.path(), &[]);
         let mut after = FileSnapshot { bytes: MAX_TOTAL_BYTES, ..FileSnapshot::default() };
-        after.walk(folder.path(), folder.path(), MAX_FILES);
+        after.add_folder(folder.path(), SnapshotLimits::default());
         assert!(before.difference(&after).is_empty() && after.difference(&before).is_empty());
         std::fs::write(folder.path().join("same"), "22").unwrap();
         let mut after = FileSnapshot { bytes: MAX_TOTAL_BYTES, ..FileSnapshot::default() };
-        after.walk(folder.path(), folder.path(), MAX_FILES);
+        after.add_folder(folder.path(), SnapshotLimits::default());
         assert_eq!(before.difference(&after).left_out_reasons["same"], LeftOutReason::WorkspaceTooLarge);
     }
 }

@@ -98,10 +98,17 @@ impl JsonSchema for Tools {
             "type": ["string", "array"],
             "description": "`none`, or a list of tool names.",
             "pattern": TOOLS_PATTERN,
-            "items": { "type": "string", "minLength": 1 }
+            "items": { "type": "string", "minLength": 1, "maxLength": MAX_TOOL_CHARS },
+            "maxItems": MAX_TOOLS
         })
     }
 }
+
+/// The maximum number of entries of `tools`.
+const MAX_TOOLS: usize = 256;
+
+/// The maximum length of an entry of `tools`, in characters.
+const MAX_TOOL_CHARS: usize = 4096;
 
 /// The pattern of the only string that `tools` accepts in place of a list.
 pub const TOOLS_PATTERN: &str = "^none$";
@@ -200,12 +207,13 @@ impl Agent {
         })
     }
 
-    /// The tools that a model may use; empty for a CLI agent. Omits invalid entries, which `check` reports.
+    /// The tools that a model may use; empty for a CLI agent. Omits entries that name no tool. Does not check the
+    /// patterns: `check` reports those that are not valid.
     pub fn tool_grants(&self) -> Vec<ToolGrant> {
         if self.cli_kind().is_some() {
             return Vec::new();
         }
-        self.tools.names().iter().filter_map(|text| ToolGrant::parse(text).ok()).collect()
+        self.tools.names().iter().filter_map(|text| ToolGrant::parse_unchecked(text).ok()).collect()
     }
 
     /// The tools of MCP servers that the agent may use, a model or a CLI agent. Omits invalid entries, which `check`

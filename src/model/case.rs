@@ -42,6 +42,7 @@ pub struct Case {
     /// test before it compares them. Applies in addition to `recordings.normalize` of `orch.yaml`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!([{"match": "seed [0-9]+", "as": "seed …"}]))]
+    #[schemars(length(max = 256))]
     pub normalize: Vec<Normalizer>,
     /// A folder, relative to this file, whose files orch copies into the workspace before the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,8 +6,10 @@ use regex::{Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The maximum length of a pattern, in bytes. Parsing a pattern takes hundreds of times its size.
+const MAX_PATTERN_BYTES: usize = 64 << 10;
 /// The maximum size of a compiled pattern, in bytes.
-const MAX_PATTERN_BYTES: usize = 1 << 20;
+const MAX_COMPILED_BYTES: usize = 1 << 20;
 
 /// A rule that makes requests comparable: before orch compares a request with the recorded ones, it replaces each match
 /// of the pattern in both.
@@ -40,7 +42,12 @@ impl Normalizer {
     /// # Errors
     /// The pattern is not a regular expression, is too large, or matches the empty text.
     pub fn compile(&self) -> Result<Regex, PatternError> {
-        let pattern = RegexBuilder::new(&self.pattern).size_limit(MAX_PATTERN_BYTES).build();
+        let length = self.pattern.len();
+        if length > MAX_PATTERN_BYTES {
+            let message = format!("it has {length} bytes, and at most {MAX_PATTERN_BYTES} are allowed");
+            return Err(PatternError { message, span: None });
+        }
+        let pattern = RegexBuilder::new(&self.pattern).size_limit(MAX_COMPILED_BYTES).build();
         let pattern = pattern.map_err(|error| PatternError::from_regex_error(&self.pattern, &error))?;
         if pattern.is_match("") {
             let message = "it matches the empty text, so it would change every text".to_owned();
@@ -83,12 +90,14 @@ mod tests {
 
     #[test]
     fn an_invalid_pattern_has_a_reason_and_a_position() {
+        let long = "x".repeat(MAX_PATTERN_BYTES + 1);
         for (pattern, reason, mistake) in [
             ("Ran (\\d+", "unclosed group", Some("(")),
             ("é [", "unclosed character class", Some("[")),
             ("a(?=b)", "look-around", Some("(?=")),
             ("(.{1000}){1000}", "too large", None),
             ("x*", "matches the empty text", None),
+            (long.as_str(), "it has 65537 bytes, and at most 65536 are allowed", None),
         ] {
             let error = compile(pattern).unwrap_err();
             assert!(error.message.contains(reason), "{pattern}: {}", error.message);

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobBuilder;
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::allowed_host::AllowedHost;
 use super::sandbox::SandboxNetwork;
@@ -11,12 +12,32 @@ use super::tool::{BuiltinTool, ToolGrant};
 /// The ending of a pattern of `shell` that allows any further words.
 const ANY_WORDS: &str = ":*";
 
+/// The maximum length of a pattern, in bytes. Without a limit, a model or a pipeline could exhaust the memory with one
+/// glob: parsing it takes hundreds of times its size.
+const MAX_PATTERN_BYTES: usize = 4096;
+
+/// The maximum size of a compiled glob, in bytes.
+const MAX_COMPILED_BYTES: usize = 4 << 20;
+
 impl ToolGrant {
     /// Parses a tool with an optional pattern in parentheses.
     ///
     /// # Errors
     /// There is no such tool, or the pattern is not valid for it. The error is the reason, with what is allowed.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let grant = Self::parse_unchecked(text)?;
+        if let Some(pattern) = &grant.pattern {
+            check_length(pattern)?;
+            check_pattern(grant.tool, pattern).map_err(|reason| format!("`{text}` is not valid: {reason}"))?;
+        }
+        Ok(grant)
+    }
+
+    /// Parses a tool without checking its pattern, which takes far longer.
+    ///
+    /// # Errors
+    /// There is no such tool, or the pattern does not end with `)`. The error is the reason, with what is allowed.
+    pub(super) fn parse_unchecked(text: &str) -> Result<Self, String> {
         let (name, pattern) = match text.split_once('(') {
             None => (text, None),
             Some((name, rest)) => match rest.strip_suffix(')') {
@@ -28,9 +49,6 @@ impl ToolGrant {
             let names: Vec<String> = BuiltinTool::ALL.iter().map(|tool| format!("`{tool}`")).collect();
             return Err(format!("orch has no tool `{name}`; its tools are {}", names.join(", ")));
         };
-        if let Some(pattern) = pattern {
-            check_pattern(tool, pattern).map_err(|reason| format!("`{text}` is not valid: {reason}"))?;
-        }
         Ok(Self { tool, pattern: pattern.map(str::to_owned) })
     }
 
@@ -58,6 +76,15 @@ impl fmt::Display for ToolGrant {
     }
 }
 
+/// Checks the length of a pattern. The error does not repeat the pattern.
+fn check_length(pattern: &str) -> Result<(), String> {
+    let length = pattern.len();
+    if length > MAX_PATTERN_BYTES {
+        return Err(format!("the pattern has {length} bytes, and at most {MAX_PATTERN_BYTES} are allowed"));
+    }
+    Ok(())
+}
+
 fn check_pattern(tool: BuiltinTool, pattern: &str) -> Result<(), String> {
     match tool {
         BuiltinTool::Read | BuiltinTool::List | BuiltinTool::Search | BuiltinTool::Edit | BuiltinTool::Write => {
@@ -68,12 +95,13 @@ fn check_pattern(tool: BuiltinTool, pattern: &str) -> Result<(), String> {
     }
 }
 
-/// Checks the host in a pattern of `fetch`. A pattern can't say that its host is private, as a link-local address must.
+/// Checks the host in a pattern of `fetch`. A pattern can't say that its host is private, as an address must that may be
+/// the metadata service of a cloud.
 fn check_host(pattern: &str) -> Result<(), String> {
     let parse = |private| AllowedHost { host: pattern.to_owned(), private }.parse().map(drop);
     match (parse(false), parse(true)) {
         (Err(_), Ok(())) => Err(format!(
-            "`{pattern}` is a link-local address, such as that of the metadata service of a cloud; list it with \
+            "`{pattern}` is an address that may be the metadata service of a cloud; list it with \
              `private: true` under `sandbox.network` in `orch.yaml`, and use `fetch` without a pattern"
         )),
         (parsed, _) => parsed,
@@ -123,14 +151,15 @@ impl CommandPattern {
 /// The paths that a glob allows, as in a `.gitignore`: `src/**`, `*.md`. A pattern without `/` applies to the names in
 /// all folders. A pattern that matches a folder also matches everything in it.
 #[derive(Clone, Debug)]
-pub struct PathPattern(GlobMatcher);
+pub struct PathPattern(Regex);
 
 impl PathPattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// The pattern is empty, leads out of the workspace, or is not a valid glob. The error is the reason.
+    /// The pattern is empty, too long, leads out of the workspace, or is not a valid glob. The error is the reason.
     pub fn parse(pattern: &str) -> Result<Self, String> {
+        check_length(pattern)?;
         let trimmed = pattern.strip_prefix("./").unwrap_or(pattern);
         let (anchored, relative) = match trimmed.strip_prefix('/') {
             Some(relative) => (true, relative),
@@ -146,13 +175,15 @@ impl PathPattern {
         let glob = if anchored { relative.to_owned() } else { format!("**/{relative}") };
         let glob = GlobBuilder::new(&glob).literal_separator(true).build();
         let glob = glob.map_err(|error| format!("the pattern is not a valid glob: {}", error.kind()))?;
-        Ok(Self(glob.compile_matcher()))
+        // `Glob::compile_matcher` panics if the regular expression does not compile.
+        let regex = RegexBuilder::new(glob.regex()).dot_matches_new_line(true).size_limit(MAX_COMPILED_BYTES).build();
+        regex.map(Self).map_err(|_| "the pattern is too complex; write a simpler one".to_owned())
     }
 
     /// Whether the pattern matches a path relative to the workspace, or a folder that contains it.
     pub fn matches(&self, path: &str) -> bool {
         let mut folders = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
-        self.0.is_match(path) || folders.any(|folder| self.0.is_match(folder))
+        self.0.is_match(path.as_bytes()) || folders.any(|folder| self.0.is_match(folder.as_bytes()))
     }
 }
 
@@ -188,9 +219,46 @@ mod tests {
             ("fetch(*.docs.rs)", "patterns are not supported"),
             ("fetch(https://docs.rs)", "is not a valid host"),
             ("fetch(169.254.169.254)", "use `fetch` without a pattern"),
+            ("fetch(168.63.129.16:80)", "may be the metadata service of a cloud"),
         ] {
             let error = error(text);
             assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_is_too_long_is_refused_without_repeating_it() {
+        let alternatives: Vec<String> = (0..200_000).map(|number| format!("a{number}")).collect();
+        for text in [
+            format!("edit({})", "*".repeat(100_000)),
+            format!("edit({}x)", "**/".repeat(50_000)),
+            format!("read({{{}}})", alternatives.join(",")),
+            format!("search([{}])", "a-z".repeat(300_000)),
+            format!("shell({}:*)", "a ".repeat(50_000)),
+            format!("fetch({})", "a".repeat(5000)),
+        ] {
+            let error = error(&text);
+            assert!(error.ends_with("bytes, and at most 4096 are allowed") && error.len() < 100, "{error}");
+        }
+        assert!(PathPattern::parse(&"a".repeat(MAX_PATTERN_BYTES + 1)).is_err());
+    }
+
+    #[test]
+    fn every_glob_within_the_limit_compiles_or_is_refused() {
+        let (open, close) = ("{".repeat(100), "}".repeat(100));
+        for (pattern, is_valid) in [
+            ("a".repeat(MAX_PATTERN_BYTES), true),
+            ("*".repeat(MAX_PATTERN_BYTES), true),
+            ("?".repeat(MAX_PATTERN_BYTES), true),
+            ("**/".repeat(MAX_PATTERN_BYTES / 3), true),
+            ("[!a-y]".repeat(MAX_PATTERN_BYTES / 6), true),
+            ("*a{b,c*}[d-f]?".repeat(MAX_PATTERN_BYTES / 14), true),
+            (format!("{open}a{close}"), true),
+            (format!("{{{open}a{close}}}"), false),
+            (format!("{}x{close}", "{a,b".repeat(100)), false),
+        ] {
+            let parsed = PathPattern::parse(&pattern);
+            assert_eq!(parsed.is_ok(), is_valid, "{pattern}: {parsed:?}");
         }
     }
 
@@ -220,6 +288,8 @@ mod tests {
             ("./docs/*.md", "docs/a.md", true),
             ("*.{rs,toml}", "Cargo.toml", true),
             ("**", "a/b", true),
+            ("a?c", "a\nc", true),
+            ("é*", "été/a", true),
         ] {
             assert_eq!(PathPattern::parse(pattern).unwrap().matches(path), expected, "{pattern} {path}");
         }

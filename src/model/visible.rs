@@ -24,6 +24,20 @@ pub fn escape_line_breaks(text: &str) -> Cow<'_, str> {
     if text.contains(['\n', '\r']) { text.replace('\n', "\\n").replace('\r', "\\r").into() } else { text.into() }
 }
 
+/// A text on one line: line breaks are `\n` and `\r`, and `…` stands for what exceeds `max_chars` characters.
+pub fn one_line(text: &str, max_chars: usize) -> String {
+    let text = text.trim();
+    // An escaped text is never shorter, so the rest of a long text does not matter.
+    let end = text.char_indices().nth(max_chars + 1).map_or(text.len(), |(end, _)| end);
+    let line = escape_line_breaks(text.get(..end).unwrap_or(text));
+    if line.chars().count() <= max_chars {
+        return line.into_owned();
+    }
+    let mut short: String = line.chars().take(max_chars.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
 /// A path for display, on one line.
 pub fn path_for_display(path: &Path) -> String {
     escape_line_breaks(&path.to_string_lossy()).into_owned()
@@ -125,6 +139,22 @@ mod tests {
     fn line_breaks_are_escaped() {
         assert_eq!(escape_line_breaks("a\n::warning::b\r\nc\td"), "a\\n::warning::b\\r\\nc\td");
         assert_eq!(escape_line_breaks("plain"), "plain");
+    }
+
+    #[test]
+    fn a_text_on_one_line_shows_its_line_breaks_and_what_is_cut() {
+        for (text, max_chars, expected) in [
+            (" ls ", 9, "ls"),
+            ("ls\nrm -rf /\n", 120, "ls\\nrm -rf /"),
+            ("a\r\nb", 120, "a\\r\\nb"),
+            ("abcdef", 6, "abcdef"),
+            ("abcdef\nx", 4, "abc…"),
+            ("\na\nb", 3, "a\\…"),
+            ("äöü", 2, "ä…"),
+            ("", 2, ""),
+        ] {
+            assert_eq!(one_line(text, max_chars), expected, "{text:?}");
+        }
     }
 
     #[test]

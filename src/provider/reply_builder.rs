@@ -11,6 +11,7 @@ use crate::model::chat::{ChatReply, ChatRequest, ReplyDetails, StopReason};
 use crate::model::content::{Content, ContentBlock};
 use crate::model::counted;
 use crate::model::usage::ReportedUsage;
+use crate::model::visible::escape_line_breaks;
 
 /// The maximum number of parts of a reply: of texts, calls, and data that orch sends back. Looking up a part takes time
 /// proportional to their number, and no model needs nearly as many.
@@ -309,7 +310,7 @@ impl ReplyBuilder {
 
     /// Describes the content that arrived instead of text; `reasoning_tokens` is the reported number.
     fn describe_content(&self, reasoning_tokens: u64) -> Option<String> {
-        let names: Vec<String> = self.tools.iter().map(|name| format!("`{name}`")).collect();
+        let names: Vec<String> = self.tools.iter().map(|name| format!("`{}`", escape_line_breaks(name))).collect();
         let calls = match names.as_slice() {
             [] => None,
             [name] => Some(format!("a call of the tool {name}")),

@@ -94,17 +94,6 @@ pub fn format_bytes(number: u64) -> String {
     }
 }
 
-/// The first line of a text, shortened to at most `max_chars` characters.
-pub fn first_line(text: &str, max_chars: usize) -> String {
-    let line = text.trim().lines().next().unwrap_or_default();
-    if line.chars().count() <= max_chars {
-        return line.to_owned();
-    }
-    let mut short: String = line.chars().take(max_chars.saturating_sub(1)).collect();
-    short.push('…');
-    short
-}
-
 /// A text on one line, with single spaces between its words.
 pub fn on_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -150,7 +139,6 @@ mod tests {
         assert_eq!(format_usd(1.25), "$1.25");
         assert_eq!(format_usd(0.000_021), "$0.000021");
         assert_eq!(format_bytes(1_117_320_768), "1.1 GB");
-        assert_eq!(first_line("abcdef\nx", 4), "abc…");
         assert_eq!(on_one_line(" a\n\n  b\tc "), "a b c");
     }
 }

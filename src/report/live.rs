@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::durable::{CallProgress, Observer};
 use crate::model::event::CallStarted;
-use crate::model::visible::escape_line_breaks;
+use crate::model::visible::{escape_line_breaks, one_line};
 use crate::model::{Event, Fact, RunId, RunState, StepKey, StepState};
 
 use super::human;
@@ -197,7 +197,7 @@ impl LiveState {
     fn show_tool(&mut self, fact: &CallStarted) {
         let Some((tool, arguments)) = fact.tool_and_arguments() else { return };
         let Some(label) = self.state.step(&fact.call.step).map(StepState::performer_label) else { return };
-        let arguments = human::first_line(arguments, 120);
+        let arguments = one_line(arguments, 120);
         if let Some(step) = self.running_step(&fact.call.step) {
             step.activity = to_printable(format!("{label} · {tool} {arguments}").trim_end()).into_owned();
         }
@@ -232,7 +232,7 @@ impl LiveState {
             return;
         };
         let message = match progress {
-            CallProgress::Output(_, line) => format!("{performer_label} · {}", human::first_line(line, 120)),
+            CallProgress::Output(_, line) => format!("{performer_label} · {}", one_line(line, 120)),
             CallProgress::Sent(_) if is_model => format!("{performer_label} · waiting for the reply"),
             CallProgress::Sent(_) | CallProgress::AwaitingApproval(_) | CallProgress::Stopping { .. } => {
                 format!("{performer_label} · running")

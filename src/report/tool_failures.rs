@@ -4,8 +4,7 @@ use std::collections::HashSet;
 
 use crate::model::CallKey;
 use crate::model::event::{CallOutput, Fact};
-
-use super::human::first_line;
+use crate::model::visible::one_line;
 
 /// The maximum length of the description of a call, in characters.
 const MAX_CALL_CHARS: usize = 80;
@@ -47,7 +46,7 @@ impl ToolFailures {
 }
 
 fn describe_failure(call: &str, content: &str) -> String {
-    format!("{} failed: {}", first_line(call, MAX_CALL_CHARS), first_line(reason(content), MAX_REASON_CHARS))
+    format!("{} failed: {}", one_line(call, MAX_CALL_CHARS), one_line(reason(content), MAX_REASON_CHARS))
 }
 
 /// The part of the result of a failed call that says why it failed.
@@ -67,6 +66,7 @@ mod tests {
         for (call, content, expected) in [
             ("read a.txt", "`a.txt` does not exist", "read a.txt failed: `a.txt` does not exist"),
             ("shell make", "error: x\n\n[exit code 2]\n[changed files: a]\n", "shell make failed: exit code 2"),
+            ("shell ls\nrm -rf /", "[exit code 2]", "shell ls\\nrm -rf / failed: exit code 2"),
             ("bash", "there is no tool `bash`\nmore", "bash failed: there is no tool `bash`"),
             (
                 "fetch x",

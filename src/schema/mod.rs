@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 pub(crate) use mismatch::json_type_name;
 pub use mismatch::{Mismatch, render_mismatches};
+pub use pattern::MAX_PATTERN_BYTES;
 pub use sample::placeholder_value;
 
 use crate::model::{Digest, canonical_json};
@@ -98,12 +99,13 @@ impl Schema {
 
     fn compile_bundle(name: &str, bundle: Value, passed_quick_check: bool) -> Result<Self, SchemaError> {
         let cost_counting = validation_cost::required_cost_counting(name, &bundle)?;
+        let size_limit = pattern::compiled_size_limit(name, &bundle)?;
         let options = jsonschema::options()
             .offline()
             .should_validate_formats(true)
             .should_ignore_unknown_formats(true)
             // Allows only regular expressions that match in linear time, so that no pattern of a user can hang a run.
-            .with_pattern_options(PatternOptions::regex().size_limit(4 << 20));
+            .with_pattern_options(PatternOptions::regex().size_limit(size_limit));
         let validator =
             if passed_quick_check { quick_check::build_validator(options, &bundle) } else { options.build(&bundle) };
         let validator = validator.map_err(|invalid| {

@@ -3,6 +3,17 @@
 
 use std::fmt;
 
+use serde_json::{Map, Value};
+
+use super::SchemaError;
+
+/// The maximum length of a pattern in a schema, in bytes. Parsing a pattern takes hundreds of times its size.
+pub const MAX_PATTERN_BYTES: usize = 64 << 10;
+/// The maximum size of a compiled pattern, in bytes.
+const MAX_COMPILED_BYTES: usize = 4 << 20;
+/// The maximum size of all compiled patterns of a schema together, in bytes.
+const MAX_TOTAL_BYTES: usize = 256 << 20;
+
 /// A feature of patterns that needs backtracking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BacktrackingFeature {
@@ -19,6 +30,61 @@ impl fmt::Display for BacktrackingFeature {
             Self::BackReference => "a back-reference",
         })
     }
+}
+
+/// The maximum size of each compiled pattern of a schema, in bytes. The more patterns the schema has, the smaller each
+/// may be.
+///
+/// # Errors
+/// A pattern is too long. The error names its location.
+pub(super) fn compiled_size_limit(name: &str, schema: &Value) -> Result<usize, SchemaError> {
+    let (mut count, mut longest) = (0, 0);
+    let mut pending = vec![schema];
+    while let Some(value) = pending.pop() {
+        for pattern in own_patterns(value) {
+            count += 1;
+            longest = longest.max(pattern.len());
+        }
+        match value {
+            Value::Array(items) => pending.extend(items),
+            Value::Object(map) => pending.extend(map.values()),
+            _ => {}
+        }
+    }
+    if longest > MAX_PATTERN_BYTES {
+        let pointer = pointer_of_long_pattern(schema).unwrap_or_default();
+        let message = format!("a pattern has {longest} bytes, and at most {MAX_PATTERN_BYTES} are allowed");
+        let help = Some("write a shorter pattern, or several that `allOf` combines".to_owned());
+        return Err(SchemaError { file: name.to_owned(), pointer, message, help });
+    }
+    Ok(MAX_COMPILED_BYTES.min(MAX_TOTAL_BYTES / count.max(1)))
+}
+
+/// The patterns in a schema object, without those in the schemas inside it.
+fn own_patterns(schema: &Value) -> impl Iterator<Item = &str> {
+    let names = schema.get("patternProperties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    schema.get("pattern").and_then(Value::as_str).into_iter().chain(names.map(String::as_str))
+}
+
+/// The pointer of the first schema object with a pattern that is too long.
+fn pointer_of_long_pattern(schema: &Value) -> Option<String> {
+    let mut pending = vec![(String::new(), schema)];
+    while let Some((pointer, value)) = pending.pop() {
+        if own_patterns(value).any(|pattern| pattern.len() > MAX_PATTERN_BYTES) {
+            return Some(pointer);
+        }
+        match value {
+            Value::Array(items) => {
+                pending.extend(items.iter().enumerate().map(|(index, item)| (format!("{pointer}/{index}"), item)));
+            }
+            Value::Object(map) => pending.extend(
+                map.iter()
+                    .map(|(key, part)| (format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1")), part)),
+            ),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Explains a pattern that does not compile. Returns the message, and advice if there is any.
@@ -78,8 +144,9 @@ fn find_backtracking(pattern: &str) -> Option<(BacktrackingFeature, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
+    use super::*;
     use crate::schema::Schema;
 
     #[test]
@@ -98,6 +165,26 @@ mod tests {
                 assert!(error.help.unwrap().contains("\"not\""), "{pattern}");
             }
         }
+    }
+
+    #[test]
+    fn the_length_and_the_compiled_size_of_all_patterns_are_limited() {
+        let long = "a".repeat(MAX_PATTERN_BYTES + 1);
+        let long = long.as_str();
+        for schema in [json!({ "pattern": long }), json!({ "patternProperties": { long: true } })] {
+            let error = Schema::compile("a", json!({ "properties": { "x": schema } })).unwrap_err();
+            assert_eq!(error.pointer, "/properties/x");
+            assert_eq!(error.message, "a pattern has 65537 bytes, and at most 65536 are allowed");
+        }
+        let with_patterns = |count: usize| {
+            let properties: Map<String, Value> =
+                (0..count).map(|index| (format!("p{index}"), json!({ "pattern": "^.{100}$" }))).collect();
+            json!({ "properties": properties })
+        };
+        let limit = |count| compiled_size_limit("a", &with_patterns(count)).unwrap();
+        assert_eq!((limit(0), limit(64)), (MAX_COMPILED_BYTES, MAX_COMPILED_BYTES));
+        assert_eq!(limit(1024), 256 << 10);
+        assert!(Schema::compile("a", with_patterns(10)).is_ok());
     }
 
     #[test]

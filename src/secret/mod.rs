@@ -224,10 +224,12 @@ impl Redactor {
     /// the file in `left_out`.
     pub fn redact_activity(&self, mut activity: AgentActivity) -> AgentActivity {
         activity.session = activity.session.map(|session| self.redact(&session));
-        let files = [&mut activity.changed, &mut activity.partial_reasons, &mut activity.left_out];
-        let lists = [&mut activity.tools, &mut activity.denied].into_iter().chain(files);
-        for line in lists.flatten() {
-            *line = self.redact(line);
+        for text in [&mut activity.changed, &mut activity.partial_reasons, &mut activity.left_out].into_iter().flatten()
+        {
+            *text = self.redact(text);
+        }
+        for line in [&mut activity.tools, &mut activity.denied].into_iter().flatten() {
+            *line = self.redact_quotations(line);
         }
         let reasons = std::mem::take(&mut activity.left_out_reasons);
         activity.left_out_reasons = reasons.into_iter().map(|(path, reason)| (self.redact(&path), reason)).collect();

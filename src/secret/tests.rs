@@ -184,3 +184,13 @@ fn the_reasons_of_a_partial_comparison_contain_no_secret() {
     let redacted = redactor("s3cret-folder-name").redact_activity(activity);
     assert_eq!(redacted.partial_reasons, ["`[secret KEY]` can't be read"]);
 }
+
+#[test]
+fn the_part_of_a_secret_at_the_end_of_a_shortened_tool_use_is_redacted() {
+    let lines = vec!["Bash curl -H s3cret-folder-na…".to_owned(), "Bash ls s3cret-folder-name".to_owned()];
+    let activity = AgentActivity { tools: lines.clone(), denied: lines, ..AgentActivity::default() };
+    let redacted = redactor("s3cret-folder-name").redact_activity(activity);
+    let expected = ["Bash curl -H [secret KEY]…", "Bash ls [secret KEY]"];
+    assert_eq!(redacted.tools, expected);
+    assert_eq!(redacted.denied, expected);
+}

@@ -1,20 +1,29 @@
 //! Records the user's answers to approvals of a run, from any process.
 
+use std::path::{Path, PathBuf};
+
 use jiff::Timestamp;
 
-use crate::config::load_settings;
+use crate::config::{load_from, load_settings};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact};
+use crate::model::visible::one_line;
 use crate::model::{RunId, RunState, RunStatus, StepKey};
 use crate::store::{InboxMessage, Journal, RunFilter, RunRow};
+use crate::trust::VariableDisclosures;
 
-use super::Runner;
+use super::agent_choices::AgentChoices;
 use super::error::SessionError;
-use super::location::{locate, run_workspace};
+use super::execute::resolve_path;
+use super::location::{locate, pipeline_file, run_workspace};
+use super::passed_variables::variables_needing_agreement;
 use super::project_state::{StateFolder, find_run, project_root};
 use super::run_replay::sends_nothing;
+use super::{ResumeRequest, Runner};
 
 /// The maximum number of runs of each status to search for pending approvals.
 const MAX_SEARCHED_RUNS: usize = 1000;
+/// The maximum length of a question in a list of approvals, in characters.
+const MAX_QUESTION_CHARS: usize = 200;
 
 /// The user's answer to an approval; see [`Runner::answer`].
 #[derive(Clone, Debug, Default)]
@@ -71,7 +80,8 @@ impl Runner {
             // Check this before recording the answer, so that the user can trust the project and repeat the same
             // command.
             if !sends_nothing(run.replay.is_some(), &settings) {
-                self.ensure_trusted(&location.root, &settings, request.trusted_digest.as_deref())?;
+                let variables = self.variables_of_resume(&journal, &run, &location.root);
+                self.ensure_trusted(&location.root, &settings, &variables, request.trusted_digest.as_deref())?;
             }
             run_workspace(&journal, row.run, None, &location, current_dir).map_err(|error| {
                 let resume = format!("orch pipeline resume {} --workspace DIR", row.run);
@@ -106,6 +116,18 @@ impl Runner {
     }
 }
 
+impl Runner {
+    /// The variables that a resume of a run passes to confined programs and that need the user's agreement, as far as the
+    /// files of the project tell. The resume checks them again, and reports files that it can't load.
+    fn variables_of_resume(&self, journal: &Journal, run: &RunState, root: &Path) -> VariableDisclosures {
+        let has_choices = !AgentChoices::for_resume(&ResumeRequest::default(), run).is_empty();
+        let file = pipeline_file(journal, run, root).ok().filter(|_| !has_choices);
+        let load =
+            |file: PathBuf| load_from(&self.environment.sources(), &resolve_path(&file, self.current_dir())).ok();
+        file.and_then(load).map(|project| variables_needing_agreement(&project)).unwrap_or_default()
+    }
+}
+
 /// Finds the run with this id, or the only run with a pending approval.
 fn find_run_to_answer(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
     if let Some(name) = name {
@@ -133,7 +155,7 @@ fn ambiguous_run_error(waiting_runs: &[(RunRow, Vec<ApprovalAsked>)]) -> Session
     let mut lines = Vec::new();
     for (row, approvals) in waiting_runs {
         for approval in approvals {
-            let question = approval.question.trim().lines().next().unwrap_or_default();
+            let question = one_line(&approval.question, MAX_QUESTION_CHARS);
             lines.push(format!("  {}  {}, step `{}`: {question}", row.run, row.pipeline, approval.step));
         }
     }

@@ -38,6 +38,7 @@ mod location;
 mod locks;
 pub(crate) mod mcp_servers;
 pub(crate) mod models;
+pub(crate) mod passed_variables;
 pub(crate) mod prepare;
 pub(crate) mod project_files;
 pub(crate) mod project_state;

@@ -10,6 +10,7 @@ use crate::model::{CommandModes, RunState};
 use crate::store::Journal;
 
 use super::error::SessionError;
+use super::passed_variables::variables_needing_agreement;
 use super::trust::Trusted;
 use super::{ResumeRequest, Runner, execute, models};
 
@@ -129,6 +130,6 @@ impl Runner {
             return Ok(Trusted::not_needed());
         }
         let root = execute::root_and_file(project, self.current_dir()).0;
-        self.ensure_trusted(&root, &project.settings, trusted_digest)
+        self.ensure_trusted(&root, &project.settings, &variables_needing_agreement(project), trusted_digest)
     }
 }

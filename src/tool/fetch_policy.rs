@@ -227,7 +227,9 @@ mod tests {
         let all = Some(&SandboxNetwork::All);
         let any = policy(&["fetch"], all, all);
         assert!(any.check_host("docs.rs", 8443).is_ok() && any.allows_address("docs.rs", 8443, address("1.1.1.1")));
-        assert!(!any.allows_address("docs.rs", 443, address("192.168.0.1")));
+        for private in ["192.168.0.1", "168.63.129.16", "::ffff:168.63.129.16", "192.88.99.1"] {
+            assert!(!any.allows_address("docs.rs", 443, address(private)), "{private}");
+        }
         for network in [None, Some(&SandboxNetwork::None)] {
             let error = policy(&["fetch"], network, None).check_host("docs.rs", 443).unwrap_err();
             assert!(error.ends_with("may read no host; work without pages"), "{error}");
@@ -261,6 +263,7 @@ mod tests {
             "[2002:7f00:1::]",
             "[fd00::1]",
             "169.254.169.254",
+            "168.63.129.16",
         ] {
             assert!(check_host_behind_proxy(name, 80).is_err(), "{name}");
         }

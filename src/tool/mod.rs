@@ -26,6 +26,7 @@ mod fetch_policy;
 mod file_type;
 mod html_text;
 mod http_client;
+mod ignore_rules;
 mod job;
 mod list;
 pub mod mcp;

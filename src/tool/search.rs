@@ -17,8 +17,10 @@ use super::missed_paths::MissedPaths;
 use super::output::{LineCollector, RawOutput};
 use super::walk::WorkspaceWalk;
 
+/// The maximum length of a regular expression, in bytes. Parsing it takes hundreds of times its size.
+const MAX_REGEX_BYTES: usize = 64 << 10;
 /// The maximum size of a compiled regular expression, in bytes.
-const MAX_REGEX_BYTES: usize = 4 << 20;
+const MAX_COMPILED_BYTES: usize = 4 << 20;
 /// The maximum length of a line in a file, in bytes. orch does not search a file with a longer line further.
 const MAX_LINE_BYTES: usize = 16 << 20;
 /// The maximum length of a line in the result, in bytes.
@@ -34,10 +36,15 @@ const REST_ADVICE: &str = "search fewer files with `glob`";
 pub(super) fn search(job: &FileJob, arguments: &SearchArguments) -> Result<RawOutput, ToolError> {
     let glob = arguments.glob.as_deref().map(PathPattern::parse).transpose();
     let glob = glob.map_err(|reason| format!("the glob can't be used: {reason}; correct it, or omit it"))?;
+    let length = arguments.regex.len();
+    if length > MAX_REGEX_BYTES {
+        let reason = format!("it has {length} bytes, and at most {MAX_REGEX_BYTES} are allowed");
+        return Err(format!("the regular expression can't be used: {reason}; write a shorter one").into());
+    }
     let matcher = RegexMatcherBuilder::new()
         .line_terminator(Some(b'\n'))
-        .size_limit(MAX_REGEX_BYTES)
-        .dfa_size_limit(MAX_REGEX_BYTES)
+        .size_limit(MAX_COMPILED_BYTES)
+        .dfa_size_limit(MAX_COMPILED_BYTES)
         .build(&arguments.regex)
         .map_err(|error| {
             format!(

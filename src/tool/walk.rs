@@ -3,14 +3,11 @@
 //! orch reads the folders itself instead of with the walker of the crate `ignore`, because that walker follows a link
 //! that replaces a folder during the walk.
 
-use std::io::Read as _;
 use std::sync::Arc;
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use crate::files::{FolderEntry, FolderEntryKind, ReadPathError};
 
-use crate::files::{FolderEntry, FolderEntryKind, ReadPathError, Tree};
-use crate::model::text::decode_output_lossy;
-
+use super::ignore_rules::IgnoreRules;
 use super::job::{FileJob, join_path};
 use super::missed_paths::MissedPaths;
 
@@ -18,12 +15,6 @@ use super::missed_paths::MissedPaths;
 const MAX_VISITED: usize = 1_000_000;
 /// The maximum number of folders above an entry.
 const MAX_DEPTH: usize = 200;
-/// The largest part of a `.gitignore` that orch reads, in bytes.
-const MAX_IGNORE_BYTES: u64 = 128 << 10;
-/// The files with patterns of excluded files. The later ones take precedence.
-const IGNORE_FILES: [&str; 2] = [".gitignore", ".ignore"];
-/// The patterns of a repository that are not in a `.gitignore`.
-const REPOSITORY_EXCLUDES: &str = ".git/info/exclude";
 
 /// An entry of a walk.
 #[derive(Clone, Debug)]
@@ -35,17 +26,28 @@ pub(super) struct WalkEntry {
     pub(super) size: u64,
 }
 
+/// The entries of a folder that a walk has not visited yet. It has only their names, because the paths of many entries in
+/// a deep folder would need far more memory.
+struct PendingFolder {
+    path: String,
+    rules: Option<Arc<IgnoreRules>>,
+    /// The entries, in reverse order.
+    entries: Vec<FolderEntry>,
+}
+
 /// A walk through a folder. Never follows a link.
 pub(super) struct WorkspaceWalk<'a> {
     job: &'a FileJob,
     /// Whether the walk also visits the folders in the folder.
     is_recursive: bool,
-    /// The next entries, in reverse order, each with the rules of its folder.
-    stack: Vec<(WalkEntry, Option<Arc<IgnoreRules>>)>,
+    /// The folders with the next entries, the innermost last.
+    stack: Vec<PendingFolder>,
     visited_count: usize,
     /// The folders whose entries are missing.
     missed_folders: MissedPaths,
-    /// The entry at which the walk reached its limit.
+    /// The files whose patterns of excluded files do not apply.
+    missed_rules: MissedPaths,
+    /// The first entry that the walk does not visit because of its limit.
     limit_path: Option<String>,
     /// Whether the walk ended early, because the call was interrupted or reached its time limit.
     is_stopped: bool,
@@ -63,6 +65,7 @@ impl<'a> WorkspaceWalk<'a> {
             stack: Vec::new(),
             visited_count: 0,
             missed_folders: MissedPaths::default(),
+            missed_rules: MissedPaths::default(),
             limit_path: None,
             is_stopped: false,
         };
@@ -70,7 +73,7 @@ impl<'a> WorkspaceWalk<'a> {
         if !folder.is_empty() {
             let parents = folder.match_indices('/').filter_map(|(end, _)| folder.get(..end));
             for parent in [""].into_iter().chain(parents) {
-                rules = IgnoreRules::for_folder(&job.tree, parent, rules);
+                rules = IgnoreRules::for_folder(&job.tree, parent, rules, &mut walk.missed_rules);
             }
         }
         walk.push_entries(folder, rules)?;
@@ -79,7 +82,8 @@ impl<'a> WorkspaceWalk<'a> {
 
     /// Whether the walk has visited every entry so far.
     pub(super) fn is_complete(&self) -> bool {
-        self.missed_folders.is_empty() && self.limit_path.is_none() && !self.is_stopped
+        let has_missed = !self.missed_folders.is_empty() || !self.missed_rules.is_empty();
+        !has_missed && self.limit_path.is_none() && !self.is_stopped
     }
 
     /// The notes about a walk that did not visit every entry. `advice` says how the model can get the rest.
@@ -88,6 +92,13 @@ impl<'a> WorkspaceWalk<'a> {
         if !self.missed_folders.is_empty() {
             let (folders, reasons) = (self.missed_folders.counted("folder"), self.missed_folders.reasons());
             notes.push(format!("[the contents of {folders} are missing: {reasons}]"));
+        }
+        if !self.missed_rules.is_empty() {
+            notes.push(format!(
+                "[the result may contain excluded files and lack others, because some patterns of excluded files do \
+                 not apply: {}]",
+                self.missed_rules.reasons()
+            ));
         }
         if let Some(path) = &self.limit_path {
             notes.push(format!(
@@ -103,18 +114,45 @@ impl<'a> WorkspaceWalk<'a> {
 
     fn push_entries(&mut self, folder: &str, parent_rules: Option<Arc<IgnoreRules>>) -> Result<(), ReadPathError> {
         let entries = self.job.tree.list_folder_until(folder, &|| self.job.is_cancelled())?;
-        let rules = IgnoreRules::for_folder(&self.job.tree, folder, parent_rules);
-        for FolderEntry { name, kind, size } in entries.into_iter().rev() {
-            let path = join_path(folder, &name);
-            let is_folder = kind == FolderEntryKind::Folder;
-            let is_excluded = name == ".git"
-                || self.job.access.is_denied(&path)
+        let rules = IgnoreRules::for_folder(&self.job.tree, folder, parent_rules, &mut self.missed_rules);
+        let access = &self.job.access;
+        let is_visited = |entry: &FolderEntry| {
+            let path = join_path(folder, &entry.name);
+            let is_folder = entry.kind == FolderEntryKind::Folder;
+            let is_excluded = entry.name == ".git"
+                || access.is_denied(&path)
                 || rules.as_ref().is_some_and(|rules| rules.exclude(&path, is_folder));
-            if !is_excluded {
-                self.stack.push((WalkEntry { path, kind, size }, rules.clone()));
+            !is_excluded
+        };
+        let entries = entries.into_iter().rev().filter(is_visited).collect();
+        self.stack.push(PendingFolder { path: folder.to_owned(), rules, entries });
+        self.drop_unreachable_entries();
+        Ok(())
+    }
+
+    /// Drops the last entries that the walk can't visit within its limit, so that no more than this number is pending.
+    fn drop_unreachable_entries(&mut self) {
+        let pending: usize = self.stack.iter().map(|folder| folder.entries.len()).sum();
+        let mut excess = pending.saturating_sub(MAX_VISITED.saturating_sub(self.visited_count));
+        for folder in &mut self.stack {
+            let mut dropped = folder.entries.drain(..excess.min(folder.entries.len()));
+            excess -= dropped.len();
+            if let Some(first) = dropped.next_back() {
+                self.limit_path = Some(join_path(&folder.path, &first.name));
             }
         }
-        Ok(())
+    }
+
+    /// Takes the next entry, with the rules of its folder.
+    fn next_entry(&mut self) -> Option<(WalkEntry, Option<Arc<IgnoreRules>>)> {
+        loop {
+            let folder = self.stack.last_mut()?;
+            if let Some(FolderEntry { name, kind, size }) = folder.entries.pop() {
+                let path = join_path(&folder.path, &name);
+                return Some((WalkEntry { path, kind, size }, folder.rules.clone()));
+            }
+            self.stack.pop();
+        }
     }
 }
 
@@ -128,13 +166,8 @@ impl Iterator for WorkspaceWalk<'_> {
             self.stack.clear();
             return None;
         }
-        let (entry, rules) = self.stack.pop()?;
+        let (entry, rules) = self.next_entry()?;
         self.visited_count += 1;
-        if self.visited_count > MAX_VISITED {
-            self.stack.clear();
-            self.limit_path = Some(entry.path);
-            return None;
-        }
         if self.is_recursive && entry.kind == FolderEntryKind::Folder {
             if entry.path.matches('/').count() >= MAX_DEPTH {
                 self.missed_folders.add(format!("a folder in {MAX_DEPTH} others is too deep"));
@@ -144,61 +177,6 @@ impl Iterator for WorkspaceWalk<'_> {
         }
         Some(entry)
     }
-}
-
-/// The patterns of excluded files in a folder, and those of the folders above it.
-struct IgnoreRules {
-    parent: Option<Arc<IgnoreRules>>,
-    folder: String,
-    patterns: Gitignore,
-}
-
-impl IgnoreRules {
-    /// Reads the patterns in a folder. Returns the rules of its parent if it has none.
-    fn for_folder(tree: &Tree, folder: &str, parent: Option<Arc<Self>>) -> Option<Arc<Self>> {
-        let in_folder = IGNORE_FILES.iter().map(|name| join_path(folder, name));
-        let in_repository = folder.is_empty().then(|| REPOSITORY_EXCLUDES.to_owned());
-        let texts = in_repository.into_iter().chain(in_folder).filter_map(|path| read_text(tree, &path));
-        let mut builder = GitignoreBuilder::new("");
-        let mut has_lines = false;
-        for text in texts {
-            for line in text.lines() {
-                // Like git, ignore a pattern that is not valid.
-                has_lines |= builder.add_line(None, line).is_ok();
-            }
-        }
-        if !has_lines {
-            return parent;
-        }
-        let Ok(patterns) = builder.build() else { return parent };
-        Some(Arc::new(Self { parent, folder: folder.to_owned(), patterns }))
-    }
-
-    /// Whether the patterns exclude a path. The patterns of the innermost folder take precedence.
-    fn exclude(&self, path: &str, is_folder: bool) -> bool {
-        let mut level = Some(self);
-        while let Some(rules) = level {
-            let in_folder = path.strip_prefix(rules.folder.as_str()).unwrap_or(path).trim_start_matches('/');
-            let matched = rules.patterns.matched(in_folder, is_folder);
-            if !matched.is_none() {
-                return matched.is_ignore();
-            }
-            level = rules.parent.as_deref();
-        }
-        false
-    }
-}
-
-/// Reads the beginning of a small text file; `None` if there is no such file.
-fn read_text(tree: &Tree, path: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    tree.open_file(path).ok()?.take(MAX_IGNORE_BYTES + 1).read_to_end(&mut bytes).ok()?;
-    if bytes.len() as u64 > MAX_IGNORE_BYTES {
-        // The beginning of a pattern may match other files than the pattern.
-        let end = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or_default();
-        bytes.truncate(end);
-    }
-    Some(decode_output_lossy(&bytes))
 }
 
 #[cfg(test)]
@@ -234,36 +212,46 @@ mod tests {
     #[test]
     fn a_walk_says_why_it_did_not_visit_every_entry() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("only"), "x").unwrap();
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        for name in ["a/b", "c", "d"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
         let job = job_in(folder.path());
         let notes = |prepare: &dyn Fn(&mut WorkspaceWalk<'_>)| {
             let mut walk = WorkspaceWalk::new(&job, "", true).unwrap();
             prepare(&mut walk);
-            let visited = walk.by_ref().count();
+            let visited: Vec<String> = walk.by_ref().map(|entry| entry.path).collect();
             let notes = walk.notes("use `path`");
             assert_eq!(walk.is_complete(), notes.is_empty());
-            (visited, notes)
+            (visited.join(" "), notes)
         };
-        assert_eq!(notes(&|_| {}), (1, Vec::new()));
-        let (visited, limited) = notes(&|walk| walk.visited_count = MAX_VISITED);
-        assert!(
-            visited == 0 && limited[0].contains("and `only` and what follows are missing; use `path`"),
-            "{limited:?}"
-        );
-        let (visited, missed) = notes(&|walk| walk.missed_folders.add("`a` can't be opened".to_owned()));
-        assert_eq!(
-            (visited, missed),
-            (1, vec!["[the contents of 1 folder are missing: `a` can't be opened]".to_owned()])
-        );
+        assert_eq!(notes(&|_| {}), ("a a/b c d".to_owned(), Vec::new()));
+        assert_eq!(notes(&|walk| walk.visited_count = MAX_VISITED - 4), ("a a/b c d".to_owned(), Vec::new()));
+        let (visited, limited) = notes(&|walk| walk.visited_count = MAX_VISITED - 3);
+        assert_eq!(visited, "a a/b c");
+        assert!(limited[0].contains("and `d` and what follows are missing; use `path`"), "{limited:?}");
+        let (visited, missed) = notes(&|walk| walk.missed_folders.add("`e` can't be opened".to_owned()));
+        let expected = "[the contents of 1 folder are missing: `e` can't be opened]";
+        assert_eq!((visited.as_str(), missed), ("a a/b c d", vec![expected.to_owned()]));
+        let (_, missed) = notes(&|walk| walk.missed_rules.add("`.gitignore` has more than 128 KiB".to_owned()));
+        assert!(missed[0].contains("do not apply: `.gitignore` has more than 128 KiB]"), "{missed:?}");
     }
 
     #[test]
-    fn of_a_huge_list_of_ignored_files_only_whole_lines_are_read() {
+    fn entries_beyond_the_limit_are_not_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let limit = usize::try_from(MAX_IGNORE_BYTES).unwrap();
-        let text = format!("{}\nkept-out-of-sight", "#".repeat(limit - 5));
-        std::fs::write(folder.path().join(".gitignore"), text).unwrap();
-        let tree = Tree::open(folder.path()).unwrap();
-        assert_eq!(read_text(&tree, ".gitignore").unwrap().len(), limit - 5, "the pattern `kept` is not in the file");
+        for name in ["a", "b", "c", "d"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name).join("x"), "x").unwrap();
+        }
+        let job = job_in(folder.path());
+        let mut walk = WorkspaceWalk::new(&job, "", true).unwrap();
+        walk.visited_count = MAX_VISITED - 4;
+        walk.next().unwrap();
+        let pending: Vec<usize> = walk.stack.iter().map(|folder| folder.entries.len()).collect();
+        assert_eq!((pending, walk.limit_path.as_deref()), (vec![2, 1], Some("d")));
+        walk.next().unwrap();
+        walk.next().unwrap();
+        assert_eq!(walk.limit_path.as_deref(), Some("c"), "a folder within the limit displaces later entries");
     }
 }

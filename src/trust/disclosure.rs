@@ -1,20 +1,18 @@
 //! Lists the disclosures of `orch.yaml`: the data that it makes orch send, the address, and whether the user has to
 //! agree.
 
-use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::config::{AwsSettings, ProviderSettings, Settings};
+use crate::config::Settings;
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Digest, canonical_json};
-use crate::provider::{
-    AWS_SECRET_VARIABLE, AWS_VARIABLES, BUILTIN_PROVIDERS, BuiltinProvider, is_loopback_address,
-    is_unencrypted_address, normalized_address, url_host,
-};
+use crate::provider::AWS_VARIABLES;
 
 use super::mcp::mcp_disclosures;
+use super::providers::provider_disclosure;
 use super::sandbox::sandbox_disclosures;
 use super::trackers::tracker_disclosures;
 
@@ -206,59 +204,24 @@ impl Disclosures {
     /// orch computes it from the canonical JSON of the disclosures that need an agreement, sorted by key. So comments,
     /// the order of keys and other settings do not change it.
     pub fn digest(&self) -> Option<Digest> {
+        self.digest_with(&BTreeSet::new())
+    }
+
+    /// The digest of an agreement that also covers variables that pipelines pass to confined programs; `None` if there is
+    /// nothing to agree to.
+    pub fn digest_with(&self, variables: &BTreeSet<String>) -> Option<Digest> {
         let mut untrusted: Vec<&Disclosure> = self.needing_agreement().collect();
         untrusted.sort_by(|left, right| left.key.cmp(&right.key));
         let list: Vec<Value> = untrusted.iter().map(|disclosure| disclosure.to_json()).collect();
-        let text = canonical_json(&json!({ "version": DIGEST_VERSION, "disclosures": list }));
-        (!list.is_empty()).then(|| Digest::compute(text.as_bytes()))
+        if list.is_empty() && variables.is_empty() {
+            return None;
+        }
+        let mut covered = json!({ "version": DIGEST_VERSION, "disclosures": list });
+        if !variables.is_empty() {
+            covered["variables"] = json!(variables);
+        }
+        Some(Digest::compute(canonical_json(&covered).as_bytes()))
     }
-}
-
-/// The disclosure of a provider in the file; `None` if the provider has no base URL and is not built in.
-fn provider_disclosure(name: &str, entry: &ProviderSettings) -> Option<Disclosure> {
-    let builtin = BuiltinProvider::find(name);
-    let builtin_variable = builtin.and_then(|builtin| builtin.key_variable);
-    let url = entry.address().or_else(|| builtin.map(|builtin| Cow::Borrowed(builtin.base_url)))?;
-    let (variable, mut reasons) = if let Some(aws) = &entry.aws {
-        (Some(AWS_SECRET_VARIABLE), aws_reasons(aws, &url))
-    } else {
-        let variable = entry.api_key.as_ref().map(|key| key.env.as_str()).or(builtin_variable);
-        (variable, variable.map(|variable| key_reasons(variable, &url, builtin_variable)).unwrap_or_default())
-    };
-    // Even if the address in the file is encrypted, the environment may set an unencrypted one.
-    if entry.insecure && variable.is_some() && !reasons.contains(&TrustReason::Unencrypted) {
-        reasons.push(TrustReason::Unencrypted);
-    }
-    let (variable, destination) = (variable.map(ToOwned::to_owned), Destination::Url(normalized_address(&url)));
-    let aws_region = entry.aws.as_ref().map(|aws| aws.region.clone());
-    let key = format!("providers.{name}");
-    Some(Disclosure { key, variable, destination, reasons, insecure: entry.insecure, aws_region })
-}
-
-/// The reasons why the user has to agree to requests that orch signs with AWS credentials. These credentials give
-/// access to more than models, so even requests to Bedrock need an agreement.
-fn aws_reasons(aws: &AwsSettings, url: &str) -> Vec<TrustReason> {
-    let mut reasons = vec![TrustReason::ForeignVariable];
-    let is_own_host = url_host(url) == url_host(&aws.bedrock_url()) || is_loopback_address(url);
-    reasons.extend((!is_own_host).then_some(TrustReason::ForeignHost));
-    reasons.extend(is_unencrypted_address(url).then_some(TrustReason::Unencrypted));
-    reasons
-}
-
-fn key_reasons(variable: &str, url: &str, builtin_variable: Option<&str>) -> Vec<TrustReason> {
-    let host = url_host(url);
-    let matches_key_and_host =
-        |builtin: &BuiltinProvider| builtin.key_variable == Some(variable) && url_host(builtin.base_url) == host;
-    let mut reasons = Vec::new();
-    // The key of a built-in provider may go to that provider, even if the file gives the provider another name.
-    if host.is_none() || !BUILTIN_PROVIDERS.iter().any(matches_key_and_host) {
-        reasons.extend((!is_loopback_address(url)).then_some(TrustReason::ForeignHost));
-        reasons.extend((builtin_variable != Some(variable)).then_some(TrustReason::ForeignVariable));
-    }
-    if is_unencrypted_address(url) {
-        reasons.push(TrustReason::Unencrypted);
-    }
-    reasons
 }
 
 #[cfg(test)]
@@ -389,5 +352,13 @@ mod tests {
         let mut with_tracker = base.clone();
         with_tracker["tracker"] = json!({ "convex": { "url": "https://a.example" } });
         assert_ne!(digest(&with_tracker), digest(&base));
+        let digest_with = |settings: &Value, names: &[&str]| {
+            disclosures(settings.clone()).digest_with(&names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        assert_eq!(digest_with(&base, &[]), digest(&base));
+        assert_eq!(digest_with(&base, &["A", "B"]), digest_with(&base, &["B", "A"]));
+        let (none, other) = (digest_with(&json!({}), &["A"]), digest_with(&json!({}), &["B"]));
+        assert!(none.is_some() && none != other && none != digest_with(&base, &["A"]));
+        assert_ne!(digest_with(&base, &["A"]), digest(&base));
     }
 }

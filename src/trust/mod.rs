@@ -7,15 +7,20 @@
 //! of these disclosures, so a changed address, variable or program needs a new agreement.
 //!
 //! The digest does not cover the commands of a pipeline (`run:`, CLI agents): a user who runs a pipeline agrees to its
-//! commands, as with a Makefile.
+//! commands, as with a Makefile. But a model decides what CLI agents and the commands of the tool `shell` do, in a sandbox
+//! that keeps the user's secrets from them. So an agreement also covers the names of the environment variables that the
+//! pipelines pass to confined programs ([`VariableDisclosures`]), if a run can send data to other machines.
 
 mod disclosure;
 mod keys;
 mod ledger;
 mod mcp;
+mod providers;
 mod sandbox;
 mod trackers;
+mod variables;
 
 pub use disclosure::{Destination, Disclosure, Disclosures, TrustReason};
 pub use keys::{KeyClass, SETTINGS_KEYS};
 pub use ledger::{TrustLedger, TrustStatus};
+pub use variables::{VariableDisclosure, VariableDisclosures};

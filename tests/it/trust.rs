@@ -300,3 +300,85 @@ fn trust_lists_programs_that_pipelines_start() {
     let ran = ran.says("python3 lint.py  (agent lint of pipelines/b.yaml)");
     ran.says("shell(make:*), as its model chooses, in a sandbox  (agent fixer of pipelines/b.yaml)");
 }
+
+/// A project whose agent passes secrets to the commands of its model, at this address of the provider `lab`.
+fn project_with_variables(base_url: &str) -> ClonedProject {
+    let settings = format!("providers:\n  lab: {{ dialect: openai, base_url: \"{base_url}\" }}\n");
+    let project = ClonedProject::new(&settings);
+    project.orch.write(
+        "pipelines/b.yaml",
+        "name: b\nagents:\n  fixer: { model: lab/m, tools: [shell], env: [LAB_KEY, HOOK_SECRET] }\nsteps:\n  - { id: fix, agent: fixer, prompt: fix.md, message: go, output: out, schema: text }\n",
+    );
+    project.orch.write("prompts/fix.md", "Fix it.\n");
+    project
+}
+
+const RUN_B: [&str; 3] = ["pipeline", "run", "pipelines/b.yaml"];
+const PASSED: &str = "pipelines/b.yaml: agent `fixer` passes HOOK_SECRET, LAB_KEY to the commands of its model";
+
+/// Whether orch refuses a run because the user did not agree. Other reasons, such as a machine without sandboxes, do not
+/// matter.
+fn needs_agreement(ran: &RunOutput) -> bool {
+    ran.stderr.contains("not trusted yet") || ran.stderr.contains("changed since you trusted it")
+}
+
+#[test]
+fn variables_of_confined_programs_need_an_agreement_if_the_run_can_send_data_elsewhere() {
+    let project = project_with_variables("http://lab.test/v1");
+    let plan = || -> Value {
+        let plan = project.run(&["pipeline", "plan", "pipelines/b.yaml", "--output", "json"]).exits(0);
+        serde_json::from_str(&plan.stdout).unwrap()
+    };
+    let expected = json!([
+        { "pipeline": "pipelines/b.yaml", "owner": "agent fixer", "variables": ["HOOK_SECRET", "LAB_KEY"] }
+    ]);
+    assert_eq!((&plan()["trusted"], &plan()["variables"]), (&json!(false), &expected));
+    let ran = project.run(&RUN_B).exits(2).says("this project is not trusted yet, and its pipelines:");
+    let ran = ran.says(PASSED);
+    let advice = advised_command(&ran);
+    let advice: Vec<&str> = advice.iter().map(String::as_str).collect();
+    assert_eq!(project.requests_sent(), 0);
+    project.run(&advice).exits(0).says(PASSED);
+    assert_eq!(plan()["trusted"], json!(true));
+    assert!(!needs_agreement(&project.run(&RUN_B)));
+    // Another variable needs another agreement, and a variable that is passed no longer needs none.
+    project.orch.edit("pipelines/b.yaml", "env: [LAB_KEY, HOOK_SECRET]", "env: [LAB_KEY, OPENAI_API_KEY]");
+    project
+        .run(&RUN_B)
+        .exits(2)
+        .says("this project changed since you trusted it")
+        .says("passes LAB_KEY, OPENAI_API_KEY");
+    project.orch.edit("pipelines/b.yaml", "env: [LAB_KEY, OPENAI_API_KEY]", "env: [LAB_KEY]");
+    assert!(!needs_agreement(&project.run(&RUN_B)));
+    // In CI, the digest covers the variables of all pipelines.
+    project.run(&["trust", "--revoke"]).exits(0);
+    let digest = project.digest();
+    assert!(!needs_agreement(&project.run(&[&RUN_B[..], &["--trust", &digest]].concat())));
+    project.orch.edit("pipelines/b.yaml", "env: [LAB_KEY]", "env: [HOOK_SECRET]");
+    assert!(needs_agreement(&project.run(&[&RUN_B[..], &["--trust", &digest]].concat())));
+}
+
+#[test]
+fn variables_of_confined_programs_need_no_agreement_if_the_run_stays_on_this_machine() {
+    let server = Server::start(good_reply);
+    let project = project_with_variables(&server.openai_url());
+    assert!(!needs_agreement(&project.run(&RUN_B)));
+    let trust = project.run(&["trust", "--print"]).exits(0).says(PASSED);
+    trust.says("shell, as its model chooses, in a sandbox, with the variables LAB_KEY, HOOK_SECRET  (agent fixer of");
+    // Another pipeline without such programs needs no agreement either.
+    let remote = project_with_variables("http://lab.test/v1");
+    remote.orch.write("pipelines/c.yaml", "name: c\nsteps:\n  - { id: say, run: [echo, x], output: said }\n");
+    remote.run(&["pipeline", "run", "pipelines/c.yaml"]).exits(0);
+}
+
+#[test]
+fn a_pipeline_that_trust_does_not_list_is_run_with_its_digest() {
+    let project = project_with_variables("http://lab.test/v1");
+    let text = project.orch.read("pipelines/b.yaml");
+    project.orch.write("other/b.yaml", &text);
+    project.orch.edit("pipelines/b.yaml", ", env: [LAB_KEY, HOOK_SECRET]", "");
+    let ran = project.run(&["pipeline", "run", "other/b.yaml"]).exits(2).says("not trusted yet");
+    let ran = ran.says("`orch trust` covers only the pipelines in `pipelines/`");
+    let digest = ran.stderr.split("--trust ").nth(1).unwrap().split('`').next().unwrap().to_owned();
+    assert!(!needs_agreement(&project.run(&["pipeline", "run", "other/b.yaml", "--trust", &digest])));
+}

@@ -1,10 +1,12 @@
 //! The hosts that a policy lists, and the addresses to which their names may not resolve.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::address::{is_link_local, is_metadata_service, is_public};
 
 /// The ports of a host that is listed without one.
 const DEFAULT_PORTS: [u16; 2] = [443, 80];
@@ -43,12 +45,16 @@ impl Host {
     /// Parses a host. With `private`, its name may resolve to private addresses, as names inside a company network do.
     ///
     /// # Errors
-    /// The text is not a valid host, or it is a link-local address and not `private`.
+    /// The text is not a valid host, or it may be the metadata service of a cloud and is not `private`.
     pub fn new(text: &str, private: bool) -> Result<Self, HostError> {
         let (name, port) = split_host(text)?;
         let host = Self { name, port, private };
-        if host.address().is_some_and(is_link_local) && !private {
-            let reason = "it is a link-local address, such as that of the metadata service of a cloud";
+        if let Some(address) = host.address().filter(|address| is_metadata_service(*address) && !private) {
+            let reason = if is_link_local(address) {
+                "it is a link-local address, such as that of the metadata service of a cloud"
+            } else {
+                "it is the address of the metadata service of a cloud"
+            };
             return Err(HostError::new(text, reason, format!("write `{{ host: \"{host}\", private: true }}`")));
         }
         Ok(host)
@@ -86,7 +92,7 @@ impl Host {
 
     /// Whether this entry allows the name to resolve to an address.
     pub fn may_resolve_to(&self, address: IpAddr) -> bool {
-        if is_link_local(address) {
+        if is_metadata_service(address) {
             // A name server must not be able to lead a program to the metadata service of a cloud.
             return self.private && self.address() == Some(address);
         }
@@ -198,62 +204,6 @@ impl fmt::Display for Host {
     }
 }
 
-/// Whether an address is link-local. The metadata services of clouds, from which a program gets keys, have such
-/// addresses.
-pub(super) fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => {
-            address.is_unicast_link_local() || embedded_v4(address).is_some_and(|address| address.is_link_local())
-        }
-    }
-}
-
-/// Whether an address belongs to the public internet, and not to this machine or its network.
-pub fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    !(address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_broadcast()
-        || address.is_documentation()
-        || a == 0
-        || a >= 224
-        || (a == 100 && (64..128).contains(&b))
-        || (a == 192 && b == 0 && c == 0)
-        || (a == 198 && (b == 18 || b == 19)))
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    if let Some(address) = embedded_v4(address) {
-        return is_public_v4(address);
-    }
-    match address.segments() {
-        // Teredo, documentation, and all addresses that are not global unicast: loopback, private, link-local,
-        // multicast.
-        [0x2001, 0 | 0xdb8, ..] => false,
-        [first, ..] => first & 0xe000 == 0x2000,
-    }
-}
-
-/// The IPv4 address inside an address to which systems or gateways translate it.
-fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    match address.segments() {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-            Some(Ipv4Addr::new(a, b, c, d))
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -330,6 +280,14 @@ mod tests {
             "2002:7f00:1::",
             "::127.0.0.1",
             "2001::1",
+            "2001:2::1",
+            "3fff::1",
+            "192.88.99.1",
+            "168.63.129.16",
+            "::ffff:168.63.129.16",
+            "192.0.0.192",
+            "100.100.100.200",
+            "fd00:ec2::254",
         ] {
             assert!(!name.may_resolve_to(address.parse().unwrap()), "{address}");
             // An entry with the address itself allows it.
@@ -352,6 +310,20 @@ mod tests {
         assert!(name.may_resolve_to([10, 0, 0, 1].into()) && !name.may_resolve_to([169, 254, 169, 254].into()));
         let other = Host::new("169.254.1.1", true).unwrap();
         assert!(!other.may_resolve_to([169, 254, 169, 254].into()));
+    }
+
+    #[test]
+    fn the_metadata_services_of_clouds_are_listed_only_as_private_addresses() {
+        for text in
+            ["168.63.129.16", "168.63.129.16:32526", "[::ffff:168.63.129.16]", "100.100.100.200", "[fd00:ec2::254]:80"]
+        {
+            let error = text.parse::<Host>().unwrap_err().to_string();
+            assert!(error.contains("the metadata service of a cloud; write `{ host: "), "{error}");
+            let allowed = Host::new(text, true).unwrap();
+            assert!(allowed.may_be_private() && allowed.may_resolve_to(allowed.address().unwrap()), "{text}");
+        }
+        let name = Host::new("git.corp", true).unwrap();
+        assert!(!name.may_resolve_to([168, 63, 129, 16].into()) && name.may_resolve_to([100, 100, 1, 1].into()));
     }
 
     #[test]

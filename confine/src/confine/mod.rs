@@ -6,6 +6,7 @@
 //! orch sends the policy; `orch __confine` sends the listening sockets of the network, then the level in force, and at
 //! the end the limit that the program reached. If a step fails, the program does not start.
 
+mod address;
 mod damage;
 mod environment;
 mod error;
@@ -35,10 +36,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+pub use address::is_public;
 pub use damage::DamageCheck;
 pub use error::{ConfineError, Step};
 pub use git_protection::protected_repositories;
-pub use host::{Host, HostError, is_public, normalize_name};
+pub use host::{Host, HostError, normalize_name};
 pub use limits::{Limit, LimitReached, limit_in_output};
 pub use masks::remove_leftover_masks;
 pub use policy::{Level, Limits, Mask, Network, Policy, Protected};

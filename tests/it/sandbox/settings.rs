@@ -24,6 +24,7 @@ fn an_invalid_setting_is_reported_with_its_place() {
         ("{ write: [\"out/*\"] }", ["contains `*`, and patterns are not supported", "main.yaml:5:"]),
         ("{ limits: { open_files: 19 } }", ["must be at least 20, not 19", "main.yaml:5:38"]),
         ("{ network: [169.254.169.254] }", ["it is a link-local address", "private: true"]),
+        ("{ network: [168.63.129.16] }", ["it is the address of the metadata service of a cloud", "private: true"]),
         ("{ network: [\"::1\"] }", ["an IPv6 address needs brackets", "write `[ADDRESS]`"]),
         ("{ network: [\"https://example.org/\"] }", ["it is a URL", "write only its host"]),
     ] {

@@ -77,6 +77,24 @@ fn mistakes_in_tools_are_errors() {
 }
 
 #[test]
+fn the_number_and_the_length_of_tools_are_limited() {
+    let many: Vec<String> = (0..257).map(|number| format!("edit(a{number}/**)")).collect();
+    for (tools, expected) in [
+        (json!(many), "must have at most 256 items, not 257"),
+        (json!([format!("edit({})", "*".repeat(100_000))]), "must have at most 4096 characters, not 100006"),
+        (json!([format!("edit({})", "é".repeat(4000))]), "the pattern has 8000 bytes, and at most 4096 are allowed"),
+        (json!([format!("edit({}x{})", "{a,b".repeat(100), "}".repeat(100))]), "the pattern is too complex"),
+    ] {
+        let (_, ran) = validate(&json!({ "tools": tools }), &json!({}));
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.stderr.contains(expected), "no {expected:?} in\n{}", ran.stderr);
+    }
+    let entries: Vec<String> = (0..255).map(|number| format!("edit(a{number}/**)")).collect();
+    let repeated = [&entries[..], &entries[..1]].concat();
+    assert_finding(&json!({ "tools": repeated }), &json!({}), ["ORCH0302", "the tool `edit(a0/**)` is listed twice"]);
+}
+
+#[test]
 fn valid_tools_have_no_finding() {
     for (agent, step) in [
         (json!({ "tools": ["read", "edit(src/**)", "edit(*.md)", "shell(cargo:*)", "fetch(docs.rs)"] }), json!({})),

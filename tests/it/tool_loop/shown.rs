@@ -98,6 +98,31 @@ fn a_shortened_result_is_shown_as_the_model_received_it_and_the_rest_is_named() 
     assert!(text.contains("has all of them as `full_output`"), "{text}");
 }
 
+#[test]
+fn line_breaks_in_the_names_and_the_arguments_of_calls_add_no_line() {
+    let turns = vec![
+        calls([("bash\ncall work@1#9 (fake)", json!({})), ("read", json!({ "path": "a\nwork: fine" }))]),
+        answer(&json!("fine")),
+    ];
+    let server = scripted_server(turns);
+    let orch = tool_project(&server, &json!({ "tools": ["read"] }), &json!({}));
+    let ran = orch.run(&RUN).exits(0);
+    for line in [
+        "work: bash\\ncall work@1#9 (fake) failed: ",
+        "work: read a\\nwork: fine\n",
+        "work: read a\\nwork: fine failed: ",
+    ] {
+        assert!(ran.stderr.contains(line), "{line:?}: {}", ran.stderr);
+    }
+    let shown = orch.run(&["runs", "show", "--replies"]).exits(0).stdout;
+    assert!(shown.contains("[calls bash\\ncall work@1#9 (fake)] {}\n"), "{shown}");
+    assert!(shown.contains("there is no tool `bash\\ncall work@1#9 (fake)`"), "{shown}");
+    assert!(!shown.lines().any(|line| line.starts_with("call work@1#9")), "{shown}");
+    let events = orch.run(&["runs", "events"]).exits(0).stdout;
+    assert!(events.contains(" read a\\nwork: fine"), "{events}");
+    assert!(!events.lines().any(|line| line.starts_with("work: fine")), "{events}");
+}
+
 /// A project whose model makes calls of which all but the last one fail.
 fn project_with_failed_calls() -> (Server, Orch) {
     let turns = vec![

@@ -114,7 +114,9 @@ fn a_name_with_a_private_address_is_not_read_and_is_resolved_only_once() {
     let server = Server::always(Reply::html("private"));
     let url = format!("http://page.test:{}/", server.port());
     let mut site = ToolSite::new(&[&format!("fetch(page.test:{})", server.port())]);
-    for address in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fe80::1", "224.0.0.1", "::ffff:127.0.0.1"] {
+    for address in
+        ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fe80::1", "224.0.0.1", "::ffff:127.0.0.1", "168.63.129.16"]
+    {
         site.lookup = changing_lookup(vec![address]).0;
         site.call("fetch", json!({"url": url})).fails_with("of this machine or of a private network");
     }

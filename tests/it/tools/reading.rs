@@ -162,6 +162,23 @@ fn a_search_shows_each_line_with_its_path_and_number() {
 }
 
 #[test]
+fn globs_and_regular_expressions_that_are_too_long_are_refused() {
+    let site = ToolSite::new(&["list", "search"]);
+    site.put("a", "x\n");
+    let alternatives: Vec<String> = (0..20_000).map(|number| format!("a{number}")).collect();
+    for glob in ["*".repeat(100_000), "**/".repeat(50_000), format!("{{{}}}", alternatives.join(","))] {
+        let expected = format!("the pattern has {} bytes, and at most 4096 are allowed", glob.len());
+        site.call("list", json!({"glob": glob})).fails_with(&expected);
+        site.call("search", json!({"regex": "x", "glob": glob})).fails_with(&expected);
+    }
+    let nested = format!("{}x{}", "{a,b".repeat(100), "}".repeat(100));
+    site.call("list", json!({"glob": nested})).fails_with("the pattern is too complex");
+    let regex = alternatives.join("|");
+    let expected = format!("it has {} bytes, and at most 65536 are allowed; write a shorter one", regex.len());
+    site.call("search", json!({"regex": regex})).fails_with(&expected);
+}
+
+#[test]
 fn a_search_takes_linear_time_and_ends_at_its_time_limit() {
     let mut site = ToolSite::new(&["search"]);
     site.put("a", format!("{}\n", "a".repeat(200_000)));

@@ -19,7 +19,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::host::{Host, host_and_port, is_link_local, normalize_name};
+use super::address::is_metadata_service;
+use super::host::{Host, host_and_port, normalize_name};
 use super::wire::Listener;
 use head::{Target, parse, read_head};
 use record::OpenConnection;
@@ -160,10 +161,10 @@ async fn connect(target: &Target, hosts: &[Host]) -> Result<(TcpStream, SocketAd
 
 /// The reason to refuse a listed name that resolves only to these addresses.
 fn refused_addresses(entry: &str, name: &str, addresses: &[SocketAddr]) -> String {
-    if !addresses.is_empty() && addresses.iter().all(|address| is_link_local(address.ip())) {
+    if !addresses.is_empty() && addresses.iter().all(|address| is_metadata_service(address.ip())) {
         return format!(
-            "`{name}` resolves only to link-local addresses, such as that of the metadata service of a cloud; a policy \
-             can allow such an address only itself, with `private: true`"
+            "`{name}` resolves only to addresses that may be the metadata service of a cloud; a policy can allow such an \
+             address only itself, with `private: true`"
         );
     }
     format!("`{name}` resolves only to private addresses; write `{{host: \"{entry}\", private: true}}` to allow this")

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::config::{self, Document};
 use crate::diagnostic::SourceFile;
 use crate::model::text::{decode_text, strip_bom};
-use crate::report::human::first_line;
+use crate::model::visible::one_line;
 
 use crate::session::SessionError;
 use crate::session::inputs::InputLocation;
@@ -107,7 +107,7 @@ impl SourcedText {
             let value = serde_json::from_str(&self.text).map_err(|error| {
                 SessionError::usage(format!(
                     "{label} must be {expected_type}, but `{}` is not valid JSON: {error}",
-                    first_line(&self.text, 80)
+                    one_line(&self.text, 80)
                 ))
             })?;
             return Ok(LocatedJson { value, location: None });

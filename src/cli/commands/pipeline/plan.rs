@@ -14,10 +14,11 @@ use crate::engine::Plan;
 use crate::engine::forecast::{LimitForecast, StepForecast, forecast};
 use crate::model::Fingerprint;
 use crate::model::budget::Budget;
+use crate::session::passed_variables::variables_needing_agreement;
 use crate::session::prepare::{self, PlanOptions};
 use crate::session::{AgentChoices, ExitStatus, agent_options, execute, find_step, models, project_files};
 use crate::store::{Journal, ResultCache};
-use crate::trust::Disclosures;
+use crate::trust::{Disclosures, VariableDisclosures};
 
 /// Preview a run without running it
 ///
@@ -86,7 +87,9 @@ struct PlanReport<'a> {
     missing_keys: models::MissingKeys,
     /// The data that orch sends to other machines because of orch.yaml.
     disclosures: Disclosures,
-    /// Whether the user agreed to the disclosures.
+    /// The variables that the run passes to confined programs, if it can send data to other machines.
+    variables: VariableDisclosures,
+    /// Whether the user agreed to the disclosures and the variables.
     is_trusted: bool,
 }
 
@@ -121,6 +124,7 @@ pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus> {
         return Err(error.into());
     }
     let disclosures = Disclosures::from_settings(&project.settings);
+    let variables = variables_needing_agreement(&project);
     let report = PlanReport {
         budget_forecasts: LimitForecast::compare(&plan, &steps),
         description: project.pipeline.description.as_deref(),
@@ -128,8 +132,9 @@ pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus> {
         plan: &plan,
         steps,
         missing_keys: models::missing_keys(resolved_models.values(), &registry),
-        is_trusted: runner.is_trusted(&root, &disclosures)?,
+        is_trusted: runner.is_trusted(&root, &disclosures, &variables)?,
         disclosures,
+        variables,
     };
     let selected_step = args.step.as_deref().map(|name| find_step(&plan, name)).transpose()?;
     match args.output {

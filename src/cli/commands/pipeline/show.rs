@@ -13,6 +13,7 @@ use crate::model::step::CommandLine;
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Step, StepAction, counted};
 use crate::session::execute::resolve_path;
+use crate::session::passed_variables::passed_variables;
 use crate::session::{ExitStatus, SessionError};
 use crate::trust::Disclosures;
 
@@ -66,6 +67,9 @@ fn describe_pipeline(project: &Project, ui: &Ui) -> String {
     }
     for disclosure in Disclosures::from_settings(&project.settings).all() {
         write_line(format!("{:<6} {disclosure}", disclosure.label()));
+    }
+    for variables in passed_variables(project).all() {
+        write_line(format!("{:<6} {variables}", "passes"));
     }
     for (name, expression) in &pipeline.outputs {
         write_line(format!("output {name}: {expression}"));

@@ -26,6 +26,7 @@ use crate::model::visible::{escape_line_breaks, path_for_display};
 use crate::report::human;
 use crate::report::junit::{CaseResult, junit_report};
 use crate::session::execute::{self, resolve_path};
+use crate::session::passed_variables::variables_needing_agreement;
 use crate::session::project_state::{project_root, resolve_link};
 use crate::session::trust::Trusted;
 use crate::session::{AgentChoices, ExitStatus, IsolatedRun, SessionError, inputs, models, prepare};
@@ -224,7 +225,8 @@ fn run_case(args: &TestArgs, file: &Path, warnings: &mut CaseWarnings, ui: &Ui) 
     let (root, _) = execute::root_and_file(&project, &current_dir);
     let runtime = runtime()?;
     let trusted = if args.update {
-        runner.ensure_trusted(&root, &project.settings, args.trust.digest().as_deref())?
+        let variables = variables_needing_agreement(&project);
+        runner.ensure_trusted(&root, &project.settings, &variables, args.trust.digest().as_deref())?
     } else {
         Trusted::not_needed()
     };

@@ -20,7 +20,7 @@ use crate::session::execute::resolve_path;
 use crate::session::models::{self, MissingKeys};
 use crate::session::project_state::{pipeline_files, project_root};
 use crate::session::{ExitStatus, Runner, SessionError};
-use crate::trust::Disclosures;
+use crate::trust::{Disclosures, VariableDisclosures};
 
 /// Check pipelines, prompts and schemas without running anything
 ///
@@ -224,7 +224,8 @@ fn disclosure_notes(paths: &[PathBuf], runner: &Runner) -> Result<Vec<String>> {
     for root in roots {
         let Ok(settings) = config::load_settings(&root) else { continue };
         let disclosures = Disclosures::from_settings(&settings);
-        let trusted = runner.is_trusted(&runner.current_dir().join(&root), &disclosures)?;
+        let no_variables = VariableDisclosures::default();
+        let trusted = runner.is_trusted(&runner.current_dir().join(&root), &disclosures, &no_variables)?;
         for disclosure in disclosures.needing_agreement() {
             let advice = if trusted { "" } else { "; a run needs `orch trust` first" };
             lines.push(format!("{disclosure}{advice}"));

@@ -15,10 +15,11 @@ use crate::config;
 use crate::model::visible::escape_line_breaks;
 use crate::model::{SandboxLevel, counted};
 use crate::session::execute::resolve_path;
+use crate::session::passed_variables::project_variables_needing_agreement;
 use crate::session::project_state::{pipeline_files, project_root};
 use crate::session::{ExitStatus, Runner};
 use crate::store::Journal;
-use crate::trust::Disclosures;
+use crate::trust::{Disclosures, VariableDisclosures};
 
 /// Show what is set up and what is missing
 ///
@@ -85,7 +86,11 @@ pub(in crate::cli) fn run(args: &DoctorArgs, ui: &Ui) -> Result<ExitStatus> {
         }
     };
     let digest = args.trust.digest();
-    let trusted = args.probe.then(|| runner.ensure_trusted(&root, &settings, digest.as_deref())).transpose()?;
+    let ensure_trusted = || {
+        let variables = project_variables_needing_agreement(&root, current_dir);
+        runner.ensure_trusted(&root, &settings, &variables, digest.as_deref())
+    };
+    let trusted = args.probe.then(ensure_trusted).transpose()?;
     let registry = runner.model_registry(&root, &settings, trusted.as_ref());
     let providers = providers::report_providers(&registry, &settings, &mut report)?;
     providers::report_default_model(&registry, &runner, &settings, &providers, &mut report)?;
@@ -107,7 +112,8 @@ pub(in crate::cli) fn run(args: &DoctorArgs, ui: &Ui) -> Result<ExitStatus> {
     Ok(if report.problem_count == 0 { ExitStatus::Success } else { ExitStatus::Usage })
 }
 
-/// Reports the data that orch sends to other machines because of orch.yaml, and whether the user agreed to this.
+/// Reports the data that orch sends to other machines because of orch.yaml, the variables that the pipelines pass to
+/// confined programs, and whether the user agreed to this.
 fn report_disclosures(
     root: &Path,
     settings: &config::Settings,
@@ -115,7 +121,7 @@ fn report_disclosures(
     report: &mut DoctorReport<'_>,
 ) -> Result<()> {
     let disclosures = Disclosures::from_settings(settings);
-    let is_trusted = runner.is_trusted(root, &disclosures)?;
+    let is_trusted = runner.is_trusted(root, &disclosures, &VariableDisclosures::default())?;
     for disclosure in disclosures.all() {
         let (is_ok, note) = match disclosure.needs_trust() {
             _ if disclosure.is_refused() => (Some(false), "; refused: the connection is not encrypted"),
@@ -125,7 +131,10 @@ fn report_disclosures(
         };
         report.print_check(is_ok, disclosure.label(), format!("{disclosure}{note}"))?;
     }
-    Ok(())
+    let variables = project_variables_needing_agreement(root, runner.current_dir());
+    let is_trusted = runner.is_trusted(root, &disclosures, &variables)?;
+    let (is_ok, note) = if is_trusted { (Some(true), "; trusted") } else { (None, "; not trusted yet: `orch trust`") };
+    variables.all().iter().try_for_each(|variables| report.print_check(is_ok, "passes", format!("{variables}{note}")))
 }
 
 /// Reports the level at which this machine can confine programs, and why stronger levels do not work.

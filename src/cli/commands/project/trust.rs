@@ -5,7 +5,7 @@ mod programs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cli::args::OutputFormat;
 use crate::cli::output::Ui;
@@ -13,18 +13,20 @@ use crate::cli::startup::{current_dir, runner};
 use crate::config;
 use crate::model::visible::path_for_display;
 use crate::session::execute::resolve_path;
+use crate::session::passed_variables::project_variables;
 use crate::session::project_state::project_root;
 use crate::session::trust::{check_encryption, ledger_error};
 use crate::session::{ExitStatus, SessionError};
-use crate::trust::{Disclosures, TrustLedger};
+use crate::trust::{Disclosures, TrustLedger, VariableDisclosures};
 
 /// Trust a project to send keys and runs to the addresses in its orch.yaml
 ///
-/// Shows which environment variables orch.yaml sends to which addresses and which programs the
-/// pipelines start, and records that you agree. orch requires this once for a project whose orch.yaml
-/// sends a key to a host other than the provider's own, reads a key from another variable, has a
-/// tracker, or loosens the sandbox of programs. The agreement is valid until one of these settings
-/// changes or the project moves.
+/// Shows which environment variables orch.yaml sends to which addresses, which programs the pipelines
+/// start and which variables they pass to them, and records that you agree. orch requires this once
+/// for a project whose orch.yaml sends a key to a host other than the provider's own, reads a key from
+/// another variable, has a tracker, or loosens the sandbox of programs, and for a run that passes
+/// variables to confined programs (`env:`) and can send data to other machines. The agreement is valid
+/// until one of these settings changes, a variable is added, or the project moves.
 ///
 /// In CI, pass the digest from `orch trust --print` as `--trust DIGEST` or in ORCH_TRUST.
 #[derive(Debug, clap::Args)]
@@ -65,22 +67,30 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
     let settings = config::load_settings(&resolve_path(&root, &current_dir)).map_err(SessionError::with_findings)?;
     let disclosures = Disclosures::from_settings(&settings);
     check_encryption(&disclosures)?;
-    let digest = disclosures.digest();
+    let variables = project_variables(&root, &current_dir);
+    let digest = disclosures.digest_with(&variables.names());
     let programs = programs::list_programs(&root, &current_dir, ui);
-    if !args.print
-        && let Some(digest) = &digest
-    {
+    if !args.print && digest.is_some() {
         let ledger = ledger.ok_or_else(no_config_dir_error)?;
-        ledger.record(&root, digest).map_err(|error| ledger_error(&ledger, &error))?;
+        let recorded = ledger.record(&root, disclosures.digest().as_ref(), &variables.names());
+        recorded.map_err(|error| ledger_error(&ledger, &error))?;
     }
     if args.output == OutputFormat::Json {
-        let is_trusted = runner.is_trusted(&root, &disclosures)?;
-        ui.write_data(&format!("{:#}", trust_json(&root, &disclosures, is_trusted, &programs)))?;
+        let json = json!({
+            "root": root.display().to_string(),
+            "digest": digest,
+            "trusted": runner.is_trusted(&root, &disclosures, &variables)?,
+            "disclosures": disclosures.to_json(),
+            "variables": variables.to_json(),
+            "programs": programs,
+        });
+        ui.write_data(&format!("{json:#}"))?;
         return Ok(ExitStatus::Success);
     }
-    print_disclosures(&root, &disclosures, &programs, ui);
+    print_disclosures(&root, &disclosures, &variables, &programs, ui);
     match (&digest, args.print) {
-        (None, _) => ui.print_message("orch.yaml requires no agreement"),
+        (None, _) => ui
+            .print_message("orch.yaml requires no agreement, and the pipelines pass no variables to confined programs"),
         (Some(digest), true) => ui.write_data(digest.as_str())?,
         (Some(digest), false) => {
             ui.print_message(format!(
@@ -93,14 +103,29 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
 }
 
 /// Prints the data that orch sends to other machines because of orch.yaml, what its sandbox allows beyond the defaults,
-/// and the programs that the pipelines start.
-fn print_disclosures(root: &Path, disclosures: &Disclosures, programs: &[String], ui: &Ui) {
+/// the variables that the pipelines pass to confined programs, and the programs that they start.
+fn print_disclosures(
+    root: &Path,
+    disclosures: &Disclosures,
+    variables: &VariableDisclosures,
+    programs: &[String],
+    ui: &Ui,
+) {
     if !disclosures.all().is_empty() {
         ui.print_message(format!("orch.yaml of {}:", path_for_display(root)));
     }
     for disclosure in disclosures.all() {
         let symbol = if disclosure.needs_trust() { ui.stderr_style.warning("!") } else { " ".to_owned() };
         ui.print_message(format!(" {symbol} {disclosure}"));
+    }
+    if !variables.is_empty() {
+        ui.print_message(
+            "\nIts pipelines pass environment variables to confined programs, which could send their values to every host \
+             and model that a run reaches:",
+        );
+    }
+    for disclosure in variables.all() {
+        ui.print_message(format!(" {} {disclosure}", ui.stderr_style.warning("!")));
     }
     if !programs.is_empty() {
         ui.print_message(
@@ -110,16 +135,6 @@ fn print_disclosures(root: &Path, disclosures: &Disclosures, programs: &[String]
             ui.print_message(format!("   {program}"));
         }
     }
-}
-
-fn trust_json(root: &Path, disclosures: &Disclosures, is_trusted: bool, programs: &[String]) -> Value {
-    json!({
-        "root": root.display().to_string(),
-        "digest": disclosures.digest(),
-        "trusted": is_trusted,
-        "disclosures": disclosures.to_json(),
-        "programs": programs,
-    })
 }
 
 fn no_config_dir_error() -> SessionError {

@@ -6,6 +6,7 @@ use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner, runtime};
 use crate::model::event::{CallEnded, CallStarted, Event, Fact};
+use crate::model::visible::{escape_line_breaks, one_line};
 use crate::model::{Artifact, ChatReply, ContentBlock, Failure, McpListing, counted};
 use crate::report::human;
 use crate::session::ExitStatus;
@@ -58,7 +59,7 @@ fn print_event(event: &Event, output: OutputFormat, ui: &Ui) -> Result<()> {
         OutputFormat::Json => ui.write_data(&serde_json::to_string(event)?),
         OutputFormat::Text => {
             let length = if ui.stdout_is_terminal { TextLength::Short } else { TextLength::Whole };
-            ui.write_text(&crate::model::visible::escape_line_breaks(&format_event(event, length)))
+            ui.write_text(&escape_line_breaks(&format_event(event, length)))
         }
     }
 }
@@ -66,7 +67,7 @@ fn print_event(event: &Event, output: OutputFormat, ui: &Ui) -> Result<()> {
 /// How much of a long text a line shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TextLength {
-    /// The beginning of the first line, on a terminal.
+    /// The beginning, on a terminal.
     Short,
     /// The whole text.
     Whole,
@@ -76,7 +77,7 @@ impl TextLength {
     /// The text, shortened to this number of characters on a terminal.
     fn fit(self, text: String, max_chars: usize) -> String {
         match self {
-            Self::Short => human::first_line(&text, max_chars),
+            Self::Short => one_line(&text, max_chars),
             Self::Whole => text,
         }
     }
@@ -199,4 +200,16 @@ fn describe_failure(failure: Option<&Failure>) -> String {
 
 fn describe_artifact(artifact: &Artifact) -> String {
     format!("{} {}", artifact.path.as_ref().unwrap_or(&artifact.name), artifact.digest.short())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_text_shows_that_a_command_has_more_lines() {
+        let fit = |text: &str| TextLength::Short.fit(text.to_owned(), 20);
+        assert_eq!(fit("#1 shell ls\nrm x"), "#1 shell ls\\nrm x");
+        assert_eq!(fit("#1 shell ls\nrm -rf /"), "#1 shell ls\\nrm -rf…");
+    }
 }

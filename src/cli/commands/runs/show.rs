@@ -10,7 +10,7 @@ use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::model::event::{CallEnded, CallOutput, Event, RunStatus};
-use crate::model::visible::escape_line_breaks;
+use crate::model::visible::{escape_line_breaks, one_line};
 use crate::model::{ChatReply, ContentBlock, RunId, RunState, SandboxConnection, counted};
 use crate::process::shorten_middle;
 use crate::report::human;
@@ -67,7 +67,7 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
     if let Some(task) = state.inputs.get("task").and_then(serde_json::Value::as_str) {
         const LABEL: &str = "task: ";
         let task = match ui.stdout_width() {
-            Some(width) => human::first_line(task, width.saturating_sub(LABEL.len())),
+            Some(width) => one_line(task, width.saturating_sub(LABEL.len())),
             None => human::on_one_line(task),
         };
         ui.write_text(&format!("{LABEL}{task}"))?;
@@ -137,6 +137,7 @@ fn print_call(call: &ShownCall<'_>, run: RunId, ui: &Ui) -> Result<()> {
         )))?;
     }
     if let Some(note) = ended.reply.as_ref().and_then(|reply| reply.details.beside.as_ref()) {
+        let note = escape_line_breaks(note);
         ui.write_text(&ui.stdout_style.dim(format!("with the reply, the server sent: {note}")))?;
     }
     let elided = call.elided_results.iter().map(|result| format!("#{}.{}", result.ordinal, result.tool_call));
@@ -191,7 +192,9 @@ fn reply_text(reply: &ChatReply) -> String {
     let mut lines = vec![reply.text().into_owned()];
     lines.retain(|text| !text.is_empty());
     lines.extend(reply.content.blocks().iter().filter_map(|block| match block {
-        ContentBlock::ToolCall { name, arguments, .. } => Some(format!("[calls {name}] {arguments}")),
+        ContentBlock::ToolCall { name, arguments, .. } => {
+            Some(format!("[calls {}] {arguments}", escape_line_breaks(name)))
+        }
         ContentBlock::Text { .. }
         | ContentBlock::ToolResult { .. }
         | ContentBlock::Opaque { .. }
@@ -229,14 +232,16 @@ fn sandbox_lines(call: &CallEnded) -> Vec<String> {
 /// Describes the activity of a CLI agent or the changes of a tool, with one line for each action or file.
 fn activity_lines(call: &CallEnded) -> Vec<String> {
     let Some(activity) = call.activity() else { return Vec::new() };
+    // A CLI agent chooses the names of its tools and of its session.
+    let labelled = |label: &'static str, text: &str| format!("{label:<8} {}", escape_line_breaks(text));
     let add_label =
-        |label: &'static str, lines: &[String]| lines.iter().map(|line| format!("{label:<8} {line}")).collect();
+        |label: &'static str, lines: &[String]| lines.iter().map(|line| labelled(label, line)).collect::<Vec<_>>();
     let mut lines: Vec<String> = add_label("tool", &activity.tools);
-    lines.extend::<Vec<String>>(add_label("denied", &activity.denied));
-    lines.extend::<Vec<String>>(add_label("changed", &activity.changed));
+    lines.extend(add_label("denied", &activity.denied));
+    lines.extend(add_label("changed", &activity.changed));
     lines.extend(activity.partial_note().map(|note| escape_line_breaks(&note).into_owned()));
     let session = call.session();
-    lines.extend(session.map(|session| format!("{:<8} {session}", "session")));
+    lines.extend(session.map(|session| labelled("session", session)));
     if !call.usage().is_empty() {
         lines.push(format!("{:<8} {}", "cost", human::format_cost(call.cost_total())));
     }
@@ -261,5 +266,20 @@ mod tests {
         });
         let call: CallEnded = serde_json::from_value(call).unwrap();
         assert_eq!(sandbox_lines(&call), ["sandbox  full", "unknown  orch could not read how often", "caveat   a"]);
+    }
+
+    #[test]
+    fn names_from_models_and_agents_add_no_line() {
+        let call = json!({
+            "call": { "step": "step", "attempt": 1, "ordinal": 1 },
+            "request_digest": Digest::compute(b"request"),
+            "started": "2026-01-01T00:00:00Z",
+            "ended": "2026-01-01T00:00:01Z",
+            "agent_activity": { "session": "s\nx", "tools": ["Bash ls\nrm"], "changed": ["a\nb"], "denied": ["c\rd"] },
+        });
+        let call: CallEnded = serde_json::from_value(call).unwrap();
+        let lines = activity_lines(&call);
+        let expected = ["tool     Bash ls\\nrm", "denied   c\\rd", "changed  a\\nb", "session  s\\nx"];
+        assert_eq!(lines[..4], expected, "{lines:?}");
     }
 }

@@ -13,6 +13,7 @@ use crate::session::trackers::{Trackers, delivery_message, format_event_count};
 use crate::session::{ExitStatus, SessionError};
 use crate::store::{Journal, Outbox};
 use crate::track::{DeliveryReport, DeliveryStart, TrackerTarget, deliver};
+use crate::trust::VariableDisclosures;
 
 use super::{find_run_or_latest, open_journal};
 
@@ -50,7 +51,9 @@ pub(super) fn run(args: &TrackArgs, ui: &Ui) -> Result<ExitStatus> {
         let error = SessionError::usage("orch.yaml has no tracker");
         return Err(error.with_hint("add one under `tracker:`; see docs/tracking.md").into());
     }
-    let trusted = runner.ensure_trusted(&root, &settings, args.trust.digest().as_deref())?;
+    // The command starts no program.
+    let variables = VariableDisclosures::default();
+    let trusted = runner.ensure_trusted(&root, &settings, &variables, args.trust.digest().as_deref())?;
     let trackers = Trackers::new(&settings.tracker, &runner.environment.variable_lookup(), &trusted);
     let journal = open_journal(&args.state, &root)?;
     let run_ids = select_runs(args, &journal)?;

@@ -21,9 +21,8 @@ use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::config;
 use crate::diagnostic::Code as DiagnosticCode;
-use crate::model::visible::escape_unsafe;
+use crate::model::visible::{escape_unsafe, one_line};
 use crate::model::{RunState, RunStatus};
-use crate::report::human::first_line;
 use crate::session::project_state::{find_run, project_root};
 use crate::session::{ExitStatus, SessionError};
 use crate::store::{Journal, RunRow};
@@ -123,7 +122,7 @@ fn run_candidates() -> Vec<CompletionCandidate> {
 
 /// The description that the shell shows after the ID of a run.
 fn describe_run(row: &RunRow) -> String {
-    let task = row.task.as_deref().map(|task| format!(": {}", first_line(task, 40))).unwrap_or_default();
+    let task = row.task.as_deref().map(|task| format!(": {}", one_line(task, 40))).unwrap_or_default();
     format!("{}, {}{task}", row.pipeline, row.status.as_str())
 }
 

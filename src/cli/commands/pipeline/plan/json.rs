@@ -31,6 +31,7 @@ pub(super) fn plan_json(report: &PlanReport<'_>, selected_step: Option<&StepKey>
         "budgets": budgets.collect::<Value>(),
         "missing_keys": report.missing_keys.keys().collect::<Vec<_>>(),
         "disclosures": report.disclosures.to_json(),
+        "variables": report.variables.to_json(),
         "trusted": report.is_trusted,
     })
 }

@@ -223,6 +223,10 @@ fn push_totals(out: &mut String, report: &PlanReport<'_>, style: TerminalStyle) 
         let advice = if disclosure.needs_trust() && !report.is_trusted { "; agree with `orch trust`" } else { "" };
         push_line(out, 0, &format!("{} {disclosure}{advice}", style.warning("note:")));
     }
+    for variables in report.variables.all() {
+        let advice = if report.is_trusted { "" } else { "; agree with `orch trust`" };
+        push_line(out, 0, &format!("{} {variables}{advice}", style.warning("note:")));
+    }
 }
 
 fn format_limit(limit: &Budget) -> String {

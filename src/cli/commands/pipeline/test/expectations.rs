@@ -10,8 +10,8 @@ use indexmap::IndexMap;
 use crate::config;
 use crate::model::case::{CannedAnswer, CannedAnswers, Case};
 use crate::model::event::ApprovalDecision;
+use crate::model::visible::one_line;
 use crate::model::{RunState, RunStatus, StepKey, StepState};
-use crate::report::human::first_line;
 use crate::store::{ApprovalPrompter, Workspace};
 use crate::template::{TemplateContext, eval_bool};
 
@@ -67,7 +67,7 @@ pub(super) fn compare_with_expected(case: &Case, state: &RunState, workspace: &W
 fn unanswered_question(step: &StepState) -> Option<String> {
     // The question about a tool call has its arguments on several lines.
     let words: Vec<&str> = step.question.as_ref()?.split_whitespace().collect();
-    let (question, key) = (first_line(&words.join(" "), 200), &step.key);
+    let (question, key) = (one_line(&words.join(" "), 200), &step.key);
     Some(format!(
         "step `{key}` waits for an answer to: {question}\nto answer it, add `{}: {{ approved: true }}` to `answers` of the \
          test case; a step that asks several times may have a list of answers",

@@ -10,8 +10,8 @@ use crate::model::{BuiltinTool, Step, StepAction};
 use crate::session::execute::resolve_path;
 use crate::session::project_state::pipeline_files;
 
-/// Lists the commands and CLI agents of every pipeline of a project, and the grants of the tool `shell`, one in each
-/// line, in the order of the files.
+/// Lists the commands and CLI agents of every pipeline of a project, and the grants of the tool `shell`, each with the
+/// variables that it gets, one in each line, in the order of the files.
 ///
 /// For an unreadable pipeline, the list contains a line that names the pipeline.
 pub(super) fn list_programs(root: &Path, current_dir: &Path, ui: &Ui) -> Vec<String> {
@@ -32,17 +32,25 @@ fn add_programs(project: &Project, display_path: &str, lines: &mut Vec<String>) 
     for (name, agent) in &project.pipeline.agents {
         if let Some(program) = agent.cli_agent(Access::None) {
             let argv = if program.argv.is_empty() { program.kind.as_str().to_owned() } else { program.argv.join(" ") };
-            lines.push(format!("{argv}  (agent {name} of {display_path})"));
+            lines.push(format!("{argv}{}  (agent {name} of {display_path})", with_variables(&agent.env)));
         }
         for grant in agent.tool_grants().iter().filter(|grant| grant.tool == BuiltinTool::Shell) {
-            lines.push(format!("{grant}, as its model chooses, in a sandbox  (agent {name} of {display_path})"));
+            let variables = with_variables(&agent.env);
+            lines.push(format!(
+                "{grant}, as its model chooses, in a sandbox{variables}  (agent {name} of {display_path})"
+            ));
         }
     }
     for step in project.pipeline.all_steps() {
-        lines.extend(
-            command_line(step).map(|command_line| format!("{command_line}  (step {} of {display_path})", step.id)),
-        );
+        lines.extend(command_line(step).map(|command_line| {
+            format!("{command_line}{}  (step {} of {display_path})", with_variables(&step.env), step.id)
+        }));
     }
+}
+
+/// The variables that a program gets in addition to the basic ones, as a part of its line.
+fn with_variables(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(", with the variables {}", names.join(", ")) }
 }
 
 fn command_line(step: &Step) -> Option<String> {
