@@ -3,28 +3,26 @@
 use serde_json::Value;
 
 use super::all_of::has_early_draft;
-use super::types::{SchemaNode, SchemaPart, Schemas, Type};
+use super::types::{SchemaNode, SchemaPart, Type};
 
 /// The maximum number of properties that require one property.
 const MAX_NAMES: usize = 32;
 
-impl<'a> Schemas<'a> {
-    /// The properties that an object has only if it also has the property `name`, directly or through other properties.
-    pub(super) fn properties_requiring(self, ty: &Type<'a>, name: &str) -> Vec<&'a str> {
-        let branches = ty.without_null().branches();
-        // What follows for one branch does not follow for the others.
-        let [branch] = branches.as_slice() else { return Vec::new() };
-        let nodes = object_schemas(branch);
-        let mut names = names_requiring(nodes, name);
-        let mut next = 0;
-        while let Some(required) = names.get(next).copied().filter(|_| names.len() < MAX_NAMES) {
-            let indirect: Vec<&'a str> =
-                names_requiring(nodes, required).into_iter().filter(|other| !names.contains(other)).collect();
-            names.extend(indirect);
-            next += 1;
-        }
-        names
+/// The properties that an object has only if it also has the property `name`, directly or through other properties.
+pub(super) fn properties_requiring<'a>(ty: &Type<'a>, name: &str) -> Vec<&'a str> {
+    let branches = ty.without_null().branches();
+    // What follows for one branch does not follow for the others.
+    let [branch] = branches.as_slice() else { return Vec::new() };
+    let nodes = object_schemas(branch);
+    let mut names = names_requiring(nodes, name);
+    let mut next = 0;
+    while let Some(required) = names.get(next).copied().filter(|_| names.len() < MAX_NAMES) {
+        let indirect: Vec<&'a str> =
+            names_requiring(nodes, required).into_iter().filter(|other| !names.contains(other)).collect();
+        names.extend(indirect);
+        next += 1;
     }
+    names
 }
 
 /// The schemas that describe an object.

@@ -62,7 +62,7 @@ impl ConditionReader<'_, '_> {
 }
 
 /// The type of the objects of a list whose members exist under conditions.
-pub(super) fn with_member_conditions<'a>(ty: Type<'a>, conditions: MemberConditions) -> Type<'a> {
+pub(super) fn with_member_conditions(ty: Type<'_>, conditions: MemberConditions) -> Type<'_> {
     match ty {
         Type::RefinedObject(refined) => {
             let conditions = Some(Rc::new(conditions));

@@ -7,6 +7,7 @@ use minijinja::Value as TemplateValue;
 use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, UnaryOpKind};
 
 use super::condition::Condition;
+use super::dependent_properties::properties_requiring;
 use super::narrowing::{constant_index, member_of};
 use super::refined_types::requires_property;
 use super::scope::TypeScope;
@@ -162,7 +163,7 @@ impl<'a> ConditionReader<'_, 'a> {
     /// When an object has a property that requires the property `name`.
     fn is_required_by_other(self, base: &Expr<'_>, name: &str) -> Condition {
         let Some(key) = self.key(base) else { return Condition::Never };
-        let others = self.schemas.properties_requiring(&self.value_type(base), name);
+        let others = properties_requiring(&self.value_type(base), name);
         Condition::any(others.into_iter().map(|other| match self.member_type(base, other) {
             Some((_, true)) => Condition::Always,
             Some((_, false)) | None => Condition::test(format!("{key}.{other} is defined")),

@@ -106,7 +106,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_time_limit_ends_a_body_that_never_makes_the_reader_wait() {
         for content_type in CONTENT_TYPES {
-            let limits = RequestLimits { total_timeout: Duration::from_secs(60), ..RequestLimits::default() };
+            let limits = RequestLimits { total_timeout: Duration::from_mins(1), ..RequestLimits::default() };
             let (endpoint, sink) = (endpoint(), |_| {});
             let read = read_response(&endpoint, white_space(content_type), &limits, &sink);
             let (result, ()) = tokio::join!(read, tokio::time::advance(Duration::from_secs(61)));
