@@ -27,14 +27,15 @@ use crate::model::cost::plausible_cost;
 use crate::model::failure::RAISE_TIMEOUT_HINT;
 use crate::model::usage::parse_token_count;
 use crate::model::{AgentActivity, ChatReply, Failure, FailureClass, ReportedUsage, StopReason};
-use crate::process::{self, CapturedOutput, Pipes, SandboxNeeds};
+use crate::process::{self, CappedReader, CapturedOutput, Pipes, SandboxNeeds};
 
-use super::capped::CappedReader;
 use super::exit::{exit_failure, line_too_long_failure, no_credit_failure, unknown_stop_failure};
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, plain_reply, set_event_limits};
 
 /// How long an agent may take to stop after orch has cancelled its turn.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The length of the longest message that orch accepts, in bytes. A message is one line.
+const MAX_MESSAGE_BYTES: usize = 32 << 20;
 
 /// A CLI agent that uses the protocol.
 pub(super) struct AcpAgent;
@@ -120,7 +121,7 @@ async fn run_session(
 ) -> Result<TurnResult, AcpFailure> {
     let transcript = Arc::new(Mutex::new(AcpTranscript::default()));
     let (event_sender, mut events) = unbounded_channel();
-    let stdout = CappedReader::new(pipes.stdout, is_line_too_long);
+    let stdout = CappedReader::new(pipes.stdout, MAX_MESSAGE_BYTES, is_line_too_long);
     let transport = ByteStreams::new(pipes.stdin.compat_write(), stdout.compat());
     let (update_transcript, permission_transcript) = (transcript.clone(), transcript.clone());
     let granted_tools = job.turn.program.tools.clone();

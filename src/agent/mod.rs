@@ -5,7 +5,6 @@
 
 mod acp;
 mod auto;
-mod capped;
 mod claude;
 mod codex;
 mod command;

@@ -47,6 +47,12 @@ impl EndingGroups {
         Self { receivers: Arc::default(), confined: Arc::default(), record: SandboxRecord::default(), clock }
     }
 
+    /// Creates an empty list with the same clock, for a program that ends at another time than these.
+    #[must_use]
+    pub fn with_same_clock(&self) -> Self {
+        Self::new(self.clock.clone())
+    }
+
     /// The record of the sandboxes of these programs; `None` if orch confined none of them. It is complete after
     /// [`EndingGroups::wait_all_ended`].
     pub fn sandbox_use(&self) -> Option<SandboxUse> {

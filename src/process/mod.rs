@@ -6,6 +6,7 @@
 //! never blocks the calling thread, unless the system can't start another thread. The caller passes the whole
 //! environment: the program inherits none of orch's variables.
 
+mod capped;
 mod capture;
 mod confined;
 #[cfg(target_os = "linux")]
@@ -36,6 +37,7 @@ use orch_confine::confine::ConfineError;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStdin;
 
+pub use capped::CappedReader;
 use capture::capture_stream;
 pub use capture::{CapturedOutput, OutputStream, join_with_marker, last_lines, shorten_middle};
 pub use confined::{CONFINE_COMMAND, run_confine};

@@ -63,30 +63,41 @@ pub(super) struct FetchArguments {
     pub(super) url: String,
 }
 
-/// Reads the arguments of a call: an object, or a text with JSON, which may need repairs. Members that are `null` count
-/// as absent.
+/// Reads the arguments of a call of a built-in tool, as [`read_arguments_with`] does.
 ///
 /// # Errors
-/// The arguments are not JSON or do not fit the schema of the tool. The error lists every problem, for the model.
+/// The same as those of [`read_arguments_with`].
 pub fn read_arguments(tool: BuiltinTool, arguments: &Value) -> Result<Value, String> {
     let schema = Schema::compile(tool.as_str(), parameters(tool)).map_err(|error| error.to_string())?;
+    read_arguments_with(tool.as_str(), &schema, arguments)
+}
+
+/// Reads the arguments of a call of the tool `name`: an object, or a text with JSON, which may need repairs. Members
+/// that are `null` count as absent, unless the schema allows them.
+///
+/// # Errors
+/// The arguments are not JSON or do not fit the schema. The error lists every problem, for the model.
+pub fn read_arguments_with(name: &str, schema: &Schema, arguments: &Value) -> Result<Value, String> {
     let value = match arguments {
         Value::String(text) => match parse_object(text) {
             Some(value) => value,
-            None => return extract_arguments(tool, text, &schema),
+            None => return extract_arguments(name, text, schema),
         },
         Value::Null => Value::Object(Map::new()),
         value => value.clone(),
     };
+    if schema.is_valid(&value) {
+        return Ok(value);
+    }
     let value = without_nulls(value);
     let mismatches = schema.mismatches(&value);
     if mismatches.is_empty() {
         return Ok(value);
     }
     // A scalar of another type, such as "5" for 5, can be converted without loss.
-    match extract(value.to_string().as_bytes(), &schema, &Options::default()) {
+    match extract(value.to_string().as_bytes(), schema, &Options::default()) {
         Ok(extraction) => Ok(extraction.value),
-        Err(_) => Err(mismatch_message(tool, &render_mismatches(&mismatches))),
+        Err(_) => Err(mismatch_message(name, &render_mismatches(&mismatches))),
     }
 }
 
@@ -100,27 +111,27 @@ fn parse_object(text: &str) -> Option<Value> {
 }
 
 /// Extracts the arguments from a text that is not strict JSON.
-fn extract_arguments(tool: BuiltinTool, text: &str, schema: &Schema) -> Result<Value, String> {
+fn extract_arguments(name: &str, text: &str, schema: &Schema) -> Result<Value, String> {
     match extract(text.as_bytes(), schema, &Options::default()) {
         Ok(extraction) => Ok(extraction.value),
-        Err(rejection) => Err(rejection_message(tool, &rejection)),
+        Err(rejection) => Err(rejection_message(name, &rejection)),
     }
 }
 
-fn rejection_message(tool: BuiltinTool, rejection: &Rejection) -> String {
+fn rejection_message(name: &str, rejection: &Rejection) -> String {
     let problem = match rejection.reason {
-        RejectionReason::SchemaMismatch => return mismatch_message(tool, &render_mismatches(&rejection.mismatches)),
+        RejectionReason::SchemaMismatch => return mismatch_message(name, &render_mismatches(&rejection.mismatches)),
         RejectionReason::MaxTokensReached => "end inside a JSON value",
         RejectionReason::AmbiguousReply => {
             "can be read in more than one way, since a quote inside a string needs a backslash before it"
         }
         RejectionReason::NoJson | RejectionReason::Refusal | RejectionReason::EmptyReply => "are not a JSON object",
     };
-    format!("the arguments of `{tool}` {problem}, so nothing was done; make the call again with a JSON object")
+    format!("the arguments of `{name}` {problem}, so nothing was done; make the call again with a JSON object")
 }
 
-fn mismatch_message(tool: BuiltinTool, mismatches: &str) -> String {
-    format!("the arguments of `{tool}` do not fit its schema, so nothing was done:\n{mismatches}")
+fn mismatch_message(name: &str, mismatches: &str) -> String {
+    format!("the arguments of `{name}` do not fit its schema, so nothing was done:\n{mismatches}")
 }
 
 /// Removes the members of an object that are `null`. Schemas for models often require every member.
@@ -169,6 +180,18 @@ mod tests {
         let arguments = json!({"path": "a.json", "content": "{\"path\": \"b\", \"content\": \"x\"}"});
         assert_eq!(read_arguments(BuiltinTool::Write, &arguments), Ok(arguments.clone()));
         assert_eq!(read_arguments(BuiltinTool::Write, &json!(arguments.to_string())), Ok(arguments));
+    }
+
+    #[test]
+    fn a_null_is_an_argument_only_if_the_schema_allows_it() {
+        let properties = json!({ "until": { "type": ["string", "null"] }, "limit": { "type": "integer" } });
+        let document = json!({ "type": "object", "properties": properties, "required": ["until"] });
+        let schema = Schema::compile("docs.find", document).unwrap();
+        let read = |arguments: Value| read_arguments_with("docs.find", &schema, &arguments);
+        assert_eq!(read(json!({ "until": null })), Ok(json!({ "until": null })));
+        assert_eq!(read(json!({ "until": "x", "limit": null })), Ok(json!({ "until": "x" })));
+        let error = read(json!({ "limit": "many" })).unwrap_err();
+        assert!(error.starts_with("the arguments of `docs.find` do not fit its schema"), "{error}");
     }
 
     #[test]

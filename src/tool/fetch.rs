@@ -5,7 +5,6 @@
 //! the names, orch can check only the names and the addresses in URLs. It connects directly to a host that is listed as
 //! private, so that no proxy can lead it elsewhere.
 
-use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,13 +17,14 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 
 use crate::model::address::http_url_error;
-use crate::model::{Failure, FailureClass, SandboxSpec, ToolInvocation};
-use crate::network::{ProxySetting, certificate_problem, install_tls_provider, is_not_tls};
+use crate::model::{Failure, SandboxSpec, ToolInvocation};
+use crate::network::ProxySetting;
 use crate::offload::run_on_thread;
 
 use super::ToolContext;
 use super::arguments::FetchArguments;
 use super::fetch_policy::{FetchPolicy, check_host_behind_proxy, private_host_message};
+use super::http_client::{build_client, client_builder, describe_problem};
 use super::job::ToolError;
 use super::output::{PerformedTool, RawOutput};
 use super::page_text::{PageBody, page_text};
@@ -35,8 +35,6 @@ const MAX_PAGE_BYTES: usize = 8 << 20;
 const MAX_REDIRECTS: usize = 10;
 /// The maximum time for a page.
 const MAX_FETCH_TIME: Duration = Duration::from_mins(1);
-/// The maximum time to connect to a server.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The content types that orch requests.
 const ACCEPTED_TYPES: &str = "text/html, text/plain, application/json, text/*;q=0.9, */*;q=0.5";
 
@@ -198,31 +196,11 @@ impl PageFetch<'_> {
         addresses: &[SocketAddr],
         proxy: Option<&ProxySetting>,
     ) -> Result<Client, ToolError> {
-        install_tls_provider();
-        let setup_failure = |error: reqwest::Error| {
-            Failure::new(FailureClass::Internal, format!("can't set up HTTP: {}", innermost_cause(&error)))
-        };
-        let mut builder = Client::builder()
-            .user_agent(concat!("orch/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .retry(reqwest::retry::never())
-            .connect_timeout(CONNECT_TIMEOUT)
-            // `Network` reads the proxy variables.
-            .no_proxy();
-        if let Some(proxy) = proxy {
-            builder = builder.proxy(reqwest::Proxy::all(&proxy.value).map_err(setup_failure)?);
-        }
+        let mut builder = client_builder(&self.context.network, url, proxy)?.redirect(Policy::none());
         if let Some(name) = url.host_str().filter(|_| !addresses.is_empty()) {
             builder = builder.resolve_to_addrs(name, addresses);
         }
-        let uses_tls = url.scheme() == "https" || proxy.is_some_and(|proxy| proxy.value.starts_with("https://"));
-        if !uses_tls {
-            // Plain HTTP needs no certificates, and loading the system's certificates reads many files.
-            builder = builder.tls_certs_only([]);
-        } else if let Some(tls) = self.context.network.tls_config()? {
-            builder = builder.tls_backend_preconfigured(tls);
-        }
-        Ok(builder.build().map_err(setup_failure)?)
+        Ok(build_client(builder)?)
     }
 }
 
@@ -279,22 +257,7 @@ async fn receive_page(url: Url, mut response: Response, proxy: Option<ProxySetti
 
 /// The message about a request that failed.
 fn describe_error(url: &Url, error: &reqwest::Error) -> String {
-    let reason = if is_not_tls(error) {
-        "the server does not speak TLS".to_owned()
-    } else if let Some((reason, _)) = certificate_problem(error) {
-        format!("its certificate is not trusted: {reason}")
-    } else if error.is_timeout() {
-        format!("it did not accept a connection within {CONNECT_TIMEOUT:?}")
-    } else {
-        innermost_cause(error)
-    };
-    format!("`{url}` was not read: {reason}; check the address, try it later, or read another page")
-}
-
-fn innermost_cause(error: &reqwest::Error) -> String {
-    let first: &(dyn Error + 'static) = error;
-    let innermost = std::iter::successors(Some(first), |&error| error.source()).last();
-    innermost.map(ToString::to_string).unwrap_or_default()
+    format!("`{url}` was not read: {}; check the address, try it later, or read another page", describe_problem(error))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! The built-in tools of models: reading, listing, searching, changing and writing files of the workspace, commands in
-//! a sandbox, and pages from the web.
+//! a sandbox, and pages from the web. [`mcp`] has the tools of MCP servers.
 //!
 //! [`definition`] describes a tool to a model, [`read_arguments`] reads the arguments of a call, and [`perform`]
 //! performs the call. A mistake of the model is a result for the model, which can then do something else; only a call
@@ -24,8 +24,10 @@ mod fetch;
 mod fetch_policy;
 mod file_type;
 mod html_text;
+mod http_client;
 mod job;
 mod list;
+pub mod mcp;
 mod nearest;
 mod output;
 mod page_text;
@@ -48,7 +50,7 @@ use crate::offload::run_on_thread;
 use crate::process::{EndingGroups, GuardProgram, SandboxContext};
 use crate::secret::Redactor;
 
-pub use arguments::read_arguments;
+pub use arguments::{read_arguments, read_arguments_with};
 pub use definition::definition;
 pub use fetch::{HostLookup, system_lookup};
 pub use output::{MAX_CONTENT_BYTES, PerformedTool};

@@ -71,7 +71,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("process", &["clock", "model", "offload", "process"]),
-    ("tool", &["tool", "extract", "files", "model", "network", "offload", "process", "schema", "secret"]),
+    ("tool", &["tool", "extract", "files", "folder", "model", "network", "offload", "process", "schema", "secret"]),
     (
         "session",
         &[

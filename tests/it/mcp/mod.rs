@@ -4,8 +4,11 @@
 mod call_kills;
 #[cfg(target_os = "linux")]
 mod calls;
+mod eras;
+mod hostile;
 #[cfg(target_os = "linux")]
 mod model_calls;
+mod peers;
 #[cfg(target_os = "linux")]
 mod questions;
 #[cfg(target_os = "linux")]

@@ -8,20 +8,20 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// The length of the longest line that the reader accepts, in bytes.
-const MAX_LINE_BYTES: usize = 32 << 20;
-
-/// A reader that fails when a line is longer than [`MAX_LINE_BYTES`], and sets a flag so that the caller knows why.
-pub(super) struct CappedReader<R> {
+/// A reader that fails when a line is too long, and sets a flag so that the caller knows why.
+#[derive(Debug)]
+pub struct CappedReader<R> {
     inner: R,
+    /// The maximum length of a line, in bytes.
+    max_line_bytes: usize,
     line_length: usize,
     is_line_too_long: Arc<AtomicBool>,
 }
 
 impl<R> CappedReader<R> {
-    /// Limits the lines of `inner`.
-    pub(super) fn new(inner: R, is_line_too_long: Arc<AtomicBool>) -> Self {
-        Self { inner, line_length: 0, is_line_too_long }
+    /// Limits the lines of `inner` to this length, in bytes.
+    pub fn new(inner: R, max_line_bytes: usize, is_line_too_long: Arc<AtomicBool>) -> Self {
+        Self { inner, max_line_bytes, line_length: 0, is_line_too_long }
     }
 }
 
@@ -34,10 +34,27 @@ impl<R: AsyncRead + Unpin> AsyncRead for CappedReader<R> {
             Some(end) => bytes.len() - end - 1,
             None => self.line_length + bytes.len(),
         };
-        if self.line_length > MAX_LINE_BYTES {
+        if self.line_length > self.max_line_bytes {
             self.is_line_too_long.store(true, Ordering::Relaxed);
             return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_up_to_the_limit_is_read_and_a_longer_one_fails() {
+        for (text, is_too_long) in [("1234\n1234\n12", false), ("1234\n12345", true), ("", false)] {
+            let flag = Arc::new(AtomicBool::new(false));
+            let mut read = Vec::new();
+            let result = CappedReader::new(text.as_bytes(), 4, flag.clone()).read_to_end(&mut read).await;
+            assert_eq!((result.is_err(), flag.load(Ordering::Relaxed)), (is_too_long, is_too_long), "{text}");
+        }
     }
 }

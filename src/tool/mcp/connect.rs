@@ -1,0 +1,222 @@
+//! Begins a connection with a server, in the protocol that the server speaks.
+//!
+//! There are two: the old one, in which a connection begins with `initialize`, and the new one, in which every request
+//! stands for itself. orch asks for the new one first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::model::ProtocolVersion;
+use rmcp::service::{ClientInitializeError, RunningService};
+use rmcp::transport::{Transport, TransportAdapterIdentity};
+use rmcp::{ClientLifecycleMode, RoleClient, serve_client_with_lifecycle};
+use tokio::time::timeout;
+
+use crate::model::{Failure, FailureClass, McpServerSpec, McpTransport};
+use crate::offload::run_on_thread;
+
+use super::McpContext;
+use super::connection::Connection;
+use super::failures::{handshake_failure, is_final, start_failure, too_large_failure, with_exit};
+use super::handler::Handler;
+use super::http;
+use super::legacy::LegacyServers;
+use super::probe::{Discovery, ProbedTransport};
+use super::stdio::{ServerCommand, ServerProcesses, ServerProgram};
+
+/// How long a server may take to get ready.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a server may take to say whether it speaks the new protocol, before orch tries the old one.
+const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same for a server over HTTP, including the old protocol if the server asks for it.
+const HTTP_DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The versions of the new protocol that orch speaks.
+const NEW_VERSIONS: [ProtocolVersion; 1] = [ProtocolVersion::V_2026_07_28];
+/// The version of the old protocol that orch asks for. A server may answer with an older one.
+const OLD_VERSION: ProtocolVersion = ProtocolVersion::V_2025_11_25;
+
+/// How a connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beginning {
+    /// With the new protocol, or with the old one if the server does not know the new one.
+    Either,
+    /// With the new protocol.
+    New,
+    /// With the old protocol.
+    Old,
+}
+
+/// Why a connection did not begin.
+struct BeginError {
+    failure: Failure,
+    /// Whether another beginning would fail for the same reason.
+    is_final: bool,
+}
+
+impl BeginError {
+    fn last(failure: Failure) -> Self {
+        Self { failure, is_final: true }
+    }
+}
+
+/// Connects to a server, and starts it if orch has to. Returns the connection, and a note if orch could not remember
+/// which protocol the server speaks.
+pub(super) async fn connect(
+    server: &McpServerSpec,
+    context: &McpContext,
+    processes: &Arc<ServerProcesses>,
+) -> Result<(Connection, Option<String>), Failure> {
+    let connector = Connector { server, context, processes };
+    let was_silent = connector.is_known_as_silent().await;
+    if was_silent {
+        match connector.begin(Beginning::Old, &Discovery::default()).await {
+            Ok(connection) => return Ok((connection, None)),
+            Err(error) if error.is_final => return Err(error.failure),
+            // The server may speak the new protocol only by now.
+            Err(_) => {}
+        }
+    }
+    let (connection, is_silent) = connector.find_protocol().await?;
+    let note = if is_silent == was_silent { None } else { connector.remember(is_silent).await };
+    Ok((connection, note))
+}
+
+/// Begins connections with one server.
+struct Connector<'a> {
+    server: &'a McpServerSpec,
+    context: &'a McpContext,
+    processes: &'a Arc<ServerProcesses>,
+}
+
+impl Connector<'_> {
+    /// Finds out which protocol a server speaks. Returns the connection, and whether the server speaks the old protocol
+    /// and does not answer the question for the new one.
+    async fn find_protocol(&self) -> Result<(Connection, bool), Failure> {
+        let discovery = Discovery::default();
+        let first = self.begin(Beginning::Either, &discovery).await;
+        match first {
+            Err(error) if error.is_final => Err(error.failure),
+            // The server speaks the new protocol, and takes long to start.
+            first if discovery.is_answered_late() => {
+                if let Ok(connection) = first {
+                    // How this start of the server ends does not matter.
+                    drop(connection.close().await);
+                }
+                Ok((self.begin(Beginning::New, &discovery).await.map_err(|error| error.failure)?, false))
+            }
+            Ok(connection) => Ok((connection, discovery.is_silent())),
+            // The question may be the reason, for example if the server ends because of it.
+            Err(error) => {
+                let connection = self.begin(Beginning::Old, &discovery).await.map_err(|error| error.failure)?;
+                // A server over HTTP may only have been overloaded.
+                let is_program = matches!(self.server.transport, McpTransport::Stdio { .. });
+                Ok((connection, is_program || error.failure.class == FailureClass::Timeout))
+            }
+        }
+    }
+
+    async fn begin(&self, beginning: Beginning, discovery: &Discovery) -> Result<Connection, BeginError> {
+        match &self.server.transport {
+            McpTransport::Stdio { command, env, sandbox } => {
+                let command = ServerCommand { command, env, sandbox: sandbox.as_ref() };
+                self.begin_program(command, beginning, discovery).await
+            }
+            McpTransport::Http { url, headers } => {
+                let name = &self.server.name;
+                let transport = http::open(name, url, headers, self.context).map_err(BeginError::last)?;
+                let limit = if beginning == Beginning::Either { HTTP_DISCOVERY_TIMEOUT } else { START_TIMEOUT };
+                let transport = ProbedTransport::new(transport, None, discovery.clone());
+                let service = serve(transport, beginning, limit).await.map_err(|error| error.describe(name))?;
+                Ok(Connection::new(name, service, None))
+            }
+        }
+    }
+
+    async fn begin_program(
+        &self,
+        command: ServerCommand<'_>,
+        beginning: Beginning,
+        discovery: &Discovery,
+    ) -> Result<Connection, BeginError> {
+        let name = &self.server.name;
+        let started = ServerProgram::start(command, self.context, self.processes).await;
+        let (program, pipes) = started.map_err(|error| BeginError::last(start_failure(name, error)))?;
+        let limit = (beginning == Beginning::Either).then_some(DISCOVERY_TIMEOUT);
+        let transport = ProbedTransport::new(pipes, limit, discovery.clone());
+        match serve(transport, beginning, START_TIMEOUT).await {
+            Ok(service) => Ok(Connection::new(name, service, Some(program))),
+            Err(error) => {
+                let BeginError { failure, is_final } = error.describe(name);
+                let exit = program.end().await;
+                let failure = if program.is_message_too_long() { too_large_failure(name) } else { failure };
+                let failure = with_exit(name, failure, exit.as_ref());
+                // A program that never ran does not run the next time either.
+                let never_ran = matches!(failure.class, FailureClass::NotInstalled | FailureClass::NotConfined);
+                Err(BeginError { failure, is_final: is_final || never_ran })
+            }
+        }
+    }
+
+    /// Whether the server did not answer the question for its protocol before.
+    async fn is_known_as_silent(&self) -> bool {
+        let (legacy_servers, server) = (LegacyServers(self.context.legacy_servers.clone()), self.server.clone());
+        let hold = self.processes.groups().hold_virtual_time();
+        run_on_thread(hold, move || legacy_servers.contains(&server)).await
+    }
+
+    /// Remembers whether the server answered. Returns a note if this failed.
+    async fn remember(&self, is_silent: bool) -> Option<String> {
+        let (legacy_servers, server) = (LegacyServers(self.context.legacy_servers.clone()), self.server.clone());
+        let hold = self.processes.groups().hold_virtual_time();
+        let error = run_on_thread(hold, move || legacy_servers.set(&server, is_silent)).await.err()?;
+        Some(format!(
+            "orch could not save which protocol the MCP server `{}` speaks, so its next start may take longer: {error}",
+            self.server.name
+        ))
+    }
+}
+
+/// Why a handshake failed.
+enum ServeError {
+    Handshake(Box<ClientInitializeError>),
+    TimedOut(Duration),
+}
+
+impl ServeError {
+    fn describe(self, server: &str) -> BeginError {
+        match self {
+            Self::Handshake(error) => {
+                BeginError { failure: handshake_failure(server, &error), is_final: is_final(&error) }
+            }
+            Self::TimedOut(limit) => {
+                let message = format!("the MCP server `{server}` was not ready within {limit:?}");
+                BeginError { failure: Failure::new(FailureClass::Timeout, message), is_final: false }
+            }
+        }
+    }
+}
+
+/// Begins the conversation with a server.
+async fn serve<T: Transport<RoleClient> + 'static>(
+    transport: ProbedTransport<T>,
+    beginning: Beginning,
+    limit: Duration,
+) -> Result<RunningService<RoleClient, Handler>, ServeError> {
+    let preferred_versions = NEW_VERSIONS.to_vec();
+    let lifecycle = match beginning {
+        Beginning::Either => ClientLifecycleMode::Auto { preferred_versions, legacy_version: Some(OLD_VERSION) },
+        Beginning::New => ClientLifecycleMode::Discover { preferred_versions },
+        Beginning::Old => ClientLifecycleMode::Initialize,
+    };
+    let service = serve_client_with_lifecycle::<Handler, ProbedTransport<T>, T::Error, TransportAdapterIdentity>(
+        Handler::new(),
+        transport,
+        lifecycle,
+    );
+    // The future has room for several messages.
+    match timeout(limit, Box::pin(service)).await {
+        Ok(Ok(service)) => Ok(service),
+        Ok(Err(error)) => Err(ServeError::Handshake(Box::new(error))),
+        Err(_) => Err(ServeError::TimedOut(limit)),
+    }
+}

@@ -1,0 +1,38 @@
+//! The client of MCP servers: starts or reaches them, lists their tools and calls them.
+//!
+//! [`McpServers`] holds the servers of a run. A server starts when it is first needed, all steps share it, and
+//! [`McpServers::shutdown`] ends it.
+//!
+//! Guarantees:
+//! - A server that orch starts runs in the sandbox of its settings, with the variables that they name, and ends with
+//!   every process that it started.
+//! - orch sends a call once. It never repeats one by itself, also if the connection ends during the call.
+//! - What a server sends is limited in size. A definition, a result, a question or a failure contains no known secret.
+//! - A server can't make orch call a model, show it the user's folders or wait for the user: orch declines such
+//!   requests. A server of the new protocol may return questions instead of a result.
+//! - The texts of a server are data. Whether a call may change anything follows from the settings of the server, and
+//!   not from what it says about its tools.
+//!
+//! This module does not know runs, steps or journals. It is the only one that uses the crate of the protocol.
+
+mod connect;
+mod connection;
+mod failures;
+mod handler;
+mod http;
+mod legacy;
+mod listing;
+mod names;
+mod pool;
+mod probe;
+mod questions;
+mod result;
+mod stdio;
+
+pub use listing::{ListedServer, MAX_TOOLS};
+pub use names::model_tool_name;
+pub use pool::{McpCall, McpContext, McpServers};
+pub use result::McpResult;
+
+/// The maximum size of a message of a server, in bytes: a line, an event or the body of a response.
+pub const MAX_MESSAGE_BYTES: usize = 16 << 20;

@@ -1,0 +1,379 @@
+//! The MCP servers of a run: each starts when it is first needed, all steps share it, and it ends with the run.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::Value;
+
+use crate::folder::NoFollowFile;
+use crate::model::failure::RAISE_TIMEOUT_HINT;
+use crate::model::{Failure, FailureClass, InputAnswers, McpCallKind, McpServerSpec, McpToolDefinition, SandboxUse};
+use crate::network::Network;
+use crate::offload::run_on_thread;
+use crate::process::{EndingGroups, GuardProgram, SandboxContext};
+use crate::secret::Redactor;
+use crate::tool::VariableLookup;
+
+use super::connect::connect;
+use super::connection::{Connection, RawReply, RequestError};
+use super::failures::{closed_failure, too_large_failure, with_exit};
+use super::listing::ListedServer;
+use super::questions::redact_questions;
+use super::result::{CompleteResult, McpResult, ToolReply};
+use super::stdio::{ProgramExit, ServerProcesses};
+
+/// What the MCP servers of a run need.
+#[derive(Clone)]
+pub struct McpContext {
+    /// The workspace, and the parts of a sandbox that all programs of the run share.
+    pub sandbox: Arc<SandboxContext>,
+    /// Looks up variables in the environment of this process.
+    pub variables: VariableLookup,
+    /// How to start the guard of a server, which ends all its processes.
+    pub guard: GuardProgram,
+    /// The clock of the run. Each server gets groups of its own.
+    pub ending_process_groups: EndingGroups,
+    /// The proxies and certificates for servers over HTTP.
+    pub network: Arc<Network>,
+    /// Removes secrets from what servers send.
+    pub redactor: Arc<Redactor>,
+    /// The file in which orch remembers the servers that do not say which protocol they speak; `None` for no such file.
+    pub legacy_servers: Option<NoFollowFile>,
+}
+
+/// A call of a tool.
+#[derive(Clone, Copy)]
+pub struct McpCall<'a> {
+    /// The server.
+    pub server: &'a McpServerSpec,
+    /// The server's name for the tool.
+    pub tool: &'a str,
+    /// The arguments, which fit the schema of the tool: an object.
+    pub arguments: &'a Value,
+    /// The answers to the questions that the server asked when the same call was made before: one for each question.
+    pub answers: Option<&'a InputAnswers>,
+    /// The time limit. It does not include the start of the server.
+    pub timeout: Duration,
+    /// Receives the progress that the server reports, as short texts. They may contain secrets.
+    pub on_progress: &'a (dyn Fn(&str) + Send + Sync),
+}
+
+/// The MCP servers of a run. Dropping this value ends them too, but does not wait for their processes.
+pub struct McpServers {
+    context: McpContext,
+    servers: Mutex<HashMap<String, Arc<Server>>>,
+    is_shut_down: AtomicBool,
+}
+
+/// One server over all of its starts.
+struct Server {
+    processes: Arc<ServerProcesses>,
+    /// Held while the server starts or ends, so that this happens only once at a time.
+    starting: tokio::sync::Mutex<()>,
+    connection: Mutex<Option<Arc<Connection>>>,
+    /// The tools of the first start.
+    listed: Mutex<Option<ListedServer>>,
+}
+
+/// Locks a value that every holder leaves in a valid state.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Server {
+    /// The connection, if a request can use it.
+    fn open_connection(&self) -> Option<Arc<Connection>> {
+        lock(&self.connection).clone().filter(|connection| !connection.is_closed())
+    }
+
+    fn listed(&self) -> Option<ListedServer> {
+        lock(&self.listed).clone()
+    }
+
+    /// Ends the connection and the processes. The caller holds `starting`.
+    async fn close(&self) -> Option<ProgramExit> {
+        let connection = lock(&self.connection).take();
+        let exit = match connection {
+            Some(connection) => connection.close().await,
+            None => None,
+        };
+        self.processes.wait_ended().await;
+        exit
+    }
+}
+
+impl McpServers {
+    /// No server runs yet.
+    pub fn new(context: McpContext) -> Self {
+        Self { context, servers: Mutex::default(), is_shut_down: AtomicBool::new(false) }
+    }
+
+    /// The tools of a server, which starts if it has not started before. The future may be dropped.
+    ///
+    /// # Errors
+    /// The server can't be started or reached, or does not list its tools.
+    pub async fn list(&self, spec: &McpServerSpec) -> Result<ListedServer, Failure> {
+        match self.server(&spec.name).listed() {
+            Some(listed) => Ok(listed),
+            None => self.connected(spec).await.map(|(_, listed)| listed),
+        }
+    }
+
+    /// Calls a tool. An error that the server reports is a result for the model. orch sends a call only once.
+    ///
+    /// When `interruption` resolves to a failure, orch cancels the call and returns that failure. If a call that can
+    /// change the workspace is interrupted or reaches its time limit, orch also ends the server, and waits for it.
+    ///
+    /// # Errors
+    /// The server can't be started or reached, ends during the call, or lists other tools than before in this run; the
+    /// call reaches its time limit; or the interruption.
+    pub async fn call(
+        &self,
+        call: McpCall<'_>,
+        interruption: impl Future<Output = Failure>,
+    ) -> Result<McpResult, Failure> {
+        let mut interruption = pin!(interruption);
+        let connected = tokio::select! {
+            biased;
+            failure = &mut interruption => Err(failure),
+            connected = self.connected(call.server) => connected,
+        };
+        let (connection, listed) = match connected {
+            Ok(connected) => connected,
+            Err(failure) => {
+                // If the start was interrupted, its processes are ending.
+                self.server(&call.server.name).processes.wait_ended().await;
+                return Err(failure);
+            }
+        };
+        let Some(definition) = listed.listing.find(call.tool) else {
+            let text = format!("the MCP server `{}` has no tool `{}`", call.server.name, call.tool);
+            return self.finish(CompleteResult::error(text), None, Vec::new()).await;
+        };
+        match connection.call_tool(&call, interruption).await {
+            Ok(reply) => self.read_reply(&call, definition, reply).await,
+            Err(RequestError::Refused(reason)) => {
+                let text = format!("the MCP server `{}` refused the call: {reason}", call.server.name);
+                self.finish(CompleteResult::error(text), None, Vec::new()).await
+            }
+            Err(error) => Err(self.redacted(self.call_failure(&call, &connection, error).await)),
+        }
+    }
+
+    /// Ends a server, and waits until no process of it is left. The next call starts it again.
+    pub async fn end(&self, server: &str) {
+        let server = self.server(server);
+        let _starting = server.starting.lock().await;
+        // How a server ended that orch no longer needs does not matter.
+        drop(server.close().await);
+    }
+
+    /// Ends all servers, and waits until no process of them is left. Later calls fail.
+    pub async fn shutdown(&self) {
+        self.is_shut_down.store(true, Ordering::Relaxed);
+        let names: Vec<String> = lock(&self.servers).keys().cloned().collect();
+        join_all(names.iter().map(|name| self.end(name))).await;
+    }
+
+    /// Whether a server runs, or orch has a connection to it.
+    pub fn is_running(&self, server: &str) -> bool {
+        self.server(server).open_connection().is_some()
+    }
+
+    /// The record of the sandbox of a server; `None` if orch confined none. It is complete after [`McpServers::end`].
+    pub fn sandbox_use(&self, server: &str) -> Option<SandboxUse> {
+        self.server(server).processes.groups().sandbox_use()
+    }
+
+    fn server(&self, name: &str) -> Arc<Server> {
+        let mut servers = lock(&self.servers);
+        if let Some(server) = servers.get(name) {
+            return server.clone();
+        }
+        let groups = self.context.ending_process_groups.with_same_clock();
+        let server = Arc::new(Server {
+            processes: Arc::new(ServerProcesses::new(groups)),
+            starting: tokio::sync::Mutex::default(),
+            connection: Mutex::default(),
+            listed: Mutex::default(),
+        });
+        servers.insert(name.to_owned(), server.clone());
+        server
+    }
+
+    /// A connection to a server that has listed its tools.
+    async fn connected(&self, spec: &McpServerSpec) -> Result<(Arc<Connection>, ListedServer), Failure> {
+        let server = self.server(&spec.name);
+        let _starting = server.starting.lock().await;
+        if self.is_shut_down.load(Ordering::Relaxed) {
+            let message = format!("the MCP server `{}` is not started, because the run is ending", spec.name);
+            return Err(Failure::new(FailureClass::Cancelled, message));
+        }
+        let known = server.listed();
+        if let (Some(connection), Some(listed)) = (server.open_connection(), &known) {
+            return Ok((connection, listed.clone()));
+        }
+        // A connection that has ended by itself.
+        drop(server.close().await);
+        let started = Box::pin(connect(spec, &self.context, &server.processes)).await;
+        let (connection, note) = started.map_err(|failure| self.redacted(failure))?;
+        let connection = Arc::new(connection);
+        let listed = match self.list_tools(spec, &connection).await {
+            Ok(mut listed) => {
+                listed.notes.extend(note);
+                listed
+            }
+            Err(failure) => {
+                drop(connection.close().await);
+                return Err(failure);
+            }
+        };
+        if let Some(known) = known
+            && known.listing.digest() != listed.listing.digest()
+        {
+            drop(connection.close().await);
+            return Err(changed_tools_failure(&spec.name));
+        }
+        *lock(&server.listed) = Some(listed.clone());
+        *lock(&server.connection) = Some(connection.clone());
+        Ok((connection, listed))
+    }
+
+    /// Lists the tools over a new connection.
+    async fn list_tools(&self, spec: &McpServerSpec, connection: &Connection) -> Result<ListedServer, Failure> {
+        let name = &spec.name;
+        let pages = match connection.list_tools().await {
+            Ok(pages) => pages,
+            Err(error) => {
+                let failure = match error {
+                    RequestError::Refused(reason) => {
+                        let message = format!("the MCP server `{name}` does not list its tools: {reason}");
+                        Failure::new(FailureClass::AgentError, message)
+                    }
+                    RequestError::TimedOut => {
+                        let message = format!("the MCP server `{name}` did not list its tools in time");
+                        Failure::new(FailureClass::Timeout, message)
+                    }
+                    RequestError::Closed if connection.is_message_too_long() => too_large_failure(name),
+                    RequestError::Closed => {
+                        let exit = connection.close().await;
+                        with_exit(name, closed_failure(name, "before it listed its tools"), exit.as_ref())
+                    }
+                    RequestError::SessionLost(failure)
+                    | RequestError::Failed(failure)
+                    | RequestError::Interrupted(failure) => failure,
+                };
+                return Err(self.redacted(failure));
+            }
+        };
+        let (spec, redactor) = (spec.clone(), self.context.redactor.clone());
+        let version = connection.protocol_version();
+        let hold = self.context.ending_process_groups.hold_virtual_time();
+        // Compiling the schemas of many tools may take long.
+        Ok(run_on_thread(hold, move || pages.into_listing(&spec, version, &redactor)).await)
+    }
+
+    /// Reads the reply to a call.
+    async fn read_reply(
+        &self,
+        call: &McpCall<'_>,
+        definition: &McpToolDefinition,
+        reply: RawReply,
+    ) -> Result<McpResult, Failure> {
+        let notes: Vec<String> = reply
+            .declined
+            .into_iter()
+            .map(|question| format!("[the server asked for input, and orch declined: {question}]"))
+            .collect();
+        match ToolReply::read(reply.result) {
+            Ok(ToolReply::Complete(result)) => self.finish(result, definition.output_schema.clone(), notes).await,
+            Ok(ToolReply::InputRequired(input)) => {
+                let input = redact_questions(&call.server.name, input, &self.context.redactor)?;
+                Ok(McpResult { input_required: Some(input), ..McpResult::default() })
+            }
+            Err(reason) => {
+                let text = format!(
+                    "the MCP server `{}` {reason}; it is not known whether the call took effect",
+                    call.server.name
+                );
+                self.finish(CompleteResult::error(text), None, notes).await
+            }
+        }
+    }
+
+    /// Converts a result. Runs on another thread, because the result may have many megabytes.
+    async fn finish(
+        &self,
+        result: CompleteResult,
+        output_schema: Option<Arc<Value>>,
+        notes: Vec<String>,
+    ) -> Result<McpResult, Failure> {
+        let redactor = self.context.redactor.clone();
+        let hold = self.context.ending_process_groups.hold_virtual_time();
+        run_on_thread(hold, move || result.finish(output_schema.as_deref(), notes, &redactor)).await
+    }
+
+    /// The failure of a call, after everything that has to end has ended.
+    async fn call_failure(&self, call: &McpCall<'_>, connection: &Arc<Connection>, error: RequestError) -> Failure {
+        let name = &call.server.name;
+        match error {
+            RequestError::Interrupted(failure) => {
+                self.end_writer(call).await;
+                failure
+            }
+            RequestError::TimedOut => {
+                self.end_writer(call).await;
+                let message = format!("`{name}.{}` took longer than {:?}", call.tool, call.timeout);
+                Failure::new(FailureClass::Timeout, message).with_hint(RAISE_TIMEOUT_HINT)
+            }
+            RequestError::Closed => {
+                // Over HTTP, only this answer may have been cut off.
+                let is_lost = connection.is_program() || connection.is_closed();
+                let exit = if is_lost { self.forget(name, connection).await } else { None };
+                if connection.is_message_too_long() {
+                    return too_large_failure(name);
+                }
+                with_exit(name, closed_failure(name, &format!("during the call of `{}`", call.tool)), exit.as_ref())
+            }
+            RequestError::SessionLost(failure) => {
+                // The next call begins a new session.
+                drop(self.forget(name, connection).await);
+                failure
+            }
+            RequestError::Failed(failure) => failure,
+            RequestError::Refused(reason) => Failure::new(FailureClass::AgentError, reason),
+        }
+    }
+
+    /// Ends a server that could go on to change the workspace for a call that has ended.
+    async fn end_writer(&self, call: &McpCall<'_>) {
+        if call.server.call_kind() == McpCallKind::WorkspaceWrite {
+            self.end(&call.server.name).await;
+        }
+    }
+
+    /// Ends a connection that is of no use any more. The next call begins another one.
+    async fn forget(&self, name: &str, connection: &Arc<Connection>) -> Option<ProgramExit> {
+        let server = self.server(name);
+        let _starting = server.starting.lock().await;
+        let is_current = lock(&server.connection).as_ref().is_some_and(|current| Arc::ptr_eq(current, connection));
+        if is_current { server.close().await } else { connection.close().await }
+    }
+
+    /// A failure without secrets.
+    fn redacted(&self, failure: Failure) -> Failure {
+        let redact = |text: String| self.context.redactor.redact(&text);
+        Failure { message: redact(failure.message), hint: failure.hint.map(redact), ..failure }
+    }
+}
+
+/// The failure of a server that started again with other tools.
+fn changed_tools_failure(server: &str) -> Failure {
+    let message = format!("the MCP server `{server}` started again and lists other tools than before in this run");
+    Failure::new(FailureClass::AgentError, message)
+        .with_hint("look at its tools with `orch tools list`, then continue with `orch pipeline resume`")
+}

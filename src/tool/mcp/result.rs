@@ -1,0 +1,269 @@
+//! Reads the results of calls: texts, images, resources and structured content, as a text for a model and a value for
+//! a step.
+
+use serde_json::{Map, Value};
+
+use crate::model::{Failure, InputRequired};
+use crate::schema::{Schema, render_mismatches};
+use crate::secret::Redactor;
+use crate::tool::output::RawOutput;
+
+use super::questions::read_questions;
+
+/// The maximum size of a structured result, in bytes.
+const MAX_STRUCTURED_BYTES: usize = 4 << 20;
+/// The members of a result that has no content.
+const MEMBERS_OF_EMPTY_RESULT: &[&str] = &["_meta", "isError", "resultType"];
+
+/// What a call of an MCP tool returned, without secrets.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct McpResult {
+    /// The text for a model, of limited size.
+    pub content: String,
+    /// Whether the call failed.
+    pub is_error: bool,
+    /// The structured result, if the tool has an output schema that it fits.
+    pub structured: Option<Value>,
+    /// The whole text, if `content` is only a part of it.
+    pub full_output: Option<Vec<u8>>,
+    /// What the server needs from the user before it returns a result. The other fields are empty then.
+    pub input_required: Option<InputRequired>,
+}
+
+/// The reply of a server to a call.
+#[derive(Debug, PartialEq)]
+pub(super) enum ToolReply {
+    /// The call has ended.
+    Complete(CompleteResult),
+    /// The server needs answers of the user, without which it does not go on.
+    InputRequired(InputRequired),
+}
+
+/// The result of a call as the server sent it.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct CompleteResult {
+    /// The blocks of content, as one text.
+    pub(super) text: String,
+    pub(super) structured: Option<Value>,
+    pub(super) is_error: bool,
+}
+
+impl ToolReply {
+    /// Reads the result of `tools/call`. The error is the reason why it is none; it continues a sentence about the
+    /// server.
+    pub(super) fn read(result: Value) -> Result<Self, String> {
+        let Value::Object(mut members) = result else {
+            return Err("returned a result that is not an object".to_owned());
+        };
+        match members.get("resultType").and_then(Value::as_str) {
+            None | Some("complete") => {}
+            Some("input_required") => return read_questions(members).map(Self::InputRequired),
+            Some("task") => return Err("answered with a task, which orch does not support".to_owned()),
+            Some(other) => return Err(format!("returned a result of the unknown type `{other}`")),
+        }
+        let blocks = match members.remove("content") {
+            Some(Value::Array(blocks)) => blocks,
+            None | Some(Value::Null) => Vec::new(),
+            Some(_) => return Err("returned a result whose `content` is not a list".to_owned()),
+        };
+        let structured = members.remove("structuredContent");
+        if blocks.is_empty() && structured.is_none() && !is_empty_result(&members) {
+            return Err("returned a result without `content` and `structuredContent`".to_owned());
+        }
+        let is_error = members.get("isError").and_then(Value::as_bool).unwrap_or(false);
+        let texts: Vec<String> = blocks.iter().map(block_text).collect();
+        Ok(Self::Complete(CompleteResult { text: texts.join("\n"), structured, is_error }))
+    }
+}
+
+fn is_empty_result(members: &Map<String, Value>) -> bool {
+    members.keys().all(|name| MEMBERS_OF_EMPTY_RESULT.contains(&name.as_str()))
+}
+
+/// The text of a block of content. Data that is not text is only described.
+fn block_text(block: &Value) -> String {
+    let text = |name: &str| block.get(name).and_then(Value::as_str).unwrap_or_default();
+    match text("type") {
+        "text" => text("text").to_owned(),
+        kind @ ("image" | "audio") => {
+            let media_type = Some(text("mimeType")).filter(|media_type| !media_type.is_empty()).unwrap_or(kind);
+            format!("[{media_type}, {} bytes: not shown]", decoded_len(text("data")))
+        }
+        "resource" => resource_text(block.get("resource").unwrap_or(&Value::Null)),
+        "resource_link" => format!("[link {} {}]", text("uri"), text("name")),
+        kind => format!("[content of the type `{kind}`: not shown]"),
+    }
+}
+
+fn resource_text(resource: &Value) -> String {
+    let text = |name: &str| resource.get(name).and_then(Value::as_str);
+    let uri = text("uri").unwrap_or_default();
+    match (text("text"), text("blob")) {
+        (Some(content), _) => format!("[resource {uri}]\n{content}"),
+        (None, Some(data)) => {
+            let media_type = text("mimeType").unwrap_or("data");
+            format!("[resource {uri}, {media_type}, {} bytes: not shown]", decoded_len(data))
+        }
+        (None, None) => format!("[resource {uri}: empty]"),
+    }
+}
+
+/// The number of bytes that a text in base64 stands for.
+fn decoded_len(text: &str) -> usize {
+    text.trim_end_matches('=').len() * 3 / 4
+}
+
+impl CompleteResult {
+    /// A result that tells a model why a call was not performed.
+    pub(super) fn error(text: String) -> Self {
+        Self { text, structured: None, is_error: true }
+    }
+
+    /// Converts the result for a model and a step, with notes at the end of the text.
+    pub(super) fn finish(
+        self,
+        output_schema: Option<&Value>,
+        mut notes: Vec<String>,
+        redactor: &Redactor,
+    ) -> Result<McpResult, Failure> {
+        let mut text = self.text;
+        if text.is_empty()
+            && let Some(value) = &self.structured
+        {
+            text = format!("{value:#}");
+        }
+        let structured = match (self.structured, output_schema) {
+            (Some(value), Some(schema)) if !self.is_error => match check_structured(&value, schema) {
+                Ok(()) => Some(redactor.redact_value(value)),
+                Err(reason) => {
+                    notes.push(format!("[the structured result is left out: {reason}]"));
+                    None
+                }
+            },
+            _ => None,
+        };
+        if text.is_empty() && notes.is_empty() {
+            notes.push("[the tool returned nothing]".to_owned());
+        }
+        for note in notes {
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push_str(&note);
+        }
+        let performed = RawOutput { is_error: self.is_error, ..RawOutput::new(text) }.finish(redactor);
+        let output = performed.result?;
+        Ok(McpResult {
+            content: output.content,
+            is_error: output.is_error,
+            structured,
+            full_output: performed.full_output,
+            input_required: None,
+        })
+    }
+}
+
+/// Checks that a structured result fits the output schema of its tool.
+fn check_structured(value: &Value, schema: &Value) -> Result<(), String> {
+    if value.to_string().len() > MAX_STRUCTURED_BYTES {
+        return Err(format!("it has more than {} MiB", MAX_STRUCTURED_BYTES >> 20));
+    }
+    let schema = Schema::compile("output schema", schema.clone()).map_err(|error| error.to_string())?;
+    let mismatches = schema.mismatches(value);
+    if mismatches.is_empty() {
+        return Ok(());
+    }
+    Err(format!("it does not fit the output schema of the tool:\n{}", render_mismatches(&mismatches)))
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+    use serde_json::json;
+
+    use super::*;
+
+    fn complete(result: Value) -> CompleteResult {
+        match ToolReply::read(result) {
+            Ok(ToolReply::Complete(result)) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn finished(result: Value, output_schema: Option<&Value>) -> McpResult {
+        complete(result).finish(output_schema, Vec::new(), &Redactor::default()).unwrap()
+    }
+
+    #[test]
+    fn each_kind_of_content_has_a_text() {
+        let result = finished(
+            json!({ "content": [
+                { "type": "text", "text": "a" },
+                { "type": "image", "data": "aGVsbG8=", "mimeType": "image/png", "annotations": { "priority": 0.5 } },
+                { "type": "audio", "data": "" },
+                { "type": "resource", "resource": { "uri": "file:///a", "text": "b" } },
+                { "type": "resource", "resource": { "uri": "file:///b", "blob": "aGVsbG8=", "mimeType": "x/y" } },
+                { "type": "resource_link", "uri": "file:///c", "name": "C", "size": 1 },
+                { "type": "video", "data": "" },
+            ] }),
+            None,
+        );
+        let expected = "a\n[image/png, 5 bytes: not shown]\n[audio, 0 bytes: not shown]\n[resource file:///a]\nb\n\
+                        [resource file:///b, x/y, 5 bytes: not shown]\n[link file:///c C]\n\
+                        [content of the type `video`: not shown]";
+        assert_eq!((result.content.as_str(), result.is_error), (expected, false));
+        for empty in [json!({}), json!({ "content": [], "_meta": { "a": 1 } }), json!({ "resultType": "complete" })] {
+            assert_eq!(finished(empty, None).content, "[the tool returned nothing]");
+        }
+        assert!(finished(json!({ "content": [], "isError": true }), None).is_error);
+    }
+
+    #[test]
+    fn a_structured_result_must_fit_the_output_schema() {
+        let schema = json!({ "type": "object", "properties": { "a": { "type": "number" } }, "required": ["a"] });
+        let result = finished(json!({ "structuredContent": { "a": 0.50 } }), Some(&schema));
+        assert_eq!((result.structured, result.content.as_str()), (Some(json!({ "a": 0.5 })), "{\n  \"a\": 0.5\n}"));
+        let text = json!([{ "type": "text", "text": "t" }]);
+        let wrong = finished(json!({ "content": text, "structuredContent": { "a": "x" } }), Some(&schema));
+        assert_eq!(wrong.structured, None);
+        assert!(wrong.content.starts_with("t\n[the structured result is left out: it does not fit"), "{wrong:?}");
+        assert!(wrong.content.contains("/a: expected number"), "{wrong:?}");
+        let without_schema = finished(json!({ "content": text, "structuredContent": { "a": 1 } }), None);
+        assert_eq!((without_schema.structured, without_schema.content.as_str()), (None, "t"));
+        let error =
+            finished(json!({ "content": text, "structuredContent": { "a": 1 }, "isError": true }), Some(&schema));
+        assert_eq!((error.structured, error.is_error), (None, true));
+        let large = json!({ "structuredContent": { "a": 1, "b": "x".repeat(MAX_STRUCTURED_BYTES) } });
+        let large = finished(large, Some(&schema));
+        assert!(large.structured.is_none() && large.content.ends_with("it has more than 4 MiB]"));
+    }
+
+    #[test]
+    fn what_is_no_result_is_an_error_with_a_reason() {
+        for (result, reason) in [
+            (json!([]), "is not an object"),
+            (json!({ "resultType": "task", "taskId": "1" }), "with a task"),
+            (json!({ "resultType": "later" }), "the unknown type `later`"),
+            (json!({ "content": "text" }), "`content` is not a list"),
+            (json!({ "resources": [] }), "without `content`"),
+        ] {
+            let error = ToolReply::read(result).unwrap_err();
+            assert!(error.contains(reason), "{reason}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_part_of_a_result_has_a_secret() {
+        let secret = SecretString::from("s3cret-value-of-a-key");
+        let redactor = Redactor::new([("KEY", &secret)]);
+        let text = format!("{}s3cret-value-of-a-key", "x".repeat(crate::tool::MAX_CONTENT_BYTES));
+        let result = json!({
+            "content": [{ "type": "text", "text": text }],
+            "structuredContent": { "s3cret-value-of-a-key": ["s3cret-value-of-a-key"] },
+        });
+        let result = complete(result).finish(Some(&json!({ "type": "object" })), Vec::new(), &redactor).unwrap();
+        assert_eq!(result.structured, Some(json!({ "[secret KEY]": ["[secret KEY]"] })));
+        assert!(result.content.ends_with("[secret KEY]"), "{}", result.content);
+        assert!(String::from_utf8(result.full_output.unwrap()).unwrap().ends_with("[secret KEY]"));
+    }
+}

@@ -1,0 +1,111 @@
+//! Which of the two protocols orch speaks with a server: the new one, in which a server answers `server/discover`, or
+//! the old one, which begins with `initialize`.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::support::mcp::McpSite;
+
+/// The versions of the old and of the new protocol.
+const OLD: &str = "2025-11-25";
+const NEW: &str = "2026-07-28";
+
+/// The messages that the server received, without `start` and the lines about capabilities.
+fn messages(site: &McpSite) -> Vec<String> {
+    site.log().into_iter().filter(|line| !line.ends_with("elicitation") && line != "start").collect()
+}
+
+fn starts(site: &McpSite) -> usize {
+    site.log().iter().filter(|line| *line == "start").count()
+}
+
+#[test]
+fn a_server_of_the_new_protocol_needs_no_handshake() {
+    let site = McpSite::new();
+    let spec = site.hostile("new");
+    assert_eq!(site.listed(&spec).1, NEW);
+    assert_eq!(site.text(&spec, "echo", json!({ "text": "a" })), "a");
+    assert_eq!((messages(&site), starts(&site)), (owned(&["server/discover", "tools/list", "tools/call"]), 1));
+}
+
+#[test]
+fn a_server_that_answers_with_an_error_goes_on_with_the_old_protocol_in_the_same_start() {
+    for mode in ["plain", "noise"] {
+        let site = McpSite::new();
+        let spec = site.hostile(mode);
+        assert_eq!(site.listed(&spec).1, OLD, "{mode}");
+        assert_eq!(site.text(&spec, "echo", json!({ "text": "a" })), "a");
+        let log = messages(&site);
+        assert!(log.contains(&"notifications/initialized".to_owned()) && starts(&site) == 1, "{mode}: {log:?}");
+    }
+}
+
+#[test]
+fn a_silent_server_costs_time_once_and_is_remembered() {
+    let mut site = McpSite::new();
+    let spec = site.hostile("mute");
+    assert_eq!(site.listed(&spec).1, OLD);
+    assert_eq!(messages(&site)[..2], owned(&["server/discover", "initialize"]), "{:?}", site.log());
+    assert_eq!(starts(&site), 1, "the same start goes on");
+    site.restart();
+    fs::remove_file(site.path("mcp.log")).unwrap();
+    assert_eq!(site.listed(&spec).1, OLD);
+    assert_eq!(messages(&site)[0], "initialize", "{:?}", site.log());
+}
+
+#[test]
+fn a_server_that_ends_or_answers_oddly_starts_again_with_the_old_protocol() {
+    for mode in ["ends", "odd"] {
+        let mut site = McpSite::new();
+        let spec = site.hostile(mode);
+        assert_eq!(site.listed(&spec).1, OLD, "{mode}");
+        assert_eq!(starts(&site), 2, "{mode}");
+        site.restart();
+        assert_eq!(site.listed(&spec).1, OLD, "{mode}");
+        assert_eq!(starts(&site), 3, "{mode}: the third start needs no question");
+    }
+}
+
+#[test]
+fn a_server_that_answers_too_late_is_asked_again() {
+    let mut site = McpSite::new();
+    let spec = site.hostile("late");
+    assert_eq!(site.listed(&spec).1, NEW);
+    assert_eq!(starts(&site), 2);
+    // It is not remembered as a server of the old protocol.
+    site.restart();
+    assert_eq!((site.listed(&spec).1.as_str(), starts(&site)), (NEW, 3));
+}
+
+#[test]
+fn a_remembered_server_that_speaks_only_the_new_protocol_by_now_is_asked_again() {
+    let mut site = McpSite::new();
+    fs::write(site.path("server.sh"), "exec python3 \"$1\" ends mcp.log\n").unwrap();
+    let script = ["sh", "server.sh", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/mcp/hostile.py")];
+    let spec = site.program(&script.map(str::to_owned), &[]);
+    assert_eq!(site.listed(&spec).1, OLD);
+    site.restart();
+    fs::write(site.path("server.sh"), "exec python3 \"$1\" new mcp.log\n").unwrap();
+    assert_eq!(site.listed(&spec).1, NEW);
+    site.restart();
+    fs::remove_file(site.path("mcp.log")).unwrap();
+    assert_eq!((site.listed(&spec).1.as_str(), messages(&site)[0].as_str()), (NEW, "server/discover"));
+}
+
+#[test]
+fn an_unusable_file_of_remembered_servers_is_noted_and_does_no_harm() {
+    let site = McpSite::new();
+    fs::remove_dir(site.base().join("state")).unwrap();
+    let listed = site.list(&site.hostile("ends")).unwrap();
+    assert_eq!(listed.listing.protocol_version, OLD);
+    assert!(
+        listed.notes[0].starts_with("orch could not save which protocol the MCP server `peer` speaks"),
+        "{:?}",
+        listed.notes
+    );
+}
+
+fn owned(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|line| (*line).to_owned()).collect()
+}
