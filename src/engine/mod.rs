@@ -26,7 +26,7 @@ mod hints;
 pub mod interpret;
 mod mcp_effect;
 mod mcp_listings;
-mod mcp_questions;
+pub(crate) mod mcp_questions;
 mod message;
 mod model_call;
 pub mod node;

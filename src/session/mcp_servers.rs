@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::clock::SystemClock;
+use crate::folder::NoFollowFile;
 use crate::network::Network;
 use crate::process::{EndingGroups, GuardProgram, SandboxContext};
 use crate::secret::Redactor;
-use crate::store::Journal;
 use crate::tool::mcp::{McpContext, McpServers};
 
 use super::Runner;
@@ -19,11 +19,13 @@ pub(crate) struct ServerParts {
     pub(crate) guard: GuardProgram,
     /// Removes secrets from what servers send.
     pub(crate) redactor: Arc<Redactor>,
+    /// The file in which orch remembers the servers that do not say which protocol they speak; `None` for no such file.
+    pub(crate) legacy_servers: Option<NoFollowFile>,
 }
 
 /// Creates the servers of a session, none of which runs yet.
-pub(crate) fn mcp_servers(journal: &Journal, parts: ServerParts, runner: &Runner) -> Arc<McpServers> {
-    let ServerParts { sandbox, guard, redactor } = parts;
+pub(crate) fn mcp_servers(parts: ServerParts, runner: &Runner) -> Arc<McpServers> {
+    let ServerParts { sandbox, guard, redactor, legacy_servers } = parts;
     let variables = runner.environment.variable_lookup();
     Arc::new(McpServers::new(McpContext {
         sandbox,
@@ -32,6 +34,6 @@ pub(crate) fn mcp_servers(journal: &Journal, parts: ServerParts, runner: &Runner
         ending_process_groups: EndingGroups::new(Arc::new(SystemClock)),
         network: Arc::new(Network::from_variables(|name| variables(name))),
         redactor,
-        legacy_servers: Some(journal.mcp_servers_file()),
+        legacy_servers,
     }))
 }
