@@ -4,6 +4,8 @@
 mod call_kills;
 #[cfg(target_os = "linux")]
 mod calls;
+#[cfg(target_os = "linux")]
+mod commands;
 mod eras;
 mod hostile;
 #[cfg(target_os = "linux")]
