@@ -193,3 +193,23 @@ fn real_servers_are_listed_and_called() {
         assert_eq!(echoed.stdout, "Echo: grüße\n");
     }
 }
+
+#[test]
+fn doctor_and_trust_list_servers_and_start_none() {
+    let server = McpServer::echo();
+    let orch = Orch::new();
+    let files = json!({ "command": ["touch", "started"], "env": ["GITHUB_TOKEN"] });
+    let servers = json!({ "files": files, "docs": server.settings("read") });
+    orch.write("orch.yaml", &json!({ "mcp": servers }).to_string());
+    let doctor = orch.run(&["doctor"]).stdout;
+    for line in ["files: command `touch started`, not started", "`orch tools list --server docs` lists its tools"] {
+        assert!(doctor.contains(line), "{line}: {doctor}");
+    }
+    orch.run(&["pipeline", "validate"]).exits(0);
+    let trusted = output(&orch.run(&["trust", "--print", "--output", "json"]).exits(0));
+    assert_eq!(trusted["programs"][0], "touch started  (MCP server files of orch.yaml)");
+    orch.run(&["trust"])
+        .exits(0)
+        .says("starts the MCP server [\"touch\", \"started\"] with the variables GITHUB_TOKEN");
+    assert!(!orch.exists("started") && server.list_count() == 0);
+}

@@ -21,10 +21,10 @@ use crate::trust::{Disclosures, TrustLedger};
 /// Trust a project to send keys and runs to the addresses in its orch.yaml
 ///
 /// Shows which environment variables orch.yaml sends to which addresses and which programs the
-/// pipelines start, and records that you agree. orch requires this once for a project whose orch.yaml
+/// project starts, and records that you agree. orch requires this once for a project whose orch.yaml
 /// sends a key to a host other than the provider's own, reads a key from another variable, has a
-/// tracker, or loosens the sandbox of programs. The agreement is valid until one of these settings
-/// changes or the project moves.
+/// tracker, loosens the sandbox of programs, or names MCP servers. The agreement is valid until one of
+/// these settings changes or the project moves.
 ///
 /// In CI, pass the digest from `orch trust --print` as `--trust DIGEST` or in ORCH_TRUST.
 #[derive(Debug, clap::Args)]
@@ -66,7 +66,7 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
     let disclosures = Disclosures::from_settings(&settings);
     check_encryption(&disclosures)?;
     let digest = disclosures.digest();
-    let programs = programs::list_programs(&root, &current_dir, ui);
+    let programs = programs::list_programs(&root, &current_dir, &settings, ui);
     if !args.print
         && let Some(digest) = &digest
     {
@@ -104,7 +104,7 @@ fn print_disclosures(root: &Path, disclosures: &Disclosures, programs: &[String]
     }
     if !programs.is_empty() {
         ui.print_message(
-            "\nIts pipelines start these programs. Without a sandbox, a program runs with all your rights:",
+            "\nThis project starts these programs. Without a sandbox, a program runs with all your rights:",
         );
         for program in programs {
             ui.print_message(format!("   {program}"));
