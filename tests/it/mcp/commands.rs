@@ -213,3 +213,41 @@ fn doctor_and_trust_list_servers_and_start_none() {
         .says("starts the MCP server [\"touch\", \"started\"] with the variables GITHUB_TOKEN");
     assert!(!orch.exists("started") && server.list_count() == 0);
 }
+
+#[test]
+fn validate_asks_the_servers_only_with_the_option() {
+    let server = McpServer::echo();
+    let unused = McpServer::echo();
+    let pipeline = json!({
+        "name": "test",
+        "agents": { "a": { "model": "openai/gpt-4.1", "tools": ["docs.fnd", "docs.*"] } },
+        "steps": [
+            { "id": "work", "agent": "a", "prompt": "work.md", "output": "done", "schema": "text" },
+            { "id": "find", "call": "docs.delete", "args": { "text": "a" }, "output": "found" },
+        ],
+    });
+    let orch = Orch::empty();
+    orch.write("pipelines/main.yaml", &pipeline.to_string()).write("prompts/work.md", "Work.");
+    let servers = json!({ "docs": server.settings("read"), "unused": unused.settings("read") });
+    orch.write("orch.yaml", &json!({ "mcp": servers }).to_string());
+    let validated = |more: &[&str]| {
+        let ran = orch.run(&[&["pipeline", "validate", "--format", "json"], more].concat());
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
+        let findings = report["findings"].as_array().cloned().unwrap_or_default();
+        let unknown = findings.iter().filter(|finding| finding["code"] == "ORCH0208");
+        let messages = unknown.map(|finding| finding["message"].as_str().unwrap().to_owned()).collect::<Vec<String>>();
+        (messages, ran)
+    };
+    assert_eq!(validated(&[]).0, Vec::<String>::new());
+    validated(&["--probe"]).1.exits(2).says("this project is not trusted yet");
+    assert_eq!(server.list_count(), 0);
+    orch.trust();
+    let (messages, ran) = validated(&["--probe"]);
+    let missing = ["the MCP server `docs` has no tool `fnd`", "the MCP server `docs` has no tool `delete`"];
+    assert_eq!((messages, ran.code), (missing.map(str::to_owned).to_vec(), 2), "{}", ran.stderr);
+    assert_eq!((server.list_count(), unused.list_count()), (1, 0));
+    orch.edit("pipelines/main.yaml", "docs.fnd", "docs.find").edit("pipelines/main.yaml", "docs.delete", "docs.find");
+    assert_eq!(validated(&["--probe"]).0, Vec::<String>::new());
+    drop(server);
+    validated(&["--probe"]).1.exits(2).says("the MCP server `docs`");
+}
