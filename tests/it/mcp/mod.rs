@@ -5,6 +5,8 @@ mod call_kills;
 #[cfg(target_os = "linux")]
 mod calls;
 #[cfg(target_os = "linux")]
+mod cli_agents;
+#[cfg(target_os = "linux")]
 mod commands;
 mod eras;
 mod hostile;
