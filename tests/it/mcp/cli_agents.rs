@@ -1,5 +1,7 @@
 //! CLI agents with MCP servers: the real programs start a real server, and use only the granted tools.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::cli_agents::{Agents, has_tool_result};
@@ -13,6 +15,16 @@ fn project(agent: &str, answer: impl Fn(&ReceivedRequest) -> Reply + Send + Sync
     let servers = json!({ "peer": { "command": command, "env": ["LAB_KEY"] } });
     agents.orch.write("orch.yaml", &json!({ "mcp": servers }).to_string()).trust();
     Some(agents)
+}
+
+/// The paths of all files in a folder and below it.
+fn files_below(folder: &Path) -> Vec<String> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = paths.flat_map(|path| {
+        let is_folder = path.is_dir() && !path.is_symlink();
+        if is_folder { files_below(&path) } else { vec![path.display().to_string()] }
+    });
+    files.collect()
 }
 
 #[test]
@@ -29,13 +41,15 @@ fn claude_calls_a_granted_tool_and_no_other() {
     });
     let Some(agents) = agents else { return };
     let (ran, report) = agents.run(&[]);
-    assert_eq!((ran.code, &report["artifacts"]["answer"]["value"]), (0, &json!("done")), "{ran:?}");
+    assert_eq!((ran.code, &report["steps"][0]["status"]), (0, &json!("completed")), "{ran:?}");
     let requests = agents.model_requests();
     let last = requests.last().unwrap().body.to_string();
     assert!(last.contains("Echo: hello"), "{last}");
-    assert!(!last.contains("\\\"ORCH_") && !last.contains("\\\"PATH\\\""), "the environment was shown: {last}");
+    assert!(!last.contains("\\\"PATH\\\""), "the environment was shown: {last}");
     // The description of the servers is needed only during the turn.
-    assert!(!agents.orch.files().iter().any(|file| file.ends_with("-mcp.json")));
+    let files = files_below(&agents.orch.path().join(".orch"));
+    assert!(files.iter().any(|file| file.contains("/claude/")), "the home of the agent was not found: {files:?}");
+    assert!(!files.iter().any(|file| file.ends_with("-mcp.json")), "{files:?}");
 }
 
 #[test]
