@@ -248,6 +248,7 @@ fn run_parts(
         guard: guard.clone(),
         redactor: redactor.clone(),
         legacy_servers: Some(context.journal.mcp_servers_file()),
+        answerer: None,
     };
     let servers = mcp_servers(server_parts, runner);
     let performer = Performer {

@@ -17,14 +17,14 @@ use crate::diagnostic::did_you_mean;
 use crate::engine::mcp_questions::{MAX_INPUT_ROUNDS, answers_from_text};
 use crate::files::WorkspaceBefore;
 use crate::model::{
-    BuiltinTool, Failure, FailureClass, InputAnswers, InputRequired, McpServerSpec, McpToolName, Sandbox, SandboxSpec,
-    ToolGrant, ToolInvocation, is_unanswered_call,
+    BuiltinTool, Failure, FailureClass, InputAnswers, InputQuestion, InputRequired, McpServerSpec, McpToolName,
+    Sandbox, SandboxSpec, ToolGrant, ToolInvocation, is_unanswered_call,
 };
 use crate::network::Network;
 use crate::process::{EndingGroups, GuardProgram, SandboxContext};
 use crate::secret::{Redactor, secrets_in_listed_variables};
 use crate::store::Workspace;
-use crate::tool::mcp::{ListedServer, McpCall, McpServers};
+use crate::tool::mcp::{Answerer, ListedServer, McpCall, McpServers};
 use crate::tool::{self, ToolContext, system_lookup};
 
 use super::Runner;
@@ -41,6 +41,8 @@ use super::tool_info::{Target, ToolInfo, builtin_tool, shortened_list, unknown_s
 const PROJECT_FOLDERS: [&str; 3] = ["pipelines", "prompts", "schemas"];
 /// The id of the call, in place of the id that a model gives to each of its calls.
 const CALL_ID: &str = "call";
+/// The name of a question that has none of its own.
+const QUESTION: &str = "question";
 
 /// The tools of an MCP server, or why orch could not list them.
 pub(crate) struct ListedTools {
@@ -76,14 +78,14 @@ pub(crate) struct ToolsRequest {
     pub(crate) state: StateFolder,
     /// The digest that `orch trust` prints, if the user agreed to what `orch.yaml` does.
     pub(crate) trusted_digest: Option<String>,
+    /// The answer to the questions of servers, as JSON; `None` to return the questions.
+    pub(crate) answer: Option<String>,
 }
 
 /// How to call a tool.
 pub(crate) struct ToolCallOptions<'a> {
     /// The time limit of each call.
     pub(crate) timeout: Duration,
-    /// The answer to the questions of the server, as JSON; `None` to return the questions.
-    pub(crate) answer: Option<&'a str>,
     /// Receives the progress that the server reports, without secrets.
     pub(crate) on_progress: &'a (dyn Fn(&str) + Send + Sync),
 }
@@ -110,6 +112,7 @@ pub(crate) struct ToolSession {
     specs: IndexMap<String, McpServerSpec>,
     servers: Arc<McpServers>,
     context: ToolContext,
+    answer: Option<String>,
     _locks: WorkspaceLocks,
 }
 
@@ -158,10 +161,11 @@ impl Runner {
             guard: guard.clone(),
             redactor: redactor.clone(),
             legacy_servers: None,
+            answerer: request.answer.clone().map(answerer),
         };
         let servers = mcp_servers(parts, self);
         let context = self.tool_context(sandbox, guard, redactor);
-        Ok(ToolSession { settings, specs, servers, context, _locks: locks })
+        Ok(ToolSession { settings, specs, servers, context, answer: request.answer.clone(), _locks: locks })
     }
 
     /// What the sandboxes of tools share: the files of the project are readable, and no tool may change them.
@@ -185,7 +189,7 @@ impl Runner {
             lookup: system_lookup(),
             redactor,
             record_start: Arc::new(|_: WorkspaceBefore<'_>| Ok(())),
-            on_output: Arc::new(|_| {}),
+            on_output: Arc::new(|_: &[u8]| {}),
         }
     }
 }
@@ -269,7 +273,7 @@ impl ToolSession {
                     timeout: options.timeout,
                     on_progress: &|text: &str| (options.on_progress)(&self.context.redactor.redact(text)),
                 };
-                self.call_server(call, options.answer, interruption).await
+                self.call_server(call, interruption).await
             }
         }
     }
@@ -278,7 +282,6 @@ impl ToolSession {
     async fn call_server(
         &self,
         call: McpCall<'_>,
-        answer: Option<&str>,
         interruption: impl Future<Output = Failure>,
     ) -> Result<ToolCallResult, SessionError> {
         let mut interruption = pin!(interruption);
@@ -291,7 +294,7 @@ impl ToolSession {
                 return Ok(ToolCallResult::Output { content, is_error, structured });
             };
             let needs_answer = !input.questions.is_empty();
-            let text = match answer {
+            let text = match self.answer.as_deref() {
                 Some(text) => text,
                 None if needs_answer => return Ok(ToolCallResult::Questions(input)),
                 None => "",
@@ -329,6 +332,15 @@ impl ToolSession {
     pub(crate) async fn close(self) {
         self.servers.shutdown().await;
     }
+}
+
+/// Answers each question with this text.
+fn answerer(text: String) -> Answerer {
+    Arc::new(move |question: &InputQuestion| {
+        let questions = IndexMap::from([(QUESTION.to_owned(), question.clone())]);
+        let mut answers = answers_from_text(&InputRequired { questions, state: None }, &text)?;
+        Ok(answers.responses.swap_remove(QUESTION).unwrap_or(Value::Null))
+    })
 }
 
 /// The error for a call that has no result.

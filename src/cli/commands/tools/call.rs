@@ -72,7 +72,7 @@ fn parse_timeout(text: &str) -> Result<HumanDuration, String> {
 pub(super) fn run(args: &ToolsCallArgs, ui: &Ui) -> Result<ExitStatus> {
     let runner = runner(ui)?;
     let arguments = read_arguments(args)?;
-    let session = args.session.open(&runner)?;
+    let session = args.session.open_with_answer(&runner, args.answer.clone())?;
     let result = runtime()?.block_on(async {
         let result = call(args, arguments, &session, &runner, ui).await;
         session.close().await;
@@ -114,8 +114,7 @@ async fn call(
         confirm_call(&tool, &arguments, runner)?;
     }
     let on_progress = |text: &str| ui.print_message(escape_line_breaks(text));
-    let answer = args.answer.as_deref();
-    let options = ToolCallOptions { timeout: args.timeout.0, answer, on_progress: &on_progress };
+    let options = ToolCallOptions { timeout: args.timeout.0, on_progress: &on_progress };
     let interruption = async {
         wait_for_signal().await;
         Failure::new(FailureClass::Cancelled, "the command was stopped")

@@ -40,11 +40,17 @@ struct SessionArgs {
 impl SessionArgs {
     /// Opens the tools of the project of the current folder.
     fn open(&self, runner: &Runner) -> Result<ToolSession, SessionError> {
+        self.open_with_answer(runner, None)
+    }
+
+    /// Like [`SessionArgs::open`], with an answer to the questions of servers.
+    fn open_with_answer(&self, runner: &Runner, answer: Option<String>) -> Result<ToolSession, SessionError> {
         let (root, settings) = runner.project_settings()?;
         let request = ToolsRequest {
             workspace: self.workspace.clone(),
             state: self.state.state_folder(),
             trusted_digest: self.trust.digest(),
+            answer,
         };
         runner.open_tools(&root, settings, &request)
     }
