@@ -8,6 +8,8 @@ mod calls;
 mod cli_agents;
 #[cfg(target_os = "linux")]
 mod commands;
+#[cfg(target_os = "linux")]
+mod conformance;
 mod eras;
 mod hostile;
 #[cfg(target_os = "linux")]
