@@ -1,7 +1,5 @@
 //! `orch tools call`.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
