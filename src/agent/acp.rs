@@ -1,7 +1,10 @@
 //! `acp:` agents: any program that speaks the Agent Client Protocol, version 1.
 //!
-//! This is the only file that uses the protocol's crate. orch is a client without file access and without a terminal.
+//! Only this file and those in `acp/` use the protocol's crate. orch is a client without file access and without a terminal.
 //! When the agent requests a permission, orch grants it if `tools` lists the tool, and rejects it otherwise.
+
+mod permissions;
+mod servers;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,9 +14,8 @@ use agent_client_protocol::schema::ProtocolVersion;
 use agent_client_protocol::v1::ConnectionTo;
 use agent_client_protocol::v1::schema::{
     CancelNotification, ContentBlock, ErrorCode, InitializeRequest, LoadSessionRequest, NewSessionRequest,
-    PermissionOptionKind, PromptRequest, PromptResponse, RequestPermissionOutcome, RequestPermissionRequest,
-    RequestPermissionResponse, SelectedPermissionOutcome, SessionId, SessionNotification, SessionUpdate,
-    StopReason as AcpStopReason, TextContent, ToolCallUpdateFields,
+    PromptRequest, PromptResponse, RequestPermissionRequest, SessionId, SessionNotification, SessionUpdate,
+    StopReason as AcpStopReason, TextContent,
 };
 use agent_client_protocol::{
     Agent, ByteStreams, Client, Error, is_connection_terminated, is_incoming_transport_closed,
@@ -30,7 +32,10 @@ use crate::model::{AgentActivity, ChatReply, Failure, FailureClass, ReportedUsag
 use crate::process::{self, CappedReader, CapturedOutput, Pipes, SandboxNeeds};
 
 use super::exit::{exit_failure, line_too_long_failure, no_credit_failure, unknown_stop_failure};
+use super::mcp_servers::server_hosts;
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, plain_reply, set_event_limits};
+use permissions::decide_permission;
+use servers::mcp_servers;
 
 /// How long an agent may take to stop after orch has cancelled its turn.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -70,8 +75,10 @@ impl AgentProgram for AcpAgent {
         async move {
             let program = &job.turn.program;
             let name = program.argv.first().map_or("", String::as_str);
-            let env = job.environment(&["HOME"], Vec::new());
-            let mut spec = job.program_spec(program.argv.clone(), env, None, SandboxNeeds::default()).await?;
+            job.check_server_headers()?;
+            let env = job.environment(&job.variables_with_servers(&["HOME"]), Vec::new());
+            let needs = SandboxNeeds { hosts: server_hosts(job.servers()), ..SandboxNeeds::default() };
+            let mut spec = job.program_spec(program.argv.clone(), env, None, needs).await?;
             set_event_limits(&mut spec);
             // `run_session` applies the turn's limit itself and cancels the turn first. This limit is for an agent that
             // does not respond.
@@ -124,7 +131,7 @@ async fn run_session(
     let stdout = CappedReader::new(pipes.stdout, MAX_MESSAGE_BYTES, is_line_too_long);
     let transport = ByteStreams::new(pipes.stdin.compat_write(), stdout.compat());
     let (update_transcript, permission_transcript) = (transcript.clone(), transcript.clone());
-    let granted_tools = job.turn.program.tools.clone();
+    let (granted_tools, granted_servers) = (job.turn.program.tools.clone(), job.turn.program.mcp.clone());
     let has_timed_out = AtomicBool::new(false);
     // Whether the turn below returned the error. Otherwise, the connection itself failed.
     let is_request_error = AtomicBool::new(false);
@@ -140,7 +147,11 @@ async fn run_session(
         )
         .on_receive_request(
             async move |request: RequestPermissionRequest, responder, _cx| {
-                responder.respond(decide_permission(&permission_transcript, &granted_tools, &request))
+                responder.respond(decide_permission(
+                    &permission_transcript,
+                    (&granted_tools, &granted_servers),
+                    &request,
+                ))
             },
             agent_client_protocol::on_receive_request!(),
         )
@@ -228,9 +239,11 @@ async fn open_session(
     let initialize_response = connection.send_request(InitializeRequest::new(ProtocolVersion::V1)).block_task().await?;
     let cwd = job.agent_env.workspace.clone();
     let can_load = initialize_response.agent_capabilities.load_session;
+    let servers = mcp_servers(job, initialize_response.agent_capabilities.mcp_capabilities.http)?;
     if let Some(session) = job.turn.session.as_ref().filter(|_| can_load) {
         let id = SessionId::new(session.clone());
-        let load_result = connection.send_request(LoadSessionRequest::new(id.clone(), cwd.clone())).block_task().await;
+        let request = LoadSessionRequest::new(id.clone(), cwd.clone()).mcp_servers(servers.clone());
+        let load_result = connection.send_request(request).block_task().await;
         if load_result.is_ok() {
             // The agent has replayed the whole session, including the cost so far if it reports the session's cost.
             let mut transcript = transcript.lock().unwrap_or_else(PoisonError::into_inner);
@@ -241,7 +254,7 @@ async fn open_session(
         }
         // If the session no longer exists, orch sends the full conversation to a new one.
     }
-    let new_session = connection.send_request(NewSessionRequest::new(cwd)).block_task().await?;
+    let new_session = connection.send_request(NewSessionRequest::new(cwd).mcp_servers(servers)).block_task().await?;
     if can_load {
         sink(AgentEvent::Session(new_session.session_id.to_string()));
     }
@@ -276,39 +289,6 @@ fn read_update(transcript: &Mutex<AcpTranscript>, events: &UnboundedSender<Agent
     };
     // After the end of the turn, the event has no receiver.
     drop(events.send(event));
-}
-
-/// Decides about a permission request: allows the tools that `tools` lists, preferably for this call only, and rejects
-/// others.
-fn decide_permission(
-    transcript: &Mutex<AcpTranscript>,
-    granted_tools: &[String],
-    request: &RequestPermissionRequest,
-) -> RequestPermissionResponse {
-    let fields = &request.tool_call.fields;
-    let is_granted =
-        tool_names(fields).iter().any(|name| granted_tools.iter().any(|granted| granted.eq_ignore_ascii_case(name)));
-    let option_kinds = if is_granted {
-        [PermissionOptionKind::AllowOnce, PermissionOptionKind::AllowAlways]
-    } else {
-        [PermissionOptionKind::RejectOnce, PermissionOptionKind::RejectAlways]
-    };
-    if !is_granted {
-        let title = fields.title.clone().unwrap_or_else(|| tool_names(fields).join(" "));
-        transcript.lock().unwrap_or_else(PoisonError::into_inner).denied.push(title);
-    }
-    let option = option_kinds.iter().find_map(|kind| request.options.iter().find(|option| option.kind == *kind));
-    RequestPermissionResponse::new(match option {
-        Some(option) => RequestPermissionOutcome::Selected(SelectedPermissionOutcome::new(option.option_id.clone())),
-        None => RequestPermissionOutcome::Cancelled,
-    })
-}
-
-/// The names under which `tools` may list a tool: its own name and its kind.
-fn tool_names(fields: &ToolCallUpdateFields) -> Vec<String> {
-    let kind = fields.kind.and_then(|kind| serde_json::to_value(kind).ok());
-    let kind = kind.and_then(|kind| kind.as_str().map(str::to_owned));
-    fields.name.clone().into_iter().chain(kind).collect()
 }
 
 fn turn_result(job: &TurnJob<'_>, id: &SessionId, turn_end: &TurnEnd, transcript: &Mutex<AcpTranscript>) -> TurnResult {

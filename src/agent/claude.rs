@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
+use crate::folder::NoFollowFolder;
 use crate::model::cost::parse_dollar_amount;
 use crate::model::step::Access;
 use crate::model::usage::parse_token_count;
@@ -18,8 +19,9 @@ use super::exit::{
     exit_failure, line_too_long_failure, login_hint, no_credit_failure, status_failure, unknown_stop_failure,
 };
 use super::lines::{LineReader, LineSplitter};
+use super::mcp_servers::{claude_config, claude_rules, server_hosts};
 use super::models::{env_base_url_for_agent, provider_hosts};
-use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, create_turn_file, set_event_limits};
+use super::program::{AgentEvent, AgentProgram, TurnFile, TurnJob, TurnResult, create_turn_file, set_event_limits};
 
 /// The host of the API that Claude Code uses.
 const API_HOST: &str = "api.anthropic.com";
@@ -39,6 +41,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("DISABLE_AUTOUPDATER", "1"),
     ("CLAUDE_CODE_MAX_RETRIES", "2"),
     ("CLAUDE_CODE_DISABLE_AUTO_MEMORY", "1"),
+    // Its model sees the granted tools of MCP servers at once. The tool that searches for them is not granted.
+    ("ENABLE_TOOL_SEARCH", "false"),
 ];
 /// Tools that change files. The permission mode allows them inside the workspace; `--allowedTools` would allow them
 /// everywhere.
@@ -67,6 +71,11 @@ impl AgentProgram for ClaudeAgent {
             let mut argv = vec!["claude".to_owned()];
             argv.extend(arguments(job));
             argv.extend(["--append-system-prompt-file".to_owned(), system_file.path().display().to_string()]);
+            let server_file = create_server_file(job, &home)?;
+            // This option takes several values, so it ends with the next option.
+            if let Some(file) = &server_file {
+                argv.splice(1..1, ["--mcp-config".to_owned(), file.path().display().to_string()]);
+            }
             let path_text = |path: &std::path::Path| path.display().to_string();
             let mut overrides = vec![
                 ("HOME".to_owned(), path_text(home.path())),
@@ -76,13 +85,15 @@ impl AgentProgram for ClaudeAgent {
             // An administrator may have turned on Claude Code's own sandbox, which can't start inside the sandbox of
             // orch.
             let argv_in_sandbox = argv.iter().cloned().chain(OWN_SANDBOX_OFF.map(str::to_owned)).collect();
+            let hosts = provider_hosts(API_HOST, base_url.as_deref());
             let needs = SandboxNeeds {
                 writable: vec![home.path().to_owned()],
-                hosts: provider_hosts(API_HOST, base_url.as_deref()),
+                hosts: hosts.into_iter().chain(server_hosts(job.servers())).collect(),
                 argv_in_sandbox: Some(argv_in_sandbox),
                 ..SandboxNeeds::default()
             };
-            let (env, stdin) = (job.environment(MODEL_VARIABLES, overrides), Some(job.text_without_system_prompt()));
+            let variables = job.variables_with_servers(MODEL_VARIABLES);
+            let (env, stdin) = (job.environment(&variables, overrides), Some(job.text_without_system_prompt()));
             let mut spec = job.program_spec(argv, env, stdin, needs).await?;
             set_event_limits(&mut spec);
             let transcript = ClaudeTranscript { sink, result: None, error_code: None, unknown_tools: Vec::new() };
@@ -135,13 +146,22 @@ fn arguments(job: &TurnJob<'_>) -> Vec<String> {
     // Without this flag, Claude Code would run a prompt that begins with a slash as a command.
     argv.push("--disable-slash-commands".to_owned());
     let allowed = program.tools.iter().filter(|rule| !EDIT_TOOLS.contains(&tool_of_rule(rule).as_str()));
-    for (index, rule) in allowed.enumerate() {
+    for (index, rule) in allowed.cloned().chain(claude_rules(&program.mcp)).enumerate() {
         if index == 0 {
             argv.push("--allowedTools".to_owned());
         }
-        argv.push(rule.clone());
+        argv.push(rule);
     }
     argv
+}
+
+/// Writes the file that describes the MCP servers of the agent; `None` if it has none.
+fn create_server_file(job: &TurnJob<'_>, home: &NoFollowFolder) -> Result<Option<TurnFile>, Failure> {
+    if job.servers().is_empty() {
+        return Ok(None);
+    }
+    job.check_server_headers()?;
+    create_turn_file(home, "mcp.json", &claude_config(job)?.to_string()).map(Some)
 }
 
 /// Removes `$schema`, since Claude Code silently ignores a schema whose dialect it does not know.

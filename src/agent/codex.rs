@@ -20,6 +20,7 @@ use super::exit::{
     describe_exit_code, exit_failure, last_text_suffix, line_too_long_failure, no_credit_failure, status_failure,
 };
 use super::lines::{LineReader, LineSplitter};
+use super::mcp_servers::{codex_settings, server_hosts};
 use super::models::{env_base_url_for_agent, provider_hosts};
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, create_turn_file, set_event_limits};
 use super::refusals;
@@ -77,14 +78,16 @@ impl AgentProgram for CodexAgent {
             let temporary_folder = temporary_folder(job)?;
             let folders = [("HOME", home.path()), ("CODEX_HOME", home.path()), ("TMPDIR", &temporary_folder)];
             let overrides = folders.map(|(name, path)| (name.to_owned(), path.display().to_string()));
-            let env = job.environment(&[KEY_VARIABLE], overrides.to_vec());
+            job.check_server_headers()?;
+            let env = job.environment(&job.variables_with_servers(&[KEY_VARIABLE]), overrides.to_vec());
             let mut arguments = arguments(job, base_url, schema_path);
             let writable_roots = serde_json::json!([temporary_folder.display().to_string()]);
             arguments
                 .splice(1..1, ["-c".to_owned(), format!("sandbox_workspace_write.writable_roots={writable_roots}")]);
+            let hosts = provider_hosts(API_HOST, env_url.as_deref());
             let needs = SandboxNeeds {
                 writable: vec![home.path().to_owned()],
-                hosts: provider_hosts(API_HOST, env_url.as_deref()),
+                hosts: hosts.into_iter().chain(server_hosts(job.servers())).collect(),
                 temporary_folder: Some(temporary_folder),
                 argv_in_sandbox: Some(without_own_sandbox(&arguments)),
                 ..SandboxNeeds::default()
@@ -153,6 +156,9 @@ fn arguments(job: &TurnJob<'_>, base_url: &str, schema_path: Option<String>) -> 
     }
     if !program.tools.iter().any(|name| name == WEB_SEARCH) {
         add("-c", format!("{WEB_SEARCH}=disabled"));
+    }
+    for setting in codex_settings(&program.mcp) {
+        add("-c", setting);
     }
     if let Some(model) = &program.model {
         add("-m", model.clone());

@@ -16,6 +16,7 @@ mod lines;
 #[cfg(feature = "local")]
 pub mod local;
 mod local_models;
+mod mcp_servers;
 mod models;
 mod program;
 mod recording;

@@ -49,6 +49,7 @@ mod loop_variable;
 mod mapped_filters;
 mod mcp;
 mod mcp_names;
+mod mcp_tools;
 mod member_conditions;
 mod missing_values;
 mod model_calls;
@@ -104,6 +105,7 @@ mod written_files;
 
 pub use self::case::check_case;
 pub use self::file::check_file;
+pub use self::mcp_tools::{ServerTools, named_servers, unlisted_tools};
 pub use self::models::{named_models, resolve_reference};
 pub use self::normalizers::check_case_normalizers;
 pub use self::portability::check_portability;

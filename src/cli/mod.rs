@@ -20,7 +20,7 @@ use crate::session::ExitStatus;
 
 use args::DIGEST_ARG_ID;
 use commands::pipeline::PipelineCommand;
-use commands::{pipeline, project, runs, utilities};
+use commands::{pipeline, project, runs, tools, utilities};
 use error::to_session_error;
 use output::{ColourChoice, Ui, print_argument_error};
 
@@ -62,6 +62,9 @@ enum TopCommand {
     Validate(pipeline::ValidateArgs),
     #[command(about = "Preview a run; short for `orch pipeline plan`")]
     Plan(pipeline::PlanArgs),
+    /// List, show and call tools of orch and of MCP servers
+    #[command(subcommand)]
+    Tools(tools::ToolsCommand),
     Extract(utilities::extract::ExtractArgs),
     /// Check the schemas of the project, or print the schemas of orch's own files
     #[command(subcommand)]
@@ -145,6 +148,7 @@ fn dispatch(command: TopCommand, ui: &mut Ui) -> Result<ExitStatus> {
         TopCommand::Resume(args) => pipeline::dispatch(PipelineCommand::Resume(args), ui),
         TopCommand::Validate(args) => pipeline::dispatch(PipelineCommand::Validate(args), ui),
         TopCommand::Plan(args) => pipeline::dispatch(PipelineCommand::Plan(args), ui),
+        TopCommand::Tools(command) => tools::dispatch(&command, ui),
         TopCommand::Extract(args) => utilities::extract::run(&args, ui),
         TopCommand::Schema(command) => project::schema::run(&command, ui),
         TopCommand::Explain(args) => utilities::explain::run(&args, ui),

@@ -14,7 +14,7 @@ use crate::schema::{Schema, render_mismatches};
 use super::interpret::Interpreter;
 
 /// How often a server may ask before it returns a result.
-pub(super) const MAX_INPUT_ROUNDS: u32 = 10;
+pub(crate) const MAX_INPUT_ROUNDS: u32 = 10;
 /// How often the user may give an answer that does not fit a question.
 const MAX_ANSWER_TRIES: u32 = 10;
 
@@ -68,6 +68,16 @@ impl Interpreter<'_> {
         }
         Ok(questions.keys().map(|name| (name.clone(), Value::Null)).collect())
     }
+}
+
+/// Reads the answers to the questions of a server from a text: the answer to the only question, or an object with an
+/// answer for each name. An answer is an object, `true` for an address, or `null` to decline.
+///
+/// # Errors
+/// The text does not fit the questions. The error is for the user.
+pub(crate) fn answers_from_text(input: &InputRequired, text: &str) -> Result<InputAnswers, String> {
+    let responses = if input.questions.is_empty() { IndexMap::new() } else { read_answers(&input.questions, text)? };
+    Ok(InputAnswers { responses, state: input.state.clone() })
 }
 
 /// The text that the user sees: the questions, and how to answer them.

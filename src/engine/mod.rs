@@ -27,7 +27,7 @@ pub mod interpret;
 mod interrupted_call;
 mod mcp_effect;
 mod mcp_listings;
-mod mcp_questions;
+pub(crate) mod mcp_questions;
 mod message;
 mod model_call;
 pub mod node;

@@ -247,7 +247,20 @@ impl<'a, E> Planner<'a, E> {
             tools = AgentTools::from_agent(agent, sandbox(), sources).map(Arc::new);
         }
         let program = agent.and_then(|agent| agent.cli_agent(access));
-        let primary_model = match program.map(|program| CliAgent { sandbox: sandbox(), ..program }) {
+        let grants = agent.map(Agent::mcp_grants).unwrap_or_default();
+        let servers = self.defaults.mcp.values().filter_map(|server| server.for_cli_agent(&grants));
+        // A CLI agent may have tools of its own with a dot in their names.
+        let is_own_tool = |name: &String| {
+            let server = name.split_once('.').map(|(server, _)| server);
+            server.is_none_or(|server| !self.defaults.mcp.contains_key(server))
+        };
+        let with_servers = |program: CliAgent| CliAgent {
+            tools: program.tools.into_iter().filter(is_own_tool).collect(),
+            mcp: servers.collect(),
+            sandbox: sandbox(),
+            ..program
+        };
+        let primary_model = match program.map(with_servers) {
             Some(program) => PlannedModel {
                 estimate: agent.and_then(|agent| agent.estimate).unwrap_or_default(),
                 ..PlannedModel::from(program)
@@ -255,11 +268,7 @@ impl<'a, E> Planner<'a, E> {
             None => self.resolve.model(agent.map_or("auto", |agent| agent.model.as_str()))?,
         };
         // A CLI agent with tools may have changed something before it failed, so orch does not retry it by default.
-        let tries = if primary_model.program.as_ref().is_some_and(|program| !program.tools.is_empty()) {
-            1
-        } else {
-            DEFAULT_TRIES
-        };
+        let tries = if primary_model.program.as_ref().is_some_and(CliAgent::has_tools) { 1 } else { DEFAULT_TRIES };
         let is_model = primary_model.program.is_none();
         let fallbacks = step.fallback.iter().map(|name| self.resolve.model(name));
         let mut models = std::iter::once(Ok(primary_model)).chain(fallbacks).collect::<Result<Vec<_>, _>>()?;

@@ -12,9 +12,9 @@ use super::outline::{Outline, PathSegment};
 use super::projects::FileRole;
 use super::template_cursor::{ExpectedSyntax, TemplatePosition};
 use super::test_case;
+use super::tool_names::{names_tool, tool_completions};
 use crate::check::{NameOrigin, VisibleName};
 use crate::config::SETTINGS_FILE;
-use crate::model::BuiltinTool;
 use crate::template::{FILTERS, FUNCTIONS, TESTS};
 
 /// The maximum number of agents that completion offers. For each agent, completion searches the text for its model.
@@ -123,7 +123,8 @@ fn completions_in_template(
     }
 }
 
-fn new_completion(
+/// A completion that inserts its label.
+pub(super) fn new_completion(
     label: &str,
     kind: CompletionKind,
     detail: &str,
@@ -272,33 +273,8 @@ fn project_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &
         }
         YamlRole::Pipeline => pipeline_completions(cursor, field, documents),
         YamlRole::Model => model_completions(cursor, field, documents),
-        YamlRole::Plain if names_tool(&field.path) => {
-            let tools = BuiltinTool::ALL;
-            tools.map(|tool| completion(tool.as_str(), CompletionKind::Value, tool_detail(tool))).into()
-        }
+        YamlRole::Plain if names_tool(&field.path) => tool_completions(cursor, field, documents),
         YamlRole::Expression(_) | YamlRole::Template | YamlRole::Plain => Vec::new(),
-    }
-}
-
-/// Whether a path leads to the tools of an agent, to those that the user approves, or to the tool that a step calls.
-fn names_tool(path: &[PathSegment]) -> bool {
-    let in_step = step_path(path).map(|step| path.get(step.len()..).unwrap_or_default());
-    if let Some([PathSegment::Key(key)]) = in_step {
-        return key == "call";
-    }
-    let [PathSegment::Key(agents), PathSegment::Key(_), PathSegment::Key(list), ..] = path else { return false };
-    agents == "agents" && matches!(list.as_str(), "tools" | "approve_tools")
-}
-
-fn tool_detail(tool: BuiltinTool) -> &'static str {
-    match tool {
-        BuiltinTool::Read => "reads files",
-        BuiltinTool::List => "lists folders",
-        BuiltinTool::Search => "searches files",
-        BuiltinTool::Edit => "changes a text in a file",
-        BuiltinTool::Write => "writes files",
-        BuiltinTool::Shell => "runs commands in a sandbox",
-        BuiltinTool::Fetch => "reads pages of allowed hosts",
     }
 }
 

@@ -26,6 +26,7 @@ mod skeleton;
 mod symbols;
 mod template_cursor;
 mod test_case;
+mod tool_names;
 mod wire;
 mod yaml_flow;
 

@@ -200,6 +200,7 @@ impl Agent {
             argv: acp.or(self.command.as_ref()).filter(|_| self.cli.is_none()).cloned().unwrap_or_default(),
             model: (self.model != "auto").then(|| self.model.clone()),
             tools: self.tools.names().to_vec(),
+            mcp: Vec::new(),
             max_turns: self.max_turns,
             env: self.env.clone(),
             access,

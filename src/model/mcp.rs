@@ -162,15 +162,19 @@ impl McpServerSpec {
     /// What determines the results of its tools, for the fingerprint of a step. The list of allowed tools does not: the
     /// grants of the step contain the tools that it may call.
     pub fn fingerprint_value(&self) -> Value {
-        let transport = match &self.transport {
-            McpTransport::Stdio { command, env, sandbox } => McpTransport::Stdio {
-                command: command.clone(),
-                env: env.clone(),
-                sandbox: sandbox.as_ref().map(SandboxSpec::without_level),
-            },
-            transport @ McpTransport::Http { .. } => transport.clone(),
-        };
-        json!({ "name": self.name, "transport": transport, "access": self.access })
+        json!({ "name": self.name, "transport": self.transport.without_level(), "access": self.access })
+    }
+
+    /// The server for a CLI agent with these grants: with only the granted tools, and without the minimum level of its
+    /// sandbox. `None` if no grant names the server.
+    pub fn for_cli_agent(&self, grants: &[McpGrant]) -> Option<Self> {
+        let granted: Vec<&McpGrant> = grants.iter().filter(|grant| grant.server == self.name).collect();
+        if granted.is_empty() {
+            return None;
+        }
+        let tools: Option<Vec<String>> = granted.iter().map(|grant| grant.tool.clone()).collect();
+        let tools = tools.or_else(|| self.tools.clone());
+        Some(Self { transport: self.transport.without_level(), tools, ..self.clone() })
     }
 
     /// The names of the environment variables whose values the server receives.
@@ -184,6 +188,20 @@ impl McpServerSpec {
                 });
                 variables.collect()
             }
+        }
+    }
+}
+
+impl McpTransport {
+    /// The same transport without the minimum level of its sandbox.
+    fn without_level(&self) -> Self {
+        match self {
+            Self::Stdio { command, env, sandbox } => Self::Stdio {
+                command: command.clone(),
+                env: env.clone(),
+                sandbox: sandbox.as_ref().map(SandboxSpec::without_level),
+            },
+            Self::Http { .. } => self.clone(),
         }
     }
 }
@@ -304,6 +322,19 @@ mod tests {
         ] {
             assert_eq!(server.call_kind(), kind, "{server:?}");
         }
+    }
+
+    #[test]
+    fn a_cli_agent_gets_a_server_with_only_the_granted_tools() {
+        let server = stdio(McpAccess::Write, None);
+        let granted = |texts: &[&str]| {
+            let grants: Vec<McpGrant> = texts.iter().filter_map(|text| McpGrant::parse(text).unwrap()).collect();
+            server.for_cli_agent(&grants).map(|server| server.tools)
+        };
+        let names = |names: &[&str]| Some(Some(names.iter().map(|name| (*name).to_owned()).collect()));
+        assert_eq!(granted(&["other.*"]), None);
+        assert_eq!(granted(&["files.b", "files.a.c", "other.x"]), names(&["b", "a.c"]));
+        assert_eq!(granted(&["files.b", "files.*"]), names(&["read_file"]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::activity::AgentActivity;
 use super::chat::{ChatReply, ChatRequest, ModelRef};
+use super::mcp::McpServerSpec;
 use super::sandbox_spec::SandboxSpec;
 use super::step::Access;
 use super::usage::Usage;
@@ -113,9 +114,13 @@ pub struct CliAgent {
     /// The model that it should use, by its own name for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The tools that it may use.
+    /// The tools that it may use, without those of `mcp`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
+    /// The MCP servers that it starts and calls itself, each with only the tools that it may use. The sandbox of such a
+    /// server has no minimum level, because the server runs in the sandbox of the agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mcp: Vec<McpServerSpec>,
     /// The maximum number of turns for one reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_turns: Option<u32>,
@@ -131,6 +136,11 @@ pub struct CliAgent {
 }
 
 impl CliAgent {
+    /// Whether it has tools, its own or those of MCP servers.
+    pub fn has_tools(&self) -> bool {
+        !self.tools.is_empty() || !self.mcp.is_empty()
+    }
+
     /// The model reference for reports and events, such as `claude/sonnet` or `command/review.py`.
     pub fn model_ref(&self) -> ModelRef {
         let file_name = |path: &String| path.rsplit(['/', '\\']).next().unwrap_or(path).to_owned();

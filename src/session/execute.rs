@@ -243,8 +243,14 @@ fn run_parts(
         protected_paths(context),
         Some(state_folder(context)),
     );
-    let server_parts = ServerParts { sandbox: sandbox.clone(), guard: guard.clone(), redactor: redactor.clone() };
-    let servers = mcp_servers(context.journal, server_parts, runner);
+    let server_parts = ServerParts {
+        sandbox: sandbox.clone(),
+        guard: guard.clone(),
+        redactor: redactor.clone(),
+        legacy_servers: Some(context.journal.mcp_servers_file()),
+        answerer: None,
+    };
+    let servers = mcp_servers(server_parts, runner);
     let performer = Performer {
         models: context.models.clone(),
         observer: observer.clone(),

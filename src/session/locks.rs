@@ -25,13 +25,28 @@ impl RunLocks {
     pub(crate) fn acquire(journal: &Journal, run: RunId, workspace: &Workspace) -> Result<Self, SessionError> {
         let owner = format!("process {} (run {run})", std::process::id());
         let run_lock = Lock::acquire(&journal.lock_file(run), &format!("run {run}"), &owner)?.removed_on_drop();
-        let workspace_description = format!("the workspace `{}`", workspace.path_in_journal());
-        let workspace_lock =
-            Lock::acquire(&workspace.lock_file(), &workspace_description, &owner)?.ignoring_former_owner();
-        let programs = ProgramsLock::acquire(&workspace.programs_lock_file(), &workspace_description, &owner)?;
+        let WorkspaceLocks { programs, _workspace: workspace_lock } = WorkspaceLocks::acquire(workspace, &owner)?;
+        Ok(Self { run: run_lock, programs, _workspace: workspace_lock })
+    }
+}
+
+/// The locks of a workspace without a run.
+pub(crate) struct WorkspaceLocks {
+    /// A lock of the workspace that programs also hold. It is released before `_workspace`.
+    pub(crate) programs: ProgramsLock,
+    _workspace: Lock,
+}
+
+impl WorkspaceLocks {
+    /// Acquires the locks, and waits for programs that a killed process left running. `owner` describes this process in
+    /// the messages of others. If another process holds a lock, returns an error that names that process.
+    pub(crate) fn acquire(workspace: &Workspace, owner: &str) -> Result<Self, SessionError> {
+        let description = format!("the workspace `{}`", workspace.path_in_journal());
+        let workspace_lock = Lock::acquire(&workspace.lock_file(), &description, owner)?.ignoring_former_owner();
+        let programs = ProgramsLock::acquire(&workspace.programs_lock_file(), &description, owner)?;
         workspace.remove_temporary_files()?;
         remove_leftover_placeholders(workspace.folder());
-        Ok(Self { run: run_lock, programs, _workspace: workspace_lock })
+        Ok(Self { programs, _workspace: workspace_lock })
     }
 }
 

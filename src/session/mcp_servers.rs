@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::clock::SystemClock;
+use crate::folder::NoFollowFile;
 use crate::network::Network;
 use crate::process::{EndingGroups, GuardProgram, SandboxContext};
 use crate::secret::Redactor;
-use crate::store::Journal;
-use crate::tool::mcp::{McpContext, McpServers};
+use crate::tool::mcp::{Answerer, McpContext, McpServers};
 
 use super::Runner;
 
@@ -19,11 +19,15 @@ pub(crate) struct ServerParts {
     pub(crate) guard: GuardProgram,
     /// Removes secrets from what servers send.
     pub(crate) redactor: Arc<Redactor>,
+    /// The file in which orch remembers the servers that do not say which protocol they speak; `None` for no such file.
+    pub(crate) legacy_servers: Option<NoFollowFile>,
+    /// Answers the questions of servers of the old protocol; `None` if nobody can answer during a call.
+    pub(crate) answerer: Option<Answerer>,
 }
 
 /// Creates the servers of a session, none of which runs yet.
-pub(crate) fn mcp_servers(journal: &Journal, parts: ServerParts, runner: &Runner) -> Arc<McpServers> {
-    let ServerParts { sandbox, guard, redactor } = parts;
+pub(crate) fn mcp_servers(parts: ServerParts, runner: &Runner) -> Arc<McpServers> {
+    let ServerParts { sandbox, guard, redactor, legacy_servers, answerer } = parts;
     let variables = runner.environment.variable_lookup();
     Arc::new(McpServers::new(McpContext {
         sandbox,
@@ -32,6 +36,7 @@ pub(crate) fn mcp_servers(journal: &Journal, parts: ServerParts, runner: &Runner
         ending_process_groups: EndingGroups::new(Arc::new(SystemClock)),
         network: Arc::new(Network::from_variables(|name| variables(name))),
         redactor,
-        legacy_servers: Some(journal.mcp_servers_file()),
+        legacy_servers,
+        answerer,
     }))
 }

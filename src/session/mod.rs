@@ -49,6 +49,8 @@ mod resume;
 mod run_replay;
 mod sandbox;
 mod start;
+pub(crate) mod tool_info;
+pub(crate) mod tools;
 pub(crate) mod trackers;
 pub(crate) mod trust;
 pub(crate) mod weights;

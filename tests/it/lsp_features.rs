@@ -395,3 +395,18 @@ fn open_settings_that_are_not_on_disk_mark_a_project_root() {
     );
     assert_eq!(editor.findings("sub/flow.yaml", Some(1)), [] as [serde_json::Value; 0], "the alias is known");
 }
+
+#[test]
+fn completion_offers_the_tools_of_orch_and_those_that_the_settings_list() {
+    let orch = Orch::new();
+    orch.write(
+        "orch.yaml",
+        "mcp:\n  docs:\n    command: [x]\n    tools: [find, get.page]\n  files: { command: [y] }\n",
+    );
+    let mut editor = Editor::new(&orch);
+    let agent = editor.complete("pipelines/a.yaml", "name: x\nagents:\n  a:\n    model: auto\n    tools: [@]\n");
+    assert_has(&agent, &["read", "docs.*", "docs.find", "docs.get.page", "files.*"]);
+    let call = editor.complete("pipelines/b.yaml", &steps("  - id: find\n    call: @\n"));
+    assert_has(&call, &["read", "docs.find"]);
+    assert_lacks(&call, &["docs.*"]);
+}

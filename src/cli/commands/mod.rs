@@ -3,4 +3,5 @@
 pub(super) mod pipeline;
 pub(super) mod project;
 pub(super) mod runs;
+pub(super) mod tools;
 pub(super) mod utilities;

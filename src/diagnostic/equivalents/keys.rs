@@ -16,6 +16,7 @@ const BUDGET: MappingType = "Budget";
 const SETTINGS: MappingType = "Settings";
 const PROVIDER: MappingType = "ProviderSettings";
 const MODEL: MappingType = "ModelSettings";
+const MCP_SERVER: MappingType = "McpServerSettings";
 const CONVEX: MappingType = "ConvexSettings";
 const WEBHOOK: MappingType = "WebhookSettings";
 const CASE: MappingType = "Case";
@@ -167,6 +168,11 @@ pub(super) const KEYS: &[KeyRow] = &[
     row(&[PROVIDER], "tpm", Renamed("tokens_per_minute")),
     row(&[PROVIDER], "concurrency", Renamed("max_concurrency")),
     row(&[PROVIDER], "model models", Advice("put names for models beside the providers: `models: { ALIAS: PROVIDER/MODEL }`")),
+    row(&[MCP_SERVER], "args arguments", Advice("write the program and its arguments as one list: `command: [PROGRAM, ARGUMENT]`")),
+    row(&[MCP_SERVER], "transport type", Advice("remove this key: orch starts a server with `command`, and reaches one with `url` over HTTP")),
+    row(&[MCP_SERVER], "endpoint http_url server_url", Renamed("url")),
+    row(&[MCP_SERVER], "allowed_tools enabled_tools include_tools", Renamed("tools")),
+    row(&[MCP_SERVER], "http_headers", Renamed("headers")),
     row(&[MODEL], "input_cost prompt_price input", Renamed("input_price")),
     row(&[MODEL], "output_cost completion_price output", Renamed("output_price")),
     row(&[MODEL], "context_length max_context context max_tokens", Renamed("context_window")),

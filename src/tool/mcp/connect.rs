@@ -126,7 +126,7 @@ impl Connector<'_> {
                 let transport = http::open(name, url, headers, self.context).map_err(BeginError::last)?;
                 let limit = if beginning == Beginning::Either { HTTP_DISCOVERY_TIMEOUT } else { START_TIMEOUT };
                 let transport = ProbedTransport::new(transport, None, discovery.clone());
-                let service = serve(transport, beginning, limit).await.map_err(|error| error.describe(name))?;
+                let service = self.serve(transport, beginning, limit).await.map_err(|error| error.describe(name))?;
                 Ok(Connection::new(name, service, None))
             }
         }
@@ -143,7 +143,7 @@ impl Connector<'_> {
         let (program, pipes) = started.map_err(|error| BeginError::last(start_failure(name, error)))?;
         let limit = (beginning == Beginning::Either).then_some(DISCOVERY_TIMEOUT);
         let transport = ProbedTransport::new(pipes, limit, discovery.clone());
-        match serve(transport, beginning, START_TIMEOUT).await {
+        match self.serve(transport, beginning, START_TIMEOUT).await {
             Ok(service) => Ok(Connection::new(name, service, Some(program))),
             Err(error) => {
                 let BeginError { failure, is_final } = error.describe(name);
@@ -155,6 +155,18 @@ impl Connector<'_> {
                 Err(BeginError { failure, is_final: is_final || never_ran })
             }
         }
+    }
+
+    /// Begins the conversation with a server.
+    async fn serve<T: Transport<RoleClient> + 'static>(
+        &self,
+        transport: ProbedTransport<T>,
+        beginning: Beginning,
+        limit: Duration,
+    ) -> Result<RunningService<RoleClient, Handler>, ServeError> {
+        let answerer = self.context.answerer.clone();
+        let transport = transport.may_ask(answerer.is_some());
+        serve(Handler::new(answerer), transport, beginning, limit).await
     }
 
     /// Whether the server did not answer the question for its protocol before.
@@ -198,6 +210,7 @@ impl ServeError {
 
 /// Begins the conversation with a server.
 async fn serve<T: Transport<RoleClient> + 'static>(
+    handler: Handler,
     transport: ProbedTransport<T>,
     beginning: Beginning,
     limit: Duration,
@@ -209,9 +222,7 @@ async fn serve<T: Transport<RoleClient> + 'static>(
         Beginning::Old => ClientLifecycleMode::Initialize,
     };
     let service = serve_client_with_lifecycle::<Handler, ProbedTransport<T>, T::Error, TransportAdapterIdentity>(
-        Handler::new(),
-        transport,
-        lifecycle,
+        handler, transport, lifecycle,
     );
     // The future has room for several messages.
     match timeout(limit, Box::pin(service)).await {

@@ -1,5 +1,7 @@
 //! What orch tells a server about itself, and how it answers the requests of a server.
 
+use std::sync::Arc;
+
 use rmcp::model::{
     ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationCapability,
     FormElicitationCapability, Implementation, ProgressNotificationParam, ProgressToken, ProtocolVersion,
@@ -7,7 +9,12 @@ use rmcp::model::{
 };
 use rmcp::service::{MaybeSendFuture, NotificationContext, RequestContext};
 use rmcp::{ClientHandler, ErrorData, RoleClient};
+use serde_json::Value;
 use tokio::sync::broadcast;
+
+use crate::model::InputQuestion;
+
+use super::pool::Answerer;
 
 /// How many notices wait for a call that is slow to read them. The oldest ones are lost.
 const NOTICE_CAPACITY: usize = 64;
@@ -26,17 +33,35 @@ pub(super) enum Notice {
 /// Answers a server, and passes its notices to the calls.
 pub(super) struct Handler {
     config: ClientConfig,
+    answerer: Option<Answerer>,
     notices: broadcast::Sender<Notice>,
 }
 
 impl Handler {
-    pub(super) fn new() -> Self {
-        Self { config: client_config(), notices: broadcast::channel(NOTICE_CAPACITY).0 }
+    /// Without `answerer`, declines every question.
+    pub(super) fn new(answerer: Option<Answerer>) -> Self {
+        Self { config: client_config(), answerer, notices: broadcast::channel(NOTICE_CAPACITY).0 }
     }
 
     /// The sender of the notices, to which calls subscribe.
     pub(super) fn notices(&self) -> broadcast::Sender<Notice> {
         self.notices.clone()
+    }
+
+    /// Answers a question, or declines it.
+    fn answer(&self, question: &InputQuestion) -> ElicitResult {
+        let answer = self.answerer.as_ref().map_or(Ok(Value::Null), |answerer| answerer(question));
+        let reason = match answer {
+            Ok(Value::Null) => String::new(),
+            Ok(content @ Value::Object(_)) => {
+                return ElicitResult::new(ElicitationAction::Accept).with_content(content);
+            }
+            Ok(_) => return ElicitResult::new(ElicitationAction::Accept),
+            Err(reason) => format!(" ({reason})"),
+        };
+        let text = format!("{}{reason}", question.message);
+        self.notify(Notice::Declined(text.chars().take(MAX_NOTICE_CHARS).collect()));
+        ElicitResult::new(ElicitationAction::Decline)
     }
 
     fn notify(&self, notice: Notice) {
@@ -46,8 +71,8 @@ impl Handler {
 }
 
 /// What orch tells a server about itself. Only servers of the new protocol ask before they return a result, and then
-/// the answer may come later, from another process. The transport takes the capability out of `initialize`, because a
-/// server of the old protocol would wait for the answer.
+/// the answer may come later, from another process. Without answers, the transport takes the capability out of
+/// `initialize`, because a server of the old protocol would wait for the answer.
 fn client_config() -> ClientConfig {
     let mut capabilities = ClientCapabilities::default();
     let elicitation = ElicitationCapability::new().with_form(FormElicitationCapability::new());
@@ -56,19 +81,28 @@ fn client_config() -> ClientConfig {
     ClientConfig::new(capabilities, implementation).with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
 }
 
+/// The question of a request.
+fn question(request: ElicitRequestParams) -> InputQuestion {
+    match request {
+        ElicitRequestParams::FormElicitationParams { message, requested_schema, .. } => {
+            // A schema that the crate has read can be written.
+            let schema = serde_json::to_value(requested_schema).ok().map(Arc::new);
+            InputQuestion { message, schema, url: None }
+        }
+        ElicitRequestParams::UrlElicitationParams { message, url, .. } => {
+            InputQuestion { message, schema: None, url: Some(url) }
+        }
+        _ => InputQuestion::default(),
+    }
+}
+
 impl ClientHandler for Handler {
     fn create_elicitation(
         &self,
         request: ElicitRequestParams,
         _context: RequestContext<RoleClient>,
     ) -> impl Future<Output = Result<ElicitResult, ErrorData>> + MaybeSendFuture + '_ {
-        let message = match request {
-            ElicitRequestParams::FormElicitationParams { message, .. }
-            | ElicitRequestParams::UrlElicitationParams { message, .. } => message,
-            _ => String::new(),
-        };
-        self.notify(Notice::Declined(message.chars().take(MAX_NOTICE_CHARS).collect()));
-        std::future::ready(Ok(ElicitResult::new(ElicitationAction::Decline)))
+        std::future::ready(Ok(self.answer(&question(request))))
     }
 
     fn on_progress(
@@ -95,6 +129,8 @@ fn progress_text(progress: f64, total: Option<f64>, message: Option<&str>) -> St
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -105,8 +141,34 @@ mod tests {
     }
 
     #[test]
+    fn a_question_is_answered_or_declined() {
+        let answer = |answerer: Option<Answerer>| {
+            let handler = Handler::new(answerer);
+            let mut notices = handler.notices().subscribe();
+            let question = InputQuestion { message: "Which?".to_owned(), schema: None, url: None };
+            let result = handler.answer(&question);
+            (result.action, result.content, notices.try_recv().ok())
+        };
+        let (action, content, notice) = answer(Some(Arc::new(|_: &InputQuestion| Ok(json!({ "size": "S" })))));
+        assert_eq!((action, content), (ElicitationAction::Accept, Some(json!({ "size": "S" }))));
+        assert!(notice.is_none());
+        let (action, content, _) = answer(Some(Arc::new(|_: &InputQuestion| Ok(json!(true)))));
+        assert_eq!((action, content), (ElicitationAction::Accept, None));
+        let declined = |answerer: Option<Answerer>| match answer(answerer) {
+            (ElicitationAction::Decline, None, Some(Notice::Declined(text))) => text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(declined(None), "Which?");
+        assert_eq!(declined(Some(Arc::new(|_: &InputQuestion| Ok(Value::Null)))), "Which?");
+        assert_eq!(
+            declined(Some(Arc::new(|_: &InputQuestion| Err("it does not fit".to_owned())))),
+            "Which? (it does not fit)"
+        );
+    }
+
+    #[test]
     fn questions_are_offered_and_the_version_has_a_handshake() {
-        let info = Handler::new().get_info();
+        let info = Handler::new(None).get_info();
         let elicitation = info.capabilities.elicitation.unwrap();
         assert!(elicitation.form.is_some() && elicitation.url.is_some());
         assert!(info.protocol_version.has_initialize() && info.capabilities.sampling.is_none());

@@ -9,7 +9,7 @@
 //! - orch sends a call once. It never repeats one by itself, also if the connection ends during the call.
 //! - What a server sends is limited in size. A definition, a result, a question or a failure contains no known secret.
 //! - A server can't make orch call a model, show it the user's folders or wait for the user: orch declines such
-//!   requests. A server of the new protocol may return questions instead of a result.
+//!   requests, unless the caller has answers. A server of the new protocol may return questions instead of a result.
 //! - The texts of a server are data. Whether a call may change anything follows from the settings of the server, and
 //!   not from what it says about its tools.
 //!
@@ -31,7 +31,7 @@ mod stdio;
 
 pub use listing::{ListedServer, MAX_TOOLS};
 pub use names::model_tool_name;
-pub use pool::{McpCall, McpContext, McpServers};
+pub use pool::{Answerer, McpCall, McpContext, McpServers};
 pub use result::McpResult;
 
 /// The maximum size of a message of a server, in bytes: a line, an event or the body of a response.

@@ -11,7 +11,9 @@ use serde_json::Value;
 
 use crate::folder::NoFollowFile;
 use crate::model::failure::RAISE_TIMEOUT_HINT;
-use crate::model::{Failure, FailureClass, InputAnswers, McpCallKind, McpServerSpec, McpToolDefinition, SandboxUse};
+use crate::model::{
+    Failure, FailureClass, InputAnswers, InputQuestion, McpCallKind, McpServerSpec, McpToolDefinition, SandboxUse,
+};
 use crate::network::Network;
 use crate::offload::run_on_thread;
 use crate::process::{EndingGroups, GuardProgram, SandboxContext};
@@ -43,7 +45,16 @@ pub struct McpContext {
     pub redactor: Arc<Redactor>,
     /// The file in which orch remembers the servers that do not say which protocol they speak; `None` for no such file.
     pub legacy_servers: Option<NoFollowFile>,
+    /// Answers the questions of servers of the old protocol, which wait for the answer during the call; `None` if nobody
+    /// can answer them at once. orch then tells such a server that it can't ask.
+    pub answerer: Option<Answerer>,
 }
+
+/// Answers a question of a server: an object, `true` for an address, or `null` to decline.
+///
+/// # Errors
+/// There is no answer that fits the question. The error is the reason.
+pub type Answerer = Arc<dyn Fn(&InputQuestion) -> Result<Value, String> + Send + Sync>;
 
 /// A call of a tool.
 #[derive(Clone, Copy)]

@@ -39,6 +39,8 @@ pub(super) struct ProbedTransport<T> {
     /// How long the server may take to answer the discovery; `None` for no limit.
     limit: Option<Duration>,
     discovery: Discovery,
+    /// Whether a server of the old protocol may ask the user during a call.
+    may_ask: bool,
     /// The discovery that the server has not answered yet, and until when it may answer.
     open: Option<(RequestId, Instant)>,
     /// The discovery that this transport answered.
@@ -48,7 +50,13 @@ pub(super) struct ProbedTransport<T> {
 impl<T> ProbedTransport<T> {
     /// Wraps a transport. `discovery` tells what happened.
     pub(super) fn new(inner: T, limit: Option<Duration>, discovery: Discovery) -> Self {
-        Self { inner, limit, discovery, open: None, given_up: None }
+        Self { inner, limit, discovery, may_ask: false, open: None, given_up: None }
+    }
+
+    /// Sets whether a server of the old protocol may ask the user during a call. By default, it may not.
+    pub(super) fn may_ask(mut self, may_ask: bool) -> Self {
+        self.may_ask = may_ask;
+        self
     }
 
     /// Reads what the server answered to the discovery. Returns whether the message is a late answer, which the crate
@@ -95,7 +103,9 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for ProbedTranspo
                     self.open = self.limit.map(|limit| (message.id.clone(), Instant::now() + limit));
                 }
                 // See `client_config` in `handler.rs`.
-                ClientRequest::InitializeRequest(request) => request.params.capabilities.elicitation = None,
+                ClientRequest::InitializeRequest(request) if !self.may_ask => {
+                    request.params.capabilities.elicitation = None;
+                }
                 _ => {}
             }
         }
@@ -233,7 +243,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_old_protocol_gets_no_questions() {
         let mut site = site().await;
-        let config = Handler::new().get_info();
+        let config = Handler::new(None).get_info();
         assert!(config.capabilities.elicitation.is_some());
         site.send(ClientRequest::InitializeRequest(InitializeRequest::new(config)), 1).await;
         site.sent.recv().await.unwrap();

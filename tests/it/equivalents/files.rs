@@ -65,6 +65,19 @@ pub(super) const ROWS: &[Row] = &[
         (Settings, "tracker: { webhook: { url: 'http://127.0.0.1:1', secret: { env: HOOK_KEY } } }"),
     ]),
     row(Settings, "env: { A: b }", "orch.yaml sets no variables: export them before you start orch, and list the variables of a command at its step, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
+    row(Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    args: [--all]", "write the program and its arguments as one list: `command: [PROGRAM, ARGUMENT]`", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git, --all]"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    type: stdio\n    command: [mcp-server-git]", "remove this key: orch starts a server with `command`, and reaches one with `url` over HTTP", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git]"),
+    ]),
+    row(Settings, "mcp:\n  docs:\n    httpUrl: 'https://docs.example/mcp'", "write `url` in place of `httpUrl`", &[(Settings, "mcp:\n  docs:\n    url: 'https://docs.example/mcp'")]),
+    row(Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    allowed_tools: [log]", "write `tools` in place of `allowed_tools`", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    tools: [log]"),
+    ]),
+    row(Settings, "mcp:\n  docs:\n    url: 'https://docs.example/mcp'\n    http_headers: { x-team: a }", "write `headers` in place of `http_headers`", &[
+        (Settings, "mcp:\n  docs:\n    url: 'https://docs.example/mcp'\n    headers: { x-team: a }"),
+    ]),
     row(Settings, "mcpServers:\n  git:\n    command: [mcp-server-git]", "write `mcp` in place of `mcpServers`", &[
         (Settings, "mcp:\n  git:\n    command: [mcp-server-git]"),
     ]),

@@ -187,6 +187,7 @@ fn with_keys(place: &str, keys: &str) -> Option<(Orch, At)> {
         "Budget" => below(At::Top, "budget:"),
         "Settings" => below(At::Settings, ""),
         "ProviderSettings" => inside(At::Settings, "providers:\n  lab:\n"),
+        "McpServerSettings" => inside(At::Settings, "mcp:\n  docs:\n"),
         "ModelSettings" => inside(At::Settings, "models:\n  small:\n"),
         "ConvexSettings" => inside(At::Settings, "tracker:\n  convex:\n"),
         "WebhookSettings" => inside(At::Settings, "tracker:\n  webhook:\n"),

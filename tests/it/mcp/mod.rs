@@ -4,7 +4,15 @@
 mod call_kills;
 #[cfg(target_os = "linux")]
 mod calls;
+#[cfg(target_os = "linux")]
+mod cli_agents;
+#[cfg(target_os = "linux")]
+mod commands;
+#[cfg(target_os = "linux")]
+mod conformance;
 mod eras;
+mod eras;
+mod hostile;
 mod hostile;
 #[cfg(target_os = "linux")]
 mod model_calls;

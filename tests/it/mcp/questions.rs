@@ -11,7 +11,7 @@ use crate::support::{Orch, Server};
 use crate::tool_loop::{RUN, answer, calls, facts_of, last_results};
 
 /// A server that asks for a size before it returns a result.
-fn asking_server() -> McpServer {
+pub(super) fn asking_server() -> McpServer {
     let schema = json!({
         "type": "object",
         "properties": { "size": { "type": "string", "enum": ["S", "L"] }, "count": { "type": "integer", "default": 2 } },

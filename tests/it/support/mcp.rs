@@ -161,6 +161,7 @@ impl McpSite {
             network: Arc::new(Network::default()),
             redactor: Arc::new(redactor),
             legacy_servers: Some(state.file("mcp-legacy.json")),
+            answerer: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let servers = McpServers::new(context.clone());

@@ -1,6 +1,7 @@
 //! `orch pipeline validate`.
 
 mod fix;
+mod servers;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,7 @@ use anyhow::Result;
 
 use crate::agent::ModelRegistry;
 use crate::check::{self, SharedSuppressions, Strictness};
-use crate::cli::args::lookup;
+use crate::cli::args::{TrustArgs, lookup};
 use crate::cli::output::{FindingsArgs, FindingsFormat, Ui, print_findings};
 use crate::cli::startup::runner;
 use crate::config;
@@ -21,6 +22,8 @@ use crate::session::models::{self, MissingKeys};
 use crate::session::project_state::{pipeline_files, project_root};
 use crate::session::{ExitStatus, Runner, SessionError};
 use crate::trust::{Disclosures, VariableDisclosures};
+
+use servers::ProbeResults;
 
 /// Check pipelines, prompts and schemas without running anything
 ///
@@ -47,6 +50,13 @@ pub(in crate::cli) struct ValidateArgs {
     /// Print the first changes that `--fix` would make as a diff, and change nothing
     #[arg(long, requires = "fix", conflicts_with = "format")]
     dry_run: bool,
+
+    /// Also start the MCP servers that the pipelines name, and report tools that a server does not have
+    #[arg(long, conflicts_with = "watch")]
+    probe: bool,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 
     /// Check again whenever a file of the project changes, until Ctrl-C
     #[arg(long, conflicts_with = "fix")]
@@ -78,10 +88,17 @@ fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitSt
     }
     let CheckResults { mut findings, missing_keys, .. } = check_paths(strictness);
     findings.extend(load_findings);
+    let probed =
+        if args.probe { servers::probe_servers(&paths, &args.trust, runner)? } else { ProbeResults::default() };
+    findings.extend(probed.findings);
     diagnostic::sort_and_dedup(&mut findings);
     let checked_files: Vec<String> = paths.iter().map(|path| display_path(path)).collect();
     let noun = if paths.iter().any(|path| config::is_case(path)) { "file" } else { "pipeline" };
-    let code = print_findings(&args.findings_args, &checked_files, findings, noun, ui)?;
+    let mut code = print_findings(&args.findings_args, &checked_files, findings, noun, ui)?;
+    for failure in &probed.failures {
+        ui.print_error(failure);
+        code = ExitStatus::Usage;
+    }
     if args.findings_args.format == FindingsFormat::Human {
         for note in disclosure_notes(&paths, runner)? {
             ui.print_always(&escape_line_breaks(&format!("{} {note}", ui.stderr_style.warning("note:"))));

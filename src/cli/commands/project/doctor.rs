@@ -24,8 +24,8 @@ use crate::trust::{Disclosures, VariableDisclosures};
 /// Show what is set up and what is missing
 ///
 /// Checks the project, the keys in the environment, model servers on this machine, CLI agents, the embedded model and
-/// the journal, and shows which model `model: auto` selects. Sends nothing outside this machine unless you pass
-/// --probe. The exit code is 2 if something is broken.
+/// the journal, lists the MCP servers without starting them, and shows which model `model: auto` selects. Sends nothing
+/// outside this machine unless you pass --probe. The exit code is 2 if something is broken.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct DoctorArgs {
     /// Send a small question to every provider and CLI agent that seems usable, and ask models to call a tool; this may
@@ -95,6 +95,7 @@ pub(in crate::cli) fn run(args: &DoctorArgs, ui: &Ui) -> Result<ExitStatus> {
     let providers = providers::report_providers(&registry, &settings, &mut report)?;
     providers::report_default_model(&registry, &runner, &settings, &providers, &mut report)?;
     report_disclosures(&root, &settings, &runner, &mut report)?;
+    report_mcp_servers(&settings, &mut report)?;
     report_sandbox(&runner, &mut report)?;
     let cli_agents = cli_agents::report_cli_agents(&pipelines, &settings, &runner, &mut report)?;
     #[cfg(feature = "local")]
@@ -135,6 +136,23 @@ fn report_disclosures(
     let is_trusted = runner.is_trusted(root, &disclosures, &variables)?;
     let (is_ok, note) = if is_trusted { (Some(true), "; trusted") } else { (None, "; not trusted yet: `orch trust`") };
     variables.all().iter().try_for_each(|variables| report.print_check(is_ok, "passes", format!("{variables}{note}")))
+}
+
+/// Lists the MCP servers in orch.yaml. Starts and calls none, because a server can be any program.
+fn report_mcp_servers(settings: &config::Settings, report: &mut DoctorReport<'_>) -> Result<()> {
+    for (name, server) in &settings.mcp {
+        let transport = match (&server.command, &server.url) {
+            (Some(command), _) => format!("command `{}`, not started", command.join(" ")),
+            (None, Some(url)) => format!("at {url}, not called"),
+            (None, None) => {
+                report.print_check(Some(false), "mcp", format!("{name}: it has neither `command` nor `url`"))?;
+                continue;
+            }
+        };
+        let text = format!("{name}: {transport}; `orch tools list --server {name}` lists its tools");
+        report.print_check(None, "mcp", text)?;
+    }
+    Ok(())
 }
 
 /// Reports the level at which this machine can confine programs, and why stronger levels do not work.

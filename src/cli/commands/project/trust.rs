@@ -21,12 +21,13 @@ use crate::trust::{Disclosures, TrustLedger, VariableDisclosures};
 
 /// Trust a project to send keys and runs to the addresses in its orch.yaml
 ///
-/// Shows which environment variables orch.yaml sends to which addresses, which programs the pipelines
-/// start and which variables they pass to them, and records that you agree. orch requires this once
-/// for a project whose orch.yaml sends a key to a host other than the provider's own, reads a key from
-/// another variable, has a tracker, or loosens the sandbox of programs, and for a run that passes
-/// variables to confined programs (`env:`) and can send data to other machines. The agreement is valid
-/// until one of these settings changes, a variable is added, or the project moves.
+/// Shows which environment variables orch.yaml sends to which addresses, which programs the project
+/// starts and which variables its pipelines pass to them, and records that you agree. orch requires
+/// this once for a project whose orch.yaml sends a key to a host other than the provider's own, reads a
+/// key from another variable, has a tracker, loosens the sandbox of programs, or names MCP servers, and
+/// for a run that passes variables to confined programs (`env:`) and can send data to other machines.
+/// The agreement is valid until one of these settings changes, a variable is added, or the project
+/// moves.
 ///
 /// In CI, pass the digest from `orch trust --print` as `--trust DIGEST` or in ORCH_TRUST.
 #[derive(Debug, clap::Args)]
@@ -69,7 +70,7 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
     check_encryption(&disclosures)?;
     let variables = project_variables(&root, &current_dir);
     let digest = disclosures.digest_with(&variables.names());
-    let programs = programs::list_programs(&root, &current_dir, ui);
+    let programs = programs::list_programs(&root, &current_dir, &settings, ui);
     if !args.print && digest.is_some() {
         let ledger = ledger.ok_or_else(no_config_dir_error)?;
         let recorded = ledger.record(&root, disclosures.digest().as_ref(), &variables.names());
@@ -129,7 +130,7 @@ fn print_disclosures(
     }
     if !programs.is_empty() {
         ui.print_message(
-            "\nIts pipelines start these programs. Without a sandbox, a program runs with all your rights:",
+            "\nThis project starts these programs. Without a sandbox, a program runs with all your rights:",
         );
         for program in programs {
             ui.print_message(format!("   {program}"));

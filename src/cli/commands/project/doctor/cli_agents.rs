@@ -58,9 +58,9 @@ pub(super) fn report_cli_agents(
 }
 
 fn default_cli_agent(kind: CliAgentKind, settings: &Settings) -> CliAgent {
-    let (argv, tools, env) = (Vec::new(), Vec::new(), Vec::new());
+    let (argv, tools, mcp, env) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let sandbox = SandboxSpec::resolve(&Sandbox::default(), &settings.sandbox, Access::None);
-    CliAgent { kind, argv, model: None, tools, max_turns: None, env, access: Access::None, sandbox }
+    CliAgent { kind, argv, model: None, tools, mcp, max_turns: None, env, access: Access::None, sandbox }
 }
 
 /// The CLI agents of the kinds `acp` and `command` in the pipelines, without duplicates, and the pipelines that can't be

@@ -1,23 +1,28 @@
-//! Lists the programs that the pipelines of a project start, for `orch trust`.
+//! Lists the programs that a project starts, for `orch trust`.
 
 use std::path::Path;
 
 use crate::cli::output::Ui;
-use crate::config::{self, Project};
+use crate::config::{self, Project, SETTINGS_FILE, Settings};
 use crate::model::step::{Access, CommandLine};
 use crate::model::visible::escape_line_breaks;
 use crate::model::{BuiltinTool, Step, StepAction};
 use crate::session::execute::resolve_path;
 use crate::session::project_state::pipeline_files;
 
-/// Lists the commands and CLI agents of every pipeline of a project, and the grants of the tool `shell`, each with the
-/// variables that it gets, one in each line, in the order of the files.
+/// Lists the MCP servers of `orch.yaml`, the commands and CLI agents of every pipeline of a project, and the grants of
+/// the tool `shell`, each with the variables that it gets, one in each line, in the order of the files.
 ///
 /// For an unreadable pipeline, the list contains a line that names the pipeline.
-pub(super) fn list_programs(root: &Path, current_dir: &Path, ui: &Ui) -> Vec<String> {
+pub(super) fn list_programs(root: &Path, current_dir: &Path, settings: &Settings, ui: &Ui) -> Vec<String> {
     let (pipelines, findings) = pipeline_files(root, current_dir);
     ui.print_findings(&findings);
-    let mut lines = Vec::new();
+    let servers = settings.mcp.iter().filter_map(|(name, server)| Some((name, server.command.as_ref()?, &server.env)));
+    let mut lines: Vec<String> = servers
+        .map(|(name, command, env)| {
+            format!("{}{}  (MCP server {name} of {SETTINGS_FILE})", command.join(" "), with_variables(env))
+        })
+        .collect();
     for path in pipelines {
         let display_path = path.strip_prefix(root).unwrap_or(&path).display().to_string();
         match config::load(&resolve_path(&path, current_dir)) {

@@ -1,0 +1,80 @@
+//! `--probe`: compares the tools of MCP servers that pipelines name with those that the servers list.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::check::{ServerTools, named_servers, unlisted_tools};
+use crate::cli::args::TrustArgs;
+use crate::cli::interrupt::wait_for_signal;
+use crate::cli::startup::runtime;
+use crate::config::{self, Project, Settings};
+use crate::diagnostic::Diagnostic;
+use crate::session::execute::root_and_file;
+use crate::session::tools::{ListedTools, ToolSession, ToolsRequest};
+use crate::session::{ExitStatus, Runner, SessionError};
+
+/// What the servers of the checked pipelines say.
+#[derive(Default)]
+pub(super) struct ProbeResults {
+    /// The tools that a server does not have.
+    pub(super) findings: Vec<Diagnostic>,
+    /// The servers that can't be started or reached.
+    pub(super) failures: Vec<SessionError>,
+}
+
+/// Starts the MCP servers that pipelines name and compares their tools with the names. Skips pipelines that can't be
+/// loaded, which have findings.
+///
+/// # Errors
+/// The project is not trusted, or the user stopped the command.
+pub(super) fn probe_servers(paths: &[PathBuf], trust: &TrustArgs, runner: &Runner) -> Result<ProbeResults> {
+    let sources = runner.environment.sources();
+    let loaded = paths.iter().filter(|path| !config::is_case(path));
+    let projects: Vec<Project> = loaded.filter_map(|path| config::load_from(&sources, path).ok()).collect();
+    let mut servers_by_root: BTreeMap<PathBuf, (&Settings, BTreeSet<String>)> = BTreeMap::new();
+    for project in &projects {
+        let root = root_and_file(project, runner.current_dir()).0;
+        let (_, servers) = servers_by_root.entry(root).or_insert_with(|| (&project.settings, BTreeSet::new()));
+        servers.extend(named_servers(project));
+    }
+    let mut results = ProbeResults::default();
+    for (root, (settings, servers)) in servers_by_root {
+        if servers.is_empty() {
+            continue;
+        }
+        let request = ToolsRequest { trusted_digest: trust.digest(), ..ToolsRequest::default() };
+        let session = runner.open_tools(&root, settings.clone(), &request)?;
+        let mut listed = ServerTools::new();
+        for ListedTools { server, listed: tools } in list_tools(session, &servers)? {
+            match tools {
+                Ok(tools) => {
+                    // The name of a tool begins with that of its server and a dot.
+                    let names = tools.tools.iter().filter_map(|tool| tool.name.get(server.len() + 1..));
+                    listed.insert(server.clone(), names.map(str::to_owned).collect());
+                }
+                Err(failure) => results.failures.push(failure.into()),
+            }
+        }
+        let of_root = projects.iter().filter(|project| root_and_file(project, runner.current_dir()).0 == root);
+        results.findings.extend(of_root.flat_map(|project| unlisted_tools(project, &listed)));
+    }
+    Ok(results)
+}
+
+/// Lists the tools of these servers, and ends the servers.
+fn list_tools(session: ToolSession, servers: &BTreeSet<String>) -> Result<Vec<ListedTools>> {
+    runtime()?.block_on(async {
+        let specs = servers.iter().filter_map(|name| session.specs().get(name));
+        let listed = tokio::select! {
+            biased;
+            listed = session.list(specs) => Ok(listed),
+            () = wait_for_signal() => {
+                Err(SessionError::usage("the command was stopped").with_status(ExitStatus::Interrupted))
+            }
+        };
+        session.close().await;
+        Ok(listed?)
+    })
+}

@@ -1,0 +1,86 @@
+//! CLI agents with MCP servers: the real programs start a real server, and use only the granted tools.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::cli_agents::{Agents, has_tool_result};
+use crate::support::mcp::npm_server;
+use crate::support::{ReceivedRequest, Reply};
+
+/// A trusted project whose agent may use one tool of `everything`.
+fn project(agent: &str, answer: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static) -> Option<Agents> {
+    let command = npm_server("everything", &[])?;
+    let agents = Agents::one(&format!("{agent}, tools: [peer.echo]"), ", schema: text", answer)?;
+    let servers = json!({ "peer": { "command": command, "env": ["LAB_KEY"] } });
+    agents.orch.write("orch.yaml", &json!({ "mcp": servers }).to_string()).trust();
+    Some(agents)
+}
+
+/// The paths of all files in a folder and below it.
+fn files_below(folder: &Path) -> Vec<String> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = paths.flat_map(|path| {
+        let is_folder = path.is_dir() && !path.is_symlink();
+        if is_folder { files_below(&path) } else { vec![path.display().to_string()] }
+    });
+    files.collect()
+}
+
+#[test]
+fn claude_calls_a_granted_tool_and_no_other() {
+    let agents = project("cli: claude, model: claude-sonnet-4-5", |request| {
+        let text = request.body.to_string();
+        match () {
+            () if text.contains("Echo: hello") && text.matches("\"tool_result\"").count() > 1 => {
+                Reply::anthropic_text("done")
+            }
+            () if has_tool_result(request) => Reply::anthropic_tool("mcp__peer__get-env", &json!({})),
+            () => Reply::anthropic_tool("mcp__peer__echo", &json!({ "message": "hello" })),
+        }
+    });
+    let Some(agents) = agents else { return };
+    let (ran, report) = agents.run(&[]);
+    assert_eq!((ran.code, &report["steps"][0]["status"]), (0, &json!("completed")), "{ran:?}");
+    let requests = agents.model_requests();
+    let last = requests.last().unwrap().body.to_string();
+    assert!(last.contains("Echo: hello"), "{last}");
+    assert!(!last.contains("\\\"PATH\\\""), "the environment was shown: {last}");
+    // The description of the servers is needed only during the turn.
+    let files = files_below(&agents.orch.path().join(".orch"));
+    assert!(files.iter().any(|file| file.contains("/claude/")), "the home of the agent was not found: {files:?}");
+    assert!(!files.iter().any(|file| file.ends_with("-mcp.json")), "{files:?}");
+}
+
+#[test]
+fn codex_offers_only_the_granted_tools() {
+    let agents = project("cli: codex, model: scripted", |_| Reply::response_text("done"));
+    let Some(agents) = agents else { return };
+    let (ran, _) = agents.run(&[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let offered = agents.model_requests()[0].body["tools"].to_string();
+    assert!(offered.contains("echo") && !offered.contains("get-env"), "{offered}");
+    // The value of a variable is not part of the arguments or the settings.
+    assert!(!ran.stderr.contains("key-of-the-test"));
+}
+
+#[test]
+fn an_agent_behind_acp_gets_the_servers() {
+    let Some(command) = npm_server("everything", &[]) else { return };
+    let adapter = crate::support::agents::claude_adapter();
+    let agents = Agents::one(&format!("{adapter}, tools: [peer.echo]"), ", schema: text", |request| {
+        if has_tool_result(request) {
+            Reply::anthropic_text("done")
+        } else {
+            Reply::anthropic_tool("mcp__peer__echo", &json!({ "message": "hello" }))
+        }
+    });
+    let Some(agents) = agents else { return };
+    let servers = json!({ "peer": { "command": command } });
+    let settings = json!({ "mcp": servers, "sandbox": { "enabled": false } });
+    agents.orch.write("orch.yaml", &settings.to_string()).trust();
+    let (ran, _) = agents.run(&[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let last = agents.model_requests().last().unwrap().body.to_string();
+    assert!(last.contains("Echo: hello"), "{last}");
+}
