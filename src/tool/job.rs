@@ -156,12 +156,15 @@ impl FileJob {
 
     /// What the model can do in place of changing a path: change the file to which a link leads, or another file.
     fn alternative(&self, path: &str) -> String {
-        match self.tree.resolve(path) {
-            Ok(resolved) if resolved != path && self.access.allows_reading(&resolved) => {
+        let resolved = self.tree.resolve(path).ok();
+        if self.reserved.contains(path) || resolved.as_ref().is_some_and(|resolved| self.reserved.contains(resolved)) {
+            return format!("change another file; {DESCRIBE_CHANGE}");
+        }
+        match resolved {
+            Some(resolved) if resolved != path && self.access.check_writing(&resolved).is_ok() => {
                 format!("it leads to `{resolved}`, which you can change instead")
             }
-            Ok(_) | Err(_) if self.reserved.contains(path) => format!("change another file; {DESCRIBE_CHANGE}"),
-            Ok(_) | Err(_) => "choose another path".to_owned(),
+            Some(_) | None => "choose another path".to_owned(),
         }
     }
 
