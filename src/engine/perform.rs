@@ -14,7 +14,7 @@ use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelReque
 use crate::files::FileLedger;
 use crate::folder::NoFollowFolder;
 use crate::model::effect::{CallEnding, UsageBound};
-use crate::model::{AgentActivity, CallKey, Failure, FailureClass, StepKey, TurnReply};
+use crate::model::{AgentActivity, CallKey, Failure, FailureClass, SandboxUse, StepKey, TurnReply};
 use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
 use crate::process::{GuardProgram, SandboxContext};
 use crate::secret::Redactor;
@@ -142,11 +142,11 @@ impl Perform for Performer {
 
     fn cancelled_outcome<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome> {
         async move {
-            let failure = cancelled_failure();
             // The processes may still change files while they are being ended, so wait until they have ended.
             self.endings.get_or_create(&call.key, &self.clock).wait_all_ended().await;
             let runs_program = call.effect.properties().workspace.runs_program();
             let sandbox = if runs_program { effects::sandbox_use(self, &call.key) } else { None };
+            let failure = dropped_failure(sandbox.as_deref());
             self.endings.forget(&call.key);
             let reverted_files =
                 if runs_program { self.reverted_files(&Err(failure.clone()), None).await } else { Vec::new() };
@@ -211,6 +211,18 @@ async fn wait_for_interruption(time_limit: impl Future<Output = Failure>, stop: 
 /// The failure of a call that a stop interrupted.
 fn cancelled_failure() -> Failure {
     Failure { interrupted: true, ..Failure::new(FailureClass::Cancelled, "the run was stopped") }
+}
+
+/// The failure of a call that a stop made orch drop. Names the damage by the program of the call, which a resume then
+/// reports as the outcome of the call.
+fn dropped_failure(sandbox: Option<&SandboxUse>) -> Failure {
+    let failure = cancelled_failure();
+    match sandbox.and_then(SandboxUse::damage_failure) {
+        Some(damage) => {
+            Failure { message: format!("{}; {}", failure.message, damage.message), hint: damage.hint, ..failure }
+        }
+        None => failure,
+    }
 }
 
 /// The result of an effect.

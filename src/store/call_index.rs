@@ -84,7 +84,9 @@ impl CallIndex {
 
     /// Adds the end of a call.
     pub(super) fn add_ended(&mut self, fact: &CallEnded) {
-        let result = match (CallReply::from_recorded(fact), &fact.failure) {
+        let interruption = fact.failure.as_ref().filter(|failure| failure.class.is_interruption());
+        let damage = interruption.and_then(|_| fact.damage_failure());
+        let result = match (CallReply::from_recorded(fact), damage.as_ref().or(fact.failure.as_ref())) {
             (Some(reply), _) => Ok(without_full_output(reply)),
             // If the budget, a stop or a crash ended the call, it has no outcome, and orch repeats it. A tool call that
             // may have changed files is not repeated.
@@ -184,7 +186,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{BuiltinTool, Content, ToolCallOutput, ToolOutput};
+    use crate::model::{BuiltinTool, Content, SandboxUse, ToolCallOutput, ToolOutput};
 
     fn tool_key(attempt: u32) -> CallKey {
         CallKey { step: StepKey::root("code"), attempt, ordinal: 1, tool_call: Some(1) }
@@ -226,6 +228,20 @@ mod tests {
                 assert_eq!(class, (!tool.only_reads()).then_some(expected), "{tool} {end:?}");
             }
         }
+    }
+
+    #[test]
+    fn damage_is_the_outcome_of_an_interrupted_call() {
+        let mut interrupted = ended(None, FailureClass::Cancelled);
+        let mut index = CallIndex::default();
+        index.add_ended(&interrupted);
+        assert_eq!(take(&mut index, 1), None, "orch repeats the call");
+        let damage = vec!["the program removed or damaged `.git/HEAD`".to_owned()];
+        interrupted.sandbox = Some(Box::new(SandboxUse { damage, ..SandboxUse::default() }));
+        index.add_ended(&interrupted);
+        let failure = take(&mut index, 1).unwrap().unwrap_err();
+        assert_eq!((failure.class, failure.message.contains(".git/HEAD")), (FailureClass::PathRefused, true));
+        assert_eq!(take(&mut index, 2), None, "a later attempt runs the program again");
     }
 
     #[test]

@@ -67,8 +67,8 @@ pub(super) async fn run_shell(
         Some(before) => before.difference(&call.take_snapshot().await),
         None => AgentActivity::default(),
     };
-    let result = ended.and_then(|ended| call.check_sandbox().map(|()| ended));
-    match result {
+    // Damage counts more than the reason for which the command ended early: else the user would not learn of it.
+    match call.check_sandbox().and(ended) {
         Ok(ended) => call.output(ended, activity).await,
         Err(failure) => PerformedTool { result: Err(failure), full_output: None, activity },
     }
