@@ -8,7 +8,9 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{CallContext, EnvLookup, ModelRegistry, TurnResult, remove_turn_start};
+use crate::agent::{
+    CallContext, EnvLookup, ModelRegistry, TurnResult, program_start_recorder, remove_program_start, remove_turn_start,
+};
 use crate::clock::Clock;
 use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelRequest, Observer, Perform, Permit};
 use crate::files::FileLedger;
@@ -128,11 +130,15 @@ impl Perform for Performer {
     }
 
     fn on_recorded(&self, call: &Call) {
-        if call.effect.properties().keeps_turn_start {
+        let properties = call.effect.properties();
+        if properties.keeps_turn_start || properties.workspace.runs_program() {
             let (agents_folder, key) = (self.agents_folder.clone(), call.key.clone());
-            // The call does not wait for the removal. If it fails, a resume removes the snapshot, since the journal
+            // The call does not wait for the removal. If it fails, a resume removes the files, since the journal
             // contains the outcome.
-            drop(tokio::task::spawn_blocking(move || remove_turn_start(&agents_folder, &key)));
+            drop(tokio::task::spawn_blocking(move || {
+                remove_turn_start(&agents_folder, &key);
+                remove_program_start(&agents_folder, &key);
+            }));
         }
     }
 
@@ -321,13 +327,17 @@ impl Performer {
         interruption: BoxFuture<'_, Failure>,
     ) -> EffectResult {
         let Call { key, request_digest, effect } = call;
+        let context = CallContext { start_time: started, max_cost: None, call_key: key.clone(), request_digest };
+        if effect.properties().workspace.runs_program() {
+            let recorder = program_start_recorder(&self.agents_folder, &context, effect.model().cloned());
+            self.endings.get_or_create(&key, &self.clock).record_start_with(recorder);
+        }
         match effect {
             Effect::ModelRequest(model_request) => {
                 self.request_model(&key, &model_request, started, cancellation).await
             }
             Effect::Turn(turn) => {
-                let max_cost = self.budgets.remaining_usd(&key.step);
-                let context = CallContext { start_time: started, max_cost, call_key: key.clone(), request_digest };
+                let context = CallContext { max_cost: self.budgets.remaining_usd(&key.step), ..context };
                 self.run_turn(&key, &turn, &context, interruption).await.into()
             }
             Effect::Command(command) => {
@@ -335,10 +345,7 @@ impl Performer {
             }
             Effect::Snapshot(files) => effects::take_snapshot(self, files).await.map(CallReply::Output).into(),
             Effect::Write(record) => effects::write_files(self, record).await.map(CallReply::Output).into(),
-            Effect::Tool(invocation) => {
-                let context = CallContext { start_time: started, max_cost: None, call_key: key, request_digest };
-                self.run_tool(&context, &invocation, interruption).await.into()
-            }
+            Effect::Tool(invocation) => self.run_tool(&context, &invocation, interruption).await.into(),
         }
     }
 

@@ -157,10 +157,12 @@ impl CallIndex {
     }
 }
 
-/// Whether this is the record of a tool call that was interrupted because the process ended.
-pub(super) fn is_interrupted_tool(fact: &CallEnded) -> bool {
+/// Whether this may be the record of a call that was interrupted because the process ended, and that has an outcome: of a
+/// tool call, or of a call whose program caused damage.
+pub(super) fn may_be_interrupted(fact: &CallEnded) -> bool {
     let is_crash = |failure: &Failure| failure.class == FailureClass::Crashed;
-    fact.call.tool_call.is_some() && fact.failure.as_ref().is_some_and(is_crash)
+    let is_interrupted_tool = fact.call.tool_call.is_some() && fact.failure.as_ref().is_some_and(is_crash);
+    is_interrupted_tool || fact.damage_failure().is_some()
 }
 
 /// Whether a reply may contain the value of its step. It can't if it contains tool calls, after which the conversation
@@ -241,6 +243,7 @@ mod tests {
         index.add_ended(&interrupted);
         let failure = take(&mut index, 1).unwrap().unwrap_err();
         assert_eq!((failure.class, failure.message.contains(".git/HEAD")), (FailureClass::PathRefused, true));
+        assert!(may_be_interrupted(&interrupted));
         assert_eq!(take(&mut index, 2), None, "a later attempt runs the program again");
     }
 
@@ -254,7 +257,7 @@ mod tests {
             changed: vec!["a.txt".to_owned()],
             ..crate::model::AgentActivity::default()
         }));
-        assert!(is_interrupted_tool(&record));
+        assert!(may_be_interrupted(&record));
         index.add_ended(&record);
         let outcome = index.take_outcome(&tool_key(1), &Digest::compute(b"call"), &|_| false).unwrap();
         assert_eq!(outcome.agent_activity.unwrap().changed, ["a.txt"]);

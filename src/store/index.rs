@@ -12,7 +12,7 @@ use crate::model::{
     Artifact, CallKey, ChatReply, Content, Digest, FailureClass, Fingerprint, StepKey, StopReason, Usage,
 };
 
-use super::call_index::{CallIndex, is_interrupted_tool};
+use super::call_index::{CallIndex, may_be_interrupted};
 
 /// An index over the events of one run. [`LocalRun`](super::LocalRun) applies each new event to it.
 ///
@@ -72,8 +72,8 @@ impl Index {
     pub(super) fn apply(&mut self, event: &Event) {
         match &event.fact {
             Fact::StepStarted(fact) => self.step_started(fact),
-            // A session begins with the records of the tool calls that the end of the previous process interrupted.
-            Fact::CallEnded(fact) if self.replaying || is_interrupted_tool(fact) => self.calls.add_ended(fact),
+            // A session begins with the records of the calls that the end of the previous process interrupted.
+            Fact::CallEnded(fact) if self.replaying || may_be_interrupted(fact) => self.calls.add_ended(fact),
             Fact::CallStarted(fact) if self.replaying => self.calls.add_started(fact, event.at),
             Fact::ReplyParsed(fact) if self.replaying => {
                 self.parsed_calls.insert(fact.call.clone());
