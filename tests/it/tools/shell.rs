@@ -142,6 +142,20 @@ fn the_damage_of_an_interrupted_command_counts_more_than_the_interruption() {
 }
 
 #[test]
+fn a_command_that_is_too_long_is_a_mistake_of_the_model() {
+    if !reaches_full() {
+        return;
+    }
+    let site = ToolSite::new(&["shell"]);
+    let longest = format!("true {}", "x".repeat(131_066));
+    site.call("shell", json!({ "command": longest })).succeeds();
+    let call = site.call("shell", json!({ "command": format!("{longest}x") }));
+    call.fails_with("the command has 131072 bytes, and 131071 are the most, so nothing was run; write the text");
+    site.call("shell", json!({ "command": "true \0" })).fails_with("contains a NUL character");
+    assert_eq!(site.recorded(), ["snapshot"], "only the first command started");
+}
+
+#[test]
 fn a_long_output_is_cut_for_the_model_and_kept_for_the_record() {
     if !reaches_full() {
         return;
