@@ -26,6 +26,7 @@ mod fetch_policy;
 mod file_type;
 mod html_text;
 mod job;
+mod line_cutter;
 mod list;
 mod missed_paths;
 mod nearest;
