@@ -11,6 +11,7 @@ use crate::model::{Failure, FailureClass};
 use crate::secret::Redactor;
 
 use super::RecordStart;
+use super::change_gate::ChangeGate;
 use super::paths::{DESCRIBE_CHANGE, PathAccess, is_in, relative_path};
 
 /// The beginning of the message of a list of files that can't be written.
@@ -73,6 +74,8 @@ pub(super) struct FileJob {
     pub(super) record_start: RecordStart,
     /// Whether the call has been interrupted or has reached its time limit.
     pub(super) is_cancelled: Arc<AtomicBool>,
+    /// Whether the call may change files.
+    pub(super) change_gate: Arc<ChangeGate>,
 }
 
 impl FileJob {
@@ -170,6 +173,9 @@ impl FileJob {
 
     /// Records the planned changes, and then makes them.
     pub(super) fn apply(&self, change_set: &ChangeSet) -> Result<ApplyReport, ToolError> {
+        if !self.change_gate.enter() {
+            return Err(ToolError::Refused("nothing was changed: the call has ended".to_owned()));
+        }
         (self.record_start)(WorkspaceBefore::Planned(change_set)).map_err(ToolError::Failed)?;
         self.tree.apply(change_set).map_err(|failure| match ToolError::from(failure) {
             ToolError::Refused(message) => {
@@ -227,6 +233,7 @@ pub(super) mod tests {
             redactor: Arc::default(),
             record_start: Arc::new(|_: WorkspaceBefore<'_>| -> Result<(), Failure> { Ok(()) }),
             is_cancelled: Arc::default(),
+            change_gate: Arc::default(),
         }
     }
 }
