@@ -9,6 +9,7 @@ mod approve;
 mod artifact_flow;
 pub mod budget;
 mod budget_ledger;
+mod call_batches;
 mod call_endings;
 mod call_spend;
 mod command;

@@ -1,7 +1,5 @@
-//! The tool calls of a reply: which of them run, in which order, and what the model receives as their results.
-//!
-//! Calls that only read run in parallel. If one of the calls may change files or needs an approval, all of them run one
-//! after another. The results have the order of the calls.
+//! The tool calls of a reply: finds their tools, reads their arguments, performs them, and creates their results for the
+//! model. `call_batches` decides which of them run, and in which order.
 
 use serde_json::{Value, json};
 
@@ -28,6 +26,13 @@ pub(super) struct RequestedCall<'r> {
     id: &'r str,
     name: &'r str,
     arguments: &'r Value,
+}
+
+impl RequestedCall<'_> {
+    /// The digest of the tool and the arguments.
+    pub(super) fn digest(&self) -> Digest {
+        digest(&json!([self.name, self.arguments]))
+    }
 }
 
 /// The tool calls of a reply, in order.
@@ -69,12 +74,12 @@ pub(super) struct ToolCallResult {
 }
 
 impl ToolCallResult {
-    fn new(call: &RequestedCall<'_>, content: String, is_error: bool) -> Self {
+    pub(super) fn new(call: &RequestedCall<'_>, content: String, is_error: bool) -> Self {
         Self {
             position: call.position,
             id: call.id.to_owned(),
             name: call.name.to_owned(),
-            call_digest: digest(&json!([call.name, call.arguments])),
+            call_digest: call.digest(),
             content,
             is_error,
             is_recorded: false,
@@ -147,22 +152,15 @@ impl From<ToolCallResult> for ContentBlock {
 type ReadArguments = Option<(BuiltinTool, Result<Value, String>)>;
 
 /// A call that orch can perform, or the error for the model.
-type ReadCall<'r> = Result<(RequestedCall<'r>, BuiltinTool, Value), ToolCallResult>;
+pub(super) type ReadCall<'r> = Result<(RequestedCall<'r>, BuiltinTool, Value), ToolCallResult>;
 
 impl Conversation<'_> {
-    /// Runs the calls of a reply and returns their results in the order of the calls.
-    pub(super) async fn run_tool_calls(
+    /// Performs calls one after another.
+    pub(super) async fn run_in_order(
         &mut self,
         turn: &ToolTurn<'_>,
-        calls: &[RequestedCall<'_>],
+        read_calls: Vec<ReadCall<'_>>,
     ) -> Result<Result<Vec<ToolCallResult>, Failure>, Interrupt> {
-        let read_calls = self.read_calls(turn, calls).await?;
-        let tools = read_calls.iter().filter_map(|call| call.as_ref().ok().map(|(_, tool, _)| *tool));
-        let runs_in_parallel = tools.clone().all(BuiltinTool::only_reads)
-            && !tools.clone().any(|tool| turn.tools.approved.contains(&tool));
-        if runs_in_parallel {
-            return self.run_in_parallel(turn, read_calls).await;
-        }
         let mut results = Vec::with_capacity(read_calls.len());
         for read_call in read_calls {
             let (call, tool, arguments) = match read_call {
@@ -181,7 +179,7 @@ impl Conversation<'_> {
     }
 
     /// Finds the tools of the calls, and reads their arguments.
-    async fn read_calls<'r>(
+    pub(super) async fn read_calls<'r>(
         &self,
         turn: &ToolTurn<'_>,
         calls: &[RequestedCall<'r>],
@@ -224,7 +222,7 @@ impl Conversation<'_> {
     }
 
     /// Performs calls that only read, in parallel.
-    async fn run_in_parallel(
+    pub(super) async fn run_in_parallel(
         &mut self,
         turn: &ToolTurn<'_>,
         read_calls: Vec<ReadCall<'_>>,
