@@ -69,8 +69,8 @@ pub fn remove_program_start(agents_folder: &NoFollowFolder, call: &CallKey) {
     program_files(agents_folder).remove(call);
 }
 
-/// Returns the programs whose start is still on disk, the oldest first, and an error message for each file that can't be
-/// read.
+/// Returns the programs whose start is still on disk, the oldest first, and an error message for each file that can't
+/// be read.
 pub fn find_started_programs(agents_folder: &NoFollowFolder) -> (Vec<StartedProgram>, Vec<String>) {
     let (mut programs, errors) = program_files(agents_folder).read_all::<StartedProgram>();
     programs.sort_by_key(|program| program.call.start_time);

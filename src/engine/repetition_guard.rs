@@ -44,7 +44,7 @@ impl RepetitionGuard {
         }
     }
 
-    /// How often a call may still have the same result as the latest until it has had this result too often; at least 1.
+    /// How often a call may still have its latest result until it has had this result too often. At least 1.
     pub(super) fn allowance(&self, call: &Digest) -> u32 {
         let count = self.results.get(call).map_or(0, |(_, count)| *count);
         (MAX_EQUAL_RESULTS + 2).saturating_sub(count).max(1)

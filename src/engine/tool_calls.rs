@@ -1,5 +1,5 @@
-//! The tool calls of a reply: finds their tools, reads their arguments, performs them, and creates their results for the
-//! model. `call_batches` decides which of them run, and in which order.
+//! The tool calls of a reply: finds their tools, reads their arguments, performs them, and creates their results for
+//! the model. `call_batches` decides which of them run, and in which order.
 
 use serde_json::{Value, json};
 

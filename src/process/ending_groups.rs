@@ -54,8 +54,8 @@ impl EndingGroups {
         self.record.get()
     }
 
-    /// Stores the state before the next confined program with this recorder. It also shows the damage by the programs that
-    /// follow.
+    /// Stores the state before the next confined program with this recorder. It also shows the damage by the programs
+    /// that follow.
     pub fn record_start_with(&self, recorder: StartRecorder) {
         *self.record.start_recorder() = Some(recorder);
     }

@@ -1,5 +1,5 @@
-//! The state before the start of a confined program, which orch compares with the state after its end. The caller of the
-//! program stores it, so that a resume finds the damage by a program that was running when orch was killed.
+//! The state before the start of a confined program, which orch compares with the state after its end. The caller of
+//! the program stores it, so that a resume finds the damage by a program that was running when orch was killed.
 
 use std::fmt;
 use std::io;
@@ -22,8 +22,8 @@ pub struct ProgramStart {
 }
 
 impl ProgramStart {
-    /// Reads the state before a program starts in the folder `cwd`. `level` is the one in force, and `sandbox` the record
-    /// so far.
+    /// Reads the state before a program starts in the folder `cwd`. `level` is the one in force, and `sandbox` the
+    /// record so far.
     pub(super) fn take(policy: &Policy, cwd: &Path, level: Level, sandbox: SandboxUse) -> Self {
         let seal = (level == Level::Basic).then(|| Seal::take(policy));
         Self { sandbox, damage_check: DamageCheck::take(policy, cwd), seal }
@@ -39,7 +39,8 @@ impl ProgramStart {
     /// `is_later` returns whether a path has changed after the program had ended.
     ///
     /// # Errors
-    /// The state can't be compared, because the program ran in another folder than `workspace`. The error is the reason.
+    /// The state can't be compared, because the program ran in another folder than `workspace`. The error is the
+    /// reason.
     pub fn sandbox_after_kill(self, workspace: &Path, is_later: &dyn Fn(&Path) -> bool) -> Result<SandboxUse, String> {
         let folder = self.damage_check.folder();
         if !folder.starts_with(workspace) {

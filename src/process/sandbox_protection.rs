@@ -30,8 +30,8 @@ impl SandboxContext {
         let is_listed = |path: &PathBuf| writable.iter().any(|root| root.starts_with(path));
         let configuration = configuration.filter(|path| !is_listed(path));
         paths.extend(configuration.map(|path| Protected { path, mask: Mask::Folder }));
-        // At `full`, a link at a protected path is an error. At `basic`, orch compares what is behind the link. Leave out
-        // the workspace and the folders above it: a program could otherwise change no file.
+        // At `full`, a link at a protected path is an error. At `basic`, orch compares what is behind the link. Leave
+        // out the workspace and the folders above it: a program could otherwise change no file.
         let targets = paths.iter().map(|protected| (&protected.path, resolve_links(&protected.path).target));
         let targets = targets.filter(|(path, target)| target != *path && !self.workspace.starts_with(target));
         let targets: Vec<Protected> = targets.map(|(_, target)| protect(target)).collect();

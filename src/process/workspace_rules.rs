@@ -47,15 +47,16 @@ impl SandboxContext {
         let writable = roots.iter().filter(|root| !is_protected(root));
         let writable = writable.filter_map(|root| self.path_in_workspace(root)).collect();
         let mut protected = self.paths_in_workspace(&protected);
-        // A rule for the workspace itself would apply to every file. `writable` says whether the workspace is protected.
+        // A rule for the workspace itself would apply to every file. `writable` says whether the workspace is
+        // protected.
         protected.retain(|path| !path.is_empty());
         let own_folders = self.state_folder.iter().filter(|folder| !self.workspace.starts_with(folder));
         let own_folders = own_folders.filter_map(|folder| self.path_in_workspace(folder)).collect();
         Ok(WorkspaceRules { denied_reads: self.paths_in_workspace(&denied), writable, protected, own_folders })
     }
 
-    /// The parts of these paths that are in the workspace, also of those that lead there through a link. A path need not
-    /// exist: a tool could create it.
+    /// The parts of these paths that are in the workspace, also of those that lead there through a link. A path need
+    /// not exist: a tool could create it.
     fn paths_in_workspace(&self, paths: &[PathBuf]) -> Vec<String> {
         let mut relative_paths: Vec<String> = Vec::new();
         for path in paths {

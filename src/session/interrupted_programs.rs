@@ -21,8 +21,8 @@ pub(super) struct DamagedCall {
 }
 
 /// Compares the repositories and the protected files with the state before each program that has no recorded end.
-/// Returns the calls whose programs caused damage, and removes the other states from disk. All processes of the programs
-/// had ended at `processes_ended`.
+/// Returns the calls whose programs caused damage, and removes the other states from disk. All processes of the
+/// programs had ended at `processes_ended`.
 pub(super) fn find_damaged_calls(
     agents_folder: &NoFollowFolder,
     events: &[Event],

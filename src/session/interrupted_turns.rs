@@ -1,9 +1,9 @@
-//! Records the file changes of the CLI agent turns and tool calls that were running when orch was killed, and the damage
-//! by their programs and by commands.
+//! Records the file changes of the CLI agent turns and tool calls that were running when orch was killed, and the
+//! damage by their programs and by commands.
 //!
 //! A turn or a command runs again. A tool call that may have changed files does not: its record is its outcome, so that
-//! the model learns that it was interrupted, and what changed. If the state before the call is missing, for example after
-//! a power failure, the changes are unknown. A call whose program caused damage has this failure as its outcome.
+//! the model learns that it was interrupted, and what changed. If the state before the call is missing, for example
+//! after a power failure, the changes are unknown. A call whose program caused damage has this failure as its outcome.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,8 +30,8 @@ const KILL_DELAY: Duration = Duration::from_secs(2);
 const MISSING_RECORD: &str = "the record of the files before is missing";
 
 /// Returns a fact for each turn that may have changed files and has no recorded end, for each tool call that may have
-/// changed files and has no recorded end, and for each call without a recorded end whose program caused damage: a failed
-/// call with the changed files and the damage.
+/// changed files and has no recorded end, and for each call without a recorded end whose program caused damage: a
+/// failed call with the changed files and the damage.
 pub(crate) fn interrupted_turn_facts(
     (journal, run, events): (&Journal, RunId, &[Event]),
     (workspace, artifacts, last_heartbeat): (&Workspace, &[String], Option<Timestamp>),

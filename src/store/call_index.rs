@@ -157,8 +157,8 @@ impl CallIndex {
     }
 }
 
-/// Whether this may be the record of a call that was interrupted because the process ended, and that has an outcome: of a
-/// tool call, or of a call whose program caused damage.
+/// Whether this may be the record of a call that was interrupted because the process ended, and that has an outcome: of
+/// a tool call, or of a call whose program caused damage.
 pub(super) fn may_be_interrupted(fact: &CallEnded) -> bool {
     let is_crash = |failure: &Failure| failure.class == FailureClass::Crashed;
     let is_interrupted_tool = fact.call.tool_call.is_some() && fact.failure.as_ref().is_some_and(is_crash);

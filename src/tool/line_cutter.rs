@@ -2,8 +2,8 @@
 
 use std::io::{self, Read};
 
-/// Takes the place of the rest of a line. No character of a text has this byte, so a regular expression for the end of a
-/// line does not match where the line was cut.
+/// Takes the place of the rest of a line. No character of a text has this byte, so a regular expression for the end of
+/// a line does not match where the line was cut.
 const CUT_MARK: u8 = 0xff;
 
 /// Reads a text without the ends of its long lines.

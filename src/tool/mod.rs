@@ -102,8 +102,8 @@ pub struct ToolContext {
 
 /// Performs a call whose arguments [`read_arguments`] has accepted.
 ///
-/// When `interruption` resolves to a failure, orch ends the call with that failure. `edit` and `write` run to their end or
-/// to their time limit. If the caller drops the future before they change files, they change nothing.
+/// When `interruption` resolves to a failure, orch ends the call with that failure. `edit` and `write` run to their end
+/// or to their time limit. If the caller drops the future before they change files, they change nothing.
 pub async fn perform(
     invocation: &ToolInvocation,
     context: &ToolContext,
@@ -202,8 +202,8 @@ async fn perform_writing<T: DeserializeOwned + Send + 'static>(
     let limit = Duration::from_millis(invocation.timeout_ms);
     wait_for_writing(work, limit, gate).await.unwrap_or_else(|| {
         let message = format!(
-            "`{}` did not end within {limit:?}, so nothing was changed; make a smaller change, or change the file with a \
-             command",
+            "`{}` did not end within {limit:?}, so nothing was changed; make a smaller change, or change the file with \
+             a command",
             invocation.tool
         );
         RawOutput::error(message).finish(&context.redactor)
@@ -313,7 +313,8 @@ mod tests {
         assert_eq!(wait(true, fails_after(LIMIT / 2)).await, ReadingEnd::Interrupted(stopped()));
     }
 
-    /// Waits for work that changes files after a delay, if its gate is still open. Also returns whether it changed files.
+    /// Waits for work that changes files after a delay, if its gate is still open. Also returns whether it changed
+    /// files.
     async fn wait_writing(delay: Duration, duration: Duration) -> (Option<()>, bool) {
         let gate = Arc::new(ChangeGate::default());
         let (entered, has_changed) = (gate.clone(), AtomicBool::new(false));

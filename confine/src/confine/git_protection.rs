@@ -41,7 +41,8 @@ pub fn protected_repositories(folder: &Path) -> Vec<Protected> {
     paths
 }
 
-/// The links on the way to the protected paths of a repository and of these submodules. The kernel can't protect a link.
+/// The links on the way to the protected paths of a repository and of these submodules. The kernel can't protect a
+/// link.
 pub(super) fn links_to_protected(folder: &GitFolder, submodules: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
     let inner_folders = submodules.iter().filter_map(|submodule| GitFolder::of_working_folder(submodule));
     let mut paths: Vec<PathBuf> =

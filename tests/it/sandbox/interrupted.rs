@@ -1,5 +1,5 @@
-//! Damage by programs that a stop or a kill of orch interrupts: orch reports it, and a resume does not go on as if nothing
-//! had happened.
+//! Damage by programs that a stop or a kill of orch interrupts: orch reports it, and a resume does not go on as if
+//! nothing had happened.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
