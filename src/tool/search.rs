@@ -18,10 +18,16 @@ use super::missed_paths::MissedPaths;
 use super::output::{LineCollector, RawOutput};
 use super::walk::WorkspaceWalk;
 
-/// The maximum sizes of a compiled regular expression, each with the length up to which orch then searches a line, in
-/// bytes. In the worst case, the time for a line is proportional to the product of both.
+/// The maximum size of a compiled regular expression, in bytes.
+const MAX_REGEX_BYTES: usize = 1 << 20;
+/// The length up to which orch searches a line for a small regular expression, in bytes.
+const MAX_LINE_BYTES: usize = 1 << 20;
+/// The length up to which orch searches a line for the largest regular expression, in bytes.
+const MIN_LINE_BYTES: usize = 16 << 10;
+/// Sizes of a compiled regular expression, each with the length up to which orch then searches a line, in bytes. In the
+/// worst case, the time for a line is proportional to the product of both.
 const SEARCH_LIMITS: [(usize, usize); 4] =
-    [(16 << 10, 1 << 20), (64 << 10, 256 << 10), (256 << 10, 64 << 10), (1 << 20, 16 << 10)];
+    [(16 << 10, MAX_LINE_BYTES), (64 << 10, 256 << 10), (256 << 10, 64 << 10), (MAX_REGEX_BYTES, MIN_LINE_BYTES)];
 /// The maximum size of the cache for the states of a regular expression, in bytes.
 const MAX_CACHE_BYTES: usize = 4 << 20;
 /// The maximum size of the buffer of a search, in bytes. It must exceed the longest line.
@@ -163,8 +169,7 @@ impl FoundLines {
         }
         if self.cut_count > 0 {
             let (lines, max) = (counted(self.cut_count, "long line"), self.max_line_bytes);
-            let largest = SEARCH_LIMITS.iter().map(|(_, max)| *max).max();
-            let advice = if Some(max) < largest { "; with a simpler regular expression, more" } else { "" };
+            let advice = if max < MAX_LINE_BYTES { "; with a simpler regular expression, more" } else { "" };
             notes.push(format!("[of {lines}, only the first {max} bytes were searched{advice}]"));
         }
         if !self.missed_files.is_empty() {
@@ -284,12 +289,12 @@ mod tests {
     #[test]
     fn the_larger_a_regular_expression_the_less_of_a_line_is_searched() {
         let max_line_bytes = |regex: &str| compile(regex).map(|(_, max_line_bytes)| max_line_bytes);
-        assert_eq!(max_line_bytes("needle"), Ok(1 << 20));
+        assert_eq!(max_line_bytes("needle"), Ok(MAX_LINE_BYTES));
         assert!(max_line_bytes("(?:x{1,60}){1,60}y").unwrap() <= 64 << 10);
         let error = max_line_bytes("(?:x{1,1000}){1,1000}").unwrap_err();
         assert!(error.contains("size limit of 1048576"), "{error}");
         let costs = SEARCH_LIMITS.map(|(regex_bytes, line_bytes)| regex_bytes * line_bytes);
-        assert!(costs.iter().all(|cost| *cost == costs[0]) && MAX_BUFFER_BYTES > 2 * SEARCH_LIMITS[0].1);
+        assert!(costs.iter().all(|cost| *cost == costs[0]) && MAX_BUFFER_BYTES > 2 * MAX_LINE_BYTES);
     }
 
     #[test]

@@ -30,7 +30,7 @@ const MAX_MESSAGE_OUTPUT: usize = 4 << 10;
 /// Runs the arguments as a command whose standard error is its standard output, so that both keep their order.
 const MERGE_OUTPUTS: &str = "exec \"$@\" 2>&1";
 /// The maximum size of a command in bytes. Linux limits each argument of a program to 128 KiB with the NUL at its end.
-const MAX_COMMAND_BYTES: usize = (128 << 10) - 1;
+const MAX_COMMAND_BYTES: usize = 131_071;
 /// How a model can get the part of an output that is left out.
 const OUTPUT_ADVICE: &str = "to see it, run the command again with its output in a file, or filter the output";
 
