@@ -5,6 +5,7 @@
 
 mod acp;
 mod auto;
+mod call_files;
 mod claude;
 mod codex;
 mod command;
@@ -19,6 +20,7 @@ mod local_models;
 mod mcp_servers;
 mod models;
 mod program;
+mod program_starts;
 mod recording;
 mod refusals;
 mod session_file;
@@ -32,12 +34,15 @@ pub use exit::install_hint;
 pub use local_models::{LocalModels, is_valid_own_name};
 pub use models::{EnvLookup, ModelRegistry};
 pub use program::{AgentEnv, AgentEvent, CallContext, TurnResult};
+pub use program_starts::{
+    ProgramCall, StartedProgram, find_started_programs, program_start_recorder, remove_program_start,
+};
 pub use recording::{
     REPLAY_PROVIDER, RecordedExchange, Recorder, RecordingContext, Replay, ReplayOptions, ReplayedChanges,
     ReplayedCommand, ReplayedMcpCall, ReplayedReply, ReplayedToolCall, RunPaths,
 };
 pub use turn::{DEFAULT_TURN_TIMEOUT, run_turn};
 pub use turn_start::{
-    InterruptedTurn, InterruptedWorkspace, StartedTurn, TurnStart, find_interrupted_turns, find_started_turns,
-    remove_turn_start, write_turn_start,
+    InterruptedTurn, InterruptedWorkspace, StartedTurn, TurnStart, changed_after, find_interrupted_turns,
+    find_started_turns, remove_turn_start, write_turn_start,
 };

@@ -2,8 +2,7 @@
 //! contains the changes.
 //!
 //! orch writes it before the program starts. If orch is killed meanwhile, the process that resumes the run compares the
-//! workspace with it and records the changes in the journal. The file survives the end of the process, but not a power
-//! failure, since orch does not sync it.
+//! workspace with it and records the changes in the journal.
 
 use std::cell::LazyCell;
 use std::fs;
@@ -15,8 +14,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{ChangeSet, FileSnapshot, Tree, WorkspaceBefore};
-use crate::folder::{NoFollowFile, NoFollowFolder};
+use crate::folder::NoFollowFolder;
 use crate::model::{AgentActivity, CallKey, Digest, ModelRef};
+
+use super::call_files::CallFiles;
 
 /// The folder for these files, in the folder of the run's CLI agents.
 const TURNS_FOLDER: &str = "turns";
@@ -79,8 +80,8 @@ pub struct InterruptedTurn {
     pub activity: AgentActivity,
 }
 
-fn file_name(call: &CallKey) -> String {
-    format!("{}.json", Digest::compute(call.to_string().as_bytes()))
+fn turn_files(agents_folder: &NoFollowFolder) -> CallFiles<'_> {
+    CallFiles::new(agents_folder, TURNS_FOLDER)
 }
 
 /// Writes the state before a turn to disk. If this fails, the turn must not start: after a kill, its changes would be
@@ -89,15 +90,12 @@ fn file_name(call: &CallKey) -> String {
 /// # Errors
 /// The folder can't be written.
 pub fn write_turn_start(agents_folder: &NoFollowFolder, start: &TurnStart<'_>) -> io::Result<()> {
-    let text = serde_json::to_vec(start)?;
-    // This replaces the file by a rename, so a kill never leaves an incomplete file under this name.
-    agents_folder.create_subfolder(TURNS_FOLDER)?.file(file_name(start.call)).replace_unsynced(&text)
+    turn_files(agents_folder).write(start.call, start)
 }
 
 /// Removes the snapshot before a turn when the journal contains the result of the turn.
 pub fn remove_turn_start(agents_folder: &NoFollowFolder, call: &CallKey) {
-    // The file may not exist.
-    drop(agents_folder.file(format!("{TURNS_FOLDER}/{}", file_name(call))).remove());
+    turn_files(agents_folder).remove(call);
 }
 
 /// The workspace of interrupted turns, in its current state.
@@ -117,10 +115,14 @@ impl InterruptedWorkspace<'_> {
     /// Whether another process may have written a file. A removed file has no modification time, so only `is_foreign`
     /// counts for it.
     fn may_be_foreign(&self, path: &str) -> bool {
-        let metadata = fs::symlink_metadata(self.folder.join(path)).ok();
-        let last_change = metadata.and_then(|metadata| last_change(&metadata));
-        (self.is_foreign)(path) || last_change.is_some_and(|time| time > SystemTime::from(self.processes_ended))
+        (self.is_foreign)(path) || changed_after(&self.folder.join(path), self.processes_ended)
     }
+}
+
+/// Whether a file changed after a time. A removed file has no time, so the answer is false.
+pub fn changed_after(path: &Path, time: Timestamp) -> bool {
+    let last_change = fs::symlink_metadata(path).ok().and_then(|metadata| last_change(&metadata));
+    last_change.is_some_and(|change| change > SystemTime::from(time))
 }
 
 /// The time at which a file's content last changed. On Unix, a change of its name or permissions counts too.
@@ -136,32 +138,9 @@ fn last_change(metadata: &fs::Metadata) -> Option<SystemTime> {
     modified
 }
 
-/// Lists the files of all turns. The list is empty if the folder does not exist.
-fn list_files(agents_folder: &NoFollowFolder) -> io::Result<Vec<NoFollowFile>> {
-    let entries = agents_folder.list(TURNS_FOLDER)?.into_iter();
-    Ok(entries.map(|(name, _)| agents_folder.file(format!("{TURNS_FOLDER}/{name}"))).collect())
-}
-
 /// Reads the starts on disk, the oldest first. Also returns an error message for each file that can't be read.
 fn read_starts(agents_folder: &NoFollowFolder) -> (Vec<RecordedStart>, Vec<String>) {
-    let (mut starts, mut errors) = (Vec::new(), Vec::new());
-    // Other files are temporary files of a process that was killed before its program started.
-    let is_turn_start = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "json");
-    match list_files(agents_folder) {
-        Ok(files) => {
-            for file in files.into_iter().filter(|file| is_turn_start(file.file_name())) {
-                match file.read().and_then(|text| Ok(serde_json::from_slice::<RecordedStart>(&text)?)) {
-                    Ok(start) => starts.push(start),
-                    // Its process removed the file after the folder was listed.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => errors.push(format!("`{}` can't be read: {error}", file.path().display())),
-                }
-            }
-        }
-        Err(error) => {
-            errors.push(format!("`{}` can't be read: {error}", agents_folder.path().join(TURNS_FOLDER).display()));
-        }
-    }
+    let (mut starts, errors) = turn_files(agents_folder).read_all::<RecordedStart>();
     starts.sort_by_key(|start| start.start_time);
     (starts, errors)
 }

@@ -76,8 +76,10 @@ pub(super) async fn run_command(
     };
     // After an interruption, the processes of the command may still write files until they have ended.
     spec.ending_process_groups.wait_all_ended().await;
+    // Damage counts more than the reason for which the command ended early: else the user would not learn of it.
+    check_damage(&spec)?;
     let result = result?;
-    check_sandbox(&spec, result.code, &result.stderr)?;
+    check_limit(&spec, result.code, &result.stderr)?;
     let succeeded = result.code == Some(0);
     let stderr_end = result.stderr.last_lines();
     let probable_limit =
@@ -110,11 +112,15 @@ pub(super) fn sandbox_use(performer: &Performer, key: &CallKey) -> Option<Box<Sa
     Some(Box::new(performer.redactor.redact_sandbox(sandbox)))
 }
 
-/// Returns the failure of an ended command that changed protected paths, damaged a repository, or reached a limit of its
-/// sandbox.
-fn check_sandbox(spec: &ProgramSpec, code: Option<i32>, stderr: &CapturedOutput) -> Result<(), Failure> {
+/// Returns the failure of an ended command that changed protected paths or damaged a repository.
+fn check_damage(spec: &ProgramSpec) -> Result<(), Failure> {
+    let sandbox = spec.ending_process_groups.sandbox_use();
+    sandbox.and_then(|sandbox| sandbox.damage_failure()).map_or(Ok(()), Err)
+}
+
+/// Returns the failure of an ended command that reached a limit of its sandbox.
+fn check_limit(spec: &ProgramSpec, code: Option<i32>, stderr: &CapturedOutput) -> Result<(), Failure> {
     let Some(sandbox) = spec.ending_process_groups.sandbox_use() else { return Ok(()) };
-    sandbox.damage_failure().map_or(Ok(()), Err)?;
     if let Some(limit) = &sandbox.limit {
         let (code, lines) = (code.unwrap_or(-1), stderr.last_lines());
         let lines = if lines.is_empty() { lines } else { format!(":\n{lines}") };

@@ -8,14 +8,16 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{CallContext, EnvLookup, ModelRegistry, TurnResult, remove_turn_start};
+use crate::agent::{
+    CallContext, EnvLookup, ModelRegistry, TurnResult, program_start_recorder, remove_program_start, remove_turn_start,
+};
 use crate::clock::Clock;
 use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelRequest, Observer, Perform, Permit};
 use crate::files::FileLedger;
 use crate::folder::NoFollowFolder;
 use crate::model::effect::{CallEnding, UsageBound};
 use crate::model::{
-    AgentActivity, CallKey, Failure, FailureClass, McpServerSpec, StepKey, ToolsListed, TurnReply, is_unanswered_call,
+    AgentActivity, CallKey, Failure, McpServerSpec, StepKey, ToolsListed, TurnReply, is_unanswered_call,
 };
 use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
 use crate::process::{GuardProgram, SandboxContext};
@@ -25,6 +27,7 @@ use crate::tool::mcp::McpServers;
 use super::budget::Budgets;
 use super::call_endings::CallEndings;
 use super::effects;
+use super::interruption::{dropped_failure, wait_for_interruption};
 use super::mcp_effect::{call_sandbox, called_server, end_dropped_call, list_tools};
 use super::rate_limit::RateLimiters;
 pub use super::record_replay::RecordReplay;
@@ -142,11 +145,15 @@ impl Perform for Performer {
     }
 
     fn on_recorded(&self, call: &Call) {
-        if call.effect.properties().keeps_turn_start {
+        let properties = call.effect.properties();
+        if properties.keeps_turn_start || properties.workspace.runs_program() {
             let (agents_folder, key) = (self.agents_folder.clone(), call.key.clone());
-            // The call does not wait for the removal. If it fails, a resume removes the snapshot, since the journal
+            // The call does not wait for the removal. If it fails, a resume removes the files, since the journal
             // contains the outcome.
-            drop(tokio::task::spawn_blocking(move || remove_turn_start(&agents_folder, &key)));
+            drop(tokio::task::spawn_blocking(move || {
+                remove_turn_start(&agents_folder, &key);
+                remove_program_start(&agents_folder, &key);
+            }));
         }
     }
 
@@ -156,13 +163,13 @@ impl Perform for Performer {
 
     fn cancelled_outcome<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome> {
         async move {
-            let failure = cancelled_failure();
             // The processes may still change files while they are being ended, so wait until they have ended.
             self.endings.get_or_create(&call.key, &self.clock).wait_all_ended().await;
             let (server, runs_program) =
                 (called_server(&call.effect), call.effect.properties().workspace.runs_program());
             end_dropped_call(self, server).await;
             let sandbox = call_sandbox(self, &call.key, server, runs_program);
+            let failure = dropped_failure(sandbox.as_deref());
             self.endings.forget(&call.key);
             let reverted_files =
                 if runs_program { self.reverted_files(&Err(failure.clone()), None).await } else { Vec::new() };
@@ -213,20 +220,6 @@ async fn run_until_interrupted(
 /// Adds to the failure of an interrupted request the usage that the provider reported before.
 fn with_usage(failure: Failure, request_failure: Option<Failure>) -> Failure {
     Failure { usage: request_failure.and_then(|failure| failure.usage), ..failure }
-}
-
-/// Resolves with the failure to report when a call must end: when its time is used up or the run stops.
-async fn wait_for_interruption(time_limit: impl Future<Output = Failure>, stop: BoxFuture<'static, ()>) -> Failure {
-    tokio::select! {
-        biased;
-        failure = time_limit => failure,
-        () = stop => cancelled_failure(),
-    }
-}
-
-/// The failure of a call that a stop interrupted.
-fn cancelled_failure() -> Failure {
-    Failure { interrupted: true, ..Failure::new(FailureClass::Cancelled, "the run was stopped") }
 }
 
 /// The result of an effect.
@@ -329,13 +322,18 @@ impl Performer {
         interruption: BoxFuture<'_, Failure>,
     ) -> EffectResult {
         let Call { key, request_digest, effect } = call;
+        let context = CallContext { start_time: started, max_cost: None, call_key: key.clone(), request_digest };
+        // The program of an MCP server does not start with a call.
+        if effect.properties().workspace.runs_program() && called_server(&effect).is_none() {
+            let recorder = program_start_recorder(&self.agents_folder, &context, effect.model().cloned());
+            self.endings.get_or_create(&key, &self.clock).record_start_with(recorder);
+        }
         match effect {
             Effect::ModelRequest(model_request) => {
                 self.request_model(&key, &model_request, started, cancellation).await
             }
             Effect::Turn(turn) => {
-                let max_cost = self.budgets.remaining_usd(&key.step);
-                let context = CallContext { start_time: started, max_cost, call_key: key.clone(), request_digest };
+                let context = CallContext { max_cost: self.budgets.remaining_usd(&key.step), ..context };
                 self.run_turn(&key, &turn, &context, interruption).await.into()
             }
             Effect::Command(command) => {
@@ -343,14 +341,8 @@ impl Performer {
             }
             Effect::Snapshot(files) => effects::take_snapshot(self, files).await.map(CallReply::Output).into(),
             Effect::Write(record) => effects::write_files(self, record).await.map(CallReply::Output).into(),
-            Effect::Tool(invocation) => {
-                let context = CallContext { start_time: started, max_cost: None, call_key: key, request_digest };
-                self.run_tool(&context, &invocation, interruption).await.into()
-            }
-            Effect::McpTool(invocation) => {
-                let context = CallContext { start_time: started, max_cost: None, call_key: key, request_digest };
-                self.run_mcp_tool(&context, &invocation, interruption).await.into()
-            }
+            Effect::Tool(invocation) => self.run_tool(&context, &invocation, interruption).await.into(),
+            Effect::McpTool(invocation) => self.run_mcp_tool(&context, &invocation, interruption).await.into(),
         }
     }
 

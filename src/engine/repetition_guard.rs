@@ -44,6 +44,12 @@ impl RepetitionGuard {
         }
     }
 
+    /// How often a call may still have its latest result until it has had this result too often. At least 1.
+    pub(super) fn allowance(&self, call: &Digest) -> u32 {
+        let count = self.results.get(call).map_or(0, |(_, count)| *count);
+        (MAX_EQUAL_RESULTS + 2).saturating_sub(count).max(1)
+    }
+
     /// Forgets all results, because the conversation leaves out some of them, so that the model may need them again.
     pub(super) fn reset(&mut self) {
         self.results.clear();
@@ -80,6 +86,22 @@ mod tests {
         let mut repeat = || guard.add(digest("format"), digest("done"), true);
         let repetitions = [repeat(), repeat(), repeat(), repeat()];
         assert_eq!(repetitions[3], Repetition::Warned(4), "a call that changes files each time");
+    }
+
+    #[test]
+    fn the_allowance_ends_with_the_repetition_that_is_too_often() {
+        let mut guard = RepetitionGuard::default();
+        let call = digest("read a");
+        loop {
+            let is_last = guard.allowance(&call) == 1;
+            let repetition = guard.add(call.clone(), digest("x"), false);
+            assert_eq!(matches!(repetition, Repetition::TooOften(_)), is_last);
+            if is_last {
+                break;
+            }
+        }
+        guard.reset();
+        assert_eq!(guard.allowance(&call), MAX_EQUAL_RESULTS + 2);
     }
 
     #[test]

@@ -1,7 +1,5 @@
-//! The tool calls of a reply: which of them run, in which order, and what the model receives as their results.
-//!
-//! Calls that only read run in parallel. If one of the calls may change something or needs an approval, all of them run
-//! one after another. The results have the order of the calls.
+//! The tool calls of a reply: finds their tools, reads their arguments, performs them, and creates their results for
+//! the model. `call_batches` decides which of them run, and in which order.
 
 use serde_json::{Value, json};
 
@@ -33,14 +31,14 @@ pub(super) struct ToolTurn<'t> {
 }
 
 /// A call that orch can perform.
-struct ReadCall<'r> {
-    call: RequestedCall<'r>,
-    target: ToolTarget,
+pub(super) struct ReadCall<'r> {
+    pub(super) call: RequestedCall<'r>,
+    pub(super) target: ToolTarget,
     arguments: Value,
 }
 
 /// A call that orch can perform, or the error for the model.
-type CallOrError<'r> = Result<ReadCall<'r>, ToolCallResult>;
+pub(super) type CallOrError<'r> = Result<ReadCall<'r>, ToolCallResult>;
 
 /// The tool of a call and its arguments, or what is wrong with them; `None` if the agent has no such tool.
 type ReadArguments = Option<(ToolTarget, Result<Value, String>)>;
@@ -49,19 +47,13 @@ type ReadArguments = Option<(ToolTarget, Result<Value, String>)>;
 type OneResult = Result<ToolCallResult, Failure>;
 
 impl Conversation<'_> {
-    /// Runs the calls of a reply and returns their results in the order of the calls. `pipelines` counts the calls of
-    /// pipelines.
-    pub(super) async fn run_tool_calls(
+    /// Performs calls one after another. `pipelines` counts the calls of pipelines.
+    pub(super) async fn run_in_order(
         &mut self,
         turn: &ToolTurn<'_>,
-        calls: &[RequestedCall<'_>],
+        read_calls: Vec<CallOrError<'_>>,
         pipelines: &mut PipelineCalls,
     ) -> Result<Result<Vec<ToolCallResult>, Failure>, Interrupt> {
-        let read_calls = self.read_calls(turn, calls).await?;
-        let mut targets = read_calls.iter().flatten().map(|read| &read.target);
-        if targets.all(|target| target.only_reads() && !turn.tools.needs_approval(target)) {
-            return self.run_in_parallel(turn, read_calls).await;
-        }
         let mut results = Vec::with_capacity(read_calls.len());
         for read_call in read_calls {
             let result = match read_call {
@@ -82,7 +74,7 @@ impl Conversation<'_> {
     }
 
     /// Finds the tools of the calls, and reads their arguments.
-    async fn read_calls<'r>(
+    pub(super) async fn read_calls<'r>(
         &self,
         turn: &ToolTurn<'_>,
         calls: &[RequestedCall<'r>],
@@ -136,7 +128,7 @@ impl Conversation<'_> {
     }
 
     /// Performs calls that only read, in parallel.
-    async fn run_in_parallel(
+    pub(super) async fn run_in_parallel(
         &mut self,
         turn: &ToolTurn<'_>,
         read_calls: Vec<CallOrError<'_>>,

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::durable::{CallReply, Interrupt};
 use crate::model::call::SentResult;
-use crate::model::visible::escape_line_breaks;
 use crate::model::{CallKey, ChatReply, ChatRequest, ContentBlock, Digest, Failure, FailureClass, StopReason};
 
 use super::agent::request_digest;
@@ -17,12 +16,12 @@ use super::conversation::{Conversation, NextRequest, ReplyVerdict};
 use super::node::AgentNode;
 use super::pipeline_tools::PipelineCalls;
 use super::planned_model::PlannedModel;
-use super::repetition_guard::{Repetition, RepetitionGuard};
+use super::repetition_guard::RepetitionGuard;
 use super::reply_failures::{exceeded_context_window, sanitize, with_hint};
 use super::step_execution::unexpected_record;
 use super::tool_calls::ToolTurn;
 use super::tool_conversation::ToolConversation;
-use super::tool_results::{ToolCallResult, requested_calls};
+use super::tool_results::requested_calls;
 
 /// The state of the loop.
 struct ToolLoop<'t> {
@@ -145,13 +144,8 @@ impl Conversation<'_> {
         }
         state.pipelines.note_reply(self.ended_at);
         let turn = ToolTurn { key: &key, request_digest: &state.request_digest, tools: state.tools };
-        let results = match self.run_tool_calls(&turn, &requested_calls(chat), &mut state.pipelines).await? {
-            Ok(results) => results,
-            Err(failure) => return Ok(Some(Err(failure))),
-        };
-        let guard = &mut state.guard;
-        let results = results.into_iter().map(|result| guarded_result(&mut *guard, result));
-        let results: Vec<ToolCallResult> = match results.collect::<Result<_, Failure>>() {
+        let calls = requested_calls(chat);
+        let results = match self.run_tool_calls(&turn, &calls, &mut state.guard, &mut state.pipelines).await? {
             Ok(results) => results,
             Err(failure) => return Ok(Some(Err(failure))),
         };
@@ -295,30 +289,6 @@ impl UnusableCalls {
             ),
         }
     }
-}
-
-/// The result of a call, with a warning if the model repeats the call without effect.
-///
-/// # Errors
-/// The model has repeated the call too often.
-fn guarded_result(guard: &mut RepetitionGuard, mut result: ToolCallResult) -> Result<ToolCallResult, Failure> {
-    match guard.add(result.call_digest.clone(), result.result_digest(), result.changes_files) {
-        Repetition::Allowed => {}
-        Repetition::Warned(count) => result.add_note(&format!(
-            "\n[orch: you have made this call {count} times with the same result; if you make it again, the step fails]"
-        )),
-        Repetition::TooOften(count) => {
-            let name = escape_line_breaks(&result.name);
-            let message = format!("the model called `{name}` {count} times with the same arguments and result");
-            let hint = "say in the prompt what the model should do with the result, or name a larger model";
-            return Err(Failure::new(FailureClass::RepeatedToolCall, message).with_hint(hint));
-        }
-    }
-    // Some APIs refuse an empty result.
-    if result.is_empty() {
-        result.add_note("[empty]");
-    }
-    Ok(result)
 }
 
 fn max_turns_failure(agent: &str, max_turns: u32) -> Failure {

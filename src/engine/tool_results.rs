@@ -23,6 +23,13 @@ pub(super) struct RequestedCall<'r> {
     pub(super) arguments: &'r Value,
 }
 
+impl RequestedCall<'_> {
+    /// The digest of the tool and the arguments.
+    pub(super) fn digest(&self) -> Digest {
+        digest(&json!([self.name, self.arguments]))
+    }
+}
+
 /// The tool calls of a reply, in order.
 pub(super) fn requested_calls(chat: &ChatReply) -> Vec<RequestedCall<'_>> {
     let calls = chat.content.blocks().iter().filter_map(|block| match block {
@@ -58,7 +65,7 @@ impl ToolCallResult {
             position: call.position,
             id: call.id.to_owned(),
             name: call.name.to_owned(),
-            call_digest: digest(&json!([call.name, call.arguments])),
+            call_digest: call.digest(),
             content,
             is_error,
             is_recorded: false,

@@ -154,6 +154,12 @@ impl CallEnded {
         reported_usage(self.reply.as_ref(), self.failure.as_ref(), self.agent_activity.as_deref())
     }
 
+    /// The failure because of damage by the call's program; `None` if it caused none. If the call was interrupted, this
+    /// is its outcome, so that orch does not repeat it before the user knows of the damage.
+    pub fn damage_failure(&self) -> Option<Failure> {
+        self.sandbox.as_ref()?.damage_failure()
+    }
+
     /// The usage of the call, including estimated and unknown usage.
     pub fn usage(&self) -> UsageTotal {
         let interrupted = self.failure.as_ref().is_some_and(|failure| failure.interrupted);

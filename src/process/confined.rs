@@ -14,14 +14,15 @@ use std::time::Duration;
 
 pub use orch_confine::confine::CONFINE_COMMAND;
 use orch_confine::confine::{
-    self, AppliedSandbox, ConfineError, Confinement, Connection, ConnectionOutcome, DamageCheck, Ended, Level, Limits,
-    Seal, Session, Start,
+    self, AppliedSandbox, ConfineError, Confinement, Connection, ConnectionOutcome, Ended, Level, Limits, Session,
+    Start,
 };
 
 use crate::clock::VirtualTimeHold;
 use crate::model::{SandboxConnection, SandboxUse};
 use crate::offload::run_on_thread;
 
+use super::program_start::{ProgramStart, StartRecorder};
 use super::sandbox::{ProgramSandbox, sandbox_level, without_advice};
 
 /// How long `orch __confine` may take to confine itself.
@@ -48,11 +49,20 @@ pub fn run_confine(arguments: &[OsString]) -> ExitCode {
 
 /// The record of the sandboxes of a call's programs. All clones share the record.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SandboxRecord(Arc<Mutex<Option<SandboxUse>>>);
+pub(super) struct SandboxRecord {
+    sandbox: Arc<Mutex<Option<SandboxUse>>>,
+    /// Stores the state before the first program of the call. The state also shows the damage by later programs.
+    start_recorder: Arc<Mutex<Option<StartRecorder>>>,
+}
 
 impl SandboxRecord {
     fn lock(&self) -> MutexGuard<'_, Option<SandboxUse>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sandbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The recorder of the state before the next program.
+    pub(super) fn start_recorder(&self) -> MutexGuard<'_, Option<StartRecorder>> {
+        self.start_recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The record so far; `None` if orch confined no program.
@@ -109,16 +119,8 @@ pub(super) struct ConfinedProgram {
     record: SandboxRecord,
     /// The folder in which the program runs.
     cwd: PathBuf,
-    /// The state before the start of the program.
-    state_before: Option<StateBefore>,
-}
-
-/// The state before the start of a program that orch compares with the state after its end.
-#[derive(Debug)]
-struct StateBefore {
-    damage_check: DamageCheck,
-    /// The snapshot of the protected paths, if the kernel can't protect them.
-    seal: Option<Seal>,
+    /// The state before the start of the program, which orch compares with the state after its end.
+    start: Option<ProgramStart>,
 }
 
 impl ConfinedProgram {
@@ -137,7 +139,7 @@ impl ConfinedProgram {
         let confinement = Confinement { policy: &sandbox.policy, probe: &sandbox.machine.probe, on_connection };
         let (session, confine_input) = Session::open(&confinement, input)?;
         let sandbox = Arc::clone(sandbox);
-        Ok((Self { session, sandbox, record, cwd: cwd.to_owned(), state_before: None }, confine_input))
+        Ok((Self { session, sandbox, record, cwd: cwd.to_owned(), start: None }, confine_input))
     }
 
     /// The command line of `orch __confine`, which the guard starts in place of the program.
@@ -154,14 +156,16 @@ impl ConfinedProgram {
         };
         let applied = confirmed?;
         self.record.add_applied(&applied);
-        let (sandbox, cwd) = (Arc::clone(&self.sandbox), self.cwd.clone());
-        let needs_seal = applied.level == Level::Basic;
+        let (sandbox, cwd, level) = (Arc::clone(&self.sandbox), self.cwd.clone(), applied.level);
+        let (recorded, recorder) = (self.record.get().unwrap_or_default(), self.record.start_recorder().clone());
         // Runs on another thread, because reading the folders may take long.
-        let state_before = run_on_thread(hold, move || StateBefore {
-            damage_check: DamageCheck::take(&sandbox.policy, &cwd),
-            seal: needs_seal.then(|| Seal::take(&sandbox.policy)),
+        let start = run_on_thread(hold, move || -> io::Result<ProgramStart> {
+            let start = ProgramStart::take(&sandbox.policy, &cwd, level, recorded);
+            recorder.map_or(Ok(()), |recorder| recorder.record(&start))?;
+            Ok(start)
         });
-        self.state_before = Some(state_before.await);
+        self.start = Some(start.await.map_err(|error| not_stored(&error))?);
+        *self.record.start_recorder() = None;
         // Inside the sandbox of orch, this command line turns off the program's own sandbox, which can't start there.
         let argv = self.sandbox.argv_in_sandbox.clone().filter(|_| applied.level > Level::None);
         self.session.start(&Start { argv, env: Vec::new() }).await
@@ -189,19 +193,25 @@ impl ConfinedProgram {
     /// virtual time during work on another thread.
     pub(super) async fn finish(self, hold: VirtualTimeHold) {
         // Dropping the sandbox removes the folder for temporary files, so it must live until the end of the session.
-        let Self { session, sandbox: _sandbox, record, state_before, .. } = self;
+        let Self { session, sandbox: _sandbox, record, start, .. } = self;
         let omitted_count = session.finish().await;
         record.update(|sandbox| sandbox.omitted_connections += omitted_count);
-        let Some(StateBefore { damage_check, seal }) = state_before else { return };
-        let compared =
-            run_on_thread(hold, move || (damage_check.damage(), seal.map(|seal| seal.broken()).unwrap_or_default()));
-        let (damage, changed_paths) = compared.await;
+        let Some(start) = start else { return };
+        let (changed_paths, damage) = run_on_thread(hold, move || start.damage()).await;
         let changed_paths = changed_paths.iter().map(|path| path.display().to_string());
         record.update(|sandbox| {
             sandbox.changed_protected.extend(changed_paths);
             sandbox.damage.extend(damage);
         });
     }
+}
+
+/// The error of a program whose state before the start can't be stored. After a kill, its damage would be unknown.
+fn not_stored(error: &io::Error) -> ConfineError {
+    let cause = format!("the state of the git repositories before the program can't be stored: {error}");
+    let advice = "check the disk, and that orch may write to its state folder".to_owned();
+    let errno = error.raw_os_error();
+    ConfineError { step: confine::Step::Start, errno, advice: Some(advice), ..control_error(cause) }
 }
 
 fn control_error(cause: String) -> ConfineError {

@@ -17,6 +17,7 @@ use crate::model::SandboxUse;
 use crate::offload::run_detached;
 
 use super::confined::{ConfinedProgram, SandboxRecord};
+use super::program_start::StartRecorder;
 
 /// How long orch waits for a group to end. A guard ends a group within half a second, unless a process of the group
 /// waits for a device. The guard then continues without orch, and a resume waits for the lock on the file that the
@@ -57,6 +58,12 @@ impl EndingGroups {
     /// [`EndingGroups::wait_all_ended`].
     pub fn sandbox_use(&self) -> Option<SandboxUse> {
         self.record.get()
+    }
+
+    /// Stores the state before the next confined program with this recorder. It also shows the damage by the programs
+    /// that follow.
+    pub fn record_start_with(&self, recorder: StartRecorder) {
+        *self.record.start_recorder() = Some(recorder);
     }
 
     /// The shared record, for the confined programs that add to it.

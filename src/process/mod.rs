@@ -18,6 +18,7 @@ mod group;
 mod guard;
 mod interactive;
 mod missing_files;
+mod program_start;
 mod report;
 mod sandbox;
 mod sandbox_paths;
@@ -48,6 +49,7 @@ use group::Group;
 pub use guard::{GUARD_COMMAND, run_guard};
 pub use interactive::{InteractiveExit, Pipes, run_interactive};
 pub use missing_files::{hidden_file_hint, mentions_missing_file, private_folder_hint};
+pub use program_start::{ProgramStart, StartRecorder};
 pub use sandbox::{ProgramSandbox, SandboxContext, SandboxNeeds, probable_limit};
 pub use sandbox_probe::{MachineSandbox, SandboxProbe};
 pub use sandbox_protection::{remove_leftover_placeholders, remove_leftover_settings};
@@ -284,6 +286,9 @@ async fn wait_for_exit(
     }
     code
 }
+
+#[cfg(test)]
+pub(crate) use program_start::tests::start_in;
 
 #[cfg(test)]
 mod tests {

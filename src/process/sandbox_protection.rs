@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use orch_confine::confine::{Mask, Protected, protected_repositories, remove_leftover_masks, usually_protected};
+use orch_confine::confine::{
+    Mask, Protected, protected_repositories, remove_leftover_masks, resolve_links, usually_protected,
+};
 
 use crate::model::SETTINGS_PLACEHOLDER;
 
@@ -10,8 +12,8 @@ use super::sandbox::SandboxContext;
 
 impl SandboxContext {
     /// The paths that no program may change, because git or orch reads or runs them later: in the workspace, in the
-    /// project, and in the repositories of the writable folders. The sandbox protects those that are inside a writable
-    /// folder.
+    /// project, in the repositories of the writable folders, and the places to which links on the way to these paths
+    /// lead. The sandbox protects those that are inside a writable folder.
     pub(super) fn protected_paths(&self, protects_workspace: bool, writable: &[PathBuf]) -> Vec<Protected> {
         let protect = |path: PathBuf| Protected { path, mask: Mask::Nothing };
         let mut paths: Vec<Protected> = if protects_workspace {
@@ -28,6 +30,12 @@ impl SandboxContext {
         let is_listed = |path: &PathBuf| writable.iter().any(|root| root.starts_with(path));
         let configuration = configuration.filter(|path| !is_listed(path));
         paths.extend(configuration.map(|path| Protected { path, mask: Mask::Folder }));
+        // At `full`, a link at a protected path is an error. At `basic`, orch compares what is behind the link. Leave
+        // out the workspace and the folders above it: a program could otherwise change no file.
+        let targets = paths.iter().map(|protected| (&protected.path, resolve_links(&protected.path).target));
+        let targets = targets.filter(|(path, target)| target != *path && !self.workspace.starts_with(target));
+        let targets: Vec<Protected> = targets.map(|(_, target)| protect(target)).collect();
+        paths.extend(targets);
         let mut unique: Vec<Protected> = Vec::new();
         for protected in paths {
             // If the workspace itself is protected, it needs no placeholders.
@@ -165,6 +173,19 @@ mod tests {
         let spec = spec(serde_json::json!({ "write": [".", "~/other"] }), Access::Write);
         let policy = context.policy(&spec, &SandboxNeeds::default()).unwrap();
         assert!(policy.protect.iter().any(|protected| protected.path == home.join("other/.git/hooks")));
+    }
+
+    #[test]
+    fn the_places_to_which_links_lead_are_protected_except_for_the_workspace() {
+        let (_folder, context) = project();
+        std::fs::create_dir_all(context.workspace.join(".git")).unwrap();
+        for (target, link) in [("../my-hooks", ".git/hooks"), ("..", ".github")] {
+            std::os::unix::fs::symlink(target, context.workspace.join(link)).unwrap();
+        }
+        let paths = context.protected_paths(false, std::slice::from_ref(&context.workspace));
+        let has = |path: &Path| paths.iter().any(|protected| protected.path == path);
+        assert!(has(&context.workspace.join(".git/hooks")) && has(&context.workspace.join("my-hooks")));
+        assert!(has(&context.workspace.join(".github")) && !has(context.workspace.parent().unwrap()));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use orch_confine::confine::resolve_links;
+
 use crate::model::{Failure, SandboxSpec};
 
 use super::sandbox::SandboxContext;
@@ -14,7 +16,8 @@ pub struct WorkspaceRules {
     pub denied_reads: Vec<String>,
     /// The paths that may be changed.
     pub writable: Vec<String>,
-    /// The paths that may not be changed, because git or orch reads or runs them later.
+    /// The paths that may not be changed, because git or orch reads or runs them later, and the places to which links
+    /// on the way to them lead.
     pub protected: Vec<String>,
     /// The folders in which orch stores the records of runs, in addition to those with its usual names.
     pub own_folders: Vec<String>,
@@ -43,18 +46,21 @@ impl SandboxContext {
             |root: &PathBuf| protected.iter().any(|path| path.starts_with(root) && self.workspace.starts_with(path));
         let writable = roots.iter().filter(|root| !is_protected(root));
         let writable = writable.filter_map(|root| self.path_in_workspace(root)).collect();
-        let protected = protected.iter().filter(|path| !self.workspace.starts_with(path));
-        let protected = protected.filter_map(|path| self.path_in_workspace(path)).collect();
+        let mut protected = self.paths_in_workspace(&protected);
+        // A rule for the workspace itself would apply to every file. `writable` says whether the workspace is
+        // protected.
+        protected.retain(|path| !path.is_empty());
         let own_folders = self.state_folder.iter().filter(|folder| !self.workspace.starts_with(folder));
         let own_folders = own_folders.filter_map(|folder| self.path_in_workspace(folder)).collect();
         Ok(WorkspaceRules { denied_reads: self.paths_in_workspace(&denied), writable, protected, own_folders })
     }
 
-    /// The parts of these paths that are in the workspace, also of those that lead there through a link.
+    /// The parts of these paths that are in the workspace, also of those that lead there through a link. A path need
+    /// not exist: a tool could create it.
     fn paths_in_workspace(&self, paths: &[PathBuf]) -> Vec<String> {
         let mut relative_paths: Vec<String> = Vec::new();
         for path in paths {
-            for path in [Some(path.clone()), path.canonicalize().ok()].into_iter().flatten() {
+            for path in [path.clone(), resolve_links(path).target] {
                 if let Some(relative) = self.path_in_workspace(&path)
                     && !relative_paths.contains(&relative)
                 {
@@ -133,12 +139,34 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
+    fn the_rules_protect_the_places_to_which_links_lead() {
+        let (_folder, context) = project();
+        let link = |target: &str, path: &str| std::os::unix::fs::symlink(target, context.workspace.join(path)).unwrap();
+        for name in [".git", "real-tools"] {
+            std::fs::create_dir(context.workspace.join(name)).unwrap();
+        }
+        std::fs::write(context.workspace.join("real-tools/ext.sh"), "").unwrap();
+        let settings = "[core]\n\thooksPath = hooks\n[diff]\n\texternal = tl/ext.sh\n";
+        std::fs::write(context.workspace.join(".git/config"), settings).unwrap();
+        link("real-tools", "tl");
+        link("missing/hooks", "hooks");
+        link(".", ".github");
+        let rules = context.workspace_rules(None).unwrap();
+        for path in ["hooks", "missing/hooks", "real-tools/ext.sh", ".github"] {
+            assert!(rules.protected.contains(&path.to_owned()), "{path}: {:?}", rules.protected);
+        }
+        assert!(rules.writable == [""] && !rules.protected.contains(&String::new()));
+    }
+
+    #[cfg(unix)]
+    #[test]
     fn a_denied_link_also_denies_the_folder_to_which_it_leads() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("real")).unwrap();
         std::os::unix::fs::symlink("real", folder.path().join("link")).unwrap();
-        let spec = spec(serde_json::json!({ "deny_read": ["link"] }), Access::Write);
+        std::os::unix::fs::symlink("missing", folder.path().join("dangling")).unwrap();
+        let spec = spec(serde_json::json!({ "deny_read": ["link", "dangling"] }), Access::Write);
         let rules = host(folder.path()).workspace_rules(Some(&spec)).unwrap();
-        assert_eq!(rules.denied_reads, ["link", "real"]);
+        assert_eq!(rules.denied_reads, ["link", "real", "dangling", "missing"]);
     }
 }

@@ -1,8 +1,10 @@
-//! Records the file changes of the CLI agent turns and tool calls that were running when orch was killed.
+//! Records the file changes of the CLI agent turns and tool calls that were running when orch was killed, and the
+//! damage by their programs and by commands.
 //!
-//! A turn runs again. A tool call that may have changed something does not: its record is its outcome, so that the model
-//! learns that it was interrupted, and what changed. If the state before the call is missing, for example after a power
-//! failure, the changes are unknown. A turn has a model, and a tool call has none.
+//! A turn or a command runs again. A tool call that may have changed something does not: its record is its outcome, so
+//! that the model learns that it was interrupted, and what changed. If the state before the call is missing, for example
+//! after a power failure, the changes are unknown. A call whose program caused damage has this failure as its outcome.
+//! A turn has a model, and a tool call has none.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,19 +15,24 @@ use crate::agent::{
     InterruptedTurn, InterruptedWorkspace, find_interrupted_turns, find_started_turns, remove_turn_start,
 };
 use crate::model::event::{CallEnded, CallKind, CallStarted, Event, Fact};
-use crate::model::{AgentActivity, CallKey, Digest, Failure, FailureClass, RunId, StepKey, counted};
+use crate::model::{AgentActivity, CallKey, Digest, FailureClass, RunId, SandboxUse, StepKey, counted};
 use crate::secret::Redactor;
 use crate::store::{Journal, Workspace};
 
 use super::Runner;
 use super::error::SessionError;
+use super::interrupted_programs::{DamagedCall, ProgramKind, failure_after_kill, find_damaged_calls};
 
 /// The maximum time for which programs run after the last heartbeat of their orch process. orch records a heartbeat
 /// every second, and a guard waits half a second before it kills the programs.
 const KILL_DELAY: Duration = Duration::from_secs(2);
 
-/// Returns a fact for each turn that may have changed files and has no recorded end, and for each tool call that may
-/// have changed something and has no recorded end: a failed call with the changed files.
+/// The reason for which the changes of a call are unknown.
+const MISSING_RECORD: &str = "the record of the files before is missing";
+
+/// Returns a fact for each turn that may have changed files and has no recorded end, for each tool call that may have
+/// changed something and has no recorded end, and for each call without a recorded end whose program caused damage: a
+/// failed call with the changed files and the damage.
 pub(crate) fn interrupted_turn_facts(
     (journal, run, events): (&Journal, RunId, &[Event]),
     (workspace, artifacts, last_heartbeat): (&Workspace, &[String], Option<Timestamp>),
@@ -36,10 +43,13 @@ pub(crate) fn interrupted_turn_facts(
     let owned_files = journal.owned_files(&workspace.path_in_journal())?;
     let run_id = run.to_string();
     let last_alive = last_heartbeat.max(events.last().map(|event| event.at)).unwrap_or_default();
+    let processes_ended = last_alive + KILL_DELAY;
+    let mut damaged_calls =
+        find_damaged_calls(&agents_folder, events, (workspace.folder(), processes_ended), (redactor, runner));
     let interrupted_workspace = InterruptedWorkspace {
         folder: workspace.folder(),
         artifacts,
-        processes_ended: last_alive + KILL_DELAY,
+        processes_ended,
         is_foreign: &|path| owned_files.last_writer(path).is_some_and(|writer| writer != run_id),
     };
     let (turns, errors) = find_interrupted_turns(&agents_folder, interrupted_workspace);
@@ -58,16 +68,17 @@ pub(crate) fn interrupted_turn_facts(
         let (step, activity) = (&turn.call_key.step, &turn.activity);
         let interruption = Interruption { step, is_tool_call, mcp_tool: mcp_tool.as_deref(), activity };
         interruption.report(run, redactor, runner);
-        // A turn runs again, so its record is needed only for its changes.
-        if is_tool_call || turn.activity.may_have_changed_files() {
-            facts.push(Fact::CallEnded(to_failed_call(turn, redactor)));
+        let damaged = damaged_calls.remove(&turn.call_key);
+        // A turn runs again, so its record is needed only for its changes and for damage.
+        if is_tool_call || turn.activity.may_have_changed_files() || damaged.is_some() {
+            facts.push(Fact::CallEnded(to_failed_call(turn, damaged, (redactor, runner))));
         } else {
             remove_turn_start(&agents_folder, &turn.call_key);
         }
     }
     for (call_key, OpenCall { request_digest, start_time, is_tool_call, keeps_turn_start, mcp_tool }) in open_calls {
         let activity = if keeps_turn_start {
-            AgentActivity::with_unknown_changes("the record of the files before is missing")
+            AgentActivity::with_unknown_changes(MISSING_RECORD)
         } else {
             AgentActivity::default()
         };
@@ -76,10 +87,28 @@ pub(crate) fn interrupted_turn_facts(
         // It may be a file that can't be read.
         remove_turn_start(&agents_folder, &call_key);
         if let Some(request_digest) = request_digest {
+            let damaged = damaged_calls.remove(&call_key);
             let turn = InterruptedTurn { call_key, request_digest, model: None, start_time, activity };
-            facts.push(Fact::CallEnded(to_failed_call(turn, redactor)));
+            facts.push(Fact::CallEnded(to_failed_call(turn, damaged, (redactor, runner))));
         }
     }
+    // The others are commands, and turns without a record of the files before.
+    facts.extend(damaged_calls.into_values().map(|damaged| {
+        let DamagedCall { call, .. } = &damaged;
+        let activity = if call.model.is_some() {
+            AgentActivity::with_unknown_changes(MISSING_RECORD)
+        } else {
+            AgentActivity::default()
+        };
+        let turn = InterruptedTurn {
+            call_key: call.key.clone(),
+            request_digest: call.request_digest.clone(),
+            model: call.model.clone(),
+            start_time: call.start_time,
+            activity,
+        };
+        Fact::CallEnded(to_failed_call(turn, Some(damaged), (redactor, runner)))
+    }));
     Ok(facts)
 }
 
@@ -208,11 +237,27 @@ fn is_recorded(events: &[Event], (call_key, request_digest, start_time): (&CallK
     })
 }
 
-/// Creates the failed call for an interrupted turn. The call's duration is zero, because the recorded duration of the
-/// killed session already includes the turn.
-fn to_failed_call(turn: InterruptedTurn, redactor: &Redactor) -> CallEnded {
-    let name = if turn.model.is_none() { "tool call" } else { "turn" };
-    let failure = Failure::new(FailureClass::Crashed, format!("orch was killed during the {name}"));
+/// Creates the failed call for an interrupted turn, and tells the user about the damage by its program. The call's
+/// duration is zero, because the recorded duration of the killed session already includes the turn.
+fn to_failed_call(
+    turn: InterruptedTurn,
+    damaged: Option<DamagedCall>,
+    (redactor, runner): (&Redactor, &Runner),
+) -> CallEnded {
+    let kind = match &damaged {
+        Some(damaged) => damaged.kind,
+        None if turn.model.is_none() => ProgramKind::ToolCall,
+        None => ProgramKind::Turn,
+    };
+    let noun = kind.noun();
+    let sandbox: Option<SandboxUse> = damaged.map(|damaged| damaged.sandbox);
+    let failure = failure_after_kill(noun, sandbox.as_ref());
+    if sandbox.is_some() {
+        let step = &turn.call_key.step;
+        runner.reporter.warning(&format!("a {noun} of step {step} was interrupted: {}", failure.message));
+    }
+    // orch does not compare the files of a command.
+    let compares_files = kind != ProgramKind::Command;
     CallEnded {
         call: turn.call_key,
         request_digest: turn.request_digest,
@@ -222,11 +267,11 @@ fn to_failed_call(turn: InterruptedTurn, redactor: &Redactor) -> CallEnded {
         reply: None,
         output: None,
         failure: Some(failure),
-        agent_activity: Some(Box::new(redactor.redact_activity(turn.activity))),
+        agent_activity: compares_files.then(|| Box::new(redactor.redact_activity(turn.activity))),
         cost: None,
         estimated: None,
         estimated_cost: None,
         reverted_files: Vec::new(),
-        sandbox: None,
+        sandbox: sandbox.map(Box::new),
     }
 }

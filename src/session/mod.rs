@@ -32,6 +32,7 @@ pub(crate) mod execute;
 mod file_drift;
 mod follow;
 pub(crate) mod inputs;
+mod interrupted_programs;
 mod interrupted_turns;
 mod isolated;
 mod location;

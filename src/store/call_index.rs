@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use crate::durable::{CallOutcome, CallReply};
-use crate::model::event::{CallEnded, CallKind, CallOutput, CallStarted};
-use crate::model::{CallKey, ContentBlock, Digest, Failure, FailureClass, StepKey, is_unanswered_call};
+use crate::model::event::{CallEnded, CallKind, CallStarted};
+use crate::model::{CallKey, Digest, Failure, FailureClass, StepKey, is_unanswered_call};
+
+use super::call_replies::{is_final_reply, is_success, without_full_output};
 
 /// The calls of earlier sessions. It does not contain those of the current session, since no step needs them again.
 #[derive(Default)]
@@ -49,10 +51,21 @@ impl CallIndex {
         self.started.get(call).is_some_and(|started| started.kind.is_never_repeated())
     }
 
-    /// Whether this is the record of a tool call that was interrupted because the process ended.
-    pub(super) fn is_interrupted_tool(&self, fact: &CallEnded) -> bool {
-        let is_crash = |failure: &Failure| failure.class == FailureClass::Crashed;
-        self.is_tool(&fact.call) && fact.failure.as_ref().is_some_and(is_crash)
+    /// Whether this may be the record of a call that was interrupted because the process ended, and that has an outcome:
+    /// of a tool call, or of a call whose program caused damage.
+    pub(super) fn may_be_interrupted(&self, fact: &CallEnded) -> bool {
+        let Some(failure) = &fact.failure else { return false };
+        let is_interrupted_tool = self.is_tool(&fact.call) && failure.class == FailureClass::Crashed;
+        is_interrupted_tool || self.damage_failure(fact).is_some()
+    }
+
+    /// The failure because of damage by the call's own program. An MCP server's program also runs between its calls.
+    fn damage_failure(&self, fact: &CallEnded) -> Option<Failure> {
+        if self.is_mcp_tool(&fact.call) { None } else { fact.damage_failure() }
+    }
+
+    fn is_mcp_tool(&self, call: &CallKey) -> bool {
+        self.started.get(call).is_some_and(|started| matches!(started.kind, CallKind::McpTool(_)))
     }
 
     /// Whether this is a call of a tool, by a model or by a step.
@@ -64,8 +77,7 @@ impl CallIndex {
     /// Whether a failure of this class ended a call of a tool without a result. A model receives the failure in place
     /// of the result, and a call that may have changed something is not repeated.
     fn is_without_result(&self, call: &CallKey, class: FailureClass) -> bool {
-        let is_mcp_tool = |started: &StartedCall| matches!(started.kind, CallKind::McpTool(_));
-        class.is_interruption() || is_unanswered_call(class) && self.started.get(call).is_some_and(is_mcp_tool)
+        class.is_interruption() || is_unanswered_call(class) && self.is_mcp_tool(call)
     }
 
     /// Whether an attempt of a step that calls a tool itself ended after a call that changed something, or that may have
@@ -116,7 +128,9 @@ impl CallIndex {
 
     /// Adds the end of a call.
     pub(super) fn add_ended(&mut self, fact: &CallEnded) {
-        let result = match (CallReply::from_recorded(fact), &fact.failure) {
+        let interruption = fact.failure.as_ref().filter(|failure| failure.class.is_interruption());
+        let damage = interruption.and_then(|_| self.damage_failure(fact));
+        let result = match (CallReply::from_recorded(fact), damage.as_ref().or(fact.failure.as_ref())) {
             (Some(reply), _) if fact.call.tool_call.is_some() => Ok(without_full_output(reply)),
             (Some(reply), _) => Ok(reply),
             // If the budget, a stop or a crash ended the call, it has no outcome, and orch repeats it. A tool call that
@@ -202,49 +216,13 @@ impl CallIndex {
     }
 }
 
-/// Whether the reply to a call of a step itself may contain the value of the step. It can't if it contains tool calls,
-/// after which the conversation continued, or if it is the output of a file operation.
-fn is_final_reply(reply: &CallReply) -> bool {
-    let is_tool_call = |block: &ContentBlock| matches!(block, ContentBlock::ToolCall { .. });
-    match (reply.chat(), reply) {
-        (Some(chat), _) => !chat.content.blocks().iter().any(is_tool_call),
-        (None, CallReply::Output(CallOutput::Command(_) | CallOutput::Tool(_) | CallOutput::McpTool(_))) => true,
-        (None, _) => false,
-    }
-}
-
-/// Whether this is the result of a tool that succeeded.
-fn is_success(reply: &CallReply) -> bool {
-    match reply {
-        CallReply::Output(CallOutput::Tool(output)) => !output.result.is_error,
-        CallReply::Output(CallOutput::McpTool(output)) => !output.result.is_error && output.input_required.is_none(),
-        CallReply::Output(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_))
-        | CallReply::Chat(_)
-        | CallReply::Turn(_) => false,
-    }
-}
-
-/// The result of a tool that a model called, as the interpreter needs it. The whole output is only for the user.
-fn without_full_output(reply: CallReply) -> CallReply {
-    match reply {
-        CallReply::Output(CallOutput::Tool(mut output)) => {
-            output.result.full_output = None;
-            CallReply::Output(CallOutput::Tool(output))
-        }
-        CallReply::Output(CallOutput::McpTool(mut output)) => {
-            output.result.full_output = None;
-            CallReply::Output(CallOutput::McpTool(output))
-        }
-        reply => reply,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{BuiltinTool, Content, McpCallKind, ToolCallOutput, ToolOutput};
+    use crate::model::event::CallOutput;
+    use crate::model::{BuiltinTool, Content, ContentBlock, McpCallKind, SandboxUse, ToolCallOutput, ToolOutput};
 
     fn tool_key(attempt: u32) -> CallKey {
         CallKey { step: StepKey::root("code"), attempt, ordinal: 1, tool_call: Some(1), input_round: None }
@@ -350,6 +328,33 @@ mod tests {
     }
 
     #[test]
+    fn damage_is_the_outcome_of_an_interrupted_call() {
+        let mut interrupted = ended(None, FailureClass::Cancelled);
+        let mut index = CallIndex::default();
+        index.add_ended(&interrupted);
+        assert_eq!(take(&mut index, 1), None, "orch repeats the call");
+        let damage = vec!["the program removed or damaged `.git/HEAD`".to_owned()];
+        interrupted.sandbox = Some(Box::new(SandboxUse { damage, ..SandboxUse::default() }));
+        index.add_ended(&interrupted);
+        let failure = take(&mut index, 1).unwrap().unwrap_err();
+        assert_eq!((failure.class, failure.message.contains(".git/HEAD")), (FailureClass::PathRefused, true));
+        assert!(index.may_be_interrupted(&interrupted));
+        assert_eq!(take(&mut index, 2), None, "a later attempt runs the program again");
+    }
+
+    #[test]
+    fn damage_by_a_server_does_not_replace_the_outcome_of_its_call() {
+        let mut interrupted = ended(None, FailureClass::Cancelled);
+        let damage = vec!["the program removed or damaged `.git/HEAD`".to_owned()];
+        interrupted.sandbox = Some(Box::new(SandboxUse { damage, ..SandboxUse::default() }));
+        let mut index = CallIndex::default();
+        index.add_started(&mcp_started(&tool_key(1), McpCallKind::WorkspaceWrite), Timestamp::UNIX_EPOCH);
+        index.add_ended(&interrupted);
+        let class = take(&mut index, 2).map(|result| result.unwrap_err().class);
+        assert_eq!(class, Some(FailureClass::Cancelled), "a later attempt does not repeat the call");
+    }
+
+    #[test]
     fn the_record_of_a_crash_replaces_the_assumed_outcome() {
         let mut index = CallIndex::default();
         index.add_started(&started(BuiltinTool::Edit), Timestamp::UNIX_EPOCH);
@@ -359,7 +364,7 @@ mod tests {
             changed: vec!["a.txt".to_owned()],
             ..crate::model::AgentActivity::default()
         }));
-        assert!(index.is_interrupted_tool(&record));
+        assert!(index.may_be_interrupted(&record));
         index.add_ended(&record);
         let outcome = index.take_outcome(&tool_key(1), &Digest::compute(b"call"), &|_| false).unwrap();
         assert_eq!(outcome.agent_activity.unwrap().changed, ["a.txt"]);

@@ -75,8 +75,8 @@ impl Index {
     pub(super) fn apply(&mut self, event: &Event) {
         match &event.fact {
             Fact::StepStarted(fact) => self.step_started(fact),
-            // A session begins with the records of the tool calls that the end of the previous process interrupted.
-            Fact::CallEnded(fact) if self.replaying || self.calls.is_interrupted_tool(fact) => {
+            // A session begins with the records of the calls that the end of the previous process interrupted.
+            Fact::CallEnded(fact) if self.replaying || self.calls.may_be_interrupted(fact) => {
                 self.calls.add_ended(fact);
             }
             Fact::CallStarted(fact) if self.replaying => self.calls.add_started(fact, event.at),

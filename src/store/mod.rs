@@ -7,6 +7,7 @@ mod approval;
 mod blob;
 mod branches;
 mod call_index;
+mod call_replies;
 mod calls;
 mod changed_parts;
 mod compute;

@@ -35,10 +35,11 @@ pub(super) fn edit(job: &FileJob, arguments: &EditArguments) -> Result<RawOutput
     if previous_state(&change_set) != Some(before) {
         return Err(ToolError::Refused(format!("`{path}` was changed by another process just now; read it again")));
     }
+    // Comparing a large file takes time, in which the call can still end without a change.
+    let changes = diff(&change_set);
     job.apply(&change_set)?;
     let count = lines.len();
     let occurrences = if count == 1 { "occurrence" } else { "occurrences" };
-    let changes = diff(&change_set);
     let shown = shorten_middle(&changes, MAX_DIFF_BYTES);
     let note =
         if shown.len() == changes.len() { "" } else { "[the diff is shortened; read the file to see the rest]\n" };

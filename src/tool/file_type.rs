@@ -1,9 +1,15 @@
-//! Recognizes binary files by their first bytes.
+//! Recognizes binary files by their first bytes, and reads text in UTF-16.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
 
 use crate::model::counted;
+use crate::model::text::decode_output_lossy;
 
 /// The part of a file that shows whether it is text, in bytes.
 pub(super) const SNIFFED_BYTES: u64 = 8 << 10;
+/// The largest file in UTF-16 that orch converts, in bytes.
+pub(super) const MAX_UTF16_BYTES: u64 = 4 << 20;
 
 /// The first bytes of common binary formats, and their names.
 const SIGNATURES: &[(&[u8], &str)] = &[
@@ -29,6 +35,34 @@ const SIGNATURES: &[(&[u8], &str)] = &[
     (b"fLaC", "FLAC audio"),
     (b"wOF2", "WOFF2 font"),
 ];
+
+/// Text in UTF-16 with a byte order mark.
+pub(super) enum Utf16Text {
+    /// The text, converted to UTF-8.
+    Text(String),
+    /// It has more than [`MAX_UTF16_BYTES`].
+    TooLarge,
+}
+
+/// Reads a file that begins with these bytes, if it is text in UTF-16 with a byte order mark. The file is at its
+/// beginning, before and afterwards.
+pub(super) fn read_utf16(file: &mut File, beginning: &[u8]) -> io::Result<Option<Utf16Text>> {
+    if !beginning.starts_with(&[0xff, 0xfe]) && !beginning.starts_with(&[0xfe, 0xff]) {
+        return Ok(None);
+    }
+    // Binary data may begin with the same two bytes.
+    let decode = |bytes: &[u8]| Some(decode_output_lossy(bytes)).filter(|text| !text.contains('\0'));
+    if file.metadata()?.len() > MAX_UTF16_BYTES {
+        // The part may end within a character, which has two or four bytes.
+        let end = beginning.len() - beginning.len() % 2;
+        let mut parts = [end, end.saturating_sub(2)].into_iter().filter_map(|end| beginning.get(..end));
+        return Ok(parts.any(|part| decode(part).is_some()).then_some(Utf16Text::TooLarge));
+    }
+    let mut bytes = Vec::new();
+    file.by_ref().take(MAX_UTF16_BYTES).read_to_end(&mut bytes)?;
+    file.rewind()?;
+    Ok(decode(&bytes).map(Utf16Text::Text))
+}
 
 /// Whether a file with these first bytes is not text.
 pub(super) fn is_binary(beginning: &[u8]) -> bool {

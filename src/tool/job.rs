@@ -11,6 +11,7 @@ use crate::model::{Failure, FailureClass};
 use crate::secret::Redactor;
 
 use super::RecordStart;
+use super::change_gate::ChangeGate;
 use super::paths::{DESCRIBE_CHANGE, PathAccess, is_in, relative_path};
 
 /// The beginning of the message of a list of files that can't be written.
@@ -73,6 +74,8 @@ pub(super) struct FileJob {
     pub(super) record_start: RecordStart,
     /// Whether the call has been interrupted or has reached its time limit.
     pub(super) is_cancelled: Arc<AtomicBool>,
+    /// Whether the call may change files.
+    pub(super) change_gate: Arc<ChangeGate>,
 }
 
 impl FileJob {
@@ -156,17 +159,23 @@ impl FileJob {
 
     /// What the model can do in place of changing a path: change the file to which a link leads, or another file.
     fn alternative(&self, path: &str) -> String {
-        match self.tree.resolve(path) {
-            Ok(resolved) if resolved != path && self.access.allows_reading(&resolved) => {
+        let resolved = self.tree.resolve(path).ok();
+        if self.reserved.contains(path) || resolved.as_ref().is_some_and(|resolved| self.reserved.contains(resolved)) {
+            return format!("change another file; {DESCRIBE_CHANGE}");
+        }
+        match resolved {
+            Some(resolved) if resolved != path && self.access.check_writing(&resolved).is_ok() => {
                 format!("it leads to `{resolved}`, which you can change instead")
             }
-            Ok(_) | Err(_) if self.reserved.contains(path) => format!("change another file; {DESCRIBE_CHANGE}"),
-            Ok(_) | Err(_) => "choose another path".to_owned(),
+            Some(_) | None => "choose another path".to_owned(),
         }
     }
 
     /// Records the planned changes, and then makes them.
     pub(super) fn apply(&self, change_set: &ChangeSet) -> Result<ApplyReport, ToolError> {
+        if !self.change_gate.enter() {
+            return Err(ToolError::Refused("nothing was changed: the call has ended".to_owned()));
+        }
         (self.record_start)(WorkspaceBefore::Planned(change_set)).map_err(ToolError::Failed)?;
         self.tree.apply(change_set).map_err(|failure| match ToolError::from(failure) {
             ToolError::Refused(message) => {
@@ -224,6 +233,7 @@ pub(super) mod tests {
             redactor: Arc::default(),
             record_start: Arc::new(|_: WorkspaceBefore<'_>| -> Result<(), Failure> { Ok(()) }),
             is_cancelled: Arc::default(),
+            change_gate: Arc::default(),
         }
     }
 }

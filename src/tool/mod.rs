@@ -18,6 +18,7 @@
 //! to its caller ([`ToolContext::record_start`]), so that the caller knows the changes even if orch is killed.
 
 mod arguments;
+mod change_gate;
 mod command_words;
 mod definition;
 mod edit;
@@ -28,6 +29,7 @@ mod html_text;
 mod http_client;
 mod ignore_rules;
 mod job;
+mod line_cutter;
 mod list;
 pub mod mcp;
 mod missed_paths;
@@ -61,6 +63,7 @@ pub use output::{MAX_CONTENT_BYTES, PerformedTool};
 pub use refusal::{CallRules, refusal};
 
 use arguments::{FetchArguments, ShellArguments, typed_arguments};
+use change_gate::{ChangeGate, CloseOnDrop};
 use job::{FileJob, ReservedPaths, ToolError};
 use output::RawOutput;
 use paths::PathAccess;
@@ -102,7 +105,8 @@ pub struct ToolContext {
 
 /// Performs a call whose arguments [`read_arguments`] has accepted.
 ///
-/// When `interruption` resolves to a failure, orch ends the call with that failure. A change of files runs to its end.
+/// When `interruption` resolves to a failure, orch ends the call with that failure. `edit` and `write` run to their end
+/// or to their time limit. If the caller drops the future before they change files, they change nothing.
 pub async fn perform(
     invocation: &ToolInvocation,
     context: &ToolContext,
@@ -137,7 +141,7 @@ async fn perform_reading<T: DeserializeOwned + Send + 'static>(
     tool: FileTool<T>,
 ) -> PerformedTool {
     let is_cancelled = Arc::new(AtomicBool::new(false));
-    let work = run_file_tool(invocation, context, is_cancelled.clone(), tool);
+    let work = run_file_tool(invocation, context, (is_cancelled.clone(), Arc::default()), tool);
     let limit = Duration::from_millis(invocation.timeout_ms);
     match wait_for_reading(work, interruption, limit, &is_cancelled).await {
         ReadingEnd::Ended(performed) => performed,
@@ -189,20 +193,44 @@ async fn wait_for_reading<T>(
     }
 }
 
-/// Performs a tool that changes files. It runs to its end, since it takes little time.
+/// Performs a tool that changes files. A change runs to its end, since it takes little time. Until it begins, the time
+/// limit applies.
 async fn perform_writing<T: DeserializeOwned + Send + 'static>(
     invocation: &ToolInvocation,
     context: &ToolContext,
     tool: FileTool<T>,
 ) -> PerformedTool {
-    run_file_tool(invocation, context, Arc::default(), tool).await
+    let gate = Arc::new(ChangeGate::default());
+    let work = run_file_tool(invocation, context, (Arc::default(), gate.clone()), tool);
+    let limit = Duration::from_millis(invocation.timeout_ms);
+    wait_for_writing(work, limit, gate).await.unwrap_or_else(|| {
+        let message = format!(
+            "`{}` did not end within {limit:?}, so nothing was changed; make a smaller change, or change the file with \
+             a command",
+            invocation.tool
+        );
+        RawOutput::error(message).finish(&context.redactor)
+    })
 }
 
-/// Runs a tool that works on files on another thread.
+/// Waits for a tool that changes files on another thread. Returns `None` if the tool reaches its time limit before it
+/// changes a file; it then changes none.
+async fn wait_for_writing<T>(work: impl Future<Output = T>, limit: Duration, gate: Arc<ChangeGate>) -> Option<T> {
+    let closing = CloseOnDrop(gate);
+    tokio::pin!(work);
+    tokio::select! {
+        biased;
+        result = &mut work => return Some(result),
+        () = tokio::time::sleep(limit) => {}
+    }
+    if closing.0.close() { None } else { Some(work.await) }
+}
+
+/// Runs a tool that works on files on another thread. The flag says whether the call should end as soon as possible.
 async fn run_file_tool<T: DeserializeOwned + Send + 'static>(
     invocation: &ToolInvocation,
     context: &ToolContext,
-    is_cancelled: Arc<AtomicBool>,
+    (is_cancelled, change_gate): (Arc<AtomicBool>, Arc<ChangeGate>),
     tool: FileTool<T>,
 ) -> PerformedTool {
     let arguments: T = match typed_arguments(invocation.tool, &invocation.arguments) {
@@ -212,7 +240,7 @@ async fn run_file_tool<T: DeserializeOwned + Send + 'static>(
     let (invocation, context) = (invocation.clone(), context.clone());
     let hold = context.ending_process_groups.hold_virtual_time();
     let work = move || {
-        let job = file_job(&invocation, &context, is_cancelled);
+        let job = file_job(&invocation, &context, (is_cancelled, change_gate));
         match job.and_then(|job| tool(&job, &arguments)) {
             Ok(output) => output.finish(&context.redactor),
             Err(ToolError::Refused(message)) => RawOutput::error(message).finish(&context.redactor),
@@ -226,7 +254,7 @@ async fn run_file_tool<T: DeserializeOwned + Send + 'static>(
 fn file_job(
     invocation: &ToolInvocation,
     context: &ToolContext,
-    is_cancelled: Arc<AtomicBool>,
+    (is_cancelled, change_gate): (Arc<AtomicBool>, Arc<ChangeGate>),
 ) -> Result<FileJob, ToolError> {
     let sandbox = &context.sandbox;
     let rules = sandbox.workspace_rules(invocation.sandbox.as_ref()).map_err(ToolError::Failed)?;
@@ -244,6 +272,7 @@ fn file_job(
         redactor: context.redactor.clone(),
         record_start: context.record_start.clone(),
         is_cancelled,
+        change_gate,
     })
 }
 
@@ -285,6 +314,30 @@ mod tests {
     async fn a_reading_tool_ends_at_its_time_limit_with_the_result_so_far() {
         assert_eq!(wait(true, pending()).await, ReadingEnd::Ended("so far"));
         assert_eq!(wait(true, fails_after(LIMIT / 2)).await, ReadingEnd::Interrupted(stopped()));
+    }
+
+    /// Waits for work that changes files after a delay, if its gate is still open. Also returns whether it changed
+    /// files.
+    async fn wait_writing(delay: Duration, duration: Duration) -> (Option<()>, bool) {
+        let gate = Arc::new(ChangeGate::default());
+        let (entered, has_changed) = (gate.clone(), AtomicBool::new(false));
+        let work = async {
+            tokio::time::sleep(delay).await;
+            if entered.enter() {
+                tokio::time::sleep(duration).await;
+                has_changed.store(true, Ordering::Relaxed);
+            }
+        };
+        let result = wait_for_writing(work, LIMIT, gate.clone()).await;
+        assert_eq!(gate.enter(), result.is_some(), "after the time limit, the thread can't change files");
+        (result, has_changed.into_inner())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_runs_to_its_end_and_does_not_begin_after_the_time_limit() {
+        assert_eq!(wait_writing(LIMIT / 2, LIMIT / 4).await, (Some(()), true));
+        assert_eq!(wait_writing(LIMIT / 2, LIMIT * 2).await, (Some(()), true));
+        assert_eq!(wait_writing(LIMIT * 2, LIMIT).await, (None, false));
     }
 
     #[tokio::test(start_paused = true)]

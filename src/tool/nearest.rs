@@ -58,12 +58,45 @@ fn without_line_numbers(text: &str) -> Option<String> {
 /// Finds consecutive lines that equal the wanted lines except for white space. A single wanted line may be a part of a
 /// line.
 fn find_ignoring_spaces(lines: &[&str], wanted: &[&str]) -> Option<usize> {
+    if wanted.len() > lines.len() {
+        return None;
+    }
     let normalized: Vec<String> = lines.iter().map(|line| collapse_spaces(line)).collect();
     let wanted: Vec<String> = wanted.iter().map(|line| collapse_spaces(line)).collect();
-    if let [line] = wanted.as_slice() {
-        return normalized.iter().position(|other| other.contains(line.as_str()));
+    match wanted.as_slice() {
+        [] => None,
+        [line] => normalized.iter().position(|other| other.contains(line.as_str())),
+        wanted => find_sequence(&normalized, wanted),
     }
-    normalized.windows(wanted.len()).position(|window| window == wanted)
+}
+
+/// Finds where a sequence of lines begins among other lines, in linear time (with the algorithm of Knuth, Morris and
+/// Pratt): a model may want thousands of equal lines of a file with even more of them.
+fn find_sequence(lines: &[String], wanted: &[String]) -> Option<usize> {
+    // For each beginning of the wanted lines: the length of the longest shorter beginning with which it ends.
+    let mut borders = vec![0; wanted.len()];
+    let mut length = 0;
+    for (index, line) in wanted.iter().enumerate().skip(1) {
+        length = extend_match(length, line, wanted, &borders);
+        borders[index] = length;
+    }
+    let mut matched = 0;
+    for (index, line) in lines.iter().enumerate() {
+        matched = extend_match(matched, line, wanted, &borders);
+        if matched == wanted.len() {
+            return Some(index + 1 - matched);
+        }
+    }
+    None
+}
+
+/// The length of the longest beginning of the wanted lines with which some lines end after this line. Before it, they
+/// ended with the first `length` wanted lines, and not with all of them.
+fn extend_match(mut length: usize, line: &str, wanted: &[String], borders: &[usize]) -> usize {
+    while length > 0 && wanted[length].as_str() != line {
+        length = borders[length - 1];
+    }
+    length + usize::from(wanted[length].as_str() == line)
 }
 
 fn collapse_spaces(line: &str) -> String {
@@ -209,6 +242,29 @@ mod tests {
         let huge = format!("{}the end\n", "\n".repeat(MAX_COMPARED_LINES));
         let message = explain_missing("a", &huge, "the end?");
         assert!(message.ends_with("none of its first 50000 lines is similar; read the file again"), "{message}");
+    }
+
+    #[test]
+    fn a_sequence_of_lines_is_found_where_it_first_occurs() {
+        let to_lines = |text: &str| -> Vec<String> { text.chars().map(String::from).collect() };
+        let texts = ["ab", "aab", "abab", "aaab", "abcabd", "aabaaab", "abaababaab"];
+        for text in ["", "a", "aaaaab", "abababab", "abcabcabd", "aabaabaaabaaab", "abaabaababaababaab", "xaabx"] {
+            for wanted in texts {
+                let found = find_sequence(&to_lines(text), &to_lines(wanted));
+                assert_eq!(found, text.find(wanted), "{wanted} in {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_equal_lines_are_compared_in_linear_time() {
+        // Comparing the wanted lines at each line of the file would compare a billion lines.
+        let text = "same\n".repeat(MAX_COMPARED_LINES);
+        let wanted = "same\n".repeat(MAX_COMPARED_LINES / 2);
+        let message = explain_missing("a", &text, &format!("{wanted}other\n"));
+        assert!(message.contains("The most similar lines of the file are:\n     1\tsame\n"), "{message}");
+        let message = explain_missing("a", &text, &format!("{wanted}same "));
+        assert!(message.contains("differs from the file only in white space: line 25001 ends"), "{message}");
     }
 
     #[test]

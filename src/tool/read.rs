@@ -6,10 +6,9 @@ use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
 
 use crate::files::FolderEntryKind;
 use crate::model::counted;
-use crate::model::text::decode_output_lossy;
 
 use super::arguments::ReadArguments;
-use super::file_type::{SNIFFED_BYTES, describe_binary, is_binary};
+use super::file_type::{MAX_UTF16_BYTES, SNIFFED_BYTES, Utf16Text, describe_binary, is_binary, read_utf16};
 use super::job::{CancellableReader, FileJob, ToolError};
 use super::output::RawOutput;
 
@@ -21,8 +20,6 @@ const TAIL_BYTES: usize = 12 << 10;
 const MAX_LINE_BYTES: usize = 4000;
 /// The number of lines whose numbers also fit into the result.
 const MAX_SHOWN_LINES: usize = 1500;
-/// The largest file in UTF-16 that orch converts, in bytes.
-const MAX_UTF16_BYTES: u64 = 4 << 20;
 
 /// Reads a file.
 pub(super) fn read(job: &FileJob, arguments: &ReadArguments) -> Result<RawOutput, ToolError> {
@@ -60,22 +57,14 @@ fn read_lines(job: &FileJob, mut file: File, arguments: &ReadArguments) -> io::R
     file.by_ref().take(SNIFFED_BYTES).read_to_end(&mut beginning)?;
     file.rewind()?;
     let mut lines = SelectedLines::new(arguments);
-    if beginning.starts_with(&[0xff, 0xfe]) || beginning.starts_with(&[0xfe, 0xff]) {
-        let mut bytes = Vec::new();
-        file.by_ref().take(MAX_UTF16_BYTES + 1).read_to_end(&mut bytes)?;
-        file.rewind()?;
-        let is_large = bytes.len() as u64 > MAX_UTF16_BYTES;
-        // Without its last byte, which is half a character, the beginning of a large file can be decoded.
-        bytes.truncate(usize::try_from(MAX_UTF16_BYTES).unwrap_or(usize::MAX));
-        let text = decode_output_lossy(&bytes);
-        if is_large && !text.contains('\0') {
-            return Ok(FileContents::LargeUtf16(size));
-        }
-        if !text.contains('\0') {
+    match read_utf16(&mut file, &beginning)? {
+        Some(Utf16Text::Text(text)) => {
             lines.notes.push("the file is UTF-16, shown as UTF-8; `edit` can't change it".to_owned());
             lines.read_from(job, text.as_bytes())?;
             return Ok(FileContents::Text(lines));
         }
+        Some(Utf16Text::TooLarge) => return Ok(FileContents::LargeUtf16(size)),
+        None => {}
     }
     if is_binary(&beginning) {
         return Ok(FileContents::Binary(describe_binary(&beginning, size)));

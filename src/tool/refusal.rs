@@ -119,8 +119,9 @@ mod tests {
     fn a_call_outside_of_its_grants_is_refused() {
         let shell = |command: &str| message(BuiltinTool::Shell, &["shell(git:*)"], &json!({ "command": command }));
         assert_eq!(shell("git status"), None);
-        for command in ["rm -rf x", "git status; rm x"] {
-            assert!(shell(command).is_some(), "{command}");
+        let too_long = format!("git {}", "x".repeat(400 << 10));
+        for command in ["rm -rf x", "git status; rm x", "git \0", &too_long] {
+            assert!(shell(command).is_some(), "{}", command.len());
         }
         let fetch = |url: &str| message(BuiltinTool::Fetch, &["fetch(docs.rs)"], &json!({ "url": url }));
         assert_eq!(fetch("https://docs.rs/serde"), None);

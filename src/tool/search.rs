@@ -1,7 +1,7 @@
 //! The tool `search`: the lines of the workspace's files that match a regular expression.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _};
+use std::io::{self, Cursor, Read, Seek as _};
 
 use grep_matcher::Matcher as _;
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
@@ -11,8 +11,9 @@ use crate::files::FolderEntryKind;
 use crate::model::{PathPattern, counted};
 
 use super::arguments::SearchArguments;
-use super::file_type::{SNIFFED_BYTES, is_binary};
+use super::file_type::{MAX_UTF16_BYTES, SNIFFED_BYTES, Utf16Text, is_binary, read_utf16};
 use super::job::{CancellableReader, FileJob, ToolError};
+use super::line_cutter::LineCutter;
 use super::missed_paths::MissedPaths;
 use super::output::{LineCollector, RawOutput};
 use super::walk::WorkspaceWalk;
@@ -20,9 +21,19 @@ use super::walk::WorkspaceWalk;
 /// The maximum length of a regular expression, in bytes. Parsing it takes hundreds of times its size.
 const MAX_REGEX_BYTES: usize = 64 << 10;
 /// The maximum size of a compiled regular expression, in bytes.
-const MAX_COMPILED_BYTES: usize = 4 << 20;
-/// The maximum length of a line in a file, in bytes. orch does not search a file with a longer line further.
-const MAX_LINE_BYTES: usize = 16 << 20;
+const MAX_COMPILED_BYTES: usize = 1 << 20;
+/// The length up to which orch searches a line for a small regular expression, in bytes.
+const MAX_LINE_BYTES: usize = 1 << 20;
+/// The length up to which orch searches a line for the largest regular expression, in bytes.
+const MIN_LINE_BYTES: usize = 16 << 10;
+/// Sizes of a compiled regular expression, each with the length up to which orch then searches a line, in bytes. In the
+/// worst case, the time for a line is proportional to the product of both.
+const SEARCH_LIMITS: [(usize, usize); 4] =
+    [(16 << 10, MAX_LINE_BYTES), (64 << 10, 256 << 10), (256 << 10, 64 << 10), (MAX_COMPILED_BYTES, MIN_LINE_BYTES)];
+/// The maximum size of the cache for the states of a regular expression, in bytes.
+const MAX_CACHE_BYTES: usize = 4 << 20;
+/// The maximum size of the buffer of a search, in bytes. It must exceed the longest line.
+const MAX_BUFFER_BYTES: usize = 16 << 20;
 /// The maximum length of a line in the result, in bytes.
 const MAX_SHOWN_BYTES: usize = 400;
 /// The part of that length for the text before the match.
@@ -36,29 +47,15 @@ const REST_ADVICE: &str = "search fewer files with `glob`";
 pub(super) fn search(job: &FileJob, arguments: &SearchArguments) -> Result<RawOutput, ToolError> {
     let glob = arguments.glob.as_deref().map(PathPattern::parse).transpose();
     let glob = glob.map_err(|reason| format!("the glob can't be used: {reason}; correct it, or omit it"))?;
-    let length = arguments.regex.len();
-    if length > MAX_REGEX_BYTES {
-        let reason = format!("it has {length} bytes, and at most {MAX_REGEX_BYTES} are allowed");
-        return Err(format!("the regular expression can't be used: {reason}; write a shorter one").into());
-    }
-    let matcher = RegexMatcherBuilder::new()
-        .line_terminator(Some(b'\n'))
-        .size_limit(MAX_COMPILED_BYTES)
-        .dfa_size_limit(MAX_COMPILED_BYTES)
-        .build(&arguments.regex)
-        .map_err(|error| {
-            format!(
-                "the regular expression can't be used: {error}; correct it: it is for single lines, in the syntax of \
-                 Rust's `regex` crate"
-            )
-        })?;
+    let (matcher, max_line_bytes) = compile(&arguments.regex)?;
     let searcher = SearcherBuilder::new()
         .binary_detection(BinaryDetection::quit(0))
-        .heap_limit(Some(MAX_LINE_BYTES))
+        .heap_limit(Some(MAX_BUFFER_BYTES))
         .line_number(true)
         .build();
     let mut walk = WorkspaceWalk::new(job, "", true).map_err(|error| job.describe_error("", &error))?;
-    let mut line_search = LineSearch { job, searcher, matcher, found: FoundLines::default() };
+    let found = FoundLines { max_line_bytes, ..FoundLines::default() };
+    let mut line_search = LineSearch { job, searcher, matcher, found };
     for entry in &mut walk {
         let is_searched = entry.kind == FolderEntryKind::File
             && glob.as_ref().is_none_or(|glob| glob.matches(&entry.path))
@@ -77,6 +74,33 @@ pub(super) fn search(job: &FileJob, arguments: &SearchArguments) -> Result<RawOu
     Ok(found.lines.into_output(&notes))
 }
 
+/// Compiles a regular expression. Also returns the length up to which orch searches a line, in bytes.
+///
+/// # Errors
+/// It is not valid or too large. The error is a sentence for the model.
+fn compile(regex: &str) -> Result<(RegexMatcher, usize), String> {
+    let length = regex.len();
+    if length > MAX_REGEX_BYTES {
+        let reason = format!("it has {length} bytes, and at most {MAX_REGEX_BYTES} are allowed");
+        return Err(format!("the regular expression can't be used: {reason}; write a shorter one"));
+    }
+    let build = |max_bytes: usize| {
+        let mut builder = RegexMatcherBuilder::new();
+        builder.line_terminator(Some(b'\n')).size_limit(max_bytes).dfa_size_limit(MAX_CACHE_BYTES).build(regex)
+    };
+    let mut problem = String::new();
+    for (max_regex_bytes, max_line_bytes) in SEARCH_LIMITS {
+        match build(max_regex_bytes) {
+            Ok(matcher) => return Ok((matcher, max_line_bytes)),
+            Err(error) => problem = error.to_string(),
+        }
+    }
+    Err(format!(
+        "the regular expression can't be used: {problem}; correct it: it is for single lines, in the syntax of Rust's \
+         `regex` crate, and large numbers of repetitions make it too large"
+    ))
+}
+
 /// The lines that match, and the number of files.
 #[derive(Default)]
 struct FoundLines {
@@ -85,6 +109,10 @@ struct FoundLines {
     file_count: u64,
     /// The number of lines of which only an excerpt is shown.
     excerpt_count: u64,
+    /// The length up to which lines are searched, in bytes.
+    max_line_bytes: usize,
+    /// The number of longer lines.
+    cut_count: u64,
     /// The files that were not searched to their end.
     missed_files: MissedPaths,
 }
@@ -100,20 +128,26 @@ struct LineSearch<'a> {
 impl LineSearch<'_> {
     fn search_file(&mut self, path: &str, mut file: File) {
         // The searcher stops at the first NUL, but it would still show the lines before it.
-        match is_binary_file(&mut file) {
-            Ok(false) => {}
-            Ok(true) => return,
-            Err(error) => {
-                self.found.missed_files.add(format!("`{path}` can't be read: {error}"));
-                return;
+        match contents_of(&mut file) {
+            Ok(FileContents::Bytes) => self.search_text(path, CancellableReader::new(self.job, file)),
+            Ok(FileContents::Utf16(text)) => self.search_text(path, Cursor::new(text)),
+            Ok(FileContents::Binary) => {}
+            Ok(FileContents::LargeUtf16) => {
+                let reason = format!("`{path}` is text in UTF-16 with more than {MAX_UTF16_BYTES} bytes");
+                self.found.missed_files.add(reason);
             }
+            Err(error) => self.found.missed_files.add(format!("`{path}` can't be read: {error}")),
         }
+    }
+
+    fn search_text(&mut self, path: &str, text: impl Read) {
         let count_before = self.found.line_count;
-        let reader = CancellableReader::new(self.job, file);
+        let mut text = LineCutter::new(text, self.found.max_line_bytes);
         let sink = LineSink { job: self.job, path, matcher: &self.matcher, found: &mut self.found };
-        if let Err(error) = self.searcher.search_reader(&self.matcher, reader, sink) {
+        if let Err(error) = self.searcher.search_reader(&self.matcher, &mut text, sink) {
             self.found.missed_files.add(format!("`{path}` can't be searched: {error}"));
         }
+        self.found.cut_count += text.cut_count();
         if self.found.line_count > count_before {
             self.found.file_count += 1;
         }
@@ -124,8 +158,9 @@ impl FoundLines {
     /// The notes after the lines. `is_complete` is whether the search reached all files.
     fn notes(&self, is_complete: bool) -> Vec<String> {
         let mut notes = Vec::new();
+        let is_complete = is_complete && self.missed_files.is_empty() && self.cut_count == 0;
         match self.line_count {
-            0 if is_complete && self.missed_files.is_empty() => notes.push("[no line matches]".to_owned()),
+            0 if is_complete => notes.push("[no line matches]".to_owned()),
             0 => notes.push("[no line matches in what was searched]".to_owned()),
             1 => notes.push("[1 line in 1 file matches]".to_owned()),
             count => notes.push(format!("[{count} lines in {} match]", counted(self.file_count, "file"))),
@@ -139,6 +174,11 @@ impl FoundLines {
             let lines = counted(self.excerpt_count, "long line");
             notes.push(format!("[of {lines}, only the part around the first match is shown; `read` shows more of it]"));
         }
+        if self.cut_count > 0 {
+            let (lines, max) = (counted(self.cut_count, "long line"), self.max_line_bytes);
+            let advice = if max < MAX_LINE_BYTES { "; with a simpler regular expression, more" } else { "" };
+            notes.push(format!("[of {lines}, only the first {max} bytes were searched{advice}]"));
+        }
         if !self.missed_files.is_empty() {
             let (files, reasons) = (self.missed_files.counted("file"), self.missed_files.reasons());
             notes.push(format!("[not searched to the end: {files}: {reasons}]"));
@@ -147,13 +187,28 @@ impl FoundLines {
     }
 }
 
-/// Whether a file is not text. Text in UTF-16 with a byte order mark is text, which the searcher converts.
-fn is_binary_file(file: &mut File) -> io::Result<bool> {
+/// What a file contains.
+enum FileContents {
+    /// Bytes to search as they are.
+    Bytes,
+    /// Text in UTF-16 with a byte order mark, converted to UTF-8.
+    Utf16(String),
+    /// Such a text that is too large.
+    LargeUtf16,
+    /// No text.
+    Binary,
+}
+
+fn contents_of(file: &mut File) -> io::Result<FileContents> {
     let mut beginning = Vec::new();
     file.by_ref().take(SNIFFED_BYTES).read_to_end(&mut beginning)?;
     file.rewind()?;
-    let is_utf16 = beginning.starts_with(&[0xff, 0xfe]) || beginning.starts_with(&[0xfe, 0xff]);
-    Ok(!is_utf16 && is_binary(&beginning))
+    Ok(match read_utf16(file, &beginning)? {
+        Some(Utf16Text::Text(text)) => FileContents::Utf16(text),
+        Some(Utf16Text::TooLarge) => FileContents::LargeUtf16,
+        None if is_binary(&beginning) => FileContents::Binary,
+        None => FileContents::Bytes,
+    })
 }
 
 /// Receives the lines of a file that match.
@@ -226,15 +281,46 @@ mod tests {
         assert_eq!(found(2, 1).notes(true), ["[2 lines in 1 file match]"]);
         assert_eq!(found(0, 0).notes(true), ["[no line matches]"]);
         assert_eq!(found(0, 0).notes(false), ["[no line matches in what was searched]"]);
-        let mut missed = FoundLines { excerpt_count: 1, ..found(3, 2) };
+        let mut missed = FoundLines { excerpt_count: 1, cut_count: 2, max_line_bytes: 1 << 20, ..found(3, 2) };
         missed.missed_files.add("`a` contains binary data".to_owned());
         let expected = [
             "[3 lines in 2 files match]",
             "[of 1 long line, only the part around the first match is shown; `read` shows more of it]",
+            "[of 2 long lines, only the first 1048576 bytes were searched]",
             "[not searched to the end: 1 file: `a` contains binary data]",
         ];
         assert_eq!(missed.notes(true), expected);
         assert_eq!(FoundLines { line_count: 0, ..missed }.notes(true)[0], "[no line matches in what was searched]");
+    }
+
+    #[test]
+    fn the_larger_a_regular_expression_the_less_of_a_line_is_searched() {
+        let max_line_bytes = |regex: &str| compile(regex).map(|(_, max_line_bytes)| max_line_bytes);
+        assert_eq!(max_line_bytes("needle"), Ok(MAX_LINE_BYTES));
+        assert!(max_line_bytes("(?:x{1,60}){1,60}y").unwrap() <= 64 << 10);
+        let error = max_line_bytes("(?:x{1,1000}){1,1000}").unwrap_err();
+        assert!(error.contains("size limit of 1048576"), "{error}");
+        let costs = SEARCH_LIMITS.map(|(regex_bytes, line_bytes)| regex_bytes * line_bytes);
+        assert!(costs.iter().all(|cost| *cost == costs[0]) && MAX_BUFFER_BYTES > 2 * MAX_LINE_BYTES);
+    }
+
+    #[test]
+    fn the_end_of_a_long_line_is_not_searched_and_the_next_line_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, max_line_bytes) = compile("needle").unwrap();
+        let long = "x".repeat(max_line_bytes);
+        let text = format!("{}needle\n{long}needle\nneedle\n", &long[6..]);
+        std::fs::write(folder.path().join("a"), text).unwrap();
+        let job = job_in(folder.path());
+        let search_for = |regex: &str| {
+            let arguments = SearchArguments { regex: regex.to_owned(), glob: None };
+            search(&job, &arguments).unwrap().finish(&job.redactor).result.unwrap().content
+        };
+        let found = search_for("needle");
+        assert!(found.starts_with("a:1: ") && found.contains("\na:3: needle\n[2 lines in 1 file match]\n"), "{found}");
+        assert!(found.contains("[of 1 long line, only the first 1048576 bytes were searched]"), "{found}");
+        let found = search_for("^x+$");
+        assert!(found.starts_with("[no line matches in what was searched]\n"), "the cut is no end of a line: {found}");
     }
 
     #[test]

@@ -29,6 +29,8 @@ const MAX_RECORDED_OUTPUT: usize = 16 << 20;
 const MAX_MESSAGE_OUTPUT: usize = 4 << 10;
 /// Runs the arguments as a command whose standard error is its standard output, so that both keep their order.
 const MERGE_OUTPUTS: &str = "exec \"$@\" 2>&1";
+/// The maximum size of a command in bytes. Linux limits each argument of a program to 128 KiB with the NUL at its end.
+const MAX_COMMAND_BYTES: usize = 131_071;
 /// How a model can get the part of an output that is left out.
 const OUTPUT_ADVICE: &str = "to see it, run the command again with its output in a file, or filter the output";
 
@@ -67,15 +69,32 @@ pub(super) async fn run_shell(
         Some(before) => before.difference(&call.take_snapshot().await),
         None => AgentActivity::default(),
     };
-    let result = ended.and_then(|ended| call.check_sandbox().map(|()| ended));
-    match result {
+    // Damage counts more than the reason for which the command ended early: else the user would not learn of it.
+    match call.check_sandbox().and(ended) {
         Ok(ended) => call.output(ended, activity).await,
         Err(failure) => PerformedTool { result: Err(failure), full_output: None, activity },
     }
 }
 
 /// The command line: the command for a shell, or its words if the grants narrow `shell` to patterns.
+///
+/// # Errors
+/// The command can't run. The error is a sentence for the model.
 pub(super) fn command_argv(command: &str, grants: &[ToolGrant]) -> Result<Vec<String>, String> {
+    if command.len() > MAX_COMMAND_BYTES {
+        return Err(format!(
+            "the command has {} bytes, and {MAX_COMMAND_BYTES} are the most, so nothing was run; write the text into a \
+             file with `write` if you have this tool, and run a shorter command that reads the file",
+            command.len()
+        ));
+    }
+    if command.contains('\0') {
+        return Err(
+            "the command contains a NUL character, which no argument of a program can contain, so nothing was run; \
+             remove it"
+                .to_owned(),
+        );
+    }
     let grants: Vec<&ToolGrant> = grants.iter().filter(|grant| grant.tool == BuiltinTool::Shell).collect();
     let mut argv = ["sh", "-c", MERGE_OUTPUTS, "sh"].map(str::to_owned).to_vec();
     if grants.iter().any(|grant| grant.pattern.is_none()) {
@@ -265,6 +284,17 @@ mod tests {
     fn argv(grants: &[&str], command: &str) -> Result<Vec<String>, String> {
         let grants: Vec<ToolGrant> = grants.iter().map(|text| ToolGrant::parse(text).unwrap()).collect();
         command_argv(command, &grants).map(|argv| argv[4..].to_vec())
+    }
+
+    #[test]
+    fn a_command_that_the_system_can_not_start_is_refused() {
+        let longest = "x".repeat(MAX_COMMAND_BYTES);
+        for grants in [&["shell"][..], &["shell(x:*)", "shell(xx:*)"][..]] {
+            let error = argv(grants, &format!("{longest}y")).unwrap_err();
+            assert!(error.starts_with("the command has 131072 bytes, and 131071 are the most"), "{error}");
+            assert!(argv(grants, "x \0").unwrap_err().contains("NUL character"));
+        }
+        assert_eq!(argv(&["shell"], &longest).unwrap()[2].len(), MAX_COMMAND_BYTES);
     }
 
     #[test]

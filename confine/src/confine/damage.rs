@@ -8,63 +8,47 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::git_index::populated_submodules;
-use super::policy::Policy;
-use super::repository::{GIT_ENTRY, GitFolder, HEAD, git_folders, is_git_folder};
-use super::repository_state::RepositoryState;
+use serde::{Deserialize, Serialize};
 
-/// The state before a program starts that orch compares with the state after the program has ended.
-#[derive(Debug)]
+use super::git_protection::links_to_protected;
+use super::index_state::IndexState;
+use super::policy::Policy;
+use super::repository::{GIT_ENTRY, HEAD, git_folders, is_git_folder};
+use super::repository_state::RepositoryState;
+use super::stored_path;
+
+/// The state before a program starts that orch compares with the state after the program has ended. orch can store it,
+/// so that another process compares it if orch is killed.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct DamageCheck {
+    /// The folder in which the program starts, without links.
+    #[serde(with = "stored_path::path")]
+    cwd: PathBuf,
     /// The valid git folders that the program can change.
     repositories: Vec<RepositoryState>,
     /// The indexes of all repositories whose files the program may be able to change.
     indexes: Vec<IndexState>,
     /// The writable folders that are not git folders themselves: the folders from which git would start, and those with
     /// files of a repository.
+    #[serde(with = "stored_path::paths")]
     ordinary_folders: Vec<PathBuf>,
     /// The paths at which git would look for a git folder, and where nothing exists.
+    #[serde(with = "stored_path::paths")]
     missing_entries: Vec<PathBuf>,
-    /// The paths that the program may not read, and to which a link in a writable folder leads.
-    denied_links: Vec<(PathBuf, PathBuf)>,
+    /// The paths that the program may not read, and to which a link in a writable folder leads; each with the place to
+    /// which it leads.
+    denied_links: Vec<KnownLink>,
+    /// The writable links on the way to the protected paths of a repository, each with its text.
+    protected_links: Vec<KnownLink>,
 }
 
-/// The state of the index of a git folder.
-#[derive(Debug)]
-struct IndexState {
-    folder: GitFolder,
-    is_readable: bool,
-    /// The folders of the submodules that contain a repository.
-    submodules: BTreeSet<PathBuf>,
-}
-
-impl IndexState {
-    /// Reads the state of the index of a git folder. Also returns the folders with files of the repository.
-    fn read(folder: GitFolder) -> (Self, Vec<PathBuf>) {
-        let index = folder.index();
-        let submodules = populated_submodules(&folder, &index);
-        let folders = index.folders.iter().map(|name| folder.top.join(name)).collect();
-        (Self { folder, is_readable: index.is_readable, submodules }, folders)
-    }
-
-    /// The damage since the state was read, each as a sentence.
-    fn damage(&self) -> Vec<String> {
-        let index = self.folder.index();
-        let mut damage = Vec::new();
-        if self.is_readable && !index.is_readable {
-            let folder = self.folder.path.display();
-            damage.push(format!("the program damaged the index of the repository `{folder}`"));
-        }
-        let submodules = populated_submodules(&self.folder, &index);
-        damage.extend(submodules.difference(&self.submodules).map(|submodule| {
-            let (submodule, top) = (submodule.display(), self.folder.top.display());
-            format!(
-                "the program created the submodule `{submodule}`, so `git status` in `{top}` runs programs that its \
-                 settings name"
-            )
-        }));
-        damage
-    }
+/// A path with a link, and where it leads.
+#[derive(Debug, Serialize, Deserialize)]
+struct KnownLink {
+    #[serde(with = "stored_path::path")]
+    path: PathBuf,
+    #[serde(with = "stored_path::path")]
+    target: PathBuf,
 }
 
 impl DamageCheck {
@@ -74,6 +58,7 @@ impl DamageCheck {
         let is_writable = |path: &Path| policy.write.iter().any(|root| path.starts_with(root));
         let mut repositories: Vec<RepositoryState> = Vec::new();
         let mut indexes: Vec<IndexState> = Vec::new();
+        let mut links: BTreeSet<PathBuf> = BTreeSet::new();
         // The folders in which a user may run git.
         let mut visited: BTreeSet<PathBuf> = cwd.ancestors().map(Path::to_owned).collect();
         for folder in std::iter::once(&cwd).chain(&policy.write).flat_map(|folder| git_folders(folder)) {
@@ -84,6 +69,7 @@ impl DamageCheck {
                 repositories.extend(RepositoryState::read(folder.clone()));
             }
             let (index, folders) = IndexState::read(folder);
+            links.extend(links_to_protected(&index.folder, &index.submodules));
             indexes.push(index);
             visited.extend(folders);
         }
@@ -93,15 +79,25 @@ impl DamageCheck {
         let is_missing = |path: &PathBuf| path.symlink_metadata().is_err();
         let denied_links = policy.deny_read.iter().filter(|path| is_writable(path)).filter_map(|path| {
             let target = fs::canonicalize(path).ok()?;
-            (target != *path).then(|| (path.clone(), target))
+            (target != *path).then(|| KnownLink { path: path.clone(), target })
         });
+        let protected_links = links.into_iter().filter(|path| is_writable(path));
+        let protected_links =
+            protected_links.filter_map(|path| Some(KnownLink { target: fs::read_link(&path).ok()?, path }));
         Self {
             repositories,
             indexes,
             ordinary_folders: folders.into_iter().filter(|folder| !is_git_folder(folder)).collect(),
             missing_entries: entries.into_iter().filter(is_missing).collect(),
             denied_links: denied_links.collect(),
+            protected_links: protected_links.collect(),
+            cwd,
         }
+    }
+
+    /// The folder in which the program starts, without links.
+    pub fn folder(&self) -> &Path {
+        &self.cwd
     }
 
     /// The damage since [`DamageCheck::take`], each as a sentence.
@@ -121,7 +117,13 @@ impl DamageCheck {
             let entry = entry.display();
             damage.push(format!("the program created the repository `{entry}`, whose settings can name programs"));
         }
-        for (path, target) in &self.denied_links {
+        let changed_links =
+            self.protected_links.iter().filter(|link| fs::read_link(&link.path).ok().as_ref() != Some(&link.target));
+        damage.extend(changed_links.map(|link| {
+            let link = link.path.display();
+            format!("the program changed the link `{link}`, which leads to a file that git reads or runs")
+        }));
+        for KnownLink { path, target } in &self.denied_links {
             if fs::canonicalize(path).ok().as_ref() != Some(target) {
                 damage.push(format!(
                     "the program changed a link on the way to `{}`, so that a later program could read `{}`",
@@ -167,6 +169,12 @@ mod tests {
         let damage = check.damage();
         let expected = format!("`{}`", root.join(path).display());
         assert!(damage.len() == 1 && damage[0].contains(&expected), "{expected}: {damage:?}");
+        assert_eq!(stored(&check).damage(), damage, "another process finds the same damage");
+    }
+
+    /// The check as another process reads it.
+    fn stored(check: &DamageCheck) -> DamageCheck {
+        serde_json::from_slice(&serde_json::to_vec(check).unwrap()).unwrap()
     }
 
     #[test]
@@ -238,6 +246,46 @@ mod tests {
             let damage = check.damage();
             let expected = format!("`{}`", root.join(path).display());
             assert!(damage.len() == 1 && damage[0].contains(&expected), "{expected}: {damage:?}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_check_with_names_that_are_not_utf_8_can_be_stored() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap().join(OsStr::from_bytes(b"ws\xff"));
+        create_git_folder(&root.join(".git"));
+        fs::create_dir_all(root.join(OsStr::from_bytes(b"\xfe/a"))).unwrap();
+        let policy = Policy { write: vec![root.clone()], ..Policy::default() };
+        let check = stored(&DamageCheck::take(&policy, &root.join(OsStr::from_bytes(b"\xfe/a"))));
+        assert!(check.folder().starts_with(&root));
+        assert_eq!(check.damage(), Vec::<String>::new());
+        create_git_folder(&root.join(OsStr::from_bytes(b"\xfe/.git")));
+        fs::remove_file(root.join(".git/HEAD")).unwrap();
+        assert_eq!(check.damage().len(), 2, "{:?}", check.damage());
+    }
+
+    #[test]
+    fn a_changed_link_to_a_program_of_git_is_detected() {
+        let (_folder, root, policy) = workspace();
+        fs::create_dir(root.join("real")).unwrap();
+        fs::write(root.join("real/diff.sh"), "").unwrap();
+        fs::write(root.join(".git/config"), "[diff]\n\texternal = tools/diff.sh\n[core]\n\thooksPath = hooks\n")
+            .unwrap();
+        for (target, link) in [("real", "tools"), ("missing", "hooks"), ("real", "other")] {
+            std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+        }
+        let check = DamageCheck::take(&policy, &root);
+        assert_eq!(check.damage(), Vec::<String>::new());
+        for (link, count) in [("other", 0), ("tools", 1), ("hooks", 2)] {
+            fs::remove_file(root.join(link)).unwrap();
+            std::os::unix::fs::symlink("sub", root.join(link)).unwrap();
+            let damage = stored(&check).damage();
+            assert_eq!(damage.len(), count, "{damage:?}");
+            assert!(count == 0 || damage.iter().any(|sentence| sentence.contains(&format!("{link}`"))), "{damage:?}");
         }
     }
 

@@ -3,9 +3,10 @@
 //! The reader is lenient: it skips what it does not understand, and follows every `include`, also one whose condition
 //! is not met. git reads a `config` that it can't parse as an error, so such a file runs no program.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use super::command_words::words_with_slash;
 use super::repository::{GIT_ENTRY, read_file};
 
 /// The folder of husky whose hooks run the scripts in the parent folder.
@@ -67,18 +68,16 @@ impl GitConfig {
         &self.included
     }
 
-    /// The files of the repository that a setting names by a path with a `/`, such as the script of a filter. `top` is
-    /// the folder of the files of the repository, in which git runs most commands.
-    pub(super) fn named_files(&self, top: &Path) -> Vec<PathBuf> {
+    /// The files of the repository that a setting names by a path with a `/`, such as the script of a filter. The paths
+    /// may contain links. `top` is the folder of the files of the repository, in which git runs most commands.
+    pub(super) fn named_files(&self, top: &Path) -> BTreeSet<PathBuf> {
         let is_between = |character: char| character.is_whitespace() || COMMAND_CHARACTERS.contains(&character);
-        let words = self.text.split(is_between).filter(|word| word.contains('/'));
-        let mut files: Vec<PathBuf> = words.map(|word| without_dots(&top.join(word))).collect();
-        files.retain(|path| path.starts_with(top) && !path.starts_with(top.join(GIT_ENTRY)));
-        // orch can't protect a path with links.
-        files.retain(|path| fs::canonicalize(path).is_ok_and(|real| real == *path) && path.is_file());
-        files.sort();
-        files.dedup();
-        files
+        let words = self.text.split(is_between).filter(|word| word.contains('/')).map(str::to_owned);
+        let text = joined_lines(&self.text);
+        let words = words.chain(entries(&text).flat_map(|entry| words_with_slash(&parse_value(entry.value))));
+        let paths = words.map(|word| without_dots(&top.join(word)));
+        let is_named = |path: &PathBuf| path.starts_with(top) && !path.starts_with(top.join(GIT_ENTRY));
+        paths.filter(|path| is_named(path) && path.is_file()).collect()
     }
 
     /// The length of the object ids of the repository in bytes.
@@ -130,22 +129,37 @@ fn is_true(value: &str) -> bool {
 /// The values of a key in the sections of a text whose headers a function accepts, in their order. A key without a
 /// value has an empty value, which means `true`.
 fn values_in(text: &str, is_section: impl Fn(&str) -> bool, key: &str) -> Vec<String> {
-    // A backslash at the end of a line continues the value in the next line.
-    let text = text.replace("\\\r\n", "").replace("\\\n", "");
-    let mut is_in_section = false;
-    let mut values = Vec::new();
-    for line in text.lines() {
+    let text = joined_lines(text);
+    let is_wanted = |entry: &Entry<'_>| entry.section.is_some_and(&is_section) && entry.key.eq_ignore_ascii_case(key);
+    entries(&text).filter(is_wanted).map(|entry| parse_value(entry.value)).collect()
+}
+
+/// A line of the settings.
+struct Entry<'t> {
+    /// The header of the section, without brackets; `None` before the first section.
+    section: Option<&'t str>,
+    key: &'t str,
+    /// The value as it is written; empty for a key without a value.
+    value: &'t str,
+}
+
+/// Joins the lines of a value: a backslash at the end of a line continues the value in the next line.
+fn joined_lines(text: &str) -> String {
+    text.replace("\\\r\n", "").replace("\\\n", "")
+}
+
+/// The lines of a text whose values are joined.
+fn entries(text: &str) -> impl Iterator<Item = Entry<'_>> {
+    let mut section = None;
+    text.lines().map(move |line| {
         let mut line = line.trim_start();
         if let Some((header, rest)) = line.strip_prefix('[').and_then(|line| line.split_once(']')) {
-            is_in_section = is_section(header.trim());
+            section = Some(header.trim());
             line = rest;
         }
-        let (name, value) = line.split_once('=').unwrap_or((line, ""));
-        if is_in_section && name.trim().eq_ignore_ascii_case(key) {
-            values.push(parse_value(value));
-        }
-    }
-    values
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        Entry { section, key: key.trim(), value }
+    })
 }
 
 /// Parses a value: removes quotes, escapes, the comment, and the spaces around the value.
@@ -195,6 +209,8 @@ fn without_dots(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn config(text: &str) -> GitConfig {
@@ -272,15 +288,22 @@ mod tests {
             fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
             fs::write(root.join(name), "").unwrap();
         }
+        fs::create_dir(root.join("a b")).unwrap();
+        fs::write(root.join("a b/x.sh"), "").unwrap();
         std::os::unix::fs::symlink("tools", root.join("link")).unwrap();
         let text = format!(
             "[filter \"x\"]\n\tclean = python3 ./tools/clean.py %f\n\tsmudge = cat\n\
              [core]\n\tfsmonitor={}/tools/watch\n\
              [alias]\n\tp = !plain && tools/../.git/x && tools/missing\n\tt = !tools/clean.py; link/watch\n\
-             [remote \"a\"]\n\turl = ./tools\n",
+             \tpager = 'a b/x.sh' --all\n[remote \"a\"]\n\turl = ./tools\n",
             root.display()
         );
-        assert_eq!(config(&text).named_files(&root), ["tools/clean.py", "tools/watch"].map(|name| root.join(name)));
+        let expected = ["a b/x.sh", "link/watch", "tools/clean.py", "tools/watch"].map(|name| root.join(name));
+        assert_eq!(config(&text).named_files(&root), BTreeSet::from(expected));
+        for value in ["a b/x.sh", "\\\"a b/x.sh\\\"", "\"a b/x.sh\"", "a\\\\ b/x.sh"] {
+            let files = config(&format!("[core]\n\tpager = {value}\n")).named_files(&root);
+            assert_eq!(files, BTreeSet::from([root.join("a b/x.sh")]), "{value}");
+        }
     }
 
     #[test]

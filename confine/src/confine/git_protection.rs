@@ -1,9 +1,11 @@
 //! The paths of git folders through which git can run programs.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use super::git_config::GitConfig;
 use super::git_index::populated_submodules;
+use super::links::resolve_links;
 use super::policy::{Mask, Protected};
 use super::repository::{
     COMMON_FOLDER_FILE, GIT_ENTRY, GitFolder, WORKTREE_ENTRY_FILE, WORKTREE_SETTINGS, entry_of_worktree, git_folders,
@@ -29,12 +31,27 @@ pub fn protected_repositories(folder: &Path) -> Vec<Protected> {
     let mut paths: Vec<Protected> = Vec::new();
     let folders = git_folders(folder);
     let own_paths = folders.iter().flat_map(|folder| git_protection(folder, false));
-    for new in own_paths.chain(folders.iter().flat_map(submodule_protection)) {
+    let submodules = |folder: &GitFolder| populated_submodules(folder, &folder.index());
+    let of_submodules = folders.iter().flat_map(|folder| submodule_protection(folder, &submodules(folder)));
+    for new in own_paths.chain(of_submodules) {
         if paths.iter().all(|known| known.path != new.path) {
             paths.push(new);
         }
     }
     paths
+}
+
+/// The links on the way to the protected paths of a repository and of these submodules. The kernel can't protect a
+/// link.
+pub(super) fn links_to_protected(folder: &GitFolder, submodules: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    let inner_folders = submodules.iter().filter_map(|submodule| GitFolder::of_working_folder(submodule));
+    let mut paths: Vec<PathBuf> =
+        submodule_protection(folder, submodules).into_iter().map(|found| found.path).collect();
+    for folder in std::iter::once(folder.clone()).chain(inner_folders) {
+        paths.extend(git_protection(&folder, false).into_iter().map(|found| found.path));
+        paths.extend(GitConfig::read(&folder.common).named_files(&folder.top));
+    }
+    paths.iter().flat_map(|path| resolve_links(path).links).collect()
 }
 
 /// The protected paths of a git folder, which may be that of a submodule.
@@ -64,18 +81,21 @@ fn git_protection(folder: &GitFolder, is_submodule: bool) -> Vec<Protected> {
     paths.extend(config.hooks_folders(top).into_iter().map(|path| Protected { path, mask: Mask::Folder }));
     let included = config.included_files().iter().cloned();
     paths.extend(included.map(|path| Protected { path, mask: Mask::File(String::new()) }));
-    paths.extend(config.named_files(top).into_iter().map(|path| Protected { path, mask: Mask::Nothing }));
+    // A file that git reads through a link can be protected, and the link can't: see `links_to_protected`.
+    let named_files = config.named_files(top).into_iter().map(|path| resolve_links(&path).target);
+    let named_files = named_files.filter(|path| !path.starts_with(top.join(GIT_ENTRY)));
+    paths.extend(named_files.map(|path| Protected { path, mask: Mask::Nothing }));
     paths
 }
 
 /// The protected paths of the submodules of a repository. `git status` runs git in each submodule.
-fn submodule_protection(folder: &GitFolder) -> Vec<Protected> {
+fn submodule_protection(folder: &GitFolder, submodules: &BTreeSet<PathBuf>) -> Vec<Protected> {
     let mut paths = Vec::new();
-    for submodule in populated_submodules(folder, &folder.index()) {
+    for submodule in submodules {
         let entry = submodule.join(GIT_ENTRY);
         // The folder with the git folders of all submodules is protected as a whole.
         let modules = folder.common.join(SUBMODULES);
-        let inner = GitFolder::of_working_folder(&submodule).filter(|inner| !inner.path.starts_with(&modules));
+        let inner = GitFolder::of_working_folder(submodule).filter(|inner| !inner.path.starts_with(&modules));
         if inner.as_ref().is_none_or(|inner| inner.path != entry) {
             paths.push(Protected { path: entry, mask: Mask::Nothing });
         }
@@ -87,7 +107,7 @@ fn submodule_protection(folder: &GitFolder) -> Vec<Protected> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
+    use std::os::unix::fs::symlink;
 
     use super::super::git_index::tests::index_of;
     use super::super::repository::tests::{create_git_folder, write};
@@ -109,6 +129,29 @@ mod tests {
             assert!(protected.contains(&root.join(name)), "{name}: {protected:?}");
         }
         assert!(!protected.contains(&root.join("own/.git")), "git must be able to change its data");
+    }
+
+    #[test]
+    fn a_file_that_git_reads_through_a_link_is_protected_and_the_links_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        for name in [".git", "own/.git"] {
+            create_git_folder(&root, name);
+            let top = root.join(name).parent().unwrap().to_owned();
+            write(&top, ".git/config", "[diff]\n\texternal = tools/ext.sh\n[core]\n\thooksPath = hooks\n");
+            write(&top, "real/ext.sh", "");
+            symlink("real", top.join("tools")).unwrap();
+            symlink("missing", top.join("hooks")).unwrap();
+        }
+        fs::write(root.join(".git/index"), index_of(&[], &["own"])).unwrap();
+        let protected: Vec<PathBuf> = protected_repositories(&root).into_iter().map(|found| found.path).collect();
+        for name in ["real/ext.sh", "own/real/ext.sh", "hooks", "own/hooks"] {
+            assert!(protected.contains(&root.join(name)), "{name}: {protected:?}");
+        }
+        assert!(!protected.contains(&root.join("tools/ext.sh")), "the kernel can't protect this path");
+        let links = links_to_protected(&git_folders(&root)[0], &BTreeSet::from([root.join("own")]));
+        let expected = ["tools", "hooks", "own/tools", "own/hooks"].map(|name| root.join(name));
+        assert_eq!(links, BTreeSet::from(expected));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! the end the limit that the program reached. If a step fails, the program does not start.
 
 mod address;
+mod command_words;
 mod damage;
 mod environment;
 mod error;
@@ -14,7 +15,9 @@ mod git_config;
 mod git_index;
 mod git_protection;
 mod host;
+mod index_state;
 mod limits;
+mod links;
 #[cfg(target_os = "linux")]
 mod linux;
 mod listen;
@@ -27,6 +30,7 @@ mod repository;
 mod repository_state;
 mod seatbelt;
 mod session;
+mod stored_path;
 mod wire;
 
 use std::ffi::OsString;
@@ -42,10 +46,11 @@ pub use error::{ConfineError, Step};
 pub use git_protection::protected_repositories;
 pub use host::{Host, HostError, normalize_name};
 pub use limits::{Limit, LimitReached, limit_in_output};
+pub use links::{ResolvedPath, resolve_links};
 pub use masks::remove_leftover_masks;
 pub use policy::{Level, Limits, Mask, Network, Policy, Protected};
 pub use probe::{Obstacle, Probe, probe};
-pub use protect::{Seal, usually_protected};
+pub use protect::{Seal, is_lock_file, usually_protected};
 pub use proxy::{Connection, ConnectionOutcome, OnConnection};
 pub use session::{Confinement, Ended, Session, confined_argv};
 pub use wire::{AppliedSandbox, Start};

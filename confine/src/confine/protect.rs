@@ -6,9 +6,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::git_protection::protected_repositories;
 use super::policy::{Mask, Policy, Protected};
 use super::repository::GIT_ENTRY;
+use super::stored_path;
 
 /// The lock files of orch in a workspace. If a program removed them, a second run could start in the workspace.
 const LOCK_FILES: &[&str] = &[".orch.lock", ".orch.programs.lock"];
@@ -41,11 +44,18 @@ pub fn usually_protected(workspace: &Path) -> Vec<Protected> {
     paths
 }
 
+/// Whether a path is that of a lock file of orch, which each orch process in the workspace writes.
+pub fn is_lock_file(path: &Path) -> bool {
+    LOCK_FILES.iter().any(|name| path.ends_with(name))
+}
+
 /// A snapshot of the protected paths before a program starts. At `basic` the kernel can't protect a path inside a
 /// writable folder, so orch detects changes afterwards.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Seal {
+    #[serde(with = "stored_path::paths")]
     paths: Vec<PathBuf>,
+    #[serde(with = "stored_path::map")]
     state: BTreeMap<PathBuf, Fingerprint>,
 }
 

@@ -7,9 +7,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 
 use super::git_config::GitConfig;
 use super::git_index::GitIndex;
+use super::stored_path;
 
 /// The maximum length of a file that this module reads, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -32,13 +34,16 @@ pub(super) const DATA_FOLDERS: &[&str] = &["objects", "refs"];
 const HEAD_BYTES: usize = 255;
 
 /// A folder in which git finds `HEAD`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct GitFolder {
     /// The path, without links.
+    #[serde(with = "stored_path::path")]
     pub(super) path: PathBuf,
     /// The folder with the settings, the objects and the branches. Differs from `path` for a linked worktree.
+    #[serde(with = "stored_path::path")]
     pub(super) common: PathBuf,
     /// The folder that contains the files of the repository.
+    #[serde(with = "stored_path::path")]
     pub(super) top: PathBuf,
 }
 

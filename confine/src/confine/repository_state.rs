@@ -5,29 +5,41 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::repository::{
     COMMON_FOLDER_FILE, DATA_FOLDERS, GitFolder, HEAD, has_valid_head, own_settings_of_worktree, worktree_entries,
 };
+use super::stored_path;
 
 /// The state of a valid git folder.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RepositoryState {
     folder: GitFolder,
     /// Whether the folder with the settings contains no file that refers to another folder.
     lacks_common_file: bool,
     /// The folders for objects and branches.
-    data: Vec<(PathBuf, EntryState)>,
+    data: Vec<DataFolder>,
     /// The files through which git reads other settings in linked worktrees.
+    #[serde(with = "stored_path::paths")]
     worktree_settings: BTreeSet<PathBuf>,
 }
 
+/// The state of a folder for objects or branches.
+#[derive(Debug, Serialize, Deserialize)]
+struct DataFolder {
+    #[serde(with = "stored_path::path")]
+    path: PathBuf,
+    state: EntryState,
+}
+
 /// The kind of the entry at a path.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum EntryState {
     /// A folder that at least one user may enter. git takes no other folder.
     Folder,
     /// A link with this target.
-    Link(PathBuf),
+    Link(#[serde(with = "stored_path::path")] PathBuf),
     Unusable,
 }
 
@@ -45,8 +57,8 @@ impl RepositoryState {
     /// Reads the state of a git folder; `None` if git does not use the folder.
     pub(super) fn read(folder: GitFolder) -> Option<Self> {
         let data = DATA_FOLDERS.iter().map(|name| folder.common.join(name));
-        let data: Vec<_> = data.map(|path| (path.clone(), EntryState::read(&path))).collect();
-        let is_valid = has_valid_head(&folder.path) && data.iter().all(|(_, state)| *state != EntryState::Unusable);
+        let data: Vec<DataFolder> = data.map(|path| DataFolder { state: EntryState::read(&path), path }).collect();
+        let is_valid = has_valid_head(&folder.path) && data.iter().all(|entry| entry.state != EntryState::Unusable);
         let worktree_settings = worktree_settings(&folder.common);
         let lacks_common_file = folder.common.join(COMMON_FOLDER_FILE).symlink_metadata().is_err();
         is_valid.then_some(Self { folder, lacks_common_file, data, worktree_settings })
@@ -67,7 +79,7 @@ impl RepositoryState {
                 common_file.display()
             ));
         }
-        for (path, state) in &self.data {
+        for DataFolder { path, state } in &self.data {
             if EntryState::read(path) != *state {
                 damage.push(format!("the program removed or replaced `{}`", path.display()));
             }

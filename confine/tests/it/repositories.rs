@@ -175,6 +175,28 @@ fn the_files_that_the_settings_of_git_name_are_protected() {
 }
 
 #[test]
+fn a_program_that_git_finds_through_a_link_or_in_quotes_is_protected() {
+    if !reaches_full() {
+        return;
+    }
+    for fixture in repositories() {
+        prepare(
+            &fixture,
+            "mkdir real 'a b'\ntouch real/ext.sh 'a b/x.sh'\nln -s real tools\n\
+             git config diff.external tools/ext.sh\ngit config core.pager \"'a b/x.sh'\"",
+        );
+        let script = "refused 'echo x > real/ext.sh'\nrefused 'echo x > tools/ext.sh'\nrefused 'mv real away'\n\
+                      refused \"echo x > 'a b/x.sh'\"\necho y > real/other";
+        run_script(&fixture, "full", &policy(&fixture), script).succeeded();
+        for level in LEVELS {
+            let script = "rm tools\nmkdir tools\necho x > tools/ext.sh";
+            assert_detected(&fixture, level, "ws", script, "ws/tools");
+            prepare(&fixture, "rm -r tools\nln -s real tools");
+        }
+    }
+}
+
+#[test]
 fn git_works_in_a_worktree_and_other_settings_for_a_worktree_are_detected() {
     if !reaches_full() {
         return;

@@ -47,6 +47,19 @@ fn a_model_calls_tools_of_a_server_beside_those_of_orch() {
 }
 
 #[test]
+fn a_call_that_a_reply_repeats_without_effect_is_stopped() {
+    for access in ["read", "write"] {
+        let server = McpServer::echo();
+        let turns = vec![calls(vec![("docs__find", json!({ "text": "a" })); 20]), answer(&json!("fine"))];
+        let agent = json!({ "tools": ["docs.find"] });
+        let (_model, orch) = project(turns, &agent, &json!({}), &json!({ "docs": server.settings(access) }));
+        let (ran, report) = run(&orch);
+        assert_eq!((ran.code, &report["steps"][0]["error"]["class"]), (1, &json!("repeated_tool_call")), "{ran:?}");
+        assert_eq!(server.calls().len(), 5);
+    }
+}
+
+#[test]
 fn parallel_steps_share_one_start_of_their_server() {
     let server = McpServer::echo();
     let turns = vec![calls([("docs__find", json!({ "text": "a" }))]), answer(&json!("fine"))];

@@ -5,6 +5,7 @@
 
 mod agents;
 mod commands;
+mod interrupted;
 mod levels;
 mod other_user;
 mod protection;

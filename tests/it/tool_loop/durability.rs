@@ -77,6 +77,31 @@ fn a_command_during_which_orch_is_killed_is_not_repeated_and_the_model_learns_wh
     assert_eq!(orch.read("workspace/theirs.txt"), "before\n");
 }
 
+#[test]
+fn the_damage_by_an_interrupted_command_fails_the_step() {
+    if !reaches_full() {
+        return;
+    }
+    for signal in ["-INT", "-KILL"] {
+        let damages = "mkdir objects refs; echo 'ref: refs/heads/x' > HEAD; echo '[core]' > config";
+        let command = format!("{damages}; {HANGING_COMMAND}");
+        let turns = vec![calls([("shell", json!({ "command": command }))]), answer(&json!("fine"))];
+        let server = scripted_server(turns);
+        let orch = tool_project(&server, &json!({ "tools": ["shell"] }), &json!({}));
+        let child = start(&orch);
+        wait_until("the change", || orch.exists("workspace/made.txt"));
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let mut ran = RunOutput::of(&output_of(child));
+        if signal == "-KILL" {
+            ran = orch.run(&["pipeline", "resume"]);
+        }
+        ran.exits(1).says("path_refused").says("workspace/HEAD`, so git takes");
+        assert_eq!(server.requests().len(), 1, "the model learns nothing");
+        let (end, changed) = tool_calls(&orch).remove(0);
+        assert_eq!((end, changed), (json!("path_refused"), json!(["HEAD", "config", "made.txt"])), "{signal}");
+    }
+}
+
 /// The files in which orch keeps the state before the calls in flight.
 fn call_starts(orch: &Orch) -> Vec<PathBuf> {
     let entries = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());

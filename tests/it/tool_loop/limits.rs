@@ -44,6 +44,40 @@ fn a_model_that_repeats_a_call_without_effect_is_warned_and_then_stopped() {
     assert_eq!(is_warned, [false, false, false, true], "{results:?}");
 }
 
+/// The number of tool calls that orch performed.
+fn performed_count(orch: &Orch) -> usize {
+    facts_of(orch, "call_ended").iter().filter(|call| call["call"]["tool_call"].is_number()).count()
+}
+
+#[test]
+fn a_call_that_a_reply_repeats_without_effect_is_stopped_too() {
+    let read = ("read", json!({ "path": "a.txt" }));
+    let write = ("write", json!({ "path": "b.txt", "content": "x" }));
+    // The first call of `write` has another result than those that follow.
+    for (call, count) in [(read, 5), (write, 6)] {
+        let server = scripted_server(vec![calls(vec![call; 20]), answer(&json!("fine"))]);
+        let orch = tool_project(&server, &json!({ "tools": ["read", "write"] }), &json!({}));
+        orch.write("workspace/a.txt", "one\n");
+        let (ran, report) = run(&orch);
+        assert_eq!((ran.code, &report["steps"][0]["error"]["class"]), (1, &json!("repeated_tool_call")), "{ran:?}");
+        assert_eq!(performed_count(&orch), count);
+    }
+}
+
+#[test]
+fn only_a_certain_number_of_the_calls_of_a_reply_is_performed() {
+    let reads = (1..=130).map(|from| ("read", json!({ "path": "a.txt", "from": from })));
+    let server = scripted_server(vec![calls(reads), answer(&json!("fine"))]);
+    let orch = tool_project(&server, &json!({ "tools": ["read"] }), &json!({}));
+    orch.write("workspace/a.txt", &"line\n".repeat(200));
+    let (ran, _) = run(&orch);
+    assert_eq!((ran.code, performed_count(&orch)), (0, 128), "{ran:?}");
+    let results = last_results(&server);
+    let refused = "not performed: orch performs at most 128 calls of a reply; make this call in the next turn";
+    let is_refused: Vec<bool> = results.iter().map(|result| result.contains(refused)).collect();
+    assert_eq!(is_refused, [vec![false; 128], vec![true; 2]].concat(), "{results:?}");
+}
+
 /// The context window of the model `small`, in tokens.
 const CONTEXT_WINDOW: usize = 10_000;
 const MAX_OUTPUT_TOKENS: usize = 1000;

@@ -72,6 +72,30 @@ fn a_link_in_the_workspace_is_followed_for_reading_and_named_for_writing() {
 }
 
 #[test]
+fn a_link_to_a_protected_file_is_no_way_round_its_protection() {
+    let site = ToolSite::new(&["edit", "write"]);
+    let settings = "[core]\n\thooksPath = hooks\n\tpager = 'sp ace/x.sh'\n[diff]\n\texternal = tl/ext.sh\n";
+    site.put(".git/config", settings).put("real-hooks/post-merge", "old").put("real-tools/ext.sh", "old");
+    site.put("sp ace/x.sh", "old").link("real-hooks", "hooks").link("real-tools", "tl").link(".git/config", "settings");
+    let paths =
+        ["hooks/post-merge", "real-hooks/post-merge", "tl/ext.sh", "real-tools/ext.sh", "sp ace/x.sh", "settings"];
+    for path in paths {
+        let before = site.content(path);
+        for (tool, arguments) in [
+            ("write", json!({"path": path, "content": "new"})),
+            ("edit", json!({"path": path, "old": before, "new": "new"})),
+        ] {
+            let call = site.call(tool, arguments).fails_with(path);
+            assert!(!call.text.contains("instead"), "{}", call.text);
+            assert!(call.text.ends_with("so that the user can make it"), "{}", call.text);
+        }
+        assert_eq!(site.content(path), before, "{path}");
+    }
+    site.call("write", json!({"path": "real-hooks/pre-commit", "content": "x"})).fails_with("`real-hooks`");
+    site.call("write", json!({"path": "real-tools/other.sh", "content": "x"})).succeeds();
+}
+
+#[test]
 fn a_pipe_or_a_device_is_not_opened() {
     let site = ToolSite::new(&FILE_TOOLS);
     assert!(Command::new("mkfifo").arg(site.path("pipe")).status().unwrap().success());

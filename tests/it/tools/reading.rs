@@ -146,6 +146,10 @@ fn a_search_shows_each_line_with_its_path_and_number() {
     assert_eq!(search(json!({"regex": "(?i)^needle$", "glob": "*.md"})).lines().count(), 3);
     assert_eq!(search(json!({"regex": "needle", "glob": "b/**"})).lines().count(), 2);
     assert_eq!(search(json!({"regex": "nothing"})), "[no line matches]\n");
+    let large: Vec<u8> = [0xff, 0xfe].into_iter().chain(b"a\0".repeat(3 << 20)).collect();
+    site.put("large-utf16", large);
+    let text = search(json!({"regex": "needle", "glob": "large-utf16"}));
+    assert!(text.contains("`large-utf16` is text in UTF-16 with more than 4194304 bytes"), "{text}");
     site.put("late.bin", [b"text\n".repeat(4000), b"\0needle\n".to_vec()].concat());
     let partly = "[no line matches in what was searched]\n[not searched to the end: 1 file: `late.bin` contains binary \
                   data]\n";

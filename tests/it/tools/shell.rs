@@ -122,6 +122,40 @@ fn an_interrupted_command_ends_and_its_changes_are_known() {
 }
 
 #[test]
+fn the_damage_of_an_interrupted_command_counts_more_than_the_interruption() {
+    if !reaches_full() {
+        return;
+    }
+    let site = ToolSite::new(&["shell"]);
+    let stopped = async {
+        while !site.path("made").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Failure::new(FailureClass::Cancelled, "stopped")
+    };
+    let command = "mkdir objects refs; echo 'ref: refs/heads/x' > HEAD; echo '[core]' > config; touch made; sleep 600";
+    let performed = site.perform(BuiltinTool::Shell, &json!({ "command": command }), stopped);
+    let failure = performed.result.unwrap_err();
+    assert_eq!(failure.class, FailureClass::PathRefused, "{failure}");
+    assert!(failure.message.contains("takes") && failure.hint.unwrap().contains("before you run git there"));
+    assert!(performed.activity.changed.contains(&"made".to_owned()), "{:?}", performed.activity);
+}
+
+#[test]
+fn a_command_that_is_too_long_is_a_mistake_of_the_model() {
+    if !reaches_full() {
+        return;
+    }
+    let site = ToolSite::new(&["shell"]);
+    let longest = format!("true {}", "x".repeat(131_066));
+    site.call("shell", json!({ "command": longest })).succeeds();
+    let call = site.call("shell", json!({ "command": format!("{longest}x") }));
+    call.fails_with("the command has 131072 bytes, and 131071 are the most, so nothing was run; write the text");
+    site.call("shell", json!({ "command": "true \0" })).fails_with("contains a NUL character");
+    assert_eq!(site.recorded(), ["snapshot"], "only the first command started");
+}
+
+#[test]
 fn a_long_output_is_cut_for_the_model_and_kept_for_the_record() {
     if !reaches_full() {
         return;
