@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::args::OutputFormat;
 use crate::cli::output::Ui;
 use crate::cli::startup::{runner, runtime};
-use crate::model::visible::{escape_line_breaks, escape_unsafe};
-use crate::report::human::first_line;
+use crate::model::visible::{escape_line_breaks, escape_unsafe, one_line};
 use crate::report::width::{display_width, pad_end, truncate_end};
 use crate::session::tool_info::{ToolInfo, builtin_tools};
 use crate::session::tools::{ListedTools, ToolSession};
@@ -90,7 +89,8 @@ fn print_tools(tools: &[&ToolInfo], ui: &Ui) -> Result<()> {
     let name_width = names.iter().map(|name| display_width(name)).max().unwrap_or_default();
     for (tool, name) in tools.iter().zip(&names) {
         let access = if tool.only_reads { "read " } else { "write" };
-        let description = printable_line(&first_line(&tool.description, MAX_DESCRIPTION_CHARS));
+        let first_line = tool.description.trim_start().lines().next().unwrap_or_default();
+        let description = printable_line(&one_line(first_line, MAX_DESCRIPTION_CHARS));
         let line = format!("{}  {access}  {description}", pad_end(name, name_width));
         let line = line.trim_end();
         let line = ui.stdout_width().map_or(Cow::Borrowed(line), |width| truncate_end(line, width));
