@@ -36,6 +36,8 @@ impl<R: AsyncRead + Unpin> AsyncRead for CappedReader<R> {
         };
         if self.line_length > self.max_line_bytes {
             self.is_line_too_long.store(true, Ordering::Relaxed);
+            // A read that fails leaves the buffer as it was.
+            buffer.set_filled(filled_before);
             return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
         }
         Poll::Ready(Ok(()))

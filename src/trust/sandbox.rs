@@ -10,6 +10,8 @@ use super::disclosure::{Destination, Disclosure, TrustReason};
 pub(super) fn sandbox_disclosures(owner: &str, sandbox: &Sandbox) -> Vec<Disclosure> {
     let Sandbox { enabled, min, network, write, deny_read: _, unix_sockets, limits: _ } = sandbox;
     let mut allowed: Vec<(&str, String)> = Vec::new();
+    // The sandbox of an MCP server concerns only its own program.
+    let connecting = if owner == "sandbox" { "confined programs and the tool `fetch`" } else { "confined programs" };
     if *enabled == Some(false) {
         allowed.push(("enabled", "lets programs run with all your rights, without a sandbox".to_owned()));
     }
@@ -19,8 +21,7 @@ pub(super) fn sandbox_disclosures(owner: &str, sandbox: &Sandbox) -> Vec<Disclos
     match network {
         None | Some(SandboxNetwork::None) => {}
         Some(SandboxNetwork::All) => {
-            let text = "lets confined programs and the tool `fetch` reach every host";
-            allowed.push(("network", text.to_owned()));
+            allowed.push(("network", format!("lets {connecting} reach every host")));
         }
         Some(SandboxNetwork::Hosts(hosts)) => {
             let describe_host = |host: &AllowedHost| match (host.private, host.may_be_private()) {
@@ -29,7 +30,7 @@ pub(super) fn sandbox_disclosures(owner: &str, sandbox: &Sandbox) -> Vec<Disclos
                 (false, false) => host.host.clone(),
             };
             let names: Vec<String> = hosts.iter().map(describe_host).collect();
-            let text = format!("lets confined programs and the tool `fetch` reach {}", names.join(", "));
+            let text = format!("lets {connecting} reach {}", names.join(", "));
             allowed.push(("network", text));
         }
     }
