@@ -11,7 +11,7 @@ pub(super) fn sandbox_disclosures(owner: &str, sandbox: &Sandbox) -> Vec<Disclos
     let Sandbox { enabled, min, network, write, deny_read: _, unix_sockets, limits: _ } = sandbox;
     let mut allowed: Vec<(&str, String)> = Vec::new();
     // The sandbox of an MCP server concerns only its own program.
-    let connecting = if owner == "sandbox" { "confined programs and the tool `fetch`" } else { "confined programs" };
+    let connecting = if owner.is_empty() { "confined programs and the tool `fetch`" } else { "confined programs" };
     if *enabled == Some(false) {
         allowed.push(("enabled", "lets programs run with all your rights, without a sandbox".to_owned()));
     }
