@@ -16,6 +16,10 @@ use crate::model::text::strip_bom_bytes;
 /// The pause in a JSON body after which orch checks whether the body is complete.
 pub(super) const COMPLETENESS_CHECK_DELAY: Duration = Duration::from_millis(100);
 
+/// The number of bytes of white space after which a JSON body ends with its value, even if orch has more of it. So the
+/// chunks of a body do not determine whether orch reads what follows.
+const MAX_WHITE_SPACE: usize = 1024;
+
 /// How long to wait for the rest of a body that is neither events nor JSON, such as a web page.
 const UNUSABLE_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -78,11 +82,14 @@ impl ResponseBody<'_> {
         buffer.freeze()
     }
 
-    /// Reads a JSON body to its end; `first` contains the bytes that have arrived. Returns as soon as the value is
-    /// complete, without waiting for the connection to close. Ignores a connection error after the value.
+    /// Reads a JSON body to its end; `first` contains the bytes that have arrived. Returns if nothing follows a complete
+    /// value for [`COMPLETENESS_CHECK_DELAY`], or only [`MAX_WHITE_SPACE`], without waiting for the connection to
+    /// close. Ignores a connection error after the value.
     pub(super) async fn read_json(&mut self, first: Bytes) -> Result<Bytes, Failure> {
         let mut buffer = BytesMut::from(&first[..]);
         let mut checked_length = 0;
+        // Whether the value was complete before the white space at the end.
+        let mut is_complete = false;
         loop {
             let next = self.next_chunk();
             tokio::pin!(next);
@@ -90,19 +97,23 @@ impl ResponseBody<'_> {
                 match chunk {
                     // Some servers send white space to keep the connection alive, so the body may never pause.
                     Ok(Some(chunk)) if chunk.trim_ascii().is_empty() => {
-                        if has_become_complete(&buffer, &mut checked_length) {
+                        is_complete |= has_become_complete(&buffer, &mut checked_length);
+                        buffer.extend_from_slice(&chunk);
+                        if is_complete && buffer.len() - buffer.trim_ascii_end().len() >= MAX_WHITE_SPACE {
                             return Ok(buffer.freeze());
                         }
+                    }
+                    Ok(Some(chunk)) => {
+                        is_complete = false;
                         buffer.extend_from_slice(&chunk);
                     }
-                    Ok(Some(chunk)) => buffer.extend_from_slice(&chunk),
                     Err(_) if is_complete_json(&buffer) => return Ok(buffer.freeze()),
                     Err(failure) => return Err(failure),
                     Ok(None) => return Ok(buffer.freeze()),
                 }
                 continue;
             }
-            if has_become_complete(&buffer, &mut checked_length) {
+            if is_complete || has_become_complete(&buffer, &mut checked_length) {
                 return Ok(buffer.freeze());
             }
             match next.await? {
@@ -143,4 +154,11 @@ pub(super) fn parse_json_body(bytes: &[u8]) -> Option<(Value, &[u8])> {
     let has_ended = trailing_bytes.trim_ascii().is_empty()
         || (is_self_delimiting && trailing_bytes.first().is_some_and(u8::is_ascii_whitespace));
     has_ended.then_some((value, value_bytes))
+}
+
+/// Whether another JSON object or list follows the value at the start of a body; `value_bytes` are those of the value.
+pub(super) fn has_further_value(body: &[u8], value_bytes: &[u8]) -> bool {
+    let trailing_bytes = strip_bom_bytes(body).get(value_bytes.len()..).unwrap_or_default();
+    let text = trailing_bytes.trim_ascii_start();
+    trailing_bytes.len() - text.len() < MAX_WHITE_SPACE && matches!(text.first(), Some(b'{' | b'['))
 }

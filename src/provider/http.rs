@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::assembler::{Assembler, ReplySink};
-use super::body::{ResponseBody, is_complete_json, parse_json_body};
+use super::body::{ResponseBody, has_further_value, is_complete_json, parse_json_body};
 use super::body_format::{BodyFormat, content_type, detect_format, needs_more_bytes};
 use super::client::{header_map, parse_url, shared_client, without_secrets};
 use super::errors::{self, RequestContext};
@@ -243,13 +243,18 @@ fn read_json<A: Assembler>(
     sink: ReplySink<'_>,
 ) -> Result<(), Failure> {
     let endpoint = context.endpoint;
-    let (value, bytes) = parse_json_body(bytes).ok_or_else(|| {
-        let excerpt = errors::excerpt(bytes, endpoint, 200);
+    let body = bytes;
+    let (value, bytes) = parse_json_body(body).ok_or_else(|| {
+        let excerpt = errors::excerpt(body, endpoint, 200);
         errors::unavailable(endpoint, &format!("sent broken JSON: {excerpt}"))
     })?;
     if let Some(failure) = error_body::failure_reported_in_body(&value, context) {
         progress.may_have_generated = reports_generation(assembler, &value);
         return Err(failure);
+    }
+    if has_further_value(body, bytes) {
+        let problem = "sent several JSON values, each of which may be only a part of the reply";
+        return Err(errors::unavailable(endpoint, problem));
     }
     if !assembler.read_complete_reply(&value, sink) {
         if let Some(failure) = foreign_reply(&value, endpoint) {
