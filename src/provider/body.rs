@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::Response;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::http::format_duration;
+use super::surrogates::parse_json;
 use super::{Endpoint, RequestLimits, errors};
 use crate::model::counted;
 use crate::model::failure::{Failure, FailureClass};
@@ -133,17 +135,17 @@ fn has_become_complete(bytes: &[u8], checked_length: &mut usize) -> bool {
 
 /// Whether the bytes are one complete JSON object or list.
 pub(super) fn is_complete_json(bytes: &[u8]) -> bool {
-    matches!(bytes.trim_ascii_end().last(), Some(b'}' | b']'))
-        && serde_json::from_slice::<Value>(strip_bom_bytes(bytes)).is_ok()
+    matches!(bytes.trim_ascii_end().last(), Some(b'}' | b']')) && parse_json(strip_bom_bytes(bytes)).is_ok()
 }
 
 /// The JSON value at the start of a body, the bytes of the value, and the bytes after it.
 pub(super) fn split_leading_json(bytes: &[u8]) -> Option<(Value, &[u8], &[u8])> {
     let body = strip_bom_bytes(bytes);
-    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
-    let value = values.next()?.ok()?;
+    // `IgnoredAny` does not look at code points, so it accepts the halves of surrogate pairs that `parse_json` reads.
+    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<IgnoredAny>();
+    values.next()?.ok()?;
     let (value_bytes, trailing_bytes) = body.split_at_checked(values.byte_offset())?;
-    Some((value, value_bytes, trailing_bytes))
+    Some((parse_json(value_bytes).ok()?, value_bytes, trailing_bytes))
 }
 
 /// The JSON value of a body, and the bytes of the value. If the value is an object or a list, white space and any other

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::assembler::ReplySink;
 use super::reply_calls::{CallNaming, PartialCall};
 use super::stop_reasons::StopReasonTracker;
+use super::surrogates::{HalfJoiner, without_halves};
 use super::usage::{UsageFields, UsageMeter};
 use super::{Dialect, StreamEvent};
 use crate::model::chat::{ChatReply, ChatRequest, ReplyDetails, StopReason};
@@ -20,6 +21,8 @@ const MAX_STOP_MESSAGE_CHARS: usize = 1000;
 #[derive(Default)]
 pub(super) struct ReplyBuilder {
     blocks: Vec<PartialBlock>,
+    /// Joins the halves of surrogate pairs in the text.
+    halves: HalfJoiner,
     pub(super) stop: StopReasonTracker,
     pub(super) usage: UsageMeter,
     pub(super) model: Option<String>,
@@ -90,15 +93,16 @@ impl ReplyBuilder {
 
     /// Appends a piece of text and passes it to the sink.
     pub(super) fn push_text(&mut self, text: &str, sink: ReplySink<'_>) {
+        let text = self.halves.push(text);
         if text.is_empty() {
             return;
         }
         self.usage.mark_out_of_date();
         match self.blocks.last_mut() {
-            Some(PartialBlock::Text(last)) => last.push_str(text),
-            _ => self.blocks.push(PartialBlock::Text(text.to_owned())),
+            Some(PartialBlock::Text(last)) => last.push_str(&text),
+            _ => self.blocks.push(PartialBlock::Text(text.clone().into_owned())),
         }
-        sink(StreamEvent::Text(text.to_owned()));
+        sink(StreamEvent::Text(text.into_owned()));
     }
 
     /// Appends a piece of text as a separate block, for opaque data that belongs to exactly this text.
@@ -145,7 +149,7 @@ impl ReplyBuilder {
         if !text.is_empty() {
             self.usage.mark_out_of_date();
             self.reasoning_chars = self.reasoning_chars.saturating_add(text.chars().count());
-            sink(StreamEvent::Reasoning(text.to_owned()));
+            sink(StreamEvent::Reasoning(without_halves(text).into_owned()));
         }
     }
 
@@ -293,6 +297,7 @@ impl ReplyBuilder {
                 .map(|message| message.chars().take(MAX_STOP_MESSAGE_CHARS).collect()),
             // The provider can't continue a turn whose calls have no results.
             paused: self.stop.is_paused() && self.calls().next().is_none(),
+            half_surrogate: self.halves.has_lone_half(),
         }
     }
 
@@ -342,7 +347,7 @@ fn finish_blocks(blocks: Vec<PartialBlock>, naming: &mut CallNaming, fate: CallF
     let finished: Vec<ContentBlock> = blocks
         .into_iter()
         .filter_map(|block| match block {
-            PartialBlock::Text(text) => Some(ContentBlock::Text { text }),
+            PartialBlock::Text(text) => (!text.is_empty()).then_some(ContentBlock::Text { text }),
             PartialBlock::Opaque(dialect, data) => keeps_opaque.then(|| opaque_block(dialect, data)),
             PartialBlock::Reserved(_) => None,
             PartialBlock::ServerTool(dialect, data) => is_paused.then(|| opaque_block(dialect, data)),

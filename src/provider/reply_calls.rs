@@ -1,9 +1,11 @@
 //! The tool calls of a reply under construction: their arguments, and the names and ids with which orch records them.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use super::surrogates::with_escapes;
 use crate::model::chat::ChatRequest;
 use crate::model::content::ContentBlock;
 
@@ -38,16 +40,13 @@ impl PartialCall {
     /// Appends a piece of the arguments.
     pub(super) fn push_arguments(&mut self, piece: &str) {
         if let CallArguments::Text(text) = &mut self.arguments {
-            text.push_str(piece);
+            text.push_str(&with_escapes(piece));
         }
     }
 
     /// Sets the complete arguments.
     pub(super) fn set_arguments(&mut self, value: &Value) {
-        self.arguments = match value {
-            Value::String(text) => CallArguments::Text(text.clone()),
-            value => CallArguments::Value(value.clone()),
-        };
+        self.arguments = CallArguments::from_value(value);
     }
 
     /// Whether these are the arguments so far.
@@ -74,6 +73,18 @@ impl PartialCall {
 }
 
 impl CallArguments {
+    /// The arguments in a field: a text, or the value itself from some servers. A value with half of a surrogate pair
+    /// stays a text, so that the model can be told.
+    fn from_value(value: &Value) -> Self {
+        if let Value::String(text) = value {
+            return Self::Text(with_escapes(text).into_owned());
+        }
+        match with_escapes(&value.to_string()) {
+            Cow::Owned(text) => Self::Text(text),
+            Cow::Borrowed(_) => Self::Value(value.clone()),
+        }
+    }
+
     /// The arguments as a value: an object if there are none, and the text itself if it is not JSON.
     fn into_value(self) -> Value {
         let value = match self {
@@ -166,6 +177,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Content, Message, ModelRef, OfferedTools, Role, ToolChoice, ToolDefinition};
+    use crate::provider::surrogates::parse_json;
 
     fn naming(tools: &[&str], earlier_ids: &[&str]) -> CallNaming {
         let definitions = tools.iter().map(|name| ToolDefinition {
@@ -217,6 +229,23 @@ mod tests {
         assert_eq!(later.unique_id(None), "call_4");
         assert_eq!(later.unique_id(Some("x".to_owned())), "call_5");
         assert_eq!(naming(&["read"], &["a", "call_3"]).unique_id(None), "call_4");
+    }
+
+    #[test]
+    fn arguments_with_half_of_a_surrogate_pair_are_no_object() {
+        let parsed = |json: &str| parse_json(json.as_bytes()).unwrap();
+        let arguments = |call: PartialCall| match call.into_block(&mut CallNaming::default()) {
+            ContentBlock::ToolCall { arguments, .. } => arguments,
+            other => panic!("{other:?}"),
+        };
+        let mut pieces = PartialCall::new("0", None, "read");
+        for piece in [r#""{\"path\": \"\ud83d""#, r#""\ude00\"}""#] {
+            pieces.push_arguments(parsed(piece).as_str().unwrap());
+        }
+        assert_eq!(arguments(pieces), json!({"path": "😀"}));
+        let mut value = PartialCall::new("0", None, "read");
+        value.set_arguments(&parsed(r#"{"path": "\ud83d"}"#));
+        assert_eq!(arguments(value), json!(r#"{"path":"\ud83d"}"#));
     }
 
     #[test]

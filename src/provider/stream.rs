@@ -15,6 +15,7 @@ use super::foreign_reply::foreign_reply;
 use super::reply_builder::ReplyBuilder;
 use super::sse::{SseDecoder, SseItem};
 use super::stream_content::{StreamContent, reports_generation};
+use super::surrogates::parse_json;
 use crate::model::failure::{Failure, FailureClass};
 
 /// The maximum wait for the usage after the end of a reply.
@@ -100,7 +101,7 @@ impl<A: Assembler> StreamReader<'_, A> {
         for item in decoder.finish() {
             // An incomplete event at the end is the result of a broken connection, not a mistake of the server.
             let is_incomplete = match &item {
-                SseItem::Data(data) => !is_done(data) && serde_json::from_slice::<Value>(data).is_err(),
+                SseItem::Data(data) => !is_done(data) && parse_json(data).is_err(),
                 SseItem::Error(_) | SseItem::Stray(_) => false,
             };
             if !is_incomplete {
@@ -236,7 +237,7 @@ impl<A: Assembler> StreamReader<'_, A> {
             self.progress.reply_ended |= self.assembler.is_complete_at_done();
             return Ok(());
         }
-        let value: Value = match serde_json::from_slice(data) {
+        let value = match parse_json(data) {
             Ok(value) => value,
             Err(_) if self.progress.reply_ended => return Ok(()),
             Err(_) if is_error_event => Value::String(String::from_utf8_lossy(data).into_owned()),
@@ -311,7 +312,7 @@ impl<A: Assembler> StreamReader<'_, A> {
         }
         let error_text = text_after_error_prefix(line);
         let data = error_text.unwrap_or(line).trim_ascii();
-        match serde_json::from_slice::<Value>(data) {
+        match parse_json(data) {
             Ok(value) if value.is_object() || value.is_array() => {
                 let failure = error_body::failure_reported_in_body(&value, self.context)
                     .or_else(|| error_text.map(|_| error_body::failure_from_error_event(&value, self.context)));

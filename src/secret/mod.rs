@@ -188,6 +188,7 @@ impl Redactor {
             omitted_calls: details.omitted_calls.iter().map(|name| self.redact(name)).collect(),
             malformed_call: redact(details.malformed_call),
             paused: details.paused,
+            half_surrogate: details.half_surrogate,
         }
     }
 
