@@ -124,6 +124,7 @@ impl AnthropicReply {
             self.builder.push_reasoning(thinking, sink);
         }
         self.builder.check_text_type(block.and_then(|block| block.get("text")));
+        self.builder.check_arguments_piece(block.and_then(|block| block.get("partial_json")));
         if let Some(text) = text_field("text") {
             self.builder.push_text(text, sink);
         }
@@ -156,7 +157,7 @@ impl AnthropicReply {
             "redacted_thinking" => {
                 self.builder.record_hidden_reasoning();
                 if let Some(block) = block.filter(|block| block.get("data").is_some_and(Value::is_string)) {
-                    self.builder.push_opaque(Dialect::Anthropic, block.clone());
+                    self.builder.blocks.push_opaque(Dialect::Anthropic, block.clone());
                 }
                 true
             }
@@ -179,11 +180,11 @@ impl AnthropicReply {
             if let (Some(block), Ok(input)) = (block.as_object_mut(), serde_json::from_str(&input)) {
                 block.insert("input".to_owned(), input);
             }
-            self.builder.push_server_tool(Dialect::Anthropic, block);
+            self.builder.blocks.push_server_tool(Dialect::Anthropic, block);
         }
         if let Some((thinking, signature)) = self.thinking.take().filter(|(_, signature)| !signature.is_empty()) {
             let block = json!({"type": "thinking", "thinking": thinking, "signature": signature});
-            self.builder.push_opaque(Dialect::Anthropic, block);
+            self.builder.blocks.push_opaque(Dialect::Anthropic, block);
         }
     }
 }

@@ -112,7 +112,7 @@ async fn run_exchange<A: Assembler>(
     };
     let result = result.and_then(|()| match assembler.builder().stop.server_failure() {
         Some(reason) => Err(errors::reply_aborted(endpoint, reason)),
-        None => progress.check_stop_reason(assembler.builder(), endpoint),
+        None => progress.check_reply(assembler.builder(), endpoint),
     });
     match result {
         Ok(()) => Ok(add_server_text(assembler.into_reply(), &progress.other_text, endpoint)),

@@ -20,6 +20,7 @@ mod http;
 mod openai;
 mod openai_host;
 mod received_response;
+mod reply_blocks;
 mod reply_builder;
 mod reply_calls;
 mod request_content;

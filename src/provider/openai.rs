@@ -90,7 +90,12 @@ impl OpenAiReply {
         }
         let is_first = |choice: &&Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
         for choice in list_in(value, "choices").filter(is_first) {
-            let has_content = choice.get(message_field).is_some_and(|message| self.read_message(message, sink));
+            let message = choice.get(message_field).filter(|message| !message.is_null());
+            // The older API for completions has its text in this field. Some servers send it besides the message.
+            if message.is_none() && text_in(choice, "text").is_some() {
+                self.builder.record_named_text_gap("`choices[].text`");
+            }
+            let has_content = message.is_some_and(|message| self.read_message(message, sink));
             let reason = choice.get("finish_reason");
             self.builder.stop.record_chunk(stop_reasons::OPENAI, reason, has_content);
         }
@@ -99,6 +104,7 @@ impl OpenAiReply {
 
     /// Reads a message or a delta of one; returns whether it has any content.
     fn read_message(&mut self, message: &Value, sink: ReplySink<'_>) -> bool {
+        self.builder.check_part_type(message);
         let length_before = self.builder.text_len();
         let reasoning = text_in(message, "reasoning_content").or_else(|| text_in(message, "reasoning"));
         match reasoning {
@@ -136,13 +142,18 @@ impl OpenAiReply {
         if let Some(text) = part.as_str().or_else(|| part.get("text").and_then(Value::as_str)) {
             return self.builder.push_text(text, sink);
         }
+        self.builder.check_part_type(part);
         self.builder.check_text_type(part.get("text"));
         match part.get("type").and_then(Value::as_str) {
             Some("thinking") if part.get("thinking").is_some_and(Value::is_array) => {
                 list_in(part, "thinking").for_each(|thought| self.read_reasoning(thought, sink));
             }
             Some("thinking") => self.read_reasoning(part, sink),
-            Some("text") | None => {}
+            // A part of a text whose text is in a field that no API has.
+            Some("text" | "output_text") | None if text_in(part, "content").is_some() => {
+                self.builder.record_text_gap(part);
+            }
+            Some("text" | "output_text") | None => {}
             Some(kind) => self.builder.record_other_content(kind),
         }
     }
@@ -218,7 +229,7 @@ impl Assembler for OpenAiReply {
 
     fn into_reply(mut self) -> ChatReply {
         if let Some(data) = self.reasoning_details.into_data() {
-            self.builder.prepend_opaque(Dialect::OpenAi, data);
+            self.builder.blocks.prepend_opaque(Dialect::OpenAi, data);
         }
         let has_refusal = self.builder.has_refusal;
         let reply = self.builder.into_reply(&OPENAI);

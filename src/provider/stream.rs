@@ -54,9 +54,12 @@ pub(super) struct ExchangeProgress {
 }
 
 impl ExchangeProgress {
-    /// Fails if the reply has no stop reason and other text came after content. The failure quotes the text, which may
-    /// explain why the reply ended.
-    pub(super) fn check_stop_reason(&self, builder: &ReplyBuilder, endpoint: &Endpoint) -> Result<(), Failure> {
+    /// Fails if the text or the calls of a reply are not as the model wrote them, or if the reply has no stop reason
+    /// and other text came after content. The failure quotes that text, which may explain why the reply ended.
+    pub(super) fn check_reply(&self, builder: &ReplyBuilder, endpoint: &Endpoint) -> Result<(), Failure> {
+        if let Some(inconsistency) = builder.inconsistency() {
+            return Err(errors::unavailable(endpoint, &inconsistency));
+        }
         let Some(start) = self.text_after_content.filter(|_| !builder.stop.has_reason()) else { return Ok(()) };
         let text = self.other_text.get(start..).filter(|text| !text.trim().is_empty()).unwrap_or(&self.other_text);
         Err(errors::append_server_text(

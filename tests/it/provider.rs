@@ -5,6 +5,7 @@ mod calls;
 mod converse;
 mod failures;
 mod foreign_replies;
+mod inconsistent;
 mod replies;
 pub(crate) mod requests;
 mod responses;

@@ -94,6 +94,7 @@ impl CallPieces {
 impl StartedCall {
     /// Adds arguments, which are a piece of text or a complete value.
     fn add_arguments(&mut self, key: &str, arguments: &Value, builder: &mut ReplyBuilder) {
+        builder.check_arguments_type(Some(arguments));
         match arguments {
             Value::String(piece) => {
                 self.brackets.push(piece);

@@ -101,6 +101,7 @@ impl ResponsesReply {
                 self.builder.push_reasoning(delta, sink);
             }
             "response.function_call_arguments.delta" => {
+                self.builder.check_arguments_piece(event.get("delta"));
                 if let Some(key) = self.call_of_event(event) {
                     self.builder.push_arguments(&key, delta);
                 }
@@ -168,7 +169,7 @@ impl ResponsesReply {
                 self.start_call(event, item);
             }
             // orch sends items back in the order of their starts, but some servers complete them only at the end.
-            "reasoning" | "message" => self.builder.reserve_opaque(&format!("{kind} {}", item_key(event))),
+            "reasoning" | "message" => self.builder.blocks.reserve(&format!("{kind} {}", item_key(event))),
             _ => {}
         }
     }
@@ -214,7 +215,7 @@ impl ResponsesReply {
         self.text.confirm_item(full_text.len());
         // The phase distinguishes commentary from the answer. Replies get worse if orch does not send it back.
         if let Some(phase) = text_in(item, "phase") {
-            self.builder.fill_reserved(key, Dialect::Responses, json!({"type": "message", "phase": phase}));
+            self.builder.blocks.fill_opaque(key, Dialect::Responses, json!({"type": "message", "phase": phase}));
         }
         EventKind::Part
     }
@@ -232,9 +233,9 @@ impl ResponsesReply {
         }
         // Without either of these, the server would look the item up in its storage, which the request turned off.
         if text_in(item, "encrypted_content").is_some() || list_in(item, "content").next().is_some() {
-            let is_filled = self.builder.fill_reserved(key, Dialect::Responses, item.clone());
+            let is_filled = self.builder.blocks.fill_opaque(key, Dialect::Responses, item.clone());
             if !is_filled {
-                self.builder.push_opaque(Dialect::Responses, item.clone());
+                self.builder.blocks.push_opaque(Dialect::Responses, item.clone());
             }
         }
     }
