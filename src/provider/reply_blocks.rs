@@ -89,11 +89,6 @@ impl ReplyBlocks {
         self.fill(key, PartialBlock::ServerTool(dialect, data));
     }
 
-    /// Appends a block of a tool that the provider itself runs.
-    pub(super) fn push_server_tool(&mut self, dialect: Dialect, data: Value) {
-        self.0.push(PartialBlock::ServerTool(dialect, data));
-    }
-
     fn fill(&mut self, key: &str, block: PartialBlock) -> bool {
         let has_key = |block: &&mut PartialBlock| matches!(block, PartialBlock::Reserved(reserved) if reserved == key);
         let reserved_block = self.0.iter_mut().find(has_key);

@@ -220,3 +220,62 @@ async fn two_versions_of_arguments_are_a_failure() {
         assert_eq!(message, "lab sent two versions of the arguments of a call of `read`", "{dialect}");
     }
 }
+
+#[tokio::test]
+async fn the_blocks_of_anthropic_are_kept_apart_by_their_index() {
+    let tool = |id: &str| json!({"type": "tool_use", "id": id, "name": "read", "input": {}});
+    let thinking = json!({"type": "thinking", "thinking": "", "signature": ""});
+    let events = vec![
+        anthropic::start(0, thinking),
+        anthropic::start(1, tool("a")),
+        anthropic::start(2, tool("b")),
+        anthropic::delta(0, json!({"type": "thinking_delta", "thinking": "hm"})),
+        anthropic::arguments(1, "{\"path\": "),
+        anthropic::delta(0, json!({"type": "signature_delta", "signature": "s"})),
+        anthropic::stop(2),
+        anthropic::arguments(1, "\"a\"}"),
+        anthropic::stop(1),
+        anthropic::stop(0),
+    ];
+    let reply = read(Dialect::Anthropic, message(events, "tool_use")).await.unwrap();
+    let thought = json!({"type": "thinking", "thinking": "hm", "signature": "s"});
+    let thought = ContentBlock::Opaque { dialect: "anthropic".into(), data: thought };
+    let expected = [thought, call("a", "read", json!({"path": "a"})), call("b", "read", json!({}))];
+    assert_eq!(reply.content.blocks(), expected);
+}
+
+#[tokio::test]
+async fn events_that_contradict_the_blocks_of_anthropic_are_failures() {
+    let not_open = "lab sent a piece of a content block that is not open";
+    let tool = json!({"type": "tool_use", "id": "a", "name": "read", "input": {}});
+    let (first, second) = (anthropic::text_start(0), anthropic::text_start(1));
+    for (events, expected) in [
+        (vec![anthropic::text(0, "a")], not_open),
+        (vec![first.clone(), anthropic::text(0, "a"), anthropic::stop(0), anthropic::text(0, "b")], not_open),
+        (vec![first.clone(), anthropic::text(0, "a"), anthropic::text(1, "b")], not_open),
+        (vec![first.clone(), anthropic::text(0, "a"), anthropic::stop(0), anthropic::arguments(1, "{}")], not_open),
+        (
+            vec![first.clone(), anthropic::text(0, "Hel"), first.clone(), anthropic::text(0, "Hello")],
+            "lab started a content block again before it had ended",
+        ),
+        (
+            vec![first.clone(), second, anthropic::text(0, "A"), anthropic::text(1, "B"), anthropic::text(0, "C")],
+            "lab sent text of a content block after text of a later block",
+        ),
+        (
+            vec![anthropic::start(1, tool), first.clone(), anthropic::text(0, "a"), anthropic::arguments(0, "{}")],
+            "lab sent arguments in a content block that is no tool call",
+        ),
+        (
+            vec![first, anthropic::text(0, "Hel"), anthropic::message_start()],
+            "lab started a second message after content of the first one",
+        ),
+    ] {
+        let message = message_of_failure(Dialect::Anthropic, message(events.clone(), "end_turn")).await;
+        assert_eq!(message, expected, "{events:?}");
+    }
+    // A second start before any content loses nothing, and some servers give every block the same index.
+    let texts = |text: &str| vec![anthropic::text_start(0), anthropic::text(0, text), anthropic::stop(0)];
+    let events = [vec![anthropic::message_start()], texts("a "), texts("b")].concat();
+    assert_eq!(read(Dialect::Anthropic, message(events, "end_turn")).await.unwrap().text(), "a b");
+}
