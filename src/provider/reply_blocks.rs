@@ -91,7 +91,7 @@ impl ReplyBlocks {
 
     fn fill(&mut self, key: &str, block: PartialBlock) -> bool {
         let has_key = |block: &&mut PartialBlock| matches!(block, PartialBlock::Reserved(reserved) if reserved == key);
-        let reserved_block = self.0.iter_mut().find(has_key);
+        let reserved_block = self.0.iter_mut().rev().find(has_key);
         let is_found = reserved_block.is_some();
         if let Some(reserved) = reserved_block {
             *reserved = block;
@@ -144,6 +144,12 @@ impl ReplyBlocks {
     /// The position of the first text.
     pub(super) fn position_of_text(&self) -> Option<usize> {
         self.0.iter().position(|block| matches!(block, PartialBlock::Text(_)))
+    }
+
+    /// The position after the last text before a position.
+    pub(super) fn end_of_texts(&self, before: usize) -> usize {
+        let earlier = self.0.get(..before).unwrap_or_default();
+        earlier.iter().rposition(|block| matches!(block, PartialBlock::Text(_))).map_or(0, |position| position + 1)
     }
 
     /// Moves the blocks from `start` on to the position `target`, which is not after `start`.

@@ -8,6 +8,7 @@ mod foreign_replies;
 mod inconsistent;
 mod replies;
 pub(crate) mod requests;
+mod response_items;
 mod responses;
 pub(crate) mod tools;
 
