@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
-use super::assembler::{Assembler, ReplySink, text_in};
+use super::assembler::{Assembler, ReplySink, is_first, list_in, text_in};
 use super::http::{self, HttpCall};
 use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
@@ -86,7 +86,7 @@ impl GeminiReply {
         if let Some(reason) = chunk.pointer("/promptFeedback/blockReason").and_then(Value::as_str) {
             self.builder.stop.record_refusal(reason);
         }
-        let Some(candidate) = chunk.pointer("/candidates/0") else {
+        let Some(candidate) = list_in(chunk, "candidates").find(|candidate| is_first(candidate)) else {
             return;
         };
         let mut has_content = false;

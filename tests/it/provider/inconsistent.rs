@@ -279,3 +279,69 @@ async fn events_that_contradict_the_blocks_of_anthropic_are_failures() {
     let events = [vec![anthropic::message_start()], texts("a "), texts("b")].concat();
     assert_eq!(read(Dialect::Anthropic, message(events, "end_turn")).await.unwrap().text(), "a b");
 }
+
+#[tokio::test]
+async fn a_message_in_an_event_must_begin_with_the_pieces_before_it() {
+    let snapshot = |text: &str| json!({"message": {"content": text}});
+    let delta = |text: &str| json!({"delta": {"content": text}});
+    let end = |mut choice: Value| {
+        choice["finish_reason"] = json!("stop");
+        choice
+    };
+    for choices in [
+        vec![snapshot("Hel"), end(snapshot("Hello"))],
+        vec![snapshot("Hel"), snapshot("Hel"), snapshot("Hello"), end(snapshot(""))],
+        vec![delta("Hel"), delta("lo"), end(snapshot("Hello"))],
+        vec![delta("Hel"), end(snapshot("Hello"))],
+        vec![delta("Hello"), json!({"message": {"role": "assistant", "content": null}, "finish_reason": "stop"})],
+        vec![json!({"delta": {"reasoning_content": "hm"}}), end(snapshot("Hello"))],
+    ] {
+        let reply = read(Dialect::OpenAi, chat(&choices)).await.unwrap_or_else(|e| panic!("{choices:?}: {e:?}"));
+        assert_eq!((&*reply.text(), reply.stop), ("Hello", StopReason::End), "{choices:?}");
+    }
+    let tool_calls = |path: &str| {
+        let function = json!({"name": "read", "arguments": json!({"path": path}).to_string()});
+        json!([{"index": 0, "id": "x", "function": function}])
+    };
+    let calls = |path: &str| json!({"message": {"content": "Look.", "tool_calls": tool_calls(path)}});
+    for choices in [
+        vec![delta("Look."), end(calls("a"))],
+        vec![delta("Look."), json!({"delta": {"tool_calls": tool_calls("a")}}), end(calls("a"))],
+        vec![delta("Look."), json!({"delta": {"tool_calls": tool_calls("a")}}), end(snapshot("Look."))],
+    ] {
+        let reply = read(Dialect::OpenAi, chat(&choices)).await.unwrap_or_else(|e| panic!("{choices:?}: {e:?}"));
+        let expected = [ContentBlock::text("Look."), call("x", "read", json!({"path": "a"}))];
+        assert_eq!(reply.content.blocks(), expected, "{choices:?}");
+    }
+    for choices in [
+        vec![snapshot("Hel"), end(snapshot("lo"))],
+        vec![delta("Hello"), end(snapshot("Hel"))],
+        vec![delta("Look."), json!({"delta": {"tool_calls": tool_calls("a")}}), end(calls("b"))],
+        vec![delta("Hel"), json!({"message": {"content": ["Hel", 4, "o"]}, "finish_reason": "stop"})],
+    ] {
+        let message = message_of_failure(Dialect::OpenAi, chat(&choices)).await;
+        assert_eq!(message, "lab sent a message that differs from the pieces before it", "{choices:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_first_choice_and_the_first_candidate_are_read() {
+    let candidate = |index: Value, text: &str| json!({"index": index, "content": {"parts": [{"text": text}]}});
+    let end = json!({"candidates": [{"index": 0, "finishReason": "STOP"}]});
+    let events = [
+        json!({"candidates": [candidate(json!(1), "B")]}),
+        json!({"candidates": [candidate(json!(1), "B"), candidate(json!(0), "A")]}),
+        json!({"candidates": [candidate(Value::Null, "A"), candidate(Value::Null, "B")]}),
+        end,
+    ];
+    assert_eq!(read(Dialect::Gemini, Reply::events(&events)).await.unwrap().text(), "AA");
+    let choice = |index: Value, text: &str| json!({"index": index, "delta": {"content": text}});
+    let choices = [
+        choice(json!(1), "B"),
+        choice(json!("1"), "B"),
+        choice(json!("0"), "A"),
+        choice(Value::Null, "A"),
+        json!({"index": 0, "delta": {}, "finish_reason": "stop"}),
+    ];
+    assert_eq!(read(Dialect::OpenAi, chat(&choices)).await.unwrap().text(), "AA");
+}
