@@ -138,12 +138,13 @@ pub(super) fn re_ask(request: &ChatRequest, answer: Content, failure: &Failure, 
         _ => return None,
     };
     let mut next_request = request.clone();
-    // A truncated or empty answer does not help the model and may fill its context, so the re-ask does not quote it.
+    // A truncated or empty answer does not help the model and may fill its context, so the re-ask does not quote it. The
+    // instruction is a block of its own, so that the request still begins with the previous one: providers cache it.
     if matches!(failure.class, FailureClass::MaxTokensReached | FailureClass::EmptyReply)
         || answer.text().trim().is_empty()
     {
         if let Some(last_message) = next_request.messages.last_mut() {
-            last_message.content.append_paragraph(&instruction);
+            last_message.content.append_text_block(&instruction);
         }
     } else {
         next_request.messages.push(Message { role: Role::Assistant, content: answer });

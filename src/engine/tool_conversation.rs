@@ -105,7 +105,7 @@ impl ToolConversation {
     /// Adds an instruction to the end of the conversation.
     pub(super) fn instruct(&mut self, instruction: &str) {
         match self.request.messages.last_mut() {
-            Some(last) if last.role == Role::User => last.content.append_paragraph(instruction),
+            Some(last) if last.role == Role::User => last.content.append_text_block(instruction),
             Some(_) | None => self.request.messages.push(Message::user(instruction)),
         }
         self.bytes_since += instruction.len();

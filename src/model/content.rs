@@ -114,15 +114,22 @@ impl Content {
         self.0.iter().any(|block| matches!(block, ContentBlock::File { .. }))
     }
 
-    /// Appends a text in a new paragraph of the last block of text, or as the first block of text.
+    /// Appends a text in a new paragraph of the first block of text, or as the first block of text.
     pub fn append_paragraph(&mut self, paragraph: &str) {
-        match self.0.iter_mut().rev().find_map(|block| match block {
+        match self.0.iter_mut().find_map(|block| match block {
             ContentBlock::Text { text } => Some(text),
             _ => None,
         }) {
             Some(text) => *text = format!("{text}\n\n{paragraph}"),
             None => self.0.push(ContentBlock::text(paragraph)),
         }
+    }
+
+    /// Appends a text as a block of its own, which does not change the blocks before it. Joined with earlier texts, it
+    /// is a new paragraph.
+    pub fn append_text_block(&mut self, text: &str) {
+        let has_text = self.0.iter().any(|block| matches!(block, ContentBlock::Text { .. }));
+        self.0.push(ContentBlock::text(if has_text { format!("\n\n{text}") } else { text.to_owned() }));
     }
 
     /// Replaces all blocks of text with one, at the position of the first. The other blocks and their order do not
@@ -265,12 +272,23 @@ mod tests {
     }
 
     #[test]
-    fn a_paragraph_extends_the_last_text() {
-        let mut content = Content::from(vec![ContentBlock::text("a"), thinking_block()]);
+    fn a_paragraph_extends_the_first_text() {
+        let mut content = Content::from(vec![thinking_block(), ContentBlock::text("a"), ContentBlock::text("\n\nc")]);
         content.append_paragraph("b");
-        assert_eq!(content.blocks(), [ContentBlock::text("a\n\nb"), thinking_block()]);
+        assert_eq!(content.blocks(), [thinking_block(), ContentBlock::text("a\n\nb"), ContentBlock::text("\n\nc")]);
         let mut empty = Content::default();
         empty.append_paragraph("b");
         assert_eq!(empty, Content::from_text("b"));
+    }
+
+    #[test]
+    fn a_block_of_text_does_not_change_the_blocks_before_it() {
+        let mut content = Content::from(vec![ContentBlock::text("a"), thinking_block()]);
+        let before = content.blocks().to_vec();
+        content.append_text_block("b");
+        assert_eq!((&content.blocks()[..2], &*content.text()), (before.as_slice(), "a\n\nb"));
+        let mut without_text = Content::from(vec![thinking_block()]);
+        without_text.append_text_block("b");
+        assert_eq!(without_text.blocks(), [thinking_block(), ContentBlock::text("b")]);
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The largest plausible token count of one reply; a larger reported count is an error of the provider.
-const MAX_REPLY_TOKENS: u64 = 1_000_000_000;
+pub(crate) const MAX_REPLY_TOKENS: u64 = 1_000_000_000;
 
 /// Tokens of one or more calls, for which every count is known.
 ///

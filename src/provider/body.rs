@@ -6,9 +6,11 @@ use bytes::{Bytes, BytesMut};
 use reqwest::Response;
 use serde::de::IgnoredAny;
 use serde_json::Value;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::http::format_duration;
+use super::json_body::JsonBody;
 use super::surrogates::parse_json;
 use super::{Endpoint, RequestLimits, errors};
 use crate::model::counted;
@@ -25,20 +27,51 @@ const MAX_WHITE_SPACE: usize = 1024;
 /// How long to wait for the rest of a body that is neither events nor JSON, such as a web page.
 const UNUSABLE_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The number of bytes after which the reader lets timers and other tasks run.
+const BYTES_BETWEEN_YIELDS: usize = 256 * 1024;
+/// The number of bytes as which a smaller chunk counts there, because each chunk takes time too.
+const MIN_CHUNK_BYTES: usize = 1024;
+
 /// The body of a response, with the limits for reading it.
 pub(super) struct ResponseBody<'a> {
-    pub(super) response: Response,
+    response: Response,
     pub(super) endpoint: &'a Endpoint,
-    pub(super) limits: &'a RequestLimits,
-    pub(super) first_byte_deadline: Instant,
+    limits: &'a RequestLimits,
+    first_byte_deadline: Instant,
     pub(super) received_bytes: usize,
     /// Whether the last read failed because nothing arrived in time.
     pub(super) has_timed_out: bool,
+    /// The number of bytes since the reader last let timers and other tasks run.
+    bytes_since_yield: usize,
 }
 
-impl ResponseBody<'_> {
+impl<'a> ResponseBody<'a> {
+    /// The body of a response of which nothing has been read; its first byte must arrive before `first_byte_deadline`.
+    pub(super) fn new(
+        response: Response,
+        endpoint: &'a Endpoint,
+        limits: &'a RequestLimits,
+        first_byte_deadline: Instant,
+    ) -> Self {
+        Self {
+            response,
+            endpoint,
+            limits,
+            first_byte_deadline,
+            received_bytes: 0,
+            has_timed_out: false,
+            bytes_since_yield: 0,
+        }
+    }
+
     /// The next bytes; `None` at the end of the body.
     pub(super) async fn next_chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        // A few kilobytes can decompress to many megabytes, whose chunks are ready at once. A task that never waits
+        // would keep the time limits and a stop of the run from being noticed.
+        if self.bytes_since_yield >= BYTES_BETWEEN_YIELDS {
+            self.bytes_since_yield = 0;
+            yield_now().await;
+        }
         let (deadline, limit) = if self.received_bytes == 0 {
             (self.first_byte_deadline, self.limits.first_byte_timeout)
         } else {
@@ -53,6 +86,7 @@ impl ResponseBody<'_> {
                 return Err(errors::timed_out(self.endpoint, &self.timeout_description(limit)));
             }
         };
+        self.bytes_since_yield += chunk.len().max(MIN_CHUNK_BYTES);
         self.received_bytes = self.received_bytes.saturating_add(chunk.len());
         if self.received_bytes > self.limits.max_reply_bytes {
             let message =
@@ -71,9 +105,9 @@ impl ResponseBody<'_> {
     }
 
     /// Reads the start of a body that is neither events nor JSON, to quote it: at most `max_bytes` bytes, and only what
-    /// arrives within [`UNUSABLE_BODY_TIMEOUT`].
-    pub(super) async fn read_unusable_body(&mut self, first: Bytes, max_bytes: usize) -> Bytes {
-        let mut buffer = BytesMut::from(&first[..]);
+    /// arrives within [`UNUSABLE_BODY_TIMEOUT`]. `first` contains the bytes that have arrived.
+    pub(super) async fn read_unusable_body(&mut self, first: &[u8], max_bytes: usize) -> Bytes {
+        let mut buffer = BytesMut::from(first);
         let deadline = Instant::now() + UNUSABLE_BODY_TIMEOUT.min(self.limits.idle_timeout);
         while buffer.len() < max_bytes
             && let Ok(Ok(Some(chunk))) = timeout_at(deadline, self.next_chunk()).await
@@ -87,59 +121,37 @@ impl ResponseBody<'_> {
     /// Reads a JSON body to its end; `first` contains the bytes that have arrived. Returns if nothing follows a complete
     /// value for [`COMPLETENESS_CHECK_DELAY`], or only [`MAX_WHITE_SPACE`], without waiting for the connection to
     /// close. Ignores a connection error after the value.
-    pub(super) async fn read_json(&mut self, first: Bytes) -> Result<Bytes, Failure> {
-        let mut buffer = BytesMut::from(&first[..]);
-        let mut checked_length = 0;
-        // Whether the value was complete before the white space at the end.
-        let mut is_complete = false;
+    pub(super) async fn read_json(&mut self, first: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut body = JsonBody::default();
+        body.push(first);
         loop {
             let next = self.next_chunk();
             tokio::pin!(next);
-            if let Ok(chunk) = timeout(COMPLETENESS_CHECK_DELAY, &mut next).await {
-                match chunk {
-                    // Some servers send white space to keep the connection alive, so the body may never pause.
-                    Ok(Some(chunk)) if chunk.trim_ascii().is_empty() => {
-                        is_complete |= has_become_complete(&buffer, &mut checked_length);
-                        buffer.extend_from_slice(&chunk);
-                        if is_complete && buffer.len() - buffer.trim_ascii_end().len() >= MAX_WHITE_SPACE {
-                            return Ok(buffer.freeze());
-                        }
+            let chunk = match timeout(COMPLETENESS_CHECK_DELAY, &mut next).await {
+                Ok(chunk) => chunk,
+                Err(_) if body.is_complete() => break,
+                Err(_) => next.await,
+            };
+            match chunk {
+                // Some servers send white space to keep the connection alive, so the body may never pause.
+                Ok(Some(chunk)) if chunk.trim_ascii().is_empty() && body.is_complete() => {
+                    body.push(&chunk);
+                    if body.white_space_after_value() >= MAX_WHITE_SPACE {
+                        break;
                     }
-                    Ok(Some(chunk)) => {
-                        is_complete = false;
-                        buffer.extend_from_slice(&chunk);
-                    }
-                    Err(_) if is_complete_json(&buffer) => return Ok(buffer.freeze()),
-                    Err(failure) => return Err(failure),
-                    Ok(None) => return Ok(buffer.freeze()),
                 }
-                continue;
-            }
-            if is_complete || has_become_complete(&buffer, &mut checked_length) {
-                return Ok(buffer.freeze());
-            }
-            match next.await? {
-                Some(chunk) => buffer.extend_from_slice(&chunk),
-                None => return Ok(buffer.freeze()),
+                Ok(Some(chunk)) => body.push(&chunk),
+                Ok(None) => break,
+                Err(_) if body.is_complete() => break,
+                Err(failure) => return Err(failure),
             }
         }
+        Ok(body.into_bytes())
     }
 }
 
-/// Whether the bytes are complete JSON and were not at the last check. Parses them only if they have grown by more than
-/// white space.
-fn has_become_complete(bytes: &[u8], checked_length: &mut usize) -> bool {
-    let length = bytes.trim_ascii_end().len();
-    std::mem::replace(checked_length, length) < length && is_complete_json(bytes)
-}
-
-/// Whether the bytes are one complete JSON object or list.
-pub(super) fn is_complete_json(bytes: &[u8]) -> bool {
-    matches!(bytes.trim_ascii_end().last(), Some(b'}' | b']')) && parse_json(strip_bom_bytes(bytes)).is_ok()
-}
-
 /// The JSON value at the start of a body, the bytes of the value, and the bytes after it.
-pub(super) fn split_leading_json(bytes: &[u8]) -> Option<(Value, &[u8], &[u8])> {
+fn split_leading_json(bytes: &[u8]) -> Option<(Value, &[u8], &[u8])> {
     let body = strip_bom_bytes(bytes);
     // `IgnoredAny` does not look at code points, so it accepts the halves of surrogate pairs that `parse_json` reads.
     let mut values = serde_json::Deserializer::from_slice(body).into_iter::<IgnoredAny>();

@@ -4,12 +4,15 @@ use serde_json::Value;
 
 use super::client::without_secrets;
 use super::error_hints::hint;
-use super::errors::{RequestContext, redact_text, shorten};
+use super::errors::RequestContext;
+use super::redaction::quote;
 use super::requested_wait;
 use crate::model::failure::{Failure, FailureClass};
 
 /// The longest message of a provider that orch quotes, in characters.
 pub(super) const MAX_MESSAGE_CHARS: usize = 300;
+/// The longest part of a message in which orch looks for phrases, in bytes. A text that is no error may be a whole body.
+const MAX_EXAMINED_BYTES: usize = 64 * 1024;
 
 /// The content of an error body.
 #[derive(Default)]
@@ -50,7 +53,7 @@ fn first_element(value: &Value) -> &Value {
 }
 
 /// Finds the part of a value that describes an error; `None` if the value does not report one.
-fn find_error(value: &Value) -> Option<&Value> {
+pub(super) fn find_error(value: &Value) -> Option<&Value> {
     let value = first_element(value);
     let non_empty_at = |pointer: &str| value.pointer(pointer).filter(|found| is_non_empty(found));
     // Some servers send a flag in addition to the message: `{"error": true, "message": …}`.
@@ -192,7 +195,7 @@ pub(super) fn failure_without_reply(text: &str, context: &RequestContext<'_>) ->
     let parsed: Option<Value> = serde_json::from_str(text).ok();
     let body = parsed.as_ref().and_then(parse_error_body).unwrap_or_else(|| ErrorBody::from_text(text.to_owned()));
     let class = classify(body.code, &body);
-    let message = shorten(&redact_text(&body.message, context.endpoint), MAX_MESSAGE_CHARS);
+    let message = quote(&body.message, context.endpoint, MAX_MESSAGE_CHARS);
     let failure = Failure::new(class, format!("{} sent no reply, and said: {message}", context.endpoint.name));
     let retry_after_ms = requested_wait(&parsed.unwrap_or_default(), &body.message, class, context);
     Failure { retry_after_ms, ..failure }
@@ -265,7 +268,8 @@ pub(super) fn denies_access(code: Option<u16>, body: &ErrorBody) -> bool {
 impl ErrorBody {
     /// Whether the labels or the message contain one of the patterns.
     pub(super) fn contains_any(&self, patterns: &[&str]) -> bool {
-        let message = self.message.to_lowercase();
+        let examined = self.message.floor_char_boundary(MAX_EXAMINED_BYTES);
+        let message = self.message.get(..examined).unwrap_or_default().to_lowercase();
         patterns.iter().any(|pattern| self.labels.contains(pattern) || message.contains(pattern))
     }
 
@@ -348,8 +352,7 @@ pub(super) fn failure_from_body(code: Option<u16>, body: &ErrorBody, context: &R
     let class = classify(code, body);
     let summary = summary(code, body, context, class);
     let code_text = code.map_or_else(String::new, |code| format!(" ({code})"));
-    // Redact before shortening: half of a key is still secret, but redaction would not recognize it.
-    let message = shorten(&redact_text(&body.message, context.endpoint), MAX_MESSAGE_CHARS);
+    let message = quote(&body.message, context.endpoint, MAX_MESSAGE_CHARS);
     let message = if message.is_empty() { String::new() } else { format!(": {message}") };
     let failure = Failure::new(class, format!("{summary}{code_text}{message}"));
     Failure { hint: hint(code, body, context, class), ..failure }

@@ -1,18 +1,19 @@
 //! Turns statuses, error bodies and broken connections into [`Failure`]s with one sentence and a class, in the same way
-//! for every dialect. No message contains a key or the value of a header.
+//! for every dialect. No message contains a secret of the endpoint.
 
 use std::error::Error;
 use std::io;
 
-use reqwest::header::{HeaderMap, LOCATION};
-use reqwest::{StatusCode, Url};
-use secrecy::ExposeSecret as _;
+use reqwest::Url;
+use reqwest::header::LOCATION;
 use serde_json::Value;
 
-use super::body::parse_json_body;
 use super::client::without_secrets;
-use super::error_body::{ErrorBody, MAX_MESSAGE_CHARS, failure_from_body, parse_error_body};
+use super::error_body::{ErrorBody, MAX_MESSAGE_CHARS, failure_from_body};
+use super::error_response::ErrorResponse;
 use super::http::format_duration;
+use super::redaction::{excerpt, quote, shorten};
+use super::reply_blocks::MAX_BLOCKS;
 use super::{Endpoint, RequestLimits, requested_wait};
 use crate::clock::Clock;
 use crate::model::counted;
@@ -57,8 +58,14 @@ pub(super) fn append_server_text(failure: Failure, text: &str, endpoint: &Endpoi
 
 /// The failure when the stop reason means that the server aborted the reply.
 pub(super) fn reply_aborted(endpoint: &Endpoint, reason: &str) -> Failure {
-    let reason = shorten(&redact_text(reason, endpoint), 60);
+    let reason = quote(reason, endpoint, 60);
     unavailable(endpoint, &format!("aborted the reply: its stop reason is `{reason}`"))
+}
+
+/// The failure when a reply has more parts than orch accepts.
+pub(super) fn too_many_parts(endpoint: &Endpoint) -> Failure {
+    let message = format!("{} sent a reply with more than the allowed {MAX_BLOCKS} parts", endpoint.name);
+    Failure::new(FailureClass::OutputTooLarge, message)
 }
 
 /// The failure when orch could not send the request or received no response.
@@ -167,78 +174,38 @@ pub(super) fn innermost_cause(error: &reqwest::Error) -> String {
 }
 
 /// The failure for a response with a status other than 2xx.
-pub(super) fn from_status(
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: &[u8],
-    context: &RequestContext<'_>,
-) -> Failure {
+pub(super) fn from_status(response: &ErrorResponse, context: &RequestContext<'_>) -> Failure {
     let endpoint = context.endpoint;
-    let code = status.as_u16();
-    if status.is_redirection() {
-        let target = headers.get(LOCATION).and_then(|v| v.to_str().ok()).map_or_else(String::new, without_secrets);
+    let code = response.status.as_u16();
+    if response.status.is_redirection() {
+        let location =
+            response.headers.get(LOCATION).map(|value| excerpt(value.as_bytes(), endpoint, MAX_MESSAGE_CHARS));
+        let target = location.map_or_else(String::new, |location| without_secrets(&location));
         let failure =
             Failure::new(FailureClass::BadRequest, format!("{} redirects to {target} ({code})", endpoint.name))
                 .with_hint("orch follows no redirects: set the base URL to the address that this one redirects to");
         return Failure { status: Some(code), ..failure };
     }
-    let parsed: Value = parse_json_body(body).map(|(value, _)| value).unwrap_or_default();
+    let (error_body, described_by) = response.error();
     let mut error_body =
-        parse_error_body(&parsed).unwrap_or_else(|| ErrorBody::from_text(excerpt(body, endpoint, MAX_MESSAGE_CHARS)));
+        error_body.unwrap_or_else(|| ErrorBody::from_text(excerpt(response.body.bytes(), endpoint, MAX_MESSAGE_CHARS)));
     // AWS writes the name of the error only into a header.
-    if let Some(label) = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()) {
+    if let Some(label) = response.headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()) {
         error_body.add_label(label);
     }
     let failure = failure_from_proxy(code, &error_body, endpoint)
         .unwrap_or_else(|| failure_from_body(Some(code), &error_body, context));
     let now = context.clock.now();
-    let wait_in_body = || requested_wait::wait_from_body(&parsed, &error_body.message, failure.class, now);
-    let retry_after_ms = requested_wait::wait_from_headers(headers, now).or_else(wait_in_body);
+    let wait_in_body = || {
+        let described_by = described_by.unwrap_or(&Value::Null);
+        requested_wait::wait_from_body(described_by, &error_body.message, failure.class, now)
+    };
+    let retry_after_ms = requested_wait::wait_from_headers(&response.headers, now).or_else(wait_in_body);
     Failure { status: Some(code), retry_after_ms, ..failure }
 }
 
 /// The failure for a 407 if orch uses a proxy: the proxy sent the 407, not the provider.
 fn failure_from_proxy(code: u16, error_body: &ErrorBody, endpoint: &Endpoint) -> Option<Failure> {
     let proxy = proxy_for(endpoint).filter(|_| code == 407)?;
-    let text = shorten(&redact_text(&error_body.message, endpoint), MAX_MESSAGE_CHARS);
-    Some(proxy_auth_failure(&proxy, &text))
-}
-
-/// The beginning of a body, on one line and with secrets redacted.
-pub(super) fn excerpt(bytes: &[u8], endpoint: &Endpoint, max_chars: usize) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(16 * 1024)]);
-    shorten(&redact_text(&text, endpoint), max_chars)
-}
-
-/// At most `max_chars` characters of a text, on one line.
-pub(super) fn shorten(text: &str, max_chars: usize) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let line: String = words.join(" ").chars().filter(|c| !c.is_control()).collect();
-    match line.char_indices().nth(max_chars) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.trim_end_matches('.').to_owned(),
-    }
-}
-
-/// Redacts every secret of the endpoint in a text.
-pub(super) fn redact_text(text: &str, endpoint: &Endpoint) -> String {
-    let mut text = text.to_owned();
-    let secrets = endpoint.auth.secrets();
-    let keys = secrets.iter().map(|(_, secret)| secret.expose_secret().trim());
-    let headers = endpoint.headers.iter().map(|(_, value)| {
-        let value = value.trim();
-        value.strip_prefix("Bearer ").unwrap_or(value)
-    });
-    // Short values may be ordinary words, and redacting them would make the text unreadable.
-    for secret in keys.chain(headers).filter(|secret| secret.len() >= 6) {
-        text = text.replace(secret, "***");
-    }
-    text
-}
-
-/// Redacts every secret of the endpoint in a failure.
-pub(super) fn redact_failure(mut failure: Failure, endpoint: &Endpoint) -> Failure {
-    failure.message = redact_text(&failure.message, endpoint);
-    failure.hint = failure.hint.map(|hint| redact_text(&hint, endpoint));
-    failure
+    Some(proxy_auth_failure(&proxy, &quote(&error_body.message, endpoint, MAX_MESSAGE_CHARS)))
 }

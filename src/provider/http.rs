@@ -4,29 +4,29 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use reqwest::Response;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::assembler::{Assembler, ReplySink};
-use super::body::{ResponseBody, has_further_value, is_complete_json, parse_json_body};
-use super::body_format::{BodyFormat, content_type, detect_format, needs_more_bytes};
+use super::body::{ResponseBody, has_further_value, parse_json_body};
+use super::body_format::{BodyFormat, BodyStart, ContentType};
 use super::client::{header_map, parse_url, shared_client, without_secrets};
+use super::error_response::{ErrorResponse, is_gateway_timeout};
 use super::errors::{self, RequestContext};
 use super::foreign_reply::{check_dialect_hint, foreign_reply};
+use super::redaction::{excerpt, quote, redact_failure};
 use super::stream::{ExchangeProgress, StreamReader};
 use super::stream_content::{StreamContent, reports_generation};
 use super::{Endpoint, RequestLimits, UnauthenticatedRequest, error_body, requested_wait};
 use crate::model::chat::ChatReply;
 use crate::model::failure::{Failure, FailureClass};
 
-/// The largest part of an error body that orch reads, in bytes.
-const MAX_ERROR_BODY: usize = 64 * 1024;
 /// The largest part of an unusable body that orch reads for the message, in bytes.
 const MAX_QUOTED_BODY: usize = 1024;
-/// Statuses of a gateway that forwarded the request and then timed out: 504 (RFC 9110) and 524 (Cloudflare).
-const GATEWAY_TIMEOUTS: [u16; 2] = [504, 524];
+/// The longest content type that orch quotes, in characters.
+const MAX_CONTENT_TYPE_CHARS: usize = 100;
 
 /// One request, ready to be sent.
 pub(super) struct HttpCall<'a> {
@@ -111,6 +111,7 @@ async fn run_exchange<A: Assembler>(
         Ok(()) => Ok(()),
     };
     let result = result.and_then(|()| match assembler.builder().stop.server_failure() {
+        _ if assembler.builder().has_too_many_blocks() => Err(errors::too_many_parts(endpoint)),
         Some(reason) => Err(errors::reply_aborted(endpoint, reason)),
         None => progress.check_reply(assembler.builder(), endpoint),
     });
@@ -120,11 +121,7 @@ async fn run_exchange<A: Assembler>(
             let retry_after_ms = progress.retry_after_ms.filter(|_| requested_wait::is_wait_useful(failure.class));
             let failure = Failure { retry_after_ms: failure.retry_after_ms.or(retry_after_ms), ..failure };
             let usage = Some(assembler.usage()).filter(|usage| !usage.is_empty()).map(Box::new);
-            Err(Failure {
-                usage,
-                interrupted: progress.may_have_generated,
-                ..errors::redact_failure(failure, endpoint)
-            })
+            Err(Failure { usage, interrupted: progress.may_have_generated, ..redact_failure(failure, endpoint) })
         }
     }
 }
@@ -134,7 +131,7 @@ fn add_server_text(mut reply: ChatReply, text: &str, endpoint: &Endpoint) -> Cha
     if text.trim().is_empty() {
         return reply;
     }
-    let text = errors::excerpt(text.as_bytes(), endpoint, error_body::MAX_MESSAGE_CHARS);
+    let text = excerpt(text.as_bytes(), endpoint, error_body::MAX_MESSAGE_CHARS);
     if reply.text().trim().is_empty() {
         let instead = reply.details.instead.take().map_or_else(String::new, |instead| format!("{instead} and "));
         reply.details.instead = Some(format!("{instead}the words: {text}"));
@@ -200,35 +197,37 @@ async fn receive<A: Assembler>(
     let endpoint = context.endpoint;
     let status = response.status();
     if !status.is_success() {
-        // A gateway that timed out has forwarded the request, so the model may have generated something.
-        progress.may_have_generated = GATEWAY_TIMEOUTS.contains(&status.as_u16());
-        return Err(failure_from_status(response, &context, limits).await);
+        progress.may_have_generated = is_gateway_timeout(status);
+        let error_response = ErrorResponse::read(response, limits).await;
+        progress.may_have_generated |= error_response.reports_generation(assembler);
+        return Err(errors::from_status(&error_response, &context));
     }
     context.retry_after_ms = requested_wait::wait_from_headers(response.headers(), limits.clock.now());
     progress.retry_after_ms = context.retry_after_ms;
-    let media_type = content_type(response.headers());
-    let mut body =
-        ResponseBody { response, endpoint, limits, first_byte_deadline, received_bytes: 0, has_timed_out: false };
-    let mut first_bytes = body.next_chunk().await?.unwrap_or_default();
-    while needs_more_bytes(&media_type, &first_bytes)
+    let content_type = ContentType::of(response.headers());
+    let mut body = ResponseBody::new(response, endpoint, limits, first_byte_deadline);
+    let mut start = BodyStart::default();
+    start.push(&body.next_chunk().await?.unwrap_or_default());
+    while start.needs_more(&content_type)
         && let Some(chunk) = body.next_chunk().await?
     {
-        first_bytes = [first_bytes, chunk].concat().into();
+        start.push(&chunk);
     }
-    match detect_format(&media_type, &first_bytes) {
+    match start.format(&content_type) {
         BodyFormat::Events => {
             let mut reader =
                 StreamReader { context: &context, assembler, sink, progress, content: StreamContent::default() };
-            reader.read_events(first_bytes, &mut body).await
+            reader.read_events(Bytes::from(start.into_bytes()), &mut body).await
         }
         BodyFormat::Json => {
-            let bytes = body.read_json(first_bytes).await?;
+            let bytes = body.read_json(&start.into_bytes()).await?;
             read_json(&bytes, &context, assembler, progress, sink)
         }
         format => {
-            progress.may_have_generated = false;
-            let first_bytes = body.read_unusable_body(first_bytes, MAX_QUOTED_BODY).await;
-            let failure = unusable_body(format == BodyFormat::WebPage, &media_type, &first_bytes, &context);
+            // The model may have written a text that orch can't read. Only an error page is certainly no reply.
+            progress.may_have_generated = !start.is_markup();
+            let first_bytes = body.read_unusable_body(&start.into_bytes(), MAX_QUOTED_BODY).await;
+            let failure = unusable_body(format == BodyFormat::WebPage, &content_type, &first_bytes, &context);
             Err(Failure { status: Some(status.as_u16()), ..failure })
         }
     }
@@ -245,7 +244,7 @@ fn read_json<A: Assembler>(
     let endpoint = context.endpoint;
     let body = bytes;
     let (value, bytes) = parse_json_body(body).ok_or_else(|| {
-        let excerpt = errors::excerpt(body, endpoint, 200);
+        let excerpt = excerpt(body, endpoint, 200);
         errors::unavailable(endpoint, &format!("sent broken JSON: {excerpt}"))
     })?;
     if let Some(failure) = error_body::failure_reported_in_body(&value, context) {
@@ -261,7 +260,7 @@ fn read_json<A: Assembler>(
             assembler.read_usage(&value);
             return Err(failure);
         }
-        let excerpt = errors::excerpt(bytes, endpoint, 200);
+        let excerpt = excerpt(bytes, endpoint, 200);
         let failure = errors::unavailable(endpoint, &format!("answered with JSON that is not a reply: {excerpt}"));
         let recognized = error_body::failure_without_reply(&value.to_string(), context);
         // An error that orch recognizes means that the model generated nothing; any other text may be a reply.
@@ -279,9 +278,14 @@ fn read_json<A: Assembler>(
 }
 
 /// The failure for a response that is neither a stream of events nor JSON.
-fn unusable_body(is_web_page: bool, media_type: &str, first_bytes: &[u8], context: &RequestContext<'_>) -> Failure {
+fn unusable_body(
+    is_web_page: bool,
+    content_type: &ContentType,
+    first_bytes: &[u8],
+    context: &RequestContext<'_>,
+) -> Failure {
     let endpoint = context.endpoint;
-    let excerpt = errors::excerpt(first_bytes, endpoint, 200);
+    let excerpt = excerpt(first_bytes, endpoint, 200);
     if is_web_page {
         return Failure::new(
             FailureClass::BadRequest,
@@ -289,26 +293,11 @@ fn unusable_body(is_web_page: bool, media_type: &str, first_bytes: &[u8], contex
         )
         .with_hint(format!("check that {} is the base URL of an API", without_secrets(&endpoint.base_url)));
     }
-    let body_type = if media_type.is_empty() { "something without a content type" } else { media_type };
+    let body_type = match quote(&content_type.header, endpoint, MAX_CONTENT_TYPE_CHARS) {
+        header if header.is_empty() => "something without a content type".to_owned(),
+        header => header,
+    };
     errors::unavailable(endpoint, &format!("answered with {body_type}: {excerpt}"))
-}
-
-/// The failure for a response with a status other than 2xx.
-async fn failure_from_status(mut response: Response, context: &RequestContext<'_>, limits: &RequestLimits) -> Failure {
-    let status = response.status();
-    let headers = response.headers().clone();
-    let mut body = BytesMut::new();
-    // The body only explains the failure, so orch also reports the status if the body does not arrive in time.
-    let time_limit = limits.idle_timeout.min(Duration::from_secs(10)).min(limits.total_timeout / 4);
-    let deadline = Instant::now() + time_limit;
-    while body.len() < MAX_ERROR_BODY && !is_complete_json(&body) {
-        match timeout_at(deadline, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
-            _ => break,
-        }
-    }
-    body.truncate(MAX_ERROR_BODY);
-    errors::from_status(status, &headers, &body, context)
 }
 
 /// Requests `GET url` and parses the response as JSON.
@@ -328,26 +317,18 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &RequestLim
             .map_err(|error| errors::unreachable(endpoint, &error, limits))?;
         if !response.status().is_success() {
             let context = RequestContext { endpoint, model: "", clock: limits.clock.as_ref(), retry_after_ms: None };
-            return Err(failure_from_status(response, &context, limits).await);
+            return Err(errors::from_status(&ErrorResponse::read(response, limits).await, &context));
         }
-        let mut body = ResponseBody {
-            response,
-            endpoint,
-            limits,
-            first_byte_deadline: deadline,
-            received_bytes: 0,
-            has_timed_out: false,
-        };
-        let bytes = body.read_json(Bytes::new()).await?;
+        let bytes = ResponseBody::new(response, endpoint, limits, deadline).read_json(&[]).await?;
         parse_json_body(&bytes).map(|(value, _)| value).ok_or_else(|| {
-            let excerpt = errors::excerpt(&bytes, endpoint, 200);
+            let excerpt = excerpt(&bytes, endpoint, 200);
             errors::unavailable(endpoint, &format!("answered with something that is not JSON: {excerpt}"))
         })
     };
     let result = timeout(limits.total_timeout, request).await.unwrap_or_else(|_| {
         Err(errors::timed_out(endpoint, &format!("did not finish within {}", format_duration(limits.total_timeout))))
     });
-    result.map_err(|failure| errors::redact_failure(failure, endpoint))
+    result.map_err(|failure| redact_failure(failure, endpoint))
 }
 
 /// Formats a duration for a message.

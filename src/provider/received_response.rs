@@ -59,6 +59,8 @@ pub async fn read_response(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::model::failure::FailureClass;
 
@@ -104,6 +106,38 @@ mod tests {
         for size in [1, 2, 3, 1000].into_iter().filter(|size| !REPLY.len().is_multiple_of(*size)) {
             let result = read_text(&format!("{REPLY}x"), size).await;
             assert_eq!(result, Err(FailureClass::ProviderUnavailable), "{size}");
+        }
+    }
+
+    /// A body whose chunks are all ready at once, like those of a compressed body.
+    fn white_space(content_type: &str) -> ServerResponse {
+        let chunk = Bytes::from_static(&[b' '; 1024]);
+        ServerResponse { status: 200, content_type: content_type.to_owned(), chunks: vec![chunk; 20_000] }
+    }
+
+    const CONTENT_TYPES: [&str; 4] = ["application/json", "text/event-stream", "", "text/html"];
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_limit_ends_a_body_that_never_makes_the_reader_wait() {
+        for content_type in CONTENT_TYPES {
+            let limits = RequestLimits { total_timeout: Duration::from_secs(60), ..RequestLimits::default() };
+            let (endpoint, sink) = (endpoint(), |_| {});
+            let read = read_response(&endpoint, white_space(content_type), &limits, &sink);
+            let (result, ()) = tokio::join!(read, tokio::time::advance(Duration::from_secs(61)));
+            let failure = result.unwrap_err();
+            assert_eq!(failure.class, FailureClass::Timeout, "{content_type}: {failure:?}");
+            assert_eq!(failure.message, "lab did not finish within 60 s", "{content_type}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_a_body_that_never_makes_the_reader_wait() {
+        for content_type in CONTENT_TYPES {
+            let (limits, endpoint, sink) = (RequestLimits::default(), endpoint(), |_| {});
+            let read = read_response(&endpoint, white_space(content_type), &limits, &sink);
+            let (result, ()) = tokio::join!(read, async { limits.cancellation.cancel() });
+            let failure = result.unwrap_err();
+            assert_eq!(failure.message, "lab was cut off", "{content_type}: {failure:?}");
         }
     }
 

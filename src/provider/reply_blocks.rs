@@ -6,9 +6,17 @@ use super::Dialect;
 use super::reply_calls::{CallNaming, PartialCall};
 use crate::model::content::{Content, ContentBlock};
 
+/// The maximum number of parts of a reply: of texts, calls, and data that orch sends back. Looking up a part takes time
+/// proportional to their number, and no model needs nearly as many.
+pub(super) const MAX_BLOCKS: usize = 1000;
+
 /// The blocks so far.
 #[derive(Default)]
-pub(super) struct ReplyBlocks(Vec<PartialBlock>);
+pub(super) struct ReplyBlocks {
+    blocks: Vec<PartialBlock>,
+    /// Whether there were more than [`MAX_BLOCKS`]; the others are left out.
+    has_too_many: bool,
+}
 
 /// A block of the reply so far.
 enum PartialBlock {
@@ -40,9 +48,22 @@ pub(super) struct KeptBlocks {
 }
 
 impl ReplyBlocks {
+    /// Whether there were more than [`MAX_BLOCKS`] blocks, so that some are missing.
+    pub(super) fn has_too_many(&self) -> bool {
+        self.has_too_many
+    }
+
+    fn push(&mut self, block: PartialBlock) {
+        if self.blocks.len() < MAX_BLOCKS {
+            self.blocks.push(block);
+        } else {
+            self.has_too_many = true;
+        }
+    }
+
     /// All texts, in order.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|block| match block {
+        self.blocks.iter().filter_map(|block| match block {
             PartialBlock::Text(text) => Some(text.as_str()),
             PartialBlock::Opaque(_)
             | PartialBlock::Reserved(_)
@@ -53,30 +74,30 @@ impl ReplyBlocks {
 
     /// Appends a piece of text to the last block, if that is a text, else as a new block.
     pub(super) fn push_text(&mut self, piece: &str) {
-        match self.0.last_mut() {
+        match self.blocks.last_mut() {
             Some(PartialBlock::Text(last)) => last.push_str(piece),
-            _ => self.0.push(PartialBlock::Text(piece.to_owned())),
+            _ => self.push(PartialBlock::Text(piece.to_owned())),
         }
     }
 
     /// Starts a separate block of text.
     pub(super) fn start_text(&mut self) {
-        self.0.push(PartialBlock::Text(String::new()));
+        self.push(PartialBlock::Text(String::new()));
     }
 
     /// Appends opaque data.
     pub(super) fn push_opaque(&mut self, dialect: Dialect, data: Value) {
-        self.0.push(PartialBlock::Opaque(OpaqueData { key: None, dialect, data }));
+        self.push(PartialBlock::Opaque(OpaqueData { key: None, dialect, data }));
     }
 
     /// Inserts opaque data before all other blocks.
     pub(super) fn prepend_opaque(&mut self, dialect: Dialect, data: Value) {
-        self.0.insert(0, PartialBlock::Opaque(OpaqueData { key: None, dialect, data }));
+        self.blocks.insert(0, PartialBlock::Opaque(OpaqueData { key: None, dialect, data }));
     }
 
     /// Reserves the current position for a block that arrives later, under a key.
     pub(super) fn reserve(&mut self, key: &str) {
-        self.0.push(PartialBlock::Reserved(key.to_owned()));
+        self.push(PartialBlock::Reserved(key.to_owned()));
     }
 
     /// Puts opaque data at the position that is reserved under a key; returns false if there is none.
@@ -91,7 +112,7 @@ impl ReplyBlocks {
 
     fn fill(&mut self, key: &str, block: PartialBlock) -> bool {
         let has_key = |block: &&mut PartialBlock| matches!(block, PartialBlock::Reserved(reserved) if reserved == key);
-        let reserved_block = self.0.iter_mut().rev().find(has_key);
+        let reserved_block = self.blocks.iter_mut().rev().find(has_key);
         let is_found = reserved_block.is_some();
         if let Some(reserved) = reserved_block {
             *reserved = block;
@@ -101,12 +122,12 @@ impl ReplyBlocks {
 
     /// Appends a call.
     pub(super) fn push_call(&mut self, call: PartialCall) {
-        self.0.push(PartialBlock::Call(call));
+        self.push(PartialBlock::Call(call));
     }
 
     /// All calls, in order.
     pub(super) fn calls(&self) -> impl DoubleEndedIterator<Item = &PartialCall> {
-        self.0.iter().filter_map(|block| match block {
+        self.blocks.iter().filter_map(|block| match block {
             PartialBlock::Call(call) => Some(call),
             PartialBlock::Text(_)
             | PartialBlock::Opaque(_)
@@ -117,7 +138,7 @@ impl ReplyBlocks {
 
     /// The latest call with a key.
     pub(super) fn call_mut(&mut self, key: &str) -> Option<&mut PartialCall> {
-        self.0.iter_mut().rev().find_map(|block| match block {
+        self.blocks.iter_mut().rev().find_map(|block| match block {
             PartialBlock::Call(call) if call.key == key => Some(call),
             _ => None,
         })
@@ -125,17 +146,17 @@ impl ReplyBlocks {
 
     /// The number of blocks.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.blocks.len()
     }
 
     /// The position of the latest call with a key.
     pub(super) fn position_of_call(&self, key: &str) -> Option<usize> {
-        self.0.iter().rposition(|block| matches!(block, PartialBlock::Call(call) if call.key == key))
+        self.blocks.iter().rposition(|block| matches!(block, PartialBlock::Call(call) if call.key == key))
     }
 
     /// The position that is or was reserved under a key.
     pub(super) fn position_of_key(&self, key: &str) -> Option<usize> {
-        self.0.iter().position(|block| match block {
+        self.blocks.iter().position(|block| match block {
             PartialBlock::Reserved(own) | PartialBlock::Opaque(OpaqueData { key: Some(own), .. }) => own == key,
             _ => false,
         })
@@ -143,19 +164,19 @@ impl ReplyBlocks {
 
     /// The position of the first text.
     pub(super) fn position_of_text(&self) -> Option<usize> {
-        self.0.iter().position(|block| matches!(block, PartialBlock::Text(_)))
+        self.blocks.iter().position(|block| matches!(block, PartialBlock::Text(_)))
     }
 
     /// The position after the last text before a position.
     pub(super) fn end_of_texts(&self, before: usize) -> usize {
-        let earlier = self.0.get(..before).unwrap_or_default();
+        let earlier = self.blocks.get(..before).unwrap_or_default();
         earlier.iter().rposition(|block| matches!(block, PartialBlock::Text(_))).map_or(0, |position| position + 1)
     }
 
     /// Moves the blocks from `start` on to the position `target`, which is not after `start`.
     pub(super) fn move_last(&mut self, start: usize, target: usize) {
-        let count = self.0.len().saturating_sub(start);
-        if let Some(blocks) = self.0.get_mut(target..)
+        let count = self.blocks.len().saturating_sub(start);
+        if let Some(blocks) = self.blocks.get_mut(target..)
             && count <= blocks.len()
         {
             blocks.rotate_right(count);
@@ -166,7 +187,7 @@ impl ReplyBlocks {
     pub(super) fn finish(self, naming: &mut CallNaming, kept: KeptBlocks) -> Content {
         let opaque_block = |dialect: Dialect, data| ContentBlock::Opaque { dialect: dialect.as_str().to_owned(), data };
         let finished: Vec<ContentBlock> = self
-            .0
+            .blocks
             .into_iter()
             .filter_map(|block| match block {
                 PartialBlock::Text(text) => (!text.is_empty()).then_some(ContentBlock::Text { text }),

@@ -11,6 +11,7 @@ use super::surrogates::{HalfJoiner, without_halves};
 use super::usage::{UsageFields, UsageMeter};
 use crate::model::chat::{ChatReply, ChatRequest, ReplyDetails, StopReason};
 use crate::model::counted;
+use crate::model::usage::ReportedUsage;
 
 /// The maximum number of tools, and of kinds of content, in the description of a reply without text.
 const MAX_LISTED: usize = 5;
@@ -23,6 +24,10 @@ pub(super) struct ReplyBuilder {
     pub(super) blocks: ReplyBlocks,
     /// Joins the halves of surrogate pairs in the text.
     halves: HalfJoiner,
+    /// The length of all texts, in bytes.
+    text_len: usize,
+    /// Whether there is text other than white space.
+    has_text: bool,
     pub(super) stop: StopReasonTracker,
     pub(super) usage: UsageMeter,
     pub(super) model: Option<String>,
@@ -35,7 +40,7 @@ pub(super) struct ReplyBuilder {
     pub(super) has_refusal: bool,
     /// What the request determines about calls.
     naming: CallNaming,
-    /// The names of the tools that the model called.
+    /// The names of tools that the model called, at most [`MAX_LISTED`].
     tools: Vec<String>,
     /// The length of the reasoning so far, in characters.
     reasoning_chars: usize,
@@ -71,12 +76,12 @@ impl ReplyBuilder {
     pub(super) fn is_empty(&self) -> bool {
         let has_reasoning = self.reasoning_chars > 0 || self.hidden_reasoning;
         let has_other_content = !self.other_kinds.is_empty() || !self.text_gaps.is_empty();
-        !self.has_text() && !has_reasoning && self.tools.is_empty() && !has_other_content
+        !self.has_text && !has_reasoning && self.tools.is_empty() && !has_other_content
     }
 
-    /// Whether there is text other than white space.
-    fn has_text(&self) -> bool {
-        self.blocks.texts().any(|text| !text.trim().is_empty())
+    /// Whether the reply has too many blocks, so that it is incomplete.
+    pub(super) fn has_too_many_blocks(&self) -> bool {
+        self.blocks.has_too_many()
     }
 
     /// The text so far.
@@ -86,7 +91,7 @@ impl ReplyBuilder {
 
     /// The length of the text so far, in bytes.
     pub(super) fn text_len(&self) -> usize {
-        self.blocks.texts().map(str::len).sum()
+        self.text_len
     }
 
     /// Appends a piece of text and passes it to the sink.
@@ -94,6 +99,8 @@ impl ReplyBuilder {
         let text = self.halves.push(text);
         if !text.is_empty() {
             self.usage.mark_out_of_date();
+            self.text_len += text.len();
+            self.has_text |= !text.trim().is_empty();
             self.blocks.push_text(&text);
             sink(StreamEvent::Text(text.into_owned()));
         }
@@ -119,7 +126,7 @@ impl ReplyBuilder {
     /// Records that the model called a tool that the provider itself runs.
     pub(super) fn record_tool_call(&mut self, name: &str) {
         self.usage.mark_out_of_date();
-        if !self.tools.iter().any(|listed| listed == name) {
+        if self.tools.len() < MAX_LISTED && !self.tools.iter().any(|listed| listed == name) {
             self.tools.push(name.to_owned());
         }
     }
@@ -248,7 +255,7 @@ impl ReplyBuilder {
     /// in a message. A reply without text has [`ReplyDetails::instead`] for this.
     pub(super) fn inconsistency(&self) -> Option<String> {
         let runs_calls = self.call_fate() == CallFate::Run;
-        if self.has_text_gap() && (self.has_text() || runs_calls) {
+        if self.has_text_gap() && (self.has_text || runs_calls) {
             let gaps = self.text_gaps.join(" and ");
             return Some(format!("sent {gaps} in the place of a piece of the text, so the reply is incomplete"));
         }
@@ -266,15 +273,16 @@ impl ReplyBuilder {
     /// Finishes the reply; `fields` are the usage fields of the dialect.
     pub(super) fn into_reply(mut self, fields: &UsageFields) -> ChatReply {
         let usage = self.usage.complete_usage(fields);
+        // Whatever a model generates, such as reasoning alone, has tokens.
+        let output = usage.output.filter(|count| *count > 0 || self.is_empty());
+        let usage = ReportedUsage { output, ..usage };
         let fate = self.call_fate();
         let details = self.details(fate, usage.reasoning);
         let stop = match (fate, self.stop.reason()) {
             (CallFate::Run, _) => StopReason::ToolUse,
             (CallFate::Missing, _) => StopReason::Unknown,
             // Some servers report `stop` for a tool call, instead of the stop reason for tools.
-            (CallFate::NotOffered, StopReason::End) if !self.has_text() && !self.tools.is_empty() => {
-                StopReason::ToolUse
-            }
+            (CallFate::NotOffered, StopReason::End) if !self.has_text && !self.tools.is_empty() => StopReason::ToolUse,
             (CallFate::NotOffered | CallFate::None | CallFate::Omit, stop) => stop,
         };
         let kept = KeptBlocks { calls: fate != CallFate::Omit, server_tools: details.paused };
@@ -304,7 +312,7 @@ impl ReplyBuilder {
     }
 
     fn details(&self, fate: CallFate, reasoning_tokens: u64) -> ReplyDetails {
-        let describes_content = !self.has_text() && fate != CallFate::Run;
+        let describes_content = !self.has_text && fate != CallFate::Run;
         let unknown_stop =
             if fate == CallFate::Missing { self.stop.decisive_text() } else { self.stop.unknown_reason() };
         let has_malformed_call = self.naming.offers_tools() && self.stop.has_malformed_call();
@@ -334,7 +342,7 @@ impl ReplyBuilder {
 
     /// Describes the content that arrived instead of text; `reasoning_tokens` is the reported number.
     fn describe_content(&self, reasoning_tokens: u64) -> Option<String> {
-        let names: Vec<String> = self.tools.iter().take(MAX_LISTED).map(|name| format!("`{name}`")).collect();
+        let names: Vec<String> = self.tools.iter().map(|name| format!("`{name}`")).collect();
         let calls = match names.as_slice() {
             [] => None,
             [name] => Some(format!("a call of the tool {name}")),
@@ -369,3 +377,6 @@ enum CallFate {
     /// The server reports calls, and the reply has none.
     Missing,
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,8 +143,8 @@ pub(super) const GEMINI: StopTable = &[
     ("malformed_response", StopMeaning::Incomplete),
 ];
 
-/// The reason in a field; `None` if the value means that there is no reason yet. A value that is not text becomes a
-/// reason that no table lists.
+/// The reason in a field; `None` if the value means that there is no reason yet. `None` is how a server in Python writes
+/// a missing reason as text. A value that is not text becomes a reason that no table lists.
 fn reason_text(value: &Value) -> Option<String> {
     let text = match value {
         Value::Null => return None,
@@ -305,7 +305,7 @@ mod tests {
     fn case_is_ignored_and_empty_values_are_not_reasons() {
         assert_eq!(track(&[(Some("STOP"), true)]).reason(), StopReason::End);
         assert_eq!(track(&[(Some("MAX_TOKENS"), true)]).reason(), StopReason::Length);
-        for empty in [None, Some(""), Some("null"), Some(" NULL "), Some("FINISH_REASON_UNSPECIFIED")] {
+        for empty in [None, Some(""), Some("null"), Some(" NULL "), Some("none"), Some("FINISH_REASON_UNSPECIFIED")] {
             let track = track(&[(empty, true)]);
             assert!(
                 !track.last_reason_ends_content()

@@ -12,6 +12,7 @@ use super::body::{COMPLETENESS_CHECK_DELAY, ResponseBody};
 use super::error_body;
 use super::errors::{self, RequestContext};
 use super::foreign_reply::foreign_reply;
+use super::redaction::excerpt;
 use super::reply_builder::ReplyBuilder;
 use super::sse::{SseDecoder, SseItem};
 use super::stream_content::{StreamContent, reports_generation};
@@ -143,7 +144,7 @@ impl<A: Assembler> StreamReader<'_, A> {
     /// Checks whether the body so far is one JSON value: a complete reply or an error. Such a value is complete even if
     /// the connection breaks or stays open.
     fn check_json_body(&mut self) -> Result<(), Failure> {
-        if !self.assembler.builder().is_empty() || self.progress.reply_ended || !self.content.has_grown() {
+        if !self.assembler.builder().is_empty() || self.progress.reply_ended || !self.content.has_changed() {
             return Ok(());
         }
         let value = self.content.json_value().unwrap_or_default();
@@ -247,7 +248,7 @@ impl<A: Assembler> StreamReader<'_, A> {
             Err(_) if is_text(data) => return self.handle_text(data),
             Err(_) => {
                 let endpoint = self.context.endpoint;
-                let excerpt = errors::excerpt(data, endpoint, 200);
+                let excerpt = excerpt(data, endpoint, 200);
                 return Err(errors::unavailable(endpoint, &format!("sent an event that is not JSON: {excerpt}")));
             }
         };
@@ -273,7 +274,11 @@ impl<A: Assembler> StreamReader<'_, A> {
         if let Some(text) = value.as_str() {
             return self.handle_text(text.as_bytes());
         }
-        match self.assembler.read_event(value, self.sink) {
+        let kind = self.assembler.read_event(value, self.sink);
+        if self.assembler.builder().has_too_many_blocks() {
+            return Err(errors::too_many_parts(self.context.endpoint));
+        }
+        match kind {
             EventKind::Part => self.content.has_reply_part = true,
             EventKind::End => (self.content.has_reply_part, self.progress.reply_ended) = (true, true),
             EventKind::KeepAlive => {}

@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use super::assembler::{Assembler, ReplySink};
-use super::body::split_leading_json;
 use super::error_body;
+use super::json_body::{AfterValue, JsonBody};
 use crate::model::text::strip_bom_bytes;
 
 /// The content of a stream so far.
@@ -20,11 +20,11 @@ pub(super) struct StreamContent {
     /// Whether several events could each be a complete reply. Each may then be only a part of the reply.
     has_several_replies: bool,
     /// The whole body, if it begins like a JSON value rather than like an event.
-    json_body: Option<Vec<u8>>,
+    json_body: Option<JsonBody>,
     /// Whether anything other than white space arrived.
     has_text: bool,
-    /// The amount of content at the last call of `has_grown`.
-    checked_size: usize,
+    /// What determined a complete reply at the last call of `has_changed`.
+    checked_state: (Option<AfterValue>, bool),
 }
 
 impl StreamContent {
@@ -34,13 +34,11 @@ impl StreamContent {
         if !self.has_text && bytes.trim_ascii_start().is_empty() {
             return;
         }
-        match &mut self.json_body {
-            Some(body) => body.extend_from_slice(bytes),
-            None if !self.has_text => {
-                let start = strip_bom_bytes(bytes).trim_ascii_start();
-                self.json_body = matches!(start.first(), Some(b'{' | b'[')).then(|| bytes.to_vec());
-            }
-            None => {}
+        if !self.has_text && matches!(strip_bom_bytes(bytes).trim_ascii_start().first(), Some(b'{' | b'[')) {
+            self.json_body = Some(JsonBody::default());
+        }
+        if let Some(body) = &mut self.json_body {
+            body.push(bytes);
         }
         self.has_text = true;
     }
@@ -61,19 +59,18 @@ impl StreamContent {
         self.first_unrecognized_event.get_or_insert_with(|| event.clone());
     }
 
-    /// Whether more content arrived since the last call.
-    pub(super) fn has_grown(&mut self) -> bool {
-        let length = self.json_body.as_ref().map_or(0, |body| body.trim_ascii_end().len());
-        let size = length + usize::from(self.complete_reply.is_some());
-        std::mem::replace(&mut self.checked_size, size) < size
+    /// Whether a reply may have become complete since the last call. True only a few times for a body, because each check
+    /// reads the whole body.
+    pub(super) fn has_changed(&mut self) -> bool {
+        let after_value = self.json_body.as_ref().and_then(JsonBody::after_value);
+        let state = (after_value, self.complete_reply.is_some());
+        std::mem::replace(&mut self.checked_state, state) != state
     }
 
     /// The JSON value at the start of the body, if only comments and events follow it.
     pub(super) fn json_value(&self) -> Option<Value> {
-        let (value, _, trailing_bytes) = split_leading_json(self.json_body.as_ref()?)?;
-        let trailing_bytes = trailing_bytes.trim_ascii_start();
-        let is_field = [&b":"[..], b"data:", b"event:"].iter().any(|field| trailing_bytes.starts_with(field));
-        (trailing_bytes.is_empty() || is_field).then_some(value)
+        let body = self.json_body.as_ref()?;
+        body.value().filter(|_| body.after_value() != Some(AfterValue::Other))
     }
 }
 
@@ -94,4 +91,33 @@ pub(super) fn reports_generation<A: Assembler>(assembler: &mut A, value: &Value)
         .iter()
         .for_each(|part| assembler.read_usage(part));
     assembler.usage().lower_bound().total() > 0 || error_body::has_content(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_growing_body_is_checked_only_when_a_reply_may_have_become_complete() {
+        let mut content = StreamContent::default();
+        let mut checks = 0;
+        let mut record = |bytes: &[u8]| {
+            content.record_bytes(bytes);
+            checks += usize::from(content.has_changed());
+        };
+        record(b"{\"a\": [");
+        // White space, brackets and colons, at which a server might have ended the body or have sent a comment.
+        for _ in 0..1000 {
+            record(b"[[], {\"b\"");
+            record(b"   \n");
+            record(b": 1}],");
+        }
+        record(b"1]}");
+        for _ in 0..1000 {
+            record(b"\n");
+            record(b": ping\n");
+        }
+        assert_eq!(checks, 2, "after the value, and after the first comment");
+        assert!(content.json_value().is_some());
+    }
 }

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::model::usage::{ReportedUsage, parse_token_count};
+use crate::model::usage::{MAX_REPLY_TOKENS, ReportedUsage, parse_token_count};
 
 /// The names of the usage fields in one dialect.
 pub(super) struct UsageFields {
@@ -66,17 +66,22 @@ pub(super) struct UsageMeter {
 }
 
 impl UsageMeter {
-    /// Merges a report. Counts are totals, so a later one replaces an earlier one.
+    /// Merges a report. Counts are totals, so a later one replaces an earlier one, unless it is smaller: a total never
+    /// shrinks, and tokens that a server has reported never count as fewer.
     pub(super) fn merge_report(&mut self, report: Option<&Value>, fields: &UsageFields) {
         let Some(report) = report.and_then(Value::as_object) else { return };
         for name in fields.output.iter().chain(fields.other) {
             let Some(value) = report.get(*name).filter(|value| !value.is_null()) else { continue };
+            let count = parse_token_count(value);
             let previous = self.fields.get(*name).and_then(parse_token_count);
-            // Some servers leave fields at zero in later reports, so a zero never replaces a count.
-            if parse_token_count(value) == Some(0) && previous.is_some_and(|count| count > 0) {
+            let is_smaller = count.zip(previous).is_some_and(|(count, previous)| count < previous);
+            // Some servers leave fields at zero in later reports. Such a report says nothing about the output.
+            if is_smaller && count == Some(0) {
                 continue;
             }
-            self.fields.insert((*name).to_owned(), value.clone());
+            if !is_smaller {
+                self.fields.insert((*name).to_owned(), value.clone());
+            }
             if fields.output.contains(name) {
                 self.is_out_of_date = false;
             }
@@ -93,9 +98,12 @@ impl UsageMeter {
         !self.is_out_of_date && fields.output.iter().any(|name| self.fields.contains_key(*name))
     }
 
-    /// The usage reported so far, for an incomplete reply.
+    /// The usage reported so far, for an incomplete reply. A sum of counts may be implausible although each of them is
+    /// plausible; it is then unknown.
     pub(super) fn partial_usage(&self, fields: &UsageFields) -> ReportedUsage {
-        (fields.parse)(&self.fields)
+        let usage = (fields.parse)(&self.fields);
+        let plausible = |count: Option<u64>| count.filter(|count| *count <= MAX_REPLY_TOKENS);
+        ReportedUsage { input: plausible(usage.input), output: plausible(usage.output), ..usage }
     }
 
     /// The usage of the complete reply; its output is unknown if the model generated more after the last report.

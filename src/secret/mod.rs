@@ -96,15 +96,29 @@ impl Redactor {
                 Ok(CallReply::Turn(Box::new(TurnReply { reply: self.redact_reply(reply)?, activity })))
             }
             Ok(CallReply::Output(output)) => Ok(CallReply::Output(output.map_secret_texts(|text| self.redact(text)))),
-            Err(mut failure) => {
-                // A message may quote the text of a server or a program. A `…` at its end shows that orch truncated it.
-                failure.message = match failure.message.strip_suffix('…') {
-                    Some(beginning) => self.redact_beginning(beginning) + "…",
-                    None => self.redact(&failure.message),
-                };
-                failure.hint = failure.hint.map(|hint| self.redact(&hint));
-                Err(failure)
+            Err(failure) => Err(self.redact_failure(failure)),
+        }
+    }
+
+    /// Redacts the message and the hint of a failure.
+    pub fn redact_failure(&self, failure: Failure) -> Failure {
+        Failure {
+            message: self.redact_quotations(&failure.message),
+            hint: failure.hint.map(|hint| self.redact_quotations(&hint)),
+            ..failure
+        }
+    }
+
+    /// Redacts a text that may quote a server, a program or a model. A `…` shows where orch cut a quotation off, which
+    /// may be within a secret.
+    fn redact_quotations(&self, text: &str) -> String {
+        let redacted = self.redact(text);
+        match redacted.rsplit_once('…') {
+            Some((beginnings, end)) => {
+                let beginnings = beginnings.split('…').map(|beginning| self.redact_beginning(beginning) + "…");
+                beginnings.chain([end.to_owned()]).collect()
             }
+            None => redacted,
         }
     }
 
@@ -178,7 +192,7 @@ impl Redactor {
 
     /// Redacts the details of a reply.
     pub fn redact_details(&self, details: ReplyDetails) -> ReplyDetails {
-        let redact = |text: Option<String>| text.map(|text| self.redact(&text));
+        let redact = |text: Option<String>| text.map(|text| self.redact_quotations(&text));
         ReplyDetails {
             unknown_stop: redact(details.unknown_stop),
             instead: redact(details.instead),
@@ -186,7 +200,8 @@ impl Redactor {
             refusal: redact(details.refusal),
             exceeded_context_window: details.exceeded_context_window,
             omitted_calls: details.omitted_calls.iter().map(|name| self.redact(name)).collect(),
-            malformed_call: redact(details.malformed_call),
+            // The provider's reader cuts a long description off without a mark.
+            malformed_call: details.malformed_call.map(|text| self.redact_beginning(&text)),
             paused: details.paused,
             half_surrogate: details.half_surrogate,
         }

@@ -83,6 +83,27 @@ fn the_beginning_of_a_truncated_secret_is_redacted() {
 }
 
 #[test]
+fn a_secret_that_is_cut_off_inside_a_message_is_redacted() {
+    let redactor = redactor("sk-0123456789abcdef");
+    let failure = Failure::new(crate::model::FailureClass::BadRequest, "no sk-0123456789…; it said: sk-01234567…` x")
+        .with_hint("not sk-0123456789…");
+    let failure = redactor.redact_failure(failure);
+    assert_eq!(failure.message, "no [secret KEY]…; it said: [secret KEY]…` x");
+    assert_eq!(failure.hint.as_deref(), Some("not [secret KEY]…"));
+    let details = ReplyDetails {
+        beside: Some("busy sk-0123456789abc…".to_owned()),
+        instead: Some("the words: sk-0123456789abc…".to_owned()),
+        // The limit of its length cuts this text off.
+        malformed_call: Some("bad call sk-0123456789".to_owned()),
+        ..ReplyDetails::default()
+    };
+    let details = redactor.redact_details(details);
+    assert_eq!(details.beside.as_deref(), Some("busy [secret KEY]…"));
+    assert_eq!(details.instead.as_deref(), Some("the words: [secret KEY]…"));
+    assert_eq!(details.malformed_call.as_deref(), Some("bad call [secret KEY]"));
+}
+
+#[test]
 fn nested_secrets_are_redacted_completely() {
     let (long, short) = ("abcdefgh-12345678-xyz".to_owned(), "12345678".to_owned());
     let (long, short) = (SecretString::from(long), SecretString::from(short));

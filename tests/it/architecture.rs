@@ -59,7 +59,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("graph", &["graph", "config", "model"]),
     ("lsp", &["lsp", "check", "config", "diagnostic", "model", "template"]),
     ("network", &["network", "model"]),
-    ("provider", &["provider", "catalog", "clock", "model", "network"]),
+    ("provider", &["provider", "catalog", "clock", "model", "network", "secret"]),
     ("store", &["store", "clock", "crash", "durable", "folder", "model", "offload"]),
     ("report", &["report", "durable", "model"]),
     ("track", &["track", "durable", "model", "network", "secret", "store"]),

@@ -207,6 +207,50 @@ fn each_of_twenty_re_asks_appends_to_the_request_before_it() {
     }
 }
 
+/// The texts of a request's messages, block by block, each with the role of its message.
+fn texts(request: &ReceivedRequest, dialect: &Dialect) -> Vec<String> {
+    let mut texts = Vec::new();
+    for message in request.body[dialect.messages].as_array().unwrap() {
+        let content = if message["parts"].is_null() { &message["content"] } else { &message["parts"] };
+        let blocks: Vec<&Value> = match content {
+            Value::Array(blocks) => blocks.iter().map(|block| &block["text"]).collect(),
+            text => vec![text],
+        };
+        let role = message["role"].as_str().unwrap_or_default();
+        texts.extend(blocks.iter().map(|text| format!("{role}: {}", text.as_str().unwrap_or_default())));
+    }
+    texts
+}
+
+#[test]
+fn a_re_ask_that_does_not_quote_the_reply_appends_too() {
+    const EMPTY: &str = "";
+    const WRONG: &str = "{\"m\": 1}";
+    for dialect in &DIALECTS {
+        for replies in [[EMPTY, EMPTY, WRONG], [WRONG, EMPTY, EMPTY], [EMPTY, WRONG, EMPTY]] {
+            let turn = std::sync::atomic::AtomicUsize::new(0);
+            let server = Server::start(move |_| {
+                let turn = turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let text = replies.get(turn).copied().unwrap_or("{\"n\": 1}");
+                Reply::typed("application/json", (dialect.reply)(text, turn, 9, 0).to_string())
+            });
+            let orch = project_for(dialect, &server, STEP);
+            let (ran, _) = run(&orch, &[]);
+            assert_eq!(ran.code, 0, "{}: {ran:?}", dialect.name);
+            let requests: Vec<Vec<String>> = server.requests().iter().map(|request| texts(request, dialect)).collect();
+            assert_eq!(requests.len(), replies.len() + 1, "{}: {requests:#?}", dialect.name);
+            for pair in requests.windows(2) {
+                // A message of Chat Completions is one text, which orch extends.
+                let appends = match dialect.name {
+                    "openai" => pair[1].join("\n").starts_with(&pair[0].join("\n")),
+                    _ => pair[1].starts_with(&pair[0]),
+                };
+                assert!(appends && pair[0] != pair[1], "{} {replies:?}: {pair:#?}", dialect.name);
+            }
+        }
+    }
+}
+
 #[test]
 fn signed_reasoning_of_chat_completions_comes_back() {
     let detail = |field: &str, value: &str| json!({ "type": "reasoning.text", "index": 0, field: value });

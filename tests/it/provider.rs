@@ -2,6 +2,7 @@
 
 mod azure;
 mod calls;
+mod content_types;
 mod converse;
 mod failures;
 mod foreign_replies;

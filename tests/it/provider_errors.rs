@@ -4,7 +4,7 @@ mod known;
 
 use std::time::Duration;
 
-use orch::model::failure::FailureClass;
+use orch::model::failure::{Failure, FailureClass};
 use orch::provider::Dialect;
 use serde_json::{Value, json};
 
@@ -219,6 +219,59 @@ async fn an_error_with_usage_or_a_part_of_a_reply_may_have_cost_tokens() {
     assert!(!failure_of(Dialect::OpenAi, Reply::events(&[alone]), &short_limits()).await.interrupted);
 }
 
+/// The failure for a response with an error status, and the input and output tokens that it reports.
+async fn refused(dialect: Dialect, status: u16, body: String) -> (Failure, Option<(Option<u64>, Option<u64>)>) {
+    let failure = failure_of(dialect, Reply::status(status, body), &short_limits()).await;
+    let used = failure.reported_usage().map(|usage| (usage.input, usage.output));
+    (failure, used)
+}
+
+#[tokio::test]
+async fn an_error_status_hides_neither_tokens_nor_a_part_of_a_reply() {
+    let usage = json!({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12});
+    let boom = json!({"message": "boom", "code": 500});
+    let half = json!({"choices": [{"index": 0, "delta": {"content": "half"}}]});
+    let (error, with_usage) = (json!({"error": boom}), json!({"error": boom, "usage": usage}));
+    let message = json!({"error": boom, "choices": [{"message": {"content": "half"}}]});
+    let counts = Some((Some(9), Some(3)));
+    for (body, expected) in [
+        (with_usage.to_string(), counts),
+        (message.to_string(), None),
+        (format!("data: {half}\n\ndata: {with_usage}\n\n"), counts),
+        (format!("data: {half}\n\nevent: error\ndata: {error}\n\n"), None),
+        (format!("{half}\n{with_usage}\n"), counts),
+    ] {
+        for status in [500, 503, 429, 504] {
+            let (failure, used) = refused(Dialect::OpenAi, status, body.clone()).await;
+            assert_eq!((failure.interrupted, used), (true, expected), "{status} {body}: {failure:?}");
+            assert!(failure.message.ends_with(&format!(" ({status}): boom")), "{failure:?}");
+        }
+    }
+    let start = json!({"type": "message_start", "message": {"usage": {"input_tokens": 9, "output_tokens": 3}}});
+    let overloaded = json!({"type": "error", "error": {"type": "overloaded_error", "message": "boom"}});
+    let (failure, used) = refused(Dialect::Anthropic, 529, format!("data: {start}\n\ndata: {overloaded}\n\n")).await;
+    assert_eq!((failure.interrupted, used, failure.message.as_str()), (true, counts, "lab is unavailable (529): boom"));
+    // Without either, the model generated nothing.
+    let zero = json!({"error": boom, "usage": {"prompt_tokens": 0, "completion_tokens": 0}});
+    let role = json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]});
+    for body in [error.to_string(), zero.to_string(), format!("data: {role}\n\ndata: {error}\n\n"), String::new()] {
+        let (failure, _) = refused(Dialect::OpenAi, 500, body.clone()).await;
+        assert!(!failure.interrupted, "{body}: {failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_body_that_is_too_long_to_read_may_report_tokens() {
+    let long = "x".repeat(70_000);
+    for (body, may_report) in [
+        (json!({"error": {"message": long}, "usage": {"prompt_tokens": 9}}).to_string(), true),
+        (format!("<html>{long}</html>"), false),
+    ] {
+        let (failure, _) = refused(Dialect::OpenAi, 502, body).await;
+        assert_eq!(failure.interrupted, may_report, "{failure:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_timeout_of_a_gateway_may_have_cost_tokens() {
     for (status, at_work) in [(504, true), (524, true), (503, false), (429, false)] {
@@ -234,9 +287,13 @@ async fn an_error_anywhere_in_a_list_of_gemini_fails_the_reply() {
     let error = json!({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "quota",
         "details": [{"retryDelay": "2s"}]}});
     let body = json!([half, error]).to_string();
-    let failure = failure_of(Dialect::Gemini, Reply::typed("application/json", body), &short_limits()).await;
+    let failure = failure_of(Dialect::Gemini, Reply::typed("application/json", body.clone()), &short_limits()).await;
     assert_eq!((failure.class, failure.retry_after_ms), (FailureClass::RateLimited, Some(2000)), "{failure:?}");
     assert!(failure.interrupted && failure.reported_usage().unwrap().input == Some(5), "{failure:?}");
+    let (failure, used) = refused(Dialect::Gemini, 429, body).await;
+    assert_eq!((failure.class, failure.retry_after_ms), (FailureClass::RateLimited, Some(2000)), "{failure:?}");
+    assert_eq!((failure.interrupted, used), (true, Some((Some(5), None))), "{failure:?}");
+    assert_eq!(failure.message, "lab says that there were too many requests (429): quota");
 }
 
 #[tokio::test]

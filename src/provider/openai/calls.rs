@@ -34,6 +34,10 @@ impl CallPieces {
         if !function.is_object() {
             return false;
         }
+        // The reply fails, so its further calls don't matter.
+        if builder.has_too_many_blocks() {
+            return true;
+        }
         let piece = CallPiece {
             index: call.get("index").and_then(Value::as_u64),
             id: text_in(call, "id"),
@@ -157,6 +161,7 @@ mod tests {
 
     use super::*;
     use crate::model::content::ContentBlock;
+    use crate::provider::reply_blocks::MAX_BLOCKS;
     use crate::provider::usage::OPENAI;
 
     /// The id, the name and the arguments of each call in these pieces.
@@ -266,6 +271,15 @@ mod tests {
             piece(0, "x", "", " \"a\"}"),
         ];
         assert_eq!(calls(&pieces), [call("x", "read", "a"), call("y", "list", "b")]);
+    }
+
+    #[test]
+    fn no_further_calls_are_read_after_too_many() {
+        let (mut calls, mut builder) = (CallPieces::default(), ReplyBuilder::default());
+        for index in 0..3000 {
+            assert!(calls.read(&piece(index, "", "read", A), &mut builder));
+        }
+        assert!(builder.has_too_many_blocks() && calls.0.len() == MAX_BLOCKS + 1, "{}", calls.0.len());
     }
 
     #[test]

@@ -76,9 +76,10 @@ impl FunctionCalls {
         self.calls.is_empty()
     }
 
-    /// Starts a call, and returns its position; `None` if the item does not name the function.
+    /// Starts a call, and returns its position; `None` if the item does not name the function, or the reply has too many
+    /// parts.
     pub(super) fn start(&mut self, event: &Value, item: &Value, builder: &mut ReplyBuilder) -> Option<usize> {
-        let name = text_in(item, "name")?;
+        let name = text_in(item, "name").filter(|_| !builder.has_too_many_blocks())?;
         let position = self.calls.len();
         builder.start_call(&call_key(position), text_in(item, "call_id").or_else(|| text_in(item, "id")), name);
         for event_name in [call_id(item), item_id(item, "id"), output_index(event)].into_iter().flatten() {

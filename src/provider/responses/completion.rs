@@ -93,7 +93,7 @@ impl ResponsesReply {
         let matches = output.iter().map(|item| match text_in(item, "type").unwrap_or_default() {
             "function_call" => calls.next().flatten().map_or(ItemMatch::New, ItemMatch::Call),
             "reasoning" => reasoning.next().flatten().map_or(ItemMatch::New, ItemMatch::Reasoning),
-            kind if !self.seen_kinds.iter().any(|seen_kind| seen_kind == kind) => ItemMatch::New,
+            kind if !self.seen_kinds.contains(kind) => ItemMatch::New,
             "message" => ItemMatch::Message,
             _ => ItemMatch::Described,
         });

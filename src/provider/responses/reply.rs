@@ -1,5 +1,7 @@
 //! Reads the events and the body of a response.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use super::calls::{CallOfEvent, FunctionCalls};
@@ -21,7 +23,7 @@ pub(in crate::provider) struct ResponsesReply {
     pub(super) calls: FunctionCalls,
     pub(super) reasoning: ReasoningItems,
     /// The kinds of the output items in the events so far.
-    pub(super) seen_kinds: Vec<String>,
+    pub(super) seen_kinds: HashSet<String>,
     /// Whether a message or a function call is incomplete.
     pub(super) has_incomplete_item: bool,
     /// The maximum number of output tokens, if the server may report a reply as completed that this limit cut off.
@@ -152,8 +154,8 @@ impl ResponsesReply {
     }
 
     fn record_kind(&mut self, kind: &str) {
-        if !self.seen_kinds.iter().any(|seen_kind| seen_kind == kind) {
-            self.seen_kinds.push(kind.to_owned());
+        if !self.seen_kinds.contains(kind) {
+            self.seen_kinds.insert(kind.to_owned());
         }
     }
 

@@ -81,15 +81,7 @@ async fn read_chunks(dialect: Dialect, chunks: Vec<Vec<u8>>, is_reset: bool) -> 
     let endpoint = Endpoint::new("lab", dialect, "http://lab");
     let limits = RequestLimits::default();
     let first_byte_deadline = Instant::now() + limits.first_byte_timeout;
-    let (endpoint, limits) = (&endpoint, &limits);
-    let body = ResponseBody {
-        response: response.into(),
-        endpoint,
-        limits,
-        first_byte_deadline,
-        received_bytes: 0,
-        has_timed_out: false,
-    };
+    let body = ResponseBody::new(response.into(), &endpoint, &limits, first_byte_deadline);
     match dialect {
         Dialect::Anthropic => read_reply(anthropic::AnthropicReply::default(), body).await,
         Dialect::OpenAi => read_reply(openai::OpenAiReply::default(), body).await,

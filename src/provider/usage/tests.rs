@@ -92,6 +92,39 @@ fn empty_fields_do_not_replace_earlier_counts() {
 }
 
 #[test]
+fn a_smaller_count_does_not_replace_an_earlier_one() {
+    let report = |input: u64, output: u64| json!({ "prompt_tokens": input, "completion_tokens": output });
+    for (reports, counts) in [
+        ([report(100, 50), report(1, 1)], (Some(100), Some(50))),
+        ([report(1, 50), report(100, 1)], (Some(100), Some(50))),
+        ([report(1, 1), report(100, 50)], (Some(100), Some(50))),
+    ] {
+        assert_eq!(token_counts(&OPENAI, &reports), counts, "{reports:?}");
+    }
+    // The count of an earlier report is a lower bound even if the server reports less after the end.
+    let mut meter = UsageMeter::default();
+    meter.merge_report(Some(&report(100, 50)), &OPENAI);
+    meter.mark_out_of_date();
+    meter.merge_report(Some(&report(100, 1)), &OPENAI);
+    assert_eq!(meter.complete_usage(&OPENAI).output, Some(50));
+}
+
+#[test]
+fn an_implausible_sum_of_plausible_counts_is_unknown() {
+    let most = 1_000_000_000_u64;
+    let openai = json!({ "prompt_tokens": 11, "completion_tokens": 7,
+        "completion_tokens_details": { "reasoning_tokens": most } });
+    assert_eq!(token_counts(&OPENAI, &[openai]), (Some(11), None));
+    let anthropic = json!({ "input_tokens": most, "cache_read_input_tokens": 1, "output_tokens": most });
+    assert_eq!(token_counts(&ANTHROPIC, &[anthropic]), (None, Some(most)));
+    let iteration = json!({ "input_tokens": most, "output_tokens": most });
+    let iterations = json!({ "iterations": [iteration, iteration] });
+    assert_eq!(token_counts(&ANTHROPIC, &[iterations]), (None, None));
+    let gemini = json!({ "promptTokenCount": 3, "candidatesTokenCount": most, "thoughtsTokenCount": most });
+    assert_eq!(token_counts(&GEMINI, &[gemini]), (Some(3), None));
+}
+
+#[test]
 fn missing_counts_are_derived_from_the_sum() {
     let openai = |report: Value| token_counts(&OPENAI, &[report]);
     let (input, output, sum) = ("prompt_tokens", "completion_tokens", "total_tokens");

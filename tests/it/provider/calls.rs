@@ -1,6 +1,7 @@
 //! Replies to requests with tools: the quirks of servers, and which calls the reply has.
 
 use orch::model::chat::{ChatReply, ChatRequest, Message, Role, StopReason};
+use orch::model::failure::FailureClass;
 use orch::model::{Content, ContentBlock, ToolChoice};
 use orch::provider::Dialect;
 use serde_json::{Value, json};
@@ -217,4 +218,35 @@ async fn a_paused_turn_of_anthropic_has_everything_that_goes_back() {
     assert_eq!(body["messages"][1]["content"], json!([{"type": "text", "text": "I look."}, whole_search, found]));
     let ended = read(Dialect::Anthropic, events("end_turn")).await;
     assert_eq!((ended.content, ended.stop), (Content::from_text("I look."), StopReason::End));
+}
+
+#[tokio::test]
+async fn a_reply_with_too_many_calls_fails() {
+    let openai_call = |index: usize| json!({"index": index, "id": format!("c{index}"), "function": {"name": "read", "arguments": "{}"}});
+    let response_call = |index: usize| json!({"type": "function_call", "call_id": format!("c{index}"), "name": "read", "arguments": "{}"});
+    for (count, is_accepted) in [(1000, true), (1001, false), (3000, false)] {
+        let openai: Vec<Value> = (0..count).map(openai_call).collect();
+        let response: Vec<Value> = (0..count).map(response_call).collect();
+        let delta = |calls: &[Value], reason: &Value| json!({"choices": [{"index": 0, "delta": {"tool_calls": calls}, "finish_reason": reason}]});
+        let mut chunks: Vec<Value> = openai.chunks(7).map(|calls| delta(calls, &Value::Null)).collect();
+        chunks.push(delta(&[], &json!("tool_calls")));
+        let message = json!({"choices": [{"message": {"tool_calls": openai}, "finish_reason": "tool_calls"}]});
+        let response = json!({"object": "response", "status": "completed", "output": response});
+        for (dialect, reply) in [
+            (Dialect::OpenAi, Reply::events(&chunks)),
+            (Dialect::OpenAi, Reply::status(200, message.to_string())),
+            (Dialect::Responses, Reply::status(200, response.to_string())),
+        ] {
+            let server = Server::always(reply);
+            let request = with_tools(ToolChoice::Auto);
+            match ask(endpoint_of(dialect, &server), &request, &short_limits()).await {
+                Ok(reply) => assert!(is_accepted && reply.content.blocks().len() == count, "{dialect} {count}"),
+                Err(failure) => {
+                    assert!(!is_accepted && failure.interrupted, "{dialect} {count}: {failure:?}");
+                    assert_eq!(failure.class, FailureClass::OutputTooLarge, "{dialect} {count}");
+                    assert_eq!(failure.message, "lab sent a reply with more than the allowed 1000 parts");
+                }
+            }
+        }
+    }
 }

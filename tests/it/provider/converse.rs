@@ -86,7 +86,8 @@ async fn a_refused_signature_is_an_auth_failure_without_secrets() {
         Reply::status(400, json!({"message": format!("bad token {token}, not {SECRET}")}).to_string())
     });
     let failure = ask_model(signed(&echo, SECRET, Some(TOKEN)), "m").await.unwrap_err();
-    assert_eq!(failure.message, "bedrock refuses the request (400): bad token ***, not ***");
+    let said = "bad token [secret AWS_SESSION_TOKEN], not [secret AWS_SECRET_ACCESS_KEY]";
+    assert_eq!(failure.message, format!("bedrock refuses the request (400): {said}"));
 }
 
 #[tokio::test]
