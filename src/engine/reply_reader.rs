@@ -307,6 +307,10 @@ fn extract_text(agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, 
                 Some(text) if text.contains('\0') => {
                     Failure::new(FailureClass::SchemaMismatch, "the reply has a NUL character, so it is no text")
                 }
+                Some(_) if reply.details.half_surrogate => {
+                    let message = "the reply has half of a surrogate pair (such as `\\ud800`), so it is no text";
+                    Failure::new(FailureClass::SchemaMismatch, message)
+                }
                 Some(text) => {
                     let value = Value::String(text.to_owned());
                     return Ok(ExtractedValue { value, extraction: None, left_out: answer.left_out });

@@ -226,6 +226,10 @@ pub struct ReplyDetails {
     /// this reply, unchanged and without a further message.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// Whether the text has half of a surrogate pair without the other half. orch writes it as an escape such as
+    /// `\ud83d`, and leaves it out at the end of the text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub half_surrogate: bool,
 }
 
 impl ReplyDetails {

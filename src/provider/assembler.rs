@@ -69,3 +69,10 @@ pub(super) fn text_in<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
 pub(super) fn list_in<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
     value.get(field).and_then(Value::as_array).into_iter().flatten()
 }
+
+/// Whether a choice or a candidate is the first one: orch requests only one. Without an index it counts as the first.
+pub(super) fn is_first(alternative: &Value) -> bool {
+    let index = alternative.get("index");
+    let number = index.and_then(|index| index.as_u64().or_else(|| index.as_str()?.trim().parse().ok()));
+    number.unwrap_or_default() == 0
+}

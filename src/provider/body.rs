@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::Response;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::http::format_duration;
 use super::json_body::JsonBody;
+use super::surrogates::parse_json;
 use super::{Endpoint, RequestLimits, errors};
 use crate::model::counted;
 use crate::model::failure::{Failure, FailureClass};
@@ -17,6 +19,10 @@ use crate::model::text::strip_bom_bytes;
 
 /// The pause in a JSON body after which orch checks whether the body is complete.
 pub(super) const COMPLETENESS_CHECK_DELAY: Duration = Duration::from_millis(100);
+
+/// The number of bytes of white space after which a JSON body ends with its value, even if orch has more of it. So the
+/// chunks of a body do not determine whether orch reads what follows.
+const MAX_WHITE_SPACE: usize = 1024;
 
 /// How long to wait for the rest of a body that is neither events nor JSON, such as a web page.
 const UNUSABLE_BODY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -112,8 +118,9 @@ impl<'a> ResponseBody<'a> {
         buffer.freeze()
     }
 
-    /// Reads a JSON body to its end; `first` contains the bytes that have arrived. Returns as soon as the value is
-    /// complete, without waiting for the connection to close. Ignores a connection error after the value.
+    /// Reads a JSON body to its end; `first` contains the bytes that have arrived. Returns if nothing follows a complete
+    /// value for [`COMPLETENESS_CHECK_DELAY`], or only [`MAX_WHITE_SPACE`], without waiting for the connection to
+    /// close. Ignores a connection error after the value.
     pub(super) async fn read_json(&mut self, first: &[u8]) -> Result<Vec<u8>, Failure> {
         let mut body = JsonBody::default();
         body.push(first);
@@ -127,7 +134,12 @@ impl<'a> ResponseBody<'a> {
             };
             match chunk {
                 // Some servers send white space to keep the connection alive, so the body may never pause.
-                Ok(Some(chunk)) if chunk.trim_ascii().is_empty() && body.is_complete() => break,
+                Ok(Some(chunk)) if chunk.trim_ascii().is_empty() && body.is_complete() => {
+                    body.push(&chunk);
+                    if body.white_space_after_value() >= MAX_WHITE_SPACE {
+                        break;
+                    }
+                }
                 Ok(Some(chunk)) => body.push(&chunk),
                 Ok(None) => break,
                 Err(_) if body.is_complete() => break,
@@ -141,10 +153,11 @@ impl<'a> ResponseBody<'a> {
 /// The JSON value at the start of a body, the bytes of the value, and the bytes after it.
 fn split_leading_json(bytes: &[u8]) -> Option<(Value, &[u8], &[u8])> {
     let body = strip_bom_bytes(bytes);
-    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
-    let value = values.next()?.ok()?;
+    // `IgnoredAny` does not look at code points, so it accepts the halves of surrogate pairs that `parse_json` reads.
+    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<IgnoredAny>();
+    values.next()?.ok()?;
     let (value_bytes, trailing_bytes) = body.split_at_checked(values.byte_offset())?;
-    Some((value, value_bytes, trailing_bytes))
+    Some((parse_json(value_bytes).ok()?, value_bytes, trailing_bytes))
 }
 
 /// The JSON value of a body, and the bytes of the value. If the value is an object or a list, white space and any other
@@ -155,4 +168,11 @@ pub(super) fn parse_json_body(bytes: &[u8]) -> Option<(Value, &[u8])> {
     let has_ended = trailing_bytes.trim_ascii().is_empty()
         || (is_self_delimiting && trailing_bytes.first().is_some_and(u8::is_ascii_whitespace));
     has_ended.then_some((value, value_bytes))
+}
+
+/// Whether another JSON object or list follows the value at the start of a body; `value_bytes` are those of the value.
+pub(super) fn has_further_value(body: &[u8], value_bytes: &[u8]) -> bool {
+    let trailing_bytes = strip_bom_bytes(body).get(value_bytes.len()..).unwrap_or_default();
+    let text = trailing_bytes.trim_ascii_start();
+    trailing_bytes.len() - text.len() < MAX_WHITE_SPACE && matches!(text.first(), Some(b'{' | b'['))
 }

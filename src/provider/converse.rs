@@ -88,6 +88,7 @@ pub(super) struct ConverseReply {
 impl ConverseReply {
     fn read_block(&mut self, block: &Value, sink: ReplySink<'_>) {
         let text_at = |pointer: &str| block.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+        self.builder.check_part_type(block);
         self.builder.check_text_type(block.get("text"));
         if let Some(text) = text_at("/text") {
             self.builder.push_text(text, sink);
@@ -109,7 +110,7 @@ impl ConverseReply {
             if text_at("/reasoningContent/reasoningText/signature").is_some()
                 || reasoning.get("redactedContent").is_some_and(Value::is_string)
             {
-                self.builder.push_opaque(Dialect::Converse, json!({"reasoningContent": reasoning}));
+                self.builder.blocks.push_opaque(Dialect::Converse, json!({"reasoningContent": reasoning}));
             }
         } else if let Some(kind) =
             block.as_object().and_then(|block| block.keys().next()).filter(|kind| *kind != "text")

@@ -13,7 +13,7 @@ use super::error_body::{ErrorBody, MAX_MESSAGE_CHARS, failure_from_body};
 use super::error_response::ErrorResponse;
 use super::http::format_duration;
 use super::redaction::{excerpt, quote, shorten};
-use super::reply_builder::MAX_BLOCKS;
+use super::reply_blocks::MAX_BLOCKS;
 use super::{Endpoint, RequestLimits, requested_wait};
 use crate::clock::Clock;
 use crate::model::counted;

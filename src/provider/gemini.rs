@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
-use super::assembler::{Assembler, ReplySink, text_in};
+use super::assembler::{Assembler, ReplySink, is_first, list_in, text_in};
 use super::http::{self, HttpCall};
 use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
@@ -86,13 +86,18 @@ impl GeminiReply {
         if let Some(reason) = chunk.pointer("/promptFeedback/blockReason").and_then(Value::as_str) {
             self.builder.stop.record_refusal(reason);
         }
-        let Some(candidate) = chunk.pointer("/candidates/0") else {
+        let Some(candidate) = list_in(chunk, "candidates").find(|candidate| is_first(candidate)) else {
             return;
         };
-        let parts = candidate.pointer("/content/parts").and_then(Value::as_array);
         let mut has_content = false;
-        for part in parts.into_iter().flatten() {
-            has_content |= self.read_part(part, sink);
+        match candidate.pointer("/content/parts") {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(parts)) => {
+                for part in parts {
+                    has_content |= self.read_part(part, sink);
+                }
+            }
+            Some(other) => self.builder.record_text_gap(other),
         }
         if let Some(message) = text_in(candidate, "finishMessage") {
             self.builder.stop_message = Some(message.to_owned());
@@ -103,6 +108,7 @@ impl GeminiReply {
 
     /// Reads a part; returns whether it has any content.
     fn read_part(&mut self, part: &Value, sink: ReplySink<'_>) -> bool {
+        self.builder.check_part_type(part);
         let signature = part.get("thoughtSignature").filter(|signature| signature.is_string());
         if let Some(name) = part.pointer("/functionCall/name").and_then(Value::as_str) {
             let id = part.pointer("/functionCall/id").and_then(Value::as_str);
@@ -144,7 +150,7 @@ impl GeminiReply {
             if is_separate_part {
                 data.insert("text".to_owned(), json!(""));
             }
-            self.builder.push_opaque(Dialect::Gemini, Value::Object(data));
+            self.builder.blocks.push_opaque(Dialect::Gemini, Value::Object(data));
         }
     }
 }

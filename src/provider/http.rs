@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::assembler::{Assembler, ReplySink};
-use super::body::{ResponseBody, parse_json_body};
+use super::body::{ResponseBody, has_further_value, parse_json_body};
 use super::body_format::{BodyFormat, BodyStart, ContentType};
 use super::client::{header_map, parse_url, shared_client, without_secrets};
 use super::error_response::{ErrorResponse, is_gateway_timeout};
@@ -113,7 +113,7 @@ async fn run_exchange<A: Assembler>(
     let result = result.and_then(|()| match assembler.builder().stop.server_failure() {
         _ if assembler.builder().has_too_many_blocks() => Err(errors::too_many_parts(endpoint)),
         Some(reason) => Err(errors::reply_aborted(endpoint, reason)),
-        None => progress.check_stop_reason(assembler.builder(), endpoint),
+        None => progress.check_reply(assembler.builder(), endpoint),
     });
     match result {
         Ok(()) => Ok(add_server_text(assembler.into_reply(), &progress.other_text, endpoint)),
@@ -242,13 +242,18 @@ fn read_json<A: Assembler>(
     sink: ReplySink<'_>,
 ) -> Result<(), Failure> {
     let endpoint = context.endpoint;
-    let (value, bytes) = parse_json_body(bytes).ok_or_else(|| {
-        let excerpt = excerpt(bytes, endpoint, 200);
+    let body = bytes;
+    let (value, bytes) = parse_json_body(body).ok_or_else(|| {
+        let excerpt = excerpt(body, endpoint, 200);
         errors::unavailable(endpoint, &format!("sent broken JSON: {excerpt}"))
     })?;
     if let Some(failure) = error_body::failure_reported_in_body(&value, context) {
         progress.may_have_generated = reports_generation(assembler, &value);
         return Err(failure);
+    }
+    if has_further_value(body, bytes) {
+        let problem = "sent several JSON values, each of which may be only a part of the reply";
+        return Err(errors::unavailable(endpoint, problem));
     }
     if !assembler.read_complete_reply(&value, sink) {
         if let Some(failure) = foreign_reply(&value, endpoint) {

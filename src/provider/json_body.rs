@@ -4,6 +4,7 @@
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::surrogates::parse_json;
 use crate::model::text::strip_bom_bytes;
 
 /// The bytes of a UTF-8 byte order mark.
@@ -72,6 +73,14 @@ impl JsonBody {
         *self.is_valid.get_or_insert_with(|| serde_json::from_slice::<IgnoredAny>(strip_bom_bytes(value)).is_ok())
     }
 
+    /// The number of bytes of white space after the value, if nothing else follows it.
+    pub(super) fn white_space_after_value(&self) -> usize {
+        match self.scan {
+            Scan::After { value_end, text_start: None } => self.bytes.len() - value_end,
+            _ => 0,
+        }
+    }
+
     /// What follows the value; `None` while the value is incomplete.
     pub(super) fn after_value(&self) -> Option<AfterValue> {
         let Scan::After { text_start, .. } = self.scan else { return None };
@@ -83,7 +92,7 @@ impl JsonBody {
     /// Parses the value; `None` while it is incomplete, and if it is not valid.
     pub(super) fn value(&self) -> Option<Value> {
         let Scan::After { value_end, .. } = self.scan else { return None };
-        serde_json::from_slice(strip_bom_bytes(self.bytes.get(..value_end)?)).ok()
+        parse_json(strip_bom_bytes(self.bytes.get(..value_end)?)).ok()
     }
 }
 

@@ -23,6 +23,7 @@ mod openai;
 mod openai_host;
 mod received_response;
 mod redaction;
+mod reply_blocks;
 mod reply_builder;
 mod reply_calls;
 mod request_content;
@@ -35,6 +36,7 @@ mod sse;
 mod stop_reasons;
 mod stream;
 mod stream_content;
+mod surrogates;
 mod usage;
 
 use std::fmt;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use self::calls::CallPieces;
 use self::reasoning::{REASONING_FIELD, ReasoningDetails};
-use super::assembler::{Assembler, ReplySink, list_in, text_in};
+use super::assembler::{Assembler, ReplySink, is_first, list_in, text_in};
 use super::http::{self, HttpCall};
 use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
@@ -71,6 +71,9 @@ impl Provider for OpenAi {
     }
 }
 
+/// The result for an event with the message so far, if the pieces before it are not its beginning.
+const SNAPSHOT_MISMATCH: EventKind = EventKind::Inconsistent("sent a message that differs from the pieces before it");
+
 /// A Chat Completions reply under construction.
 #[derive(Default)]
 pub(super) struct OpenAiReply {
@@ -88,17 +91,52 @@ impl OpenAiReply {
                 *target = text_in(value, name).map(str::to_owned);
             }
         }
-        let is_first = |choice: &&Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
-        for choice in list_in(value, "choices").filter(is_first) {
-            let has_content = choice.get(message_field).is_some_and(|message| self.read_message(message, sink));
+        for choice in list_in(value, "choices").filter(|choice| is_first(choice)) {
+            let message = choice.get(message_field).filter(|message| !message.is_null());
+            // The older API for completions has its text in this field. Some servers send it besides the message.
+            if message.is_none() && text_in(choice, "text").is_some() {
+                self.builder.record_named_text_gap("`choices[].text`");
+            }
+            let has_content = message.is_some_and(|message| self.read_message(message, sink));
             let reason = choice.get("finish_reason");
             self.builder.stop.record_chunk(stop_reasons::OPENAI, reason, has_content);
         }
         self.read_usage(value);
     }
 
+    /// Reads an event with the message so far. The message must begin with all pieces before it. Some servers repeat it
+    /// without its text or its calls.
+    fn read_snapshot(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind {
+        let mut snapshot = Self::default();
+        snapshot.read_chunk(event, "message", &|_| {});
+        let (text, earlier_text) = (snapshot.builder.text(), self.builder.text());
+        let following_text = if text.is_empty() { Some("") } else { text.strip_prefix(&earlier_text) };
+        let has_new_calls = snapshot.builder.has_calls() && !self.builder.has_calls();
+        let agrees_on_calls =
+            has_new_calls || !snapshot.builder.has_calls() || self.builder.has_same_calls(&snapshot.builder);
+        let Some(following_text) = following_text.filter(|_| agrees_on_calls && !snapshot.builder.has_text_gap())
+        else {
+            return SNAPSHOT_MISMATCH;
+        };
+        self.builder.push_text(following_text, sink);
+        self.builder.has_refusal |= snapshot.builder.has_refusal;
+        if !snapshot.reasoning_details.is_empty() {
+            self.reasoning_details = snapshot.reasoning_details;
+        }
+        let has_content = has_new_calls || !following_text.is_empty();
+        for choice in list_in(event, "choices").filter(|choice| is_first(choice)) {
+            if let Some(message) = choice.get("message").filter(|_| has_new_calls) {
+                self.read_tool_calls(message);
+            }
+            self.builder.stop.record_chunk(stop_reasons::OPENAI, choice.get("finish_reason"), has_content);
+        }
+        self.read_usage(event);
+        EventKind::Part
+    }
+
     /// Reads a message or a delta of one; returns whether it has any content.
     fn read_message(&mut self, message: &Value, sink: ReplySink<'_>) -> bool {
+        self.builder.check_part_type(message);
         let length_before = self.builder.text_len();
         let reasoning = text_in(message, "reasoning_content").or_else(|| text_in(message, "reasoning"));
         match reasoning {
@@ -136,13 +174,18 @@ impl OpenAiReply {
         if let Some(text) = part.as_str().or_else(|| part.get("text").and_then(Value::as_str)) {
             return self.builder.push_text(text, sink);
         }
+        self.builder.check_part_type(part);
         self.builder.check_text_type(part.get("text"));
         match part.get("type").and_then(Value::as_str) {
             Some("thinking") if part.get("thinking").is_some_and(Value::is_array) => {
                 list_in(part, "thinking").for_each(|thought| self.read_reasoning(thought, sink));
             }
             Some("thinking") => self.read_reasoning(part, sink),
-            Some("text") | None => {}
+            // A part of a text whose text is in a field that no API has.
+            Some("text" | "output_text") | None if text_in(part, "content").is_some() => {
+                self.builder.record_text_gap(part);
+            }
+            Some("text" | "output_text") | None => {}
             Some(kind) => self.builder.record_other_content(kind),
         }
     }
@@ -180,10 +223,14 @@ impl Assembler for OpenAiReply {
         if !is_chunk {
             return EventKind::Unrecognized;
         }
-        // Some servers send the whole message in one event.
-        let has_object = |field: &str| event.pointer(&format!("/choices/0/{field}")).is_some_and(Value::is_object);
-        let is_message = self.builder.is_empty() && has_object("message") && !has_object("delta");
-        self.read_chunk(event, if is_message { "message" } else { "delta" }, sink);
+        // Some servers send the whole message in one event, or the message so far in each event.
+        let first = list_in(event, "choices").find(|choice| is_first(choice));
+        let has_object = |field: &str| first.and_then(|choice| choice.get(field)).is_some_and(Value::is_object);
+        match (has_object("message") && !has_object("delta"), self.builder.is_empty()) {
+            (true, false) => return self.read_snapshot(event, sink),
+            (true, true) => self.read_chunk(event, "message", sink),
+            (false, _) => self.read_chunk(event, "delta", sink),
+        }
         EventKind::Part
     }
 
@@ -218,7 +265,7 @@ impl Assembler for OpenAiReply {
 
     fn into_reply(mut self) -> ChatReply {
         if let Some(data) = self.reasoning_details.into_data() {
-            self.builder.prepend_opaque(Dialect::OpenAi, data);
+            self.builder.blocks.prepend_opaque(Dialect::OpenAi, data);
         }
         let has_refusal = self.builder.has_refusal;
         let reply = self.builder.into_reply(&OPENAI);

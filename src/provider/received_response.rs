@@ -81,11 +81,25 @@ mod tests {
     #[tokio::test]
     async fn trailing_bytes_after_a_json_body_are_handled_the_same_for_every_chunk_size() {
         let sizes = [1, 2, 3, REPLY.len(), REPLY.len() + 1, 1000];
-        for trailing in ["", "\n", "\n\ndata: {}\n\n", " {}"] {
+        for trailing in ["", "\n", "\n\n \n", "\n\ndata: {}\n\n"] {
             for size in sizes {
                 let text = read_text(&format!("{REPLY}{trailing}"), size).await;
                 assert_eq!(text.as_deref(), Ok("hi"), "{trailing:?} {size}");
             }
+        }
+        // After so much white space, the body has ended.
+        let far_value = format!("{REPLY}{}{{}}", " ".repeat(1024));
+        // Each of several values may be only a part of the reply.
+        for trailing in [" {}", "\n[", REPLY, &format!("\n{REPLY}"), &format!("\n\n{REPLY}\n")] {
+            for size in sizes {
+                let result = read_text(&format!("{REPLY}{trailing}"), size).await;
+                assert_eq!(result, Err(FailureClass::ProviderUnavailable), "{trailing:?} {size}");
+            }
+        }
+        for size in sizes {
+            assert_eq!(read_text(&far_value, size).await.as_deref(), Ok("hi"), "{size}");
+            let near_value = far_value.replacen(' ', "", 1);
+            assert_eq!(read_text(&near_value, size).await, Err(FailureClass::ProviderUnavailable), "{size}");
         }
         // If a chunk ended with the value, orch might not wait for more. With these sizes no chunk ends there, so orch
         // reads the trailing byte.
@@ -125,6 +139,14 @@ mod tests {
             let failure = result.unwrap_err();
             assert_eq!(failure.message, "lab was cut off", "{content_type}: {failure:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_error_is_reported_although_another_value_follows_it() {
+        let body = Bytes::from("{\"error\":{\"message\":\"no such model\"}}\n{}");
+        let response = ServerResponse { status: 200, content_type: "application/json".to_owned(), chunks: vec![body] };
+        let failure = read_response(&endpoint(), response, &RequestLimits::default(), &|_| {}).await.unwrap_err();
+        assert!(failure.message.contains("no such model"), "{}", failure.message);
     }
 
     #[tokio::test]

@@ -2,20 +2,18 @@
 
 use serde_json::Value;
 
+use super::StreamEvent;
 use super::assembler::ReplySink;
+use super::reply_blocks::{KeptBlocks, ReplyBlocks};
 use super::reply_calls::{CallNaming, PartialCall};
 use super::stop_reasons::StopReasonTracker;
+use super::surrogates::{HalfJoiner, without_halves};
 use super::usage::{UsageFields, UsageMeter};
-use super::{Dialect, StreamEvent};
 use crate::model::chat::{ChatReply, ChatRequest, ReplyDetails, StopReason};
-use crate::model::content::{Content, ContentBlock};
 use crate::model::counted;
 use crate::model::usage::ReportedUsage;
 use crate::model::visible::escape_line_breaks;
 
-/// The maximum number of parts of a reply: of texts, calls, and data that orch sends back. Looking up a part takes time
-/// proportional to their number, and no model needs nearly as many.
-pub(super) const MAX_BLOCKS: usize = 1000;
 /// The maximum number of tools, and of kinds of content, in the description of a reply without text.
 const MAX_LISTED: usize = 5;
 /// The maximum length of what a provider says about a call that it could not read, in characters.
@@ -24,9 +22,9 @@ const MAX_STOP_MESSAGE_CHARS: usize = 1000;
 /// A reply under construction.
 #[derive(Default)]
 pub(super) struct ReplyBuilder {
-    blocks: Vec<PartialBlock>,
-    /// Whether the reply has more than [`MAX_BLOCKS`] blocks; the builder leaves the others out.
-    has_too_many_blocks: bool,
+    pub(super) blocks: ReplyBlocks,
+    /// Joins the halves of surrogate pairs in the text.
+    halves: HalfJoiner,
     /// The length of all texts, in bytes.
     text_len: usize,
     /// Whether there is text other than white space.
@@ -51,19 +49,22 @@ pub(super) struct ReplyBuilder {
     hidden_reasoning: bool,
     /// The kinds of content other than text that arrived.
     other_kinds: Vec<String>,
-    /// The JSON types other than a string that a text had.
-    wrong_types: Vec<&'static str>,
+    /// What arrived in the place of pieces of the text, such as a number.
+    text_gaps: Vec<&'static str>,
+    /// What arrived in the place of pieces of a call's arguments.
+    argument_gaps: Vec<&'static str>,
 }
 
-/// A block of the reply so far.
-enum PartialBlock {
-    Text(String),
-    Opaque(Dialect, Value),
-    /// The position of opaque data that may still arrive, with the key of its item.
-    Reserved(String),
-    /// A block of a tool that the provider itself runs. The provider needs it only to continue a turn that it paused.
-    ServerTool(Dialect, Value),
-    Call(PartialCall),
+/// The name of a value's JSON type, for messages.
+fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "`null`",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
 }
 
 impl ReplyBuilder {
@@ -75,8 +76,18 @@ impl ReplyBuilder {
     /// Whether nothing has arrived yet: no text, no reasoning, no tool call and no other content.
     pub(super) fn is_empty(&self) -> bool {
         let has_reasoning = self.reasoning_chars > 0 || self.hidden_reasoning;
-        let has_other_content = !self.other_kinds.is_empty() || !self.wrong_types.is_empty();
+        let has_other_content = !self.other_kinds.is_empty() || !self.text_gaps.is_empty();
         !self.has_text && !has_reasoning && self.tools.is_empty() && !has_other_content
+    }
+
+    /// Whether the reply has too many blocks, so that it is incomplete.
+    pub(super) fn has_too_many_blocks(&self) -> bool {
+        self.blocks.has_too_many()
+    }
+
+    /// The text so far.
+    pub(super) fn text(&self) -> String {
+        self.blocks.texts().collect()
     }
 
     /// The length of the text so far, in bytes.
@@ -84,71 +95,24 @@ impl ReplyBuilder {
         self.text_len
     }
 
-    /// Whether the reply has more than [`MAX_BLOCKS`] blocks, so that it is incomplete.
-    pub(super) fn has_too_many_blocks(&self) -> bool {
-        self.has_too_many_blocks
-    }
-
-    fn push_block(&mut self, block: PartialBlock) {
-        if self.blocks.len() < MAX_BLOCKS {
-            self.blocks.push(block);
-        } else {
-            self.has_too_many_blocks = true;
-        }
-    }
-
     /// Appends a piece of text and passes it to the sink.
     pub(super) fn push_text(&mut self, text: &str, sink: ReplySink<'_>) {
-        if text.is_empty() {
-            return;
+        let text = self.halves.push(text);
+        if !text.is_empty() {
+            self.usage.mark_out_of_date();
+            self.text_len += text.len();
+            self.has_text |= !text.trim().is_empty();
+            self.blocks.push_text(&text);
+            sink(StreamEvent::Text(text.into_owned()));
         }
-        self.usage.mark_out_of_date();
-        self.text_len += text.len();
-        self.has_text |= !text.trim().is_empty();
-        match self.blocks.last_mut() {
-            Some(PartialBlock::Text(last)) => last.push_str(text),
-            _ => self.push_block(PartialBlock::Text(text.to_owned())),
-        }
-        sink(StreamEvent::Text(text.to_owned()));
     }
 
     /// Appends a piece of text as a separate block, for opaque data that belongs to exactly this text.
     pub(super) fn push_separate_text(&mut self, text: &str, sink: ReplySink<'_>) {
         if !text.is_empty() {
-            self.push_block(PartialBlock::Text(String::new()));
+            self.blocks.start_text();
             self.push_text(text, sink);
         }
-    }
-
-    /// Appends data that orch must send back to the provider unchanged.
-    pub(super) fn push_opaque(&mut self, dialect: Dialect, data: Value) {
-        self.push_block(PartialBlock::Opaque(dialect, data));
-    }
-
-    /// Inserts data that orch must send back to the provider unchanged before all other blocks.
-    pub(super) fn prepend_opaque(&mut self, dialect: Dialect, data: Value) {
-        self.blocks.insert(0, PartialBlock::Opaque(dialect, data));
-    }
-
-    /// Reserves the current position for opaque data that arrives later, under a key.
-    pub(super) fn reserve_opaque(&mut self, key: &str) {
-        self.push_block(PartialBlock::Reserved(key.to_owned()));
-    }
-
-    /// Puts opaque data at the position that is reserved under a key; returns false if there is none.
-    pub(super) fn fill_reserved(&mut self, key: &str, dialect: Dialect, data: Value) -> bool {
-        let has_key = |block: &&mut PartialBlock| matches!(block, PartialBlock::Reserved(reserved) if reserved == key);
-        let reserved_block = self.blocks.iter_mut().find(has_key);
-        let is_found = reserved_block.is_some();
-        if let Some(block) = reserved_block {
-            *block = PartialBlock::Opaque(dialect, data);
-        }
-        is_found
-    }
-
-    /// Appends a block of a tool that the provider itself runs.
-    pub(super) fn push_server_tool(&mut self, dialect: Dialect, data: Value) {
-        self.push_block(PartialBlock::ServerTool(dialect, data));
     }
 
     /// Counts a piece of reasoning, which is not part of the text, and passes it to the sink.
@@ -156,7 +120,7 @@ impl ReplyBuilder {
         if !text.is_empty() {
             self.usage.mark_out_of_date();
             self.reasoning_chars = self.reasoning_chars.saturating_add(text.chars().count());
-            sink(StreamEvent::Reasoning(text.to_owned()));
+            sink(StreamEvent::Reasoning(without_halves(text).into_owned()));
         }
     }
 
@@ -171,44 +135,49 @@ impl ReplyBuilder {
     /// Starts a tool call; later pieces of its arguments have the same key.
     pub(super) fn start_call(&mut self, key: &str, id: Option<&str>, name: &str) {
         self.record_tool_call(name);
-        self.push_block(PartialBlock::Call(PartialCall::new(key, id, name)));
+        self.blocks.push_call(PartialCall::new(key, id, name));
     }
 
     /// Appends a piece of the arguments to the latest call with this key.
     pub(super) fn push_arguments(&mut self, key: &str, piece: &str) {
         self.usage.mark_out_of_date();
-        if let Some(call) = self.call_mut(key) {
+        if let Some(call) = self.blocks.call_mut(key) {
             call.push_arguments(piece);
         }
     }
 
     /// Sets the complete arguments of the latest call with this key.
     pub(super) fn set_arguments(&mut self, key: &str, value: &Value) {
-        if let Some(call) = self.call_mut(key) {
+        if let Some(call) = self.blocks.call_mut(key) {
             call.set_arguments(value);
         }
     }
 
+    /// The latest call with this key.
+    pub(super) fn call(&self, key: &str) -> Option<&PartialCall> {
+        self.blocks.calls().rfind(|call| call.key == key)
+    }
+
     /// Whether these are the arguments so far of the latest call with this key.
     pub(super) fn has_arguments(&self, key: &str, value: &Value) -> bool {
-        self.calls().rfind(|call| call.key == key).is_some_and(|call| call.has_arguments(value))
+        self.call(key).is_some_and(|call| call.has_arguments(value))
     }
 
-    fn calls(&self) -> impl DoubleEndedIterator<Item = &PartialCall> {
-        self.blocks.iter().filter_map(|block| match block {
-            PartialBlock::Call(call) => Some(call),
-            PartialBlock::Text(_)
-            | PartialBlock::Opaque(..)
-            | PartialBlock::Reserved(_)
-            | PartialBlock::ServerTool(..) => None,
-        })
+    /// Whether there is a call.
+    pub(super) fn has_calls(&self) -> bool {
+        self.blocks.calls().next().is_some()
     }
 
-    fn call_mut(&mut self, key: &str) -> Option<&mut PartialCall> {
-        self.blocks.iter_mut().rev().find_map(|block| match block {
-            PartialBlock::Call(call) if call.key == key => Some(call),
-            _ => None,
-        })
+    /// Whether another reply has the same calls with the same arguments.
+    pub(super) fn has_same_calls(&self, other: &Self) -> bool {
+        let (mut own, mut others) = (self.blocks.calls(), other.blocks.calls());
+        loop {
+            match (own.next(), others.next()) {
+                (Some(call), Some(other)) if call.is_same_call(other) => {}
+                (None, None) => return true,
+                _ => return false,
+            }
+        }
     }
 
     /// Records reasoning that the server does not show.
@@ -225,19 +194,81 @@ impl ReplyBuilder {
         }
     }
 
-    /// Records the type of a field that must contain a text, unless it is a string or is missing.
+    /// Checks a field that must contain a piece of the text. Any value but a string is a gap in the text.
     pub(super) fn check_text_type(&mut self, text: Option<&Value>) {
-        let json_type = match text {
-            None | Some(Value::Null | Value::String(_)) => return,
-            Some(Value::Bool(_)) => "a boolean",
-            Some(Value::Number(_)) => "a number",
-            Some(Value::Array(_)) => "a list",
-            Some(Value::Object(_)) => "an object",
-        };
-        self.usage.mark_out_of_date();
-        if !self.wrong_types.contains(&json_type) {
-            self.wrong_types.push(json_type);
+        if let Some(value) = text.filter(|value| !value.is_string()) {
+            self.record_text_gap(value);
         }
+    }
+
+    /// Checks a part of the content, which must be an object. Any other value is a gap in the text.
+    pub(super) fn check_part_type(&mut self, part: &Value) {
+        if !part.is_object() {
+            self.record_text_gap(part);
+        }
+    }
+
+    /// Records a value in the place of a piece of the text, unless the value is empty.
+    pub(super) fn record_text_gap(&mut self, value: &Value) {
+        let is_empty = match value {
+            Value::Null => true,
+            Value::Bool(_) | Value::Number(_) => false,
+            Value::String(text) => text.is_empty(),
+            Value::Array(list) => list.is_empty(),
+            Value::Object(members) => members.is_empty(),
+        };
+        if !is_empty {
+            self.record_named_text_gap(json_type(value));
+        }
+    }
+
+    /// Records something in the place of a piece of the text, by its name for messages.
+    pub(super) fn record_named_text_gap(&mut self, name: &'static str) {
+        self.usage.mark_out_of_date();
+        if !self.text_gaps.contains(&name) {
+            self.text_gaps.push(name);
+        }
+    }
+
+    /// Whether a piece of the text is missing.
+    pub(super) fn has_text_gap(&self) -> bool {
+        !self.text_gaps.is_empty()
+    }
+
+    /// Checks a field that must contain arguments: a string or an object. Any other value is a gap in the arguments,
+    /// unless the field is missing. Some servers write no arguments as an empty list.
+    pub(super) fn check_arguments_type(&mut self, arguments: Option<&Value>) {
+        let is_empty_list = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+        self.check_arguments_piece(arguments.filter(|value| !value.is_object() && !is_empty_list(value)));
+    }
+
+    /// Checks a field that must contain a piece of arguments. Any value but a string is a gap in the arguments, unless
+    /// the field is missing.
+    pub(super) fn check_arguments_piece(&mut self, piece: Option<&Value>) {
+        if let Some(name) = piece.filter(|value| !value.is_null() && !value.is_string()).map(json_type)
+            && !self.argument_gaps.contains(&name)
+        {
+            self.argument_gaps.push(name);
+        }
+    }
+
+    /// What shows that the text or the calls of the reply are not as the model wrote them; follows the provider's name
+    /// in a message. A reply without text has [`ReplyDetails::instead`] for this.
+    pub(super) fn inconsistency(&self) -> Option<String> {
+        let runs_calls = self.call_fate() == CallFate::Run;
+        if self.has_text_gap() && (self.has_text || runs_calls) {
+            let gaps = self.text_gaps.join(" and ");
+            return Some(format!("sent {gaps} in the place of a piece of the text, so the reply is incomplete"));
+        }
+        if !runs_calls {
+            return None;
+        }
+        if !self.argument_gaps.is_empty() {
+            let gaps = self.argument_gaps.join(" and ");
+            return Some(format!("sent {gaps} in the place of arguments of a tool call, so the call is incomplete"));
+        }
+        let call = self.blocks.calls().find(|call| call.is_contradictory())?;
+        Some(format!("sent two versions of the arguments of a call of `{}`", call.tool_name(&self.naming)))
     }
 
     /// Finishes the reply; `fields` are the usage fields of the dialect.
@@ -255,9 +286,9 @@ impl ReplyBuilder {
             (CallFate::NotOffered, StopReason::End) if !self.has_text && !self.tools.is_empty() => StopReason::ToolUse,
             (CallFate::NotOffered | CallFate::None | CallFate::Omit, stop) => stop,
         };
-        let is_paused = details.paused;
+        let kept = KeptBlocks { calls: fate != CallFate::Omit, server_tools: details.paused };
         ChatReply {
-            content: finish_blocks(std::mem::take(&mut self.blocks), &mut self.naming, fate, is_paused),
+            content: self.blocks.finish(&mut self.naming, kept),
             stop,
             usage,
             model: self.model,
@@ -271,7 +302,7 @@ impl ReplyBuilder {
     fn call_fate(&self) -> CallFate {
         if !self.naming.offers_tools() {
             CallFate::NotOffered
-        } else if self.calls().next().is_none() {
+        } else if !self.has_calls() {
             let is_missing = self.stop.reason() == StopReason::ToolUse;
             if is_missing { CallFate::Missing } else { CallFate::None }
         } else if !self.has_refusal && self.stop.completes_calls() {
@@ -288,7 +319,8 @@ impl ReplyBuilder {
         let has_malformed_call = self.naming.offers_tools() && self.stop.has_malformed_call();
         let stop_message = self.stop_message.as_deref().or(self.stop.decisive_text());
         let mut omitted_calls = Vec::new();
-        for name in self.calls().filter(|_| fate == CallFate::Omit).map(|call| call.tool_name(&self.naming)) {
+        let omitted = self.blocks.calls().filter(|_| fate == CallFate::Omit);
+        for name in omitted.map(|call| call.tool_name(&self.naming)) {
             if !omitted_calls.contains(&name) {
                 omitted_calls.push(name);
             }
@@ -304,7 +336,8 @@ impl ReplyBuilder {
                 .filter(|_| has_malformed_call)
                 .map(|message| message.chars().take(MAX_STOP_MESSAGE_CHARS).collect()),
             // The provider can't continue a turn whose calls have no results.
-            paused: self.stop.is_paused() && self.calls().next().is_none(),
+            paused: self.stop.is_paused() && !self.has_calls(),
+            half_surrogate: self.halves.has_lone_half(),
         }
     }
 
@@ -323,9 +356,9 @@ impl ReplyBuilder {
         };
         let kinds: Vec<String> = self.other_kinds.iter().map(|kind| format!("`{kind}`")).collect();
         let other_content = (!kinds.is_empty()).then(|| format!("content of the kind {}", kinds.join(", ")));
-        let wrong_types = self.wrong_types.join(" and ");
-        let wrong_type = (!wrong_types.is_empty()).then(|| format!("{wrong_types} in the place of the text"));
-        let parts: Vec<String> = [reasoning, calls, other_content, wrong_type].into_iter().flatten().collect();
+        let text_gaps = self.text_gaps.join(" and ");
+        let text_gap = (!text_gaps.is_empty()).then(|| format!("{text_gaps} in the place of the text"));
+        let parts: Vec<String> = [reasoning, calls, other_content, text_gap].into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join(" and "))
     }
 }
@@ -344,24 +377,6 @@ enum CallFate {
     Omit,
     /// The server reports calls, and the reply has none.
     Missing,
-}
-
-/// The blocks of a finished reply.
-fn finish_blocks(blocks: Vec<PartialBlock>, naming: &mut CallNaming, fate: CallFate, is_paused: bool) -> Content {
-    let opaque_block = |dialect: Dialect, data| ContentBlock::Opaque { dialect: dialect.as_str().to_owned(), data };
-    // Signatures and reasoning belong to the calls, and a provider refuses them without the calls.
-    let keeps_opaque = fate != CallFate::Omit;
-    let finished: Vec<ContentBlock> = blocks
-        .into_iter()
-        .filter_map(|block| match block {
-            PartialBlock::Text(text) => Some(ContentBlock::Text { text }),
-            PartialBlock::Opaque(dialect, data) => keeps_opaque.then(|| opaque_block(dialect, data)),
-            PartialBlock::Reserved(_) => None,
-            PartialBlock::ServerTool(dialect, data) => is_paused.then(|| opaque_block(dialect, data)),
-            PartialBlock::Call(call) => (fate != CallFate::Omit).then(|| call.into_block(naming)),
-        })
-        .collect();
-    Content::from(finished)
 }
 
 #[cfg(test)]

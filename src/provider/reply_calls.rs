@@ -1,9 +1,11 @@
 //! The tool calls of a reply under construction: their arguments, and the names and ids with which orch records them.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use super::surrogates::with_escapes;
 use crate::model::chat::ChatRequest;
 use crate::model::content::ContentBlock;
 
@@ -14,9 +16,32 @@ pub(super) struct PartialCall {
     id: Option<String>,
     name: String,
     arguments: CallArguments,
+    /// Whether the arguments are complete.
+    is_complete: bool,
+    /// The pieces of arguments that arrived after the complete arguments.
+    repeated: String,
+    /// Whether the server sent complete arguments that differ from what arrived before.
+    is_contradictory: bool,
+}
+
+/// The name and the arguments of a call. The order of the members of the arguments is a part of it.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct CallIdentity {
+    name: String,
+    arguments: String,
+}
+
+impl CallIdentity {
+    /// The identity of a call with these arguments, if there are any.
+    pub(super) fn new(name: &str, arguments: Option<&Value>) -> Self {
+        let arguments =
+            arguments.map_or_else(|| Value::Object(Map::new()), |value| CallArguments::from_value(value).into_value());
+        Self { name: name.to_owned(), arguments: arguments.to_string() }
+    }
 }
 
 /// The arguments of a tool call, as a server sends them.
+#[derive(Clone)]
 enum CallArguments {
     /// Text that is JSON once it is complete.
     Text(String),
@@ -32,30 +57,59 @@ impl PartialCall {
             id: id.filter(|id| !id.is_empty()).map(str::to_owned),
             name: name.to_owned(),
             arguments: CallArguments::Text(String::new()),
+            is_complete: false,
+            repeated: String::new(),
+            is_contradictory: false,
         }
     }
 
-    /// Appends a piece of the arguments.
+    /// Appends a piece of the arguments. After the complete arguments, pieces can only repeat them.
     pub(super) fn push_arguments(&mut self, piece: &str) {
-        if let CallArguments::Text(text) = &mut self.arguments {
-            text.push_str(piece);
+        let piece = with_escapes(piece);
+        match &mut self.arguments {
+            CallArguments::Text(text) if !self.is_complete => text.push_str(&piece),
+            CallArguments::Text(_) | CallArguments::Value(_) => self.repeated.push_str(&piece),
         }
     }
 
-    /// Sets the complete arguments.
+    /// Sets the complete arguments. Pieces of them may be missing, but those that arrived must agree with them.
     pub(super) fn set_arguments(&mut self, value: &Value) {
-        self.arguments = match value {
-            Value::String(text) => CallArguments::Text(text.clone()),
-            value => CallArguments::Value(value.clone()),
+        let arguments = CallArguments::from_value(value);
+        let begins_with_pieces = match (&self.arguments, &arguments) {
+            _ if self.is_complete => false,
+            (CallArguments::Text(pieces), _) if pieces.trim().is_empty() => true,
+            (CallArguments::Text(pieces), CallArguments::Text(text)) => text.starts_with(pieces),
+            _ => false,
         };
+        self.is_contradictory |= !begins_with_pieces && !self.arguments.agrees_with(&arguments);
+        self.arguments = arguments;
+        self.is_complete = true;
     }
 
     /// Whether these are the arguments so far.
     pub(super) fn has_arguments(&self, value: &Value) -> bool {
-        match &self.arguments {
-            CallArguments::Text(text) => value.as_str() == Some(text.as_str()),
-            CallArguments::Value(own) => own == value,
-        }
+        self.arguments.agrees_with(&CallArguments::from_value(value))
+    }
+
+    /// Whether any arguments have arrived.
+    pub(super) fn has_any_arguments(&self) -> bool {
+        self.is_complete || matches!(&self.arguments, CallArguments::Text(pieces) if !pieces.trim().is_empty())
+    }
+
+    /// Whether the server sent two versions of the arguments that differ.
+    pub(super) fn is_contradictory(&self) -> bool {
+        let repeats = || self.arguments.agrees_with(&CallArguments::Text(self.repeated.clone()));
+        self.is_contradictory || !(self.repeated.trim().is_empty() || repeats())
+    }
+
+    /// Whether another call has the same name and the same arguments.
+    pub(super) fn is_same_call(&self, other: &Self) -> bool {
+        self.name == other.name && self.arguments.agrees_with(&other.arguments)
+    }
+
+    /// The name and the arguments in one form, to find the same call in another event.
+    pub(super) fn identity(&self) -> CallIdentity {
+        CallIdentity { name: self.name.clone(), arguments: self.arguments.clone().into_value().to_string() }
     }
 
     /// The name of the tool that the request offers and the model means.
@@ -74,6 +128,26 @@ impl PartialCall {
 }
 
 impl CallArguments {
+    /// The arguments in a field: a text, or the value itself from some servers. A value with half of a surrogate pair
+    /// stays a text, so that the model can be told.
+    fn from_value(value: &Value) -> Self {
+        if let Value::String(text) = value {
+            return Self::Text(with_escapes(text).into_owned());
+        }
+        match with_escapes(&value.to_string()) {
+            Cow::Owned(text) => Self::Text(text),
+            Cow::Borrowed(_) => Self::Value(value.clone()),
+        }
+    }
+
+    /// Whether these are the same arguments, in any form.
+    fn agrees_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(text), Self::Text(other)) if text == other => true,
+            _ => self.clone().into_value() == other.clone().into_value(),
+        }
+    }
+
     /// The arguments as a value: an object if there are none, and the text itself if it is not JSON.
     fn into_value(self) -> Value {
         let value = match self {
@@ -166,6 +240,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Content, Message, ModelRef, OfferedTools, Role, ToolChoice, ToolDefinition};
+    use crate::provider::surrogates::parse_json;
 
     fn naming(tools: &[&str], earlier_ids: &[&str]) -> CallNaming {
         let definitions = tools.iter().map(|name| ToolDefinition {
@@ -217,6 +292,54 @@ mod tests {
         assert_eq!(later.unique_id(None), "call_4");
         assert_eq!(later.unique_id(Some("x".to_owned())), "call_5");
         assert_eq!(naming(&["read"], &["a", "call_3"]).unique_id(None), "call_4");
+    }
+
+    #[test]
+    fn complete_arguments_must_agree_with_the_pieces() {
+        let text = |text: &str| json!(text);
+        let first = r#"{"path": "a"}"#;
+        for (pieces, complete, later, is_contradictory) in [
+            ("", text(first), "", false),
+            (first, text(first), "", false),
+            (first, text(r#"{"path":"a"}"#), "", false),
+            (first, json!({"path": "a"}), first, false),
+            ("{\"path\": ", text(first), "", false),
+            (" ", json!({"path": "a"}), "", false),
+            (first, text("{\"path\": \"b\"}"), "", true),
+            (first, json!({"path": "b"}), "", true),
+            (first, text("{}"), "", true),
+            ("{\"path\": ", json!({"path": "a"}), "", true),
+            ("", text(first), "{\"path\": \"b\"}", true),
+            ("", json!({"path": "a"}), "{\"pa", true),
+        ] {
+            let mut call = PartialCall::new("0", None, "read");
+            call.push_arguments(pieces);
+            call.set_arguments(&complete);
+            call.push_arguments(later);
+            assert_eq!(call.is_contradictory(), is_contradictory, "{pieces} {complete} {later}");
+        }
+        let mut call = PartialCall::new("0", None, "read");
+        for path in ["a", "b", "b"] {
+            call.set_arguments(&json!({"path": path}));
+        }
+        assert!(call.is_contradictory());
+    }
+
+    #[test]
+    fn arguments_with_half_of_a_surrogate_pair_are_no_object() {
+        let parsed = |json: &str| parse_json(json.as_bytes()).unwrap();
+        let arguments = |call: PartialCall| match call.into_block(&mut CallNaming::default()) {
+            ContentBlock::ToolCall { arguments, .. } => arguments,
+            other => panic!("{other:?}"),
+        };
+        let mut pieces = PartialCall::new("0", None, "read");
+        for piece in [r#""{\"path\": \"\ud83d""#, r#""\ude00\"}""#] {
+            pieces.push_arguments(parsed(piece).as_str().unwrap());
+        }
+        assert_eq!(arguments(pieces), json!({"path": "😀"}));
+        let mut value = PartialCall::new("0", None, "read");
+        value.set_arguments(&parsed(r#"{"path": "\ud83d"}"#));
+        assert_eq!(arguments(value), json!(r#"{"path":"\ud83d"}"#));
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! The dialect of `OpenAI`'s Responses API.
 
+mod calls;
+mod completion;
+mod pairing;
+mod reasoning;
 mod reply;
 mod request;
 mod text;

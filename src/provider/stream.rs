@@ -16,6 +16,7 @@ use super::redaction::excerpt;
 use super::reply_builder::ReplyBuilder;
 use super::sse::{SseDecoder, SseItem};
 use super::stream_content::{StreamContent, reports_generation};
+use super::surrogates::parse_json;
 use crate::model::failure::{Failure, FailureClass};
 
 /// The maximum wait for the usage after the end of a reply.
@@ -54,9 +55,12 @@ pub(super) struct ExchangeProgress {
 }
 
 impl ExchangeProgress {
-    /// Fails if the reply has no stop reason and other text came after content. The failure quotes the text, which may
-    /// explain why the reply ended.
-    pub(super) fn check_stop_reason(&self, builder: &ReplyBuilder, endpoint: &Endpoint) -> Result<(), Failure> {
+    /// Fails if the text or the calls of a reply are not as the model wrote them, or if the reply has no stop reason
+    /// and other text came after content. The failure quotes that text, which may explain why the reply ended.
+    pub(super) fn check_reply(&self, builder: &ReplyBuilder, endpoint: &Endpoint) -> Result<(), Failure> {
+        if let Some(inconsistency) = builder.inconsistency() {
+            return Err(errors::unavailable(endpoint, &inconsistency));
+        }
         let Some(start) = self.text_after_content.filter(|_| !builder.stop.has_reason()) else { return Ok(()) };
         let text = self.other_text.get(start..).filter(|text| !text.trim().is_empty()).unwrap_or(&self.other_text);
         Err(errors::append_server_text(
@@ -101,7 +105,7 @@ impl<A: Assembler> StreamReader<'_, A> {
         for item in decoder.finish() {
             // An incomplete event at the end is the result of a broken connection, not a mistake of the server.
             let is_incomplete = match &item {
-                SseItem::Data(data) => !is_done(data) && serde_json::from_slice::<Value>(data).is_err(),
+                SseItem::Data(data) => !is_done(data) && parse_json(data).is_err(),
                 SseItem::Error(_) | SseItem::Stray(_) => false,
             };
             if !is_incomplete {
@@ -237,7 +241,7 @@ impl<A: Assembler> StreamReader<'_, A> {
             self.progress.reply_ended |= self.assembler.is_complete_at_done();
             return Ok(());
         }
-        let value: Value = match serde_json::from_slice(data) {
+        let value = match parse_json(data) {
             Ok(value) => value,
             Err(_) if self.progress.reply_ended => return Ok(()),
             Err(_) if is_error_event => Value::String(String::from_utf8_lossy(data).into_owned()),
@@ -316,7 +320,7 @@ impl<A: Assembler> StreamReader<'_, A> {
         }
         let error_text = text_after_error_prefix(line);
         let data = error_text.unwrap_or(line).trim_ascii();
-        match serde_json::from_slice::<Value>(data) {
+        match parse_json(data) {
             Ok(value) if value.is_object() || value.is_array() => {
                 let failure = error_body::failure_reported_in_body(&value, self.context)
                     .or_else(|| error_text.map(|_| error_body::failure_from_error_event(&value, self.context)));

@@ -203,6 +203,7 @@ impl Redactor {
             // The provider's reader cuts a long description off without a mark.
             malformed_call: details.malformed_call.map(|text| self.redact_beginning(&text)),
             paused: details.paused,
+            half_surrogate: details.half_surrogate,
         }
     }
 

@@ -6,8 +6,10 @@ mod content_types;
 mod converse;
 mod failures;
 mod foreign_replies;
+mod inconsistent;
 mod replies;
 pub(crate) mod requests;
+mod response_items;
 mod responses;
 pub(crate) mod tools;
 

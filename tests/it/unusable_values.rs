@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 use crate::step_kinds::{project, run};
 use crate::support::{Reply, Server};
 
-/// The error of a pipeline whose only step has this contract, if the model replies with this text.
-fn error_of_reply(schema: &str, reply: &str) -> Value {
-    let server = Server::always(Reply::openai_text(reply));
+/// The error of a pipeline whose only step has this contract, if the model sends this reply. There is one request.
+fn error_of_reply(schema: &str, reply: Reply) -> Value {
+    let server = Server::always(reply);
     let step = format!("  - {{ id: one, agent: a, schema: {schema}, prompt: one.md, output: said, re_ask: 0 }}\n");
     let (_, report) = run(&project(&server, &step), &[]);
+    assert_eq!(server.requests().len(), 1, "{report}");
     report["steps"][0]["error"].clone()
 }
 
@@ -32,9 +33,28 @@ fn values_that_no_template_can_use_do_not_fit_any_schema() {
         ("any", "Here:\n```json\n{\"t\": \"\\udc00x\"}\n```", "half of a surrogate pair"),
         ("text", "a\u{0}b", "a NUL character"),
     ] {
-        let error = error_of_reply(schema, reply);
+        let error = error_of_reply(schema, Reply::openai_text(reply));
         assert_eq!(error["class"], "schema_mismatch", "{reply:?}: {error}");
         assert!(error["message"].as_str().unwrap().contains(words), "{reply:?}: {error}");
+    }
+}
+
+#[test]
+fn half_of_a_surrogate_pair_in_the_json_of_a_server_does_not_fit_any_schema() {
+    for (schema, content) in [
+        ("any", r#"{\"t\": \"a\ud83d\"}"#),
+        ("text", r"hi \ud83d there"),
+        ("text", r"hi \ude00"),
+        ("text", r"hi \ud83d"),
+    ] {
+        let delta = format!(r#"{{"choices": [{{"delta": {{"content": "{content}"}}, "finish_reason": "stop"}}]}}"#);
+        let message = delta.replace("delta", "message");
+        let streamed = Reply::raw_events(format!("data: {delta}\n\ndata: [DONE]\n\n"));
+        for reply in [streamed, Reply::status(200, message)] {
+            let error = error_of_reply(schema, reply);
+            assert_eq!(error["class"], "schema_mismatch", "{content}: {error}");
+            assert!(error["message"].as_str().unwrap().contains("half of a surrogate pair"), "{content}: {error}");
+        }
     }
 }
 

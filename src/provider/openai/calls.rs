@@ -98,6 +98,7 @@ impl CallPieces {
 impl StartedCall {
     /// Adds arguments, which are a piece of text or a complete value.
     fn add_arguments(&mut self, key: &str, arguments: &Value, builder: &mut ReplyBuilder) {
+        builder.check_arguments_type(Some(arguments));
         match arguments {
             Value::String(piece) => {
                 self.brackets.push(piece);
@@ -160,7 +161,7 @@ mod tests {
 
     use super::*;
     use crate::model::content::ContentBlock;
-    use crate::provider::reply_builder::MAX_BLOCKS;
+    use crate::provider::reply_blocks::MAX_BLOCKS;
     use crate::provider::usage::OPENAI;
 
     /// The id, the name and the arguments of each call in these pieces.

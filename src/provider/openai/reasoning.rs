@@ -24,6 +24,11 @@ impl ReasoningDetails {
         }
     }
 
+    /// Whether there is no detail.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The field to send back; `None` if the provider neither signed nor encrypted a part of the reasoning.
     pub(super) fn into_data(self) -> Option<Value> {
         self.0.iter().any(is_protected).then(|| json!({ REASONING_FIELD: self.0 }))

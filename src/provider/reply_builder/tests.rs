@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::*;
+use crate::provider::Dialect;
+use crate::provider::reply_blocks::MAX_BLOCKS;
 use crate::provider::usage::OPENAI;
 
 #[test]
@@ -15,7 +17,7 @@ fn a_reply_has_a_limited_number_of_parts() {
     builder.push_text("x", &|_| {});
     assert!(builder.has_too_many_blocks());
     builder.start_call("more", None, "tool");
-    builder.push_opaque(Dialect::OpenAi, json!({}));
+    builder.blocks.push_opaque(Dialect::OpenAi, json!({}));
     assert_eq!((builder.blocks.len(), builder.tools.len()), (MAX_BLOCKS, MAX_LISTED));
 }
 

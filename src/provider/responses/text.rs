@@ -1,6 +1,8 @@
 //! The text of a reply, which the Responses API sends up to three times: in pieces, as complete parts, and as complete
 //! messages. Some servers send no pieces, and some send the complete texts only after the last piece.
 
+use crate::provider::surrogates;
+
 /// The text of a reply so far, and how much of it the server has confirmed with complete texts.
 #[derive(Debug, Default)]
 pub(super) struct ReceivedText {
@@ -14,7 +16,7 @@ pub(super) struct ReceivedText {
 impl ReceivedText {
     /// Appends a piece.
     pub(super) fn push(&mut self, piece: &str) {
-        self.text.push_str(piece);
+        surrogates::append(&mut self.text, piece);
     }
 
     /// The end of a complete part that has not arrived in pieces; `None` if the pieces differ from the part.

@@ -1,6 +1,7 @@
 //! Reads streams that are complete, split anywhere or cut off anywhere.
 
 mod calls;
+mod halves;
 
 use futures_util::stream;
 

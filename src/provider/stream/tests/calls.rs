@@ -37,6 +37,20 @@ const ANTHROPIC: &[&str] = &[
     r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":5}}"#,
     r#"{"type":"message_stop"}"#,
 ];
+/// The same calls from a server whose blocks are open at the same time.
+const ANTHROPIC_INTERLEAVED: &[&str] = &[
+    r#"{"type":"message_start","message":{"id":"m","model":"m","stop_reason":null,"usage":{"input_tokens":7,"output_tokens":1}}}"#,
+    r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"a","name":"read","input":{}}}"#,
+    r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"b","name":"read","input":{}}}"#,
+    r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"path\": \"Grü"}}"#,
+    r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{\"path\": \"日"}}"#,
+    r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"ße\"}"}}"#,
+    r#"{"type":"content_block_stop","index":0}"#,
+    r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"本\"}"}}"#,
+    r#"{"type":"content_block_stop","index":1}"#,
+    r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":5}}"#,
+    r#"{"type":"message_stop"}"#,
+];
 const GEMINI: &[&str] = &[
     r#"{"candidates":[{"content":{"parts":[{"functionCall":{"id":"a","name":"read","args":{"path":"Grüße"}},"thoughtSignature":"s"}]}}],"modelVersion":"m"}"#,
     r#"{"candidates":[{"content":{"parts":[{"functionCall":{"id":"b","name":"read","args":{"path":"日本"}}}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":7}}"#,
@@ -55,12 +69,20 @@ const RESPONSES: &[&str] = &[
     r#"{"type":"response.output_item.done","output_index":2,"item":{"id":"fc_2","type":"function_call","call_id":"b","name":"read","arguments":"{\"path\": \"日本\"}","status":"completed"}}"#,
     r#"{"type":"response.completed","response":{"id":"r","status":"completed","output":[],"usage":{"input_tokens":7,"output_tokens":5}}}"#,
 ];
+/// The same calls from a server that sends one of them, and the arguments of the other, only at the end.
+const RESPONSES_AT_END: &[&str] = &[
+    r#"{"type":"response.created","response":{"id":"r","model":"m","status":"in_progress","error":null,"output":[],"usage":null}}"#,
+    r#"{"type":"response.output_item.added","output_index":0,"item":{"id":"fc_1","type":"function_call","call_id":"a","name":"read","arguments":""}}"#,
+    r#"{"type":"response.completed","response":{"id":"r","status":"completed","output":[{"id":"fc_1","type":"function_call","call_id":"a","name":"read","arguments":"{\"path\": \"Grüße\"}"},{"id":"fc_2","type":"function_call","call_id":"b","name":"read","arguments":"{\"path\": \"日本\"}"}],"usage":{"input_tokens":7,"output_tokens":5}}}"#,
+];
 const CONVERSE: &str = r#"{"output":{"message":{"role":"assistant","content":[{"toolUse":{"toolUseId":"a","name":"read","input":{"path":"Grüße"}}},{"toolUse":{"toolUseId":"b","name":"read","input":{"path":"日本"}}}]}},"stopReason":"tool_use","usage":{"inputTokens":7,"outputTokens":5,"totalTokens":12}}"#;
 
-const STREAMS: [(Dialect, &[&str], &str); 6] = [
+const STREAMS: [(Dialect, &[&str], &str); 8] = [
     (Dialect::OpenAi, OPENAI, ": ping\n\n"),
     (Dialect::OpenAi, OPENAI_WITH_MISTAKES, ": ping\n\n"),
     (Dialect::Anthropic, ANTHROPIC, "event: ping\ndata: {\"type\":\"ping\"}\n\n"),
+    (Dialect::Anthropic, ANTHROPIC_INTERLEAVED, "event: ping\ndata: {\"type\":\"ping\"}\n\n"),
+    (Dialect::Responses, RESPONSES_AT_END, "event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n"),
     (Dialect::Responses, RESPONSES, "event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n"),
     (Dialect::Gemini, GEMINI, ": ping\n\n"),
     (Dialect::Converse, &[CONVERSE], ": ping\n\n"),
