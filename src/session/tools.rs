@@ -26,6 +26,7 @@ use crate::secret::{Redactor, secrets_in_listed_variables};
 use crate::store::Workspace;
 use crate::tool::mcp::{Answerer, ListedServer, McpCall, McpServers};
 use crate::tool::{self, ToolContext, system_lookup};
+use crate::trust::VariableDisclosures;
 
 use super::Runner;
 use super::error::{ExitStatus, SessionError};
@@ -139,7 +140,9 @@ impl Runner {
         settings: Settings,
         request: &ToolsRequest,
     ) -> Result<ToolSession, SessionError> {
-        let trusted = self.ensure_trusted(root, &settings, request.trusted_digest.as_deref())?;
+        // No pipeline runs, so none passes variables to its programs.
+        let variables = VariableDisclosures::default();
+        let trusted = self.ensure_trusted(root, &settings, &variables, request.trusted_digest.as_deref())?;
         let specs = prepare::mcp_servers(&settings);
         let registry = self.model_registry(root, &settings, Some(&trusted));
         let variables = self.environment.variable_lookup();

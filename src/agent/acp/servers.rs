@@ -32,7 +32,7 @@ pub(super) fn mcp_servers(job: &TurnJob<'_>, has_http: bool) -> Result<Vec<McpSe
         }
         McpTransport::Http { .. } => {
             let message = format!("the agent can't use the MCP server `{}`, because it knows no HTTP", server.name);
-            Err(Error::new(ErrorCode::InvalidParams.into(), message))
+            Err(Error::new(i32::from(ErrorCode::InvalidParams), message))
         }
     };
     job.servers().iter().map(convert).collect()
