@@ -106,7 +106,7 @@ mod tests {
     fn merged_lists_contain_each_disclosure_once() {
         let list = |disclosures: &[VariableDisclosure]| VariableDisclosures::new(disclosures.to_vec());
         let (first, second) = (disclosure("a", &["X", "Y"]), disclosure("b", &["Y", "Z"]));
-        let merged = list(&[first.clone()]).merged_with(&list(&[first.clone(), second.clone()]));
+        let merged = list(std::slice::from_ref(&first)).merged_with(&list(&[first.clone(), second.clone()]));
         assert_eq!(merged.all(), [first, second]);
         assert_eq!(merged.names(), ["X", "Y", "Z"].map(str::to_owned).into());
     }

@@ -11,8 +11,6 @@ mod commands;
 #[cfg(target_os = "linux")]
 mod conformance;
 mod eras;
-mod eras;
-mod hostile;
 mod hostile;
 #[cfg(target_os = "linux")]
 mod model_calls;
