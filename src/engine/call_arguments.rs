@@ -63,11 +63,11 @@ mod tests {
     #[test]
     fn texts_at_any_depth_are_templates_and_a_sole_expression_keeps_its_type() {
         let args = json!({
-            "limit": "{{ count }}", "title": "{{ count }} items", "fixed": 1,
+            "limit": "{{ count }}", "title": "{{ count }} items\n", "fixed": 1,
             "filter": { "labels": "{{ labels }}", "pages": ["{{ count + 1 }}", null, true] },
         });
         let expected = json!({
-            "limit": 3, "title": "3 items", "fixed": 1,
+            "limit": 3, "title": "3 items\n", "fixed": 1,
             "filter": { "labels": ["a", "b"], "pages": [4, null, true] },
         });
         assert_eq!(rendered(args), Ok(expected));

@@ -189,7 +189,8 @@ impl Templates {
         Ok(match value {
             Value::String(text) => match sole_expression(text) {
                 Some(expression) => eval(expression, context)?,
-                None => Value::String(self.render_inline(text, context)?),
+                // The template engine drops the line break at the end of a template, which may be part of a file.
+                None => Value::String(self.render_inline(text, context)? + trailing_line_break(text)),
             },
             Value::Array(items) => {
                 Value::Array(items.iter().map(|item| self.render_value(item, context)).collect::<Result<_, _>>()?)
@@ -339,6 +340,12 @@ fn with_file(mut errors: Vec<TemplateError>, name: &str) -> Vec<TemplateError> {
 
 fn first_error(errors: Vec<TemplateError>) -> TemplateError {
     errors.into_iter().next().unwrap_or_else(|| TemplateError::undefined("", 0..0))
+}
+
+/// The line break at the end of a text.
+fn trailing_line_break(text: &str) -> &str {
+    let end = if text.ends_with("\r\n") { 2 } else { usize::from(text.ends_with('\n')) };
+    &text[text.len() - end..]
 }
 
 #[cfg(test)]

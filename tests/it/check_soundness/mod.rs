@@ -111,5 +111,5 @@ fn a_project_without_findings_does_not_fail_predictably() {
     println!("{clean} of {} projects are clean, {} of them fail", cases * TEXTS, wrong.len());
     let few = wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n\n");
     assert!(wrong.is_empty(), "{} of {clean} clean projects fail when they run:\n{few}", wrong.len());
-    assert!(clean * 2 > cases, "only {clean} of {cases} times {TEXTS} projects are clean: the test tells little");
+    assert!(clean * 3 > cases, "only {clean} of {cases} times {TEXTS} projects are clean: the test tells little");
 }

@@ -23,7 +23,7 @@ fn starts(site: &McpSite) -> usize {
 #[test]
 fn a_server_of_the_new_protocol_needs_no_handshake() {
     let site = McpSite::new();
-    let spec = site.hostile("new");
+    let spec = McpSite::hostile("new");
     assert_eq!(site.listed(&spec).1, NEW);
     assert_eq!(site.text(&spec, "echo", json!({ "text": "a" })), "a");
     assert_eq!((messages(&site), starts(&site)), (owned(&["server/discover", "tools/list", "tools/call"]), 1));
@@ -33,7 +33,7 @@ fn a_server_of_the_new_protocol_needs_no_handshake() {
 fn a_server_that_answers_with_an_error_goes_on_with_the_old_protocol_in_the_same_start() {
     for mode in ["plain", "noise"] {
         let site = McpSite::new();
-        let spec = site.hostile(mode);
+        let spec = McpSite::hostile(mode);
         assert_eq!(site.listed(&spec).1, OLD, "{mode}");
         assert_eq!(site.text(&spec, "echo", json!({ "text": "a" })), "a");
         let log = messages(&site);
@@ -44,7 +44,7 @@ fn a_server_that_answers_with_an_error_goes_on_with_the_old_protocol_in_the_same
 #[test]
 fn a_silent_server_costs_time_once_and_is_remembered() {
     let mut site = McpSite::new();
-    let spec = site.hostile("mute");
+    let spec = McpSite::hostile("mute");
     assert_eq!(site.listed(&spec).1, OLD);
     assert_eq!(messages(&site)[..2], owned(&["server/discover", "initialize"]), "{:?}", site.log());
     assert_eq!(starts(&site), 1, "the same start goes on");
@@ -58,7 +58,7 @@ fn a_silent_server_costs_time_once_and_is_remembered() {
 fn a_server_that_ends_or_answers_oddly_starts_again_with_the_old_protocol() {
     for mode in ["ends", "odd"] {
         let mut site = McpSite::new();
-        let spec = site.hostile(mode);
+        let spec = McpSite::hostile(mode);
         assert_eq!(site.listed(&spec).1, OLD, "{mode}");
         assert_eq!(starts(&site), 2, "{mode}");
         site.restart();
@@ -70,7 +70,7 @@ fn a_server_that_ends_or_answers_oddly_starts_again_with_the_old_protocol() {
 #[test]
 fn a_server_that_answers_too_late_is_asked_again() {
     let mut site = McpSite::new();
-    let spec = site.hostile("late");
+    let spec = McpSite::hostile("late");
     assert_eq!(site.listed(&spec).1, NEW);
     assert_eq!(starts(&site), 2);
     // It is not remembered as a server of the old protocol.
@@ -83,7 +83,7 @@ fn a_remembered_server_that_speaks_only_the_new_protocol_by_now_is_asked_again()
     let mut site = McpSite::new();
     fs::write(site.path("server.sh"), "exec python3 \"$1\" ends mcp.log\n").unwrap();
     let script = ["sh", "server.sh", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/mcp/hostile.py")];
-    let spec = site.program(&script.map(str::to_owned), &[]);
+    let spec = McpSite::program(&script.map(str::to_owned), &[]);
     assert_eq!(site.listed(&spec).1, OLD);
     site.restart();
     fs::write(site.path("server.sh"), "exec python3 \"$1\" new mcp.log\n").unwrap();
@@ -97,7 +97,7 @@ fn a_remembered_server_that_speaks_only_the_new_protocol_by_now_is_asked_again()
 fn an_unusable_file_of_remembered_servers_is_noted_and_does_no_harm() {
     let site = McpSite::new();
     fs::remove_dir(site.base().join("state")).unwrap();
-    let listed = site.list(&site.hostile("ends")).unwrap();
+    let listed = site.list(&McpSite::hostile("ends")).unwrap();
     assert_eq!(listed.listing.protocol_version, OLD);
     assert!(
         listed.notes[0].starts_with("orch could not save which protocol the MCP server `peer` speaks"),

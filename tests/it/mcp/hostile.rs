@@ -20,7 +20,7 @@ const TOKEN: &str = "t0ken-of-the-hostile-server";
 #[test]
 fn names_that_orch_cannot_offer_are_left_out_and_the_others_stay_apart() {
     let site = McpSite::new();
-    let listed = site.list(&site.hostile("names")).unwrap();
+    let listed = site.list(&McpSite::hostile("names")).unwrap();
     let names: Vec<&str> = listed.listing.tools.iter().map(|tool| tool.name.as_str()).collect();
     assert_eq!(names, ["a.b", "a/b", "a_b", "read", "é"]);
     let notes = listed.notes.join("\n");
@@ -42,7 +42,7 @@ fn names_that_orch_cannot_offer_are_left_out_and_the_others_stay_apart() {
 #[test]
 fn a_list_without_an_end_is_read_only_in_part() {
     let site = McpSite::new();
-    let listed = site.list(&site.hostile("endless-list")).unwrap();
+    let listed = site.list(&McpSite::hostile("endless-list")).unwrap();
     assert!((1..=MAX_TOOLS).contains(&listed.listing.tools.len()));
     assert_eq!(listed.notes.len(), 1);
     assert!(listed.notes[0].contains("its list of tools does not end"), "{:?}", listed.notes);
@@ -51,7 +51,7 @@ fn a_list_without_an_end_is_read_only_in_part() {
 #[test]
 fn a_large_result_is_shortened_and_a_message_over_the_limit_ends_the_connection() {
     let site = McpSite::new();
-    let spec = site.hostile("plain");
+    let spec = McpSite::hostile("plain");
     let result = site.call(&spec, "large", json!({ "mib": 8 })).unwrap();
     assert!(result.content.len() <= MAX_CONTENT_BYTES, "{}", result.content.len());
     assert_eq!(result.full_output.unwrap().len(), 8 << 20);
@@ -68,7 +68,7 @@ fn a_large_result_is_shortened_and_a_message_over_the_limit_ends_the_connection(
 #[test]
 fn a_flood_of_notices_does_not_lose_the_result() {
     let site = McpSite::new();
-    let spec = site.hostile("plain");
+    let spec = McpSite::hostile("plain");
     assert_eq!(site.text(&spec, "flood", json!({ "count": 2000 })), "the end");
     assert!(site.progress.lock().unwrap().iter().all(|text| text.len() <= 300));
 }
@@ -76,7 +76,7 @@ fn a_flood_of_notices_does_not_lose_the_result() {
 #[test]
 fn no_secret_of_the_environment_comes_back() {
     let site = McpSite::with_variables(&[("TOKEN", TOKEN)], &["TOKEN"]);
-    let spec = site.hostile("plain");
+    let spec = McpSite::hostile("plain");
     let listed = format!("{:?}", site.list(&spec).unwrap());
     assert!(listed.contains("The secret is [secret TOKEN]") && !listed.contains(TOKEN), "{listed}");
     let result = site.call(&spec, "leak", json!({ "how": "result" })).unwrap();
@@ -96,7 +96,7 @@ fn no_secret_of_the_environment_comes_back() {
 #[test]
 fn a_server_that_ends_during_a_call_is_not_called_again_by_itself() {
     let site = McpSite::new();
-    let spec = site.hostile("plain");
+    let spec = McpSite::hostile("plain");
     let failure = site.call(&spec, "die", json!({})).unwrap_err();
     assert_eq!(failure.class, FailureClass::ProviderUnavailable);
     let expected = "the MCP server `peer` closed the connection during the call of `die`; it ended with exit code 7\n\
@@ -110,7 +110,7 @@ fn a_server_that_ends_during_a_call_is_not_called_again_by_itself() {
 #[test]
 fn a_server_that_lists_other_tools_after_it_started_again_is_not_called() {
     let mut site = McpSite::new();
-    let spec = site.hostile("changes");
+    let spec = McpSite::hostile("changes");
     assert_eq!(site.text(&spec, "echo", json!({ "text": "a" })), "a");
     site.end();
     let failure = site.call(&spec, "echo", json!({ "text": "a" })).unwrap_err();
@@ -125,7 +125,7 @@ fn a_server_that_lists_other_tools_after_it_started_again_is_not_called() {
 #[test]
 fn questions_during_a_call_are_declined_and_foreign_requests_refused() {
     let site = McpSite::new();
-    let spec = site.hostile("plain");
+    let spec = McpSite::hostile("plain");
     let asked = site.text(&spec, "ask", json!({}));
     let expected =
         "the answer is {\"action\": \"decline\"}\n[the server asked for input, and orch declined: Your password?]";
@@ -137,7 +137,7 @@ fn questions_during_a_call_are_declined_and_foreign_requests_refused() {
 #[test]
 fn what_orch_cannot_answer_is_an_error_for_the_model() {
     let site = McpSite::new();
-    let spec = site.hostile("new");
+    let spec = McpSite::hostile("new");
     let input = site.call(&spec, "require_input", json!({ "method": "elicitation/create" })).unwrap();
     assert_eq!(input.input_required.unwrap().questions["a"].message, "Which?");
     for (tool, arguments, reason) in [
@@ -153,7 +153,7 @@ fn what_orch_cannot_answer_is_an_error_for_the_model() {
 #[test]
 fn a_call_ends_at_its_time_limit_and_the_server_with_it_if_it_may_write() {
     let site = McpSite::new();
-    let spec = site.hostile("plain");
+    let spec = McpSite::hostile("plain");
     let arguments = json!({ "path": site.path("begun") });
     let limit = Duration::from_millis(300);
     let failure = site.call_until(&spec, "hang", &arguments, limit, std::future::pending()).unwrap_err();
@@ -167,7 +167,7 @@ fn a_call_ends_at_its_time_limit_and_the_server_with_it_if_it_may_write() {
 #[test]
 fn an_interrupted_call_of_a_server_that_cannot_write_is_cancelled() {
     let site = McpSite::new();
-    let mut spec = site.hostile("plain");
+    let mut spec = McpSite::hostile("plain");
     spec.access = orch::model::McpAccess::Read;
     let path = site.path("begun");
     let begun = async {
@@ -187,7 +187,7 @@ fn an_interrupted_call_of_a_server_that_cannot_write_is_cancelled() {
 fn a_call_that_is_interrupted_before_the_server_is_ready_is_never_sent() {
     let site = McpSite::new();
     let stop = std::future::ready(Failure::new(FailureClass::Cancelled, "stop"));
-    let failure = site.call_until(&site.hostile("plain"), "echo", &json!({}), LONG, stop).unwrap_err();
+    let failure = site.call_until(&McpSite::hostile("plain"), "echo", &json!({}), LONG, stop).unwrap_err();
     assert_eq!(failure.message, "stop");
     assert!(!site.log().contains(&"tools/call".to_owned()), "{:?}", site.log());
     assert!(!site.is_running());
@@ -196,7 +196,7 @@ fn a_call_that_is_interrupted_before_the_server_is_ready_is_never_sent() {
 #[test]
 fn a_server_that_ignores_its_end_is_killed() {
     let site = McpSite::new();
-    let spec = site.hostile("stays");
+    let spec = McpSite::hostile("stays");
     assert_eq!(site.text(&spec, "echo", json!({ "text": "a" })), "a");
     let began = Instant::now();
     site.shutdown();
@@ -210,30 +210,32 @@ fn a_server_is_confined_by_its_settings() {
     }
     let site = McpSite::with_variables(&[("TOKEN", TOKEN), ("OTHER", "x")], &[]);
     fs::write(site.outside("file"), "kept").unwrap();
-    let spec = site.hostile("plain");
+    let spec = McpSite::hostile("plain");
     for path in [site.outside("file"), site.outside("new"), site.path("../outside/new"), site.path("orch.yaml")] {
         let result = site.call(&spec, "write", json!({ "path": path })).unwrap();
         assert!(result.is_error, "{}: {result:?}", path.display());
     }
     assert_eq!(fs::read_to_string(site.outside("file")).unwrap(), "kept");
-    assert!(!site.outside("new").exists() && !site.path("orch.yaml").exists());
+    assert!(!site.outside("new").exists());
     assert_eq!(site.text(&spec, "write", json!({ "path": site.path("allowed") })), "written");
     let environment = site.text(&spec, "environment", json!({}));
     assert!(environment.contains("TOKEN") && !environment.contains("OTHER"), "{environment}");
     site.end();
+    // While the server runs, a placeholder protects the missing `orch.yaml`.
+    assert!(!site.path("orch.yaml").exists());
     assert!(site.sandbox_use().is_some());
 }
 
 #[test]
 fn a_program_that_cannot_be_started_is_named() {
     let site = McpSite::new();
-    let missing = site.program(&["no-such-server".to_owned()], &[]);
+    let missing = McpSite::program(&["no-such-server".to_owned()], &[]);
     let failure = site.list(&missing).unwrap_err();
     assert_eq!(failure.class, FailureClass::NotInstalled, "{failure}");
     assert!(failure.message.starts_with("the MCP server `peer` can't be started: "), "{failure}");
     assert!(failure.hint.unwrap().contains("`mcp.peer.command`"));
     let script = ["sh", "-c", "echo no token >&2; exit 4"].map(str::to_owned);
-    let failure = site.list(&site.program(&script, &[])).unwrap_err();
+    let failure = site.list(&McpSite::program(&script, &[])).unwrap_err();
     assert_eq!(failure.class, FailureClass::ProviderUnavailable, "{failure}");
     assert!(failure.message.contains("exit code 4") && failure.message.ends_with("no token"), "{failure}");
 }

@@ -191,14 +191,14 @@ impl McpSite {
 
     /// A server that may write into the workspace and gets these variables, without a sandbox where this machine has
     /// none.
-    pub(crate) fn program(&self, command: &[String], env: &[&str]) -> McpServerSpec {
+    pub(crate) fn program(command: &[String], env: &[&str]) -> McpServerSpec {
         let sandbox = if super::sandbox::is_full() { json!({ "write": ["."] }) } else { json!({ "enabled": false }) };
         Self::spec(json!({ "command": command, "env": env, "sandbox": sandbox }))
     }
 
     /// The hostile server, with the variable `TOKEN`.
-    pub(crate) fn hostile(&self, mode: &str) -> McpServerSpec {
-        self.program(&hostile_server(mode), &["TOKEN"])
+    pub(crate) fn hostile(mode: &str) -> McpServerSpec {
+        Self::program(&hostile_server(mode), &["TOKEN"])
     }
 
     /// The log of the hostile server.
