@@ -45,11 +45,13 @@ fn trailing_content_advice(text: &str, offset: usize, is_in_flow: bool) -> Strin
     if value.is_quote_open || !value.text.trim_start().starts_with(['"', '\'']) {
         return "is a quote above not closed?".to_owned();
     }
-    if value.is_in_brackets {
+    let line = text.get(value.start..).unwrap_or_default().lines().next().unwrap_or_default();
+    // The bracket or brace around the value may be on a line above, of which the parser says nothing.
+    let closes_bracket = line.matches([']', '}']).count() > line.matches(['[', '{']).count();
+    if value.is_in_brackets || closes_bracket {
         return "put quotes around the whole value: without them, it ends at the first `,`, `[`, `]`, `{` or `}`"
             .to_owned();
     }
-    let line = text.get(value.start..).unwrap_or_default().lines().next().unwrap_or_default();
     format!("put quotes around the whole value: write `{}`", expression_in_yaml(line.trim()))
 }
 
