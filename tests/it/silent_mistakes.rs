@@ -10,7 +10,8 @@ fn found(steps: &str) -> Vec<String> {
     let head = "name: test\ninputs: { task: { type: string } }\nagents: { writer: { model: auto } }\nsteps:\n  - { id: use, run: \
          [echo, \"{{ task }}\"], access: none }\n";
     orch.write("prompts/p.md", "Do it.\n").write("pipelines/main.yaml", &format!("{head}{steps}"));
-    findings(&orch, &[]).into_values().flatten().collect()
+    // Most of these pipelines have no step for the agent.
+    findings(&orch, &[]).into_values().flatten().filter(|finding| !finding.contains("no step uses the agent")).collect()
 }
 
 /// Checks that each group of steps has exactly one finding, which begins with and contains these texts.

@@ -12,7 +12,7 @@ inputs: { task: { type: string } }
 agents: { a: { model: auto } }
 steps:
   - { id: plan, agent: a, prompt: plan.md, output: plan }
-  - { id: write, agent: a, prompt: write.md, message: "{{ task }}", inputs: [INPUT], output: draft, schema: text }
+  - { id: write, agent: a, prompt: write.md, message: "Task: {{ task }}", inputs: [INPUT], output: draft, schema: text }
 "#;
     text.replace("NAME", name).replace("INPUT", input)
 }

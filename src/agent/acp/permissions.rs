@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use agent_client_protocol::v1::schema::{
     PermissionOptionKind, RequestPermissionOutcome, RequestPermissionRequest, RequestPermissionResponse,
-    SelectedPermissionOutcome, ToolCallUpdateFields,
+    SelectedPermissionOutcome, ToolCallUpdateFields, ToolKind,
 };
 
 use crate::agent::mcp_servers::is_server_tool;
@@ -21,7 +21,9 @@ pub(super) fn decide_permission(
 ) -> RequestPermissionResponse {
     let fields = &request.tool_call.fields;
     let is_listed = |name: &str| granted_tools.iter().any(|granted| granted.eq_ignore_ascii_case(name));
-    let is_granted = tool_names(fields).iter().any(|name| is_listed(name) || is_server_tool(servers, name));
+    let is_server_title = server_title(fields).is_some_and(|title| is_server_tool(servers, title));
+    let is_granted =
+        is_server_title || tool_names(fields).iter().any(|name| is_listed(name) || is_server_tool(servers, name));
     let option_kinds = if is_granted {
         [PermissionOptionKind::AllowOnce, PermissionOptionKind::AllowAlways]
     } else {
@@ -36,6 +38,13 @@ pub(super) fn decide_permission(
         Some(option) => RequestPermissionOutcome::Selected(SelectedPermissionOutcome::new(option.option_id.clone())),
         None => RequestPermissionOutcome::Cancelled,
     })
+}
+
+/// The title of a call that is neither a command nor a change of files: some agents give the tool of a server no name,
+/// and its name as the title. The title of a command is its text, which a model chooses.
+fn server_title(fields: &ToolCallUpdateFields) -> Option<&str> {
+    let is_other = fields.kind.is_none_or(|kind| kind == ToolKind::Other);
+    fields.title.as_deref().filter(|_| is_other && fields.name.is_none())
 }
 
 /// The names under which `tools` may list a tool: its own name and its kind.

@@ -41,7 +41,10 @@ fn claude_calls_a_granted_tool_and_no_other() {
     });
     let Some(agents) = agents else { return };
     let (ran, report) = agents.run(&[]);
-    assert_eq!((ran.code, &report["steps"][0]["status"]), (0, &json!("completed")), "{ran:?}");
+    // The call of the other tool is denied, which fails the step.
+    let error = &report["steps"][0]["error"];
+    assert_eq!((ran.code, &error["class"]), (1, &json!("permission_denied")), "{ran:?}");
+    assert!(error["message"].as_str().unwrap().ends_with(": mcp__peer__get-env"), "{error}");
     let requests = agents.model_requests();
     let last = requests.last().unwrap().body.to_string();
     assert!(last.contains("Echo: hello"), "{last}");

@@ -97,7 +97,7 @@ fn tools_of_a_server_are_shown_with_their_schemas() {
     let shown = orch.run(&["tools", "show", "docs.find"]).exits(0).stdout;
     assert!(shown.contains("models see it as `docs__find`") && shown.contains("\nFinds a text.\n"), "{shown}");
     orch.run(&["tools", "show", "docs.finds"]).exits(2).says("did you mean `docs.find`?");
-    orch.run(&["tools", "show", "dcs.find"]).exits(2).says("did you mean `docs`?");
+    orch.run(&["tools", "show", "docz.find"]).exits(2).says("did you mean `docs`?");
     orch.run(&["tools", "call", "docs.find", "--arg", "text=a"]).exits(2).says("`docs.find` may change something");
     orch.run(&["tools", "call", "docs.find", "--yes"]).exits(2).says("do not fit its schema");
     assert_eq!(server.calls().len(), 0);
@@ -207,7 +207,10 @@ fn doctor_and_trust_list_servers_and_start_none() {
     }
     orch.run(&["pipeline", "validate"]).exits(0);
     let trusted = output(&orch.run(&["trust", "--print", "--output", "json"]).exits(0));
-    assert_eq!(trusted["programs"][0], "touch started  (MCP server files of orch.yaml)");
+    assert_eq!(
+        trusted["programs"][0],
+        "touch started, with the variables GITHUB_TOKEN  (MCP server files of orch.yaml)"
+    );
     orch.run(&["trust"])
         .exits(0)
         .says("starts the MCP server [\"touch\", \"started\"] with the variables GITHUB_TOKEN");

@@ -151,7 +151,6 @@ fn a_command_that_is_too_long_is_a_mistake_of_the_model() {
     site.call("shell", json!({ "command": longest })).succeeds();
     let call = site.call("shell", json!({ "command": format!("{longest}x") }));
     call.fails_with("the command has 131072 bytes, and 131071 are the most, so nothing was run; write the text");
-    site.call("shell", json!({ "command": "true \0" })).fails_with("contains a NUL character");
     assert_eq!(site.recorded(), ["snapshot"], "only the first command started");
 }
 
