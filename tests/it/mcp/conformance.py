@@ -54,7 +54,9 @@ def main():
         tools = json.loads(run(folder, "tools", "list", "--server", "peer", "--output", "json"))["tools"]
         context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
         calls = [("peer." + call["name"], call["arguments"]) for call in context.get("toolCalls", [])]
-        for name, arguments in calls or [(tool["name"], arguments_for(tool, tools)) for tool in tools]:
+        # The other tool of this scenario only has a definition.
+        chosen = [tool for tool in tools if tool["name"].endswith("." + SCHEMA_ECHO)] or tools
+        for name, arguments in calls or [(tool["name"], arguments_for(tool, tools)) for tool in chosen]:
             options = ["--args", json.dumps(arguments), "--answer", "{}", "--output", "json"]
             run(folder, "tools", "call", name, *options, may_fail=True)
 
