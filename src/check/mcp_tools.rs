@@ -47,14 +47,18 @@ fn tools_help(tools: &[String]) -> String {
     }
 }
 
-/// Every entry of an agent's `tools` and every `call` of a step that names a tool of an MCP server, with its position.
+/// Every entry of an agent's `tools` and `approve_tools` and every `call` of a step that names a tool of an MCP server,
+/// with its position. A misspelt name in `approve_tools` would let the model call the tool without an approval.
 fn named_tools(project: &Project) -> Vec<(String, McpGrant)> {
     let mut named = Vec::new();
     for (name, agent) in &project.pipeline.agents {
-        let pointer = child_pointer(&child_pointer("/agents", name), "tools");
-        for (index, text) in agent.tools.names().iter().enumerate() {
-            if let Ok(Some(grant)) = McpGrant::parse(text) {
-                named.push((item_pointer(&pointer, index), grant));
+        let agent_pointer = child_pointer("/agents", name);
+        for (key, names) in [("tools", agent.tools.names()), ("approve_tools", agent.approve_tools.as_slice())] {
+            let pointer = child_pointer(&agent_pointer, key);
+            for (index, text) in names.iter().enumerate() {
+                if let Ok(Some(grant)) = McpGrant::parse(text) {
+                    named.push((item_pointer(&pointer, index), grant));
+                }
             }
         }
     }

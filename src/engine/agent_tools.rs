@@ -136,9 +136,10 @@ impl AgentTools {
         Ok(Self { offered, listed, mcp_tools, ..self.clone() })
     }
 
-    /// Checks that a server has the tools that the agent names.
+    /// Checks that a server has the tools that the agent names, also those that need an approval: a misspelt name would
+    /// let the model call the tool without one.
     fn check_named_tools(&self, server: &McpServerSpec, listing: &McpListing) -> Result<(), Failure> {
-        let grants = self.mcp_grants.iter().filter(|grant| grant.server == server.name);
+        let grants = self.mcp_grants.iter().chain(&self.approved_mcp).filter(|grant| grant.server == server.name);
         let mut named = grants.filter_map(|grant| grant.tool.as_deref());
         let Some(missing) = named.find(|tool| listing.find(tool).is_none()) else { return Ok(()) };
         let names: Vec<String> =
@@ -147,7 +148,7 @@ impl AgentTools {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let has = if names.is_empty() { "none".to_owned() } else { format!("{}{more}", names.join(", ")) };
         let message = format!("the MCP server `{}` has no tool `{missing}`; it has {has}", server.name);
-        let hint = "correct `tools:` of the agent; a server may also offer other tools with other settings";
+        let hint = "correct `tools:` or `approve_tools:` of the agent; a server may also offer other tools with other settings";
         Err(Failure::new(FailureClass::BadRequest, message).with_hint(hint))
     }
 

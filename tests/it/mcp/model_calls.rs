@@ -117,14 +117,17 @@ fn the_user_approves_the_calls_of_the_tools_that_need_it() {
 #[test]
 fn a_step_fails_before_its_first_request_if_its_server_lacks_a_tool() {
     let server = McpServer::echo();
-    let agent = json!({ "tools": ["docs.search"] });
     let settings = json!({ "docs": server.settings("read") });
-    let (model, orch) = project(vec![answer(&json!("fine"))], &agent, &json!({}), &settings);
-    let (ran, report) = run(&orch);
-    let error = &report["steps"][0]["error"];
-    assert_eq!((ran.code, &error["class"]), (1, &json!("bad_request")), "{ran:?}");
-    assert_eq!(error["message"], "the MCP server `docs` has no tool `search`; it has `find`");
-    assert_eq!(model.requests().len(), 0);
+    // Without an error, a misspelt name of a tool that needs an approval would mean no approval.
+    let misspelt_approval = json!({ "tools": ["docs.*"], "approve_tools": ["docs.search"] });
+    for agent in [json!({ "tools": ["docs.search"] }), misspelt_approval] {
+        let (model, orch) = project(vec![answer(&json!("fine"))], &agent, &json!({}), &settings);
+        let (ran, report) = run(&orch);
+        let error = &report["steps"][0]["error"];
+        assert_eq!((ran.code, &error["class"]), (1, &json!("bad_request")), "{ran:?}");
+        assert_eq!(error["message"], "the MCP server `docs` has no tool `search`; it has `find`");
+        assert_eq!(model.requests().len(), 0);
+    }
 }
 
 #[test]
