@@ -32,6 +32,7 @@ mod reader;
 mod record;
 mod repeat;
 mod repository;
+mod reserved;
 mod revert;
 mod snapshot;
 mod snapshot_file;
@@ -46,7 +47,7 @@ pub use diff::diff;
 pub use entry::{FileEntry, mode_problem, parse_entries};
 pub use ledger::{ExternalReversion, FileLedger};
 pub use path::{fold_path, is_own_path};
-pub use prepare::{MAX_BYTES, MAX_FILES, RULES_VERSION, ReservedFiles, refusals};
+pub use prepare::{MAX_BYTES, MAX_FILES, RULES_VERSION, refusals};
 pub use reader::{FolderEntry, FolderEntryKind, ReadPathError};
 pub use record::{
     AppliedFile, ApplyReport, ChangeKind, ChangeSet, Content, FileChange, FileState, RevertOutcome, RevertReport,
@@ -54,6 +55,7 @@ pub use record::{
 };
 pub use repeat::TextComparison;
 pub use repository::repository_files;
+pub use reserved::ReservedFiles;
 pub use revert::UnrecordedChange;
 pub use snapshot::{EXCLUDED_FOLDERS, FileSnapshot};
 pub use tree::Tree;

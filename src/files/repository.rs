@@ -1,6 +1,6 @@
 //! Recognizes git repositories whose folder is not named `.git`.
 //!
-//! git takes every folder with `HEAD`, `objects` and `refs` for a repository. If somebody runs git in such a folder or
+//! git takes every folder with `HEAD`, `objects` and `refs` for a repository. If a user runs git in such a folder or
 //! below it, git runs programs that the `config` and the `hooks` of the folder name. So orch writes no file that makes a
 //! folder a repository, and none through which git would run programs in an existing one. It compares folded names,
 //! since a file system may ignore case.
