@@ -6,7 +6,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::step::Access;
 use crate::model::{Agent, McpGrant};
 
-/// The finding for a tool of an MCP server that nobody can call, because `orch.yaml` does not define the server or does
+/// The finding for a tool of an MCP server that can't be called, because `orch.yaml` does not define the server or does
 /// not allow the tool. `at` sets the location of a finding.
 pub(super) fn unavailable_tool(
     project: &Project,

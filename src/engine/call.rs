@@ -332,8 +332,8 @@ impl<'a> StepCall<'a> {
         self.interpreter.compute(self.key, read).await.map(Some)
     }
 
-    /// The failure of the step after a call without a result. If nobody knows whether the call took effect, says so, and
-    /// how the user can call the tool again.
+    /// The failure of the step after a call without a result. If it is not known whether the call took effect, says so,
+    /// and how the user can call the tool again.
     fn explain(&self, failure: Failure, activity: Option<&AgentActivity>) -> Failure {
         let kind = match &self.call.tool {
             CalledTool::Builtin { tool, .. } => CallKind::Tool(*tool),

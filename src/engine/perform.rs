@@ -297,7 +297,7 @@ impl Performer {
         let cancellation = CancellationToken::new();
         let never = std::future::pending();
         match ending {
-            // The client cancels a call of an MCP tool, so that the server learns that nobody waits for it.
+            // The client cancels a call of an MCP tool, so that the server learns that orch no longer waits for it.
             _ if matches!(call.effect, Effect::McpTool(_)) => {
                 self.perform_effect(call, started, &cancellation, interruption.boxed()).boxed().await
             }

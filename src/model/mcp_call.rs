@@ -14,7 +14,7 @@ use super::tool::ToolOutput;
 /// The maximum length of a summary of a call, in characters.
 const MAX_SUMMARY_CHARS: usize = 200;
 
-/// Whether a call of an MCP tool that failed with this class got no usable answer, so that nobody knows whether the
+/// Whether a call of an MCP tool that failed with this class got no usable answer, so that it is not known whether the
 /// server performed it. A model receives such a failure as the result of the call.
 pub fn is_unanswered_call(class: FailureClass) -> bool {
     matches!(

@@ -6,7 +6,7 @@
 pub const MAX_NESTING: usize = 1024;
 
 /// The maximum number of JSON values in an import, and in a foreign run: one that was imported, or whose journal this
-/// user's orch did not write on this machine. Somebody else may have chosen its content.
+/// user's orch did not write on this machine. Another person may have chosen its content.
 pub const MAX_VALUES: usize = 5_000_000;
 
 /// An upper bound of the number of values in a JSON text: one, and one more for each comma and each list or object.

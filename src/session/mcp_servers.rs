@@ -21,7 +21,7 @@ pub(crate) struct ServerParts {
     pub(crate) redactor: Arc<Redactor>,
     /// The file in which orch remembers the servers that do not say which protocol they speak; `None` for no such file.
     pub(crate) legacy_servers: Option<NoFollowFile>,
-    /// Answers the questions of servers of the old protocol; `None` if nobody can answer during a call.
+    /// Answers the questions of servers of the old protocol; `None` if no answer is possible during a call.
     pub(crate) answerer: Option<Answerer>,
 }
 

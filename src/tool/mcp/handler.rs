@@ -65,7 +65,7 @@ impl Handler {
     }
 
     fn notify(&self, notice: Notice) {
-        // Without a call, nobody needs the notice.
+        // Without a call, the notice has no reader.
         drop(self.notices.send(notice));
     }
 }

@@ -1,7 +1,7 @@
 //! Remembers the servers that do not answer the discovery of the new protocol, so that orch waits for such an answer
 //! only once.
 //!
-//! A server that answers it with an error needs no entry: the connection goes on with the old protocol at once.
+//! A server that answers it with an error needs no entry: the connection continues with the old protocol at once.
 
 use std::io;
 

@@ -1,6 +1,6 @@
 //! A transport that finds out which protocol a server speaks, without waiting for a server that does not say.
 //!
-//! The crate first sends `server/discover`, the beginning of the new protocol, and goes on with `initialize` if the
+//! The crate first sends `server/discover`, the beginning of the new protocol, and continues with `initialize` if the
 //! answer is an error. A server of the old protocol may not answer at all. This transport then answers in its place.
 
 use std::sync::Arc;

@@ -150,7 +150,7 @@ def write(request, arguments):
 
 
 def hang(_request, arguments):
-    """Says that it has begun, and goes on to write until it is ended."""
+    """Says that it has begun, and continues to write until it is ended."""
     with open(arguments["path"], "w", encoding="utf-8"):
         pass
 
