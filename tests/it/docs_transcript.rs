@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::default_pipeline::{good_reply, step_of};
-use crate::support::{Orch, Reply, Server};
+use crate::support::{ClosedPort, Orch, Reply, Server};
 
 /// The text on a terminal: commands, their output, and how they end.
 struct Transcript {
@@ -124,9 +124,8 @@ fn the_transcript_of_first_mistakes_matches_the_program() {
         let reply = good_reply(request);
         if step_of(request) == "code" { reply.delay(Duration::from_millis(800)) } else { reply }
     });
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nowhere = format!("http://{}", gone.local_addr().unwrap());
-    drop(gone);
+    let closed = ClosedPort::reserve();
+    let nowhere = closed.url();
 
     let mut session = Transcript { orch: Orch::empty(), text: String::new() };
     let task = "--task \"Create a User model\"";

@@ -31,7 +31,7 @@ fn doctor_asks_a_server_without_a_key_for_its_models() {
         "{ran:?}"
     );
     assert_eq!(line(&ran, "model "), "ok   model       lab/test (`defaults.model`)");
-    drop(server);
+    let _closed = server.close();
     let ran = orch.run(&["doctor"]).exits(0);
     assert!(line(&ran, "lab ").contains("nothing answers at http://127.0.0.1:"), "{ran:?}");
 }

@@ -84,7 +84,9 @@ fn wait_until(what: &str, done: impl Fn() -> bool) {
 /// Whether orch has stored the session of a turn, from which the next attempt continues.
 fn has_stored_session(orch: &Orch) -> bool {
     let files = |folder: std::path::PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten();
-    files(orch.path().join(".orch/agents")).any(|run| files(run.path().join("sessions")).next().is_some())
+    // Until orch has written all of a file, it has a temporary name.
+    let is_whole = |file: std::fs::DirEntry| !file.file_name().to_string_lossy().starts_with('.');
+    files(orch.path().join(".orch/agents")).any(|run| files(run.path().join("sessions")).any(is_whole))
 }
 
 /// Runs the command, and presses Ctrl-C once a file exists.

@@ -23,6 +23,7 @@ use orch::network::Network;
 use orch::provider::{Auth, Dialect, Endpoint, KeyAuth, RequestLimits, StreamEvent, create_provider, served_models};
 use serde_json::json;
 
+use crate::support::ClosedPort;
 use crate::support::server::{Reply, Server};
 
 pub(crate) const KEY: &str = "sk-very-secret-0123456789";
@@ -351,8 +352,9 @@ async fn the_list_of_models_of_a_server_is_read() {
             served_models(&endpoint_of(Dialect::OpenAi, &server), Duration::from_millis(500)).await.unwrap_err();
         assert_eq!(failure.class, class, "{failure:?}");
     }
-    let gone = Server::saying("x").openai_url();
-    let failure = served_models(&endpoint(Dialect::OpenAi, gone), Duration::from_secs(1)).await.unwrap_err();
+    let closed = ClosedPort::reserve();
+    let gone = endpoint(Dialect::OpenAi, closed.url());
+    let failure = served_models(&gone, Duration::from_mins(1)).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::ProviderUnavailable);
 }
 

@@ -10,7 +10,7 @@ use orch::network::Network;
 use orch::provider::{Dialect, Endpoint};
 
 use crate::provider::{ask, endpoint, request, short_limits};
-use crate::support::{Orch, Reply, Server};
+use crate::support::{ClosedPort, Orch, Reply, Server};
 
 /// An endpoint that is reached with these environment variables.
 fn endpoint_with_variables(variables: &[(&'static str, String)], base_url: &str) -> Endpoint {
@@ -63,7 +63,8 @@ async fn a_proxy_receives_its_user_and_password_and_no_message_shows_them() {
 
 #[tokio::test]
 async fn an_unreachable_proxy_is_named_with_its_variable() {
-    let gone = Server::saying("x").url();
+    let closed = ClosedPort::reserve();
+    let gone = closed.url();
     for (variable, base) in [("HTTP_PROXY", "http://model.invalid/v1"), ("https_proxy", "https://model.invalid/v1")] {
         let failure = ask(endpoint_with_variables(&[(variable, gone.clone())], base), &request(), &short_limits())
             .await

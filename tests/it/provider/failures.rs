@@ -7,8 +7,8 @@ use orch::provider::{Dialect, Endpoint, RequestLimits};
 use serde_json::{Value, json};
 
 use super::{DIALECTS, KEY, ask, endpoint, endpoint_of, failure_of, key_auth, request, short_limits};
-use crate::support::cpu_time;
 use crate::support::server::{Reply, Server};
+use crate::support::{ClosedPort, cpu_time};
 
 #[tokio::test]
 async fn each_http_status_has_its_class_message_and_hint() {
@@ -303,7 +303,8 @@ async fn redirects_are_not_followed() {
 
 #[tokio::test]
 async fn unreachable_hosts_have_their_messages() {
-    let gone = Server::saying("x").url();
+    let closed = ClosedPort::reserve();
+    let gone = closed.url();
     for dialect in DIALECTS {
         let failure = ask(endpoint(dialect, gone.clone()), &request(), &short_limits()).await.unwrap_err();
         assert_eq!(failure.class, FailureClass::ProviderUnavailable);
@@ -311,8 +312,10 @@ async fn unreachable_hosts_have_their_messages() {
         assert_eq!(failure.hint.as_deref(), Some("start lab, or correct its base URL"));
     }
     let base = "http://no-such-host.invalid/v1".to_owned();
-    let failure = ask(endpoint(Dialect::OpenAi, base), &request(), &short_limits()).await.unwrap_err();
-    assert_eq!(failure.class, FailureClass::ProviderUnavailable);
+    // Without a network, the system may look for a name server for many seconds.
+    let patient = RequestLimits { connect_timeout: Duration::from_mins(2), ..RequestLimits::default() };
+    let failure = ask(endpoint(Dialect::OpenAi, base), &request(), &patient).await.unwrap_err();
+    assert_eq!(failure.class, FailureClass::ProviderUnavailable, "{failure:?}");
     assert!(failure.message.starts_with("can't reach http://no-such-host.invalid/v1: "), "{failure:?}");
     assert!(failure.hint.is_some());
     // This server does not speak TLS.

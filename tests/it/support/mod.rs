@@ -3,6 +3,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod ajv;
+mod closed_port;
 pub(crate) mod convex;
 mod editor;
 #[path = "../../../local-llm/tests/support/gguf.rs"]
@@ -17,6 +18,7 @@ pub(crate) mod wait;
 
 use std::io::Write as _;
 
+pub(crate) use closed_port::ClosedPort;
 pub(crate) use editor::{Editor, completion_labels, split_cursor};
 pub(crate) use orch::{Orch, RunOutput};
 pub(crate) use server::{ReceivedRequest, Reply, Server};

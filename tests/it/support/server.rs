@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::ClosedPort;
+
 pub(crate) use reply::Reply;
 
 /// A received request.
@@ -133,6 +135,13 @@ impl Server {
     pub(crate) fn saying(text: &str) -> Self {
         let text = text.to_owned();
         Self::start(move |request| Reply::text_for(&request.path, &text))
+    }
+
+    /// Stops the server. Its address refuses connections until the returned value is dropped.
+    pub(crate) fn close(self) -> ClosedPort {
+        let address = self.address;
+        drop(self);
+        ClosedPort::bind(address)
     }
 
     pub(crate) fn port(&self) -> u16 {

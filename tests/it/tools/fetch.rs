@@ -224,7 +224,7 @@ fn large_slow_and_broken_responses_are_limited() {
     site.timeout_ms = 300;
     let limit = Duration::from_millis(300);
     site.call("fetch", json!({"url": format!("{url}/slow")})).fails_with(&format!("was not read within {limit:?}"));
-    drop(server);
+    let _closed = server.close();
     site.timeout_ms = 60_000;
     site.call("fetch", json!({"url": url})).fails_with("was not read: ");
 }
