@@ -113,6 +113,9 @@ pub struct StepSpec {
     /// Whether the step reads or changes the workspace. If so, orch reuses only its latest result, since older results
     /// do not match the current workspace.
     pub depends_on_workspace: bool,
+    /// Whether the model must call a tool before it answers. If so, a reply before the first one with tool calls never
+    /// contains the value of the step.
+    pub requires_call: bool,
 }
 
 /// Identifies one execution of a step. A result that depends on an execution is not valid after another execution of

@@ -28,6 +28,7 @@ const MODEL: &str = "`model` of the agent sets it";
 const PROMPT: &str = "`prompt` and `message` of the step set it";
 const STREAM: &str = "remove it: orch chooses how it receives replies";
 const TOOLS: &str = "`tools` of the agent sets it";
+const TOOL_CHOICE: &str = "`tool_choice` of the agent sets it";
 const SCHEMA: &str = "`schema` of the step sets it";
 const OUTPUT_LIMIT: &str = "`max_output_tokens` of the agent sets it";
 const TEMPERATURE: &str = "`temperature` of the agent sets it";
@@ -54,9 +55,9 @@ const CHAT_COMPLETIONS: &[ReservedRow] = &[
     ("reasoning_effort", REASONING),
     ("response_format", SCHEMA),
     ("tools", TOOLS),
-    ("tool_choice", TOOLS),
+    ("tool_choice", TOOL_CHOICE),
     ("functions", TOOLS),
-    ("function_call", TOOLS),
+    ("function_call", TOOL_CHOICE),
     ("n", ONE_REPLY),
     ("store", CONVERSATION),
 ];
@@ -80,7 +81,7 @@ const RESPONSES: &[ReservedRow] = &[
     ("reasoning.effort", REASONING),
     ("text.format", SCHEMA),
     ("tools", TOOLS),
-    ("tool_choice", TOOLS),
+    ("tool_choice", TOOL_CHOICE),
 ];
 
 const ANTHROPIC: &[ReservedRow] = &[
@@ -96,7 +97,7 @@ const ANTHROPIC: &[ReservedRow] = &[
     ("output_config.effort", REASONING),
     ("output_config.format", SCHEMA),
     ("tools", TOOLS),
-    ("tool_choice", TOOLS),
+    ("tool_choice", TOOL_CHOICE),
 ];
 
 const GEMINI: &[ReservedRow] = &[

@@ -11,6 +11,7 @@ use super::options::model_api;
 use super::tool_names::unknown_tool;
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, equivalents};
+use crate::model::agent::FirstToolChoice;
 use crate::model::step::Access;
 use crate::model::{
     Agent, AllowedHost, BuiltinTool, CliAgentKind, McpGrant, SandboxNetwork, SandboxSpec, ToolGrant, allows_agent_host,
@@ -18,8 +19,14 @@ use crate::model::{
 };
 
 /// The keys that have an effect only with tools, each with whether pipelines count as tools for it.
-const TOOL_KEYS: [(&str, bool); 5] =
-    [("max_turns", true), ("approve_tools", false), ("compaction", true), ("env", false), ("sandbox", false)];
+const TOOL_KEYS: [(&str, bool); 6] = [
+    ("tool_choice", true),
+    ("max_turns", true),
+    ("approve_tools", false),
+    ("compaction", true),
+    ("env", false),
+    ("sandbox", false),
+];
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
@@ -119,6 +126,7 @@ impl ToolCheck<'_> {
             let diagnostic = Diagnostic::error(Code::KeyNotApplicable, message);
             diagnostics.push(self.at_key(diagnostic, "env").with_help("remove `env`, or add `shell` to `tools`"));
         }
+        diagnostics.extend(self.missing_answer_turn());
         self.check_models(diagnostics);
         self.check_access(diagnostics);
     }
@@ -247,6 +255,16 @@ impl ToolCheck<'_> {
         let diagnostic = Diagnostic::error(Code::KeyNotApplicable, format!("`{key}` has no effect without `tools`"));
         let help = format!("remove `{key}`, or give the agent tools, such as `tools: [read, edit]`");
         Some(self.at_key(diagnostic, key).with_help(help))
+    }
+
+    /// The finding for an agent whose only reply must call a tool, so that it never answers.
+    fn missing_answer_turn(&self) -> Option<Diagnostic> {
+        if self.agent.tool_choice != Some(FirstToolChoice::Required) || self.agent.max_turns != Some(1) {
+            return None;
+        }
+        let message = "with `tool_choice: required`, `max_turns: 1` leaves no reply for the answer";
+        let diagnostic = self.at_key(Diagnostic::error(Code::KeyNotApplicable, message), "max_turns");
+        Some(diagnostic.with_help("raise `max_turns` to 2 at least, or remove `tool_choice`"))
     }
 
     /// Reports models that can't call tools: the agent's own, and the fallbacks of its steps.

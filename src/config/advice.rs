@@ -35,6 +35,25 @@ pub(super) fn unknown_key(
     }
 }
 
+/// Adds advice about a text that is none of the words of a type. Tries in this order: orch's word for a word of another
+/// tool, the nearest allowed word, and the list of allowed words, unless the message has it.
+pub(super) fn unknown_word(
+    diagnostic: Diagnostic,
+    word: &str,
+    type_name: &str,
+    allowed: &[&str],
+    is_listed: bool,
+) -> Diagnostic {
+    if let Some((advice, own_word)) = equivalents::word_help(type_name, word) {
+        return diagnostic.with_help(advice).with_replacement(word, own_word);
+    }
+    let diagnostic = diagnostic.with_suggestion(word, allowed.iter().copied());
+    if is_listed || !diagnostic.help.is_empty() {
+        return diagnostic;
+    }
+    diagnostic.with_help(format!("one of {}", quoted(allowed, ", ")))
+}
+
 /// Describes where a key belongs, if another type has this key.
 fn describe_destination(type_name: &str, key: &str) -> Option<&'static str> {
     let (pipeline, settings) = (generate::pipeline_form(), generate::settings_form());

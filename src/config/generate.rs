@@ -280,5 +280,10 @@ mod tests {
         for (type_name, key, _) in equivalents::known_values() {
             assert!(key.is_empty() || form_of(type_name).properties.get(key).is_some(), "{type_name} has no `{key}`");
         }
+        for (type_name, word, own_word) in equivalents::known_words() {
+            let allowed: Vec<&str> = form_of(type_name).enum_values.iter().flatten().map(|name| &**name).collect();
+            assert!(!allowed.contains(&word), "{type_name} has `{word}`");
+            assert!(own_word.is_none_or(|own_word| allowed.contains(&own_word)), "{type_name}: {word} is {own_word:?}");
+        }
     }
 }

@@ -101,7 +101,7 @@ impl<'a> ShapeWalker<'a> {
         match value {
             Value::Object(map) => self.check_object(map, form, type_name, pointer),
             Value::Array(list) => self.check_list(list, form, pointer),
-            Value::String(text) => self.check_text(text, form, pointer),
+            Value::String(text) => self.check_text(text, form, type_name, pointer),
             Value::Number(_) => self.check_number(value, form, pointer),
             Value::Bool(_) | Value::Null => {}
         }
@@ -215,7 +215,7 @@ impl<'a> ShapeWalker<'a> {
         }
     }
 
-    fn check_text(&mut self, text: &str, form: &SchemaForm<'_>, pointer: &str) {
+    fn check_text(&mut self, text: &str, form: &SchemaForm<'_>, type_name: &str, pointer: &str) {
         if let Some(allowed) = &form.enum_values {
             let allowed: Vec<&str> = allowed.iter().map(|name| &**name).collect();
             if !allowed.contains(&text) {
@@ -225,14 +225,8 @@ impl<'a> ShapeWalker<'a> {
                 } else {
                     format!("{} cannot be `{text}`", describe_location(pointer))
                 };
-                let diagnostic =
-                    self.error_at(Code::WrongValue, message, pointer).with_suggestion(text, allowed.iter().copied());
-                let has_help = is_short || !diagnostic.help.is_empty();
-                self.diagnostics.push(if has_help {
-                    diagnostic
-                } else {
-                    diagnostic.with_help(format!("one of {}", quoted(&allowed, ", ")))
-                });
+                let diagnostic = self.error_at(Code::WrongValue, message, pointer);
+                self.diagnostics.push(advice::unknown_word(diagnostic, text, type_name, &allowed, is_short));
             }
         }
         let (min, max) = (form.min_length, form.max_length.unwrap_or(u64::MAX));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use crate::model::agent::{Compaction, DEFAULT_MAX_TURNS};
+use crate::model::agent::{Compaction, DEFAULT_MAX_TURNS, FirstToolChoice};
 use crate::model::{
     Agent, BuiltinTool, Digest, Failure, FailureClass, McpGrant, McpListing, McpServerSpec, McpToolName, OfferedTools,
     SandboxNetwork, SandboxSpec, ToolChoice, ToolDefinition, ToolGrant,
@@ -41,6 +41,9 @@ pub struct AgentTools {
     pub mcp_grants: Vec<McpGrant>,
     /// The MCP servers whose tools the agent may use.
     pub servers: Vec<McpServerSpec>,
+    /// The offer of the requests before the first reply with calls: `offered`, or the same tools, of which the model must
+    /// call one.
+    pub first_offered: Arc<OfferedTools>,
     /// The offer of requests in which the model may call tools. It has the tools of MCP servers only after these have
     /// listed them.
     pub offered: Arc<OfferedTools>,
@@ -87,8 +90,9 @@ impl AgentTools {
         let pipelines = called.iter().map(|(index, definition)| Arc::new(PipelineTool::new(*index, definition)));
         let pipelines = pipelines.collect();
         definitions.extend(called.into_iter().map(|(_, definition)| definition));
-        let (offered, listed) = offers(definitions);
+        let [first_offered, offered, listed] = offers(definitions, first_choice(agent));
         Some(Self {
+            first_offered,
             offered,
             listed,
             max_turns: agent.max_turns.unwrap_or(DEFAULT_MAX_TURNS),
@@ -132,8 +136,8 @@ impl AgentTools {
         definitions.extend(mcp_tools.iter().map(|tool| tool.model_definition()));
         definitions.extend(pipelines);
         check_unique_names(&definitions)?;
-        let (offered, listed) = offers(definitions);
-        Ok(Self { offered, listed, mcp_tools, ..self.clone() })
+        let [first_offered, offered, listed] = offers(definitions, self.first_offered.choice);
+        Ok(Self { first_offered, offered, listed, mcp_tools, ..self.clone() })
     }
 
     /// Checks that a server has the tools that the agent names, also those that need an approval: a misspelt name would
@@ -150,6 +154,11 @@ impl AgentTools {
         let message = format!("the MCP server `{}` has no tool `{missing}`; it has {has}", server.name);
         let hint = "correct `tools:` or `approve_tools:` of the agent; a server may also offer other tools with other settings";
         Err(Failure::new(FailureClass::BadRequest, message).with_hint(hint))
+    }
+
+    /// Whether the first reply of a conversation must call a tool.
+    pub(super) fn requires_call(&self) -> bool {
+        self.first_offered.choice == ToolChoice::Required
     }
 
     /// Whether the agent may use a built-in tool.
@@ -206,14 +215,29 @@ impl AgentTools {
         if let Some(digest) = &self.pipeline_digest {
             value["pipelines"] = json!(digest);
         }
+        if self.requires_call() {
+            value["choice"] = json!(self.first_offered.choice);
+        }
         value
     }
 }
 
-/// The offers of requests with these tools: one in which the model may call them, and one in which it must not.
-fn offers(definitions: Vec<ToolDefinition>) -> (Arc<OfferedTools>, Arc<OfferedTools>) {
+/// Whether the model must call a tool in its first reply.
+fn first_choice(agent: &Agent) -> ToolChoice {
+    match agent.tool_choice.unwrap_or_default() {
+        FirstToolChoice::Auto => ToolChoice::Auto,
+        FirstToolChoice::Required => ToolChoice::Required,
+    }
+}
+
+/// The offers of requests with these tools: that of the requests before the first call, one in which the model may call
+/// the tools, and one in which it must not.
+fn offers(definitions: Vec<ToolDefinition>, first_choice: ToolChoice) -> [Arc<OfferedTools>; 3] {
     let offer = |definitions, choice| Arc::new(OfferedTools { definitions, choice });
-    (offer(definitions.clone(), ToolChoice::Auto), offer(definitions, ToolChoice::None))
+    let offered = offer(definitions.clone(), ToolChoice::Auto);
+    let first_offered =
+        if first_choice == ToolChoice::Auto { Arc::clone(&offered) } else { offer(definitions.clone(), first_choice) };
+    [first_offered, offered, offer(definitions, ToolChoice::None)]
 }
 
 /// Checks that a model can tell its tools apart.
@@ -291,6 +315,22 @@ mod tests {
         assert_eq!(failure.message, "the MCP server `docs` has no tool `get`; it has `list`");
         let failure = tools.with_listings(&[listing("docs", &[])]).err().unwrap();
         assert!(failure.message.ends_with("it has none"), "{failure}");
+    }
+
+    #[test]
+    fn only_the_first_offer_requires_a_call() {
+        let servers = [server("docs", None)];
+        let choices =
+            |tools: &AgentTools| [&tools.first_offered, &tools.offered, &tools.listed].map(|offer| offer.choice);
+        let agent = |choice: &str| json!({ "model": "auto", "tools": ["read", "docs.*"], "tool_choice": choice });
+        let free = agent_tools(agent("auto"), &servers).unwrap();
+        let bound = agent_tools(agent("required"), &servers).unwrap();
+        assert_eq!(choices(&free), [ToolChoice::Auto, ToolChoice::Auto, ToolChoice::None]);
+        assert_eq!(choices(&bound), [ToolChoice::Required, ToolChoice::Auto, ToolChoice::None]);
+        let listed = bound.with_listings(&[listing("docs", &["get"])]).unwrap();
+        assert_eq!(choices(&listed), choices(&bound), "also with the tools of a server");
+        assert_eq!(listed.first_offered.definitions, listed.offered.definitions);
+        assert_ne!(free.fingerprint_value(), bound.fingerprint_value());
     }
 
     #[test]

@@ -11,7 +11,9 @@ use crate::extract;
 use crate::model::call::{ElidedResult, SentResult};
 use crate::model::event::ReplyParsed;
 use crate::model::failure::RAISE_DEADLINE_HINT;
-use crate::model::{AgentTurn, CallKey, ChatRequest, Content, ContentBlock, Digest, Failure, FailureClass, Usage};
+use crate::model::{
+    AgentTurn, CallKey, ChatReply, ChatRequest, Content, ContentBlock, Digest, Failure, FailureClass, Usage,
+};
 use crate::provider::labels_failed_results;
 
 use super::agent::request_digest;
@@ -249,11 +251,7 @@ impl<'a> Conversation<'a> {
         };
         // A longer conversation would exceed the context window even more.
         let may_re_ask = may_re_ask && !chat.details.exceeded_context_window;
-        // The re-ask quotes the model's answer without its reasoning, and without further turns of the conversation
-        // that the model generated after it.
-        let text = chat.text();
-        let answer = re_ask_content(&chat.content, extract::answer_text(&text).text.unwrap_or(&text));
-        let next = may_re_ask.then(|| re_ask(request, answer, &failure, &problems)).flatten();
+        let next = may_re_ask.then(|| re_ask(request, quoted_answer(chat), &failure, &problems)).flatten();
         self.record_rejected_reply(key, &failure, next.is_some()).await?;
         Ok(match next {
             Some(next) => ReplyVerdict::ReAsk(Box::new(next), failure.class),
@@ -335,11 +333,14 @@ fn has_failed_results(request: &ChatRequest) -> bool {
     request.messages.iter().any(|message| message.content.blocks().iter().any(is_failed))
 }
 
-/// The content of a rejected reply for a re-ask: with the opaque data that the provider needs again, but without tool
+/// The content of a rejected reply for a re-ask: the model's answer without its reasoning, and without further turns of
+/// the conversation that the model generated after it. It has the opaque data that the provider needs again, but no tool
 /// calls, since orch has no results for them.
-fn re_ask_content(content: &Content, answer: &str) -> Content {
-    let has_calls = content.blocks().iter().any(|block| matches!(block, ContentBlock::ToolCall { .. }));
-    if has_calls { Content::from_text(answer) } else { content.with_text(answer) }
+pub(super) fn quoted_answer(chat: &ChatReply) -> Content {
+    let text = chat.text();
+    let answer = extract::answer_text(&text).text.unwrap_or(&text);
+    let has_calls = chat.content.blocks().iter().any(|block| matches!(block, ContentBlock::ToolCall { .. }));
+    if has_calls { Content::from_text(answer) } else { chat.content.with_text(answer) }
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

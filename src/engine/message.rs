@@ -65,7 +65,7 @@ impl RenderedPrompt {
             options: Box::new(options_for(agent, model)),
             schema_name: node.output.as_ref().filter(|_| schema.is_some()).map(|output| output.name.clone()),
             schema,
-            tools: agent.tools.as_ref().map(|tools| tools.offered.clone()).unwrap_or_default(),
+            tools: agent.tools.as_ref().map(|tools| tools.first_offered.clone()).unwrap_or_default(),
             ..ChatRequest::new(model.reference.clone(), messages, agent.max_output_tokens)
         }
     }
@@ -150,20 +150,38 @@ pub(super) fn re_ask(request: &ChatRequest, answer: Content, failure: &Failure, 
         ),
         _ => return None,
     };
+    // A truncated or empty answer does not help the model and may fill its context, so the re-ask does not quote it.
+    let is_quoted = !matches!(failure.class, FailureClass::MaxTokensReached | FailureClass::EmptyReply);
+    Some(with_instruction(request, is_quoted.then_some(answer), instruction))
+}
+
+/// Returns the request that asks a model for a tool call after it has answered without one.
+pub(super) fn re_ask_for_call(request: &ChatRequest, answer: Content) -> ChatRequest {
+    let names = request.tools.definitions.iter().map(|definition| format!("`{}`", definition.name));
+    let names = names.collect::<Vec<_>>().join(", ");
+    let instruction = format!(
+        "You answered without calling a tool, so your answer can't be used. Call a tool first: {names}. You can answer \
+         after you have seen its result."
+    );
+    with_instruction(request, Some(answer), instruction)
+}
+
+/// Returns the request that follows a reply: it quotes the answer, unless that is blank, and ends with an instruction.
+fn with_instruction(request: &ChatRequest, answer: Option<Content>, instruction: String) -> ChatRequest {
     let mut next_request = request.clone();
-    // A truncated or empty answer does not help the model and may fill its context, so the re-ask does not quote it. The
-    // instruction is a block of its own, so that the request still begins with the previous one: providers cache it.
-    if matches!(failure.class, FailureClass::MaxTokensReached | FailureClass::EmptyReply)
-        || answer.text().trim().is_empty()
-    {
-        if let Some(last_message) = next_request.messages.last_mut() {
-            last_message.content.append_text_block(&instruction);
+    match answer.filter(|answer| !answer.text().trim().is_empty()) {
+        Some(answer) => {
+            next_request.messages.push(Message { role: Role::Assistant, content: answer });
+            next_request.messages.push(Message::user(instruction));
         }
-    } else {
-        next_request.messages.push(Message { role: Role::Assistant, content: answer });
-        next_request.messages.push(Message::user(instruction));
+        // A block of its own, so that the request still begins with the previous one: providers cache it.
+        None => {
+            if let Some(last_message) = next_request.messages.last_mut() {
+                last_message.content.append_text_block(&instruction);
+            }
+        }
     }
-    Some(next_request)
+    next_request
 }
 
 /// Evaluates a condition.

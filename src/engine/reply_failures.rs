@@ -70,6 +70,17 @@ pub(super) fn exceeded_context_window() -> Failure {
     Failure::new(FailureClass::MaxTokensReached, message).with_hint(hint)
 }
 
+/// The failure for an answer without a tool call of an agent that requires one.
+pub(super) fn missing_call(agent: &AgentNode) -> Failure {
+    let message = format!(
+        "the model answered without calling a tool, and agent `{}` requires a call before the answer \
+         (`tool_choice: required`)",
+        agent.agent
+    );
+    let hint = "see the reply with `orch runs show --replies`; say in the prompt which tool the model must call first, or choose a larger model, then run `orch pipeline resume`";
+    Failure::new(FailureClass::OutputRejected, message).with_hint(hint)
+}
+
 /// Whether the reply may have ended at a text under `stop`. Not every API reports that as a reason of its own.
 fn may_have_met_stop_text(agent: &AgentNode, reply: &ChatReply) -> bool {
     !agent.options.stop.is_empty() && matches!(reply.stop, StopReason::End | StopReason::Unknown)

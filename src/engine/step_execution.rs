@@ -10,6 +10,7 @@ use crate::model::event::{FingerprintPart, PartKind, StepCompleted, StepStarted}
 use crate::model::step::Access;
 use crate::model::{Artifact, CallKey, Digest, Failure, FailureClass, Fingerprint, ModelRef, StepKey, canonical_json};
 
+use super::agent_tools::AgentTools;
 use super::interpret::{Interpreter, StepResult};
 use super::node::{NodeKind, PlanNode, StepLimits};
 use super::retry::{max_tries, pause};
@@ -62,6 +63,8 @@ impl<'a> StepExecution<'a> {
             reusable: node.access == Access::None
                 && matches!(&node.kind, NodeKind::Agent(agent) if agent.tools.is_none() && agent.pipelines.is_empty()),
             depends_on_workspace: node.access != Access::None,
+            requires_call: matches!(&node.kind, NodeKind::Agent(agent)
+                if agent.tools.as_deref().is_some_and(AgentTools::requires_call)),
         };
         Self { interpreter, node, spec, rerun_reason: None, answering_fingerprint: None }
     }

@@ -68,6 +68,11 @@ impl ToolConversation {
         self.request.tools.choice != ToolChoice::None
     }
 
+    /// Whether the model must call a tool in reply to the next request.
+    pub(super) fn requires_call(&self) -> bool {
+        self.request.tools.choice == ToolChoice::Required
+    }
+
     /// Changes what the next request offers.
     pub(super) fn offer(&mut self, tools: &Arc<OfferedTools>) {
         self.request.tools = Arc::clone(tools);

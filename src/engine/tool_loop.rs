@@ -12,12 +12,13 @@ use crate::model::{CallKey, ChatReply, ChatRequest, ContentBlock, Digest, Failur
 
 use super::agent::request_digest;
 use super::agent_tools::AgentTools;
-use super::conversation::{Conversation, NextRequest, ReplyVerdict};
+use super::conversation::{Conversation, NextRequest, ReplyVerdict, quoted_answer};
+use super::message::re_ask_for_call;
 use super::node::AgentNode;
 use super::pipeline_tools::PipelineCalls;
 use super::planned_model::PlannedModel;
 use super::repetition_guard::RepetitionGuard;
-use super::reply_failures::{exceeded_context_window, sanitize, with_hint};
+use super::reply_failures::{exceeded_context_window, missing_call, sanitize, with_hint};
 use super::step_execution::unexpected_record;
 use super::tool_calls::ToolTurn;
 use super::tool_conversation::ToolConversation;
@@ -78,9 +79,10 @@ impl Conversation<'_> {
             };
             let Some(chat) = reply.chat() else { return Ok(Err(unexpected_record())) };
             state.unrecorded_results.clear();
-            let ended = match TurnKind::of(chat, state.conversation.offers_tools()) {
+            let ended = match TurnKind::of(chat, &state.conversation) {
                 TurnKind::Calls => self.take_turn(&mut state, key, chat).await?,
                 TurnKind::UnusableCalls(reason) => self.take_unusable_calls(&mut state, key, reason).await?,
+                TurnKind::MissingCall => self.take_missing_call(&mut state, key, chat).await?,
                 TurnKind::Paused => self.take_paused_turn(&mut state, chat),
                 TurnKind::Answer => self.take_answer(&mut state, key, &reply).await?,
             };
@@ -151,6 +153,8 @@ impl Conversation<'_> {
         };
         state.unrecorded_results = results.iter().filter_map(|result| result.unrecorded(key.ordinal)).collect();
         state.conversation.add_turn(key.ordinal, chat, results.into_iter().map(ContentBlock::from).collect());
+        // `tool_choice: required` applies only until the first turn with calls.
+        state.conversation.offer(&state.tools.offered);
         Ok(None)
     }
 
@@ -187,6 +191,27 @@ impl Conversation<'_> {
         Ok(None)
     }
 
+    /// Handles an answer in place of the call that the request requires, which not every server enforces: asks for a
+    /// call, if a re-ask is left. Returns the result of the conversation if it ends.
+    async fn take_missing_call(
+        &mut self,
+        state: &mut ToolLoop<'_>,
+        key: CallKey,
+        chat: &ChatReply,
+    ) -> Result<Option<ConversationEnd>, Interrupt> {
+        let failure = missing_call(self.agent);
+        let re_asks = state.re_asks < self.agent.re_asks;
+        self.record_rejected_reply(key.clone(), &failure, re_asks).await?;
+        if !re_asks {
+            let repeats = self.may_repeat_request(state, &failure, &key).await?;
+            return Ok((!repeats).then_some(Err(failure)));
+        }
+        (state.re_asks, state.failed_tries) = (state.re_asks + 1, 0);
+        let next = re_ask_for_call(state.conversation.request(), quoted_answer(chat));
+        state.conversation.correct(next);
+        Ok(None)
+    }
+
     /// Handles a reply that is an answer. If the step rejects it, asks for another answer in the same conversation, if
     /// a re-ask is left. Returns the result of the conversation if it ends.
     async fn take_answer(
@@ -220,6 +245,8 @@ enum TurnKind {
     Calls,
     /// None of its tool calls can run.
     UnusableCalls(UnusableCalls),
+    /// It has no tool call, although the model must call a tool.
+    MissingCall,
     /// The provider paused the reply.
     Paused,
     /// It is an answer, or a reply that the step rejects.
@@ -227,14 +254,15 @@ enum TurnKind {
 }
 
 impl TurnKind {
-    fn of(chat: &ChatReply, offers_tools: bool) -> Self {
+    fn of(chat: &ChatReply, conversation: &ToolConversation) -> Self {
         let is_call = |block: &ContentBlock| matches!(block, ContentBlock::ToolCall { .. });
         let has_calls = chat.content.blocks().iter().any(is_call);
         let details = &chat.details;
+        let requires_call = conversation.requires_call();
         match chat.stop {
-            _ if !offers_tools => Self::Answer,
+            _ if !conversation.offers_tools() => Self::Answer,
             StopReason::Refusal => Self::Answer,
-            StopReason::Length if has_calls || !details.omitted_calls.is_empty() => {
+            StopReason::Length if has_calls || !details.omitted_calls.is_empty() || requires_call => {
                 let is_window_full = details.exceeded_context_window;
                 Self::UnusableCalls(if is_window_full { UnusableCalls::WindowFull } else { UnusableCalls::CutOff })
             }
@@ -242,6 +270,8 @@ impl TurnKind {
             _ if details.paused && !chat.content.blocks().is_empty() => Self::Paused,
             _ => match &details.malformed_call {
                 Some(reason) => Self::UnusableCalls(UnusableCalls::Malformed(reason.clone())),
+                // With an unknown stop reason, the reply may be incomplete.
+                None if requires_call && details.unknown_stop.is_none() => Self::MissingCall,
                 None => Self::Answer,
             },
         }

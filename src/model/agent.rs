@@ -49,6 +49,17 @@ pub enum Compaction {
     Fail,
 }
 
+/// Whether a model must call a tool before it answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstToolChoice {
+    /// The model decides.
+    #[default]
+    Auto,
+    /// The first reply of a conversation must call a tool.
+    Required,
+}
+
 /// The tools that an agent may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -125,6 +136,7 @@ pub const MODEL_AGENT_KEYS: &[&str] = &[
     "seed",
     "stop",
     "provider_options",
+    "tool_choice",
     "approve_tools",
     "compaction",
     "pipelines",
@@ -158,6 +170,7 @@ impl Agent {
     pub fn model_tool_keys(&self) -> Vec<&'static str> {
         let keys = [
             ("tools", !self.tools.names().is_empty()),
+            ("tool_choice", self.tool_choice.is_some()),
             ("max_turns", self.max_turns.is_some()),
             ("approve_tools", !self.approve_tools.is_empty()),
             ("compaction", self.compaction.is_some()),

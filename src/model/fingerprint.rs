@@ -54,7 +54,8 @@ pub enum PartKind {
     Command,
     /// The sandbox of a command, a CLI agent or an agent with tools.
     Sandbox,
-    /// The tools of an agent: the grants, their definitions, and the variables that `shell` inherits.
+    /// The tools of an agent: the grants, their definitions, whether the model must call one first, and the variables
+    /// that `shell` inherits.
     Tools,
     /// The question of an approval.
     Question,

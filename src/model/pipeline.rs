@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::agent::{Acp, CliProgram, Compaction, Tools};
+use super::agent::{Acp, CliProgram, Compaction, FirstToolChoice, Tools};
 use super::budget::Budget;
 use super::options::{ModelOptions, ReasoningEffort};
 use super::program::TurnEstimate;
@@ -164,6 +164,11 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "Tools::is_none")]
     #[schemars(example = json!(["read", "edit", "shell(cargo:*)"]))]
     pub tools: Tools,
+    /// Whether a model must call a tool before it answers: the model decides (`auto`, default), or the first reply of
+    /// each conversation must call one (`required`). After the first reply with calls, the model decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"required")]
+    pub tool_choice: Option<FirstToolChoice>,
     /// The maximum number of turns in which the agent may produce one reply. Default for a model with tools: 40.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
@@ -236,6 +241,7 @@ impl Agent {
             acp: None,
             command: None,
             tools: Tools::None,
+            tool_choice: None,
             max_turns: None,
             approve_tools: Vec::new(),
             compaction: None,

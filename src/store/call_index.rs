@@ -8,7 +8,7 @@ use crate::durable::{CallOutcome, CallReply};
 use crate::model::event::{CallEnded, CallKind, CallStarted};
 use crate::model::{CallKey, Digest, Failure, FailureClass, StepKey, is_unanswered_call};
 
-use super::call_replies::{is_final_reply, is_success, without_full_output};
+use super::call_replies::{is_success, without_full_output};
 
 /// The calls of earlier sessions. It does not contain those of the current session, since no step needs them again.
 #[derive(Default)]
@@ -206,13 +206,12 @@ impl CallIndex {
         self.outcomes.remove(&call).map(|(_, outcome)| outcome)
     }
 
-    /// The replies of an attempt that may contain the value of its step, latest first.
-    pub(super) fn final_replies(&self, step: &StepKey, attempt: u32) -> impl Iterator<Item = &CallReply> {
+    /// The replies to the calls of an attempt of a step itself, latest first.
+    pub(super) fn replies(&self, step: &StepKey, attempt: u32) -> impl Iterator<Item = &CallReply> {
         let outcomes = &self.outcomes;
         let calls = self.by_attempt.get(&(step.clone(), attempt)).into_iter().flatten().rev();
         let own_calls = calls.filter(|call| call.tool_call.is_none());
-        let replies = own_calls.filter_map(move |call| outcomes.get(call)?.1.result.as_ref().ok());
-        replies.filter(|reply| is_final_reply(reply))
+        own_calls.filter_map(move |call| outcomes.get(call)?.1.result.as_ref().ok())
     }
 }
 
@@ -220,9 +219,10 @@ impl CallIndex {
 mod tests {
     use serde_json::json;
 
+    use super::super::call_replies::final_replies;
     use super::*;
     use crate::model::event::CallOutput;
-    use crate::model::{BuiltinTool, Content, ContentBlock, McpCallKind, SandboxUse, ToolCallOutput, ToolOutput};
+    use crate::model::{BuiltinTool, McpCallKind, SandboxUse, ToolCallOutput, ToolOutput};
 
     fn tool_key(attempt: u32) -> CallKey {
         CallKey { step: StepKey::root("code"), attempt, ordinal: 1, tool_call: Some(1), input_round: None }
@@ -318,7 +318,7 @@ mod tests {
             let record = ended(Some(output(is_error)), FailureClass::Internal);
             index.add_ended(&CallEnded { call: key.clone(), ..record });
             let expected = CallReply::Output(output(is_error));
-            let replies: Vec<&CallReply> = index.final_replies(&key.step, 1).collect();
+            let replies: Vec<&CallReply> = final_replies(index.replies(&key.step, 1), false).collect();
             assert_eq!(replies, [&expected], "other rules may read it in another way");
             assert_eq!(index.has_own_effect(&key.step, 1), !is_error, "a call that failed is made again");
             assert!(!index.has_tool_calls(&key.step, 1));
@@ -380,21 +380,10 @@ mod tests {
         index.add_ended(&ended(Some(CallOutput::Tool(output)), FailureClass::Internal));
         index.add_interrupted_tools();
         assert!(index.has_tool_calls(&StepKey::root("code"), 1));
-        assert_eq!(index.final_replies(&StepKey::root("code"), 1).count(), 0);
+        assert_eq!(final_replies(index.replies(&StepKey::root("code"), 1), false).count(), 0);
         let taken = take(&mut index, 2);
         let Some(Ok(CallReply::Output(CallOutput::Tool(output)))) = taken else { panic!("{taken:?}") };
         assert_eq!((output.result.content.as_str(), output.result.full_output), ("ok", None));
         assert_eq!((take(&mut index, 2), take(&mut index, 1)), (None, None));
-    }
-
-    #[test]
-    fn a_reply_with_tool_calls_is_not_final() {
-        let reply = |content: Content| {
-            let reply = json!({ "content": content, "stop": "end", "usage": {}, "constrained": false });
-            CallReply::Chat(serde_json::from_value(reply).unwrap())
-        };
-        let call = ContentBlock::ToolCall { id: "1".to_owned(), name: "read".to_owned(), arguments: json!({}) };
-        assert!(is_final_reply(&reply(Content::from_text("done"))));
-        assert!(!is_final_reply(&reply(Content::from(vec![ContentBlock::text("I read it."), call]))));
     }
 }

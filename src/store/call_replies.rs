@@ -15,6 +15,18 @@ pub(super) fn is_final_reply(reply: &CallReply) -> bool {
     }
 }
 
+/// Of the replies of an attempt, latest first, those that may contain the value of the step. With `requires_call`, none
+/// of the replies before the first one with tool calls does.
+pub(super) fn final_replies<'r>(
+    replies: impl Iterator<Item = &'r CallReply>,
+    requires_call: bool,
+) -> impl Iterator<Item = &'r CallReply> {
+    let replies: Vec<&CallReply> = replies.collect();
+    let first_with_calls = || replies.iter().rposition(|reply| !is_final_reply(reply)).unwrap_or(0);
+    let count = if requires_call { first_with_calls() } else { replies.len() };
+    replies.into_iter().take(count).filter(|reply| is_final_reply(reply))
+}
+
 /// Whether this is the result of a tool that succeeded.
 pub(super) fn is_success(reply: &CallReply) -> bool {
     match reply {
@@ -38,5 +50,44 @@ pub(super) fn without_full_output(reply: CallReply) -> CallReply {
             CallReply::Output(CallOutput::McpTool(output))
         }
         reply => reply,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::Content;
+
+    fn reply(blocks: Vec<ContentBlock>) -> CallReply {
+        let reply = json!({ "content": Content::from(blocks), "stop": "end", "usage": {}, "constrained": false });
+        CallReply::Chat(serde_json::from_value(reply).unwrap())
+    }
+
+    fn answer(text: &str) -> CallReply {
+        reply(vec![ContentBlock::text(text)])
+    }
+
+    fn call() -> CallReply {
+        let call = ContentBlock::ToolCall { id: "1".to_owned(), name: "read".to_owned(), arguments: json!({}) };
+        reply(vec![ContentBlock::text("I read it."), call])
+    }
+
+    #[test]
+    fn a_reply_with_tool_calls_is_not_final() {
+        assert!(is_final_reply(&answer("done")));
+        assert!(!is_final_reply(&call()));
+    }
+
+    #[test]
+    fn an_answer_before_a_required_call_is_not_final() {
+        let replies = [answer("third"), call(), answer("second"), call(), answer("first")];
+        let finals = |replies: &[CallReply], requires_call| -> Vec<CallReply> {
+            final_replies(replies.iter(), requires_call).cloned().collect()
+        };
+        assert_eq!(finals(&replies, false), [answer("third"), answer("second"), answer("first")]);
+        assert_eq!(finals(&replies, true), [answer("third"), answer("second")]);
+        assert_eq!(finals(&[answer("only")], true), []);
     }
 }

@@ -13,6 +13,7 @@ use crate::model::{
 };
 
 use super::call_index::CallIndex;
+use super::call_replies::final_replies;
 use super::changed_parts::describe_changes;
 
 /// An index over the events of one run. [`LocalRun`](super::LocalRun) applies each new event to it.
@@ -307,11 +308,17 @@ impl Index {
             .filter(|started| started.fingerprint.decode == spec.fingerprint.decode)
             .map(|started| (&started.step, started.attempt))
             .collect();
+        // Such an attempt has only the replies after those of the attempt before it, which has the required call.
+        let continues = |started: &StepStarted| {
+            let previous = attempts().find(|other| other.step == started.step && other.attempt + 1 == started.attempt);
+            previous.is_some_and(|start| self.continued_attempts.contains(&(start.step.clone(), start.attempt)))
+        };
         let mut replies: Vec<CallReply> = self.edit_as_reply(spec).into_iter().collect();
         for started in
             attempts().rev().filter(|started| !attempts_with_same_rules.contains(&(&started.step, started.attempt)))
         {
-            replies.extend(self.calls.final_replies(&started.step, started.attempt).cloned());
+            let recorded = self.calls.replies(&started.step, started.attempt);
+            replies.extend(final_replies(recorded, spec.requires_call && !continues(started)).cloned());
         }
         replies
     }

@@ -135,3 +135,22 @@ fn the_list_of_models_fits_a_narrow_terminal() {
     assert!(list.stdout.contains("local/qwen2.5-coder-14b") && list.stdout.contains("untested"), "{}", list.stdout);
     assert!(!list.stdout.contains('\u{1b}') && !list.stderr.contains('\u{1b}'), "colours in a pipe");
 }
+
+#[test]
+fn a_required_call_leaves_an_embedded_model_no_text() {
+    let orch = project("local:models/tiny.gguf");
+    let keys = "tools: [list], tool_choice: required, max_turns: 2, max_output_tokens: 60";
+    orch.edit("pipelines/one.yaml", "tiny.gguf\" }", &format!("tiny.gguf\", {keys} }}"));
+    orch.edit("pipelines/one.yaml", "output: answer", "output: answer, re_ask: 0");
+    // Random weights write random arguments, so the step may fail. But each of their first replies is a call.
+    run(&orch, &ASK);
+    let events = run(&orch, &["runs", "events", "--output", "json"]).exits(0).stdout;
+    let facts = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["fact"].clone());
+    let mut ends = facts.filter_map(|fact| fact.get("call_ended").cloned());
+    let reply = ends.next().unwrap()["reply"].clone();
+    let blocks = reply["content"].as_array().cloned().unwrap_or_default();
+    let has_text = reply["content"].as_str().is_some_and(|text| !text.is_empty());
+    assert!(!has_text && blocks.iter().all(|block| block.get("text").is_none()), "{reply:#}");
+    let has_call = !blocks.is_empty() || reply["details"]["omitted_calls"] == json!(["list"]);
+    assert!(has_call || reply["stop"] == "length", "{reply:#}");
+}

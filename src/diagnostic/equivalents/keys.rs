@@ -137,6 +137,7 @@ pub(super) const KEYS: &[KeyRow] = &[
     row(&[SETTINGS], "mcp_servers mcps", Renamed("mcp")),
     row(&[AGENT], "allowed_tools permissions functions", Renamed("tools")),
     row(&[PIPELINE], "tools functions", Advice("tools belong to an agent: `tools: [read, edit]` under `agents:`")),
+    row(&[AGENT], "toolChoice function_call", Renamed("tool_choice")),
     row(&[AGENT], "max_iter max_iterations max_steps recursion_limit", Renamed("max_turns")),
     row(&[AGENT], "name id title", Advice("an agent is named by its key under `agents:`, as `NAME: { model: auto }`: remove this key")),
     row(&[AGENT], "description", Advice("an agent has no description: write it as a comment, `# TEXT`")),

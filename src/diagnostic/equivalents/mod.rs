@@ -1,13 +1,14 @@
 //! Maps the syntax of other tools to its equivalent in orch.
 //!
-//! The tables are data: keys of YAML files in [`keys`], values of another shape in [`values`], words of expressions and
-//! templates in [`syntax`], and words for all tools of an agent in [`tools`]. A check that finds an unknown word calls
-//! this module before it lists the known words.
+//! The tables are data: keys of YAML files in [`keys`], values of another shape in [`values`], values that are another
+//! word in [`words`], words of expressions and templates in [`syntax`], and words for all tools of an agent in
+//! [`tools`]. A check that finds an unknown word calls this module before it lists the known words.
 
 mod keys;
 mod syntax;
 mod tools;
 mod values;
+mod words;
 
 pub use syntax::{
     SyntaxMistake, VariableHelp, call_help, constant_equivalent, filter_equivalent, find_expression_mistake,
@@ -15,6 +16,7 @@ pub use syntax::{
 };
 pub use tools::{ALL_TOOLS_HELP, means_all_tools};
 pub use values::{YamlShape, known_values, value_help};
+pub use words::{known_words, word_help};
 
 /// The schema's name for the type of a mapping with a fixed set of keys, such as `Step`.
 type MappingType = &'static str;

@@ -38,6 +38,8 @@ const VALUES: &[ValueRow] = &[
     ("Agent", "acp", &[Text, List], "write `acp: { command: [PROGRAM, ARGUMENT] }`"),
     ("Acp", "command", &[Text], "write the program and its arguments as a list: `command: [PROGRAM, ARGUMENT]`"),
     ("Agent", "tools", &[Mapping], "name the tools in a list: `tools: [NAME]`"),
+    ("Agent", "tool_choice", &[Bool, Number], "write one word: `tool_choice: required`, or `tool_choice: auto`"),
+    ("Agent", "tool_choice", &[Mapping, List], "write one word, `tool_choice: required`; orch can't require a certain tool, so say in the prompt which one the model must call first"),
     ("Agent", "approve_tools", &[Text], "write it as a list: `approve_tools: [VALUE]`"),
     ("Agent", "approve_tools", &[Bool, Mapping], "name the tools in a list: `approve_tools: [NAME]`"),
     ("Agent", "stop", &[Text], "write it as a list: `stop: [VALUE]`"),

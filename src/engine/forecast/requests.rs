@@ -7,6 +7,7 @@ use super::abstract_env::AbstractEnv;
 use super::walk::ForecastWalk;
 use super::{CostEstimate, Range, RequestEstimate};
 use crate::engine::PlannedModel;
+use crate::engine::agent_tools::AgentTools;
 use crate::engine::message::RenderedPrompt;
 use crate::engine::node::{AgentNode, ArtifactType, PlanNode};
 use crate::engine::rate_limit;
@@ -33,7 +34,9 @@ impl ForecastWalk<'_, '_> {
         let models: Vec<ModelRef> = agent.models.iter().map(|model| model.reference.clone()).collect();
         let is_cli_agent = agent.models.first().is_some_and(|model| model.program.is_some());
         let turns = agent.tools.as_ref().map_or(1, |tools| tools.max_turns);
-        let calls = Range { min: 1, max: Some(u64::from(agent.re_asks) + u64::from(turns)) };
+        let max_calls = u64::from(agent.re_asks) + u64::from(turns);
+        let requires_call = agent.tools.as_deref().is_some_and(AgentTools::requires_call);
+        let calls = Range { min: if requires_call { max_calls.min(2) } else { 1 }, max: Some(max_calls) };
         let unbounded = Range { min: 0, max: None };
         let mut estimate = RequestEstimate {
             agent: agent.agent.clone(),

@@ -53,6 +53,22 @@ fn mistakes_in_tools_are_errors() {
         (json!({ "tools": ["read"], "max_turns": 0 }), json!({}), ["max_turns", "pipelines/main.yaml"]),
         (json!({ "max_turns": 5 }), json!({}), ["`max_turns` has no effect without `tools`", "give the agent tools"]),
         (json!({ "approve_tools": ["read"] }), json!({}), ["`approve_tools` has no effect without `tools`", "remove"]),
+        (json!({ "tool_choice": "required" }), json!({}), ["`tool_choice` has no effect without `tools`", "remove"]),
+        (
+            json!({ "tools": ["read"], "tool_choice": "required", "max_turns": 1 }),
+            json!({}),
+            ["`max_turns: 1` leaves no reply for the answer", "raise `max_turns` to 2 at least"],
+        ),
+        (
+            json!({ "tools": ["read"], "tool_choice": "requried" }),
+            json!({}),
+            ["`tool_choice` must be `auto` or `required`, not `requried`", "did you mean `required`?"],
+        ),
+        (
+            json!({ "cli": "claude", "tools": ["Read"], "tool_choice": "required" }),
+            json!({}),
+            ["ORCH0206", "`tool_choice` is not supported by CLI agents"],
+        ),
         (json!({ "compaction": "fail" }), json!({}), ["`compaction` has no effect without `tools`", "remove"]),
         (
             json!({ "tools": ["read"], "env": ["HOME"] }),
@@ -100,6 +116,8 @@ fn valid_tools_have_no_finding() {
         (json!({ "tools": ["read", "edit(src/**)", "edit(*.md)", "shell(cargo:*)", "fetch(docs.rs)"] }), json!({})),
         (json!({ "tools": ["fetch", "fetch(crates.io)"], "sandbox": { "network": ["docs.rs"] } }), json!({})),
         (json!({ "tools": ["read", "search"], "max_turns": 3 }), json!({ "access": "write" })),
+        (json!({ "tools": ["read"], "tool_choice": "required", "max_turns": 2 }), json!({})),
+        (json!({ "tools": ["read"], "tool_choice": "auto", "max_turns": 1 }), json!({})),
         // Agents that only read may run in parallel.
         (json!({ "tools": ["read"] }), json!({ "for_each": "[1, 2]", "message": "{{ task }} {{ item }}" })),
         (

@@ -27,6 +27,8 @@ pub(super) fn reply_with_calls(request: &ReceivedRequest, turn: usize, calls: &[
         gemini_calls(calls, input_tokens(request))
     } else if path.contains("/responses") {
         responses_calls(turn, calls, input_tokens(request))
+    } else if path.ends_with("/converse") {
+        converse_calls(turn, calls, input_tokens(request))
     } else {
         openai_calls(request, turn, calls, "tool_calls")
     }
@@ -109,6 +111,18 @@ fn gemini_calls(calls: &[ToolCall], input: usize) -> Reply {
     ])
 }
 
+/// A reply of the Converse API, which is not streamed.
+fn converse_calls(turn: usize, calls: &[ToolCall], input: usize) -> Reply {
+    let mut content = Vec::new();
+    for (index, (name, arguments)) in calls.iter().enumerate() {
+        content.push(json!({"toolUse": {"toolUseId": call_id(turn, index), "name": name, "input": arguments}}));
+    }
+    let body = json!({"output": {"message": {"role": "assistant", "content": content}}, "stopReason": "tool_use",
+        "metrics": {"latencyMs": 1}, "usage": {"inputTokens": input, "outputTokens": OUTPUT_TOKENS,
+        "totalTokens": input + OUTPUT_TOKENS}});
+    Reply::typed("application/json", body.to_string())
+}
+
 /// The texts of the tool results in a request, in order, in any dialect.
 pub(super) fn tool_results(request: &ReceivedRequest) -> Vec<String> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
@@ -117,8 +131,11 @@ pub(super) fn tool_results(request: &ReceivedRequest) -> Vec<String> {
         if message["role"] == "tool" {
             results.push(text_of(&message["content"]));
         }
-        let blocks = list(&message["content"]).into_iter();
-        results.extend(blocks.filter(|block| block["type"] == "tool_result").map(|block| text_of(&block["content"])));
+        let blocks = list(&message["content"]);
+        let anthropic = blocks.iter().filter(|block| block["type"] == "tool_result");
+        results.extend(anthropic.map(|block| text_of(&block["content"])));
+        let converse = blocks.iter().filter_map(|block| block.get("toolResult"));
+        results.extend(converse.map(|result| text_of(&result["content"])));
     }
     let items = list(&request.body["input"]).into_iter();
     results.extend(items.filter(|item| item["type"] == "function_call_output").map(|item| text_of(&item["output"])));

@@ -148,6 +148,18 @@ fn old_results_are_left_out_before_the_context_window_is_full() {
 }
 
 #[test]
+fn leaving_out_results_does_not_require_a_call_again() {
+    let server = Server::start(|request| read_files(request, &AtomicBool::new(true)));
+    let orch = project_with_small_window(&server, &json!({ "tool_choice": "required" }));
+    let (ran, _) = run(&orch);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let requests = server.requests();
+    assert!(requests.iter().flat_map(tool_results).any(|result| result.contains("orch left out this result")));
+    let required = requests.iter().filter(|request| request.body["tool_choice"] == "required");
+    assert_eq!((required.count(), &requests[0].body["tool_choice"]), (1, &json!("required")));
+}
+
+#[test]
 fn with_compaction_off_the_step_fails_before_the_context_window_is_full() {
     let server = Server::start(|request| read_files(request, &AtomicBool::new(true)));
     let orch = project_with_small_window(&server, &json!({ "compaction": "fail" }));

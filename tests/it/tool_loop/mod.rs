@@ -9,6 +9,7 @@ mod fixing;
 mod kills;
 mod limits;
 mod recording;
+mod required_calls;
 mod reverting;
 mod shown;
 mod turns;
