@@ -13,7 +13,7 @@ use crate::provider::AWS_VARIABLES;
 
 use super::mcp::mcp_disclosures;
 use super::providers::provider_disclosure;
-use super::sandbox::sandbox_disclosures;
+use super::sandbox::{list, sandbox_disclosures};
 use super::trackers::tracker_disclosures;
 
 /// The version of the text from which orch computes the digest. Changing it invalidates every agreement.
@@ -91,6 +91,8 @@ pub struct Disclosure {
     pub insecure: bool,
     /// The AWS region for which orch signs requests with the secret, instead of sending it.
     pub aws_region: Option<String>,
+    /// The tools of an MCP server that agents and steps may call, if `orch.yaml` lists them; `None` for all.
+    pub tools: Option<Vec<String>>,
 }
 
 impl Disclosure {
@@ -115,8 +117,8 @@ impl Disclosure {
         !self.reasons.is_empty()
     }
 
-    /// The disclosure as JSON: `{key, variable, destination, reasons, insecure, needs_trust}`, and `aws_region` if orch
-    /// signs for a region.
+    /// The disclosure as JSON: `{key, variable, destination, reasons, insecure, needs_trust}`, `aws_region` if orch signs
+    /// for a region, and `tools` if `orch.yaml` lists those of an MCP server.
     pub fn to_json(&self) -> Value {
         let destination = match &self.destination {
             Destination::Url(url) => json!({ "url": url }),
@@ -132,10 +134,22 @@ impl Disclosure {
             "insecure": self.insecure,
             "needs_trust": self.needs_trust(),
         });
-        if let Some((region, value)) = self.aws_region.as_ref().zip(value.as_object_mut()) {
-            value.insert("aws_region".to_owned(), json!(region));
+        if let Some(region) = &self.aws_region {
+            value["aws_region"] = json!(region);
+        }
+        if let Some(tools) = &self.tools {
+            value["tools"] = json!(tools);
         }
         value
+    }
+
+    /// The last words of the description of an MCP server: the tools that agents and steps may call.
+    fn callable_tools(&self) -> String {
+        match &self.tools {
+            _ if !self.reasons.contains(&TrustReason::McpServer) => String::new(),
+            None => "; pipelines may call all its tools".to_owned(),
+            Some(tools) => format!("; pipelines may call only {}", list(tools)),
+        }
     }
 }
 
@@ -147,7 +161,7 @@ impl fmt::Display for Disclosure {
         let destination = destination.to_string();
         let destination = escape_line_breaks(&destination);
         if matches!(self.destination, Destination::Programs(_)) {
-            return write!(f, "`{key}` {destination}");
+            return write!(f, "`{key}` {destination}{}", escape_line_breaks(&self.callable_tools()));
         }
         if let Some(region) = &self.aws_region {
             let (names, region) = (AWS_VARIABLES.join(", "), escape_line_breaks(region));
@@ -157,7 +171,8 @@ impl fmt::Display for Disclosure {
         if reasons.contains(&TrustReason::McpServer) {
             let secret = variable.map_or_else(String::new, |variable| format!("the secret in {variable} and "));
             write!(f, "`{key}` sends {secret}the arguments of tool calls to the MCP server {destination}")?;
-            return if reasons.contains(&TrustReason::Unencrypted) { f.write_str(UNENCRYPTED) } else { Ok(()) };
+            f.write_str(if reasons.contains(&TrustReason::Unencrypted) { UNENCRYPTED } else { "" })?;
+            return f.write_str(&escape_line_breaks(&self.callable_tools()));
         }
         match (variable, reasons.contains(&TrustReason::SendsEvents)) {
             (Some(variable), true) => {
@@ -180,7 +195,7 @@ impl Disclosures {
     /// trackers, then those of the sandbox, then those of the MCP servers.
     pub fn from_settings(settings: &Settings) -> Self {
         let providers = settings.providers.iter().filter_map(|(name, entry)| provider_disclosure(name, entry));
-        let programs = sandbox_disclosures("", &settings.sandbox).into_iter().chain(mcp_disclosures(settings));
+        let programs = sandbox_disclosures(&settings.sandbox).into_iter().chain(mcp_disclosures(settings));
         Self(providers.chain(tracker_disclosures(settings)).chain(programs).collect())
     }
 

@@ -117,3 +117,32 @@ fn a_server_needs_an_agreement_that_a_change_invalidates() {
     orch.write("orch.yaml", &settings("b").to_string());
     assert_ne!(digest(&orch), before);
 }
+
+#[test]
+fn a_server_that_may_do_more_than_the_user_agreed_to_needs_another_agreement() {
+    let settings = |server: &Value| json!({ "mcp": { "files": server } }).to_string();
+    let orch = project(&json!({}), &model(&json!(["files.*"])));
+    let agreed = json!({
+        "command": ["server"], "tools": ["read_file"], "sandbox": { "deny_read": ["~/notes"] },
+    });
+    let loosened = [
+        ("/sandbox/write", json!(["."]), "lets it change the workspace"),
+        ("/sandbox/network", json!(["a.example"]), "lets it reach a.example"),
+        ("/sandbox/unix_sockets", json!(true), "lets it use UNIX sockets"),
+        ("/sandbox/min", json!("basic"), "run at the level `basic`"),
+        ("/sandbox/deny_read", json!([]), "lets it change no file and reach no host; pipelines"),
+        ("/sandbox", json!({ "enabled": false }), "without a sandbox, with all your rights"),
+        ("/env", json!(["GITHUB_TOKEN"]), "with the variables GITHUB_TOKEN"),
+        ("/tools", json!(["read_file", "delete"]), "pipelines may call only read_file, delete"),
+    ];
+    for (pointer, value, shown) in loosened {
+        orch.write("orch.yaml", &settings(&agreed));
+        orch.run(&["trust"]).exits(0).says("it can't read ~/notes; pipelines may call only read_file");
+        let mut changed = agreed.clone();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        changed.pointer_mut(parent).unwrap()[key] = value;
+        orch.write("orch.yaml", &settings(&changed));
+        let ran = orch.run(&["tools", "list"]).exits(2).says("this project changed since you trusted it");
+        ran.says(shown);
+    }
+}
