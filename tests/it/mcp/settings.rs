@@ -38,6 +38,7 @@ fn a_server_has_one_transport_and_only_keys_that_apply_to_it() {
         (json!({}), ["ORCH0209", "neither `command` nor `url`"]),
         (json!({ "command": command, "url": "https://a.example" }), ["ORCH0209", "both `command` and `url`"]),
         (json!({ "command": command, "headers": { "x": "y" } }), ["ORCH0206", "`headers` does not apply"]),
+        (json!({ "command": command, "insecure": true }), ["ORCH0206", "remove `insecure`, which is about `headers`"]),
         (json!({ "url": "https://a.example", "env": ["A"] }), ["ORCH0206", "`env` does not apply"]),
         (json!({ "url": "a.example" }), ["ORCH0704", "is not the address of an MCP server"]),
         (json!({ "url": "https://a.example", "headers": { "a b": "c" } }), ["ORCH0705", "not a valid header name"]),
@@ -53,6 +54,44 @@ fn a_server_has_one_transport_and_only_keys_that_apply_to_it() {
         &model(&json!(["read"])),
         ["ORCH0301", "`My.Files` is not a valid name"],
     );
+}
+
+#[test]
+fn every_command_refuses_a_server_that_the_check_refuses_with_the_same_message() {
+    let command = json!(["touch", "started"]);
+    for (server, message) in [
+        (json!({}), "the MCP server `files` has neither `command` nor `url`"),
+        (
+            json!({ "command": command, "url": "https://a.example" }),
+            "the MCP server `files` has both `command` and `url`",
+        ),
+        (
+            json!({ "command": command, "headers": { "x": "y" } }),
+            "remove `headers`; a program gets secrets as variables: `env: [NAME]`",
+        ),
+        (
+            json!({ "url": "https://a.example", "env": ["A"] }),
+            "remove `env`; send a secret in a header: `headers: { NAME: { env: VARIABLE } }`",
+        ),
+        (json!({ "url": "https://a.example", "sandbox": {} }), "`sandbox` does not apply to an MCP server with `url`"),
+        (json!({ "command": command, "sandbox": { "write": ["/"] } }), "`/` of `write` can't be writable"),
+        (json!({ "url": "a.example" }), "`a.example` is not the address of an MCP server"),
+    ] {
+        let orch = project(&json!({ "mcp": { "files": server } }), &model(&json!(["files.*"])));
+        for args in [
+            &["pipeline", "validate"][..],
+            &["pipeline", "validate", "--probe"],
+            &["trust"],
+            &["trust", "--print"],
+            &["doctor"],
+            &["tools", "list"],
+            &["tools", "show", "files.a"],
+            &["tools", "call", "files.a"],
+        ] {
+            orch.run(args).exits(2).says(message);
+        }
+        assert!(!orch.exists("started") && !orch.configuration().join("orch").exists(), "{server}");
+    }
 }
 
 #[test]

@@ -10,11 +10,9 @@ use serde_json::json;
 use crate::cli::args::OutputFormat;
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner};
-use crate::config;
 use crate::model::visible::path_for_display;
-use crate::session::execute::resolve_path;
 use crate::session::passed_variables::project_variables;
-use crate::session::project_state::project_root;
+use crate::session::project_state::{project_root, project_settings};
 use crate::session::trust::{check_encryption, ledger_error};
 use crate::session::{ExitStatus, SessionError};
 use crate::trust::{Disclosures, TrustLedger, VariableDisclosures};
@@ -65,7 +63,7 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
         ui.print_message(format!("{} {status}", path_for_display(&root)));
         return Ok(ExitStatus::Success);
     }
-    let settings = config::load_settings(&resolve_path(&root, &current_dir)).map_err(SessionError::with_findings)?;
+    let settings = project_settings(&root, &current_dir).map_err(SessionError::with_findings)?;
     let disclosures = Disclosures::from_settings(&settings);
     check_encryption(&disclosures)?;
     let variables = project_variables(&root, &current_dir);
