@@ -23,5 +23,5 @@ mod variables;
 pub use disclosure::{Destination, Disclosure, Disclosures, TrustReason};
 pub use keys::{KeyClass, SETTINGS_KEYS};
 pub use ledger::{TrustLedger, TrustStatus};
-pub use sandbox::describe_sandbox;
+pub use sandbox::{describe_hosts, describe_sandbox};
 pub use variables::{VariableDisclosure, VariableDisclosures};

@@ -77,7 +77,7 @@ fn allowances(sandbox: &SandboxSpec) -> Vec<String> {
 }
 
 /// The hosts that programs may reach; `None` if there are none.
-fn describe_hosts(network: &SandboxNetwork) -> Option<String> {
+pub fn describe_hosts(network: &SandboxNetwork) -> Option<String> {
     let describe_host = |host: &AllowedHost| {
         let name = unambiguous(&host.host);
         match (host.private, host.may_be_private()) {

@@ -1,6 +1,6 @@
 //! `orch trust`.
 
-mod programs;
+mod actions;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,8 @@ use crate::session::project_state::{project_root, project_settings};
 use crate::session::trust::{check_encryption, ledger_error};
 use crate::session::{ExitStatus, SessionError};
 use crate::trust::{Disclosures, TrustLedger, VariableDisclosures};
+
+use actions::ProjectActions;
 
 /// Trust a project to send keys and runs to the addresses in its orch.yaml
 ///
@@ -68,7 +70,7 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
     check_encryption(&disclosures)?;
     let variables = project_variables(&root, &current_dir);
     let digest = disclosures.digest_with(&variables.names());
-    let programs = programs::list_programs(&root, &current_dir, &settings, ui);
+    let actions = ProjectActions::find(&root, &current_dir, &settings, ui);
     if !args.print && digest.is_some() {
         let ledger = ledger.ok_or_else(no_config_dir_error)?;
         let recorded = ledger.record(&root, disclosures.digest().as_ref(), &variables.names());
@@ -81,12 +83,13 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
             "trusted": runner.is_trusted(&root, &disclosures, &variables)?,
             "disclosures": disclosures.to_json(),
             "variables": variables.to_json(),
-            "programs": programs,
+            "programs": actions.programs,
+            "tools": actions.tools,
         });
         ui.write_data(&format!("{json:#}"))?;
         return Ok(ExitStatus::Success);
     }
-    print_disclosures(&root, &disclosures, &variables, &programs, ui);
+    print_disclosures(&root, &disclosures, &variables, &actions, ui);
     match (&digest, args.print) {
         (None, _) => ui
             .print_message("orch.yaml requires no agreement, and the pipelines pass no variables to confined programs"),
@@ -107,7 +110,7 @@ fn print_disclosures(
     root: &Path,
     disclosures: &Disclosures,
     variables: &VariableDisclosures,
-    programs: &[String],
+    actions: &ProjectActions,
     ui: &Ui,
 ) {
     if !disclosures.all().is_empty() {
@@ -126,12 +129,18 @@ fn print_disclosures(
     for disclosure in variables.all() {
         ui.print_message(format!(" {} {disclosure}", ui.stderr_style.warning("!")));
     }
-    if !programs.is_empty() {
-        ui.print_message(
-            "\nThis project starts these programs. Without a sandbox, a program runs with all your rights:",
-        );
-        for program in programs {
-            ui.print_message(format!("   {program}"));
+    for (heading, lines) in [
+        (
+            "This project starts these programs. Without a sandbox, a program runs with all your rights:",
+            &actions.programs,
+        ),
+        ("Its models and steps reach hosts and MCP servers with these tools:", &actions.tools),
+    ] {
+        if !lines.is_empty() {
+            ui.print_message(format!("\n{heading}"));
+        }
+        for line in lines {
+            ui.print_message(format!("   {line}"));
         }
     }
 }
