@@ -158,6 +158,31 @@ fn a_server_needs_an_agreement_that_a_change_invalidates() {
 }
 
 #[test]
+fn validate_names_in_one_line_what_each_server_is_trusted_with() {
+    let servers = json!({
+        "files": { "command": ["server"], "env": ["TOKEN"], "sandbox": { "write": ["."] }, "tools": ["read_file"] },
+        "docs": { "url": "https://docs.example/mcp", "headers": { "Authorization": { "env": "DOCS_AUTH" } } },
+    });
+    let orch = project(&json!({ "mcp": servers }), &model(&json!(["docs.*"])));
+    let expected = [
+        "`mcp.docs` sends the secret in DOCS_AUTH and the arguments of tool calls to the MCP server \
+         https://docs.example/mcp; pipelines may call all its tools",
+        "`mcp.files` starts the MCP server [\"server\"] with the variables TOKEN, in a sandbox that lets it change the \
+         workspace; pipelines may call only read_file",
+    ];
+    let notes = |advice: &str| {
+        let ran = orch.run(&["pipeline", "validate"]).exits(0);
+        let mut notes: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("`mcp.")).collect();
+        notes.sort_unstable();
+        let expected = expected.map(|text| format!("note: {text}{advice}"));
+        assert_eq!(notes, expected, "{ran:?}");
+    };
+    notes("; a run needs `orch trust` first");
+    orch.run(&["trust"]).exits(0);
+    notes("");
+}
+
+#[test]
 fn a_server_that_may_do_more_than_the_user_agreed_to_needs_another_agreement() {
     let settings = |server: &Value| json!({ "mcp": { "files": server } }).to_string();
     let orch = project(&json!({}), &model(&json!(["files.*"])));
