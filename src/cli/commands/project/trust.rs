@@ -21,13 +21,14 @@ use actions::ProjectActions;
 
 /// Trust a project to send keys and runs to the addresses in its orch.yaml
 ///
-/// Shows which environment variables orch.yaml sends to which addresses, which programs the project
-/// starts and which variables its pipelines pass to them, and records that you agree. orch requires
-/// this once for a project whose orch.yaml sends a key to a host other than the provider's own, reads a
-/// key from another variable, has a tracker, loosens the sandbox of programs, or names MCP servers, and
-/// for a run that passes variables to confined programs (`env:`) and can send data to other machines.
-/// The agreement is valid until one of these settings changes, a variable is added, or the project
-/// moves.
+/// Shows which environment variables orch.yaml sends to which addresses, what its MCP servers may do,
+/// and which variables its pipelines pass to programs, and records that you agree. Also lists the
+/// programs that the project starts, and the tools with which it reaches hosts and servers. orch
+/// requires this once for a project whose orch.yaml sends a key to a host other than the provider's
+/// own, reads a key from another variable, has a tracker, loosens the sandbox of programs, or names MCP
+/// servers, and for a run that passes variables to confined programs (`env:`) and can send data to
+/// other machines. The agreement is valid until one of these settings changes, a variable is added, or
+/// the project moves.
 ///
 /// In CI, pass the digest from `orch trust --print` as `--trust DIGEST` or in ORCH_TRUST.
 #[derive(Debug, clap::Args)]
