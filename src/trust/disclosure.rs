@@ -13,7 +13,7 @@ use crate::provider::AWS_VARIABLES;
 
 use super::mcp::mcp_disclosures;
 use super::providers::provider_disclosure;
-use super::sandbox::{list, sandbox_disclosures};
+use super::sandbox::sandbox_disclosures;
 use super::trackers::tracker_disclosures;
 
 /// The version of the text from which orch computes the digest. Changing it invalidates every agreement.
@@ -91,8 +91,9 @@ pub struct Disclosure {
     pub insecure: bool,
     /// The AWS region for which orch signs requests with the secret, instead of sending it.
     pub aws_region: Option<String>,
-    /// The tools of an MCP server that agents and steps may call, if `orch.yaml` lists them; `None` for all.
-    pub tools: Option<Vec<String>>,
+    /// What else the user agrees to, as the end of the description: of an MCP server, its headers and the tools that
+    /// pipelines may call.
+    pub terms: Option<String>,
 }
 
 impl Disclosure {
@@ -118,7 +119,7 @@ impl Disclosure {
     }
 
     /// The disclosure as JSON: `{key, variable, destination, reasons, insecure, needs_trust}`, `aws_region` if orch signs
-    /// for a region, and `tools` if `orch.yaml` lists those of an MCP server.
+    /// for a region, and `terms` of an MCP server.
     pub fn to_json(&self) -> Value {
         let destination = match &self.destination {
             Destination::Url(url) => json!({ "url": url }),
@@ -137,31 +138,23 @@ impl Disclosure {
         if let Some(region) = &self.aws_region {
             value["aws_region"] = json!(region);
         }
-        if let Some(tools) = &self.tools {
-            value["tools"] = json!(tools);
+        if let Some(terms) = &self.terms {
+            value["terms"] = json!(terms);
         }
         value
-    }
-
-    /// The last words of the description of an MCP server: the tools that agents and steps may call.
-    fn callable_tools(&self) -> String {
-        match &self.tools {
-            _ if !self.reasons.contains(&TrustReason::McpServer) => String::new(),
-            None => "; pipelines may call all its tools".to_owned(),
-            Some(tools) => format!("; pipelines may call only {}", list(tools)),
-        }
     }
 }
 
 impl fmt::Display for Disclosure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, variable, destination, reasons, .. } = self;
+        let Self { key, variable, destination, reasons, terms, .. } = self;
         let key = escape_line_breaks(key);
         let variable = variable.as_deref().map(escape_line_breaks);
         let destination = destination.to_string();
         let destination = escape_line_breaks(&destination);
+        let terms = terms.as_ref().map_or_else(String::new, |terms| format!("; {}", escape_line_breaks(terms)));
         if matches!(self.destination, Destination::Programs(_)) {
-            return write!(f, "`{key}` {destination}{}", escape_line_breaks(&self.callable_tools()));
+            return write!(f, "`{key}` {destination}{terms}");
         }
         if let Some(region) = &self.aws_region {
             let (names, region) = (AWS_VARIABLES.join(", "), escape_line_breaks(region));
@@ -172,7 +165,7 @@ impl fmt::Display for Disclosure {
             let secret = variable.map_or_else(String::new, |variable| format!("the secret in {variable} and "));
             write!(f, "`{key}` sends {secret}the arguments of tool calls to the MCP server {destination}")?;
             f.write_str(if reasons.contains(&TrustReason::Unencrypted) { UNENCRYPTED } else { "" })?;
-            return f.write_str(&escape_line_breaks(&self.callable_tools()));
+            return f.write_str(&terms);
         }
         match (variable, reasons.contains(&TrustReason::SendsEvents)) {
             (Some(variable), true) => {

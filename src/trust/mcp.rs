@@ -3,11 +3,11 @@
 use indexmap::IndexMap;
 
 use crate::config::{McpServerSettings, Settings};
-use crate::model::{McpHeader, McpTransport, SandboxSpec};
+use crate::model::{Digest, McpHeader, McpTransport, SandboxSpec};
 use crate::provider::{is_unencrypted_address, normalized_address};
 
 use super::disclosure::{Destination, Disclosure, TrustReason};
-use super::sandbox::{allows_more_than_reading, describe_sandbox};
+use super::sandbox::{allows_more_than_reading, describe_sandbox, list};
 
 /// Returns the disclosures of the MCP servers in settings. Each server needs an agreement: orch starts it or sends it
 /// the arguments of calls, and models read its texts. A disclosure contains everything that the server may do, with the
@@ -52,7 +52,15 @@ fn program_disclosure(
         reasons,
         insecure: false,
         aws_region: None,
-        tools: server.tools.clone(),
+        terms: Some(callable_tools(server)),
+    }
+}
+
+/// The tools that pipelines may call.
+fn callable_tools(server: &McpServerSettings) -> String {
+    match &server.tools {
+        None => "pipelines may call all its tools".to_owned(),
+        Some(tools) => format!("pipelines may call only {}", list(tools)),
     }
 }
 
@@ -63,6 +71,9 @@ fn http_disclosures(
     url: &str,
     headers: &IndexMap<String, McpHeader>,
 ) -> Vec<Disclosure> {
+    // A header may change what the server allows, such as whether its tools only read.
+    let texts: Vec<String> = headers.iter().filter_map(described_text).collect();
+    let sent_headers = if texts.is_empty() { String::new() } else { format!("with {}; ", texts.join(", ")) };
     let disclosure = |variable: Option<String>| {
         let mut reasons = vec![TrustReason::McpServer];
         if is_unencrypted_address(url) || (server.insecure && variable.is_some()) {
@@ -75,7 +86,7 @@ fn http_disclosures(
             reasons,
             insecure: server.insecure,
             aws_region: None,
-            tools: server.tools.clone(),
+            terms: Some(format!("{sent_headers}{}", callable_tools(server))),
         }
     };
     let secrets = headers.values().filter_map(|header| match header {
@@ -85,6 +96,25 @@ fn http_disclosures(
     let secrets: Vec<Disclosure> = secrets.collect();
     if secrets.is_empty() { vec![disclosure(None)] } else { secrets }
 }
+
+/// Parts of the names of headers whose text may be a secret, which logs must not contain.
+const SECRET_NAME_PARTS: [&str; 6] = ["auth", "cookie", "key", "pass", "secret", "token"];
+
+/// A header with a text; `None` for one with a variable. A text that may be a secret is shown as the beginning of its
+/// digest, so that a change is visible.
+fn described_text((name, header): (&String, &McpHeader)) -> Option<String> {
+    let McpHeader::Text(text) = header else { return None };
+    let lower_case = name.to_ascii_lowercase();
+    if !SECRET_NAME_PARTS.iter().any(|part| lower_case.contains(part)) {
+        return Some(format!("the header {name}: {text:?}"));
+    }
+    let digest = Digest::compute(text.as_bytes());
+    let beginning = digest.as_str().get(..DIGEST_CHARS).unwrap_or_default();
+    Some(format!("the header {name}: … (digest {beginning})"))
+}
+
+/// The number of characters of a digest that identify a text.
+const DIGEST_CHARS: usize = 12;
 
 #[cfg(test)]
 mod tests {
@@ -187,10 +217,16 @@ mod tests {
         assert_eq!(
             texts(json!({ "docs": server("https://docs.example/mcp") })),
             ["`mcp.docs` sends the secret in DOCS_AUTH and the arguments of tool calls to the MCP server \
-                 https://docs.example/mcp; pipelines may call all its tools"]
+                 https://docs.example/mcp; with the header x: \"y\"; pipelines may call all its tools"]
         );
         let unencrypted = disclosures(json!({ "docs": server("http://docs.example/mcp") }));
         assert!(unencrypted[0].is_refused(), "{unencrypted:?}");
+        let literal = |text: &str| json!({ "url": "https://docs.example/mcp", "headers": { "X-Api-Key": text } });
+        let shown = texts(json!({ "docs": literal("abc-123") }));
+        assert!(shown[0].contains("; with the header X-Api-Key: … (digest ") && !shown[0].contains("abc"), "{shown:?}");
+        assert_ne!(digest(&literal("a"), &json!({})), digest(&literal("b"), &json!({})));
+        let read_only = |text: &str| json!({ "url": "https://docs.example/mcp", "headers": { "X-Read-Only": text } });
+        assert_ne!(digest(&read_only("true"), &json!({})), digest(&read_only("false"), &json!({})));
         let url = |tools: Value| json!({ "url": "https://docs.example/mcp", "tools": tools });
         let all_tools = digest(&json!({ "url": "https://docs.example/mcp" }), &json!({}));
         assert_ne!(digest(&url(json!(["find"])), &json!({})), all_tools);

@@ -33,7 +33,7 @@ pub(super) fn sandbox_disclosures(sandbox: &Sandbox) -> Vec<Disclosure> {
         reasons: vec![TrustReason::LoosensSandbox],
         insecure: false,
         aws_region: None,
-        tools: None,
+        terms: None,
     };
     allowed.into_iter().map(disclosure).collect()
 }
@@ -64,7 +64,7 @@ fn allowances(sandbox: &SandboxSpec) -> Vec<String> {
     let mut allowed = Vec::new();
     if !write.is_empty() {
         let except = if *protects_workspace { " outside of the workspace" } else { "" };
-        allowed.push(format!("change {}{except}", list(write)));
+        allowed.push(format!("change {}{except}", written_paths(write)));
     }
     allowed.extend(describe_hosts(network).map(|hosts| format!("reach {hosts}")));
     if *unix_sockets {
@@ -93,10 +93,15 @@ pub fn describe_hosts(network: &SandboxNetwork) -> Option<String> {
     }
 }
 
-/// Lists paths or names that a file contains.
+/// Lists names that a file contains.
 pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
-    let describe = |name: &'a String| if name == "." { "the workspace".to_owned() } else { unambiguous(name) };
-    names.into_iter().map(describe).collect::<Vec<_>>().join(", ")
+    names.into_iter().map(|name| unambiguous(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// Lists the paths under `write`.
+fn written_paths(paths: &[String]) -> String {
+    let describe = |path: &String| if path == "." { "the workspace".to_owned() } else { unambiguous(path) };
+    paths.iter().map(describe).collect::<Vec<_>>().join(", ")
 }
 
 /// A name as the file contains it, in quotes if it could look like a part of the sentence around it.
