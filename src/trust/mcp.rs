@@ -108,13 +108,8 @@ fn described_text((name, header): (&String, &McpHeader)) -> Option<String> {
     if !SECRET_NAME_PARTS.iter().any(|part| lower_case.contains(part)) {
         return Some(format!("the header {name}: {text:?}"));
     }
-    let digest = Digest::compute(text.as_bytes());
-    let beginning = digest.as_str().get(..DIGEST_CHARS).unwrap_or_default();
-    Some(format!("the header {name}: … (digest {beginning})"))
+    Some(format!("the header {name}: … (digest {})", Digest::compute(text.as_bytes()).short()))
 }
-
-/// The number of characters of a digest that identify a text.
-const DIGEST_CHARS: usize = 12;
 
 #[cfg(test)]
 mod tests {
