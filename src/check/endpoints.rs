@@ -1,21 +1,20 @@
 //! Checks the providers and trackers of `orch.yaml`: each needs a valid address and may set only allowed headers.
 
-use crate::config::{Address, Document, Project, ProviderSettings, TrackerSettings, child_pointer};
+use crate::config::{Address, Document, ProviderSettings, Settings, TrackerSettings, child_pointer};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::BuiltinProvider;
 use crate::model::address::{base_url_error, http_url_error};
 
-pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let Some(document) = &project.settings_document else { return Vec::new() };
+pub(super) fn check(document: &Document, settings: &Settings) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    for (name, provider) in &project.settings.providers {
+    for (name, provider) in &settings.providers {
         let pointer = child_pointer("/providers", name);
         diagnostics.extend(check_address(document, name, provider, &pointer));
         diagnostics.extend(check_headers(document, provider, &child_pointer(&pointer, "headers")));
         diagnostics.extend(check_key_header(document, provider, &child_pointer(&pointer, "key_header")));
         diagnostics.extend(check_signing(document, provider, &pointer));
     }
-    diagnostics.extend(check_trackers(document, &project.settings.tracker));
+    diagnostics.extend(check_trackers(document, &settings.tracker));
     diagnostics
 }
 

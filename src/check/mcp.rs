@@ -2,7 +2,7 @@
 //! keys that apply to its transport.
 
 use super::endpoints::header_name_error;
-use crate::config::{Document, McpServerSettings, Project, child_pointer, item_pointer};
+use crate::config::{Document, McpServerSettings, Settings, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::McpHeader;
 use crate::model::address::http_url_error;
@@ -11,10 +11,9 @@ use crate::model::address::http_url_error;
 const PROTOCOL_HEADERS: &[&str] =
     &["accept", "content-type", "last-event-id", "mcp-method", "mcp-name", "mcp-protocol-version", "mcp-session-id"];
 
-pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let Some(document) = &project.settings_document else { return Vec::new() };
+pub(super) fn check(document: &Document, settings: &Settings) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    for (name, server) in &project.settings.mcp {
+    for (name, server) in &settings.mcp {
         let check = ServerCheck { document, name, server, pointer: child_pointer("/mcp", name) };
         check.check(&mut diagnostics);
     }
@@ -48,7 +47,7 @@ impl ServerCheck<'_> {
 
     fn check(&self, diagnostics: &mut Vec<Diagnostic>) {
         let name = self.name;
-        let unused_keys: &[&str] = match (&self.server.command, &self.server.url) {
+        let unused_keys: &[(&str, &str)] = match (&self.server.command, &self.server.url) {
             (None, None) => {
                 let message = format!("the MCP server `{name}` has neither `command` nor `url`");
                 let diagnostic = self.at_key(Diagnostic::error(Code::WrongMcpTransport, message), &self.pointer);
@@ -65,18 +64,24 @@ impl ServerCheck<'_> {
                 diagnostics.push(diagnostic.with_help(help));
                 return;
             }
-            (Some(_), None) => &["headers", "insecure"],
+            (Some(_), None) => &[
+                ("headers", "remove `headers`; a program gets secrets as variables: `env: [NAME]`"),
+                ("insecure", "remove `insecure`, which is about `headers`"),
+            ],
             (None, Some(url)) => {
                 diagnostics.extend(self.check_url(url));
                 self.check_headers(diagnostics);
-                &["env", "sandbox"]
+                &[
+                    ("env", "remove `env`; send a secret in a header: `headers: { NAME: { env: VARIABLE } }`"),
+                    ("sandbox", "remove `sandbox`: orch does not start this server"),
+                ]
             }
         };
         let transport = if self.server.command.is_some() { "command" } else { "url" };
-        for key in unused_keys.iter().filter(|key| self.has_key(key)) {
+        for (key, help) in unused_keys.iter().filter(|(key, _)| self.has_key(key)) {
             let message = format!("`{key}` does not apply to an MCP server with `{transport}`");
             let diagnostic = Diagnostic::error(Code::KeyNotApplicable, message);
-            diagnostics.push(self.at_key(diagnostic, &self.key_pointer(key)).with_help(format!("remove `{key}`")));
+            diagnostics.push(self.at_key(diagnostic, &self.key_pointer(key)).with_help(*help));
         }
         self.check_tools(diagnostics);
     }

@@ -82,6 +82,7 @@ mod schemas;
 mod scope;
 mod scope_walker;
 mod selection;
+mod settings;
 mod shell_values;
 mod statements;
 mod step_conditions;
@@ -111,6 +112,7 @@ pub use self::normalizers::check_case_normalizers;
 pub use self::portability::check_portability;
 pub use self::probe::{COMPLETION_MARKER, NameOrigin, ProbedText, VisibleName, visible_artifacts, visible_names};
 use self::run_budgets::RunBudgets;
+pub use self::settings::load_valid_settings;
 use self::step_scopes::ScopedSteps;
 pub use self::strictness::Strictness;
 pub use self::suppressions::SharedSuppressions;
@@ -194,10 +196,10 @@ fn check_pipeline(project: &Project, budgets: &RunBudgets<'_>, strictness: Stric
     diagnostics.extend(tools::check(project));
     diagnostics.extend(model_calls::check(project));
     diagnostics.extend(call_steps::check(project));
-    diagnostics.extend(endpoints::check(project));
-    diagnostics.extend(mcp::check(project));
+    if let Some(document) = &project.settings_document {
+        diagnostics.extend(settings::check(document, &project.settings));
+    }
     diagnostics.extend(sandbox::check(project));
-    diagnostics.extend(normalizers::check(project));
     diagnostics.extend(flow::check(project, &scoped_steps));
     diagnostics.extend(schemas::check(project));
     diagnostics.extend(texts::check(project, &scoped_steps, strictness));

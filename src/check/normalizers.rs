@@ -1,13 +1,12 @@
 //! Checks the patterns of normalizers, in `orch.yaml` and in test cases.
 
-use crate::config::{Document, Project, child_pointer, item_pointer};
+use crate::config::{Document, Settings, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::Normalizer;
 
 /// Checks the normalizers of `orch.yaml`.
-pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let Some(document) = &project.settings_document else { return Vec::new() };
-    check_list(document, "/recordings/normalize", &project.settings.recordings.normalize)
+pub(super) fn check(document: &Document, settings: &Settings) -> Vec<Diagnostic> {
+    check_list(document, "/recordings/normalize", &settings.recordings.normalize)
 }
 
 /// Checks the normalizers of a test case.

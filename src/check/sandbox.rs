@@ -4,26 +4,31 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path};
 
-use crate::config::{Document, Project, child_pointer, item_pointer, steps_with_pointers};
+use crate::config::{Document, Project, Settings, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{LooseKey, Sandbox, SandboxLevel, SandboxNetwork, SandboxOwner, loose_keys};
 
 /// Folders that no sandbox may make writable, because a program could change the machine through them.
 const NEVER_WRITABLE: [&str; 4] = ["/", "/proc", "/sys", "/dev"];
 
+/// Checks the sandboxes of `orch.yaml`.
+pub(super) fn check_settings(document: &Document, settings: &Settings) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    let check = SandboxCheck { document, pointer: "/sandbox".to_owned(), sandbox: &settings.sandbox };
+    check.check_values(&mut diagnostics);
+    // The file also sets the bounds, so a server may allow more than the defaults for other programs.
+    for (name, server) in &settings.mcp {
+        let Some(sandbox) = server.sandbox.as_ref().filter(|_| server.command.is_some()) else { continue };
+        let pointer = child_pointer(&child_pointer("/mcp", name), "sandbox");
+        SandboxCheck { document, pointer, sandbox }.check_values(&mut diagnostics);
+    }
+    diagnostics
+}
+
+/// Checks the sandboxes of a pipeline.
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let settings = &project.settings.sandbox;
     let mut diagnostics = Vec::new();
-    if let Some(document) = &project.settings_document {
-        let check = SandboxCheck { document, pointer: "/sandbox".to_owned(), sandbox: settings };
-        check.check_values(&mut diagnostics);
-        // The file also sets the bounds, so a server may allow more than the defaults for other programs.
-        for (name, server) in &project.settings.mcp {
-            let Some(sandbox) = server.sandbox.as_ref().filter(|_| server.command.is_some()) else { continue };
-            let pointer = child_pointer(&child_pointer("/mcp", name), "sandbox");
-            SandboxCheck { document, pointer, sandbox }.check_values(&mut diagnostics);
-        }
-    }
     let document = &project.document;
     for (name, agent) in &project.pipeline.agents {
         let pointer = child_pointer(&child_pointer("/agents", name), "sandbox");

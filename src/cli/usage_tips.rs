@@ -8,8 +8,30 @@ use crate::model::visible::escape_unsafe;
 /// The beginnings of the commands that set inputs of a pipeline.
 const COMMANDS_WITH_INPUTS: [&str; 4] = ["orch run ", "orch pipeline run ", "orch plan ", "orch pipeline plan "];
 
-/// Adds a tip to the error about an unknown argument of a command with inputs: how to pass a task that the user wrote
-/// without an option, or the value of an input. `arguments` are those of the process.
+/// Options of other tools that limit the time.
+const TIME_LIMIT_OPTIONS: [&str; 3] = ["--timeout", "--time-limit", "--max-time"];
+
+/// The beginnings of the commands without such an option at which users look for one, and what limits the time there.
+const TIME_LIMITS: &[(&[&str], &str)] = &[
+    (
+        &["orch run ", "orch pipeline run ", "orch plan ", "orch pipeline plan "],
+        "to limit the time of a run, write `--budget seconds=NUMBER`; each step has a `timeout` in the pipeline; to set the \
+         input `timeout` of the pipeline, write `--input timeout=VALUE`",
+    ),
+    (
+        &["orch resume ", "orch pipeline resume "],
+        "to limit the time of a run, write `--budget seconds=NUMBER`; each step has a `timeout` in the pipeline",
+    ),
+    (&["orch pipeline test "], "each step has a `timeout` in the pipeline, such as `timeout: 10m`"),
+    (
+        &["orch tools list ", "orch tools show ", "orch validate ", "orch pipeline validate "],
+        "an MCP server has one minute to start and one to list its tools, and no option changes that; only \
+         `orch tools call` has `--timeout`",
+    ),
+];
+
+/// Adds a tip to the error about an unknown argument: how to pass a task that the user wrote without an option, or the
+/// value of an input, to a command with inputs; and how to limit the time. `arguments` are those of the process.
 pub(super) fn add_tip(error: &mut clap::Error, arguments: &[String]) {
     if let Some(tip) = tip(error, arguments) {
         let tip = StyledStr::from(escape_unsafe(&tip).into_owned());
@@ -29,6 +51,11 @@ fn tip(error: &clap::Error, arguments: &[String]) -> Option<String> {
         return None;
     };
     let usage = usage.to_string();
+    if TIME_LIMIT_OPTIONS.contains(&argument.as_str())
+        && let Some(tip) = time_limit_tip(&usage)
+    {
+        return Some(tip.to_owned());
+    }
     if !COMMANDS_WITH_INPUTS.iter().any(|command| usage.contains(command)) {
         return None;
     }
@@ -43,6 +70,12 @@ fn tip(error: &clap::Error, arguments: &[String]) -> Option<String> {
             format!("to set the input `task`, write `--task {task}`; other inputs are set with `--input NAME=VALUE`")
         }
     })
+}
+
+/// How to limit the time of the command with this usage.
+fn time_limit_tip(usage: &str) -> Option<&'static str> {
+    let is_usage_of = |commands: &[&str]| commands.iter().any(|command| usage.contains(command));
+    TIME_LIMITS.iter().find(|(commands, _)| is_usage_of(commands)).map(|(_, tip)| *tip)
 }
 
 /// The text that the user meant as the task: the argument and the words after it, and before it the value of `--task`.

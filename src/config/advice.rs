@@ -115,7 +115,7 @@ pub(super) fn wrong_type(
     }
     match value {
         Value::Number(number) if form.pattern.as_deref() == Some(HumanDuration::PATTERN) => {
-            diagnostic.with_help(format!("give it a unit, as in `{number}s` or `{number}m`"))
+            diagnostic.with_help(unit_help(&number.to_string()))
         }
         Value::Number(_) | Value::Bool(_) if allowed.contains(&"string") => {
             diagnostic.with_help("put quotes around it")
@@ -192,9 +192,20 @@ pub(super) fn invalid_duration(diagnostic: Diagnostic, text: &str) -> Diagnostic
             let corrected = format!("{number}{short}");
             diagnostic.with_help(format!("write `{corrected}`")).with_replacement(text, Some(&corrected))
         }
-        None if unit.is_empty() => diagnostic.with_help(format!("give it a unit, as in `{number}s` or `{number}m`")),
+        None if unit.is_empty() => diagnostic.with_help(unit_help(number)),
         None => diagnostic,
     }
+}
+
+/// Numbers from here on are probably milliseconds, as the settings of many tools have them.
+const MIN_LIKELY_MILLISECONDS: u64 = 5000;
+
+/// Advice about a duration without a unit.
+fn unit_help(number: &str) -> String {
+    if number.parse::<u64>().is_ok_and(|value| value >= MIN_LIKELY_MILLISECONDS) {
+        return format!("give it a unit, as in `{number}ms` for milliseconds or `{number}s` for seconds");
+    }
+    format!("give it a unit, as in `{number}s` or `{number}m`")
 }
 
 /// Converts a name to snake case; `None` if it has characters other than letters, digits and separators.

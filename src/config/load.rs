@@ -94,22 +94,15 @@ fn set_mcp_access(pipeline: &mut Pipeline, settings: &Settings) {
     });
 }
 
-/// Loads only the settings of a root; returns the defaults if there is no `orch.yaml`.
+/// Loads only the settings of a root, with the byte range of each value; `None` if there is no `orch.yaml`. `sources` may
+/// replace files by texts.
 ///
 /// # Errors
-/// Every mistake of the file.
-pub fn load_settings(root: &Path) -> Result<Settings, Vec<Diagnostic>> {
-    load_settings_from(&Sources::default(), root)
-}
-
-/// Like [`load_settings`], with texts that replace files.
-///
-/// # Errors
-/// Every mistake of the file.
-pub fn load_settings_from(sources: &Sources, root: &Path) -> Result<Settings, Vec<Diagnostic>> {
+/// The mistakes of the file that its schema shows. `check` finds the others.
+pub fn load_settings(sources: &Sources, root: &Path) -> Result<Option<(Document, Settings)>, Vec<Diagnostic>> {
     let mut loader = Loader { sources, root, diagnostics: Vec::new(), has_missing_file: false };
-    let (settings, _) = loader.load_settings();
-    if loader.diagnostics.is_empty() { Ok(settings.unwrap_or_default()) } else { Err(loader.diagnostics) }
+    let (settings, document) = loader.load_settings();
+    if loader.diagnostics.is_empty() { Ok(document.zip(settings)) } else { Err(loader.diagnostics) }
 }
 
 /// Loads every schema of a root, as a project whose pipeline has no steps.

@@ -38,7 +38,7 @@ pub use generate::{
     published_settings_schema, report_schema, settings_schema,
 };
 pub use json::{json_document, load_json};
-pub use load::{load, load_from, load_schemas, load_schemas_from, load_settings, load_settings_from, parse_pipeline};
+pub use load::{load, load_from, load_schemas, load_schemas_from, load_settings, parse_pipeline};
 pub use mcp::McpServerSettings;
 pub use missing_file::{NamedFolder, unusable_link};
 pub use model_file::{ModelFileProblem, model_file_problem, model_path};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::documents::Documents;
 use super::projects::{self, FileRole, classify_file};
-use crate::check::{Strictness, check, check_file, check_prompt};
+use crate::check::{Strictness, check, check_file, check_prompt, load_valid_settings};
 use crate::config::{self, Sources};
 use crate::diagnostic::{self, Diagnostic};
 
@@ -157,7 +157,7 @@ impl Checks {
                 Err(findings) => findings,
             },
             CheckUnit::Root(root) => {
-                let mut findings = config::load_settings_from(&sources, root).err().unwrap_or_default();
+                let mut findings = load_valid_settings(&sources, root).err().unwrap_or_default();
                 let schemas = config::load_schemas_from(&sources, root);
                 findings.extend(schemas.map(|project| check(&project)).unwrap_or_default());
                 findings

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::config::{load_from, load_settings};
+use crate::config::load_from;
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact};
 use crate::model::visible::one_line;
 use crate::model::{RunId, RunState, RunStatus, StepKey};
@@ -16,7 +16,7 @@ use super::error::SessionError;
 use super::execute::resolve_path;
 use super::location::{locate, pipeline_file, run_workspace};
 use super::passed_variables::variables_needing_agreement;
-use super::project_state::{StateFolder, find_run, project_root};
+use super::project_state::{StateFolder, find_run, project_root, project_settings};
 use super::run_replay::sends_nothing;
 use super::{ResumeRequest, Runner};
 
@@ -75,7 +75,7 @@ impl Runner {
         let approval = approval_to_answer(request, &journal, row.run, &events)?;
         let run = RunState::fold(row.run, &events);
         let location = locate(&journal, &run, &request.state, &project_root(current_dir))?;
-        let settings = load_settings(&location.root)?;
+        let settings = project_settings(&location.root, current_dir)?;
         if request.resumes_next {
             // Check this before recording the answer, so that the user can trust the project and repeat the same
             // command.

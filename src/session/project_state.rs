@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config;
+use crate::check::load_valid_settings;
+use crate::config::{self, Settings, Sources};
 use crate::diagnostic::Diagnostic;
 use crate::model::RunStatus;
 use crate::report::SuggestedCommands;
@@ -46,6 +47,14 @@ impl StateFolder {
 /// Resolves a folder that the user chose, if the folder is a link.
 pub(crate) fn resolve_link(path: PathBuf) -> PathBuf {
     if path.is_symlink() { path.canonicalize().unwrap_or(path) } else { path }
+}
+
+/// The settings of the project in `root`. `current_dir` determines how findings show the path of the file.
+///
+/// # Errors
+/// Every mistake of `orch.yaml`.
+pub(crate) fn project_settings(root: &Path, current_dir: &Path) -> Result<Settings, Vec<Diagnostic>> {
+    load_valid_settings(&Sources::default(), &resolve_path(root, current_dir))
 }
 
 /// Finds the root of the project that contains a folder.

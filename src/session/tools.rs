@@ -12,7 +12,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::clock::SystemClock;
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::diagnostic::did_you_mean;
 use crate::engine::mcp_questions::{MAX_INPUT_ROUNDS, answers_from_text};
 use crate::files::WorkspaceBefore;
@@ -30,12 +30,11 @@ use crate::trust::VariableDisclosures;
 
 use super::Runner;
 use super::error::{ExitStatus, SessionError};
-use super::execute::resolve_path;
 use super::locks::{WorkspaceLocks, remove_project_placeholders};
 use super::mcp_servers::{ServerParts, mcp_servers};
 use super::prepare;
 use super::project_files::{resolve_links, settings_paths};
-use super::project_state::{StateFolder, project_root, resolve_link};
+use super::project_state::{StateFolder, project_root, project_settings, resolve_link};
 use super::tool_info::{Target, ToolInfo, builtin_tool, shortened_list, unknown_server, unknown_tool};
 
 /// The folders of a project, which no tool may change.
@@ -124,8 +123,7 @@ impl Runner {
     /// Every mistake of `orch.yaml`.
     pub(crate) fn project_settings(&self) -> Result<(PathBuf, Settings), SessionError> {
         let root = project_root(self.current_dir());
-        let settings =
-            config::load_settings(&resolve_path(&root, self.current_dir())).map_err(SessionError::with_findings)?;
+        let settings = project_settings(&root, self.current_dir()).map_err(SessionError::with_findings)?;
         Ok((root, settings))
     }
 

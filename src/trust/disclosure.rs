@@ -91,6 +91,9 @@ pub struct Disclosure {
     pub insecure: bool,
     /// The AWS region for which orch signs requests with the secret, instead of sending it.
     pub aws_region: Option<String>,
+    /// What else the user agrees to, as the end of the description: of an MCP server, its headers and the tools that
+    /// pipelines may call.
+    pub terms: Option<String>,
 }
 
 impl Disclosure {
@@ -115,8 +118,8 @@ impl Disclosure {
         !self.reasons.is_empty()
     }
 
-    /// The disclosure as JSON: `{key, variable, destination, reasons, insecure, needs_trust}`, and `aws_region` if orch
-    /// signs for a region.
+    /// The disclosure as JSON: `{key, variable, destination, reasons, insecure, needs_trust}`, `aws_region` if orch signs
+    /// for a region, and `terms` of an MCP server.
     pub fn to_json(&self) -> Value {
         let destination = match &self.destination {
             Destination::Url(url) => json!({ "url": url }),
@@ -132,8 +135,11 @@ impl Disclosure {
             "insecure": self.insecure,
             "needs_trust": self.needs_trust(),
         });
-        if let Some((region, value)) = self.aws_region.as_ref().zip(value.as_object_mut()) {
-            value.insert("aws_region".to_owned(), json!(region));
+        if let Some(region) = &self.aws_region {
+            value["aws_region"] = json!(region);
+        }
+        if let Some(terms) = &self.terms {
+            value["terms"] = json!(terms);
         }
         value
     }
@@ -141,13 +147,14 @@ impl Disclosure {
 
 impl fmt::Display for Disclosure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, variable, destination, reasons, .. } = self;
+        let Self { key, variable, destination, reasons, terms, .. } = self;
         let key = escape_line_breaks(key);
         let variable = variable.as_deref().map(escape_line_breaks);
         let destination = destination.to_string();
         let destination = escape_line_breaks(&destination);
+        let terms = terms.as_ref().map_or_else(String::new, |terms| format!("; {}", escape_line_breaks(terms)));
         if matches!(self.destination, Destination::Programs(_)) {
-            return write!(f, "`{key}` {destination}");
+            return write!(f, "`{key}` {destination}{terms}");
         }
         if let Some(region) = &self.aws_region {
             let (names, region) = (AWS_VARIABLES.join(", "), escape_line_breaks(region));
@@ -157,7 +164,8 @@ impl fmt::Display for Disclosure {
         if reasons.contains(&TrustReason::McpServer) {
             let secret = variable.map_or_else(String::new, |variable| format!("the secret in {variable} and "));
             write!(f, "`{key}` sends {secret}the arguments of tool calls to the MCP server {destination}")?;
-            return if reasons.contains(&TrustReason::Unencrypted) { f.write_str(UNENCRYPTED) } else { Ok(()) };
+            f.write_str(if reasons.contains(&TrustReason::Unencrypted) { UNENCRYPTED } else { "" })?;
+            return f.write_str(&terms);
         }
         match (variable, reasons.contains(&TrustReason::SendsEvents)) {
             (Some(variable), true) => {
@@ -180,7 +188,7 @@ impl Disclosures {
     /// trackers, then those of the sandbox, then those of the MCP servers.
     pub fn from_settings(settings: &Settings) -> Self {
         let providers = settings.providers.iter().filter_map(|(name, entry)| provider_disclosure(name, entry));
-        let programs = sandbox_disclosures("", &settings.sandbox).into_iter().chain(mcp_disclosures(settings));
+        let programs = sandbox_disclosures(&settings.sandbox).into_iter().chain(mcp_disclosures(settings));
         Self(providers.chain(tracker_disclosures(settings)).chain(programs).collect())
     }
 

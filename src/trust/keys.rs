@@ -16,13 +16,15 @@ pub enum KeyClass {
     Literal,
     /// The key names a program that orch starts.
     Program,
+    /// The key determines what an MCP server may do, or which of its tools models and steps may call.
+    ServerTerms,
 }
 
 impl KeyClass {
     /// Whether the user has to agree again when the key's value changes.
     pub fn needs_agreement(self) -> bool {
         match self {
-            Self::Address | Self::Variable | Self::WeakensProtection | Self::Program => true,
+            Self::Address | Self::Variable | Self::WeakensProtection | Self::Program | Self::ServerTerms => true,
             // The author of the file knows a literal value already, so sending it discloses no secret of the user.
             Self::Inert | Self::Literal => false,
         }
@@ -74,7 +76,7 @@ pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
     ("sandbox.limits.open_files", KeyClass::Inert),
     ("mcp.*.command", KeyClass::Program),
     ("mcp.*.url", KeyClass::Address),
-    ("mcp.*.headers.*", KeyClass::Literal),
+    ("mcp.*.headers.*", KeyClass::ServerTerms),
     ("mcp.*.headers.*.env", KeyClass::Variable),
     ("mcp.*.insecure", KeyClass::WeakensProtection),
     ("mcp.*.env", KeyClass::Variable),
@@ -82,15 +84,15 @@ pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
     ("mcp.*.sandbox.min", KeyClass::WeakensProtection),
     ("mcp.*.sandbox.network", KeyClass::WeakensProtection),
     ("mcp.*.sandbox.write", KeyClass::WeakensProtection),
-    ("mcp.*.sandbox.deny_read", KeyClass::Inert),
+    ("mcp.*.sandbox.deny_read", KeyClass::ServerTerms),
     ("mcp.*.sandbox.unix_sockets", KeyClass::WeakensProtection),
     ("mcp.*.sandbox.limits.memory", KeyClass::Inert),
     ("mcp.*.sandbox.limits.processes", KeyClass::Inert),
     ("mcp.*.sandbox.limits.cpu_time", KeyClass::Inert),
     ("mcp.*.sandbox.limits.file_size", KeyClass::Inert),
     ("mcp.*.sandbox.limits.open_files", KeyClass::Inert),
-    ("mcp.*.tools", KeyClass::Inert),
-    ("mcp.*.access", KeyClass::Inert),
+    ("mcp.*.tools", KeyClass::ServerTerms),
+    ("mcp.*.access", KeyClass::ServerTerms),
     ("secrets", KeyClass::Inert),
     ("tracker.convex.url", KeyClass::Address),
     ("tracker.convex.url.env", KeyClass::Address),
@@ -158,8 +160,11 @@ mod tests {
             "mcp": {
                 "lab": { "url": "https://a.example", "headers": { "lab": { "env": "A_KEY" } }, "insecure": false },
                 "program": {
-                    "command": ["a-server"], "env": ["A_KEY"],
-                    "sandbox": { "enabled": true, "min": "full", "network": "none", "write": ["."], "unix_sockets": false },
+                    "command": ["a-server"], "env": ["A_KEY"], "tools": ["a"], "access": "write",
+                    "sandbox": {
+                        "enabled": true, "min": "full", "network": "none", "write": ["."], "unix_sockets": false,
+                        "deny_read": ["~/a"],
+                    },
                 },
             },
         })
@@ -180,13 +185,17 @@ mod tests {
                 _ if key.ends_with("sandbox.network") => json!("all"),
                 _ if key.ends_with("sandbox.write") => json!(["~/x"]),
                 _ if *key == "mcp.*.env" => json!(["B_KEY"]),
+                _ if *key == "mcp.*.access" => json!("read"),
+                _ if *key == "mcp.*.headers.*" => json!("b"),
+                KeyClass::ServerTerms => json!(["b"]),
                 KeyClass::Program => json!(["b-server"]),
                 KeyClass::WeakensProtection => json!(true),
                 KeyClass::Variable => json!("B_KEY"),
                 _ if key.ends_with(".env") => json!({ "env": "B_URL" }),
                 _ => json!("https://b.example/v1"),
             };
-            let is_program = ["mcp.*.command", "mcp.*.env"].contains(key) || key.starts_with("mcp.*.sandbox.");
+            let is_program = ["mcp.*.command", "mcp.*.env", "mcp.*.tools", "mcp.*.access"].contains(key)
+                || key.starts_with("mcp.*.sandbox.");
             let provider = if key.contains(".aws.") { "bedrock" } else { "lab" };
             let entry = if is_program { "program" } else { provider };
             // `url.env` replaces a plain `url`.

@@ -2,7 +2,7 @@
 //!
 //! The `orch.yaml` of a cloned project could name any environment variable as a key and any host as a provider. For
 //! that reason, orch makes a list of [`Disclosure`]s: the data that `orch.yaml` makes it send, the keys of its
-//! `sandbox` that allow more than the default, and its MCP servers. Once for each project, the user agrees to the
+//! `sandbox` that allow more than the default, and its MCP servers with everything that they may do. Once for each project, the user agrees to the
 //! disclosures other than those to built-in providers ([`TrustLedger`]), as with direnv. An agreement covers the digest
 //! of these disclosures, so a changed address, variable or program needs a new agreement.
 //!
@@ -23,4 +23,5 @@ mod variables;
 pub use disclosure::{Destination, Disclosure, Disclosures, TrustReason};
 pub use keys::{KeyClass, SETTINGS_KEYS};
 pub use ledger::{TrustLedger, TrustStatus};
+pub use sandbox::{describe_hosts, describe_sandbox};
 pub use variables::{VariableDisclosure, VariableDisclosures};

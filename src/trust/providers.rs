@@ -28,7 +28,7 @@ pub(super) fn provider_disclosure(name: &str, entry: &ProviderSettings) -> Optio
     let (variable, destination) = (variable.map(ToOwned::to_owned), Destination::Url(normalized_address(&url)));
     let aws_region = entry.aws.as_ref().map(|aws| aws.region.clone());
     let key = format!("providers.{name}");
-    Some(Disclosure { key, variable, destination, reasons, insecure: entry.insecure, aws_region })
+    Some(Disclosure { key, variable, destination, reasons, insecure: entry.insecure, aws_region, terms: None })
 }
 
 /// The reasons why the user has to agree to requests that orch signs with AWS credentials. These credentials give

@@ -15,6 +15,7 @@ pub(super) fn tracker_disclosures(settings: &Settings) -> impl Iterator<Item = D
         reasons: tracker_reasons(&convex.url),
         insecure: convex.insecure,
         aws_region: None,
+        terms: None,
     });
     let webhook = tracker.webhook.iter().map(|webhook| Disclosure {
         key: "tracker.webhook".to_owned(),
@@ -24,6 +25,7 @@ pub(super) fn tracker_disclosures(settings: &Settings) -> impl Iterator<Item = D
         // orch signs the data with the secret and does not send the secret.
         insecure: true,
         aws_region: None,
+        terms: None,
     });
     convex.chain(webhook)
 }

@@ -158,6 +158,25 @@ fn files_of_inputs_have_the_size_limit_of_inputs() {
     run(&orch, &["--task-file", "deep.json"]).exits(2).says("--> deep.json:1:").says("recursion limit");
 }
 
+#[test]
+fn a_command_without_a_time_limit_says_what_limits_the_time() {
+    let orch = Orch::empty();
+    for (command, tip) in [
+        (&["run", "main"][..], "to limit the time of a run, write `--budget seconds=NUMBER`"),
+        (&["pipeline", "plan", "main"], "to set the input `timeout` of the pipeline, write `--input timeout=VALUE`"),
+        (&["resume"], "to limit the time of a run, write `--budget seconds=NUMBER`"),
+        (&["pipeline", "test"], "each step has a `timeout` in the pipeline, such as `timeout: 10m`"),
+        (&["tools", "list"], "only `orch tools call` has `--timeout`"),
+        (&["tools", "show", "docs.find"], "an MCP server has one minute to start"),
+        (&["validate", "--probe"], "an MCP server has one minute to start"),
+    ] {
+        for option in [&["--timeout", "30s"][..], &["--timeout=30s"]] {
+            let ran = orch.run(&[command, option].concat()).exits(2).says(tip);
+            assert!(!ran.stderr.contains("as a value, use"), "{ran:?}");
+        }
+    }
+}
+
 /// A task without its option is an unknown argument; the tip shows the option.
 #[test]
 fn the_tip_about_an_unknown_argument_works() {

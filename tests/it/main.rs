@@ -136,6 +136,7 @@ mod tool_loop;
 mod tools;
 mod track;
 mod trust;
+mod trust_actions;
 mod turn_outcomes;
 mod unreadable_files;
 #[cfg(unix)]

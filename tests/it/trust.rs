@@ -297,8 +297,9 @@ fn trust_lists_programs_that_pipelines_start() {
     );
     let ran = project.run(&["trust"]).exits(0).says("orch.yaml requires no agreement");
     let ran = ran.says("make test  (step test of pipelines/b.yaml)");
-    let ran = ran.says("python3 lint.py  (agent lint of pipelines/b.yaml)");
-    ran.says("shell(make:*), as its model chooses, in a sandbox  (agent fixer of pipelines/b.yaml)");
+    let ran =
+        ran.says("python3 lint.py, in a sandbox that lets it change the workspace  (agent lint of pipelines/b.yaml)");
+    ran.says("shell(make:*), as its model chooses, in a sandbox that lets it change the workspace  (agent fixer of");
 }
 
 /// A project whose agent passes secrets to the commands of its model, at this address of the provider `lab`.
@@ -364,7 +365,8 @@ fn variables_of_confined_programs_need_no_agreement_if_the_run_stays_on_this_mac
     let project = project_with_variables(&server.openai_url());
     assert!(!needs_agreement(&project.run(&RUN_B)));
     let trust = project.run(&["trust", "--print"]).exits(0).says(PASSED);
-    trust.says("shell, as its model chooses, in a sandbox, with the variables LAB_KEY, HOOK_SECRET  (agent fixer of");
+    trust
+        .says("shell, as its model chooses, with the variables LAB_KEY, HOOK_SECRET, in a sandbox that lets it change");
     // Another pipeline without such programs needs no agreement either.
     let remote = project_with_variables("http://lab.test/v1");
     remote.orch.write("pipelines/c.yaml", "name: c\nsteps:\n  - { id: say, run: [echo, x], output: said }\n");

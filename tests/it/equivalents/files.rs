@@ -78,6 +78,40 @@ pub(super) const ROWS: &[Row] = &[
     row(Settings, "mcp:\n  docs:\n    url: 'https://docs.example/mcp'\n    http_headers: { x-team: a }", "write `headers` in place of `http_headers`", &[
         (Settings, "mcp:\n  docs:\n    url: 'https://docs.example/mcp'\n    headers: { x-team: a }"),
     ]),
+    row(Settings, "mcp:\n  git:\n    cmd: [mcp-server-git]", "write `command` in place of `cmd`", &[(Settings, "mcp:\n  git:\n    command: [mcp-server-git]")]),
+    row(Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    disabledTools: [push]", "list the tools that pipelines may call: `tools: [NAME]`", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    tools: [log]"),
+    ]),
+    row(Settings, "mcp:\n  docs:\n    url: 'https://docs.example/mcp'\n    bearer_token_env_var: DOCS", "name the variable that holds the secret: `headers: { Authorization: { env: VARIABLE } }`", &[
+        (Settings, "mcp:\n  docs:\n    url: 'https://docs.example/mcp'\n    headers: { Authorization: { env: DOCS } }"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    cwd: src", "remove this key: a server starts in the workspace; if it needs a folder, pass it as an argument, as `command: [PROGRAM, FOLDER]`", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git, src]"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    envFile: .env", "export the variables before you start orch, and list their names: `env: [NAME]`", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    env: [GIT_TOKEN]"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    disabled: true", "remove this key: orch starts a server only for a step that uses its tools; to turn a server off, remove its entry or write `#` before each line of it", &[
+        (Settings, "# mcp:\n#   git:\n#     command: [mcp-server-git]"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    alwaysAllow: [log]", "remove this key: orch calls the tools that an agent lists without asking, except those under `approve_tools` of the agent", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git]"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    timeout: 30000", "remove this key: each call has the time limit of its step, a number with a unit, as in `timeout: 90s`", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git]"), (Step, "run: make\ntimeout: 30s"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    startup_timeout_sec: 20", "remove this key: a server has one minute to answer after its start, and no setting changes that; the `timeout` of a step limits its calls", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git]"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    name: git\n    command: [mcp-server-git]", "a server is named by its key under `mcp:`, as `NAME: { command: [PROGRAM] }`: remove this key", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git]"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    description: Reads the log.\n    command: [mcp-server-git]", "a server has no description: write it as a comment, `# TEXT`", &[
+        (Settings, "mcp:\n  # Reads the log.\n  git:\n    command: [mcp-server-git]"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    network: [docs.rs]", "it belongs to the sandbox of the server: `sandbox: { network: [HOST], write: [FOLDER] }`", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    sandbox: { network: [docs.rs], write: [.] }"),
+    ]),
     row(Settings, "mcpServers:\n  git:\n    command: [mcp-server-git]", "write `mcp` in place of `mcpServers`", &[
         (Settings, "mcp:\n  git:\n    command: [mcp-server-git]"),
     ]),

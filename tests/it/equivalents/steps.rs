@@ -84,6 +84,7 @@ pub(super) const ROWS: &[Row] = &[
     row(Step, "run: make\nbackoff: 2s", "write `retry: { max: NUMBER, backoff: 1s }`", &[(Step, "run: make\nretry: { max: 3, backoff: 1s }")]),
     row(Step, "run: make\ntimeout-minutes: 10", "write `timeout: 10m`, with its unit", &[(Step, "run: make\ntimeout: 10m")]),
     row(Step, "run: make\ntimeout: 10", "give it a unit, as in `10s` or `10m`", &[(Step, "run: make\ntimeout: 10m")]),
+    row(Step, "run: make\ntimeout: 30000", "give it a unit, as in `30000ms` for milliseconds or `30000s` for seconds", &[(Step, "run: make\ntimeout: 30000ms")]),
     row(Step, "run: make\ntimeout: '10'", "give it a unit, as in `10s` or `10m`", &[(Step, "run: make\ntimeout: 10m")]),
     row(Step, "run: make\ntimeout: 10 minutes", "write `10m`", &[(Step, "run: make\ntimeout: 10m")]),
     row(Step, "run: make\nretry:\n  attempts: 3", "write `max` in place of `attempts`", &[(Step, "run: make\nretry:\n  max: 3")]),

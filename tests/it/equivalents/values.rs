@@ -86,6 +86,27 @@ pub(super) const ROWS: &[Row] = &[
         (Settings, "providers:\n  lab: { dialect: openai, base_url: 'http://127.0.0.1:1/v1' }"),
     ]),
     row(Settings, "models: [openai/gpt-4.1-mini]", "models are a mapping of short names: `models: { NAME: PROVIDER/MODEL }`", &[(Settings, "models: { small: openai/gpt-4.1-mini }")]),
+    row(Settings, "mcp:\n  - { name: git, command: [mcp-server-git] }", "servers are a mapping: write `NAME: { command: [PROGRAM] }` in place of an item", &[
+        (Settings, "mcp:\n  git: { command: [mcp-server-git] }"),
+    ]),
+    row(Settings, "mcp:\n  git: mcp-server-git --all", "a server is a mapping: `{ command: [PROGRAM, ARGUMENT] }`, or `{ url: ADDRESS }`", &[
+        (Settings, "mcp:\n  git: { command: [mcp-server-git, --all] }"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    command: mcp-server-git --all", "write the program and its arguments as a list: `command: [PROGRAM, ARGUMENT]`", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git, --all]"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    env: { TOKEN: x }", "`env` sets no values: export them before you start orch, and list their names, as `env: [NAME]`", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    env: [TOKEN]"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    env: TOKEN", "list the names of variables: `env: [TOKEN]`", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    env: [TOKEN]"),
+    ]),
+    row(Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    tools: log", "write it as a list: `tools: [log]`", &[
+        (Settings, "mcp:\n  git:\n    command: [mcp-server-git]\n    tools: [log]"),
+    ]),
+    row(Settings, "mcp:\n  docs:\n    url: 'https://docs.example/mcp'\n    headers: [x-team]", "write a mapping of names to texts or variables: `headers: { NAME: { env: VARIABLE } }`", &[
+        (Settings, "mcp:\n  docs:\n    url: 'https://docs.example/mcp'\n    headers: { x-team: { env: TEAM } }"),
+    ]),
     row(Settings, "secrets: { TOKEN: x }", "list the names of variables: `secrets: [NAME]`", &[(Settings, "secrets: [TOKEN]")]),
     row(Settings, "budget: 5", "name the limit: `budget: { usd: 5 }`", &[(Settings, "budget: { usd: 5 }")]),
     row(Case, "inputs: { task: x }\nexpect: [plan.ok]", "write expressions under `assert`: `expect: { assert: [\"plan.ok\"] }`", &[(Case, "inputs: { task: x }\nexpect: { assert: [\"plan.ok\"] }")]),

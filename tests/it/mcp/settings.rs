@@ -38,6 +38,7 @@ fn a_server_has_one_transport_and_only_keys_that_apply_to_it() {
         (json!({}), ["ORCH0209", "neither `command` nor `url`"]),
         (json!({ "command": command, "url": "https://a.example" }), ["ORCH0209", "both `command` and `url`"]),
         (json!({ "command": command, "headers": { "x": "y" } }), ["ORCH0206", "`headers` does not apply"]),
+        (json!({ "command": command, "insecure": true }), ["ORCH0206", "remove `insecure`, which is about `headers`"]),
         (json!({ "url": "https://a.example", "env": ["A"] }), ["ORCH0206", "`env` does not apply"]),
         (json!({ "url": "a.example" }), ["ORCH0704", "is not the address of an MCP server"]),
         (json!({ "url": "https://a.example", "headers": { "a b": "c" } }), ["ORCH0705", "not a valid header name"]),
@@ -53,6 +54,44 @@ fn a_server_has_one_transport_and_only_keys_that_apply_to_it() {
         &model(&json!(["read"])),
         ["ORCH0301", "`My.Files` is not a valid name"],
     );
+}
+
+#[test]
+fn every_command_refuses_a_server_that_the_check_refuses_with_the_same_message() {
+    let command = json!(["touch", "started"]);
+    for (server, message) in [
+        (json!({}), "the MCP server `files` has neither `command` nor `url`"),
+        (
+            json!({ "command": command, "url": "https://a.example" }),
+            "the MCP server `files` has both `command` and `url`",
+        ),
+        (
+            json!({ "command": command, "headers": { "x": "y" } }),
+            "remove `headers`; a program gets secrets as variables: `env: [NAME]`",
+        ),
+        (
+            json!({ "url": "https://a.example", "env": ["A"] }),
+            "remove `env`; send a secret in a header: `headers: { NAME: { env: VARIABLE } }`",
+        ),
+        (json!({ "url": "https://a.example", "sandbox": {} }), "`sandbox` does not apply to an MCP server with `url`"),
+        (json!({ "command": command, "sandbox": { "write": ["/"] } }), "`/` of `write` can't be writable"),
+        (json!({ "url": "a.example" }), "`a.example` is not the address of an MCP server"),
+    ] {
+        let orch = project(&json!({ "mcp": { "files": server } }), &model(&json!(["files.*"])));
+        for args in [
+            &["pipeline", "validate"][..],
+            &["pipeline", "validate", "--probe"],
+            &["trust"],
+            &["trust", "--print"],
+            &["doctor"],
+            &["tools", "list"],
+            &["tools", "show", "files.a"],
+            &["tools", "call", "files.a"],
+        ] {
+            orch.run(args).exits(2).says(message);
+        }
+        assert!(!orch.exists("started") && !orch.configuration().join("orch").exists(), "{server}");
+    }
 }
 
 #[test]
@@ -116,4 +155,58 @@ fn a_server_needs_an_agreement_that_a_change_invalidates() {
     let before = digest(&orch);
     orch.write("orch.yaml", &settings("b").to_string());
     assert_ne!(digest(&orch), before);
+}
+
+#[test]
+fn validate_names_in_one_line_what_each_server_is_trusted_with() {
+    let servers = json!({
+        "files": { "command": ["server"], "env": ["TOKEN"], "sandbox": { "write": ["."] }, "tools": ["read_file"] },
+        "docs": { "url": "https://docs.example/mcp", "headers": { "Authorization": { "env": "DOCS_AUTH" } } },
+    });
+    let orch = project(&json!({ "mcp": servers }), &model(&json!(["docs.*"])));
+    let expected = [
+        "`mcp.docs` sends the secret in DOCS_AUTH and the arguments of tool calls to the MCP server \
+         https://docs.example/mcp; pipelines may call all its tools",
+        "`mcp.files` starts the MCP server [\"server\"] with the variables TOKEN, in a sandbox that lets it change the \
+         workspace; pipelines may call only read_file",
+    ];
+    let notes = |advice: &str| {
+        let ran = orch.run(&["pipeline", "validate"]).exits(0);
+        let mut notes: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("`mcp.")).collect();
+        notes.sort_unstable();
+        let expected = expected.map(|text| format!("note: {text}{advice}"));
+        assert_eq!(notes, expected, "{ran:?}");
+    };
+    notes("; a run needs `orch trust` first");
+    orch.run(&["trust"]).exits(0);
+    notes("");
+}
+
+#[test]
+fn a_server_that_may_do_more_than_the_user_agreed_to_needs_another_agreement() {
+    let settings = |server: &Value| json!({ "mcp": { "files": server } }).to_string();
+    let orch = project(&json!({}), &model(&json!(["files.*"])));
+    let agreed = json!({
+        "command": ["server"], "tools": ["read_file"], "sandbox": { "deny_read": ["~/notes"] },
+    });
+    let loosened = [
+        ("/sandbox/write", json!(["."]), "lets it change the workspace"),
+        ("/sandbox/network", json!(["a.example"]), "lets it reach a.example"),
+        ("/sandbox/unix_sockets", json!(true), "lets it use UNIX sockets"),
+        ("/sandbox/min", json!("basic"), "run at the level `basic`"),
+        ("/sandbox/deny_read", json!([]), "lets it change no file and reach no host; pipelines"),
+        ("/sandbox", json!({ "enabled": false }), "without a sandbox, with all your rights"),
+        ("/env", json!(["GITHUB_TOKEN"]), "with the variables GITHUB_TOKEN"),
+        ("/tools", json!(["read_file", "delete"]), "pipelines may call only read_file, delete"),
+    ];
+    for (pointer, value, shown) in loosened {
+        orch.write("orch.yaml", &settings(&agreed));
+        orch.run(&["trust"]).exits(0).says("it can't read ~/notes; pipelines may call only read_file");
+        let mut changed = agreed.clone();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        changed.pointer_mut(parent).unwrap()[key] = value;
+        orch.write("orch.yaml", &settings(&changed));
+        let ran = orch.run(&["tools", "list"]).exits(2).says("this project changed since you trusted it");
+        ran.says(shown);
+    }
 }

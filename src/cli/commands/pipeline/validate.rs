@@ -14,7 +14,7 @@ use crate::check::{self, SharedSuppressions, Strictness};
 use crate::cli::args::{TrustArgs, lookup};
 use crate::cli::output::{FindingsArgs, FindingsFormat, Ui, print_findings};
 use crate::cli::startup::runner;
-use crate::config;
+use crate::config::{self, Sources};
 use crate::diagnostic::{self, Diagnostic};
 use crate::model::visible::escape_line_breaks;
 use crate::session::execute::resolve_path;
@@ -239,7 +239,7 @@ fn disclosure_notes(paths: &[PathBuf], runner: &Runner) -> Result<Vec<String>> {
     let roots: BTreeSet<PathBuf> = paths.iter().map(|path| config::find_root(path)).collect();
     let mut lines = Vec::new();
     for root in roots {
-        let Ok(settings) = config::load_settings(&root) else { continue };
+        let Ok(settings) = check::load_valid_settings(&Sources::default(), &root) else { continue };
         let disclosures = Disclosures::from_settings(&settings);
         let no_variables = VariableDisclosures::default();
         let trusted = runner.is_trusted(&runner.current_dir().join(&root), &disclosures, &no_variables)?;

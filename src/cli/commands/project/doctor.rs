@@ -13,10 +13,9 @@ use crate::cli::output::Ui;
 use crate::cli::startup::{runner, runtime};
 use crate::config;
 use crate::model::visible::escape_line_breaks;
-use crate::model::{SandboxLevel, counted};
-use crate::session::execute::resolve_path;
+use crate::model::{McpServerSpec, McpTransport, SandboxLevel, counted};
 use crate::session::passed_variables::project_variables_needing_agreement;
-use crate::session::project_state::{pipeline_files, project_root};
+use crate::session::project_state::{pipeline_files, project_root, project_settings};
 use crate::session::{ExitStatus, Runner};
 use crate::store::Journal;
 use crate::trust::{Disclosures, VariableDisclosures};
@@ -77,7 +76,7 @@ pub(in crate::cli) fn run(args: &DoctorArgs, ui: &Ui) -> Result<ExitStatus> {
         "project",
         summary,
     )?;
-    let settings = match config::load_settings(&resolve_path(&root, current_dir)) {
+    let settings = match project_settings(&root, current_dir) {
         Ok(settings) => settings,
         Err(findings) => {
             ui.print_findings(&findings);
@@ -140,14 +139,11 @@ fn report_disclosures(
 
 /// Lists the MCP servers in orch.yaml. Starts and calls none, because a server can be any program.
 fn report_mcp_servers(settings: &config::Settings, report: &mut DoctorReport<'_>) -> Result<()> {
-    for (name, server) in &settings.mcp {
-        let transport = match (&server.command, &server.url) {
-            (Some(command), _) => format!("command `{}`, not started", command.join(" ")),
-            (None, Some(url)) => format!("at {url}, not called"),
-            (None, None) => {
-                report.print_check(Some(false), "mcp", format!("{name}: it has neither `command` nor `url`"))?;
-                continue;
-            }
+    let specs = settings.mcp.iter().filter_map(|(name, server)| server.spec(name, &settings.sandbox));
+    for McpServerSpec { name, transport, .. } in specs {
+        let transport = match transport {
+            McpTransport::Stdio { command, .. } => format!("command `{}`, not started", command.join(" ")),
+            McpTransport::Http { url, .. } => format!("at {url}, not called"),
         };
         let text = format!("{name}: {transport}; `orch tools list --server {name}` lists its tools");
         report.print_check(None, "mcp", text)?;

@@ -1,6 +1,6 @@
 //! `orch trust`.
 
-mod programs;
+mod actions;
 
 use std::path::{Path, PathBuf};
 
@@ -10,24 +10,25 @@ use serde_json::json;
 use crate::cli::args::OutputFormat;
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner};
-use crate::config;
 use crate::model::visible::path_for_display;
-use crate::session::execute::resolve_path;
 use crate::session::passed_variables::project_variables;
-use crate::session::project_state::project_root;
+use crate::session::project_state::{project_root, project_settings};
 use crate::session::trust::{check_encryption, ledger_error};
 use crate::session::{ExitStatus, SessionError};
 use crate::trust::{Disclosures, TrustLedger, VariableDisclosures};
 
+use actions::ProjectActions;
+
 /// Trust a project to send keys and runs to the addresses in its orch.yaml
 ///
-/// Shows which environment variables orch.yaml sends to which addresses, which programs the project
-/// starts and which variables its pipelines pass to them, and records that you agree. orch requires
-/// this once for a project whose orch.yaml sends a key to a host other than the provider's own, reads a
-/// key from another variable, has a tracker, loosens the sandbox of programs, or names MCP servers, and
-/// for a run that passes variables to confined programs (`env:`) and can send data to other machines.
-/// The agreement is valid until one of these settings changes, a variable is added, or the project
-/// moves.
+/// Shows which environment variables orch.yaml sends to which addresses, what its MCP servers may do,
+/// and which variables its pipelines pass to programs, and records that you agree. Also lists the
+/// programs that the project starts, and the tools with which it reaches hosts and servers. orch
+/// requires this once for a project whose orch.yaml sends a key to a host other than the provider's
+/// own, reads a key from another variable, has a tracker, loosens the sandbox of programs, or names MCP
+/// servers, and for a run that passes variables to confined programs (`env:`) and can send data to
+/// other machines. The agreement is valid until one of these settings changes, a variable is added, or
+/// the project moves.
 ///
 /// In CI, pass the digest from `orch trust --print` as `--trust DIGEST` or in ORCH_TRUST.
 #[derive(Debug, clap::Args)]
@@ -65,12 +66,12 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
         ui.print_message(format!("{} {status}", path_for_display(&root)));
         return Ok(ExitStatus::Success);
     }
-    let settings = config::load_settings(&resolve_path(&root, &current_dir)).map_err(SessionError::with_findings)?;
+    let settings = project_settings(&root, &current_dir).map_err(SessionError::with_findings)?;
     let disclosures = Disclosures::from_settings(&settings);
     check_encryption(&disclosures)?;
     let variables = project_variables(&root, &current_dir);
     let digest = disclosures.digest_with(&variables.names());
-    let programs = programs::list_programs(&root, &current_dir, &settings, ui);
+    let actions = ProjectActions::find(&root, &current_dir, &settings, ui);
     if !args.print && digest.is_some() {
         let ledger = ledger.ok_or_else(no_config_dir_error)?;
         let recorded = ledger.record(&root, disclosures.digest().as_ref(), &variables.names());
@@ -83,12 +84,13 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
             "trusted": runner.is_trusted(&root, &disclosures, &variables)?,
             "disclosures": disclosures.to_json(),
             "variables": variables.to_json(),
-            "programs": programs,
+            "programs": actions.programs,
+            "tools": actions.tools,
         });
         ui.write_data(&format!("{json:#}"))?;
         return Ok(ExitStatus::Success);
     }
-    print_disclosures(&root, &disclosures, &variables, &programs, ui);
+    print_disclosures(&root, &disclosures, &variables, &actions, ui);
     match (&digest, args.print) {
         (None, _) => ui
             .print_message("orch.yaml requires no agreement, and the pipelines pass no variables to confined programs"),
@@ -109,7 +111,7 @@ fn print_disclosures(
     root: &Path,
     disclosures: &Disclosures,
     variables: &VariableDisclosures,
-    programs: &[String],
+    actions: &ProjectActions,
     ui: &Ui,
 ) {
     if !disclosures.all().is_empty() {
@@ -128,12 +130,18 @@ fn print_disclosures(
     for disclosure in variables.all() {
         ui.print_message(format!(" {} {disclosure}", ui.stderr_style.warning("!")));
     }
-    if !programs.is_empty() {
-        ui.print_message(
-            "\nThis project starts these programs. Without a sandbox, a program runs with all your rights:",
-        );
-        for program in programs {
-            ui.print_message(format!("   {program}"));
+    for (heading, lines) in [
+        (
+            "This project starts these programs. Without a sandbox, a program runs with all your rights:",
+            &actions.programs,
+        ),
+        ("Its models and steps reach hosts and MCP servers with these tools:", &actions.tools),
+    ] {
+        if !lines.is_empty() {
+            ui.print_message(format!("\n{heading}"));
+        }
+        for line in lines {
+            ui.print_message(format!("   {line}"));
         }
     }
 }

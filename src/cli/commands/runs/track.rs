@@ -5,10 +5,8 @@ use anyhow::Result;
 use crate::cli::args::{StateArgs, TrustArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::{runner, runtime};
-use crate::config;
 use crate::model::RunId;
-use crate::session::execute::resolve_path;
-use crate::session::project_state::project_root;
+use crate::session::project_state::{project_root, project_settings};
 use crate::session::trackers::{Trackers, delivery_message, format_event_count};
 use crate::session::{ExitStatus, SessionError};
 use crate::store::{Journal, Outbox};
@@ -46,7 +44,7 @@ pub(super) fn run(args: &TrackArgs, ui: &Ui) -> Result<ExitStatus> {
     let runner = runner(ui)?;
     let current_dir = runner.current_dir();
     let root = project_root(current_dir);
-    let settings = config::load_settings(&resolve_path(&root, current_dir)).map_err(SessionError::with_findings)?;
+    let settings = project_settings(&root, current_dir).map_err(SessionError::with_findings)?;
     if settings.tracker.convex.is_none() && settings.tracker.webhook.is_none() {
         let error = SessionError::usage("orch.yaml has no tracker");
         return Err(error.with_hint("add one under `tracker:`; see docs/tracking.md").into());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::check::{ServerTools, named_servers, unlisted_tools};
+use crate::check::{ServerTools, load_valid_settings, named_servers, unlisted_tools};
 use crate::cli::args::TrustArgs;
 use crate::cli::interrupt::wait_for_signal;
 use crate::cli::startup::runtime;
@@ -25,7 +25,7 @@ pub(super) struct ProbeResults {
 }
 
 /// Starts the MCP servers that pipelines name and compares their tools with the names. Skips pipelines that can't be
-/// loaded, which have findings.
+/// loaded, and those with invalid settings, which have findings.
 ///
 /// # Errors
 /// The project is not trusted, or the user stopped the command.
@@ -41,7 +41,8 @@ pub(super) fn probe_servers(paths: &[PathBuf], trust: &TrustArgs, runner: &Runne
     }
     let mut results = ProbeResults::default();
     for (root, (settings, servers)) in servers_by_root {
-        if servers.is_empty() {
+        // Invalid settings have findings.
+        if servers.is_empty() || load_valid_settings(&sources, &root).is_err() {
             continue;
         }
         let request = ToolsRequest { trusted_digest: trust.digest(), ..ToolsRequest::default() };

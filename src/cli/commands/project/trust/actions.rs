@@ -1,0 +1,182 @@
+//! Lists what a project starts and reaches, for `orch trust`.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::cli::output::Ui;
+use crate::config::{self, Project, SETTINGS_FILE, Settings};
+use crate::model::step::{Access, CommandLine};
+use crate::model::visible::escape_line_breaks;
+use crate::model::{Agent, BuiltinTool, CliAgentKind, McpTransport, Sandbox, SandboxSpec, Step, StepAction};
+use crate::session::execute::resolve_path;
+use crate::session::project_state::pipeline_files;
+use crate::trust::{describe_hosts, describe_sandbox};
+
+/// What a project starts and reaches, one thing in each line, in the order of the files.
+#[derive(Debug, Default)]
+pub(super) struct ProjectActions {
+    /// The programs, each with the variables that it gets, and with its sandbox if it has one.
+    pub(super) programs: Vec<String>,
+    /// The tools with which models and steps reach hosts and MCP servers.
+    pub(super) tools: Vec<String>,
+}
+
+impl ProjectActions {
+    /// Lists the MCP servers of `orch.yaml`, and what the agents and steps of every pipeline of a project start and reach.
+    ///
+    /// For an unreadable pipeline, the list of programs contains a line that names the pipeline.
+    pub(super) fn find(root: &Path, current_dir: &Path, settings: &Settings, ui: &Ui) -> Self {
+        let (pipelines, findings) = pipeline_files(root, current_dir);
+        ui.print_findings(&findings);
+        let mut actions = Self::default();
+        actions.add_servers(settings);
+        let mut projects = Vec::new();
+        for path in pipelines {
+            match config::load(&resolve_path(&path, current_dir)) {
+                Ok(project) => {
+                    actions.add_pipeline(&project);
+                    projects.push(project);
+                }
+                Err(_) => {
+                    let path = path.strip_prefix(root).unwrap_or(&path).display();
+                    let line = format!("unknown: {path} can't be read; see `orch pipeline validate`");
+                    add_line(&mut actions.programs, &line);
+                }
+            }
+        }
+        // A pipeline may call a file that the list of pipelines omits, such as one with another ending.
+        for called in projects.iter().flat_map(Project::with_called_projects) {
+            actions.add_pipeline(called);
+        }
+        actions
+    }
+
+    fn add_servers(&mut self, settings: &Settings) {
+        for (name, server) in &settings.mcp {
+            let spec = server.spec(name, &settings.sandbox);
+            if let Some(McpTransport::Stdio { command, env, sandbox }) = spec.map(|spec| spec.transport) {
+                let (program, variables) = (command.join(" "), with_variables(&env));
+                let sandbox = describe_sandbox(sandbox.as_ref());
+                let line = format!("{program}{variables}, {sandbox}  (MCP server {name} of {SETTINGS_FILE})");
+                add_line(&mut self.programs, &line);
+            }
+        }
+    }
+
+    fn add_pipeline(&mut self, project: &Project) {
+        let path = Path::new(&project.document.file.path);
+        let path = path.strip_prefix(&project.root).unwrap_or(path).display();
+        for (name, agent) in &project.pipeline.agents {
+            self.add_agent(project, name, agent, &format!("  (agent {name} of {path})"));
+        }
+        for step in project.pipeline.all_steps() {
+            self.add_step(project, step, &format!("  (step {} of {path})", step.id));
+        }
+    }
+
+    fn add_agent(&mut self, project: &Project, name: &str, agent: &Agent, owner: &str) {
+        let variables = with_variables(&agent.env);
+        let sandbox = sandbox_of(agent.sandbox.as_ref(), &project.settings, agent_access(project, name));
+        if let Some(program) = agent.cli_agent(Access::None) {
+            let argv = if program.argv.is_empty() { program.kind.as_str().to_owned() } else { program.argv.join(" ") };
+            let own_api = match program.kind {
+                CliAgentKind::Claude | CliAgentKind::Codex => "; it also reaches the API of its provider",
+                CliAgentKind::Acp | CliAgentKind::Command => "",
+            };
+            let sandbox = describe_sandbox(sandbox.as_ref());
+            add_line(&mut self.programs, &format!("{argv}{variables}, {sandbox}{own_api}{owner}"));
+        }
+        for grant in agent.tool_grants() {
+            match (grant.tool, &grant.pattern) {
+                (BuiltinTool::Shell, _) => {
+                    let sandbox = describe_sandbox(sandbox.as_ref());
+                    let line = format!("{grant}, as its model chooses{variables}, {sandbox}{owner}");
+                    add_line(&mut self.programs, &line);
+                }
+                (BuiltinTool::Fetch, Some(_)) => {
+                    add_line(&mut self.tools, &format!("{grant}, as its model chooses{owner}"));
+                }
+                (BuiltinTool::Fetch, None) => {
+                    let hosts = fetched_hosts(agent.sandbox.as_ref(), &project.settings);
+                    add_line(&mut self.tools, &format!("{grant}, as its model chooses, from {hosts}{owner}"));
+                }
+                (
+                    BuiltinTool::Read
+                    | BuiltinTool::List
+                    | BuiltinTool::Search
+                    | BuiltinTool::Edit
+                    | BuiltinTool::Write,
+                    _,
+                ) => {}
+            }
+        }
+        for grant in agent.mcp_grants() {
+            add_line(&mut self.tools, &format!("{grant}, as its model chooses{owner}"));
+        }
+    }
+
+    fn add_step(&mut self, project: &Project, step: &Step, owner: &str) {
+        let argument = |name: &str| step.args.get(name).and_then(Value::as_str).map(one_line).unwrap_or_default();
+        match (step.action(), step.called_builtin()) {
+            (Some(StepAction::Command(command_line)), _) => {
+                let text = match command_line {
+                    CommandLine::Shell(text) => one_line(text),
+                    CommandLine::Argv(argv) => argv.join(" "),
+                };
+                let sandbox = step.sandbox.as_ref().map(|own| {
+                    let access = step.effective_access(&project.pipeline.agents);
+                    format!(", {}", describe_sandbox(sandbox_of(Some(own), &project.settings, access).as_ref()))
+                });
+                let variables = with_variables(&step.env);
+                add_line(&mut self.programs, &format!("{text}{variables}{}{owner}", sandbox.unwrap_or_default()));
+            }
+            (Some(StepAction::Call(_)), Some(BuiltinTool::Shell)) => {
+                let access = step.effective_access(&project.pipeline.agents);
+                let sandbox = sandbox_of(step.sandbox.as_ref(), &project.settings, access);
+                let line = format!("{}, {}{owner}", argument("command"), describe_sandbox(sandbox.as_ref()));
+                add_line(&mut self.programs, &line);
+            }
+            (Some(StepAction::Call(_)), Some(BuiltinTool::Fetch)) => {
+                let hosts = fetched_hosts(step.sandbox.as_ref(), &project.settings);
+                add_line(&mut self.tools, &format!("fetch {}, from {hosts}{owner}", argument("url")));
+            }
+            (Some(StepAction::Call(name)), None) => add_line(&mut self.tools, &format!("{name}{owner}")),
+            _ => {}
+        }
+    }
+}
+
+/// Adds a line that the list lacks.
+fn add_line(lines: &mut Vec<String>, line: &str) {
+    let line = escape_line_breaks(line).into_owned();
+    if !lines.contains(&line) {
+        lines.push(line);
+    }
+}
+
+/// The variables that a program gets in addition to the basic ones, as a part of its line.
+fn with_variables(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!(", with the variables {}", names.join(", ")) }
+}
+
+fn sandbox_of(own: Option<&Sandbox>, settings: &Settings, access: Access) -> Option<SandboxSpec> {
+    SandboxSpec::resolve(&own.cloned().unwrap_or_default(), &settings.sandbox, access)
+}
+
+/// The hosts of a `fetch` without a pattern: those of the sandbox.
+fn fetched_hosts(own: Option<&Sandbox>, settings: &Settings) -> String {
+    let hosts = sandbox_of(own, settings, Access::None).and_then(|sandbox| describe_hosts(&sandbox.network));
+    hosts.unwrap_or_else(|| "no host".to_owned())
+}
+
+/// The highest access of the steps that an agent performs. Without such a step, an option could still choose the agent.
+fn agent_access(project: &Project, name: &str) -> Access {
+    let steps = project.pipeline.all_steps().into_iter().filter(|step| step.agent.as_deref() == Some(name));
+    steps.map(|step| step.effective_access(&project.pipeline.agents)).max().unwrap_or(Access::Write)
+}
+
+/// A command in one line.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

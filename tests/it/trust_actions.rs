@@ -1,0 +1,92 @@
+//! `orch trust` lists everything that the pipelines of a project start and reach, with the sandbox of each program.
+
+use serde_json::{Value, json};
+
+use crate::support::Orch;
+
+/// What `orch trust` lists in this project.
+fn listed(orch: &Orch) -> Value {
+    let trust = orch.run(&["trust", "--print", "--output", "json"]).exits(0);
+    serde_json::from_str(&trust.stdout).unwrap()
+}
+
+/// A project with these settings and this pipeline.
+fn project(settings: &Value, pipeline: &Value) -> Orch {
+    let orch = Orch::empty();
+    orch.write("orch.yaml", &settings.to_string()).write("pipelines/main.yaml", &pipeline.to_string());
+    orch
+}
+
+#[test]
+fn steps_that_call_a_tool_are_listed_as_what_the_tool_starts_or_reaches() {
+    let settings = json!({ "mcp": { "docs": { "url": "https://docs.example/mcp" } } });
+    let online = json!({ "network": ["docs.rs"] });
+    let steps = json!([
+        { "id": "build", "call": "shell", "args": { "command": "make  all\nmake test" }, "output": "built" },
+        { "id": "online", "call": "shell", "args": { "command": "make get" }, "sandbox": online, "output": "got" },
+        { "id": "page", "call": "fetch", "args": { "url": "https://docs.rs/x" }, "sandbox": online, "output": "page" },
+        { "id": "find", "call": "docs.find", "args": { "text": "a" }, "output": "found" },
+        { "id": "look", "call": "read", "args": { "path": "a" }, "output": "text" },
+    ]);
+    let orch = project(&settings, &json!({ "name": "main", "steps": steps }));
+    let found = listed(&orch);
+    assert_eq!(
+        found["programs"],
+        json!([
+            "make all make test, in a sandbox that lets it change the workspace  (step build of pipelines/main.yaml)",
+            "make get, in a sandbox that lets it change the workspace and reach docs.rs  (step online of \
+             pipelines/main.yaml)",
+        ])
+    );
+    assert_eq!(
+        found["tools"],
+        json!([
+            "fetch https://docs.rs/x, from docs.rs  (step page of pipelines/main.yaml)",
+            "docs.find  (step find of pipelines/main.yaml)",
+        ])
+    );
+    orch.run(&["trust", "--print"]).exits(0).says("Its models and steps reach hosts and MCP servers with these tools:");
+}
+
+#[test]
+fn the_sandbox_of_each_program_and_the_tools_that_reach_something_are_listed() {
+    let settings = json!({
+        "sandbox": { "deny_read": ["~/notes"], "unix_sockets": true },
+        "mcp": { "docs": { "url": "https://docs.example/mcp" } },
+    });
+    let agents = json!({
+        "reader": { "model": "openai/gpt-4.1-mini", "tools": ["read", "fetch(docs.rs)", "docs.find"] },
+        "browser": { "model": "openai/gpt-4.1-mini", "tools": ["fetch"], "sandbox": { "network": ["crates.io"] } },
+        "coder": { "cli": "claude", "tools": ["Read", "docs.*"], "sandbox": { "network": ["crates.io"] } },
+    });
+    let run = json!({ "id": "test", "run": "make test", "env": ["CI"], "sandbox": { "network": "all" } });
+    let found = listed(&project(&settings, &json!({ "name": "main", "agents": agents, "steps": [run] })));
+    assert_eq!(
+        found["programs"],
+        json!([
+            "claude, in a sandbox that lets it change the workspace, reach crates.io and use UNIX sockets; it can't read \
+             ~/notes; it also reaches the API of its provider  (agent coder of pipelines/main.yaml)",
+            "make test, with the variables CI, in a sandbox that lets it change the workspace, reach every host and use \
+             UNIX sockets; it can't read ~/notes  (step test of pipelines/main.yaml)",
+        ])
+    );
+    assert_eq!(
+        found["tools"],
+        json!([
+            "fetch(docs.rs), as its model chooses  (agent reader of pipelines/main.yaml)",
+            "docs.find, as its model chooses  (agent reader of pipelines/main.yaml)",
+            "fetch, as its model chooses, from crates.io  (agent browser of pipelines/main.yaml)",
+            "docs.*, as its model chooses  (agent coder of pipelines/main.yaml)",
+        ])
+    );
+}
+
+#[test]
+fn a_pipeline_that_only_others_call_is_listed_once() {
+    let orch = Orch::empty();
+    let caller = |name: &str| json!({ "name": name, "steps": [{ "id": "go", "pipeline": "build.part" }] }).to_string();
+    orch.write("pipelines/a.yaml", &caller("a")).write("pipelines/b.yaml", &caller("b"));
+    let build = json!({ "name": "build", "steps": [{ "id": "make", "run": "make all" }] });
+    orch.write("pipelines/build.part", &build.to_string());
+    assert_eq!(listed(&orch)["programs"], json!(["make all  (step make of pipelines/build.part)"]));
+}
