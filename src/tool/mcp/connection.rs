@@ -23,8 +23,8 @@ use super::listing::{ToolPages, ToolsPage};
 use super::questions::input_responses;
 use super::stdio::{ProgramExit, ServerProgram};
 
-/// How long a server may take to list its tools.
-const LIST_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a server may take to list its tools, with all pages of the list.
+pub(super) const LIST_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long orch waits until it has told a server that it no longer needs a result.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long orch waits for the end of a connection.

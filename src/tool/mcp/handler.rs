@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::model::InputQuestion;
 
-use super::pool::Answerer;
+use super::context::Answerer;
 
 /// How many notices wait for a call that is slow to read them. The oldest ones are lost.
 const NOTICE_CAPACITY: usize = 64;

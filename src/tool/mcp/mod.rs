@@ -17,6 +17,7 @@
 
 mod connect;
 mod connection;
+mod context;
 mod failures;
 mod handler;
 mod http;
@@ -29,9 +30,11 @@ mod questions;
 mod result;
 mod stdio;
 
+pub use connect::START_TIMEOUT;
+pub use context::{Answerer, McpCall, McpContext};
 pub use listing::{ListedServer, MAX_TOOLS};
 pub use names::model_tool_name;
-pub use pool::{Answerer, McpCall, McpContext, McpServers};
+pub use pool::McpServers;
 pub use result::McpResult;
 
 /// The maximum size of a message of a server, in bytes: a line, an event or the body of a response.

@@ -217,6 +217,8 @@ def main():
         message = json.loads(line)
         method = message.get("method")
         log(method or "answer")
+        if MODE == "dead":
+            continue
         if method == "server/discover":
             discovery = message
             begin(message)

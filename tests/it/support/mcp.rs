@@ -15,7 +15,7 @@ use orch::model::{Failure, InputAnswers, McpServerSpec, Sandbox, SandboxUse};
 use orch::network::Network;
 use orch::process::{EndingGroups, SandboxContext, SandboxProbe};
 use orch::secret::Redactor;
-use orch::tool::mcp::{ListedServer, McpCall, McpContext, McpResult, McpServers};
+use orch::tool::mcp::{ListedServer, McpCall, McpContext, McpResult, McpServers, START_TIMEOUT};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -161,11 +161,19 @@ impl McpSite {
             network: Arc::new(Network::default()),
             redactor: Arc::new(redactor),
             legacy_servers: Some(state.file("mcp-legacy.json")),
+            start_timeout: START_TIMEOUT,
             answerer: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let servers = McpServers::new(context.clone());
         Self { base, runtime, servers, context, variables, progress: Mutex::default() }
+    }
+
+    /// Lets every server take at most this long to get ready.
+    pub(crate) fn with_start_timeout(mut self, timeout: Duration) -> Self {
+        self.context.start_timeout = timeout;
+        self.restart();
+        self
     }
 
     /// Sets a variable of the environment.
@@ -209,6 +217,13 @@ impl McpSite {
 
     pub(crate) fn list(&self, spec: &McpServerSpec) -> Result<ListedServer, Failure> {
         self.runtime.block_on(self.servers.list(spec))
+    }
+
+    /// Lists the tools of a server twice at the same time.
+    pub(crate) fn list_both(&self, spec: &McpServerSpec) -> [Result<ListedServer, Failure>; 2] {
+        let both = futures_util::future::join(self.servers.list(spec), self.servers.list(spec));
+        let (first, second) = self.runtime.block_on(both);
+        [first, second]
     }
 
     /// The names of the tools, and the version of the protocol.

@@ -193,6 +193,7 @@ impl SimulatedRun {
             network: Arc::new(Network::from_variables(|_| None)),
             redactor: redactor.clone(),
             legacy_servers: None,
+            start_timeout: orch::tool::mcp::START_TIMEOUT,
             answerer: None,
         });
         let performer = Performer {
