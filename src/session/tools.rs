@@ -30,12 +30,12 @@ use crate::trust::VariableDisclosures;
 
 use super::Runner;
 use super::error::{ExitStatus, SessionError};
-use super::execute::resolve_path;
+use super::execute::{resolve_path, workspace_path};
 use super::locks::{WorkspaceLocks, remove_project_placeholders};
 use super::mcp_servers::{ServerParts, mcp_servers};
 use super::prepare;
 use super::project_files::{resolve_links, settings_paths};
-use super::project_state::{StateFolder, project_root, resolve_link};
+use super::project_state::{StateFolder, project_root};
 use super::tool_info::{Target, ToolInfo, builtin_tool, shortened_list, unknown_server, unknown_tool};
 
 /// The folders of a project, which no tool may change.
@@ -73,7 +73,7 @@ impl ServerTools {
 /// Where tools run, and how the user agreed to `orch.yaml`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ToolsRequest {
-    /// The workspace; `None` for the current folder.
+    /// The workspace; `None` for that of a run.
     pub(crate) workspace: Option<PathBuf>,
     /// The folder of the journal, which no tool may change.
     pub(crate) state: StateFolder,
@@ -149,9 +149,7 @@ impl Runner {
         let listed = specs.values().flat_map(McpServerSpec::variables);
         let secrets = listed.filter_map(|name| Some((name.to_owned(), variables(name)?)));
         let redactor = Arc::new(registry.redactor_with(&secrets_in_listed_variables(secrets)));
-        let current_dir = self.current_dir();
-        let folder = request.workspace.as_ref().map_or_else(|| current_dir.to_owned(), |path| current_dir.join(path));
-        let workspace = Workspace::open(&resolve_link(folder))?;
+        let workspace = Workspace::open(&workspace_path(request.workspace.as_ref(), self.current_dir()))?;
         let owner = format!("process {} (`orch tools`)", std::process::id());
         let locks = WorkspaceLocks::acquire(&workspace, &owner)?;
         let root = resolve_links(root).unwrap_or_else(|| root.to_owned());

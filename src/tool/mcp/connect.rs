@@ -214,8 +214,8 @@ fn slow_start_hint(server: &McpServerSpec) -> String {
     let name = &server.name;
     match &server.transport {
         McpTransport::Stdio { .. } => format!(
-            "run the command of `mcp.{name}` in a terminal and see whether it answers on standard output; a server that \
-             downloads itself at its start needs to be installed first"
+            "run the command of `mcp.{name}` in a terminal, in the workspace, and see whether it answers on standard \
+             output; a server that downloads itself at its start needs to be installed first"
         ),
         McpTransport::Http { .. } => format!("check that the address in `mcp.{name}.url` is that of an MCP server"),
     }

@@ -187,8 +187,9 @@ pub(super) fn with_exit(server: &str, failure: Failure, exit: Option<&ProgramExi
     let failure = Failure { message, ..failure };
     if exit.code.is_some() && failure.hint.is_none() {
         let hint = format!(
-            "run the command of `mcp.{server}` in a terminal; a server that downloads itself at its start needs to be \
-             installed first, and its variables and hosts must be in `env` and `sandbox`"
+            "run the command of `mcp.{server}` in a terminal, in the workspace, since orch starts it there and its relative \
+             paths begin there; a server that downloads itself at its start needs to be installed first, and its \
+             variables and hosts must be in `env` and `sandbox`"
         );
         return failure.with_hint(hint);
     }
