@@ -7,7 +7,6 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use crate::durable::{ApprovalRequest, CallOutcome, CallReply, Interrupt, Wait, WaitOutcome};
-use crate::model::event::CallOutput;
 use crate::model::{CallKey, InputAnswers, InputQuestion, InputRequired, McpToolName};
 use crate::schema::{Schema, render_mismatches};
 
@@ -23,8 +22,8 @@ type Questions = IndexMap<String, InputQuestion>;
 
 /// What the server of a call needs from the user, if the call returned no result for this reason.
 pub(super) fn required_input(outcome: &CallOutcome) -> Option<&InputRequired> {
-    let Ok(CallReply::Output(CallOutput::McpTool(output))) = &outcome.result else { return None };
-    output.input_required.as_deref()
+    let Ok(CallReply::Output(output)) = &outcome.result else { return None };
+    output.required_input()
 }
 
 impl Interpreter<'_> {
@@ -78,6 +77,15 @@ impl Interpreter<'_> {
 pub(crate) fn answers_from_text(input: &InputRequired, text: &str) -> Result<InputAnswers, String> {
     let responses = if input.questions.is_empty() { IndexMap::new() } else { read_answers(&input.questions, text)? };
     Ok(InputAnswers { responses, state: input.state.clone() })
+}
+
+/// Whether a text for the user, such as that of an approval, asks all of these questions.
+pub(crate) fn is_asked_in(input: &InputRequired, text: &str) -> bool {
+    let is_asked = |question: &InputQuestion| {
+        let schema = question.schema.as_ref().map(|schema| format!("{schema:#}"));
+        text.contains(&question.message) && schema.is_none_or(|schema| text.contains(&schema))
+    };
+    !input.questions.is_empty() && input.questions.values().all(is_asked)
 }
 
 /// The text that the user sees: the questions, and how to answer them.
@@ -244,6 +252,10 @@ mod tests {
         let text = question_text("Step `s`", &tool, &questions([("x", address())]));
         assert!(text.contains("Log in\n\nIt wants you to open this address: https://login.example"), "{text}");
         assert!(!text.contains("note"), "{text}");
+        let input = |questions| InputRequired { questions, state: None };
+        let login = input(questions([("x", address())]));
+        assert!(is_asked_in(&login, &text) && !is_asked_in(&input(questions([("x", form("Log in"))])), &text));
+        assert!(!is_asked_in(&input(Questions::new()), &text), "there is nothing to answer");
         let text = question_text("Step `s`", &tool, &questions([("x", address()), ("y", form("Which?"))]));
         assert!(text.contains("`x`: Log in") && text.contains("`y`: Which?\n\nThe answer fits"), "{text}");
     }

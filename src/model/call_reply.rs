@@ -145,6 +145,14 @@ impl CallOutput {
         }
     }
 
+    /// What an MCP server asked of the user in place of a result.
+    pub fn required_input(&self) -> Option<&InputRequired> {
+        match self {
+            Self::McpTool(output) => output.input_required.as_deref(),
+            Self::Command(_) | Self::Snapshot(_) | Self::Applied(_) | Self::Tool(_) => None,
+        }
+    }
+
     /// The number of bytes of the texts that may contain secrets.
     fn searched_bytes(&self) -> usize {
         match self {

@@ -209,10 +209,7 @@ pub(super) fn tool_output(ended: &CallEnded) -> Option<&ToolOutput> {
 
 /// What an MCP server asked of the user in place of a result.
 pub(super) fn required_input(ended: &CallEnded) -> Option<&InputRequired> {
-    match ended.output.as_ref()? {
-        CallOutput::McpTool(output) => output.input_required.as_deref(),
-        CallOutput::Tool(_) | CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_) => None,
-    }
+    ended.output.as_ref()?.required_input()
 }
 
 /// A call as JSON, for `--output json`.
