@@ -167,11 +167,12 @@ impl Connector<'_> {
         beginning: Beginning,
         limit: Option<Duration>,
     ) -> Result<RunningService<RoleClient, Handler>, ServeError> {
-        let answerer = self.context.answerer.clone();
-        let transport = transport.may_ask(answerer.is_some());
+        // A call that only reads ends with the question, and is made again with the answer.
+        let may_ask = self.context.can_ask || self.server.call_kind().only_reads();
+        let transport = transport.may_ask(may_ask);
         let limit = limit.map(|limit| Instant::now() + limit);
         let deadline = limit.map_or(self.deadline, |limit| limit.min(self.deadline));
-        serve(Handler::new(answerer), transport, beginning, deadline).await
+        serve(Handler::new(), transport, beginning, deadline).await
     }
 
     /// Why a connection did not begin. After the deadline, no other beginning has time left.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use crate::folder::NoFollowFile;
@@ -31,16 +32,17 @@ pub struct McpContext {
     pub legacy_servers: Option<NoFollowFile>,
     /// How long a server may take to get ready; [`START_TIMEOUT`](super::START_TIMEOUT) outside of tests.
     pub start_timeout: Duration,
-    /// Answers the questions of servers of the old protocol, which wait for the answer during the call; `None` if nobody
-    /// can answer them at once. orch then tells such a server that it can't ask.
-    pub answerer: Option<Answerer>,
+    /// Whether calls that may change something have an [`Answerer`]. If not, orch tells their servers of the old protocol
+    /// that they can't ask.
+    pub can_ask: bool,
 }
 
-/// Answers a question of a server: an object, `true` for an address, or `null` to decline.
+/// Answers a question of a server of the old protocol, which waits for the answer during the call: an object, `true` for
+/// an address, or `null` if the user declines.
 ///
 /// # Errors
-/// There is no answer that fits the question. The error is the reason.
-pub type Answerer = Arc<dyn Fn(&InputQuestion) -> Result<Value, String> + Send + Sync>;
+/// There is no answer. The error is the reason.
+pub type Answerer = Arc<dyn Fn(InputQuestion) -> BoxFuture<'static, Result<Value, String>> + Send + Sync>;
 
 /// A call of a tool.
 #[derive(Clone, Copy)]
@@ -53,6 +55,9 @@ pub struct McpCall<'a> {
     pub arguments: &'a Value,
     /// The answers to the questions that the server asked when the same call was made before: one for each question.
     pub answers: Option<&'a InputAnswers>,
+    /// Answers the questions of a server of the old protocol while the call is open; `None` if no person can. A call that
+    /// only reads then ends with the question, so that the caller can make it again with the answer.
+    pub answerer: Option<&'a Answerer>,
     /// The time limit. It does not include the start of the server.
     pub timeout: Duration,
     /// Receives the progress that the server reports, as short texts. They may contain secrets.

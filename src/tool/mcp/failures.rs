@@ -72,6 +72,12 @@ pub(super) fn closed_failure(server: &str, when: &str) -> Failure {
     Failure::new(FailureClass::ProviderUnavailable, message)
 }
 
+/// The failure of a server that asks the user where orch can't ask.
+pub(super) fn asked_failure(server: &str) -> Failure {
+    let message = format!("the MCP server `{server}` asked a question before it listed its tools or began the call");
+    Failure::new(FailureClass::AgentError, message)
+}
+
 /// The failure of a server that sent a message over the size limit.
 pub(super) fn too_large_failure(server: &str) -> Failure {
     let message = format!("the MCP server `{server}` sent a message of more than {} MiB", MAX_MESSAGE_BYTES >> 20);

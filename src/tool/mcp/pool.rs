@@ -6,24 +6,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
-use serde_json::Value;
 
 use crate::model::failure::RAISE_TIMEOUT_HINT;
-use crate::model::{Failure, FailureClass, McpCallKind, McpServerSpec, McpToolDefinition, SandboxUse};
+use crate::model::{Failure, FailureClass, McpCallKind, McpServerSpec, SandboxUse};
 use crate::offload::run_on_thread;
 
 use super::connect::connect;
-use super::connection::{Connection, LIST_TIMEOUT, RawReply, RequestError};
+use super::connection::{Connection, LIST_TIMEOUT, RequestError};
 use super::context::{McpCall, McpContext};
-use super::failures::{closed_failure, too_large_failure, with_exit};
+use super::failures::{asked_failure, closed_failure, too_large_failure, with_exit};
 use super::listing::ListedServer;
-use super::questions::redact_questions;
-use super::result::{CompleteResult, McpResult, ToolReply};
+use super::result::{CompleteResult, McpResult};
 use super::stdio::{ProgramExit, ServerProcesses};
 
 /// The MCP servers of a run. Dropping this value ends them too, but does not wait for their processes.
 pub struct McpServers {
-    context: McpContext,
+    pub(super) context: McpContext,
     servers: Mutex<HashMap<String, Arc<Server>>>,
     is_shut_down: AtomicBool,
 }
@@ -116,14 +114,8 @@ impl McpServers {
             let text = format!("the MCP server `{}` has no tool `{}`", call.server.name, call.tool);
             return self.finish(CompleteResult::error(text), None, Vec::new()).await;
         };
-        match connection.call_tool(&call, interruption).await {
-            Ok(reply) => self.read_reply(&call, definition, reply).await,
-            Err(RequestError::Refused(reason)) => {
-                let text = format!("the MCP server `{}` refused the call: {reason}", call.server.name);
-                self.finish(CompleteResult::error(text), None, Vec::new()).await
-            }
-            Err(error) => Err(self.redacted(self.call_failure(&call, &connection, error).await)),
-        }
+        let reply = connection.call_tool(&call, interruption).await;
+        self.read_reply(&call, definition, &connection, reply).await
     }
 
     /// Ends a server, and waits until no process of it is left. The next call starts it again.
@@ -245,6 +237,7 @@ impl McpServers {
                         let exit = connection.close().await;
                         with_exit(name, closed_failure(name, "before it listed its tools"), exit.as_ref())
                     }
+                    RequestError::Asked => asked_failure(name),
                     RequestError::SessionLost(failure)
                     | RequestError::Failed(failure)
                     | RequestError::Interrupted(failure) => failure,
@@ -259,48 +252,13 @@ impl McpServers {
         Ok(run_on_thread(hold, move || pages.into_listing(&spec, version, &redactor)).await)
     }
 
-    /// Reads the reply to a call.
-    async fn read_reply(
+    /// The failure of a call, after everything that has to end has ended.
+    pub(super) async fn call_failure(
         &self,
         call: &McpCall<'_>,
-        definition: &McpToolDefinition,
-        reply: RawReply,
-    ) -> Result<McpResult, Failure> {
-        let notes: Vec<String> = reply
-            .declined
-            .into_iter()
-            .map(|question| format!("[the server asked for input, and orch declined: {question}]"))
-            .collect();
-        match ToolReply::read(reply.result) {
-            Ok(ToolReply::Complete(result)) => self.finish(result, definition.output_schema.clone(), notes).await,
-            Ok(ToolReply::InputRequired(input)) => {
-                let input = redact_questions(&call.server.name, input, &self.context.redactor)?;
-                Ok(McpResult { input_required: Some(input), ..McpResult::default() })
-            }
-            Err(reason) => {
-                let text = format!(
-                    "the MCP server `{}` {reason}; it is not known whether the call took effect",
-                    call.server.name
-                );
-                self.finish(CompleteResult::error(text), None, notes).await
-            }
-        }
-    }
-
-    /// Converts a result. Runs on another thread, because the result may have many megabytes.
-    async fn finish(
-        &self,
-        result: CompleteResult,
-        output_schema: Option<Arc<Value>>,
-        notes: Vec<String>,
-    ) -> Result<McpResult, Failure> {
-        let redactor = self.context.redactor.clone();
-        let hold = self.context.ending_process_groups.hold_virtual_time();
-        run_on_thread(hold, move || result.finish(output_schema.as_deref(), notes, &redactor)).await
-    }
-
-    /// The failure of a call, after everything that has to end has ended.
-    async fn call_failure(&self, call: &McpCall<'_>, connection: &Arc<Connection>, error: RequestError) -> Failure {
+        connection: &Arc<Connection>,
+        error: RequestError,
+    ) -> Failure {
         let name = &call.server.name;
         match error {
             RequestError::Interrupted(failure) => {
@@ -328,6 +286,7 @@ impl McpServers {
             }
             RequestError::Failed(failure) => failure,
             RequestError::Refused(reason) => Failure::new(FailureClass::AgentError, reason),
+            RequestError::Asked => asked_failure(name),
         }
     }
 
@@ -347,7 +306,7 @@ impl McpServers {
     }
 
     /// A failure without secrets.
-    fn redacted(&self, failure: Failure) -> Failure {
+    pub(super) fn redacted(&self, failure: Failure) -> Failure {
         let redact = |text: String| self.context.redactor.redact(&text);
         Failure { message: redact(failure.message), hint: failure.hint.map(redact), ..failure }
     }

@@ -40,12 +40,12 @@ fn asking_project(server: &McpServer) -> (Server, Orch) {
 }
 
 /// Decides about the question of the latest run, and resumes the run. Returns the exit code.
-fn decide(orch: &Orch, decision: &[&str]) -> i32 {
+pub(super) fn decide(orch: &Orch, decision: &[&str]) -> i32 {
     let (run, _) = latest_run(orch).unwrap();
     orch.run(&[&["runs"][..], decision, &[&run, "--resume"]].concat()).code
 }
 
-fn last_question(orch: &Orch) -> String {
+pub(super) fn last_question(orch: &Orch) -> String {
     facts_of(orch, "approval_asked").last().unwrap()["question"].as_str().unwrap().to_owned()
 }
 

@@ -162,7 +162,7 @@ impl McpSite {
             redactor: Arc::new(redactor),
             legacy_servers: Some(state.file("mcp-legacy.json")),
             start_timeout: START_TIMEOUT,
-            answerer: None,
+            can_ask: false,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let servers = McpServers::new(context.clone());
@@ -242,8 +242,15 @@ impl McpSite {
         timeout: Duration,
         interruption: impl Future<Output = Failure>,
     ) -> Result<McpResult, Failure> {
-        let call =
-            McpCall { server: spec, tool, arguments, answers: None, timeout, on_progress: &|text| self.note(text) };
+        let call = McpCall {
+            server: spec,
+            tool,
+            arguments,
+            answers: None,
+            answerer: None,
+            timeout,
+            on_progress: &|text| self.note(text),
+        };
         self.runtime.block_on(self.servers.call(call, interruption))
     }
 
@@ -264,8 +271,15 @@ impl McpSite {
     ) -> Result<McpResult, Failure> {
         let arguments = json!({});
         let answers = Some(answers);
-        let call =
-            McpCall { server: spec, tool, arguments: &arguments, answers, timeout: PATIENCE, on_progress: &|_| {} };
+        let call = McpCall {
+            server: spec,
+            tool,
+            arguments: &arguments,
+            answers,
+            answerer: None,
+            timeout: PATIENCE,
+            on_progress: &|_| {},
+        };
         self.runtime.block_on(self.servers.call(call, std::future::pending()))
     }
 
@@ -285,8 +299,15 @@ impl McpSite {
         arguments: [&Value; 2],
     ) -> [Result<McpResult, Failure>; 2] {
         let call = |arguments| {
-            let call =
-                McpCall { server: spec, tool, arguments, answers: None, timeout: PATIENCE, on_progress: &|_| {} };
+            let call = McpCall {
+                server: spec,
+                tool,
+                arguments,
+                answers: None,
+                answerer: None,
+                timeout: PATIENCE,
+                on_progress: &|_| {},
+            };
             self.servers.call(call, std::future::pending())
         };
         let both = futures_util::future::join(call(arguments[0]), call(arguments[1]));

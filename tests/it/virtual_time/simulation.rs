@@ -194,7 +194,7 @@ impl SimulatedRun {
             redactor: redactor.clone(),
             legacy_servers: None,
             start_timeout: orch::tool::mcp::START_TIMEOUT,
-            answerer: None,
+            can_ask: false,
         });
         let performer = Performer {
             models: models.clone(),
@@ -214,6 +214,7 @@ impl SimulatedRun {
             endings: Arc::default(),
             sandbox,
             mcp: Arc::new(servers),
+            prompter: None,
         };
         let prompter = script.answers.map(|answers| {
             Arc::new(ScriptedPerson { clock: self.clock.clone(), answers }) as Arc<dyn ApprovalPrompter>
