@@ -17,6 +17,8 @@ pub enum CallProgress {
     Output(CallKey, String),
     /// orch prompts for an approval at the terminal. Until the user decides, no other code may write there.
     AwaitingApproval(StepKey),
+    /// The user decided about a question that orch does not record.
+    ApprovalEnded(StepKey),
     /// orch waits this many milliseconds before it retries the step.
     Backoff(StepKey, u64),
     /// The user asked the run to stop.

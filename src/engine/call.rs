@@ -19,7 +19,7 @@ use super::call_result::{CallResult, ReceivedResult, read_result, value_of_edit}
 use super::conversation::millis;
 use super::interpret::{Interpreter, StepResult};
 use super::interrupted_call::interruption_text;
-use super::mcp_questions::{MAX_INPUT_ROUNDS, required_input};
+use super::mcp_questions::{MAX_INPUT_ROUNDS, required_input, unanswered_failure};
 use super::node::{ArtifactType, CallNode, CalledTool, PlanNode};
 use super::scope::ValueScope;
 use super::step_execution::{
@@ -289,6 +289,10 @@ impl<'a> StepCall<'a> {
 
     /// The artifact of a call with this outcome, if the step has one, or the failure of the step.
     async fn read_outcome(&self, outcome: CallOutcome) -> Result<CallResult, Interrupt> {
+        let restart = || self.interpreter.plan.restart_point(&self.key.declared_key());
+        if let Some(failure) = unanswered_failure(&outcome, restart) {
+            return Ok(Err(failure));
+        }
         let reply = match outcome.result {
             Ok(reply) => reply,
             Err(failure) => return Ok(Err(self.explain(failure, outcome.agent_activity.as_deref()))),

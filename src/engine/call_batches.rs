@@ -9,6 +9,7 @@ use crate::durable::Interrupt;
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Digest, Failure, FailureClass};
 
+use super::agent_tools::AgentTools;
 use super::conversation::Conversation;
 use super::pipeline_tools::PipelineCalls;
 use super::repetition_guard::{Repetition, RepetitionGuard};
@@ -41,14 +42,15 @@ impl Conversation<'_> {
                 self.run_in_order(turn, batch, pipelines).await?
             };
             let guarded = performed.and_then(|performed| {
-                performed.into_iter().map(|result| guarded_result(&mut *guard, result)).collect::<Result<Vec<_>, _>>()
+                let guarded = performed.into_iter().map(|result| guarded_result(&mut *guard, result, turn.tools));
+                guarded.collect::<Result<Vec<_>, _>>()
             });
             match guarded {
                 Ok(guarded) => results.extend(guarded),
                 Err(failure) => return Ok(Err(failure)),
             }
         }
-        results.extend(excess_calls.iter().map(excess_result));
+        results.extend(excess_calls.iter().map(|call| excess_result(call, turn.tools)));
         Ok(Ok(results))
     }
 }
@@ -80,24 +82,31 @@ fn take_batch<'r>(
 }
 
 /// The result of a call beyond the number that orch performs.
-fn excess_result(call: &RequestedCall<'_>) -> ToolCallResult {
+fn excess_result(call: &RequestedCall<'_>, tools: &AgentTools) -> ToolCallResult {
     let text =
         format!("not performed: orch performs at most {MAX_CALLS} calls of a reply; make this call in the next turn");
-    ToolCallResult::new(call, text, true)
+    let mut result = ToolCallResult::new(call, text, true);
+    result.set_shown_name(tools);
+    result
 }
 
 /// The result of a call, with a warning if the model repeats the call without effect.
 ///
 /// # Errors
 /// The model has repeated the call too often.
-fn guarded_result(guard: &mut RepetitionGuard, mut result: ToolCallResult) -> Result<ToolCallResult, Failure> {
+fn guarded_result(
+    guard: &mut RepetitionGuard,
+    mut result: ToolCallResult,
+    tools: &AgentTools,
+) -> Result<ToolCallResult, Failure> {
+    result.set_shown_name(tools);
     match guard.add(result.call_digest.clone(), result.result_digest(), result.changes_files) {
         Repetition::Allowed => {}
         Repetition::Warned(count) => result.add_note(&format!(
             "\n[orch: you have made this call {count} times with the same result; if you make it again, the step fails]"
         )),
         Repetition::TooOften(count) => {
-            let name = escape_line_breaks(&result.name);
+            let name = escape_line_breaks(&result.shown_name);
             let message = format!("the model called `{name}` {count} times with the same arguments and result");
             let hint = "say in the prompt what the model should do with the result, or name a larger model";
             return Err(Failure::new(FailureClass::RepeatedToolCall, message).with_hint(hint));

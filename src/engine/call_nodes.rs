@@ -3,10 +3,11 @@
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
+use crate::model::step::Access;
 use crate::model::{BuiltinTool, McpServerSpec, McpToolDefinition, SandboxNetwork, SandboxSpec};
 use crate::schema::Schema;
 
-use super::node::{PlanBody, StepLimits};
+use super::node::{NodeKind, PlanBody, PlanNode, StepLimits};
 
 /// The data of a step that calls a tool.
 #[derive(Clone)]
@@ -83,6 +84,28 @@ pub struct PipelineNode {
     pub with: IndexMap<String, String>,
     /// The inputs that the called pipeline declares.
     pub inputs: IndexMap<String, CalledPipelineInput>,
+}
+
+impl PlanNode {
+    /// A pipeline that a model may call by this name. It has no settings of a step: it uses the workspace as its steps
+    /// do, and the model decides what follows from a failure.
+    pub(super) fn called_by_model(name: String, call: PipelineNode) -> Self {
+        let mut node = Self {
+            id: name,
+            when: None,
+            for_each: None,
+            inputs: Vec::new(),
+            previous_reads: Vec::new(),
+            output: None,
+            has_file: false,
+            access: Access::None,
+            budget: None,
+            stops_on_failure: false,
+            kind: NodeKind::Pipeline(Box::new(call)),
+        };
+        node.access = node.children().map(|child| child.access).fold(node.access, Access::max);
+        node
+    }
 }
 
 /// An input that a called pipeline declares.

@@ -134,7 +134,9 @@ impl<'a> Conversation<'a> {
                     Ok(value) => return Ok(Ok(value)),
                     Err(failure) => last_failure = failure,
                 }
-                if self.is_past_deadline() {
+                // Another model could make the call again whose question no person could answer.
+                let is_final = last_failure.class == FailureClass::ToolFailed;
+                if is_final || self.is_past_deadline() {
                     return Ok(Err(last_failure.without_call_details()));
                 }
                 // A conversation with tools retries single requests, since a new conversation would repeat its work.

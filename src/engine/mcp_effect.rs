@@ -19,6 +19,7 @@ use crate::offload::run_on_thread;
 use crate::tool::mcp::{ListedServer, McpCall, McpResult};
 
 use super::effects;
+use super::mcp_answerer::answerer;
 use super::perform::Performer;
 use super::tool_effect::{ToolResult, start_recorder};
 
@@ -43,11 +44,13 @@ pub(super) async fn perform_mcp(
         let line = performer.redactor.redact(text);
         performer.observer.on_progress(&CallProgress::Output(context.call_key.clone(), line));
     };
+    let answerer = answerer(performer, context, invocation);
     let call = McpCall {
         server: &invocation.server,
         tool: &invocation.tool,
         arguments: &invocation.arguments,
         answers: invocation.answers.as_deref(),
+        answerer: answerer.as_ref(),
         timeout: Duration::from_millis(invocation.timeout_ms),
         on_progress: &on_progress,
     };
@@ -84,7 +87,7 @@ async fn take_snapshot(performer: &Performer, invocation: &McpInvocation) -> Fil
 
 /// The output of a call for the record.
 fn output(invocation: &McpInvocation, result: McpResult, activity: &AgentActivity) -> McpCallOutput {
-    let McpResult { content, is_error, structured, full_output, input_required } = result;
+    let McpResult { content, is_error, structured, full_output, input_required, unanswered } = result;
     let full_output = full_output.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     // orch serialized this record a moment ago, so parsing it does not fail.
     let change_set = activity.files.clone().and_then(|files| serde_json::from_value::<ChangeSet>(files).ok());
@@ -96,6 +99,7 @@ fn output(invocation: &McpInvocation, result: McpResult, activity: &AgentActivit
         result: ToolOutput { content, is_error, full_output, changed_files },
         structured,
         input_required: input_required.map(Box::new),
+        unanswered,
     }
 }
 

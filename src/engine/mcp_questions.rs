@@ -8,23 +8,49 @@ use serde_json::{Map, Value};
 
 use crate::durable::{ApprovalRequest, CallOutcome, CallReply, Interrupt, Wait, WaitOutcome};
 use crate::model::event::CallOutput;
-use crate::model::{CallKey, InputAnswers, InputQuestion, InputRequired, McpToolName};
+use crate::model::{CallKey, Failure, FailureClass, InputAnswers, InputQuestion, InputRequired, McpToolName, StepKey};
+use crate::process::shorten_middle;
 use crate::schema::{Schema, render_mismatches};
 
 use super::interpret::Interpreter;
 
 /// How often a server may ask before it returns a result.
 pub(crate) const MAX_INPUT_ROUNDS: u32 = 10;
+/// The maximum size in bytes of the questions in a message.
+const MAX_QUOTED_BYTES: usize = 4 << 10;
 /// How often the user may give an answer that does not fit a question.
-const MAX_ANSWER_TRIES: u32 = 10;
+pub(super) const MAX_ANSWER_TRIES: u32 = 10;
+
+/// The name of a question that has none of its own.
+pub(super) const QUESTION: &str = "question";
 
 /// The questions of a server, by its names for them.
-type Questions = IndexMap<String, InputQuestion>;
+pub(super) type Questions = IndexMap<String, InputQuestion>;
 
 /// What the server of a call needs from the user, if the call returned no result for this reason.
 pub(super) fn required_input(outcome: &CallOutcome) -> Option<&InputRequired> {
+    let Ok(CallReply::Output(output)) = &outcome.result else { return None };
+    output.required_input()
+}
+
+/// The failure of a step with a call whose server asked a question during it that no person could answer; `None` for any
+/// other call. `restart` returns the step with which `orch pipeline resume --from` makes the call again.
+pub(super) fn unanswered_failure(outcome: &CallOutcome, restart: impl FnOnce() -> StepKey) -> Option<Failure> {
     let Ok(CallReply::Output(CallOutput::McpTool(output))) = &outcome.result else { return None };
-    output.input_required.as_deref()
+    if output.unanswered.is_empty() {
+        return None;
+    }
+    let questions: Vec<String> = output.unanswered.iter().map(InputQuestion::describe).collect();
+    let (tool, questions) = (&output.tool, questions.join("; "));
+    let questions = shorten_middle(&questions, MAX_QUOTED_BYTES);
+    let effect = if output.kind.only_reads() { "" } else { "; it is not known whether the call took effect" };
+    let message = format!("`{tool}` asked a question during the call, and no person answered it: {questions}{effect}");
+    let restart = restart();
+    let hint = format!(
+        "see what the call returned with `orch runs show --replies`; `orch pipeline resume --from {restart}` calls the \
+         tool again, and on a terminal you can answer then"
+    );
+    Some(Failure::new(FailureClass::ToolFailed, message).with_hint(hint))
 }
 
 impl Interpreter<'_> {
@@ -80,8 +106,26 @@ pub(crate) fn answers_from_text(input: &InputRequired, text: &str) -> Result<Inp
     Ok(InputAnswers { responses, state: input.state.clone() })
 }
 
+/// Reads the answer to one question from a text.
+///
+/// # Errors
+/// The text does not fit the question. The error is for the user.
+pub(crate) fn answer_from_text(question: InputQuestion, text: &str) -> Result<Value, String> {
+    let answers = read_answers(&Questions::from([(QUESTION.to_owned(), question)]), text)?;
+    Ok(answers.into_values().next().unwrap_or(Value::Null))
+}
+
+/// Whether a text for the user, such as that of an approval, asks all of these questions.
+pub(crate) fn is_asked_in(input: &InputRequired, text: &str) -> bool {
+    let is_asked = |question: &InputQuestion| {
+        let schema = question.schema.as_ref().map(|schema| format!("{schema:#}"));
+        text.contains(&question.message) && schema.is_none_or(|schema| text.contains(&schema))
+    };
+    !input.questions.is_empty() && input.questions.values().all(is_asked)
+}
+
 /// The text that the user sees: the questions, and how to answer them.
-fn question_text(caller: &str, tool: &McpToolName, questions: &Questions) -> String {
+pub(super) fn question_text(caller: &str, tool: &McpToolName, questions: &Questions) -> String {
     let beginning = format!("{caller} calls the tool `{tool}`, and the MCP server asks:");
     let with_address = |question: &InputQuestion| match &question.url {
         Some(url) => format!("{}\n\nIt wants you to open this address: {url}", question.message),
@@ -244,6 +288,10 @@ mod tests {
         let text = question_text("Step `s`", &tool, &questions([("x", address())]));
         assert!(text.contains("Log in\n\nIt wants you to open this address: https://login.example"), "{text}");
         assert!(!text.contains("note"), "{text}");
+        let input = |questions| InputRequired { questions, state: None };
+        let login = input(questions([("x", address())]));
+        assert!(is_asked_in(&login, &text) && !is_asked_in(&input(questions([("x", form("Log in"))])), &text));
+        assert!(!is_asked_in(&input(Questions::new()), &text), "there is nothing to answer");
         let text = question_text("Step `s`", &tool, &questions([("x", address()), ("y", form("Which?"))]));
         assert!(text.contains("`x`: Log in") && text.contains("`y`: Which?\n\nThe answer fits"), "{text}");
     }

@@ -27,6 +27,7 @@ mod hints;
 pub mod interpret;
 mod interrupted_call;
 mod interruption;
+mod mcp_answerer;
 mod mcp_effect;
 mod mcp_listings;
 pub(crate) mod mcp_questions;

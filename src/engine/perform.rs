@@ -28,6 +28,7 @@ use super::budget::Budgets;
 use super::call_endings::CallEndings;
 use super::effects;
 use super::interruption::{dropped_failure, wait_for_interruption};
+pub use super::mcp_answerer::QuestionPrompter;
 use super::mcp_effect::{call_sandbox, called_server, end_dropped_call, list_tools};
 use super::rate_limit::RateLimiters;
 pub use super::record_replay::RecordReplay;
@@ -69,6 +70,8 @@ pub struct Performer {
     pub sandbox: Arc<SandboxContext>,
     /// The MCP servers, which start when they are first needed.
     pub mcp: Arc<McpServers>,
+    /// Asks the user during a call; `None` if no user can answer at once.
+    pub prompter: Option<QuestionPrompter>,
     /// The child processes that orch is still ending after it interrupted or dropped their calls.
     pub endings: Arc<CallEndings>,
 }

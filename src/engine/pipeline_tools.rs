@@ -238,7 +238,6 @@ mod tests {
     use super::*;
     use crate::engine::node::PlanBody;
     use crate::model::FailureClass;
-    use crate::model::step::Access;
     use crate::schema::Schema;
 
     fn input(schema: Value) -> CalledPipelineInput {
@@ -260,19 +259,7 @@ mod tests {
             success: None,
             outputs: outputs.iter().map(|name| ((*name).to_owned(), (*name).to_owned())).collect(),
         };
-        PlanNode {
-            id: "design".to_owned(),
-            when: None,
-            for_each: None,
-            inputs: Vec::new(),
-            previous_reads: Vec::new(),
-            output: None,
-            has_file: false,
-            access: Access::None,
-            budget: None,
-            stops_on_failure: false,
-            kind: NodeKind::Pipeline(Box::new(PipelineNode { body, with: IndexMap::new(), inputs })),
-        }
+        PlanNode::called_by_model("design".to_owned(), PipelineNode { body, with: IndexMap::new(), inputs })
     }
 
     fn arguments(value: Value) -> Map<String, Value> {

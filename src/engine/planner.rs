@@ -200,22 +200,7 @@ impl<'a, E> Planner<'a, E> {
         let to_node = |file: &String| {
             let id = pipeline_tool_name(file);
             let call = self.call(&id, file, IndexMap::new())?;
-            let mut node = PlanNode {
-                id,
-                when: None,
-                for_each: None,
-                inputs: Vec::new(),
-                previous_reads: Vec::new(),
-                output: None,
-                has_file: false,
-                access: Access::None,
-                budget: None,
-                // The model decides what follows from a failure.
-                stops_on_failure: false,
-                kind: NodeKind::Pipeline(Box::new(call)),
-            };
-            node.access = node.children().map(|child| child.access).fold(node.access, Access::max);
-            Ok(node)
+            Ok(PlanNode::called_by_model(id, call))
         };
         agent.pipelines.iter().map(to_node).collect()
     }

@@ -11,7 +11,7 @@ use crate::tool::{self, CallRules};
 
 use super::agent_tools::AgentTools;
 use super::conversation::Conversation;
-use super::mcp_questions::{MAX_INPUT_ROUNDS, required_input};
+use super::mcp_questions::{MAX_INPUT_ROUNDS, required_input, unanswered_failure};
 use super::pipeline_tools::PipelineCalls;
 use super::step_execution::{digest, unexpected_record};
 use super::tool_results::{RequestedCall, ToolCallResult};
@@ -219,6 +219,10 @@ impl Conversation<'_> {
             };
             outcome = interpreter.durable.call(call).await?;
             self.count_time(std::slice::from_ref(&outcome));
+        }
+        let restart = || interpreter.plan.restart_point(&self.execution.spec.step.declared_key());
+        if let Some(failure) = unanswered_failure(&outcome, restart) {
+            return Ok(Err(failure));
         }
         Ok(ToolCallResult::from_outcome(&read.call, &read.target, outcome))
     }

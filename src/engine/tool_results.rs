@@ -7,6 +7,7 @@ use crate::model::call::SentResult;
 use crate::model::event::CallOutput;
 use crate::model::{ChatReply, ContentBlock, Digest, Failure};
 
+use super::agent_tools::AgentTools;
 use super::interrupted_call::interruption_text;
 use super::mcp_questions::MAX_INPUT_ROUNDS;
 use super::pipeline_tools::PipelineCallResult;
@@ -47,7 +48,10 @@ pub(super) struct ToolCallResult {
     /// The position of the call in the reply, from 1.
     position: u32,
     id: String,
-    pub(super) name: String,
+    /// The name of the tool in the requests to the model.
+    name: String,
+    /// The name of the tool for people: that of the pipeline file, or the one that the model invented.
+    pub(super) shown_name: String,
     /// The digest of the tool and the arguments.
     pub(super) call_digest: Digest,
     content: String,
@@ -65,11 +69,19 @@ impl ToolCallResult {
             position: call.position,
             id: call.id.to_owned(),
             name: call.name.to_owned(),
+            shown_name: call.name.to_owned(),
             call_digest: call.digest(),
             content,
             is_error,
             is_recorded: false,
             changes_files: false,
+        }
+    }
+
+    /// Sets the name of the tool for people.
+    pub(super) fn set_shown_name(&mut self, tools: &AgentTools) {
+        if let Some(target) = tools.find(&self.name) {
+            self.shown_name = target.name();
         }
     }
 
@@ -96,7 +108,7 @@ impl ToolCallResult {
         (!self.is_recorded).then(|| SentResult {
             ordinal,
             tool_call: self.position,
-            name: self.name.clone(),
+            name: self.shown_name.clone(),
             content: self.content.clone(),
             is_error: self.is_error,
         })

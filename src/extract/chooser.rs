@@ -222,8 +222,9 @@ impl<'a> Chooser<'a> {
 
     fn reject_without_match(&self) -> Result<Extraction, Box<Rejection>> {
         let recent_candidates = self.mismatched_candidates.iter().rev().take(8);
-        let fewest_mismatches =
-            recent_candidates.map(|candidate| self.schema.mismatches(&candidate.value)).min_by_key(Vec::len);
+        let mismatches_of =
+            |candidate: &Candidate| coerce::remaining_mismatches(&candidate.value, self.schema, &candidate.repairs);
+        let fewest_mismatches = recent_candidates.map(mismatches_of).min_by_key(Vec::len);
         if let Some(mismatches) = fewest_mismatches {
             let first = mismatches.first().map_or_else(String::new, |first| format!(": {first}"));
             let more =

@@ -8,7 +8,7 @@ use super::equality::is_same_value;
 use super::parser;
 use super::report::Repair;
 use super::scalars;
-use crate::schema::{Schema, json_type_name};
+use crate::schema::{Mismatch, Schema, json_type_name};
 
 /// The maximum number of wrappers (one-element arrays, one-key objects, JSON strings) that orch removes from one value.
 const MAX_WRAPPERS: usize = 3;
@@ -47,6 +47,18 @@ pub(super) fn coerce_to_schema(
         }
     }
     None
+}
+
+/// Returns the reasons why a value does not fit the schema that remain if every part is converted that has a conversion.
+/// The list is empty if the value fits without one.
+pub(super) fn remaining_mismatches(value: &Value, schema: &Schema, parser_repairs: &[Repair]) -> Vec<Mismatch> {
+    let mismatches = schema.mismatches(value);
+    let has_respelled_number = parser_repairs.contains(&Repair::NumberSpelling);
+    let mut coercer = Coercer { root: schema.as_value(), has_respelled_number, repairs: Vec::new(), steps: 0 };
+    let Some(converted) = coercer.coerce_value(value, schema.as_value(), 0) else { return mismatches };
+    let remaining = schema.mismatches(&converted);
+    // A conversion to one of several alternatives may lead away from the others.
+    if remaining.is_empty() || remaining.len() > mismatches.len() { mismatches } else { remaining }
 }
 
 /// Removes one wrapper.

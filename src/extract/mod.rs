@@ -28,7 +28,9 @@ mod tags;
 pub use answer::{AnswerText, answer_text};
 pub use report::{Extraction, Rejection, RejectionReason, Repair, ValueSource};
 
-use crate::schema::Schema;
+use serde_json::Value;
+
+use crate::schema::{Mismatch, Schema};
 
 /// How strictly orch parses a reply, and why the model stopped.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,6 +53,12 @@ pub enum StopHint {
     /// The reason is unknown.
     #[default]
     Unknown,
+}
+
+/// Returns the reasons why a value does not fit the schema, without those that [`extract`] removes by a conversion, such
+/// as "3" for 3.
+pub fn remaining_mismatches(value: &Value, schema: &Schema) -> Vec<Mismatch> {
+    coerce::remaining_mismatches(value, schema, &[])
 }
 
 /// Extracts the value that fits the schema from a reply.
@@ -86,7 +94,7 @@ pub fn extract(reply: &[u8], schema: &Schema, options: &Options) -> Result<Extra
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn schema() -> Schema {
         Schema::compile(

@@ -77,7 +77,7 @@ pub struct SentResult {
     pub ordinal: u32,
     /// The position of the tool call in the reply, from 1.
     pub tool_call: u32,
-    /// The name of the tool, as the model wrote it.
+    /// The name of the tool in the pipeline file, or what the model wrote if there is no such tool.
     pub name: String,
     /// The text that the model receives, without the line `Error:`.
     pub content: String,

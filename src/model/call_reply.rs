@@ -138,10 +138,19 @@ impl CallOutput {
                 result: map_tool_output(output.result, &redact),
                 structured: output.structured.map(|value| map_strings(value, &redact)),
                 input_required: output.input_required.map(|input| Box::new(map_questions(*input, &redact))),
+                unanswered: output.unanswered.into_iter().map(|question| map_question(question, &redact)).collect(),
                 ..output
             }),
             // Snapshots contain the original files, so that orch can restore them exactly.
             Self::Snapshot(_) | Self::Applied(_) => self,
+        }
+    }
+
+    /// What an MCP server asked of the user in place of a result.
+    pub fn required_input(&self) -> Option<&InputRequired> {
+        match self {
+            Self::McpTool(output) => output.input_required.as_deref(),
+            Self::Command(_) | Self::Snapshot(_) | Self::Applied(_) | Self::Tool(_) => None,
         }
     }
 
@@ -208,13 +217,16 @@ fn map_tool_output(output: ToolOutput, map: &impl Fn(&str) -> String) -> ToolOut
 
 /// Applies a function to the texts of the questions of an MCP server. The state goes back to the server unchanged.
 fn map_questions(input: InputRequired, map: &impl Fn(&str) -> String) -> InputRequired {
-    let map_question = |question: InputQuestion| InputQuestion {
+    let questions = input.questions.into_iter().map(|(name, question)| (name, map_question(question, map))).collect();
+    InputRequired { questions, state: input.state }
+}
+
+fn map_question(question: InputQuestion, map: &impl Fn(&str) -> String) -> InputQuestion {
+    InputQuestion {
         message: map(&question.message),
         schema: question.schema.map(|schema| Arc::new(map_strings((*schema).clone(), map))),
         url: question.url.as_deref().map(map),
-    };
-    let questions = input.questions.into_iter().map(|(name, question)| (name, map_question(question))).collect();
-    InputRequired { questions, state: input.state }
+    }
 }
 
 /// Applies a function to every string of a JSON value, also to the names of members.
@@ -320,6 +332,7 @@ mod tests {
             result: tool_result(content),
             structured: Some(json!({ "secret": [content, 1, null] })),
             input_required: None,
+            unanswered: Vec::new(),
         })
     }
 

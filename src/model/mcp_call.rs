@@ -67,6 +67,18 @@ pub struct InputQuestion {
     pub url: Option<String>,
 }
 
+impl InputQuestion {
+    /// The question in one paragraph: its text, with the address or the schema of the answer.
+    pub fn describe(&self) -> String {
+        let message = &self.message;
+        match (&self.url, &self.schema) {
+            (Some(url), _) => format!("{message} It wants the user to open {url}"),
+            (None, Some(schema)) => format!("{message} The answer fits this JSON Schema: {schema}"),
+            (None, None) => message.clone(),
+        }
+    }
+}
+
 /// The user's answers to the questions of an MCP server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct InputAnswers {
@@ -113,6 +125,9 @@ pub struct McpCallOutput {
     /// What the server needs from the user, in place of a result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_required: Option<Box<InputRequired>>,
+    /// The questions of the server that no person answered. The call has failed then, and may have taken effect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unanswered: Vec<InputQuestion>,
 }
 
 #[cfg(test)]

@@ -57,7 +57,8 @@ impl Observer for LineReporter {
             | CallProgress::Text(..)
             | CallProgress::Reasoning(..)
             | CallProgress::Output(..)
-            | CallProgress::AwaitingApproval(_) => return,
+            | CallProgress::AwaitingApproval(_)
+            | CallProgress::ApprovalEnded(_) => return,
         };
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = writeln!(inner.out, "{text}");

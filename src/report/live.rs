@@ -174,6 +174,14 @@ impl LiveState {
         self.screen.clear();
     }
 
+    /// Continues to draw if no other question is open.
+    fn end_question(&mut self) {
+        self.open_questions = self.open_questions.saturating_sub(1);
+        if self.open_questions == 0 {
+            self.resume();
+        }
+    }
+
     /// Writes the delayed lines and continues to draw.
     fn resume(&mut self) {
         for line in self.pending_lines.take().unwrap_or_default() {
@@ -217,6 +225,7 @@ impl LiveState {
             | CallProgress::Output(call, _) => &call.step,
             CallProgress::Backoff(key, _) => key,
             CallProgress::AwaitingApproval(_) => return self.suspend(),
+            CallProgress::ApprovalEnded(_) => return self.end_question(),
             CallProgress::Stopping { immediately } => return self.write_stop_message(*immediately),
         };
         let Some((performer_label, is_model)) =
@@ -234,7 +243,10 @@ impl LiveState {
         let message = match progress {
             CallProgress::Output(_, line) => format!("{performer_label} · {}", one_line(line, 120)),
             CallProgress::Sent(_) if is_model => format!("{performer_label} · waiting for the reply"),
-            CallProgress::Sent(_) | CallProgress::AwaitingApproval(_) | CallProgress::Stopping { .. } => {
+            CallProgress::Sent(_)
+            | CallProgress::AwaitingApproval(_)
+            | CallProgress::ApprovalEnded(_)
+            | CallProgress::Stopping { .. } => {
                 format!("{performer_label} · running")
             }
             CallProgress::ReadingPrompt(_, read_tokens, total) => {
@@ -327,12 +339,7 @@ impl Observer for LiveReporter {
                 inner.running_steps.clear();
                 inner.screen.clear();
             }
-            Fact::ApprovalAnswered(_) => {
-                inner.open_questions = inner.open_questions.saturating_sub(1);
-                if inner.open_questions == 0 {
-                    inner.resume();
-                }
-            }
+            Fact::ApprovalAnswered(_) => inner.end_question(),
             Fact::CallStarted(fact) => inner.show_tool(fact),
             Fact::ToolsListed(fact) => {
                 for note in &fact.notes {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::config::load_from;
+use crate::engine::mcp_questions::{answers_from_text, is_asked_in};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact};
 use crate::model::visible::one_line;
 use crate::model::{RunId, RunState, RunStatus, StepKey};
@@ -66,7 +67,7 @@ impl Runner {
     /// run, the next resume uses the answer.
     ///
     /// # Errors
-    /// No pending approval matches the request.
+    /// No pending approval matches the request, or the note is no answer to the questions of an MCP server.
     pub fn answer(&self, request: &AnswerRequest) -> Result<RecordedAnswer, SessionError> {
         let current_dir = self.current_dir();
         let journal = request.state.open_journal(&project_root(current_dir))?;
@@ -76,6 +77,10 @@ impl Runner {
         let run = RunState::fold(row.run, &events);
         let location = locate(&journal, &run, &request.state, &project_root(current_dir))?;
         let settings = project_settings(&location.root, current_dir)?;
+        let note = self.model_registry(&location.root, &settings, None).redactor().redact(&request.note);
+        if request.approved {
+            check_answer(&events, &approval, &note)?;
+        }
         if request.resumes_next {
             // Check this before recording the answer, so that the user can trust the project and repeat the same
             // command.
@@ -91,7 +96,6 @@ impl Runner {
                 )])
             })?;
         }
-        let note = self.model_registry(&location.root, &settings, None).redactor().redact(&request.note);
         let answer = ApprovalAnswered {
             step: approval.step.clone(),
             attempt: approval.attempt,
@@ -126,6 +130,26 @@ impl Runner {
             |file: PathBuf| load_from(&self.environment.sources(), &resolve_path(&file, self.current_dir())).ok();
         file.and_then(load).map(|project| variables_needing_agreement(&project)).unwrap_or_default()
     }
+}
+
+/// Checks that a note answers the questions of an MCP server, if the approval asks some.
+///
+/// # Errors
+/// The note does not fit the questions. The run still waits.
+fn check_answer(events: &[Event], approval: &ApprovalAsked, note: &str) -> Result<(), SessionError> {
+    let asked = events.iter().rev().find_map(|event| match &event.fact {
+        Fact::CallEnded(ended) if ended.call.step == approval.step => {
+            ended.output.as_ref()?.required_input().filter(|input| is_asked_in(input, &approval.question))
+        }
+        _ => None,
+    });
+    let Some(input) = asked.filter(|_| approval.input_round.is_some()) else { return Ok(()) };
+    answers_from_text(input, note).map(drop).map_err(|problem| {
+        let message = format!("the note does not answer the question of step `{}`, which still waits:", approval.step);
+        let hint = "pass the answer as `--note JSON`; the question says which form it has, and `orch runs list` shows \
+                    the runs that wait";
+        SessionError::usage(message).with_details(problem.lines().map(str::to_owned)).with_hint(hint)
+    })
 }
 
 /// Finds the run with this id, or the only run with a pending approval.

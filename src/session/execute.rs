@@ -11,12 +11,12 @@ use crate::clock::SystemClock;
 use crate::config::Project;
 use crate::durable::{Interrupt, Observer};
 use crate::engine::budget::Budgets;
-use crate::engine::perform::{Performer, RecordReplay};
+use crate::engine::perform::{Performer, QuestionPrompter, RecordReplay};
 use crate::engine::rate_limit::RateLimiters;
 use crate::engine::{self, Plan};
 use crate::files::ChangeSet;
 use crate::model::event::{Event, Fact, MissingFile, RunEnded, RunStarted};
-use crate::model::{Failure, FailureClass, RunId, RunState, RunStatus};
+use crate::model::{Failure, FailureClass, RunId, RunState, RunStatus, StepKey};
 use crate::process::GuardProgram;
 use crate::report::SuggestedCommands;
 use crate::secret::secrets_in_listed_variables;
@@ -243,12 +243,13 @@ fn run_parts(
         protected_paths(context),
         Some(state_folder(context)),
     );
+    let prompter = context.approver.clone().or_else(|| runner.prompter.approver());
     let server_parts = ServerParts {
         sandbox: sandbox.clone(),
         guard: guard.clone(),
         redactor: redactor.clone(),
         legacy_servers: Some(context.journal.mcp_servers_file()),
-        answerer: None,
+        can_ask: prompter.is_some(),
     };
     let servers = mcp_servers(server_parts, runner);
     let performer = Performer {
@@ -273,8 +274,8 @@ fn run_parts(
         endings: Arc::default(),
         sandbox,
         mcp: servers.clone(),
+        prompter: prompter.clone().map(question_prompter),
     };
-    let prompter = context.approver.clone().or_else(|| runner.prompter.approver());
     let parts = RunParts {
         run: context.run,
         workspace: context.workspace.clone(),
@@ -287,6 +288,11 @@ fn run_parts(
         clock: Arc::new(SystemClock),
     };
     Ok((parts, servers))
+}
+
+/// Asks the user during a call, as for an approval.
+fn question_prompter(prompter: Arc<dyn ApprovalPrompter>) -> QuestionPrompter {
+    Arc::new(move |step: StepKey, question: String| prompter.prompt(step, question))
 }
 
 /// The files of the project, and the folder with its journal. No confined program may change them.

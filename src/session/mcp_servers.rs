@@ -7,7 +7,7 @@ use crate::folder::NoFollowFile;
 use crate::network::Network;
 use crate::process::{EndingGroups, GuardProgram, SandboxContext};
 use crate::secret::Redactor;
-use crate::tool::mcp::{Answerer, McpContext, McpServers};
+use crate::tool::mcp::{McpContext, McpServers, START_TIMEOUT};
 
 use super::Runner;
 
@@ -21,13 +21,13 @@ pub(crate) struct ServerParts {
     pub(crate) redactor: Arc<Redactor>,
     /// The file in which orch remembers the servers that do not say which protocol they speak; `None` for no such file.
     pub(crate) legacy_servers: Option<NoFollowFile>,
-    /// Answers the questions of servers of the old protocol; `None` if no answer is possible during a call.
-    pub(crate) answerer: Option<Answerer>,
+    /// Whether calls that may change something can answer the questions of servers of the old protocol.
+    pub(crate) can_ask: bool,
 }
 
 /// Creates the servers of a session, none of which runs yet.
 pub(crate) fn mcp_servers(parts: ServerParts, runner: &Runner) -> Arc<McpServers> {
-    let ServerParts { sandbox, guard, redactor, legacy_servers, answerer } = parts;
+    let ServerParts { sandbox, guard, redactor, legacy_servers, can_ask } = parts;
     let variables = runner.environment.variable_lookup();
     Arc::new(McpServers::new(McpContext {
         sandbox,
@@ -37,6 +37,7 @@ pub(crate) fn mcp_servers(parts: ServerParts, runner: &Runner) -> Arc<McpServers
         network: Arc::new(Network::from_variables(|name| variables(name))),
         redactor,
         legacy_servers,
-        answerer,
+        start_timeout: START_TIMEOUT,
+        can_ask,
     }))
 }

@@ -7,14 +7,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::diagnostic::did_you_mean;
-use crate::engine::mcp_questions::{MAX_INPUT_ROUNDS, answers_from_text};
+use crate::engine::mcp_questions::{MAX_INPUT_ROUNDS, answer_from_text, answers_from_text};
 use crate::files::WorkspaceBefore;
 use crate::model::{
     BuiltinTool, Failure, FailureClass, InputAnswers, InputQuestion, InputRequired, McpServerSpec, McpToolName,
@@ -30,19 +30,18 @@ use crate::trust::VariableDisclosures;
 
 use super::Runner;
 use super::error::{ExitStatus, SessionError};
+use super::execute::workspace_path;
 use super::locks::{WorkspaceLocks, remove_project_placeholders};
 use super::mcp_servers::{ServerParts, mcp_servers};
 use super::prepare;
 use super::project_files::{resolve_links, settings_paths};
-use super::project_state::{StateFolder, project_root, project_settings, resolve_link};
+use super::project_state::{StateFolder, project_root, project_settings};
 use super::tool_info::{Target, ToolInfo, builtin_tool, shortened_list, unknown_server, unknown_tool};
 
 /// The folders of a project, which no tool may change.
 const PROJECT_FOLDERS: [&str; 3] = ["pipelines", "prompts", "schemas"];
 /// The id of the call, in place of the id that a model gives to each of its calls.
 const CALL_ID: &str = "call";
-/// The name of a question that has none of its own.
-const QUESTION: &str = "question";
 
 /// The tools of an MCP server, or why orch could not list them.
 pub(crate) struct ListedTools {
@@ -72,7 +71,7 @@ impl ServerTools {
 /// Where tools run, and how the user agreed to `orch.yaml`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ToolsRequest {
-    /// The workspace; `None` for the current folder.
+    /// The workspace; `None` for that of a run.
     pub(crate) workspace: Option<PathBuf>,
     /// The folder of the journal, which no tool may change.
     pub(crate) state: StateFolder,
@@ -113,6 +112,8 @@ pub(crate) struct ToolSession {
     servers: Arc<McpServers>,
     context: ToolContext,
     answer: Option<String>,
+    /// Answers the questions of a server of the old protocol during a call, with the same answer.
+    answerer: Option<Answerer>,
     _locks: WorkspaceLocks,
 }
 
@@ -147,9 +148,7 @@ impl Runner {
         let listed = specs.values().flat_map(McpServerSpec::variables);
         let secrets = listed.filter_map(|name| Some((name.to_owned(), variables(name)?)));
         let redactor = Arc::new(registry.redactor_with(&secrets_in_listed_variables(secrets)));
-        let current_dir = self.current_dir();
-        let folder = request.workspace.as_ref().map_or_else(|| current_dir.to_owned(), |path| current_dir.join(path));
-        let workspace = Workspace::open(&resolve_link(folder))?;
+        let workspace = Workspace::open(&workspace_path(request.workspace.as_ref(), self.current_dir()))?;
         let owner = format!("process {} (`orch tools`)", std::process::id());
         let locks = WorkspaceLocks::acquire(&workspace, &owner)?;
         let root = resolve_links(root).unwrap_or_else(|| root.to_owned());
@@ -162,11 +161,13 @@ impl Runner {
             guard: guard.clone(),
             redactor: redactor.clone(),
             legacy_servers: None,
-            answerer: request.answer.clone().map(answerer),
+            can_ask: request.answer.is_some(),
         };
         let servers = mcp_servers(parts, self);
         let context = self.tool_context(sandbox, guard, redactor);
-        Ok(ToolSession { settings, specs, servers, context, answer: request.answer.clone(), _locks: locks })
+        let answer = request.answer.clone();
+        let answerer = answer.clone().map(answerer);
+        Ok(ToolSession { settings, specs, servers, context, answer, answerer, _locks: locks })
     }
 
     /// What the sandboxes of tools share: the files of the project are readable, and no tool may change them.
@@ -271,6 +272,7 @@ impl ToolSession {
                     tool,
                     arguments,
                     answers: None,
+                    answerer: self.answerer.as_ref(),
                     timeout: options.timeout,
                     on_progress: &|text: &str| (options.on_progress)(&self.context.redactor.redact(text)),
                 };
@@ -337,11 +339,10 @@ impl ToolSession {
 
 /// Answers each question with this text.
 fn answerer(text: String) -> Answerer {
-    Arc::new(move |question: &InputQuestion| {
-        let questions = IndexMap::from([(QUESTION.to_owned(), question.clone())]);
-        let mut answers = answers_from_text(&InputRequired { questions, state: None }, &text)?;
-        Ok(answers.responses.swap_remove(QUESTION).unwrap_or(Value::Null))
-    })
+    let answer = move |question: InputQuestion| -> BoxFuture<'static, Result<Value, String>> {
+        Box::pin(std::future::ready(answer_from_text(question, &text)))
+    };
+    Arc::new(answer)
 }
 
 /// The error for a call that has no result.

@@ -8,7 +8,7 @@ use crate::durable::{CallOutcome, CallReply};
 use crate::model::event::{CallEnded, CallKind, CallStarted};
 use crate::model::{CallKey, Digest, Failure, FailureClass, StepKey, is_unanswered_call};
 
-use super::call_replies::{is_success, without_full_output};
+use super::call_replies::{may_have_succeeded, without_full_output};
 
 /// The calls of earlier sessions. It does not contain those of the current session, since no step needs them again.
 #[derive(Default)]
@@ -84,7 +84,7 @@ impl CallIndex {
     /// done so. Then the next attempt of the step does not repeat the call.
     pub(super) fn has_own_effect(&self, step: &StepKey, attempt: u32) -> bool {
         let may_have_effect = |call: &CallKey| match self.outcomes.get(call).map(|(_, outcome)| &outcome.result) {
-            Some(Ok(reply)) => is_success(reply),
+            Some(Ok(reply)) => may_have_succeeded(reply),
             Some(Err(failure)) => self.is_without_result(call, failure.class),
             None => false,
         };

@@ -27,11 +27,15 @@ pub(super) fn final_replies<'r>(
     replies.into_iter().take(count).filter(|reply| is_final_reply(reply))
 }
 
-/// Whether this is the result of a tool that succeeded.
-pub(super) fn is_success(reply: &CallReply) -> bool {
+/// Whether this is the result of a tool that succeeded, or that may have taken effect although a question of its server
+/// got no answer.
+pub(super) fn may_have_succeeded(reply: &CallReply) -> bool {
     match reply {
         CallReply::Output(CallOutput::Tool(output)) => !output.result.is_error,
-        CallReply::Output(CallOutput::McpTool(output)) => !output.result.is_error && output.input_required.is_none(),
+        CallReply::Output(CallOutput::McpTool(output)) => {
+            let has_succeeded = !output.result.is_error && output.input_required.is_none();
+            has_succeeded || !output.unanswered.is_empty()
+        }
         CallReply::Output(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_))
         | CallReply::Chat(_)
         | CallReply::Turn(_) => false,

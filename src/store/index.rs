@@ -389,5 +389,7 @@ fn may_continue_after(class: FailureClass) -> bool {
             | FailureClass::BadRequest
             | FailureClass::UnknownStop
             | FailureClass::MaxTurnsReached
+            // A tool asked a question that no person could answer. A new conversation could make the same call again.
+            | FailureClass::ToolFailed
     )
 }

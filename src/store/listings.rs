@@ -1,25 +1,30 @@
 //! The tools of MCP servers: returns the recorded list of a server, or asks the server once per session.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::durable::{Interrupt, ListTools, ListedTools, ListingFreshness};
-use crate::model::McpListing;
 use crate::model::event::Fact;
 
 use super::LocalRun;
 
-/// The list that a server returned in this session; `None` until it has returned one. Steps that need the list at the
-/// same time wait for the one that asks the server.
-type CurrentListing = Arc<tokio::sync::Mutex<Option<Arc<McpListing>>>>;
+/// The list of a server in this session.
+#[derive(Default)]
+struct CurrentListing {
+    /// What the server answered last. Steps that need the list at the same time wait for the one that asks the server.
+    answer: tokio::sync::Mutex<Option<ListedTools>>,
+    /// How often the server gave no list.
+    failures: AtomicU64,
+}
 
 /// The lists that the servers returned in this session, by the name of the server.
 #[derive(Default)]
-pub(super) struct CurrentListings(Mutex<HashMap<String, CurrentListing>>);
+pub(super) struct CurrentListings(Mutex<HashMap<String, Arc<CurrentListing>>>);
 
 impl CurrentListings {
-    fn of_server(&self, server: &str) -> CurrentListing {
+    fn of_server(&self, server: &str) -> Arc<CurrentListing> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(server.to_owned()).or_default().clone()
     }
@@ -34,9 +39,15 @@ impl LocalRun {
             return Ok(Ok(listing));
         }
         let current = self.current_listings.of_server(&server.name);
-        let mut current = current.lock().await;
-        if let Some(listing) = &*current {
-            return Ok(Ok(listing.clone()));
+        let failures_before = current.failures.load(Ordering::Relaxed);
+        let mut answer = current.answer.lock().await;
+        match &*answer {
+            Some(Ok(listing)) => return Ok(Ok(listing.clone())),
+            // The server failed while this step waited for the answer to another one, and would take as long again.
+            Some(Err(failure)) if current.failures.load(Ordering::Relaxed) != failures_before => {
+                return Ok(Err(failure.clone()));
+            }
+            Some(Err(_)) | None => {}
         }
         if let Some(interrupt) = self.pending_interrupt(&step) {
             return Err(interrupt);
@@ -53,13 +64,17 @@ impl LocalRun {
         };
         let fact = match listed {
             Ok(fact) => fact,
-            Err(failure) => return Ok(Err(failure)),
+            Err(failure) => {
+                *answer = Some(Err(failure.clone()));
+                current.failures.fetch_add(1, Ordering::Relaxed);
+                return Ok(Err(failure));
+            }
         };
         let (listing, recorded) = (fact.listing.clone(), self.lock().index.listing(&name));
         if recorded.is_none_or(|recorded| recorded.digest() != listing.digest()) {
             self.append(Fact::ToolsListed(fact)).await?;
         }
-        *current = Some(listing.clone());
+        *answer = Some(Ok(listing.clone()));
         Ok(Ok(listing))
     }
 }

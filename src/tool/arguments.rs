@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::extract::{Options, Rejection, RejectionReason, extract};
+use crate::extract::{Options, Rejection, RejectionReason, extract, remaining_mismatches};
 use crate::model::BuiltinTool;
 use crate::schema::{Schema, render_mismatches};
 
@@ -90,14 +90,13 @@ pub fn read_arguments_with(name: &str, schema: &Schema, arguments: &Value) -> Re
         return Ok(value);
     }
     let value = without_nulls(value);
-    let mismatches = schema.mismatches(&value);
-    if mismatches.is_empty() {
+    if schema.is_valid(&value) {
         return Ok(value);
     }
     // A scalar of another type, such as "5" for 5, can be converted without loss.
     match extract(value.to_string().as_bytes(), schema, &Options::default()) {
         Ok(extraction) => Ok(extraction.value),
-        Err(_) => Err(mismatch_message(name, &render_mismatches(&mismatches))),
+        Err(_) => Err(mismatch_message(name, &render_mismatches(&remaining_mismatches(&value, schema)))),
     }
 }
 
@@ -195,8 +194,26 @@ mod tests {
     }
 
     #[test]
+    fn an_argument_that_orch_converts_is_no_problem() {
+        let properties = json!({
+            "first": { "type": "integer" }, "second": { "type": "integer" }, "all": { "type": "boolean" },
+            "size": { "enum": ["S", "L"] },
+        });
+        let document = json!({ "type": "object", "properties": properties, "required": ["first", "second"] });
+        let schema = Schema::compile("my.add", document).unwrap();
+        let arguments = json!({ "first": "3", "second": "many", "all": "true", "size": "l" });
+        for arguments in [arguments.clone(), json!(arguments.to_string()), json!(format!("```\n{arguments}\n```"))] {
+            let error = read_arguments_with("my.add", &schema, &arguments).unwrap_err();
+            assert!(error.contains("/second: expected integer, got string (\"many\")"), "{error}");
+            for part in ["/first", "/all", "/size"] {
+                assert!(!error.contains(part), "{part}: {error}");
+            }
+        }
+    }
+
+    #[test]
     fn the_model_is_told_every_problem() {
-        let error = read_arguments(BuiltinTool::Edit, &json!({"path": 1, "old": "", "extra": true})).unwrap_err();
+        let error = read_arguments(BuiltinTool::Edit, &json!({"path": [], "old": "", "extra": true})).unwrap_err();
         for part in ["/path: expected string", "/old: expected at least 1 character", "\"new\"", "`extra`"] {
             assert!(error.contains(part), "{part}: {error}");
         }

@@ -1,5 +1,6 @@
 //! Recordings of calls of MCP tools: their results, and the files that they changed.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -40,6 +41,9 @@ pub(super) struct McpCallRecording {
     /// What the server asked of the user in place of a result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     input_required: Option<Value>,
+    /// What the server asked during the call and no person answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unanswered: Vec<Value>,
     /// Why the server did not answer the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<RecordedFailure>,
@@ -76,6 +80,7 @@ impl McpCallRecording {
             is_error: false,
             structured: None,
             input_required: None,
+            unanswered: Vec::new(),
             failure: None,
             changes: RecordedChanges::new(activity, context),
         };
@@ -87,6 +92,7 @@ impl McpCallRecording {
                     is_error: output.result.is_error,
                     structured: output.structured.as_ref().map(|value| context.portable_value(value)),
                     input_required: questions,
+                    unanswered: output.unanswered.iter().map(|asked| context.portable_value(&json!(asked))).collect(),
                     ..recording
                 })
             }
@@ -111,10 +117,12 @@ impl McpCallRecording {
         if let Some(RecordedFailure { class, message }) = &self.failure {
             return Err(Failure::new(*class, fill(message)));
         }
-        let input_required = match &self.input_required {
-            Some(value) => Some(Box::new(self.read_questions(map_texts(value, &fill))?)),
+        let input_required: Option<Box<InputRequired>> = match &self.input_required {
+            Some(value) => Some(Box::new(self.read_recorded(map_texts(value, &fill))?)),
             None => None,
         };
+        let unanswered = self.unanswered.iter().map(|asked| self.read_recorded(map_texts(asked, &fill)));
+        let unanswered = unanswered.collect::<Result<Vec<_>, Failure>>()?;
         let content = fill(&join_lines(&self.result));
         Ok(McpCallOutput {
             tool: invocation.tool_name(),
@@ -123,10 +131,11 @@ impl McpCallRecording {
             result: ToolOutput { content, is_error: self.is_error, ..ToolOutput::default() },
             structured: self.structured.as_ref().map(|value| map_texts(value, &fill)),
             input_required,
+            unanswered,
         })
     }
 
-    fn read_questions(&self, value: Value) -> Result<InputRequired, Failure> {
+    fn read_recorded<T: DeserializeOwned>(&self, value: Value) -> Result<T, Failure> {
         serde_json::from_value(value).map_err(|error| {
             let message = format!("the recording of a call of `{}` can't be read: {error}", self.mcp_tool);
             Failure::new(FailureClass::NoRecording, message).with_hint("record it again with `--record`")
@@ -210,6 +219,7 @@ mod tests {
             result: ToolOutput { content: content.to_owned(), ..ToolOutput::default() },
             structured: None,
             input_required: None,
+            unanswered: Vec::new(),
         }
     }
 

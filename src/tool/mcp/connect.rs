@@ -10,7 +10,7 @@ use rmcp::model::ProtocolVersion;
 use rmcp::service::{ClientInitializeError, RunningService};
 use rmcp::transport::{Transport, TransportAdapterIdentity};
 use rmcp::{ClientLifecycleMode, RoleClient, serve_client_with_lifecycle};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::model::{Failure, FailureClass, McpServerSpec, McpTransport};
 use crate::offload::run_on_thread;
@@ -24,8 +24,8 @@ use super::legacy::LegacyServers;
 use super::probe::{Discovery, ProbedTransport};
 use super::stdio::{ServerCommand, ServerProcesses, ServerProgram};
 
-/// How long a server may take to get ready.
-const START_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a server may take to get ready, in all protocols and all starts of its program together.
+pub const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a server may take to say whether it speaks the new protocol, before orch tries the old one.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(3);
 /// The same for a server over HTTP, including the old protocol if the server asks for it.
@@ -66,7 +66,8 @@ pub(super) async fn connect(
     context: &McpContext,
     processes: &Arc<ServerProcesses>,
 ) -> Result<(Connection, Option<String>), Failure> {
-    let connector = Connector { server, context, processes };
+    let deadline = Instant::now() + context.start_timeout;
+    let connector = Connector { server, context, processes, deadline };
     let was_silent = connector.is_known_as_silent().await;
     if was_silent {
         match connector.begin(Beginning::Old, &Discovery::default()).await {
@@ -86,6 +87,8 @@ struct Connector<'a> {
     server: &'a McpServerSpec,
     context: &'a McpContext,
     processes: &'a Arc<ServerProcesses>,
+    /// Until when the server has to be ready.
+    deadline: Instant,
 }
 
 impl Connector<'_> {
@@ -124,9 +127,9 @@ impl Connector<'_> {
             McpTransport::Http { url, headers } => {
                 let name = &self.server.name;
                 let transport = http::open(name, url, headers, self.context).map_err(BeginError::last)?;
-                let limit = if beginning == Beginning::Either { HTTP_DISCOVERY_TIMEOUT } else { START_TIMEOUT };
+                let limit = (beginning == Beginning::Either).then_some(HTTP_DISCOVERY_TIMEOUT);
                 let transport = ProbedTransport::new(transport, None, discovery.clone());
-                let service = self.serve(transport, beginning, limit).await.map_err(|error| error.describe(name))?;
+                let service = self.serve(transport, beginning, limit).await.map_err(|error| self.describe(error))?;
                 Ok(Connection::new(name, service, None))
             }
         }
@@ -143,10 +146,10 @@ impl Connector<'_> {
         let (program, pipes) = started.map_err(|error| BeginError::last(start_failure(name, error)))?;
         let limit = (beginning == Beginning::Either).then_some(DISCOVERY_TIMEOUT);
         let transport = ProbedTransport::new(pipes, limit, discovery.clone());
-        match self.serve(transport, beginning, START_TIMEOUT).await {
+        match self.serve(transport, beginning, None).await {
             Ok(service) => Ok(Connection::new(name, service, Some(program))),
             Err(error) => {
-                let BeginError { failure, is_final } = error.describe(name);
+                let BeginError { failure, is_final } = self.describe(error);
                 let exit = program.end().await;
                 let failure = if program.is_message_too_long() { too_large_failure(name) } else { failure };
                 let failure = with_exit(name, failure, exit.as_ref());
@@ -157,16 +160,35 @@ impl Connector<'_> {
         }
     }
 
-    /// Begins the conversation with a server.
+    /// Begins the conversation with a server. It has to be ready until the deadline, and within `limit` if there is one.
     async fn serve<T: Transport<RoleClient> + 'static>(
         &self,
         transport: ProbedTransport<T>,
         beginning: Beginning,
-        limit: Duration,
+        limit: Option<Duration>,
     ) -> Result<RunningService<RoleClient, Handler>, ServeError> {
-        let answerer = self.context.answerer.clone();
-        let transport = transport.may_ask(answerer.is_some());
-        serve(Handler::new(answerer), transport, beginning, limit).await
+        // A call that only reads ends with the question, and is made again with the answer.
+        let may_ask = self.context.can_ask || self.server.call_kind().only_reads();
+        let transport = transport.may_ask(may_ask);
+        let limit = limit.map(|limit| Instant::now() + limit);
+        let deadline = limit.map_or(self.deadline, |limit| limit.min(self.deadline));
+        serve(Handler::new(), transport, beginning, deadline).await
+    }
+
+    /// Why a connection did not begin. After the deadline, no other beginning has time left.
+    fn describe(&self, error: ServeError) -> BeginError {
+        let name = &self.server.name;
+        let is_over = Instant::now() >= self.deadline;
+        match error {
+            ServeError::Handshake(error) => {
+                BeginError { failure: handshake_failure(name, &error), is_final: is_over || is_final(&error) }
+            }
+            ServeError::TimedOut => {
+                let message = format!("the MCP server `{name}` was not ready within {:?}", self.context.start_timeout);
+                let failure = Failure::new(FailureClass::Timeout, message).with_hint(slow_start_hint(self.server));
+                BeginError { failure, is_final: is_over }
+            }
+        }
     }
 
     /// Whether the server did not answer the question for its protocol before.
@@ -188,24 +210,22 @@ impl Connector<'_> {
     }
 }
 
+/// What the user can do about a server that does not get ready.
+fn slow_start_hint(server: &McpServerSpec) -> String {
+    let name = &server.name;
+    match &server.transport {
+        McpTransport::Stdio { .. } => format!(
+            "run the command of `mcp.{name}` in a terminal, in the workspace, and see whether it answers on standard \
+             output; a server that downloads itself at its start needs to be installed first"
+        ),
+        McpTransport::Http { .. } => format!("check that the address in `mcp.{name}.url` is that of an MCP server"),
+    }
+}
+
 /// Why a handshake failed.
 enum ServeError {
     Handshake(Box<ClientInitializeError>),
-    TimedOut(Duration),
-}
-
-impl ServeError {
-    fn describe(self, server: &str) -> BeginError {
-        match self {
-            Self::Handshake(error) => {
-                BeginError { failure: handshake_failure(server, &error), is_final: is_final(&error) }
-            }
-            Self::TimedOut(limit) => {
-                let message = format!("the MCP server `{server}` was not ready within {limit:?}");
-                BeginError { failure: Failure::new(FailureClass::Timeout, message), is_final: false }
-            }
-        }
-    }
+    TimedOut,
 }
 
 /// Begins the conversation with a server.
@@ -213,7 +233,7 @@ async fn serve<T: Transport<RoleClient> + 'static>(
     handler: Handler,
     transport: ProbedTransport<T>,
     beginning: Beginning,
-    limit: Duration,
+    deadline: Instant,
 ) -> Result<RunningService<RoleClient, Handler>, ServeError> {
     let preferred_versions = NEW_VERSIONS.to_vec();
     let lifecycle = match beginning {
@@ -225,9 +245,9 @@ async fn serve<T: Transport<RoleClient> + 'static>(
         handler, transport, lifecycle,
     );
     // The future has room for several messages.
-    match timeout(limit, Box::pin(service)).await {
+    match timeout_at(deadline, Box::pin(service)).await {
         Ok(Ok(service)) => Ok(service),
         Ok(Err(error)) => Err(ServeError::Handshake(Box::new(error))),
-        Err(_) => Err(ServeError::TimedOut(limit)),
+        Err(_) => Err(ServeError::TimedOut),
     }
 }

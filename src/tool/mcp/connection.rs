@@ -1,7 +1,7 @@
 //! A connection to a server: its requests, and its end.
 
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rmcp::model::{
@@ -20,11 +20,12 @@ use super::McpCall;
 use super::failures::{describe_error, is_session_lost, protocol_failure, transport_failure};
 use super::handler::{Handler, Notice};
 use super::listing::{ToolPages, ToolsPage};
+use super::open_calls::{OpenCalls, Unanswered};
 use super::questions::input_responses;
 use super::stdio::{ProgramExit, ServerProgram};
 
-/// How long a server may take to list its tools.
-const LIST_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a server may take to list its tools, with all pages of the list.
+pub(super) const LIST_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long orch waits until it has told a server that it no longer needs a result.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long orch waits for the end of a connection.
@@ -36,6 +37,7 @@ const CANCEL_REASON: &str = "orch no longer needs the result";
 pub(super) struct Connection {
     server: String,
     peer: Peer<RoleClient>,
+    calls: Arc<OpenCalls>,
     notices: broadcast::Sender<Notice>,
     service: Mutex<Option<RunningService<RoleClient, Handler>>>,
     /// The server, if orch started it.
@@ -56,13 +58,22 @@ pub(super) enum RequestError {
     Interrupted(Failure),
     /// The request reached its time limit.
     TimedOut,
+    /// orch ended the request, because the server asked the user during it and orch can make it again with the answer.
+    Asked,
 }
 
-/// The result of a call as the server sent it.
+/// How a call ended.
 pub(super) struct RawReply {
-    pub(super) result: Value,
-    /// The questions of the server during the call, which orch declined.
-    pub(super) declined: Vec<String>,
+    /// The result as the server sent it.
+    pub(super) result: Result<Value, RequestError>,
+    /// The questions of the server during the call that got no answer.
+    pub(super) unanswered: Vec<Unanswered>,
+}
+
+impl From<RequestError> for RawReply {
+    fn from(error: RequestError) -> Self {
+        Self { result: Err(error), unanswered: Vec::new() }
+    }
 }
 
 impl Connection {
@@ -74,6 +85,7 @@ impl Connection {
         Self {
             server: server.to_owned(),
             peer: service.peer().clone(),
+            calls: service.service().calls(),
             notices: service.service().notices(),
             service: Mutex::new(Some(service)),
             program,
@@ -83,6 +95,11 @@ impl Connection {
     /// The version of the protocol, such as `2025-11-25`.
     pub(super) fn protocol_version(&self) -> String {
         self.peer.peer_info().map(|info| info.protocol_version.to_string()).unwrap_or_default()
+    }
+
+    /// Whether the server speaks the old protocol, in which it asks the user during a call.
+    fn asks_during_calls(&self) -> bool {
+        self.peer.peer_info().is_some_and(|info| info.protocol_version.has_initialize())
     }
 
     /// Whether the connection has ended, so that a request would not reach the server.
@@ -113,7 +130,7 @@ impl Connection {
             let params = PaginatedRequestParams::default().with_cursor(cursor);
             // The method of the crate for this request would answer from a cache.
             let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(params));
-            let result = self.request(request, deadline, &mut |_| {}, std::future::pending()).await?;
+            let result = self.request(request, deadline, &mut |_| true, std::future::pending()).await?;
             let page = ToolsPage::read(result)
                 .map_err(|reason| RequestError::Failed(protocol_failure(&self.server, &reason)))?;
             cursor = pages.push(page);
@@ -123,40 +140,77 @@ impl Connection {
         }
     }
 
-    /// Calls a tool.
-    pub(super) async fn call_tool(
+    /// Calls a tool. If the server asks the user during a call that only reads, ends the call.
+    pub(super) async fn call_tool(&self, call: &McpCall<'_>, interruption: impl Future<Output = Failure>) -> RawReply {
+        let mut interruption = pin!(interruption);
+        let deadline = Instant::now() + call.timeout;
+        // The answers to a call must not reach another call.
+        let mut is_alone = call.answers.is_some() && self.asks_during_calls();
+        loop {
+            let turn = tokio::select! {
+                biased;
+                failure = &mut interruption => return RequestError::Interrupted(failure).into(),
+                turn = self.calls.begin(call, is_alone) => turn,
+                () = sleep_until(deadline) => return RequestError::TimedOut.into(),
+            };
+            let reply = self.send_call(call, deadline, interruption.as_mut()).await;
+            drop(turn);
+            let is_unclear = reply.unanswered.iter().any(|asked| asked.open_calls > 1);
+            if !matches!(reply.result, Err(RequestError::Asked)) || !is_unclear || is_alone {
+                return reply;
+            }
+            // The server may have asked for another call. Alone, this call shows whether the question belongs to it.
+            is_alone = true;
+        }
+    }
+
+    /// Sends a call once.
+    async fn send_call(
         &self,
         call: &McpCall<'_>,
+        deadline: Instant,
         interruption: impl Future<Output = Failure>,
-    ) -> Result<RawReply, RequestError> {
+    ) -> RawReply {
         let mut params = CallToolRequestParams::new(call.tool.to_owned());
         if let Value::Object(arguments) = call.arguments {
             params = params.with_arguments(arguments.clone());
         }
-        if let Some(answers) = call.answers {
+        if let Some(answers) = call.answers.filter(|_| !self.asks_during_calls()) {
             params = params.with_input_responses(input_responses(answers));
             if let Some(state) = &answers.state {
                 params = params.with_request_state(state.clone());
             }
         }
-        let mut declined = Vec::new();
+        let only_reads = call.server.call_kind().only_reads();
+        let mut unanswered: Vec<Unanswered> = Vec::new();
         let mut on_notice = |notice| match notice {
-            Notice::Progress { text, .. } => (call.on_progress)(&text),
-            Notice::Declined(message) => declined.push(message),
+            Notice::Progress { text, .. } => {
+                (call.on_progress)(&text);
+                true
+            }
+            Notice::Unanswered(asked) => {
+                unanswered.push(*asked);
+                !only_reads
+            }
         };
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
-        let deadline = Instant::now() + call.timeout;
-        let result = self.request(request, deadline, &mut on_notice, interruption).await?;
-        Ok(RawReply { result, declined })
+        let result = self.request(request, deadline, &mut on_notice, interruption).await;
+        let result = match result {
+            Err(RequestError::Interrupted(failure)) => Err(RequestError::Interrupted(failure)),
+            // Also if the result has arrived, it lacks the answer.
+            _ if only_reads && !unanswered.is_empty() => Err(RequestError::Asked),
+            result => result,
+        };
+        RawReply { result, unanswered }
     }
 
     /// Sends a request and waits for its result, which is JSON of any form. A request that orch no longer needs is
-    /// cancelled.
+    /// cancelled. `on_notice` returns whether orch still needs the result.
     async fn request(
         &self,
         request: ClientRequest,
         deadline: Instant,
-        on_notice: &mut (dyn FnMut(Notice) + Send),
+        on_notice: &mut (dyn FnMut(Notice) -> bool + Send),
         interruption: impl Future<Output = Failure>,
     ) -> Result<Value, RequestError> {
         let mut interruption = pin!(interruption);
@@ -171,8 +225,8 @@ impl Connection {
         let mut handle = sent.map_err(|error| self.request_error(error))?;
         let token = handle.progress_token.clone();
         let mut pass_on = |notice: Notice| match &notice {
-            Notice::Progress { token: other, .. } if *other != token => {}
-            Notice::Progress { .. } | Notice::Declined(_) => on_notice(notice),
+            Notice::Progress { token: other, .. } if *other != token => true,
+            Notice::Progress { .. } | Notice::Unanswered(_) => on_notice(notice),
         };
         let stopped = loop {
             tokio::select! {
@@ -188,8 +242,10 @@ impl Connection {
                 () = sleep_until(deadline) => break RequestError::TimedOut,
                 notice = notices.recv() => {
                     // An error means that there were too many notices, and that the oldest ones are lost.
-                    if let Ok(notice) = notice {
-                        pass_on(notice);
+                    if let Ok(notice) = notice
+                        && !pass_on(notice)
+                    {
+                        break RequestError::Asked;
                     }
                 }
             }
@@ -229,10 +285,13 @@ impl Connection {
 }
 
 /// Passes on the notices that have arrived already.
-fn pass_on_waiting(notices: &mut broadcast::Receiver<Notice>, pass_on: &mut dyn FnMut(Notice)) {
+fn pass_on_waiting(notices: &mut broadcast::Receiver<Notice>, pass_on: &mut dyn FnMut(Notice) -> bool) {
     loop {
         match notices.try_recv() {
-            Ok(notice) => pass_on(notice),
+            // The result has arrived, so whether orch needs it no longer matters here.
+            Ok(notice) => {
+                pass_on(notice);
+            }
             Err(TryRecvError::Lagged(_)) => {}
             Err(TryRecvError::Empty | TryRecvError::Closed) => return,
         }

@@ -72,6 +72,12 @@ pub(super) fn closed_failure(server: &str, when: &str) -> Failure {
     Failure::new(FailureClass::ProviderUnavailable, message)
 }
 
+/// The failure of a server that asks the user where orch can't ask.
+pub(super) fn asked_failure(server: &str) -> Failure {
+    let message = format!("the MCP server `{server}` asked a question before it listed its tools or began the call");
+    Failure::new(FailureClass::AgentError, message)
+}
+
 /// The failure of a server that sent a message over the size limit.
 pub(super) fn too_large_failure(server: &str) -> Failure {
     let message = format!("the MCP server `{server}` sent a message of more than {} MiB", MAX_MESSAGE_BYTES >> 20);
@@ -187,8 +193,9 @@ pub(super) fn with_exit(server: &str, failure: Failure, exit: Option<&ProgramExi
     let failure = Failure { message, ..failure };
     if exit.code.is_some() && failure.hint.is_none() {
         let hint = format!(
-            "run the command of `mcp.{server}` in a terminal; a server that downloads itself at its start needs to be \
-             installed first, and its variables and hosts must be in `env` and `sandbox`"
+            "run the command of `mcp.{server}` in a terminal, in the workspace, since orch starts it there and its relative \
+             paths begin there; a server that downloads itself at its start needs to be installed first, and its \
+             variables and hosts must be in `env` and `sandbox`"
         );
         return failure.with_hint(hint);
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use rmcp::model::{
     ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationCapability,
     FormElicitationCapability, Implementation, ProgressNotificationParam, ProgressToken, ProtocolVersion,
@@ -14,11 +15,12 @@ use tokio::sync::broadcast;
 
 use crate::model::InputQuestion;
 
-use super::pool::Answerer;
+use super::open_calls::{Asked, OpenCalls, Unanswered};
+use super::questions::limited_question;
 
 /// How many notices wait for a call that is slow to read them. The oldest ones are lost.
 const NOTICE_CAPACITY: usize = 64;
-/// The maximum length of the text of a notice, in characters.
+/// The maximum length of the text of a progress notice, in characters.
 const MAX_NOTICE_CHARS: usize = 300;
 
 /// What a server sent during a call, beside its result.
@@ -26,21 +28,21 @@ const MAX_NOTICE_CHARS: usize = 300;
 pub(super) enum Notice {
     /// The progress of the request with this token.
     Progress { token: ProgressToken, text: String },
-    /// A question to the user, which orch declined.
-    Declined(String),
+    /// A question to the user that has no answer.
+    Unanswered(Box<Unanswered>),
 }
 
 /// Answers a server, and passes its notices to the calls.
 pub(super) struct Handler {
     config: ClientConfig,
-    answerer: Option<Answerer>,
+    calls: Arc<OpenCalls>,
     notices: broadcast::Sender<Notice>,
 }
 
 impl Handler {
-    /// Without `answerer`, declines every question.
-    pub(super) fn new(answerer: Option<Answerer>) -> Self {
-        Self { config: client_config(), answerer, notices: broadcast::channel(NOTICE_CAPACITY).0 }
+    /// A handler of a connection without calls.
+    pub(super) fn new() -> Self {
+        Self { config: client_config(), calls: Arc::default(), notices: broadcast::channel(NOTICE_CAPACITY).0 }
     }
 
     /// The sender of the notices, to which calls subscribe.
@@ -48,20 +50,32 @@ impl Handler {
         self.notices.clone()
     }
 
-    /// Answers a question, or declines it.
-    fn answer(&self, question: &InputQuestion) -> ElicitResult {
-        let answer = self.answerer.as_ref().map_or(Ok(Value::Null), |answerer| answerer(question));
-        let reason = match answer {
-            Ok(Value::Null) => String::new(),
-            Ok(content @ Value::Object(_)) => {
-                return ElicitResult::new(ElicitationAction::Accept).with_content(content);
-            }
-            Ok(_) => return ElicitResult::new(ElicitationAction::Accept),
-            Err(reason) => format!(" ({reason})"),
+    /// The calls of the connection.
+    pub(super) fn calls(&self) -> Arc<OpenCalls> {
+        self.calls.clone()
+    }
+
+    /// Answers a question. Cancels it if it has no answer.
+    async fn answer(&self, question: InputQuestion) -> ElicitResult {
+        let (question, problem) = limited_question(question);
+        let Asked { name, open_calls, given, answerer } = self.calls.ask(&question);
+        let is_unusable = problem.is_some();
+        let answer = match (problem, given, answerer) {
+            (Some(problem), ..) => Err(problem),
+            (None, Some(given), _) => Ok(given),
+            (None, None, Some(answerer)) => answerer(question.clone()).await,
+            (None, None, None) => Err(String::new()),
         };
-        let text = format!("{}{reason}", question.message);
-        self.notify(Notice::Declined(text.chars().take(MAX_NOTICE_CHARS).collect()));
-        ElicitResult::new(ElicitationAction::Decline)
+        match answer {
+            Ok(Value::Null) => ElicitResult::new(ElicitationAction::Decline),
+            Ok(content @ Value::Object(_)) => ElicitResult::new(ElicitationAction::Accept).with_content(content),
+            Ok(_) => ElicitResult::new(ElicitationAction::Accept),
+            Err(reason) => {
+                let unanswered = Unanswered { name, question, reason, is_unusable, open_calls };
+                self.notify(Notice::Unanswered(Box::new(unanswered)));
+                ElicitResult::new(ElicitationAction::Cancel)
+            }
+        }
     }
 
     fn notify(&self, notice: Notice) {
@@ -70,9 +84,9 @@ impl Handler {
     }
 }
 
-/// What orch tells a server about itself. Only servers of the new protocol ask before they return a result, and then
-/// the answer may come later, from another process. Without answers, the transport takes the capability out of
-/// `initialize`, because a server of the old protocol would wait for the answer.
+/// What orch tells a server about itself. Servers of the new protocol ask before they return a result, and then the
+/// answer may come later, from another process. A server of the old protocol waits for the answer during the call. If
+/// nothing can answer it then, and the call can't be made again, the transport takes the capability out of `initialize`.
 fn client_config() -> ClientConfig {
     let mut capabilities = ClientCapabilities::default();
     let elicitation = ElicitationCapability::new().with_form(FormElicitationCapability::new());
@@ -102,7 +116,7 @@ impl ClientHandler for Handler {
         request: ElicitRequestParams,
         _context: RequestContext<RoleClient>,
     ) -> impl Future<Output = Result<ElicitResult, ErrorData>> + MaybeSendFuture + '_ {
-        std::future::ready(Ok(self.answer(&question(request))))
+        self.answer(question(request)).map(Ok)
     }
 
     fn on_progress(
@@ -129,9 +143,15 @@ fn progress_text(progress: f64, total: Option<f64>, message: Option<&str>) -> St
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use futures_util::future::BoxFuture;
+    use indexmap::IndexMap;
     use serde_json::json;
 
     use super::*;
+    use crate::model::{McpAccess, McpServerSpec, McpTransport};
+    use crate::tool::mcp::{Answerer, McpCall};
 
     #[test]
     fn progress_is_one_short_text() {
@@ -140,35 +160,56 @@ mod tests {
         assert_eq!(progress_text(1.0, None, Some(&"x".repeat(1000))).chars().count(), MAX_NOTICE_CHARS);
     }
 
-    #[test]
-    fn a_question_is_answered_or_declined() {
-        let answer = |answerer: Option<Answerer>| {
-            let handler = Handler::new(answerer);
+    #[tokio::test]
+    async fn a_question_is_answered_declined_or_cancelled() {
+        let transport = McpTransport::Http { url: "https://shop.example".to_owned(), headers: IndexMap::new() };
+        let (name, access) = ("shop".to_owned(), McpAccess::Write);
+        let server = McpServerSpec { name, transport, tools: None, access };
+        let arguments = json!({});
+        for (answer, action, content) in [
+            (Ok(json!({ "size": "S" })), ElicitationAction::Accept, Some(json!({ "size": "S" }))),
+            (Ok(json!(true)), ElicitationAction::Accept, None),
+            (Ok(Value::Null), ElicitationAction::Decline, None),
+            (Err("later".to_owned()), ElicitationAction::Cancel, None),
+        ] {
+            let handler = Handler::new();
             let mut notices = handler.notices().subscribe();
-            let question = InputQuestion { message: "Which?".to_owned(), schema: None, url: None };
-            let result = handler.answer(&question);
-            (result.action, result.content, notices.try_recv().ok())
-        };
-        let (action, content, notice) = answer(Some(Arc::new(|_: &InputQuestion| Ok(json!({ "size": "S" })))));
-        assert_eq!((action, content), (ElicitationAction::Accept, Some(json!({ "size": "S" }))));
-        assert!(notice.is_none());
-        let (action, content, _) = answer(Some(Arc::new(|_: &InputQuestion| Ok(json!(true)))));
-        assert_eq!((action, content), (ElicitationAction::Accept, None));
-        let declined = |answerer: Option<Answerer>| match answer(answerer) {
-            (ElicitationAction::Decline, None, Some(Notice::Declined(text))) => text,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(declined(None), "Which?");
-        assert_eq!(declined(Some(Arc::new(|_: &InputQuestion| Ok(Value::Null)))), "Which?");
-        assert_eq!(
-            declined(Some(Arc::new(|_: &InputQuestion| Err("it does not fit".to_owned())))),
-            "Which? (it does not fit)"
-        );
+            let reason = answer.clone().err();
+            let answer = move |_: InputQuestion| -> BoxFuture<'static, Result<Value, String>> {
+                Box::pin(std::future::ready(answer.clone()))
+            };
+            let answerer: Answerer = Arc::new(answer);
+            let call = McpCall {
+                server: &server,
+                tool: "order",
+                arguments: &arguments,
+                answers: None,
+                answerer: Some(&answerer),
+                timeout: Duration::from_secs(1),
+                on_progress: &|_| {},
+            };
+            let calls = handler.calls();
+            let turn = calls.begin(&call, false).await;
+            let schema = Some(Arc::new(json!({ "type": "object" })));
+            let question = InputQuestion { message: "Which?".to_owned(), schema, url: None };
+            let result = handler.answer(question.clone()).await;
+            drop(turn);
+            assert_eq!((result.action, result.content), (action, content));
+            let unanswered = match notices.try_recv() {
+                Ok(Notice::Unanswered(unanswered)) => Some(*unanswered),
+                Ok(notice @ Notice::Progress { .. }) => panic!("{notice:?}"),
+                Err(_) => None,
+            };
+            assert_eq!(unanswered.as_ref().map(|unanswered| unanswered.reason.clone()), reason);
+            assert!(unanswered.is_none_or(|unanswered| unanswered.question == question && unanswered.open_calls == 1));
+            // Without an open call, nothing can answer.
+            assert_eq!(handler.answer(question).await.action, ElicitationAction::Cancel);
+        }
     }
 
     #[test]
     fn questions_are_offered_and_the_version_has_a_handshake() {
-        let info = Handler::new(None).get_info();
+        let info = Handler::new().get_info();
         let elicitation = info.capabilities.elicitation.unwrap();
         assert!(elicitation.form.is_some() && elicitation.url.is_some());
         assert!(info.protocol_version.has_initialize() && info.capabilities.sampling.is_none());

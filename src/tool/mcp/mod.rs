@@ -8,8 +8,9 @@
 //!   every process that it started.
 //! - orch sends a call once. It never repeats one by itself, also if the connection ends during the call.
 //! - What a server sends is limited in size. A definition, a result, a question or a failure contains no known secret.
-//! - A server can't make orch call a model, show it the user's folders or wait for the user: orch declines such
-//!   requests, unless the caller has answers. A server of the new protocol may return questions instead of a result.
+//! - A server can't make orch call a model or show it the user's folders. A server of the new protocol may return
+//!   questions instead of a result, and so may one of the old protocol if its calls only read. A question during any
+//!   other call is cancelled, unless the caller can answer it at once, and the result of the call has the question.
 //! - The texts of a server are data. Whether a call may change anything follows from the settings of the server, and
 //!   not from what it says about its tools.
 //!
@@ -17,21 +18,26 @@
 
 mod connect;
 mod connection;
+mod context;
 mod failures;
 mod handler;
 mod http;
 mod legacy;
 mod listing;
 mod names;
+mod open_calls;
 mod pool;
 mod probe;
 mod questions;
+mod replies;
 mod result;
 mod stdio;
 
+pub use connect::START_TIMEOUT;
+pub use context::{Answerer, McpCall, McpContext};
 pub use listing::{ListedServer, MAX_TOOLS};
 pub use names::model_tool_name;
-pub use pool::{Answerer, McpCall, McpContext, McpServers};
+pub use pool::McpServers;
 pub use result::McpResult;
 
 /// The maximum size of a message of a server, in bytes: a line, an event or the body of a response.

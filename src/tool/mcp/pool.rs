@@ -2,80 +2,26 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures_util::future::join_all;
-use serde_json::Value;
 
-use crate::folder::NoFollowFile;
 use crate::model::failure::RAISE_TIMEOUT_HINT;
-use crate::model::{
-    Failure, FailureClass, InputAnswers, InputQuestion, McpCallKind, McpServerSpec, McpToolDefinition, SandboxUse,
-};
-use crate::network::Network;
+use crate::model::{Failure, FailureClass, McpCallKind, McpServerSpec, SandboxUse};
 use crate::offload::run_on_thread;
-use crate::process::{EndingGroups, GuardProgram, SandboxContext};
-use crate::secret::Redactor;
-use crate::tool::VariableLookup;
 
 use super::connect::connect;
-use super::connection::{Connection, RawReply, RequestError};
-use super::failures::{closed_failure, too_large_failure, with_exit};
+use super::connection::{Connection, LIST_TIMEOUT, RequestError};
+use super::context::{McpCall, McpContext};
+use super::failures::{asked_failure, closed_failure, too_large_failure, with_exit};
 use super::listing::ListedServer;
-use super::questions::redact_questions;
-use super::result::{CompleteResult, McpResult, ToolReply};
+use super::result::{CompleteResult, McpResult};
 use super::stdio::{ProgramExit, ServerProcesses};
-
-/// What the MCP servers of a run need.
-#[derive(Clone)]
-pub struct McpContext {
-    /// The workspace, and the parts of a sandbox that all programs of the run share.
-    pub sandbox: Arc<SandboxContext>,
-    /// Looks up variables in the environment of this process.
-    pub variables: VariableLookup,
-    /// How to start the guard of a server, which ends all its processes.
-    pub guard: GuardProgram,
-    /// The clock of the run. Each server gets groups of its own.
-    pub ending_process_groups: EndingGroups,
-    /// The proxies and certificates for servers over HTTP.
-    pub network: Arc<Network>,
-    /// Removes secrets from what servers send.
-    pub redactor: Arc<Redactor>,
-    /// The file in which orch remembers the servers that do not say which protocol they speak; `None` for no such file.
-    pub legacy_servers: Option<NoFollowFile>,
-    /// Answers the questions of servers of the old protocol, which wait for the answer during the call; `None` if nobody
-    /// can answer them at once. orch then tells such a server that it can't ask.
-    pub answerer: Option<Answerer>,
-}
-
-/// Answers a question of a server: an object, `true` for an address, or `null` to decline.
-///
-/// # Errors
-/// There is no answer that fits the question. The error is the reason.
-pub type Answerer = Arc<dyn Fn(&InputQuestion) -> Result<Value, String> + Send + Sync>;
-
-/// A call of a tool.
-#[derive(Clone, Copy)]
-pub struct McpCall<'a> {
-    /// The server.
-    pub server: &'a McpServerSpec,
-    /// The server's name for the tool.
-    pub tool: &'a str,
-    /// The arguments, which fit the schema of the tool: an object.
-    pub arguments: &'a Value,
-    /// The answers to the questions that the server asked when the same call was made before: one for each question.
-    pub answers: Option<&'a InputAnswers>,
-    /// The time limit. It does not include the start of the server.
-    pub timeout: Duration,
-    /// Receives the progress that the server reports, as short texts. They may contain secrets.
-    pub on_progress: &'a (dyn Fn(&str) + Send + Sync),
-}
 
 /// The MCP servers of a run. Dropping this value ends them too, but does not wait for their processes.
 pub struct McpServers {
-    context: McpContext,
+    pub(super) context: McpContext,
     servers: Mutex<HashMap<String, Arc<Server>>>,
     is_shut_down: AtomicBool,
 }
@@ -83,8 +29,11 @@ pub struct McpServers {
 /// One server over all of its starts.
 struct Server {
     processes: Arc<ServerProcesses>,
-    /// Held while the server starts or ends, so that this happens only once at a time.
-    starting: tokio::sync::Mutex<()>,
+    /// Held while the server starts or ends, so that this happens only once at a time. Has the failure of the latest
+    /// start, if it failed.
+    starting: tokio::sync::Mutex<Option<Failure>>,
+    /// The number of starts that failed.
+    failed_starts: AtomicU64,
     connection: Mutex<Option<Arc<Connection>>>,
     /// The tools of the first start.
     listed: Mutex<Option<ListedServer>>,
@@ -165,14 +114,8 @@ impl McpServers {
             let text = format!("the MCP server `{}` has no tool `{}`", call.server.name, call.tool);
             return self.finish(CompleteResult::error(text), None, Vec::new()).await;
         };
-        match connection.call_tool(&call, interruption).await {
-            Ok(reply) => self.read_reply(&call, definition, reply).await,
-            Err(RequestError::Refused(reason)) => {
-                let text = format!("the MCP server `{}` refused the call: {reason}", call.server.name);
-                self.finish(CompleteResult::error(text), None, Vec::new()).await
-            }
-            Err(error) => Err(self.redacted(self.call_failure(&call, &connection, error).await)),
-        }
+        let reply = connection.call_tool(&call, interruption).await;
+        self.read_reply(&call, definition, &connection, reply).await
     }
 
     /// Ends a server, and waits until no process of it is left. The next call starts it again.
@@ -209,6 +152,7 @@ impl McpServers {
         let server = Arc::new(Server {
             processes: Arc::new(ServerProcesses::new(groups)),
             starting: tokio::sync::Mutex::default(),
+            failed_starts: AtomicU64::new(0),
             connection: Mutex::default(),
             listed: Mutex::default(),
         });
@@ -219,15 +163,34 @@ impl McpServers {
     /// A connection to a server that has listed its tools.
     async fn connected(&self, spec: &McpServerSpec) -> Result<(Arc<Connection>, ListedServer), Failure> {
         let server = self.server(&spec.name);
-        let _starting = server.starting.lock().await;
+        let failed_before = server.failed_starts.load(Ordering::Relaxed);
+        let mut last_failure = server.starting.lock().await;
         if self.is_shut_down.load(Ordering::Relaxed) {
             let message = format!("the MCP server `{}` is not started, because the run is ending", spec.name);
             return Err(Failure::new(FailureClass::Cancelled, message));
         }
-        let known = server.listed();
-        if let (Some(connection), Some(listed)) = (server.open_connection(), &known) {
-            return Ok((connection, listed.clone()));
+        if let (Some(connection), Some(listed)) = (server.open_connection(), server.listed()) {
+            return Ok((connection, listed));
         }
+        // A start that failed while this caller waited for it has failed for this caller, too. Another start would take as
+        // long again.
+        if server.failed_starts.load(Ordering::Relaxed) != failed_before
+            && let Some(failure) = &*last_failure
+        {
+            return Err(failure.clone());
+        }
+        *last_failure = None;
+        let connected = self.start(spec, &server).await;
+        if let Err(failure) = &connected {
+            *last_failure = Some(failure.clone());
+            server.failed_starts.fetch_add(1, Ordering::Relaxed);
+        }
+        connected
+    }
+
+    /// Starts a server, or connects to it, and lists its tools. The caller holds `starting`.
+    async fn start(&self, spec: &McpServerSpec, server: &Server) -> Result<(Arc<Connection>, ListedServer), Failure> {
+        let known = server.listed();
         // A connection that has ended by itself.
         drop(server.close().await);
         let started = Box::pin(connect(spec, &self.context, &server.processes)).await;
@@ -266,7 +229,7 @@ impl McpServers {
                         Failure::new(FailureClass::AgentError, message)
                     }
                     RequestError::TimedOut => {
-                        let message = format!("the MCP server `{name}` did not list its tools in time");
+                        let message = format!("the MCP server `{name}` did not list its tools within {LIST_TIMEOUT:?}");
                         Failure::new(FailureClass::Timeout, message)
                     }
                     RequestError::Closed if connection.is_message_too_long() => too_large_failure(name),
@@ -274,6 +237,7 @@ impl McpServers {
                         let exit = connection.close().await;
                         with_exit(name, closed_failure(name, "before it listed its tools"), exit.as_ref())
                     }
+                    RequestError::Asked => asked_failure(name),
                     RequestError::SessionLost(failure)
                     | RequestError::Failed(failure)
                     | RequestError::Interrupted(failure) => failure,
@@ -288,48 +252,13 @@ impl McpServers {
         Ok(run_on_thread(hold, move || pages.into_listing(&spec, version, &redactor)).await)
     }
 
-    /// Reads the reply to a call.
-    async fn read_reply(
+    /// The failure of a call, after everything that has to end has ended.
+    pub(super) async fn call_failure(
         &self,
         call: &McpCall<'_>,
-        definition: &McpToolDefinition,
-        reply: RawReply,
-    ) -> Result<McpResult, Failure> {
-        let notes: Vec<String> = reply
-            .declined
-            .into_iter()
-            .map(|question| format!("[the server asked for input, and orch declined: {question}]"))
-            .collect();
-        match ToolReply::read(reply.result) {
-            Ok(ToolReply::Complete(result)) => self.finish(result, definition.output_schema.clone(), notes).await,
-            Ok(ToolReply::InputRequired(input)) => {
-                let input = redact_questions(&call.server.name, input, &self.context.redactor)?;
-                Ok(McpResult { input_required: Some(input), ..McpResult::default() })
-            }
-            Err(reason) => {
-                let text = format!(
-                    "the MCP server `{}` {reason}; it is not known whether the call took effect",
-                    call.server.name
-                );
-                self.finish(CompleteResult::error(text), None, notes).await
-            }
-        }
-    }
-
-    /// Converts a result. Runs on another thread, because the result may have many megabytes.
-    async fn finish(
-        &self,
-        result: CompleteResult,
-        output_schema: Option<Arc<Value>>,
-        notes: Vec<String>,
-    ) -> Result<McpResult, Failure> {
-        let redactor = self.context.redactor.clone();
-        let hold = self.context.ending_process_groups.hold_virtual_time();
-        run_on_thread(hold, move || result.finish(output_schema.as_deref(), notes, &redactor)).await
-    }
-
-    /// The failure of a call, after everything that has to end has ended.
-    async fn call_failure(&self, call: &McpCall<'_>, connection: &Arc<Connection>, error: RequestError) -> Failure {
+        connection: &Arc<Connection>,
+        error: RequestError,
+    ) -> Failure {
         let name = &call.server.name;
         match error {
             RequestError::Interrupted(failure) => {
@@ -357,6 +286,7 @@ impl McpServers {
             }
             RequestError::Failed(failure) => failure,
             RequestError::Refused(reason) => Failure::new(FailureClass::AgentError, reason),
+            RequestError::Asked => asked_failure(name),
         }
     }
 
@@ -376,7 +306,7 @@ impl McpServers {
     }
 
     /// A failure without secrets.
-    fn redacted(&self, failure: Failure) -> Failure {
+    pub(super) fn redacted(&self, failure: Failure) -> Failure {
         let redact = |text: String| self.context.redactor.redact(&text);
         Failure { message: redact(failure.message), hint: failure.hint.map(redact), ..failure }
     }

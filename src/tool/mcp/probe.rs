@@ -243,7 +243,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_old_protocol_gets_no_questions() {
         let mut site = site().await;
-        let config = Handler::new(None).get_info();
+        let config = Handler::new().get_info();
         assert!(config.capabilities.elicitation.is_some());
         site.send(ClientRequest::InitializeRequest(InitializeRequest::new(config)), 1).await;
         site.sent.recv().await.unwrap();

@@ -55,21 +55,30 @@ fn read_question(request: &Value) -> Result<InputQuestion, String> {
     }
     let params = request.get("params").unwrap_or(&Value::Null);
     let text = |name: &str| params.get(name).and_then(Value::as_str).map(str::to_owned);
-    let message = text("message").unwrap_or_default();
-    let message = shorten_middle(&message, MAX_MESSAGE_BYTES).into_owned();
-    if let Some(url) = text("url") {
-        return Ok(InputQuestion { message, schema: None, url: Some(url) });
+    let schema = params.get("requestedSchema").filter(|schema| schema.is_object()).cloned().map(Arc::new);
+    let (question, problem) =
+        limited_question(InputQuestion { message: text("message").unwrap_or_default(), schema, url: text("url") });
+    problem.map_or(Ok(question), Err)
+}
+
+/// Limits the size of a question. Returns the question, without a schema that can't be used, and why orch can't ask it;
+/// the reason continues a sentence about the server.
+pub(super) fn limited_question(question: InputQuestion) -> (InputQuestion, Option<String>) {
+    let message = shorten_middle(&question.message, MAX_MESSAGE_BYTES).into_owned();
+    if question.url.is_some() {
+        return (InputQuestion { message, schema: None, ..question }, None);
     }
-    let Some(schema) = params.get("requestedSchema").filter(|schema| schema.is_object()) else {
-        return Err("asked a question without a schema for the answer".to_owned());
+    let problem = match &question.schema {
+        None => Some("asked a question without a schema for the answer".to_owned()),
+        Some(schema) if schema.to_string().len() > MAX_SCHEMA_BYTES => {
+            Some(format!("asked a question whose schema has more than {} KiB", MAX_SCHEMA_BYTES >> 10))
+        }
+        Some(schema) => Schema::compile("requestedSchema", (**schema).clone())
+            .err()
+            .map(|error| format!("asked a question whose schema can't be used: {error}")),
     };
-    if schema.to_string().len() > MAX_SCHEMA_BYTES {
-        return Err(format!("asked a question whose schema has more than {} KiB", MAX_SCHEMA_BYTES >> 10));
-    }
-    if let Err(error) = Schema::compile("requestedSchema", schema.clone()) {
-        return Err(format!("asked a question whose schema can't be used: {error}"));
-    }
-    Ok(InputQuestion { message, schema: Some(Arc::new(schema.clone())), url: None })
+    let schema = question.schema.filter(|_| problem.is_none());
+    (InputQuestion { message, schema, url: None }, problem)
 }
 
 /// Removes secrets from the texts of questions.
@@ -87,13 +96,18 @@ pub(super) fn redact_questions(
                     server";
         return Err(Failure::new(FailureClass::SecretInReply, message).with_hint(hint));
     }
-    let redact_question = |question: InputQuestion| InputQuestion {
+    let questions =
+        input.questions.into_iter().map(|(name, question)| (name, redact_question(question, redactor))).collect();
+    Ok(InputRequired { questions, state: input.state })
+}
+
+/// Removes secrets from the texts of a question.
+pub(super) fn redact_question(question: InputQuestion, redactor: &Redactor) -> InputQuestion {
+    InputQuestion {
         message: redactor.redact(&question.message),
         schema: question.schema.map(|schema| Arc::new(redactor.redact_value((*schema).clone()))),
         url: question.url.map(|url| redactor.redact(&url)),
-    };
-    let questions = input.questions.into_iter().map(|(name, question)| (name, redact_question(question))).collect();
-    Ok(InputRequired { questions, state: input.state })
+    }
 }
 
 /// The answers in the form of the protocol. `null` declines a question, an object is the content of an answer, and any

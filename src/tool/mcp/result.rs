@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::model::{Failure, InputRequired};
+use crate::model::{Failure, InputQuestion, InputRequired};
 use crate::schema::{Schema, render_mismatches};
 use crate::secret::Redactor;
 use crate::tool::output::RawOutput;
@@ -28,6 +28,8 @@ pub struct McpResult {
     pub full_output: Option<Vec<u8>>,
     /// What the server needs from the user before it returns a result. The other fields are empty then.
     pub input_required: Option<InputRequired>,
+    /// The questions that the server asked during the call and that got no answer. The call has failed then.
+    pub unanswered: Vec<InputQuestion>,
 }
 
 /// The reply of a server to a call.
@@ -159,6 +161,7 @@ impl CompleteResult {
             structured,
             full_output: performed.full_output,
             input_required: None,
+            unanswered: Vec::new(),
         })
     }
 }

@@ -7,7 +7,7 @@ use crate::kill::latest_run;
 use crate::support::{Orch, RunOutput};
 use crate::tool_loop::facts_of;
 
-const RUN: [&str; 5] = ["pipeline", "run", "pipelines/main.yaml", "--output", "json"];
+pub(super) const RUN: [&str; 5] = ["pipeline", "run", "pipelines/main.yaml", "--output", "json"];
 
 /// A trusted project with these MCP servers. Its first step is `find`, which calls the tool `find` of the server `docs`
 /// unless the keys say something else.

@@ -5,9 +5,10 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::questions::asking_server;
-use super::scripted::{CallAnswer, McpServer, Protocol, tool};
+use super::scripted::{CallAnswer, McpServer, Protocol, project as scripted_project, tool};
 use crate::support::mcp::{HttpServer, npm_server, python_server};
 use crate::support::{Orch, RunOutput};
+use crate::tool_loop::{RUN, answer, calls, last_results};
 
 /// A trusted project with these MCP servers and no pipeline.
 fn project(servers: &Value) -> Orch {
@@ -34,7 +35,7 @@ fn the_tools_of_orch_need_no_project() {
     assert!(listed.stdout.contains("\nshell   write  Runs a command"), "{listed:?}");
     let shown = orch.run(&["tools", "show", "edit"]).exits(0).stdout;
     assert!(shown.starts_with("edit: its calls may change something") && shown.contains("\"old\""), "{shown}");
-    orch.write("notes.md", "one\ntwo\n");
+    orch.write("workspace/notes.md", "one\ntwo\n");
     let read = orch.run(&["tools", "call", "read", "--arg", "path=notes.md", "--arg", "lines=1"]).exits(0);
     assert!(read.stdout.contains("one") && !read.stdout.contains("two"), "{read:?}");
     orch.run(&["tools", "call", "read", "--args", r#"{"path": "absent.md"}"#]).exits(1);
@@ -54,13 +55,13 @@ fn a_call_that_may_change_something_needs_an_agreement_and_observes_the_protecte
         orch.run(&[&["tools", "call", "write", "--args", &arguments], more].concat())
     };
     write("a.txt", &[]).exits(2).says("pass --yes");
-    assert!(!orch.exists("a.txt"));
+    assert!(!orch.exists("workspace/a.txt"));
     write("a.txt", &["--yes"]).exits(0);
-    assert_eq!(orch.read("a.txt"), "new");
-    write("orch.yaml", &["--yes"]).exits(1);
+    assert_eq!(orch.read("workspace/a.txt"), "new");
+    write("orch.yaml", &["--yes", "-w", "."]).exits(1);
     assert!(!orch.exists("orch.yaml"));
     orch.write("pipelines/main.yaml", "name: main");
-    write("pipelines/main.yaml", &["--yes"]).exits(1);
+    write("pipelines/main.yaml", &["--yes", "-w", "."]).exits(1);
     assert_eq!(orch.read("pipelines/main.yaml"), "name: main");
     write("b.txt", &["--yes", "--workspace", "sub"]).exits(0);
     assert!(orch.exists("sub/b.txt"));
@@ -158,11 +159,31 @@ fn questions_are_printed_and_answered() {
 #[test]
 fn the_workspace_of_a_run_is_not_used_at_the_same_time() {
     let orch = Orch::empty();
-    let lock = orch.path().join(".orch.lock");
+    let lock = orch.write("workspace/theirs.txt", "").path().join("workspace/.orch.lock");
     let file = fs::File::create(&lock).unwrap();
     file.lock().unwrap();
     let ran = orch.run(&["tools", "call", "read", "--arg", "path=a"]).exits(2);
     assert!(ran.stderr.contains("the workspace"), "{ran:?}");
+}
+
+#[test]
+fn a_server_starts_in_the_same_folder_as_in_a_run() {
+    let settings = json!({ "command": ["python3", "server.py", "plain"], "sandbox": { "enabled": false } });
+    let turns = vec![calls([("peer__echo", json!({ "text": "a" }))]), answer(&json!("fine"))];
+    let servers = json!({ "peer": settings });
+    let (model, orch) = scripted_project(turns, &json!({ "tools": ["peer.echo"] }), &json!({}), &servers);
+    let script = include_str!("hostile.py");
+    // A program in the folder of the project is not found.
+    orch.write("server.py", script);
+    orch.run(&["tools", "list", "--server", "peer"]).exits(2).says("in the workspace");
+    orch.write("workspace/server.py", script);
+    orch.run(&["tools", "show", "peer.echo"]).exits(0);
+    assert_eq!(orch.run(&["tools", "call", "peer.echo", "--yes", "--arg", "text=b"]).exits(0).stdout, "b\n");
+    orch.run(&RUN).exits(0);
+    assert_eq!(last_results(&model), ["a"]);
+    orch.write("elsewhere/server.py", script);
+    fs::remove_file(orch.path().join("workspace/server.py")).unwrap();
+    orch.run(&["tools", "show", "peer.echo", "-w", "elsewhere"]).exits(0);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //! the old one, which begins with `initialize`.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
+use orch::model::FailureClass;
 use serde_json::json;
 
 use crate::support::mcp::McpSite;
@@ -52,6 +54,22 @@ fn a_silent_server_costs_time_once_and_is_remembered() {
     fs::remove_file(site.path("mcp.log")).unwrap();
     assert_eq!(site.listed(&spec).1, OLD);
     assert_eq!(messages(&site)[0], "initialize", "{:?}", site.log());
+}
+
+#[test]
+fn one_time_limit_covers_all_starts_of_a_server_that_never_answers() {
+    let limit = Duration::from_secs(8);
+    let site = McpSite::new().with_start_timeout(limit);
+    let spec = McpSite::hostile("dead");
+    let began = Instant::now();
+    let [first, second] = site.list_both(&spec);
+    let failure = first.unwrap_err();
+    assert_eq!(failure.class, FailureClass::Timeout);
+    assert!(failure.message.starts_with("the MCP server `peer` was not ready within 8s"), "{failure}");
+    assert!(failure.hint.is_some() && began.elapsed() >= limit, "{failure:?}");
+    // Python may take longer than the limit to start, but orch starts it only once.
+    assert!(starts(&site) <= 1, "{:?}", site.log());
+    assert_eq!(second.unwrap_err(), failure, "who waited for the start does not wait for another one");
 }
 
 #[test]

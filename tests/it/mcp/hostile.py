@@ -122,6 +122,32 @@ def ask(request, _arguments):
             return
 
 
+def ask_user(name, message, properties):
+    """Asks during the call, and returns the answer of the user."""
+    schema = {"type": "object", "properties": properties, "required": sorted(properties)}
+    params = {"mode": "form", "message": message, "requestedSchema": schema}
+    send({"jsonrpc": "2.0", "id": name, "method": "elicitation/create", "params": params})
+    for line in iter(sys.stdin.readline, ""):
+        answered = json.loads(line)
+        if answered.get("id") == name and "method" not in answered:
+            return answered["result"]
+    sys.exit(0)
+
+
+def order(request, _arguments):
+    """Asks two questions during the call."""
+    sizes = {"size": {"type": "string", "enum": ["S", "L"]}}
+    size = ask_user("size", "Which size?", sizes)
+    if size["action"] != "accept":
+        answer(request, text("nothing ordered: " + size["action"]))
+        return
+    times = ask_user("times", "How often?", {"times": {"type": "string"}})
+    if times["action"] != "accept":
+        answer(request, text("nothing ordered: " + times["action"]))
+        return
+    answer(request, text("ordered " + size["content"]["size"] + " " + times["content"]["times"]))
+
+
 def sample(request, _arguments):
     """Asks for a reply of a model, and for the folders of the user."""
     params = {"messages": [{"role": "user", "content": {"type": "text", "text": "hello"}}], "maxTokens": 10}
@@ -163,7 +189,7 @@ def environment(request, _arguments):
     answer(request, text(" ".join(sorted(os.environ))))
 
 
-TOOLS = [echo, flood, large, endless_line, leak, die, ask, sample, require_input, write, hang, task, environment]
+TOOLS = [echo, flood, large, endless_line, leak, die, ask, order, sample, require_input, write, hang, task, environment]
 
 
 def definitions(cursor):
@@ -217,6 +243,8 @@ def main():
         message = json.loads(line)
         method = message.get("method")
         log(method or "answer")
+        if MODE == "dead":
+            continue
         if method == "server/discover":
             discovery = message
             begin(message)

@@ -123,13 +123,14 @@ fn a_server_that_lists_other_tools_after_it_started_again_is_not_called() {
 }
 
 #[test]
-fn questions_during_a_call_are_declined_and_foreign_requests_refused() {
+fn questions_during_a_call_that_may_write_are_cancelled_and_foreign_requests_refused() {
     let site = McpSite::new();
     let spec = McpSite::hostile("plain");
-    let asked = site.text(&spec, "ask", json!({}));
-    let expected =
-        "the answer is {\"action\": \"decline\"}\n[the server asked for input, and orch declined: Your password?]";
-    assert_eq!(asked, expected);
+    let asked = site.call(&spec, "ask", json!({})).unwrap();
+    let expected = "the answer is {\"action\": \"cancel\"}\n[the server asked a question during this call, and orch \
+                    cancelled it (no person could answer): Your password? The answer fits this JSON Schema: {";
+    assert!(asked.is_error && asked.content.starts_with(expected), "{asked:?}");
+    assert_eq!(asked.unanswered[0].message, "Your password?");
     assert_eq!(site.text(&spec, "sample", json!({})), "[-32601, {\"roots\": []}]");
     assert!(site.log().contains(&"no elicitation".to_owned()), "{:?}", site.log());
 }

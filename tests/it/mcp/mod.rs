@@ -18,6 +18,8 @@ mod peers;
 #[cfg(target_os = "linux")]
 mod questions;
 #[cfg(target_os = "linux")]
+mod questions_during_calls;
+#[cfg(target_os = "linux")]
 mod recording;
 #[cfg(target_os = "linux")]
 mod resume;

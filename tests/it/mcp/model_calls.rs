@@ -47,6 +47,30 @@ fn a_model_calls_tools_of_a_server_beside_those_of_orch() {
 }
 
 #[test]
+fn people_see_the_name_of_the_pipeline_file_and_the_model_that_of_the_request() {
+    let server = McpServer::echo();
+    let turns =
+        vec![calls([("docs__find", json!({})), ("docs__find", json!({ "text": "a" }))]), answer(&json!("fine"))];
+    let agent = json!({ "tools": ["docs.find"] });
+    let (model, orch) = project(turns, &agent, &json!({}), &json!({ "docs": server.settings("read") }));
+    let ran = orch.run(&RUN).exits(0).says("docs.find failed: the arguments of `docs.find` do not fit its schema");
+    let shown = orch.run(&["runs", "show", "--replies"]).exits(0).stdout;
+    let events = orch.run(&["runs", "events"]).exits(0).stdout;
+    assert!(shown.contains("[calls docs.find] {}") && shown.contains("call work@1#1.1 (docs.find), failed"), "{shown}");
+    for text in [&ran.stderr, &ran.stdout, &shown, &events] {
+        assert!(!text.contains("docs__find"), "{text}");
+    }
+    let sent = facts_of(&orch, "call_started").into_iter().find(|fact| fact["tool_results"].is_array()).unwrap();
+    assert_eq!(sent["tool_results"][0]["name"], "docs.find");
+    let report = orch.run(&["runs", "show", "--replies", "--output", "json"]).exits(0).stdout;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let tools = report["calls"].as_array().unwrap().iter().filter_map(|call| call["tool"].as_str());
+    assert_eq!(tools.collect::<Vec<_>>(), ["docs.find", "docs.find"]);
+    let call = &model.requests()[1].body["messages"].to_string();
+    assert!(call.contains("docs__find") && !call.contains("\"docs.find\""), "{call}");
+}
+
+#[test]
 fn a_call_that_a_reply_repeats_without_effect_is_stopped() {
     for access in ["read", "write"] {
         let server = McpServer::echo();
@@ -54,7 +78,9 @@ fn a_call_that_a_reply_repeats_without_effect_is_stopped() {
         let agent = json!({ "tools": ["docs.find"] });
         let (_model, orch) = project(turns, &agent, &json!({}), &json!({ "docs": server.settings(access) }));
         let (ran, report) = run(&orch);
-        assert_eq!((ran.code, &report["steps"][0]["error"]["class"]), (1, &json!("repeated_tool_call")), "{ran:?}");
+        let error = &report["steps"][0]["error"];
+        assert_eq!((ran.code, &error["class"]), (1, &json!("repeated_tool_call")), "{ran:?}");
+        assert!(error["message"].as_str().unwrap().starts_with("the model called `docs.find` 5 times"), "{error}");
         assert_eq!(server.calls().len(), 5);
     }
 }

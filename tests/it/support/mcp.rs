@@ -15,7 +15,7 @@ use orch::model::{Failure, InputAnswers, McpServerSpec, Sandbox, SandboxUse};
 use orch::network::Network;
 use orch::process::{EndingGroups, SandboxContext, SandboxProbe};
 use orch::secret::Redactor;
-use orch::tool::mcp::{ListedServer, McpCall, McpContext, McpResult, McpServers};
+use orch::tool::mcp::{ListedServer, McpCall, McpContext, McpResult, McpServers, START_TIMEOUT};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -161,11 +161,19 @@ impl McpSite {
             network: Arc::new(Network::default()),
             redactor: Arc::new(redactor),
             legacy_servers: Some(state.file("mcp-legacy.json")),
-            answerer: None,
+            start_timeout: START_TIMEOUT,
+            can_ask: false,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let servers = McpServers::new(context.clone());
         Self { base, runtime, servers, context, variables, progress: Mutex::default() }
+    }
+
+    /// Lets every server take at most this long to get ready.
+    pub(crate) fn with_start_timeout(mut self, timeout: Duration) -> Self {
+        self.context.start_timeout = timeout;
+        self.restart();
+        self
     }
 
     /// Sets a variable of the environment.
@@ -211,6 +219,13 @@ impl McpSite {
         self.runtime.block_on(self.servers.list(spec))
     }
 
+    /// Lists the tools of a server twice at the same time.
+    pub(crate) fn list_both(&self, spec: &McpServerSpec) -> [Result<ListedServer, Failure>; 2] {
+        let both = futures_util::future::join(self.servers.list(spec), self.servers.list(spec));
+        let (first, second) = self.runtime.block_on(both);
+        [first, second]
+    }
+
     /// The names of the tools, and the version of the protocol.
     #[track_caller]
     pub(crate) fn listed(&self, spec: &McpServerSpec) -> (Vec<String>, String) {
@@ -227,8 +242,15 @@ impl McpSite {
         timeout: Duration,
         interruption: impl Future<Output = Failure>,
     ) -> Result<McpResult, Failure> {
-        let call =
-            McpCall { server: spec, tool, arguments, answers: None, timeout, on_progress: &|text| self.note(text) };
+        let call = McpCall {
+            server: spec,
+            tool,
+            arguments,
+            answers: None,
+            answerer: None,
+            timeout,
+            on_progress: &|text| self.note(text),
+        };
         self.runtime.block_on(self.servers.call(call, interruption))
     }
 
@@ -249,8 +271,15 @@ impl McpSite {
     ) -> Result<McpResult, Failure> {
         let arguments = json!({});
         let answers = Some(answers);
-        let call =
-            McpCall { server: spec, tool, arguments: &arguments, answers, timeout: PATIENCE, on_progress: &|_| {} };
+        let call = McpCall {
+            server: spec,
+            tool,
+            arguments: &arguments,
+            answers,
+            answerer: None,
+            timeout: PATIENCE,
+            on_progress: &|_| {},
+        };
         self.runtime.block_on(self.servers.call(call, std::future::pending()))
     }
 
@@ -270,8 +299,15 @@ impl McpSite {
         arguments: [&Value; 2],
     ) -> [Result<McpResult, Failure>; 2] {
         let call = |arguments| {
-            let call =
-                McpCall { server: spec, tool, arguments, answers: None, timeout: PATIENCE, on_progress: &|_| {} };
+            let call = McpCall {
+                server: spec,
+                tool,
+                arguments,
+                answers: None,
+                answerer: None,
+                timeout: PATIENCE,
+                on_progress: &|_| {},
+            };
             self.servers.call(call, std::future::pending())
         };
         let both = futures_util::future::join(call(arguments[0]), call(arguments[1]));

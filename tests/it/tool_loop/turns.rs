@@ -165,7 +165,7 @@ fn a_mistake_in_a_call_is_a_result_with_the_exact_errors() {
         calls([
             ("bash", json!({ "command": "ls" })),
             ("write", json!({ "path": "x" })),
-            ("read", json!({ "path": 7, "extra": true })),
+            ("read", json!({ "path": 7, "from": "first", "extra": true })),
         ]),
         answer(&json!("fine")),
     ];
@@ -176,7 +176,8 @@ fn a_mistake_in_a_call_is_a_result_with_the_exact_errors() {
     let results = last_results(&server);
     assert!(results[0].contains("there is no tool `bash`") && results[0].contains("the tools are `read`"));
     assert!(results[1].contains("there is no tool `write`"), "a tool without a grant: {results:?}");
-    assert!(results[2].contains("/path: expected string") && results[2].contains("`extra`"), "{results:?}");
+    assert!(results[2].contains("/from: expected integer") && results[2].contains("`extra`"), "{results:?}");
+    assert!(!results[2].contains("/path"), "orch converts 7 to a text: {results:?}");
     assert!(!orch.exists("workspace/x"));
     assert!(facts_of(&orch, "call_ended").iter().all(|call| call["output"].is_null()), "nothing was performed");
 }

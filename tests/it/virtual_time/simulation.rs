@@ -193,7 +193,8 @@ impl SimulatedRun {
             network: Arc::new(Network::from_variables(|_| None)),
             redactor: redactor.clone(),
             legacy_servers: None,
-            answerer: None,
+            start_timeout: orch::tool::mcp::START_TIMEOUT,
+            can_ask: false,
         });
         let performer = Performer {
             models: models.clone(),
@@ -213,6 +214,7 @@ impl SimulatedRun {
             endings: Arc::default(),
             sandbox,
             mcp: Arc::new(servers),
+            prompter: None,
         };
         let prompter = script.answers.map(|answers| {
             Arc::new(ScriptedPerson { clock: self.clock.clone(), answers }) as Arc<dyn ApprovalPrompter>

@@ -167,7 +167,7 @@ fn call_text<'c>(call: &ShownCall<'c>) -> Cow<'c, str> {
     }
     let Some(ended) = call.ended else { return Cow::Borrowed("") };
     Cow::Owned(match (&ended.reply, &ended.output, failure) {
-        (Some(reply), _, _) => reply_text(reply),
+        (Some(reply), _, _) => reply_text(reply, &call.requested_tools),
         (None, Some(output), _) => output.full_text(),
         (None, None, Some(failure)) => failure.to_string(),
         (None, None, None) => String::new(),
@@ -181,25 +181,25 @@ fn performer_label(call: &ShownCall<'_>) -> String {
         (Some(model), _) => model.to_string(),
         (None, Some(CallOutput::Tool(output))) => format!("{} {}", output.tool, output.arguments).trim_end().to_owned(),
         (None, Some(CallOutput::McpTool(output))) => output.arguments.clone(),
-        (None, _) if call.key.tool_call.is_some() => call.tool.unwrap_or("tool").to_owned(),
+        (None, _) if call.key.tool_call.is_some() => call.tool.as_deref().unwrap_or("tool").to_owned(),
         (None, _) => "no model".to_owned(),
     };
     escape_line_breaks(&label).into_owned()
 }
 
-/// The text of a reply, and a line for each tool call in it.
-fn reply_text(reply: &ChatReply) -> String {
+/// The text of a reply, and a line for each tool call in it. `tools` has the names of the tools that it calls.
+fn reply_text(reply: &ChatReply, tools: &[String]) -> String {
     let mut lines = vec![reply.text().into_owned()];
     lines.retain(|text| !text.is_empty());
-    lines.extend(reply.content.blocks().iter().filter_map(|block| match block {
-        ContentBlock::ToolCall { name, arguments, .. } => {
-            Some(format!("[calls {}] {arguments}", escape_line_breaks(name)))
-        }
+    let arguments = reply.content.blocks().iter().filter_map(|block| match block {
+        ContentBlock::ToolCall { arguments, .. } => Some(arguments),
         ContentBlock::Text { .. }
         | ContentBlock::ToolResult { .. }
         | ContentBlock::Opaque { .. }
         | ContentBlock::File { .. } => None,
-    }));
+    });
+    let calls = tools.iter().zip(arguments);
+    lines.extend(calls.map(|(tool, arguments)| format!("[calls {}] {arguments}", escape_line_breaks(tool))));
     lines.join("\n")
 }
 

@@ -26,7 +26,7 @@ pub(in crate::cli) enum ToolsCommand {
 /// The options of all commands that may start an MCP server.
 #[derive(Clone, Debug, clap::Args)]
 struct SessionArgs {
-    /// The workspace of the tools [default: the current folder]
+    /// The workspace of the tools [default: `workspace` in the current folder, as for a run]
     #[arg(long, short, value_name = "DIR")]
     workspace: Option<PathBuf>,
 

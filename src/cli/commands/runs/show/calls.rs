@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::model::call::{ElidedResult, SentResult};
 use crate::model::event::{CallEnded, CallOutput, Event, Fact};
-use crate::model::{CallKey, ChatReply, ContentBlock, InputRequired, StepKey, ToolOutput};
+use crate::model::{CallKey, ChatReply, ContentBlock, InputRequired, McpToolName, StepKey, ToolOutput};
+use crate::tool::mcp::model_tool_name;
 
 /// A call to show.
 pub(super) struct ShownCall<'e> {
@@ -16,8 +17,10 @@ pub(super) struct ShownCall<'e> {
     pub(super) key: CallKey,
     /// The end of the call. Absent for a tool call that orch did not perform, or whose end it did not record.
     pub(super) ended: Option<&'e CallEnded>,
-    /// The name of the tool of a tool call, as the model wrote it.
-    pub(super) tool: Option<&'e str>,
+    /// The name of the tool of a tool call, in the pipeline file or, if there is no such tool, in the reply.
+    pub(super) tool: Option<String>,
+    /// The names of the tools that the reply calls.
+    pub(super) requested_tools: Vec<String>,
     /// The result that the model received for a tool call.
     pub(super) result: Option<ReceivedResult<'e>>,
     /// The earlier tool results that a request is the first to leave out.
@@ -98,6 +101,8 @@ struct CallRecords<'e> {
     sent_results: HashMap<CallKey, &'e SentResult>,
     /// The tool calls in replies.
     in_replies: HashSet<CallKey>,
+    /// The names of the tools of MCP servers in the pipeline file, by their names in requests and replies.
+    tool_names: HashMap<String, String>,
     /// The results that each request leaves out.
     elided_results: HashMap<&'e CallKey, &'e [ElidedResult]>,
     /// The attempts in whose requests the results of failed calls begin with `Error:`.
@@ -125,6 +130,12 @@ impl<'e> CallRecords<'e> {
                     let tools = ended.reply.iter().flat_map(requested_tools);
                     records.in_replies.extend(tools.map(|(position, _)| ended.call.for_tool_call(position)));
                 }
+                Fact::ToolsListed(listed) => {
+                    for tool in &listed.listing.tools {
+                        let name = McpToolName { server: listed.listing.server.clone(), tool: tool.name.clone() };
+                        records.tool_names.insert(model_tool_name(&name), name.to_string());
+                    }
+                }
                 _ => {}
             }
         }
@@ -142,7 +153,10 @@ impl<'e> CallRecords<'e> {
     /// A request, a turn, a command or a file operation.
     fn other_call(&self, ended: &'e CallEnded) -> ShownCall<'e> {
         let elided_results = self.elided_results.get(&ended.call).copied().unwrap_or_default();
-        ShownCall { key: ended.call.clone(), ended: Some(ended), tool: None, result: None, elided_results }
+        let requested = ended.reply.iter().flat_map(requested_tools);
+        let requested_tools = requested.map(|(_, name)| self.shown_name(name)).collect();
+        let key = ended.call.clone();
+        ShownCall { key, ended: Some(ended), tool: None, requested_tools, result: None, elided_results }
     }
 
     /// Adds a tool call: each of its ends, or its result alone if orch recorded no end.
@@ -153,7 +167,8 @@ impl<'e> CallRecords<'e> {
         }
         if ends.is_empty() {
             let result = self.sent_result(&key);
-            calls.push(ShownCall { key, ended: None, tool: Some(tool), result, elided_results: &[] });
+            let (tool, requested_tools) = (Some(self.shown_name(tool)), Vec::new());
+            calls.push(ShownCall { key, ended: None, tool, requested_tools, result, elided_results: &[] });
         }
     }
 
@@ -163,7 +178,13 @@ impl<'e> CallRecords<'e> {
         let sent = self.sent_result(&key).filter(|_| is_last);
         let recorded = tool_output(ended).map(|output| self.received(&key, &output.content, output.is_error));
         let result = sent.or(recorded);
-        ShownCall { key, ended: Some(ended), tool, result, elided_results: &[] }
+        let tool = tool.map(|name| self.shown_name(name));
+        ShownCall { key, ended: Some(ended), tool, requested_tools: Vec::new(), result, elided_results: &[] }
+    }
+
+    /// The name of a tool for people: the one in the pipeline file, if the run knows it.
+    fn shown_name(&self, name: &str) -> String {
+        self.tool_names.get(name).cloned().unwrap_or_else(|| name.to_owned())
     }
 
     fn sent_result(&self, key: &CallKey) -> Option<ReceivedResult<'e>> {
@@ -188,10 +209,7 @@ pub(super) fn tool_output(ended: &CallEnded) -> Option<&ToolOutput> {
 
 /// What an MCP server asked of the user in place of a result.
 pub(super) fn required_input(ended: &CallEnded) -> Option<&InputRequired> {
-    match ended.output.as_ref()? {
-        CallOutput::McpTool(output) => output.input_required.as_deref(),
-        CallOutput::Tool(_) | CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_) => None,
-    }
+    ended.output.as_ref()?.required_input()
 }
 
 /// A call as JSON, for `--output json`.
