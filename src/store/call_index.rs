@@ -219,10 +219,10 @@ impl CallIndex {
 mod tests {
     use serde_json::json;
 
-    use super::super::call_replies::final_replies;
     use super::*;
     use crate::model::event::CallOutput;
     use crate::model::{BuiltinTool, McpCallKind, SandboxUse, ToolCallOutput, ToolOutput};
+    use crate::store::call_replies::final_replies;
 
     fn tool_key(attempt: u32) -> CallKey {
         CallKey { step: StepKey::root("code"), attempt, ordinal: 1, tool_call: Some(1), input_round: None }

@@ -127,6 +127,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "session",
             "store",
             "template",
+            "tool",
             "track",
             "trust",
         ],

@@ -42,7 +42,8 @@ fn each_result_is_shown_as_the_model_received_it_in_every_dialect() {
         orch.run(&["runs", "reject", &run, "--note", "not now", "--resume"]).exits(0);
         let results = last_results(&server);
         assert_eq!(results.len(), 5, "{dialect}: {results:?}");
-        for (result, part) in results.iter().zip(["no tool `bash`", "/path", "missing.txt", "denied: not now", "one"]) {
+        for (result, part) in results.iter().zip(["no tool `bash`", "`extra`", "missing.txt", "denied: not now", "one"])
+        {
             assert!(result.contains(part), "{dialect}: {part}: {result}");
         }
         let shown = shown_tool_calls(&orch);
