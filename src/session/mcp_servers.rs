@@ -7,7 +7,7 @@ use crate::folder::NoFollowFile;
 use crate::network::Network;
 use crate::process::{EndingGroups, GuardProgram, SandboxContext};
 use crate::secret::Redactor;
-use crate::tool::mcp::{McpContext, McpServers, START_TIMEOUT};
+use crate::tool::mcp::{McpContext, McpServers, StartLimits};
 
 use super::Runner;
 
@@ -37,7 +37,7 @@ pub(crate) fn mcp_servers(parts: ServerParts, runner: &Runner) -> Arc<McpServers
         network: Arc::new(Network::from_variables(|name| variables(name))),
         redactor,
         legacy_servers,
-        start_timeout: START_TIMEOUT,
+        start_limits: StartLimits::default(),
         can_ask,
     }))
 }

@@ -24,12 +24,6 @@ use super::legacy::LegacyServers;
 use super::probe::{Discovery, ProbedTransport};
 use super::stdio::{ServerCommand, ServerProcesses, ServerProgram};
 
-/// How long a server may take to get ready, in all protocols and all starts of its program together.
-pub const START_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long a server may take to say whether it speaks the new protocol, before orch tries the old one.
-const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(3);
-/// The same for a server over HTTP, including the old protocol if the server asks for it.
-const HTTP_DISCOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The versions of the new protocol that orch speaks.
 const NEW_VERSIONS: [ProtocolVersion; 1] = [ProtocolVersion::V_2026_07_28];
 /// The version of the old protocol that orch asks for. A server may answer with an older one.
@@ -66,7 +60,7 @@ pub(super) async fn connect(
     context: &McpContext,
     processes: &Arc<ServerProcesses>,
 ) -> Result<(Connection, Option<String>), Failure> {
-    let deadline = Instant::now() + context.start_timeout;
+    let deadline = Instant::now() + context.start_limits.total;
     let connector = Connector { server, context, processes, deadline };
     let was_silent = connector.is_known_as_silent().await;
     if was_silent {
@@ -127,7 +121,7 @@ impl Connector<'_> {
             McpTransport::Http { url, headers } => {
                 let name = &self.server.name;
                 let transport = http::open(name, url, headers, self.context).map_err(BeginError::last)?;
-                let limit = (beginning == Beginning::Either).then_some(HTTP_DISCOVERY_TIMEOUT);
+                let limit = (beginning == Beginning::Either).then_some(self.context.start_limits.http_discovery);
                 let transport = ProbedTransport::new(transport, None, discovery.clone());
                 let service = self.serve(transport, beginning, limit).await.map_err(|error| self.describe(error))?;
                 Ok(Connection::new(name, service, None))
@@ -144,7 +138,7 @@ impl Connector<'_> {
         let name = &self.server.name;
         let started = ServerProgram::start(command, self.context, self.processes).await;
         let (program, pipes) = started.map_err(|error| BeginError::last(start_failure(name, error)))?;
-        let limit = (beginning == Beginning::Either).then_some(DISCOVERY_TIMEOUT);
+        let limit = (beginning == Beginning::Either).then_some(self.context.start_limits.program_discovery);
         let transport = ProbedTransport::new(pipes, limit, discovery.clone());
         match self.serve(transport, beginning, None).await {
             Ok(service) => Ok(Connection::new(name, service, Some(program))),
@@ -184,7 +178,8 @@ impl Connector<'_> {
                 BeginError { failure: handshake_failure(name, &error), is_final: is_over || is_final(&error) }
             }
             ServeError::TimedOut => {
-                let message = format!("the MCP server `{name}` was not ready within {:?}", self.context.start_timeout);
+                let message =
+                    format!("the MCP server `{name}` was not ready within {:?}", self.context.start_limits.total);
                 let failure = Failure::new(FailureClass::Timeout, message).with_hint(slow_start_hint(self.server));
                 BeginError { failure, is_final: is_over }
             }

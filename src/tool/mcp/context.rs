@@ -30,11 +30,32 @@ pub struct McpContext {
     pub redactor: Arc<Redactor>,
     /// The file in which orch remembers the servers that do not say which protocol they speak; `None` for no such file.
     pub legacy_servers: Option<NoFollowFile>,
-    /// How long a server may take to get ready; [`START_TIMEOUT`](super::START_TIMEOUT) outside of tests.
-    pub start_timeout: Duration,
+    /// How long servers may take to get ready.
+    pub start_limits: StartLimits,
     /// Whether calls that may change something have an [`Answerer`]. If not, orch tells their servers of the old protocol
     /// that they can't ask.
     pub can_ask: bool,
+}
+
+/// How long servers may take to get ready.
+#[derive(Clone, Copy, Debug)]
+pub struct StartLimits {
+    /// Until a server is ready, in all protocols and all starts of its program together.
+    pub total: Duration,
+    /// Until a program says whether it speaks the new protocol, before orch tries the old one.
+    pub program_discovery: Duration,
+    /// The same for a server over HTTP, including the old protocol if the server asks for it.
+    pub http_discovery: Duration,
+}
+
+impl Default for StartLimits {
+    fn default() -> Self {
+        Self {
+            total: Duration::from_mins(1),
+            program_discovery: Duration::from_secs(3),
+            http_discovery: Duration::from_secs(10),
+        }
+    }
 }
 
 /// Answers a question of a server of the old protocol, which waits for the answer during the call: an object, `true` for

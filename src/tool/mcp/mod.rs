@@ -33,8 +33,7 @@ mod replies;
 mod result;
 mod stdio;
 
-pub use connect::START_TIMEOUT;
-pub use context::{Answerer, McpCall, McpContext};
+pub use context::{Answerer, McpCall, McpContext, StartLimits};
 pub use listing::{ListedServer, MAX_TOOLS};
 pub use names::model_tool_name;
 pub use pool::McpServers;

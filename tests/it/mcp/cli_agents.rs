@@ -1,10 +1,11 @@
 //! CLI agents with MCP servers: the real programs start a real server, and use only the granted tools.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cli_agents::{Agents, has_tool_result};
+use crate::cli_agents::Agents;
 use crate::support::mcp::npm_server;
 use crate::support::{ReceivedRequest, Reply};
 
@@ -15,6 +16,20 @@ fn project(agent: &str, answer: impl Fn(&ReceivedRequest) -> Reply + Send + Sync
     let servers = json!({ "peer": { "command": command, "env": ["LAB_KEY"] } });
     agents.orch.write("orch.yaml", &json!({ "mcp": servers }).to_string()).trust();
     Some(agents)
+}
+
+/// Calls the tool `echo`. Claude Code may ask the model before it is connected to its servers: the model then waits, with
+/// a tool for this if it has one, and calls `echo` again.
+fn call_of_echo(request: &ReceivedRequest) -> Reply {
+    let messages = request.body["messages"].as_array().unwrap();
+    let is_too_early = messages.last().unwrap().to_string().contains("is still connecting");
+    let tools = request.body["tools"].as_array();
+    let can_wait = tools.is_some_and(|tools| tools.iter().any(|tool| tool["name"] == "WaitForMcpServers"));
+    if is_too_early && can_wait {
+        return Reply::anthropic_tool("WaitForMcpServers", &json!({}));
+    }
+    let call = Reply::anthropic_tool("mcp__peer__echo", &json!({ "message": "hello" }));
+    if is_too_early { call.delay(Duration::from_millis(500)) } else { call }
 }
 
 /// The paths of all files in a folder and below it.
@@ -32,11 +47,9 @@ fn claude_calls_a_granted_tool_and_no_other() {
     let agents = project("cli: claude, model: claude-sonnet-4-5", |request| {
         let text = request.body.to_string();
         match () {
-            () if text.contains("Echo: hello") && text.matches("\"tool_result\"").count() > 1 => {
-                Reply::anthropic_text("done")
-            }
-            () if has_tool_result(request) => Reply::anthropic_tool("mcp__peer__get-env", &json!({})),
-            () => Reply::anthropic_tool("mcp__peer__echo", &json!({ "message": "hello" })),
+            () if text.contains("toolu_mcp__peer__get-env") => Reply::anthropic_text("done"),
+            () if text.contains("Echo: hello") => Reply::anthropic_tool("mcp__peer__get-env", &json!({})),
+            () => call_of_echo(request),
         }
     });
     let Some(agents) = agents else { return };
@@ -72,11 +85,8 @@ fn an_agent_behind_acp_gets_the_servers() {
     let Some(command) = npm_server("everything", &[]) else { return };
     let adapter = crate::support::agents::claude_adapter();
     let agents = Agents::one(&format!("{adapter}, tools: [peer.echo]"), ", schema: text", |request| {
-        if has_tool_result(request) {
-            Reply::anthropic_text("done")
-        } else {
-            Reply::anthropic_tool("mcp__peer__echo", &json!({ "message": "hello" }))
-        }
+        let is_called = request.body.to_string().contains("Echo: hello");
+        if is_called { Reply::anthropic_text("done") } else { call_of_echo(request) }
     });
     let Some(agents) = agents else { return };
     let servers = json!({ "peer": { "command": command } });

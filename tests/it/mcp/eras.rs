@@ -5,13 +5,16 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use orch::model::FailureClass;
+use orch::tool::mcp::StartLimits;
 use serde_json::json;
 
-use crate::support::mcp::McpSite;
+use crate::support::mcp::{HOSTILE, McpSite, PATIENT_START};
 
 /// The versions of the old and of the new protocol.
 const OLD: &str = "2025-11-25";
 const NEW: &str = "2026-07-28";
+/// For servers that do not say whether they speak the new protocol.
+const SHORT_DISCOVERY: StartLimits = StartLimits { program_discovery: Duration::from_secs(1), ..PATIENT_START };
 
 /// The messages that the server received, without `start` and the lines about capabilities.
 fn messages(site: &McpSite) -> Vec<String> {
@@ -45,7 +48,7 @@ fn a_server_that_answers_with_an_error_goes_on_with_the_old_protocol_in_the_same
 
 #[test]
 fn a_silent_server_costs_time_once_and_is_remembered() {
-    let mut site = McpSite::new();
+    let mut site = McpSite::new().with_start_limits(SHORT_DISCOVERY);
     let spec = McpSite::hostile("mute");
     assert_eq!(site.listed(&spec).1, OLD);
     assert_eq!(messages(&site)[..2], owned(&["server/discover", "initialize"]), "{:?}", site.log());
@@ -59,7 +62,7 @@ fn a_silent_server_costs_time_once_and_is_remembered() {
 #[test]
 fn one_time_limit_covers_all_starts_of_a_server_that_never_answers() {
     let limit = Duration::from_secs(8);
-    let site = McpSite::new().with_start_timeout(limit);
+    let site = McpSite::new().with_start_limits(StartLimits { total: limit, ..SHORT_DISCOVERY });
     let spec = McpSite::hostile("dead");
     let began = Instant::now();
     let [first, second] = site.list_both(&spec);
@@ -87,24 +90,24 @@ fn a_server_that_ends_or_answers_oddly_starts_again_with_the_old_protocol() {
 
 #[test]
 fn a_server_that_answers_too_late_is_asked_again() {
-    let mut site = McpSite::new();
+    let site = McpSite::new().with_start_limits(SHORT_DISCOVERY);
     let spec = McpSite::hostile("late");
     assert_eq!(site.listed(&spec).1, NEW);
     assert_eq!(starts(&site), 2);
     // It is not remembered as a server of the old protocol.
-    site.restart();
+    let site = site.with_start_limits(PATIENT_START);
     assert_eq!((site.listed(&spec).1.as_str(), starts(&site)), (NEW, 3));
 }
 
 #[test]
 fn a_remembered_server_that_speaks_only_the_new_protocol_by_now_is_asked_again() {
     let mut site = McpSite::new();
-    fs::write(site.path("server.sh"), "exec python3 \"$1\" ends mcp.log\n").unwrap();
-    let script = ["sh", "server.sh", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/mcp/hostile.py")];
+    fs::write(site.path("server.sh"), "exec python3 -c \"$1\" ends mcp.log\n").unwrap();
+    let script = ["sh", "server.sh", HOSTILE];
     let spec = McpSite::program(&script.map(str::to_owned), &[]);
     assert_eq!(site.listed(&spec).1, OLD);
     site.restart();
-    fs::write(site.path("server.sh"), "exec python3 \"$1\" new mcp.log\n").unwrap();
+    fs::write(site.path("server.sh"), "exec python3 -c \"$1\" new mcp.log\n").unwrap();
     assert_eq!(site.listed(&spec).1, NEW);
     site.restart();
     fs::remove_file(site.path("mcp.log")).unwrap();

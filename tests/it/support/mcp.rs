@@ -15,7 +15,7 @@ use orch::model::{Failure, InputAnswers, McpServerSpec, Sandbox, SandboxUse};
 use orch::network::Network;
 use orch::process::{EndingGroups, SandboxContext, SandboxProbe};
 use orch::secret::Redactor;
-use orch::tool::mcp::{ListedServer, McpCall, McpContext, McpResult, McpServers, START_TIMEOUT};
+use orch::tool::mcp::{ListedServer, McpCall, McpContext, McpResult, McpServers, StartLimits};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -23,9 +23,15 @@ use tokio::runtime::Runtime;
 use super::wait::until_ended;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp");
-const HOSTILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/mcp/hostile.py");
+/// The programs of servers in sandboxes are part of their command lines: a sandbox has a `/tmp` of its own, and the project
+/// may be a clone below `/tmp`.
+pub(crate) const HOSTILE: &str = include_str!("../mcp/hostile.py");
+const PEER: &str = include_str!("../../mcp/peer.py");
 /// How long a server may take until it accepts connections. Only a server that hangs takes longer.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// Limits within which every program starts, also on a busy machine.
+pub(crate) const PATIENT_START: StartLimits =
+    StartLimits { total: Duration::from_mins(4), program_discovery: PATIENCE, http_discovery: PATIENCE };
 
 /// The folder of the Node modules. Prints a notice and returns `None` if npm can't install them.
 pub(crate) fn modules() -> Option<&'static Path> {
@@ -57,12 +63,12 @@ fn python() -> Option<String> {
 
 /// The command line of the server of the Python SDK.
 pub(crate) fn python_server(argument: &str) -> Option<Vec<String>> {
-    Some(vec![python()?, format!("{SOURCES}/peer.py"), argument.to_owned()])
+    Some(vec![python()?, "-c".to_owned(), PEER.to_owned(), argument.to_owned()])
 }
 
 /// The command line of the hostile server. It writes its log to `mcp.log` in the workspace.
 pub(crate) fn hostile_server(mode: &str) -> Vec<String> {
-    ["python3", HOSTILE, mode, "mcp.log"].map(str::to_owned).to_vec()
+    ["python3", "-c", HOSTILE, mode, "mcp.log"].map(str::to_owned).to_vec()
 }
 
 /// A server that speaks HTTP on the loopback. Dropping this value ends it.
@@ -161,7 +167,7 @@ impl McpSite {
             network: Arc::new(Network::default()),
             redactor: Arc::new(redactor),
             legacy_servers: Some(state.file("mcp-legacy.json")),
-            start_timeout: START_TIMEOUT,
+            start_limits: PATIENT_START,
             can_ask: false,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -169,9 +175,9 @@ impl McpSite {
         Self { base, runtime, servers, context, variables, progress: Mutex::default() }
     }
 
-    /// Lets every server take at most this long to get ready.
-    pub(crate) fn with_start_timeout(mut self, timeout: Duration) -> Self {
-        self.context.start_timeout = timeout;
+    /// Lets every server take at most this long to get ready. Without this, a server takes longer only if it hangs.
+    pub(crate) fn with_start_limits(mut self, limits: StartLimits) -> Self {
+        self.context.start_limits = limits;
         self.restart();
         self
     }

@@ -193,7 +193,7 @@ impl SimulatedRun {
             network: Arc::new(Network::from_variables(|_| None)),
             redactor: redactor.clone(),
             legacy_servers: None,
-            start_timeout: orch::tool::mcp::START_TIMEOUT,
+            start_limits: orch::tool::mcp::StartLimits::default(),
             can_ask: false,
         });
         let performer = Performer {
