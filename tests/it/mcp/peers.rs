@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::mcp::{HttpServer, McpSite, npm_server, python_server};
 use crate::support::sandbox::reaches_full;
-use crate::support::{Reply, Server};
+use crate::support::{ClosedPort, Reply, Server};
 
 /// The versions of the old and of the new protocol.
 const OLD: &str = "2025-11-25";
@@ -236,11 +236,11 @@ fn a_redirect_keeps_the_headers_only_on_the_same_server() {
 
 #[test]
 fn a_server_that_cannot_be_reached_is_named_without_a_second_try() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed = ClosedPort::reserve();
     let site = McpSite::new();
-    let spec = McpSite::spec(json!({ "url": format!("http://127.0.0.1:{port}/mcp?key=hidden") }));
+    let spec = McpSite::spec(json!({ "url": format!("{}/mcp?key=hidden", closed.url()) }));
     let failure = site.list(&spec).unwrap_err();
     assert_eq!(failure.class, FailureClass::ProviderUnavailable);
-    let beginning = format!("the MCP server `peer` can't be reached at http://127.0.0.1:{port}/mcp: ");
+    let beginning = format!("the MCP server `peer` can't be reached at {}/mcp: ", closed.url());
     assert!(failure.message.starts_with(&beginning) && !failure.message.contains("hidden"), "{failure}");
 }
