@@ -1,6 +1,7 @@
 //! CLI agents with MCP servers: the real programs start a real server, and use only the granted tools.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -18,18 +19,16 @@ fn project(agent: &str, answer: impl Fn(&ReceivedRequest) -> Reply + Send + Sync
     Some(agents)
 }
 
-/// Calls the tool `echo`. Claude Code may ask the model before it is connected to its servers: the model then waits, with
-/// a tool for this if it has one, and calls `echo` again.
+/// Calls the tool `echo`. Claude Code may ask the model before it is connected to its servers, and then refuses the call:
+/// the model makes it again a little later.
 fn call_of_echo(request: &ReceivedRequest) -> Reply {
-    let messages = request.body["messages"].as_array().unwrap();
-    let is_too_early = messages.last().unwrap().to_string().contains("is still connecting");
-    let tools = request.body["tools"].as_array();
-    let can_wait = tools.is_some_and(|tools| tools.iter().any(|tool| tool["name"] == "WaitForMcpServers"));
-    if is_too_early && can_wait {
-        return Reply::anthropic_tool("WaitForMcpServers", &json!({}));
-    }
-    let call = Reply::anthropic_tool("mcp__peer__echo", &json!({ "message": "hello" }));
-    if is_too_early { call.delay(Duration::from_millis(500)) } else { call }
+    // Claude Code takes calls with the same id for one call.
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let messages = request.body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_too_early = messages.last().is_some_and(|last| last.to_string().contains("is still connecting"));
+    let id = format!("toolu_echo_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let call = Reply::anthropic_tool_call(&id, "mcp__peer__echo", &json!({ "message": "hello" }));
+    if is_too_early { call.delay(Duration::from_secs(1)) } else { call }
 }
 
 /// The paths of all files in a folder and below it.

@@ -144,7 +144,11 @@ impl Reply {
 
     /// A streamed message that uses a tool.
     pub(crate) fn anthropic_tool(name: &str, input: &Value) -> Self {
-        let id = format!("toolu_{name}");
+        Self::anthropic_tool_call(&format!("toolu_{name}"), name, input)
+    }
+
+    /// A call with this id.
+    pub(crate) fn anthropic_tool_call(id: &str, name: &str, input: &Value) -> Self {
         Self::named_events(&[
             json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
                 "model": "scripted", "content": [], "stop_reason": null,
