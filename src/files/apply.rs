@@ -4,7 +4,7 @@ use crate::model::{Failure, FailureClass};
 
 use super::commit::{FileUpdate, SwapHook, commit, read_state, remove_leftovers};
 use super::diff::count_changed_lines;
-use super::path::refusal_reason;
+use super::path::record_refusal_reason;
 use super::problem::Problems;
 use super::record::{AppliedFile, ApplyReport, ChangeSet, FileChange, FileState, describe_difference, states_match};
 use super::repository::NewEntries;
@@ -60,9 +60,10 @@ impl Tree {
 /// Checks the paths of a record again, since the record may have been edited or may come from another machine.
 pub(super) fn check_record_paths(change_set: &ChangeSet) -> Result<(), Failure> {
     let mut problems = Problems::default();
-    let files = change_set.files.iter().map(|change| change.path.as_str());
-    for path in files.chain(change_set.new_folders.iter().map(String::as_str)) {
-        if let Some(problem) = refusal_reason(path) {
+    let files = change_set.files.iter().map(|change| (change.path.as_str(), change.after.is_some()));
+    let folders = change_set.new_folders.iter().map(|folder| (folder.as_str(), true));
+    for (path, is_written) in files.chain(folders) {
+        if let Some(problem) = record_refusal_reason(path, is_written) {
             problems.add_for_path(path, problem);
         }
     }
@@ -98,7 +99,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::files::{FileEntry, ReservedFiles};
+    use crate::files::{FileEntry, ReservedFiles, RevertOutcome};
 
     fn entry(path: &str, content: Option<&str>) -> FileEntry {
         FileEntry { path: path.to_owned(), content: content.map(str::to_owned), mode: None }
@@ -236,8 +237,13 @@ mod tests {
         let change_set: ChangeSet =
             serde_json::from_str(r#"{"files":[{"path":"../x","after":{"content":{"text":"x"}}}]}"#).unwrap();
         assert_eq!(tree.apply(&change_set).unwrap_err().class, FailureClass::PathRefused);
-        assert_eq!(tree.revert(&change_set, true).unwrap_err().class, FailureClass::PathRefused);
-        let change_set: ChangeSet = serde_json::from_str(r#"{"new_folders":["a/../.."]}"#).unwrap();
-        assert_eq!(tree.revert(&change_set, true).unwrap_err().class, FailureClass::PathRefused);
+        let reverted = tree.revert(&change_set, true).unwrap();
+        assert_eq!(reverted.files[0].outcome, RevertOutcome::Skipped);
+        assert!(reverted.files[0].reason.as_ref().unwrap().contains("the part `..`"), "{reverted:?}");
+        std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        let change_set: ChangeSet = serde_json::from_str(r#"{"new_folders":["a/../a/b"]}"#).unwrap();
+        tree.revert(&change_set, true).unwrap();
+        assert_eq!(tree.apply(&change_set).unwrap_err().class, FailureClass::PathRefused);
+        assert!(folder.path().join("a/b").exists());
     }
 }

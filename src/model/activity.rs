@@ -108,6 +108,8 @@ pub enum LeftOutReason {
     OtherProcess,
     /// orch did not see all files of the workspace, so it does not know whether the file existed before.
     IncompleteList,
+    /// It is one of orch's own temporary files, or a folder with records of runs, or it looks like one.
+    OwnFile,
 }
 
 impl LeftOutReason {
@@ -121,6 +123,7 @@ impl LeftOutReason {
             Self::Secret => "it contains a secret",
             Self::OtherProcess => "another process may have changed it",
             Self::IncompleteList => "orch could not list all files of the workspace",
+            Self::OwnFile => "it has the name of a temporary file of orch or of a folder with records of runs",
         }
     }
 }

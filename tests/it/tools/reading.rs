@@ -226,7 +226,7 @@ fn the_files_of_orch_are_neither_read_nor_listed_nor_searched() {
     let mut site = ToolSite::new(&["read", "list", "search", "edit"]);
     site.state_folder = Some("state".to_owned());
     site.put(".orch/journal.db", "needle").put(".orch.lock", "needle").put("state/blobs/a", "needle");
-    site.put("sub/.orch/x", "needle").put(".orch-tmp-1/x", "needle").put("a", "needle\n");
+    site.put("sub/.orch/x", "needle").put("a", "needle\n");
     site.link(".orch", "link").link("../.orch/journal.db", "sub/link");
     for path in [
         ".orch",
@@ -234,7 +234,6 @@ fn the_files_of_orch_are_neither_read_nor_listed_nor_searched() {
         ".ORCH/journal.db",
         ".orch/missing",
         ".orch.lock",
-        ".orch-tmp-1/x",
         "sub/.orch/x",
         "link/journal.db",
         "sub/link",
@@ -252,6 +251,18 @@ fn the_files_of_orch_are_neither_read_nor_listed_nor_searched() {
     assert_eq!(listed, "a\t7\nlink\t(symbolic link)\nsub/link\t(symbolic link)\n");
     let found = site.call("search", json!({"regex": "needle"})).succeeds().text;
     assert_eq!(found, "a:1: needle\n[1 line in 1 file matches]\n");
+}
+
+#[test]
+fn files_whose_names_only_begin_like_those_of_orch_are_read_listed_and_searched() {
+    let site = ToolSite::new(&["read", "list", "search", "write"]);
+    site.put(".orch-foo/a", "needle").put("src/.orch-tmp-d/mod.py", "needle").put(".orchrc", "needle");
+    site.call("read", json!({"path": "src/.orch-tmp-d/mod.py"})).succeeds();
+    let listed = site.call("list", json!({"glob": "**"})).succeeds().text;
+    assert_eq!(listed, ".orch-foo/a\t6\n.orchrc\t6\nsrc/.orch-tmp-d/mod.py\t6\n");
+    assert_eq!(site.call("search", json!({"regex": "needle"})).succeeds().text.lines().count(), 4);
+    let written = site.call("write", json!({"path": "src/.orch-tmp-d/mod.py", "content": "x"}));
+    written.fails_with("is kept for orch's own files");
 }
 
 #[test]

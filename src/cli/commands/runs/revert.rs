@@ -74,7 +74,7 @@ pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus> {
     let (change_sets, unrecorded) = (recorded.change_sets_to_revert(), recorded.unrecorded_changes());
     let tree = Tree::open(workspace.folder())?;
     let reverted = if args.dry_run {
-        tree.preview_revert(&change_sets, &unrecorded, args.force)
+        Ok(tree.preview_revert(&change_sets, &unrecorded, args.force))
     } else {
         tree.revert_all(&change_sets, &unrecorded, args.force)
     };
