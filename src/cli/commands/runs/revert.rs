@@ -134,7 +134,7 @@ fn print_hints(files: &[RevertedFile], unrecorded: &[UnrecordedChange], ui: &Ui)
     let hint = ui.stderr_style.bold("hint:");
     if skipped().count() > unknown_count {
         ui.print_always(&format!(
-            "\n{hint} --force also reverts skipped files, unless they are no longer regular files"
+            "\n{hint} --force also reverts files that were changed since, unless they are no longer regular files"
         ));
     }
     if unknown_count > 0 {
