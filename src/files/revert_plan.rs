@@ -15,9 +15,11 @@ use super::tree::{AccessError, Tree, ancestors_of};
 
 /// What decides, beside the states of the files, what a revert does.
 pub(super) struct RevertRules<'a> {
-    pub(super) unrecorded: &'a UnrecordedChanges<'a>,
+    unrecorded: &'a UnrecordedChanges<'a>,
     /// The folders that did not exist before the changes.
     new_folders: HashSet<&'a str>,
+    /// The folders in which there were files before the changes.
+    original_folders: HashSet<&'a str>,
     /// The files that the revert may create.
     new_entries: NewEntries,
     force: bool,
@@ -32,10 +34,18 @@ impl<'a> RevertRules<'a> {
         force: bool,
         is_preview: bool,
     ) -> Self {
-        let restored = change_set.files.iter().filter(|change| change.before.is_some());
-        let new_entries = NewEntries::of_files(restored.map(|change| change.path.as_str()));
-        let new_folders = change_set.new_folders.iter().map(String::as_str).collect();
-        Self { unrecorded, new_folders, new_entries, force, is_preview }
+        let restored = || {
+            let files = change_set.files.iter().filter(|change| change.before.is_some());
+            files.map(|change| change.path.as_str())
+        };
+        Self {
+            unrecorded,
+            new_folders: change_set.new_folders.iter().map(String::as_str).collect(),
+            original_folders: restored().flat_map(ancestors_of).collect(),
+            new_entries: NewEntries::of_files(restored()),
+            force,
+            is_preview,
+        }
     }
 }
 
@@ -143,6 +153,8 @@ impl Tree {
         match self.find_obstacles(path) {
             Ok(obstacles) if obstacles.is_empty() => Place::Unusable(reason),
             Ok(obstacles) if change.before.is_some() => Place::Occupied(obstacles, reason),
+            // The folder that was there before the new file is there again.
+            Ok(_) if rules.original_folders.contains(path) => Place::Known(None),
             // A folder of the new file no longer exists, so neither does the file.
             Ok(obstacles) if obstacles.replace_folder_of(path, |link| rules.unrecorded.contains_key(link)) => {
                 Place::Known(None)
