@@ -4,7 +4,7 @@ use crate::model::{Failure, FailureClass};
 
 use super::commit::{FileUpdate, SwapHook, commit, read_state, remove_leftovers};
 use super::diff::count_changed_lines;
-use super::path::record_refusal_reason;
+use super::path::{record_refusal_reason, refusal_reason};
 use super::problem::Problems;
 use super::record::{AppliedFile, ApplyReport, ChangeSet, FileChange, FileState, describe_difference, states_match};
 use super::repository::NewEntries;
@@ -57,13 +57,24 @@ impl Tree {
     }
 }
 
-/// Checks the paths of a record again, since the record may have been edited or may come from another machine.
-pub(super) fn check_record_paths(change_set: &ChangeSet) -> Result<(), Failure> {
+/// Checks the paths of a record again, since the record may have been edited or may come from another machine. They may
+/// have every name that a program can give a file.
+fn check_record_paths(change_set: &ChangeSet) -> Result<(), Failure> {
+    check_paths(change_set, record_refusal_reason)
+}
+
+/// Checks the paths of a recording, which obey the rules of `write` steps.
+pub(super) fn check_recording_paths(change_set: &ChangeSet) -> Result<(), Failure> {
+    check_paths(change_set, |path, _| refusal_reason(path))
+}
+
+/// Checks the paths of a change set. `refusal` gets a path and whether orch would write the file.
+fn check_paths(change_set: &ChangeSet, refusal: impl Fn(&str, bool) -> Option<String>) -> Result<(), Failure> {
     let mut problems = Problems::default();
     let files = change_set.files.iter().map(|change| (change.path.as_str(), change.after.is_some()));
     let folders = change_set.new_folders.iter().map(|folder| (folder.as_str(), true));
     for (path, is_written) in files.chain(folders) {
-        if let Some(problem) = record_refusal_reason(path, is_written) {
+        if let Some(problem) = refusal(path, is_written) {
             problems.add_for_path(path, problem);
         }
     }
@@ -228,6 +239,17 @@ mod tests {
         assert_eq!(failure.class, FailureClass::PathRefused);
         assert!(failure.message.contains("`x/HEAD` would make `x` a git repository"), "{failure}");
         assert_eq!(names(&folder.path().join("x")), ["objects", "refs"]);
+    }
+
+    #[cfg(not(windows))]
+    #[test]
+    fn a_record_with_a_name_that_only_write_steps_refuse_is_applied() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let change_set: ChangeSet =
+            serde_json::from_str(r#"{"files":[{"path":"a:b","after":{"content":{"text":"x"}}}]}"#).unwrap();
+        tree.apply(&change_set).unwrap();
+        assert_eq!(names(folder.path()), ["a:b"]);
     }
 
     #[test]
