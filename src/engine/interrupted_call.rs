@@ -3,6 +3,7 @@
 
 use crate::files::EXCLUDED_FOLDERS;
 use crate::model::event::CallKind;
+use crate::model::visible::escape_line_breaks;
 use crate::model::{AgentActivity, BuiltinTool, Failure, FailureClass, is_unanswered_call};
 
 /// The maximum number of changed files that the model receives the names of after an interruption.
@@ -52,7 +53,8 @@ fn describe_effect(kind: CallKind, activity: Option<&AgentActivity>) -> String {
 
 /// The files that a call without a result changed, as far as orch could compare them.
 fn describe_changes(activity: &AgentActivity) -> String {
-    let named = activity.changed.iter().take(MAX_NAMED_FILES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let names: Vec<_> = activity.changed.iter().take(MAX_NAMED_FILES).map(|path| escape_line_breaks(path)).collect();
+    let named = names.join(", ");
     let more = match activity.changed.len().saturating_sub(MAX_NAMED_FILES) {
         0 => String::new(),
         count => format!(" and {count} more"),

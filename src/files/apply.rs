@@ -4,7 +4,7 @@ use crate::model::{Failure, FailureClass};
 
 use super::commit::{FileUpdate, SwapHook, commit, read_state, remove_leftovers};
 use super::diff::count_changed_lines;
-use super::path::refusal_reason;
+use super::path::{record_refusal_reason, refusal_reason};
 use super::problem::Problems;
 use super::record::{AppliedFile, ApplyReport, ChangeSet, FileChange, FileState, describe_difference, states_match};
 use super::repository::NewEntries;
@@ -57,12 +57,24 @@ impl Tree {
     }
 }
 
-/// Checks the paths of a record again, since the record may have been edited or may come from another machine.
-pub(super) fn check_record_paths(change_set: &ChangeSet) -> Result<(), Failure> {
+/// Checks the paths of a record again, since the record may have been edited or may come from another machine. They may
+/// have every name that a program can give a file.
+fn check_record_paths(change_set: &ChangeSet) -> Result<(), Failure> {
+    check_paths(change_set, record_refusal_reason)
+}
+
+/// Checks the paths of a recording, which obey the rules of `write` steps.
+pub(super) fn check_recording_paths(change_set: &ChangeSet) -> Result<(), Failure> {
+    check_paths(change_set, |path, _| refusal_reason(path))
+}
+
+/// Checks the paths of a change set. `refusal` gets a path and whether orch would write the file.
+fn check_paths(change_set: &ChangeSet, refusal: impl Fn(&str, bool) -> Option<String>) -> Result<(), Failure> {
     let mut problems = Problems::default();
-    let files = change_set.files.iter().map(|change| change.path.as_str());
-    for path in files.chain(change_set.new_folders.iter().map(String::as_str)) {
-        if let Some(problem) = refusal_reason(path) {
+    let files = change_set.files.iter().map(|change| (change.path.as_str(), change.after.is_some()));
+    let folders = change_set.new_folders.iter().map(|folder| (folder.as_str(), true));
+    for (path, is_written) in files.chain(folders) {
+        if let Some(problem) = refusal(path, is_written) {
             problems.add_for_path(path, problem);
         }
     }
@@ -98,7 +110,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::files::{FileEntry, ReservedFiles};
+    use crate::files::{FileEntry, ReservedFiles, RevertOutcome};
 
     fn entry(path: &str, content: Option<&str>) -> FileEntry {
         FileEntry { path: path.to_owned(), content: content.map(str::to_owned), mode: None }
@@ -229,6 +241,17 @@ mod tests {
         assert_eq!(names(&folder.path().join("x")), ["objects", "refs"]);
     }
 
+    #[cfg(not(windows))]
+    #[test]
+    fn a_record_with_a_name_that_only_write_steps_refuse_is_applied() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let change_set: ChangeSet =
+            serde_json::from_str(r#"{"files":[{"path":"a:b","after":{"content":{"text":"x"}}}]}"#).unwrap();
+        tree.apply(&change_set).unwrap();
+        assert_eq!(names(folder.path()), ["a:b"]);
+    }
+
     #[test]
     fn a_record_with_a_path_outside_the_workspace_is_refused() {
         let folder = tempfile::tempdir().unwrap();
@@ -236,8 +259,13 @@ mod tests {
         let change_set: ChangeSet =
             serde_json::from_str(r#"{"files":[{"path":"../x","after":{"content":{"text":"x"}}}]}"#).unwrap();
         assert_eq!(tree.apply(&change_set).unwrap_err().class, FailureClass::PathRefused);
-        assert_eq!(tree.revert(&change_set, true).unwrap_err().class, FailureClass::PathRefused);
-        let change_set: ChangeSet = serde_json::from_str(r#"{"new_folders":["a/../.."]}"#).unwrap();
-        assert_eq!(tree.revert(&change_set, true).unwrap_err().class, FailureClass::PathRefused);
+        let reverted = tree.revert(&change_set, true).unwrap();
+        assert_eq!(reverted.files[0].outcome, RevertOutcome::Skipped);
+        assert!(reverted.files[0].reason.as_ref().unwrap().contains("the part `..`"), "{reverted:?}");
+        std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        let change_set: ChangeSet = serde_json::from_str(r#"{"new_folders":["a/../a/b"]}"#).unwrap();
+        tree.revert(&change_set, true).unwrap();
+        assert_eq!(tree.apply(&change_set).unwrap_err().class, FailureClass::PathRefused);
+        assert!(folder.path().join("a/b").exists());
     }
 }

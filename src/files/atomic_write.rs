@@ -4,15 +4,15 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::crash::crash_point;
-
-use super::path::TEMPORARY_PREFIX;
+use crate::folder::new_temporary_name;
 
 /// Writes a file under a temporary name in the folder of `path`, makes its bytes durable and renames it. An existing
 /// file is an error unless `replace` is set.
 pub fn write_atomically(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = new_temporary_name();
     let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY_PREFIX);
+    builder.prefix(&name).rand_bytes(0);
     // Temporary files are private by default, but this file gets the permissions of any new file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));

@@ -8,9 +8,9 @@
 use std::collections::BTreeSet;
 
 use crate::crash::crash_point;
+use crate::folder::TEMPORARY_PREFIX;
 use crate::model::{Digest, Failure, FailureClass};
 
-use super::path::TEMPORARY_PREFIX;
 use super::prepare::MAX_BYTES;
 use super::problem::escaped_path;
 use super::record::{FileState, states_match};

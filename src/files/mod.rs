@@ -25,6 +25,7 @@ mod commit;
 mod diff;
 mod entry;
 mod ledger;
+mod obstacles;
 mod path;
 mod prepare;
 mod problem;
@@ -34,6 +35,7 @@ mod repeat;
 mod repository;
 mod reserved;
 mod revert;
+mod revert_plan;
 mod snapshot;
 mod snapshot_file;
 mod tree;
@@ -67,6 +69,14 @@ pub use workspace_before::WorkspaceBefore;
 /// The reason why `write` may not write it.
 pub fn check_path(path: &str) -> Result<(), String> {
     path::refusal_reason(path).map_or(Ok(()), Err)
+}
+
+/// Checks whether a path of a record stays in the workspace. orch checks the name itself before it changes the file.
+///
+/// # Errors
+/// The reason why it does not.
+pub fn check_recorded_path(path: &str) -> Result<(), String> {
+    path::leaving_reason(path).map_or(Ok(()), Err)
 }
 
 /// Whether a path leads out of the folder from which it starts, or is absolute.

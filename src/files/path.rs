@@ -8,6 +8,8 @@ use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
 use icu_properties::CodePointSetData;
 use icu_properties::props::DefaultIgnorableCodePoint;
 
+use crate::folder::TEMPORARY_PREFIX;
+
 use super::problem::escaped_path;
 
 /// The maximum length of a path in bytes: the lowest limit among the supported systems.
@@ -19,8 +21,14 @@ const MAX_NAME_BYTES: usize = 255;
 /// The maximum number of names in a path.
 const MAX_DEPTH: usize = 64;
 
-/// The prefix of the names of orch's temporary files.
-pub(super) const TEMPORARY_PREFIX: &str = ".orch-tmp-";
+/// The names of orch's lock files in a workspace.
+pub(super) const LOCK_FILES: [&str; 2] = [".orch.lock", ".orch.programs.lock"];
+
+/// The name of orch's state folder.
+pub(super) const STATE_FOLDER: &str = ".orch";
+
+/// Why `write` writes none of orch's own files.
+const OWN_FILE_REASON: &str = "is kept for orch's own files (`.orch`)";
 
 /// The names that Windows reserves for devices, with any extension.
 const DEVICE_NAMES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
@@ -85,11 +93,58 @@ fn name_refusal_reason(name: &str) -> Option<String> {
     if trimmed == ".git" || is_short_name(trimmed, "git") {
         return Some("lies in git's own folder `.git`".to_owned());
     }
-    if is_own_name(trimmed) {
-        return Some("is kept for orch's own files (`.orch`)".to_owned());
+    if is_own_name(trimmed) || trimmed.starts_with(TEMPORARY_PREFIX) {
+        return Some(OWN_FILE_REASON.to_owned());
     }
     is_device_name(&canonical)
         .then(|| format!("has the name `{}`, which Windows keeps for a device", escaped_path(name)))
+}
+
+/// Why orch does not change the file at a path of a record; `None` if it may. `is_written` is whether orch would write
+/// the file, and not only delete it.
+///
+/// A record may come from another machine or may have been edited, so its paths must stay in the workspace, and orch
+/// changes nothing in the folders of git and orch. Otherwise any name is allowed: the record contains what programs did,
+/// and a program can give a file every name that the file system accepts.
+pub(super) fn record_refusal_reason(path: &str, is_written: bool) -> Option<String> {
+    // Windows takes such a name for another file, a device or a stream.
+    if cfg!(windows) {
+        return refusal_reason(path);
+    }
+    if let Some(reason) = leaving_reason(path) {
+        return Some(reason);
+    }
+    let last = path.rsplit('/').next().unwrap_or(path);
+    let is_last = |name: &str| std::ptr::eq(name, last);
+    path.split('/').find_map(|name| {
+        let canonical = canonical_name(name);
+        // A file system of Windows that is mounted here drops dots and knows short names.
+        let compared = if is_written { canonical.trim_end_matches(['.', ' ']) } else { canonical.as_str() };
+        let is_short = |stem: &str| is_written && is_short_name(compared, stem);
+        // To delete a file `.git`, which makes a folder a worktree, can only remove a repository.
+        if (compared == ".git" || is_short("git")) && (is_written || !is_last(name)) {
+            return Some("lies in git's own folder `.git`".to_owned());
+        }
+        (is_own_full_name(compared) || is_short("orch")).then(|| OWN_FILE_REASON.to_owned())
+    })
+}
+
+/// Why a path of a record leaves the workspace or is no path at all; `None` if it stays in the workspace.
+pub(super) fn leaving_reason(path: &str) -> Option<String> {
+    if path.is_empty() {
+        return Some("is empty".to_owned());
+    }
+    if path.contains('\0') {
+        return Some("holds a NUL, which no name of a file can hold".to_owned());
+    }
+    if path.starts_with('/') {
+        return Some("is absolute, and paths start in the workspace".to_owned());
+    }
+    path.split('/').find_map(|name| match name {
+        "" => Some("has an empty part (`//`)".to_owned()),
+        "." | ".." => Some(format!("has the part `{name}`, and paths are written without `.` and `..`")),
+        _ => None,
+    })
 }
 
 /// Whether a path names one of orch's own files or lies in orch's own folder `.orch`, in any spelling that a file
@@ -100,13 +155,15 @@ pub fn is_own_path(path: &str) -> bool {
     may_be_own && path.split('/').any(|name| is_own_name(canonical_name(name).trim_end_matches(['.', ' '])))
 }
 
-/// Whether a canonical name, without dots and spaces at its end, belongs to orch's own files.
+/// Whether a canonical name, without dots and spaces at its end, belongs to orch's own files. Temporary files do not
+/// count: orch keeps them only for a moment, so a tool that left them out would hide files of programs.
 fn is_own_name(name: &str) -> bool {
-    name == ".orch"
-        || name == ".orch.lock"
-        || name == ".orch.programs.lock"
-        || name.starts_with(TEMPORARY_PREFIX)
-        || is_short_name(name, "orch")
+    is_own_full_name(name) || is_short_name(name, "orch")
+}
+
+/// Whether a canonical name is that of orch's state folder or of one of its lock files.
+fn is_own_full_name(name: &str) -> bool {
+    name == STATE_FOLDER || LOCK_FILES.contains(&name)
 }
 
 /// Whether a name is the short form that Windows gives a folder whose name starts with a dot: `git~1`.
@@ -259,15 +316,50 @@ mod tests {
         }
     }
 
+    #[cfg(not(windows))]
+    #[test]
+    fn a_record_may_contain_every_name_that_stays_in_the_workspace() {
+        let deep = "a/".repeat(200) + &"x".repeat(255);
+        let names =
+            ["a:b", "CON", "a\\b", "a.", "a\u{1b}[2J", "\u{202e}a", "a\nb", ".orch-foo/x", ".orchrc", ".orch-tmp-a"];
+        for path in names.iter().copied().chain([deep.as_str()]) {
+            assert_eq!(
+                (record_refusal_reason(path, true), record_refusal_reason(path, false)),
+                (None, None),
+                "{path:?}"
+            );
+        }
+        for path in ["q/.git", "git~1", "orch~1", ".git./x"] {
+            assert!(record_refusal_reason(path, true).is_some(), "{path}");
+            assert_eq!(record_refusal_reason(path, false), None, "{path}");
+        }
+        for path in [
+            "",
+            "/a",
+            "../a",
+            "a/../b",
+            "a//b",
+            "./a",
+            "a/",
+            "a\0b",
+            ".git/hooks/a",
+            "a/.GIT/b",
+            ".orch/a",
+            ".orch.lock",
+        ] {
+            assert!(record_refusal_reason(path, false).is_some(), "{path:?}");
+        }
+    }
+
     #[test]
     fn the_files_of_orch_are_recognized_at_any_depth_and_in_any_spelling() {
-        for path in [".orch", ".orch/journal.db", "a/.ORCH/b", ".orch.lock", ".orch.programs.lock", "a/.orch-tmp-1/b"] {
+        for path in [".orch", ".orch/journal.db", "a/.ORCH/b", ".orch.lock", ".orch.programs.lock"] {
             assert!(is_own_path(path), "{path}");
         }
         for path in [".ｏrch/x", ".o\u{200c}rch", ".orch./x", "ORCH~1/x"] {
             assert!(is_own_path(path), "{path:?}");
         }
-        for path in ["", "orch.yaml", ".orchard", "src/orch/a", "torch", "ü/a", "a/.orch.rs"] {
+        for path in ["", "orch.yaml", ".orchard", "src/orch/a", "torch", "ü/a", "a/.orch.rs", "a/.orch-tmp-1/b"] {
             assert!(!is_own_path(path), "{path}");
         }
     }

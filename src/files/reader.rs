@@ -143,7 +143,7 @@ impl Tree {
     }
 }
 
-fn kind_of(metadata: &Metadata) -> FolderEntryKind {
+pub(super) fn kind_of(metadata: &Metadata) -> FolderEntryKind {
     match metadata.file_type() {
         kind if kind.is_symlink() => FolderEntryKind::Link,
         kind if kind.is_dir() => FolderEntryKind::Folder,

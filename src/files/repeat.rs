@@ -2,7 +2,7 @@
 
 use crate::model::{Failure, FailureClass};
 
-use super::apply::check_record_paths;
+use super::apply::check_recording_paths;
 use super::commit::read_state;
 use super::problem::Problems;
 use super::record::{ChangeSet, FileChange, FileState, describe_difference};
@@ -16,7 +16,7 @@ impl Tree {
     /// change when orch recorded it; `is_same_text` compares texts. The modes of the files don't count, because they
     /// depend on the user who made the recording. Returns the changes of this workspace.
     pub fn repeat(&self, recorded: &ChangeSet, is_same_text: TextComparison<'_>) -> Result<ChangeSet, Failure> {
-        check_record_paths(recorded)?;
+        check_recording_paths(recorded)?;
         let mut problems = Problems::default();
         let mut changes = ChangeSet { new_folders: recorded.new_folders.clone(), ..ChangeSet::default() };
         for change in &recorded.files {
@@ -113,7 +113,10 @@ mod tests {
         let failure = tree.repeat(&recorded, &is_same_text).unwrap_err();
         assert!(failure.message.contains("`a` was edited"), "{failure}");
         assert!(!folder.path().join("new").exists());
-        let outside = ChangeSet { files: vec![change("../b", None, Some("x"))], ..ChangeSet::default() };
-        assert_eq!(tree.repeat(&outside, &is_same_text).unwrap_err().class, FailureClass::PathRefused);
+        for path in ["../b", "a:b"] {
+            let refused = ChangeSet { files: vec![change(path, None, Some("x"))], ..ChangeSet::default() };
+            let failure = tree.repeat(&refused, &is_same_text).unwrap_err();
+            assert!(failure.message.contains("can't be used"), "{failure}");
+        }
     }
 }

@@ -97,6 +97,18 @@ impl NewEntries {
         self.refusal_with(path, |folder| markers_on_disk(tree, folder))
     }
 
+    /// Like [`NewEntries::refusal_in`], for a file that orch writes after it has removed what is in the place of its
+    /// folders.
+    ///
+    /// # Errors
+    /// A folder on the path can't be read.
+    pub(super) fn refusal_after_removal(&self, tree: &Tree, path: &str) -> Result<Option<String>, AccessError> {
+        self.refusal_with(path, |folder| match markers_on_disk(tree, folder) {
+            Err(AccessError::Refused(_)) => Ok(Markers::default()),
+            markers => markers,
+        })
+    }
+
     fn refusal_with(
         &self,
         path: &str,

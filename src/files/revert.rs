@@ -6,22 +6,13 @@ use indexmap::IndexMap;
 
 use crate::model::{Failure, FailureClass};
 
-use super::apply::check_record_paths;
-use super::commit::{FileUpdate, commit, read_state, remove_leftovers};
+use super::commit::read_state;
 use super::merge_change_sets;
+use super::path::record_refusal_reason;
 use super::problem::Problems;
-use super::record::{
-    ChangeKind, ChangeSet, FileChange, FileState, RevertOutcome, RevertReport, RevertedFile, describe_difference,
-    states_match,
-};
-use super::repository::NewEntries;
+use super::record::{ChangeSet, FileState, RevertOutcome, RevertReport, RevertedFile, states_match};
+use super::revert_plan::{RevertPlan, RevertRules};
 use super::tree::{AccessError, Tree};
-
-/// The action that reverts one file.
-enum RevertPlan<'a> {
-    Update(FileUpdate<'a>),
-    Skip(RevertOutcome, Option<String>),
-}
 
 /// The changes of a file that no change set contains, because its content was not recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,16 +25,8 @@ pub struct UnrecordedChange {
     pub hides_original: bool,
 }
 
-/// What decides, beside the states of a file, whether orch reverts it.
-struct RevertRules<'a> {
-    unrecorded: &'a UnrecordedChanges<'a>,
-    /// The files that the revert may create.
-    new_entries: NewEntries,
-    force: bool,
-}
-
 /// The files with unrecorded changes, by path.
-type UnrecordedChanges<'a> = IndexMap<&'a str, &'a UnrecordedChange>;
+pub(super) type UnrecordedChanges<'a> = IndexMap<&'a str, &'a UnrecordedChange>;
 
 fn by_path(unrecorded: &[UnrecordedChange]) -> UnrecordedChanges<'_> {
     unrecorded.iter().map(|change| (change.path.as_str(), change)).collect()
@@ -51,11 +34,14 @@ fn by_path(unrecorded: &[UnrecordedChange]) -> UnrecordedChanges<'_> {
 
 impl Tree {
     /// Restores the `before` of every file whose state on disk is still its `after`. Reports a file that was changed
-    /// since, and restores it only if `force` is set. Never replaces an entry that is not a regular file, and skips a
-    /// file that `write` would refuse because of a git repository. Removes the folders that the change set created if
-    /// they are empty.
+    /// since, and restores it only if `force` is set. Skips a file with a path that leaves the workspace, and a file that
+    /// `write` would refuse because of a git repository. Removes the folders that the change set created if they are
+    /// empty.
+    ///
+    /// If the program replaced a file by a folder, a folder by a file or a folder by a link, removes the new entries
+    /// before it restores the old files. It leaves the new files if it can't restore the old ones, and never replaces
+    /// other entries that are not regular files.
     pub fn revert(&self, change_set: &ChangeSet, force: bool) -> Result<RevertReport, Failure> {
-        check_record_paths(change_set)?;
         self.revert_recorded(change_set, &UnrecordedChanges::default(), force)
     }
 
@@ -70,9 +56,6 @@ impl Tree {
         unrecorded: &[UnrecordedChange],
         force: bool,
     ) -> Result<RevertReport, Failure> {
-        for change_set in change_sets {
-            check_record_paths(change_set)?;
-        }
         self.revert_recorded(&self.merge_with_disk(change_sets), &by_path(unrecorded), force)
     }
 
@@ -82,22 +65,10 @@ impl Tree {
         change_sets: &[ChangeSet],
         unrecorded: &[UnrecordedChange],
         force: bool,
-    ) -> Result<RevertReport, Failure> {
-        for change_set in change_sets {
-            check_record_paths(change_set)?;
-        }
+    ) -> RevertReport {
         let (merged, unrecorded) = (self.merge_with_disk(change_sets), by_path(unrecorded));
-        let rules = RevertRules { unrecorded: &unrecorded, new_entries: restored_entries(&merged), force };
-        let files = changes_to_revert(&merged, &unrecorded).map(|change| {
-            let (outcome, reason) = match read_state(self, &change.path) {
-                Ok(current) => self.revert_outcome(change, current.as_ref(), &rules),
-                Err(error) => (RevertOutcome::Skipped, Some(error.to_string())),
-            };
-            RevertedFile { path: change.path.clone(), outcome, reason }
-        });
-        let mut report = RevertReport { files: files.collect() };
-        report.add_unrecorded(&unrecorded);
-        Ok(report)
+        let rules = RevertRules::new(&merged, &unrecorded, force, true);
+        RevertReport::new(self.plan_revert(&merged, &rules), &unrecorded)
     }
 
     fn revert_recorded(
@@ -106,23 +77,11 @@ impl Tree {
         unrecorded: &UnrecordedChanges<'_>,
         force: bool,
     ) -> Result<RevertReport, Failure> {
-        let mut updates = Vec::new();
-        let mut report = RevertReport::default();
-        let rules = RevertRules { unrecorded, new_entries: restored_entries(change_set), force };
-        for change in changes_to_revert(change_set, unrecorded) {
-            let (outcome, reason) = match self.plan_revert(change, &rules) {
-                RevertPlan::Skip(outcome, reason) => (outcome, reason),
-                RevertPlan::Update(update) => {
-                    updates.push(update);
-                    (RevertOutcome::Reverted, None)
-                }
-            };
-            report.files.push(RevertedFile { path: change.path.clone(), outcome, reason });
-        }
-        commit(self, &updates, &mut |_| {})?;
+        let rules = RevertRules::new(change_set, unrecorded, force, false);
+        let plan = self.plan_revert(change_set, &rules);
+        self.commit_with_obstacles(&plan.updates, &plan.obstacles)?;
         self.remove_new_folders(change_set)?;
-        report.add_unrecorded(unrecorded);
-        Ok(report)
+        Ok(RevertReport::new(plan, unrecorded))
     }
 
     /// Merges the change sets into one. If one of them wrote the state that a file has on disk, the merged `after` of
@@ -147,7 +106,9 @@ impl Tree {
     /// Removes the folders that the change set created; leaves a folder that is not empty or was replaced.
     fn remove_new_folders(&self, change_set: &ChangeSet) -> Result<(), Failure> {
         let mut problems = Problems::default();
-        for folder in change_set.new_folders.iter().rev() {
+        // A folder whose path leaves the workspace can only come from a record of another machine.
+        let folders = change_set.new_folders.iter().rev();
+        for folder in folders.filter(|folder| record_refusal_reason(folder, true).is_none()) {
             match self.remove_folder(folder) {
                 Ok(_) | Err(AccessError::Refused(_)) => {}
                 Err(error) => problems.add_for_path(folder, error),
@@ -160,103 +121,28 @@ impl Tree {
             hint,
         )
     }
-
-    fn plan_revert<'a>(&self, change: &'a FileChange, rules: &RevertRules<'_>) -> RevertPlan<'a> {
-        let current =
-            read_state(self, &change.path).and_then(|state| remove_leftovers(self, &change.path).map(|()| state));
-        let current = match current {
-            Ok(current) => current,
-            Err(error) => return RevertPlan::Skip(RevertOutcome::Skipped, Some(error.to_string())),
-        };
-        match self.revert_outcome(change, current.as_ref(), rules) {
-            (RevertOutcome::Reverted, _) => {
-                RevertPlan::Update(FileUpdate { path: &change.path, current, target: change.before.as_ref() })
-            }
-            (outcome, reason) => RevertPlan::Skip(outcome, reason),
-        }
-    }
-
-    /// The outcome of reverting a file whose state on disk is `current`, and the reason if orch skips the file.
-    fn revert_outcome(
-        &self,
-        change: &FileChange,
-        current: Option<&FileState>,
-        rules: &RevertRules<'_>,
-    ) -> (RevertOutcome, Option<String>) {
-        let (outcome, reason) = outcome_of_states(change, find(rules.unrecorded, change), current, rules.force);
-        if outcome != RevertOutcome::Reverted || change.before.is_none() {
-            return (outcome, reason);
-        }
-        match rules.new_entries.refusal_in(self, &change.path) {
-            Ok(None) => (outcome, reason),
-            Ok(Some(refusal)) => (RevertOutcome::Skipped, Some(refusal)),
-            Err(error) => (RevertOutcome::Skipped, Some(error.to_string())),
-        }
-    }
-}
-
-/// The entries that a revert of a change set may create.
-fn restored_entries(change_set: &ChangeSet) -> NewEntries {
-    let restored = change_set.files.iter().filter(|change| change.before.is_some());
-    NewEntries::of_files(restored.map(|change| change.path.as_str()))
 }
 
 impl RevertReport {
-    /// Adds the files without a recorded change.
-    fn add_unrecorded(&mut self, unrecorded: &UnrecordedChanges<'_>) {
-        let is_listed = |path: &str| self.files.iter().any(|file| file.path == path);
-        let skipped = unrecorded.values().filter(|change| !is_listed(&change.path)).map(|change| RevertedFile {
-            path: change.path.clone(),
-            outcome: RevertOutcome::Skipped,
-            reason: Some(change.reason.clone()),
+    /// The outcomes of a plan, and the files without a recorded change. If one of these is a folder again, the program
+    /// had put another entry, such as a link, in its place.
+    fn new(plan: RevertPlan<'_>, unrecorded: &UnrecordedChanges<'_>) -> Self {
+        let RevertPlan { obstacles, mut files, restored_folders, .. } = plan;
+        let is_listed = |path: &str| files.iter().any(|file| file.path == path);
+        let others = unrecorded.values().filter(|change| !is_listed(&change.path)).map(|change| {
+            let path = change.path.clone();
+            if obstacles.has_link(&path) {
+                RevertedFile { path, outcome: RevertOutcome::Reverted, reason: None }
+            } else if restored_folders.contains(path.as_str()) {
+                RevertedFile { path, outcome: RevertOutcome::Unchanged, reason: None }
+            } else {
+                RevertedFile { path, outcome: RevertOutcome::Skipped, reason: Some(change.reason.clone()) }
+            }
         });
-        let skipped: Vec<RevertedFile> = skipped.collect();
-        self.files.extend(skipped);
+        let others: Vec<RevertedFile> = others.collect();
+        files.extend(others);
+        Self { files }
     }
-}
-
-/// The changes of the files that differ from their original states, or may differ because of unrecorded changes.
-fn changes_to_revert<'a>(
-    change_set: &'a ChangeSet,
-    unrecorded: &'a UnrecordedChanges<'_>,
-) -> impl Iterator<Item = &'a FileChange> {
-    let may_differ = move |change: &&FileChange| {
-        change.kind() != ChangeKind::Unchanged || unrecorded.contains_key(change.path.as_str())
-    };
-    change_set.files.iter().filter(may_differ)
-}
-
-fn find<'a>(unrecorded: &UnrecordedChanges<'a>, change: &FileChange) -> Option<&'a UnrecordedChange> {
-    unrecorded.get(change.path.as_str()).copied()
-}
-
-/// The outcome of reverting a file according to its states, and the reason if orch skips the file.
-fn outcome_of_states(
-    change: &FileChange,
-    unrecorded: Option<&UnrecordedChange>,
-    current: Option<&FileState>,
-    force: bool,
-) -> (RevertOutcome, Option<String>) {
-    if let Some(unrecorded) = unrecorded.filter(|unrecorded| unrecorded.hides_original) {
-        return (RevertOutcome::Skipped, Some(unrecorded.reason.clone()));
-    }
-    let writable_before = change.before.as_ref().filter(|before| before.has_privilege_bits()).map(FileState::writable);
-    if states_match(current, change.before.as_ref())
-        || (writable_before.is_some() && states_match(current, writable_before.as_ref()))
-    {
-        return (RevertOutcome::Unchanged, None);
-    }
-    if force {
-        return (RevertOutcome::Reverted, None);
-    }
-    if let Some(unrecorded) = unrecorded {
-        return (RevertOutcome::Skipped, Some(unrecorded.reason.clone()));
-    }
-    if states_match(current, change.after.as_ref()) {
-        return (RevertOutcome::Reverted, None);
-    }
-    let difference = describe_difference(current, change.after.as_ref());
-    (RevertOutcome::Skipped, Some(format!("{difference} since orch wrote it")))
 }
 
 #[cfg(test)]
@@ -307,11 +193,11 @@ mod tests {
             .map(|(path, outcome, has_reason)| (path.to_owned(), outcome, has_reason))
         };
         let skipped = expected((RevertOutcome::Skipped, true), RevertOutcome::Reverted);
-        assert_eq!(outcomes(tree.preview_revert(&changes, &gaps, false).unwrap()), skipped);
+        assert_eq!(outcomes(tree.preview_revert(&changes, &gaps, false)), skipped);
         assert_eq!(outcomes(tree.revert_all(&changes, &gaps, false).unwrap()), skipped);
         assert!(!path("plain").exists());
         let forced = expected((RevertOutcome::Reverted, false), RevertOutcome::Unchanged);
-        assert_eq!(outcomes(tree.preview_revert(&changes, &gaps, true).unwrap()), forced);
+        assert_eq!(outcomes(tree.preview_revert(&changes, &gaps, true)), forced);
         assert_eq!(outcomes(tree.revert_all(&changes, &gaps, true).unwrap()), forced);
         let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
         assert_eq!((read("first"), read("last"), read("only")), ("1".to_owned(), "0".to_owned(), "0".to_owned()));

@@ -1,7 +1,9 @@
 //! The changes of a program in the workspace: the difference between two snapshots of its files.
 //!
 //! The difference is a [`ChangeSet`], as for steps that write files, so orch can show and revert it in the same way.
-//! The workspace needs no version control. Snapshots exclude `.git`, dependencies, build output and orch's own files.
+//! The workspace needs no version control. Snapshots exclude `.git`, dependencies, build output and the lock files of orch.
+//! Of a folder with records of runs and of the temporary files of orch, they contain only the names, so that a program
+//! can't hide its own files there.
 
 mod walk;
 
@@ -29,8 +31,6 @@ const MAX_TOTAL_BYTES: u64 = 64 << 20;
 const MAX_REASONS: usize = 20;
 /// Folders that snapshots exclude: version control, dependencies and build output.
 pub const EXCLUDED_FOLDERS: &[&str] = &[".git", "node_modules", "target"];
-/// The prefix of the names of orch's own files.
-const ORCH_PREFIX: &str = ".orch";
 
 /// A snapshot of the files in a folder.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn a_snapshot_says_why_it_is_partial() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["a", "b", "c", ".orch-lock"] {
+        for name in ["a", "b", "c", ".orch.lock"] {
             std::fs::write(folder.path().join(name), "1").unwrap();
         }
         let snapshot = |max_entries| {

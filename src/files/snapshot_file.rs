@@ -37,6 +37,12 @@ impl SnapshotFile {
         Self { size_and_time: (metadata.len(), modified), change_time: change_time(metadata), content }
     }
 
+    /// A folder of orch with the records of runs, which change during each run. Only its name counts.
+    pub(super) fn state_folder() -> Self {
+        let content = SnapshotContent::LeftOut(LeftOutReason::OwnFile);
+        Self { size_and_time: (0, Some(0)), change_time: None, content }
+    }
+
     /// The content and the mode, if the snapshot contains them.
     pub(super) fn state(&self) -> Option<&FileState> {
         match &self.content {

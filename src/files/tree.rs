@@ -10,6 +10,7 @@ use crate::folder::open_dir;
 use crate::model::{Failure, FailureClass};
 
 use super::entry::MAX_MODE;
+use super::problem::escaped_path;
 use super::record::FileState;
 
 /// A workspace folder.
@@ -174,10 +175,11 @@ pub(super) fn ancestors_of(path: &str) -> impl Iterator<Item = &str> {
 fn open_subfolder(dir: &Dir, name: &str, path: &str) -> Result<Option<Dir>, AccessError> {
     let Some(metadata) = metadata(dir, name)? else { return Ok(None) };
     if metadata.is_symlink() {
-        return Err(AccessError::Refused(format!("leads through `{path}`, which is a symbolic link")));
+        let shown = escaped_path(path);
+        return Err(AccessError::Refused(format!("leads through `{shown}`, which is a symbolic link")));
     }
     if !metadata.is_dir() {
-        return Err(AccessError::Refused(format!("needs the folder `{path}`, which is a file")));
+        return Err(AccessError::Refused(format!("needs the folder `{}`, which is a file", escaped_path(path))));
     }
     // Open without following links, so that this fails if a link has replaced the folder since the check.
     dir.open_dir_nofollow(name).map(Some).map_err(io_error("opened"))

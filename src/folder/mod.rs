@@ -22,6 +22,23 @@ use crate::crash::crash_point;
 
 /// The prefix of the names of incomplete files.
 pub const TEMPORARY_PREFIX: &str = ".orch-tmp-";
+/// The number of hexadecimal digits in the name of an incomplete file.
+const NAME_DIGITS: usize = 32;
+/// The number of hexadecimal digits in the name of an incomplete file whose name depends on its path.
+const PATH_DIGITS: usize = 12;
+
+/// A new name for an incomplete file.
+pub fn new_temporary_name() -> String {
+    format!("{TEMPORARY_PREFIX}{}", uuid::Uuid::now_v7().simple())
+}
+
+/// Whether orch gives a name to incomplete files. Other files with the same prefix belong to the user.
+pub fn is_temporary_name(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(TEMPORARY_PREFIX) else { return false };
+    let of_path = rest.strip_suffix("-new").or_else(|| rest.strip_suffix("-old"));
+    let (digits, count) = of_path.map_or((rest, NAME_DIGITS), |digits| (digits, PATH_DIGITS));
+    digits.len() == count && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
 
 /// Who may access the files and folders that orch creates in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +209,7 @@ impl NoFollowFolder {
     /// Replaces a file by a rename. Syncs the bytes before the rename if `sync` is set. Never syncs the folder.
     pub(crate) fn replace(&self, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
         let (dir, name) = self.open_parent(name, true)?;
-        let temporary = format!("{TEMPORARY_PREFIX}{}", uuid::Uuid::now_v7().simple());
+        let temporary = new_temporary_name();
         let result = self.write_new(&dir, &temporary, bytes, sync).and_then(|()| dir.rename(&temporary, &dir, &name));
         if result.is_err() {
             // If the temporary file can't be removed, a later run removes it.
@@ -259,6 +276,22 @@ impl NoFollowFolder {
 
 fn is_not_found<T>(result: &io::Result<T>) -> bool {
     result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+#[cfg(test)]
+mod name_tests {
+    use super::*;
+
+    #[test]
+    fn only_the_names_that_orch_gives_to_incomplete_files_are_temporary() {
+        assert!(is_temporary_name(&new_temporary_name()));
+        assert!(is_temporary_name(".orch-tmp-0123456789ab-new") && is_temporary_name(".orch-tmp-0123456789ab-old"));
+        let upper = new_temporary_name().replace("tmp-0", "tmp-A");
+        for name in [".orch-tmp-", ".orch-tmp-x", ".orch-tmp-0123456789ab", ".orch-tmp-notes-old", upper.as_str(), "a"]
+        {
+            assert!(!is_temporary_name(name), "{name}");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::usage::{ReportedUsage, Usage};
+use super::visible::escape_line_breaks;
 
 /// The maximum number of reasons in a sentence about a partial comparison.
 const MAX_NAMED_REASONS: usize = 3;
@@ -108,6 +109,8 @@ pub enum LeftOutReason {
     OtherProcess,
     /// orch did not see all files of the workspace, so it does not know whether the file existed before.
     IncompleteList,
+    /// It is one of orch's own temporary files, or a folder with records of runs, or it looks like one.
+    OwnFile,
 }
 
 impl LeftOutReason {
@@ -121,6 +124,7 @@ impl LeftOutReason {
             Self::Secret => "it contains a secret",
             Self::OtherProcess => "another process may have changed it",
             Self::IncompleteList => "orch could not list all files of the workspace",
+            Self::OwnFile => "it has the name of a temporary file of orch or of a folder with records of runs",
         }
     }
 }
@@ -131,7 +135,9 @@ pub fn describe_partial(reasons: &[String]) -> String {
         return "orch could not compare everything".to_owned();
     };
     let others = if reasons.len() > named.len() { ", and others" } else { "" };
-    format!("orch could not compare everything: {}{others}", named.join(", "))
+    // A reason may contain the path of a file.
+    let named = named.join(", ");
+    format!("orch could not compare everything: {}{others}", escape_line_breaks(&named))
 }
 
 #[cfg(test)]
@@ -149,6 +155,7 @@ mod tests {
         activity.add_partial_reason("`b` can't be read");
         let expected = "orch could not compare everything: `b` can't be read; more files may have changed";
         assert_eq!(note(&activity), expected);
+        assert_eq!(describe_partial(&["`a\nb`".to_owned()]), "orch could not compare everything: `a\\nb`");
         for reason in ["c", "d", "e"] {
             activity.add_partial_reason(reason);
         }

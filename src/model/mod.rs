@@ -27,6 +27,7 @@ mod effect_spec;
 pub mod event;
 pub mod failure;
 mod fingerprint;
+mod folder_pattern;
 pub mod id;
 pub mod mcp;
 pub mod mcp_call;
@@ -74,6 +75,7 @@ pub use dialect::Dialect;
 pub use duration::HumanDuration;
 pub use event::{Artifact, Event, Fact, Fingerprint, RunStatus};
 pub use failure::{Failure, FailureClass};
+pub use folder_pattern::FolderPattern;
 pub use id::{CallKey, Digest, RunId, StepKey};
 pub use mcp::{
     McpAccess, McpCallKind, McpGrant, McpHeader, McpListing, McpServerSpec, McpToolDefinition, McpToolName,

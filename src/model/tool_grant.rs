@@ -160,12 +160,7 @@ impl PathPattern {
     /// The pattern is empty, too long, leads out of the workspace, or is not a valid glob. The error is the reason.
     pub fn parse(pattern: &str) -> Result<Self, String> {
         check_length(pattern)?;
-        let trimmed = pattern.strip_prefix("./").unwrap_or(pattern);
-        let (anchored, relative) = match trimmed.strip_prefix('/') {
-            Some(relative) => (true, relative),
-            None => (trimmed.trim_end_matches('/').contains('/'), trimmed),
-        };
-        let relative = relative.trim_end_matches('/');
+        let (anchored, relative) = split_pattern(pattern);
         if relative.is_empty() {
             return Err("the pattern is empty".to_owned());
         }
@@ -173,11 +168,7 @@ impl PathPattern {
             return Err("a pattern can't lead out of the workspace".to_owned());
         }
         let glob = if anchored { relative.to_owned() } else { format!("**/{relative}") };
-        let glob = GlobBuilder::new(&glob).literal_separator(true).build();
-        let glob = glob.map_err(|error| format!("the pattern is not a valid glob: {}", error.kind()))?;
-        // `Glob::compile_matcher` panics if the regular expression does not compile.
-        let regex = RegexBuilder::new(glob.regex()).dot_matches_new_line(true).size_limit(MAX_COMPILED_BYTES).build();
-        regex.map(Self).map_err(|_| "the pattern is too complex; write a simpler one".to_owned())
+        compile_glob(&glob).map(Self)
     }
 
     /// Whether the pattern matches a path relative to the workspace, or a folder that contains it.
@@ -185,6 +176,28 @@ impl PathPattern {
         let mut folders = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
         self.0.is_match(path.as_bytes()) || folders.any(|folder| self.0.is_match(folder.as_bytes()))
     }
+}
+
+/// The glob of a pattern without the slashes around it, and whether it begins in the workspace instead of in any folder.
+pub(super) fn split_pattern(pattern: &str) -> (bool, &str) {
+    let trimmed = pattern.strip_prefix("./").unwrap_or(pattern);
+    let (anchored, relative) = match trimmed.strip_prefix('/') {
+        Some(relative) => (true, relative),
+        None => (trimmed.trim_end_matches('/').contains('/'), trimmed),
+    };
+    (anchored, relative.trim_end_matches('/'))
+}
+
+/// Compiles a glob.
+///
+/// # Errors
+/// It is not valid, or too complex. The error is the reason.
+pub(super) fn compile_glob(glob: &str) -> Result<Regex, String> {
+    let glob = GlobBuilder::new(glob).literal_separator(true).build();
+    let glob = glob.map_err(|error| format!("the pattern is not a valid glob: {}", error.kind()))?;
+    // `Glob::compile_matcher` panics if the regular expression does not compile.
+    let regex = RegexBuilder::new(glob.regex()).dot_matches_new_line(true).size_limit(MAX_COMPILED_BYTES).build();
+    regex.map_err(|_| "the pattern is too complex; write a simpler one".to_owned())
 }
 
 #[cfg(test)]

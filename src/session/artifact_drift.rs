@@ -12,6 +12,7 @@ use crate::engine::Plan;
 use crate::model::event::{ArtifactAccepted, Event, Fact, MissingFile, StepCompleted, StepReused};
 use crate::model::step::{OnError, Step};
 use crate::model::text::decode_text;
+use crate::model::visible::path_for_display;
 use crate::model::{Artifact, RunId, StepKey};
 use crate::store::{FileDrift, Journal, Workspace};
 
@@ -128,7 +129,7 @@ impl DriftCheck<'_> {
                 let file = expected.file(workspace.folder());
                 runner.reporter.note(&format!(
                     "`{}` was changed, and no step writes it any more: orch does not touch it",
-                    file.display()
+                    path_for_display(&file)
                 ));
             }
         }
@@ -215,12 +216,12 @@ impl ArtifactDrift {
     /// A message for each changed file.
     pub(crate) fn messages(&self, folder: &Path) -> Vec<String> {
         let artifact_message = |(expected, change): &(ExpectedFile, FileDrift)| {
-            let file = expected.file(folder);
+            let file = path_for_display(&expected.file(folder));
             match change {
-                FileDrift::Changed => format!("`{}` was changed", file.display()),
-                FileDrift::EarlierVersion => format!("`{}` was reverted to its earlier contents", file.display()),
+                FileDrift::Changed => format!("`{file}` was changed"),
+                FileDrift::EarlierVersion => format!("`{file}` was reverted to its earlier contents"),
                 FileDrift::OtherRun(run) => {
-                    format!("`{}` was overwritten by another run ({})", file.display(), run.get(24..).unwrap_or(run))
+                    format!("`{file}` was overwritten by another run ({})", run.get(24..).unwrap_or(run))
                 }
             }
         };

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::files::{ChangeSet, FileState, RevertOutcome, Tree};
+use crate::model::visible::escape_line_breaks;
 use crate::store::{Journal, OwnedFiles, Workspace};
 
 use super::Runner;
@@ -32,10 +33,12 @@ pub(crate) fn remove_created_files(
         }
     }
     if !removed.is_empty() {
-        runner.reporter.info(&format!("removed {}", removed.join(", ")));
+        runner.reporter.info(&format!("removed {}", escape_line_breaks(&removed.join(", "))));
     }
     if !changed.is_empty() {
-        runner.reporter.note(&format!("{} changed since orch wrote it, so it is not removed", changed.join(", ")));
+        let changed = changed.join(", ");
+        let changed = escape_line_breaks(&changed);
+        runner.reporter.note(&format!("{changed} changed since orch wrote it, so it is not removed"));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use indexmap::IndexSet;
 use crate::engine::Plan;
 use crate::files::{ExternalReversion, FileLedger, Tree};
 use crate::model::event::{CallEnded, CallKind, CallOutput, Event, Fact, MissingFile};
+use crate::model::visible::path_for_display;
 use crate::model::{CallKey, RunId, StepKey};
 use crate::store::{DryRunDurable, Workspace};
 
@@ -196,7 +197,8 @@ impl FileHistory {
             };
             let may_run = !is_kept && planned.iter().any(|step| step.step == write.step.declared_key());
             let file = workspace.folder().join(path);
-            may_run.then(|| format!("`{}`, which step `{}` wrote, was edited since", file.display(), write.step))
+            may_run
+                .then(|| format!("`{}`, which step `{}` wrote, was edited since", path_for_display(&file), write.step))
         });
         Ok(messages.collect())
     }
@@ -218,7 +220,7 @@ impl FileHistory {
             let file = workspace.folder().join(path);
             Some(format!(
                 "`{}`, which step `{}` wrote, {reason}; orch can't compare it, and resumes as if it were unchanged",
-                file.display(),
+                path_for_display(&file),
                 write.step
             ))
         });
@@ -286,7 +288,7 @@ impl RemovedFile {
     /// A message that the file was deleted or reverted.
     pub(crate) fn message(&self, folder: &Path) -> String {
         let change = if self.file.is_deleted { "was deleted" } else { "was reverted to its earlier contents" };
-        format!("`{}`, which step `{}` wrote, {change}", folder.join(&self.file.path).display(), self.step)
+        format!("`{}`, which step `{}` wrote, {change}", path_for_display(&folder.join(&self.file.path)), self.step)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::crash::crash_point;
-use crate::folder::{FolderAccess, NoFollowFile, NoFollowFolder, TEMPORARY_PREFIX};
+use crate::folder::{FolderAccess, NoFollowFile, NoFollowFolder, is_temporary_name};
 use crate::model::{Artifact, Digest};
 
 use super::{OwnedFiles, StoreError};
@@ -174,8 +174,7 @@ impl Workspace {
     /// so no other process is writing such files.
     pub fn remove_temporary_files(&self) -> Result<(), StoreError> {
         let entries = self.folder.list("").map_err(StoreError::io("read", self.folder()))?;
-        for (name, _) in entries.into_iter().filter(|(name, meta)| name.starts_with(TEMPORARY_PREFIX) && meta.is_file())
-        {
+        for (name, _) in entries.into_iter().filter(|(name, meta)| is_temporary_name(name) && meta.is_file()) {
             let file = self.folder.file(name);
             file.remove().map_err(StoreError::io("remove", &file.path()))?;
         }

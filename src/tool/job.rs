@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::files::{ApplyReport, ChangeSet, FileEntry, ReadPathError, ReservedFiles, Tree, WorkspaceBefore, fold_path};
+use crate::model::visible::escape_line_breaks;
 use crate::model::{Failure, FailureClass};
 use crate::secret::Redactor;
 
@@ -107,6 +108,7 @@ impl FileJob {
             ReadPathError::NotFound => self.similar_paths(path),
             ReadPathError::Refused(_) => Vec::new(),
         };
+        let path = escape_line_breaks(path);
         match error {
             ReadPathError::NotFound if suggestions.is_empty() => {
                 format!("`{path}` {error}; check the path, which is relative to the workspace")
@@ -127,7 +129,7 @@ impl FileJob {
         let mut scored: Vec<(f64, String)> = scored.map(|(path, other)| (similarity(&other), path)).collect();
         scored.retain(|(score, _)| *score >= MIN_SIMILARITY);
         scored.sort_by(|left, right| right.0.total_cmp(&left.0));
-        scored.into_iter().take(MAX_SUGGESTIONS).map(|(_, path)| format!("`{path}`")).collect()
+        scored.into_iter().take(MAX_SUGGESTIONS).map(|(_, path)| format!("`{}`", escape_line_breaks(&path))).collect()
     }
 
     /// The path in the arguments relative to the workspace, if the tool may change it.
@@ -137,7 +139,8 @@ impl FileJob {
     pub(super) fn writable_path(&self, text: &str) -> Result<String, String> {
         let path = relative_path(&self.workspace, text)?;
         if path.is_empty() {
-            return Err(format!("`{text}` is the folder of the workspace, not a file; write the path of a file"));
+            let shown = escape_line_breaks(text);
+            return Err(format!("`{shown}` is the folder of the workspace, not a file; write the path of a file"));
         }
         self.access.check_writing(&path)?;
         Ok(path)
@@ -165,7 +168,7 @@ impl FileJob {
         }
         match resolved {
             Some(resolved) if resolved != path && self.access.check_writing(&resolved).is_ok() => {
-                format!("it leads to `{resolved}`, which you can change instead")
+                format!("it leads to `{}`, which you can change instead", escape_line_breaks(&resolved))
             }
             Some(_) | None => "choose another path".to_owned(),
         }

@@ -2,6 +2,7 @@
 
 use crate::files::FolderEntryKind;
 use crate::model::PathPattern;
+use crate::model::visible::escape_line_breaks;
 
 use super::arguments::ListArguments;
 use super::job::{FileJob, ToolError};
@@ -14,6 +15,9 @@ const REST_ADVICE: &str = "list a folder of the rest with `path`";
 /// Lists a folder.
 pub(super) fn list(job: &FileJob, arguments: &ListArguments) -> Result<RawOutput, ToolError> {
     let folder = job.readable_path(&arguments.path)?;
+    if !job.access.allows_entering(&folder) {
+        job.access.check_reading(&folder)?;
+    }
     let glob = arguments.glob.as_deref().map(PathPattern::parse).transpose();
     let glob = glob.map_err(|reason| format!("the glob can't be used: {reason}; correct it, or omit it"))?;
     let walk = WorkspaceWalk::new(job, &folder, glob.is_some());
@@ -23,7 +27,7 @@ pub(super) fn list(job: &FileJob, arguments: &ListArguments) -> Result<RawOutput
         let is_folder = entry.kind == FolderEntryKind::Folder;
         let is_listed = match &glob {
             Some(glob) => !is_folder && glob.matches(&entry.path) && job.access.allows_reading(&entry.path),
-            // A folder may contain files that the grants allow.
+            // The walk visits only folders that may contain files which the grants allow.
             None => is_folder || job.access.allows_reading(&entry.path),
         };
         if is_listed {
@@ -47,10 +51,11 @@ pub(super) fn list(job: &FileJob, arguments: &ListArguments) -> Result<RawOutput
 }
 
 fn format_entry(entry: &WalkEntry) -> String {
+    let path = escape_line_breaks(&entry.path);
     match entry.kind {
-        FolderEntryKind::Folder => format!("{}/", entry.path),
-        FolderEntryKind::File => format!("{}\t{}", entry.path, entry.size),
-        FolderEntryKind::Link => format!("{}\t(symbolic link)", entry.path),
-        FolderEntryKind::Other => format!("{}\t(not a regular file)", entry.path),
+        FolderEntryKind::Folder => format!("{path}/"),
+        FolderEntryKind::File => format!("{path}\t{}", entry.size),
+        FolderEntryKind::Link => format!("{path}\t(symbolic link)"),
+        FolderEntryKind::Other => format!("{path}\t(not a regular file)"),
     }
 }

@@ -1,6 +1,7 @@
 //! The result of a tool: a text for the model of limited size, and the whole text for the record.
 
 use crate::files::ChangeSet;
+use crate::model::visible::escape_line_breaks;
 use crate::model::{AgentActivity, Failure, ToolOutput, counted};
 use crate::secret::Redactor;
 
@@ -83,7 +84,7 @@ impl RawOutput {
 
 /// The notes about changed files, for the end of an output: which files changed, and why there may be others.
 pub(super) fn changed_files_notes(activity: &AgentActivity) -> Vec<String> {
-    let names: Vec<&str> = activity.changed.iter().take(MAX_NAMED_FILES).map(String::as_str).collect();
+    let names: Vec<_> = activity.changed.iter().take(MAX_NAMED_FILES).map(|path| escape_line_breaks(path)).collect();
     let more = activity.changed.len() - names.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let changed = (!names.is_empty()).then(|| format!("[changed files: {}{more}]", names.join(", ")));
@@ -155,7 +156,8 @@ impl LineCollector {
     /// The output with these notes at its end.
     pub(super) fn into_output(mut self, notes: &[String]) -> RawOutput {
         for note in notes {
-            self.shown.push_str(note);
+            // A note may contain a path, and no part of a path may look like another note.
+            self.shown.push_str(&escape_line_breaks(note));
             self.shown.push('\n');
         }
         if self.unrecorded_count > 0 {

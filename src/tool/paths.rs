@@ -3,7 +3,8 @@
 use std::path::{Component, Path};
 
 use crate::files::{fold_path, is_own_path};
-use crate::model::{BuiltinTool, PathPattern, ToolGrant};
+use crate::model::visible::escape_line_breaks;
+use crate::model::{BuiltinTool, FolderPattern, PathPattern, ToolGrant};
 use crate::process::WorkspaceRules;
 
 /// What a model can do about a change that it may not make.
@@ -25,8 +26,9 @@ pub(super) fn relative_path(workspace: &Path, text: &str) -> Result<String, Stri
             Component::CurDir => {}
             Component::ParentDir => {
                 return Err(format!(
-                    "`{text}` contains `..`, which could lead out of the workspace; write the path from the workspace, \
-                     without `..`"
+                    "`{}` contains `..`, which could lead out of the workspace; write the path from the workspace, \
+                     without `..`",
+                    escape_line_breaks(text)
                 ));
             }
             Component::RootDir | Component::Prefix(_) => return Err(outside_message(text)),
@@ -37,8 +39,9 @@ pub(super) fn relative_path(workspace: &Path, text: &str) -> Result<String, Stri
 
 fn outside_message(text: &str) -> String {
     format!(
-        "`{text}` is outside the workspace, and the tools reach only the files in it; write a path relative to the \
-         workspace"
+        "`{}` is outside the workspace, and the tools reach only the files in it; write a path relative to the \
+         workspace",
+        escape_line_breaks(text)
     )
 }
 
@@ -52,6 +55,8 @@ pub(super) fn is_in(path: &str, folder: &str) -> bool {
 pub(super) struct PathAccess {
     /// The patterns of the grants; `None` if a grant has no pattern.
     patterns: Option<Vec<PathPattern>>,
+    /// The folders that can contain paths which the patterns match.
+    folder_patterns: Vec<FolderPattern>,
     /// The patterns as the grants write them, for messages.
     pattern_texts: Vec<String>,
     /// The denied paths, folded, since a file system may ignore case and normal form.
@@ -77,12 +82,19 @@ impl PathAccess {
         };
         let denied = rules.denied_reads.iter().map(|path| (fold_path(path), path.clone())).collect();
         let own_folders = rules.own_folders.iter().map(|path| fold_path(path)).collect();
-        Ok(Self { patterns, pattern_texts, denied, own_folders, writable: rules.writable.clone() })
+        let folder_patterns = pattern_texts.iter().map(|text| FolderPattern::new(text)).collect();
+        Ok(Self { patterns, folder_patterns, pattern_texts, denied, own_folders, writable: rules.writable.clone() })
     }
 
     /// Whether the tool may show a path without links.
     pub(super) fn allows_reading(&self, path: &str) -> bool {
         !self.is_denied(path) && self.is_granted(path)
+    }
+
+    /// Whether the tool may show that a folder without links exists: it may show the folder itself, or a path in it.
+    pub(super) fn allows_entering(&self, folder: &str) -> bool {
+        let may_contain_path = || self.folder_patterns.iter().any(|pattern| pattern.may_contain_match(folder));
+        !self.is_denied(folder) && (self.is_granted(folder) || may_contain_path())
     }
 
     /// Whether no tool may read a path without links, and so nothing in it: the sandbox denies it, or it is orch's own.
@@ -100,16 +112,17 @@ impl PathAccess {
     /// # Errors
     /// A sentence for the model.
     pub(super) fn check_reading(&self, path: &str) -> Result<(), String> {
+        let shown = escape_line_breaks(path);
         if self.is_own(path) {
             return Err(format!(
-                "`{path}` belongs to orch, which stores the records of runs there, so no tool may read or change it; \
+                "`{shown}` belongs to orch, which stores the records of runs there, so no tool may read or change it; \
                  work with the other files of the workspace"
             ));
         }
         if let Some(denied) = self.denied_by(path) {
             let place = if denied.is_empty() { "the workspace".to_owned() } else { format!("`{denied}`") };
             return Err(format!(
-                "`{path}` may not be read: the sandbox of this agent denies {place}, and only the user can allow it; \
+                "`{shown}` may not be read: the sandbox of this agent denies {place}, and only the user can allow it; \
                  work without it"
             ));
         }
@@ -118,10 +131,10 @@ impl PathAccess {
         }
         let patterns = self.listed();
         if patterns.is_empty() {
-            return Err(format!("`{path}` is not allowed: this agent may not use the tool; use another tool"));
+            return Err(format!("`{shown}` is not allowed: this agent may not use the tool; use another tool"));
         }
         Err(format!(
-            "`{path}` is not allowed: this agent may use the tool only for paths that match {patterns}; choose such a \
+            "`{shown}` is not allowed: this agent may use the tool only for paths that match {patterns}; choose such a \
              path"
         ))
     }
@@ -141,7 +154,8 @@ impl PathAccess {
         } else {
             format!("only {}; change a file there", folders.join(", "))
         };
-        Err(format!("`{path}` may not be changed: the sandbox of this agent allows it to change {allowed}"))
+        let shown = escape_line_breaks(path);
+        Err(format!("`{shown}` may not be changed: the sandbox of this agent allows it to change {allowed}"))
     }
 
     fn is_granted(&self, path: &str) -> bool {

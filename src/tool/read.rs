@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
 
 use crate::files::FolderEntryKind;
 use crate::model::counted;
+use crate::model::visible::escape_line_breaks;
 
 use super::arguments::ReadArguments;
 use super::file_type::{MAX_UTF16_BYTES, SNIFFED_BYTES, Utf16Text, describe_binary, is_binary, read_utf16};
@@ -26,10 +27,12 @@ pub(super) fn read(job: &FileJob, arguments: &ReadArguments) -> Result<RawOutput
     let path = job.readable_path(&arguments.path)?;
     job.access.check_reading(&path)?;
     if matches!(job.tree.entry_kind(&path), Ok(FolderEntryKind::Folder)) {
-        return Err(ToolError::Refused(format!("`{}` is a folder; use `list` to see its files", arguments.path)));
+        let shown = escape_line_breaks(&arguments.path);
+        return Err(ToolError::Refused(format!("`{shown}` is a folder; use `list` to see its files")));
     }
     let file = job.tree.open_file(&path).map_err(|error| job.describe_error(&path, &error))?;
     let contents = read_lines(job, file, arguments);
+    let path = escape_line_breaks(&path);
     match contents.map_err(|error| format!("`{path}` can't be read: {error}; choose another file"))? {
         FileContents::Binary(description) => {
             Ok(RawOutput::new(format!("[`{path}` is a binary file: {description}]\n")))
@@ -166,7 +169,8 @@ impl SelectedLines {
 
     fn into_output(mut self, job: &FileJob, arguments: &ReadArguments) -> Result<RawOutput, String> {
         if self.first > self.line_count && self.first > 1 {
-            let (first, path, lines) = (self.first, &arguments.path, counted(self.line_count, "line"));
+            let path = escape_line_breaks(&arguments.path);
+            let (first, lines) = (self.first, counted(self.line_count, "line"));
             return Err(if self.is_incomplete {
                 format!("`from` is {first}, and after {lines} the call reached its time limit; choose a smaller `from`")
             } else {

@@ -8,6 +8,7 @@ use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkFinish, SinkMatch};
 
 use crate::files::FolderEntryKind;
+use crate::model::visible::escape_line_breaks;
 use crate::model::{PathPattern, counted};
 
 use super::arguments::SearchArguments;
@@ -227,7 +228,7 @@ impl Sink for LineSink<'_> {
         let number = found.line_number().unwrap_or_default();
         self.found.line_count += 1;
         self.found.excerpt_count += u64::from(found.bytes().trim_ascii_end().len() > MAX_SHOWN_BYTES);
-        self.found.lines.push(&format!("{}:{number}: {text}", self.path));
+        self.found.lines.push(&format!("{}:{number}: {text}", escape_line_breaks(self.path)));
         Ok(!self.job.is_cancelled())
     }
 

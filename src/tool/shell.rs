@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use crate::files::{ChangeSet, FileSnapshot, WorkspaceBefore};
+use crate::model::visible::escape_line_breaks;
 use crate::model::{
     AgentActivity, BuiltinTool, CommandPattern, Failure, FailureClass, SandboxSpec, ToolGrant, ToolInvocation,
 };
@@ -267,7 +268,8 @@ impl ShellCall<'_> {
                 notes.extend(sandbox_use.unknown.iter().map(|sentence| format!("[{sentence}]")));
             }
         }
-        notes
+        // A note may contain names that the program chose, and no part of a name may look like another note.
+        notes.iter().map(|note| escape_line_breaks(note).into_owned()).collect()
     }
 }
 

@@ -121,6 +121,7 @@ impl<'a> WorkspaceWalk<'a> {
             let is_folder = entry.kind == FolderEntryKind::Folder;
             let is_excluded = entry.name == ".git"
                 || access.is_denied(&path)
+                || is_folder && !access.allows_entering(&path)
                 || rules.as_ref().is_some_and(|rules| rules.exclude(&path, is_folder));
             !is_excluded
         };

@@ -83,6 +83,48 @@ fn an_export_with_paths_outside_of_the_workspace_is_not_imported() {
     }
 }
 
+/// The first event of this kind in an export.
+fn first_fact<'a>(record: &'a mut Value, kind: &str) -> &'a mut Value {
+    let events = record["events"].as_array_mut().unwrap();
+    events.iter_mut().find_map(|event| event["fact"].get_mut(kind)).unwrap()
+}
+
+/// An export with the record of a program that created these files with the content `made`.
+fn export_with_created_files(export: &str, paths: &[&str]) -> String {
+    let mut record: Value = serde_json::from_str(export).unwrap();
+    let made = json!({ "content": { "text": "made" }, "mode": "4755" });
+    let files: Vec<Value> = paths.iter().map(|path| json!({ "path": path, "after": made })).collect();
+    let activity = json!({ "changed": paths, "files": { "files": files } });
+    first_fact(&mut record, "call_ended")["agent_activity"] = activity;
+    record.to_string()
+}
+
+#[cfg(unix)]
+#[test]
+fn the_files_of_a_program_may_have_any_name_in_an_export() {
+    let (server, from, id) = project_with_export();
+    let names = ["logs/01:05:22.log", "CON", "a\\b", "git~1", "a\nb", ".orch-foo/x", "q/.git"];
+    let skipped = [".git/hooks/pre-commit", ".orch/journal.db"];
+    let all: Vec<&str> = names.iter().chain(&skipped).copied().collect();
+    let orch = project_to_import_into(&server, &export_with_created_files(&from.read("run.json"), &all));
+    orch.run(&["runs", "import", "run.json"]).exits(0);
+    for name in &all {
+        orch.write(&format!("mine/{name}"), "made");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o4755);
+        fs::set_permissions(orch.path().join("mine").join(name), mode).unwrap();
+    }
+    orch.write("mine/sub/new.txt", "written by the run");
+    let ran = orch.run(&["runs", "revert", &id, "--workspace", "mine"]).exits(1);
+    assert!(names.iter().all(|name| !orch.exists(&format!("mine/{name}"))), "{ran:?}");
+    assert!(skipped.iter().all(|name| orch.exists(&format!("mine/{name}"))), "{ran:?}");
+    assert!(ran.stdout.contains("skipped   .orch/journal.db: it is kept for orch's own files"), "{ran:?}");
+    assert!(ran.stdout.contains("reverted  a\\nb\n"), "{ran:?}");
+    for path in ["../x", "a/../../x", "/etc/x", "", "a//b"] {
+        let orch = project_to_import_into(&server, &export_with_created_files(&from.read("run.json"), &[path]));
+        orch.run(&["runs", "import", "run.json"]).exits(2).says("can't import").says("nothing was imported");
+    }
+}
+
 /// Gives every artifact of a record another path; returns how many there are.
 fn with_paths(value: &mut Value, path: &str) -> usize {
     match value {

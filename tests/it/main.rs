@@ -80,6 +80,8 @@ mod placeholders;
 mod plan;
 mod previous_rounds;
 mod price_options;
+#[cfg(unix)]
+mod program_files;
 mod provider;
 mod provider_errors;
 mod proxies;

@@ -10,7 +10,7 @@ use crate::support::{Orch, RunOutput};
 const RUN: [&str; 6] = ["pipeline", "run", "pipelines/main.yaml", "--task", "t", "--quiet"];
 
 /// A project with the steps `one` and `two`, whose CLI agents run these scripts in the workspace.
-fn project(scripts: &[&str]) -> Orch {
+pub(crate) fn project(scripts: &[&str]) -> Orch {
     let orch = Orch::empty();
     orch.write("prompts/ask.md", "You answer.\n");
     let (mut agents, mut steps) = (String::new(), String::new());
@@ -29,7 +29,7 @@ fn project(scripts: &[&str]) -> Orch {
 }
 
 /// Runs the pipeline, and returns the id of the run.
-fn run(orch: &Orch) -> String {
+pub(crate) fn run(orch: &Orch) -> String {
     orch.run(&RUN).exits(0);
     latest_run(orch).unwrap().0
 }

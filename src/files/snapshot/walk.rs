@@ -2,11 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::files::path::{LOCK_FILES, STATE_FOLDER};
 use crate::files::snapshot_file::{SnapshotContent, SnapshotFile};
+use crate::folder::is_temporary_name;
+use crate::model::LeftOutReason;
 
-use super::{EXCLUDED_FOLDERS, FileSnapshot, ORCH_PREFIX, is_placeholder, relative_name};
+use super::{EXCLUDED_FOLDERS, FileSnapshot, is_placeholder, relative_name};
+
+/// The file in orch's state folder with the records of runs.
+const JOURNAL_FILE: &str = "journal.db";
 
 /// The maximum number of files and folders in a snapshot.
 const MAX_ENTRIES: usize = 50_000;
@@ -32,7 +39,7 @@ impl FileSnapshot {
     /// Adds the contents of a folder and its subfolders, in the order of their names, so that two snapshots that reach
     /// a limit contain mostly the same files.
     pub(super) fn add_folder(&mut self, root: &Path, limits: SnapshotLimits) {
-        SnapshotWalk { snapshot: self, root, limits, path_bytes: 0 }.walk();
+        SnapshotWalk { snapshot: self, root, limits, path_bytes: 0, temporary_files: Vec::new() }.walk();
     }
 }
 
@@ -49,10 +56,22 @@ struct SnapshotWalk<'a> {
     limits: SnapshotLimits,
     /// The size of all paths in the snapshot, in bytes.
     path_bytes: usize,
+    /// The files with names of orch's temporary files, with their paths in the snapshot.
+    temporary_files: Vec<(PathBuf, String)>,
 }
 
 impl SnapshotWalk<'_> {
     fn walk(mut self) {
+        self.visit_all();
+        // orch keeps its own temporary files only for a moment.
+        for (path, relative) in self.temporary_files {
+            if path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                self.snapshot.files.remove(&relative);
+            }
+        }
+    }
+
+    fn visit_all(&mut self) {
         let mut pending = Vec::new();
         self.push_folder(self.root.to_owned(), &mut pending);
         // A loop instead of a recursion, which many nested folders could make overflow the stack.
@@ -65,9 +84,8 @@ impl SnapshotWalk<'_> {
             let relative = relative_name(&path, self.root);
             if self.path_bytes + relative.len() > self.limits.max_path_bytes {
                 let limit = self.limits.max_path_bytes;
-                return self
-                    .snapshot
-                    .add_reason(format!("orch compares at most {limit} bytes of paths of a workspace"));
+                self.snapshot.add_reason(format!("orch compares at most {limit} bytes of paths of a workspace"));
+                return;
             }
             if self.visit(&path, &name, relative) {
                 self.push_folder(path, &mut pending);
@@ -84,14 +102,25 @@ impl SnapshotWalk<'_> {
                 return false;
             }
         };
-        let length = relative.len();
+        let (length, text) = (relative.len(), name.to_string_lossy());
+        if metadata.is_dir() && text == STATE_FOLDER && path.join(JOURNAL_FILE).is_file() {
+            self.path_bytes += length;
+            self.snapshot.files.insert(relative, SnapshotFile::state_folder());
+            return false;
+        }
         if metadata.is_dir() {
             self.path_bytes += length;
             self.snapshot.folders.insert(relative);
             return true;
         }
-        let Some(content) = self.snapshot.read_content(path, &metadata) else { return false };
-        if matches!(&content, SnapshotContent::Read(state) if is_placeholder(&name.to_string_lossy(), state)) {
+        let content = if metadata.is_file() && is_temporary_name(&text) {
+            self.temporary_files.push((path.to_owned(), relative.clone()));
+            Some(SnapshotContent::LeftOut(LeftOutReason::OwnFile))
+        } else {
+            self.snapshot.read_content(path, &metadata)
+        };
+        let Some(content) = content else { return false };
+        if matches!(&content, SnapshotContent::Read(state) if is_placeholder(&text, state)) {
             return false;
         }
         self.path_bytes += length;
@@ -141,7 +170,9 @@ impl SnapshotWalk<'_> {
             let name = entry.file_name();
             let text = name.to_string_lossy();
             let is_folder = || entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if text.starts_with(ORCH_PREFIX) || EXCLUDED_FOLDERS.contains(&&*text) && is_folder() {
+            let is_file = || entry.file_type().is_ok_and(|kind| kind.is_file());
+            let is_lock = folder == self.root && LOCK_FILES.contains(&&*text) && is_file();
+            if is_lock || EXCLUDED_FOLDERS.contains(&&*text) && is_folder() {
                 continue;
             }
             names.insert(name);
@@ -170,7 +201,7 @@ mod tests {
     #[test]
     fn folders_count_and_paths_have_a_limit() {
         let folder = tempfile::tempdir().unwrap();
-        for path in ["a/b/c", "d", ".orch", ".git"] {
+        for path in ["a/b/c", "d", ".git"] {
             std::fs::create_dir_all(folder.path().join(path)).unwrap();
         }
         for path in ["a/b/x", "a/y", "z"] {
@@ -191,6 +222,46 @@ mod tests {
     }
 
     #[test]
+    fn only_the_own_files_of_orch_are_left_out_and_they_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let temporary = format!("src/{}", crate::folder::new_temporary_name());
+        for path in [".orch/journal.db", ".orch.lock", ".orch.programs.lock"] {
+            write(path, "1");
+        }
+        let before = FileSnapshot::from_folder(folder.path(), &[]);
+        for path in [".orch/journal.db", ".orch/blobs/a", ".orch.lock", ".orch.programs.lock"] {
+            write(path, "22");
+        }
+        let visible = [
+            ".orch-foo/x",
+            ".orchestra.txt",
+            ".orchrc",
+            "src/.orch",
+            "src/.orch-tmp-d/mod.py",
+            "src/.orch-tmp-x",
+            "src/.orch.lock",
+            "src2/.orch/f",
+        ];
+        for path in visible.iter().copied().chain([temporary.as_str(), "src3/.orch/journal.db"]) {
+            write(path, "new");
+        }
+        let activity = before.difference(&FileSnapshot::from_folder(folder.path(), &[]));
+        let mut left_out = activity.left_out;
+        left_out.sort();
+        assert_eq!(left_out, [temporary.as_str(), "src3/.orch"]);
+        let reasons: Vec<LeftOutReason> = activity.left_out_reasons.into_values().collect();
+        assert_eq!(reasons, [LeftOutReason::OwnFile; 2]);
+        let mut recorded = activity.changed;
+        recorded.retain(|path| !left_out.contains(path));
+        assert_eq!((recorded, activity.partial), (visible.map(str::to_owned).to_vec(), false));
+    }
+
+    #[test]
     fn of_a_large_folder_only_the_first_names_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         for number in 0..100 {
@@ -202,6 +273,7 @@ mod tests {
             root: folder.path(),
             limits: SnapshotLimits::default(),
             path_bytes: 0,
+            temporary_files: Vec::new(),
         };
         let names = walk.first_names(folder.path(), 2);
         let names: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();

@@ -5,6 +5,7 @@ mod changes;
 mod faults;
 mod hostile_paths;
 mod patches;
+mod replaced;
 
 use std::collections::BTreeMap;
 use std::fs;

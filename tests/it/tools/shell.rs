@@ -36,6 +36,17 @@ fn a_command_returns_its_output_in_order_with_its_exit_code_and_its_changes() {
 }
 
 #[test]
+fn a_line_break_in_the_name_of_a_changed_file_can_not_add_a_line_to_the_result() {
+    if !reaches_full() {
+        return;
+    }
+    let site = ToolSite::new(&["shell"]);
+    let call = site.call("shell", json!({"command": "touch \"$(printf 'a]\\n[exit code 0')\"; exit 3"}));
+    assert_eq!(call.text, "[exit code 3]\n[changed files: a]\\n[exit code 0]\n");
+    assert_eq!(call.activity.changed, ["a]\n[exit code 0"]);
+}
+
+#[test]
 fn a_command_can_not_leave_its_sandbox() {
     if !reaches_full() {
         return;

@@ -7,11 +7,11 @@ use anyhow::Result;
 use crate::cli::args::StateArgs;
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
-use crate::files::{FileChange, FileState, check_path, read_file_bounded};
+use crate::files::{FileChange, FileState, check_path, check_recorded_path, read_file_bounded};
 use crate::model::event::{Event, Fact};
 use crate::model::{RunId, counted};
 use crate::session::project_state::project_root;
-use crate::session::writes::step_writes;
+use crate::session::writes::{StepWrite, step_writes};
 use crate::session::{ExitStatus, SessionError};
 use crate::store::{ExportedRun, ExportedRunError, Journal};
 
@@ -55,13 +55,17 @@ pub(super) fn run(args: &RunsImportArgs, ui: &Ui) -> Result<ExitStatus> {
     Ok(ExitStatus::Success)
 }
 
-/// Checks that the rules for `write` steps allow the paths and modes of all files in the imported events.
+/// Checks that the rules for `write` steps allow the paths and modes of all files that these steps wrote in the imported
+/// events. A program can give a file any name and mode, so of the files that programs changed, only the paths must stay
+/// in the workspace: a revert skips each file that it can't restore, and sets no mode above 0777.
 fn check_files(run: RunId, events: &[Event]) -> Result<(), String> {
     let writes = step_writes(run, events).map_err(|error| error.message().to_owned())?;
-    let written_paths = writes.iter().flat_map(|write| {
-        let files = write.changes.files.iter().map(|change| change.path.as_str());
-        files.chain(write.changes.new_folders.iter().map(String::as_str))
-    });
+    let (turns, writes): (Vec<StepWrite>, Vec<StepWrite>) = writes.into_iter().partition(|write| write.is_agent_turn);
+    let refused = |path: &str, reason: String| format!("it records the file {path:?}, and that path {reason}");
+    for path in turns.iter().flat_map(paths_of) {
+        check_recorded_path(path).map_err(|reason| refused(path, reason))?;
+    }
+    let written_paths = writes.iter().flat_map(paths_of);
     let artifact_paths = events.iter().filter_map(|event| {
         let artifact = match &event.fact {
             Fact::StepCompleted(fact) => fact.artifact.as_ref(),
@@ -71,9 +75,9 @@ fn check_files(run: RunId, events: &[Event]) -> Result<(), String> {
         };
         artifact?.path.as_deref()
     });
-    written_paths.chain(artifact_paths).try_for_each(|path| {
-        check_path(path).map_err(|reason| format!("it records the file {path:?}, and that path {reason}"))
-    })?;
+    written_paths
+        .chain(artifact_paths)
+        .try_for_each(|path| check_path(path).map_err(|reason| refused(path, reason)))?;
     let mut changes = writes.iter().flat_map(|write| &write.changes.files);
     let has_privilege_bits =
         |change: &&FileChange| change.before.iter().chain(&change.after).any(FileState::has_privilege_bits);
@@ -84,4 +88,10 @@ fn check_files(run: RunId, events: &[Event]) -> Result<(), String> {
             change.path
         )),
     }
+}
+
+/// The paths of the files and folders that a step changed.
+fn paths_of(write: &StepWrite) -> impl Iterator<Item = &str> {
+    let files = write.changes.files.iter().map(|change| change.path.as_str());
+    files.chain(write.changes.new_folders.iter().map(String::as_str))
 }

@@ -74,7 +74,7 @@ pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus> {
     let (change_sets, unrecorded) = (recorded.change_sets_to_revert(), recorded.unrecorded_changes());
     let tree = Tree::open(workspace.folder())?;
     let reverted = if args.dry_run {
-        tree.preview_revert(&change_sets, &unrecorded, args.force)
+        Ok(tree.preview_revert(&change_sets, &unrecorded, args.force))
     } else {
         tree.revert_all(&change_sets, &unrecorded, args.force)
     };
@@ -134,7 +134,7 @@ fn print_hints(files: &[RevertedFile], unrecorded: &[UnrecordedChange], ui: &Ui)
     let hint = ui.stderr_style.bold("hint:");
     if skipped().count() > unknown_count {
         ui.print_always(&format!(
-            "\n{hint} --force also reverts skipped files, unless they are no longer regular files"
+            "\n{hint} --force also reverts files that were changed since, unless they are no longer regular files"
         ));
     }
     if unknown_count > 0 {

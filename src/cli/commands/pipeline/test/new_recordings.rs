@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::folder::{NoFollowFile, NoFollowFolder, TEMPORARY_PREFIX};
+use crate::folder::{NoFollowFile, NoFollowFolder, is_temporary_name, new_temporary_name};
 use crate::session::SessionError;
 use crate::store::Lock;
 
@@ -29,7 +29,7 @@ pub(super) struct NewRecordings {
 impl NewRecordings {
     /// Creates a folder beside the old recordings. The path `recordings` is relative to the folder of the test case.
     pub(super) fn create_beside(case_folder: &NoFollowFolder, recordings: &str) -> Result<Self, SessionError> {
-        let name = format!("{}{TEMPORARY_PREFIX}{}", parent_path(recordings), uuid::Uuid::now_v7().simple());
+        let name = format!("{}{}", parent_path(recordings), new_temporary_name());
         case_folder.create_subfolder(&name).map_err(|error| path_error(&case_folder.path().join(&name), &error))?;
         let mut new_folder = Self { lock: None, case_folder: case_folder.clone(), name };
         let (file, owner) = (new_folder.file(LOCK_FILE), format!("process {}", std::process::id()));
@@ -90,7 +90,7 @@ fn recording_names(case_folder: &NoFollowFolder, name: &str) -> Result<Vec<Strin
 pub(super) fn remove_abandoned_folders(case_folder: &NoFollowFolder, recordings: &str) -> Result<(), SessionError> {
     let parent_folder = parent_path(recordings);
     let Ok(entries) = case_folder.list(parent_folder) else { return Ok(()) };
-    for (name, _) in entries.into_iter().filter(|(name, meta)| name.starts_with(TEMPORARY_PREFIX) && meta.is_dir()) {
+    for (name, _) in entries.into_iter().filter(|(name, meta)| is_temporary_name(name) && meta.is_dir()) {
         let name = format!("{parent_folder}{name}");
         if is_abandoned(case_folder, &name) {
             case_folder.remove_tree(&name).map_err(|error| path_error(&case_folder.path().join(&name), &error))?;
