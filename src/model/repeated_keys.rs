@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -31,11 +32,15 @@ pub struct ReadJson {
 /// # Errors
 /// The bytes are not JSON, or an object has a key with very many different values.
 pub fn read_json(bytes: &[u8]) -> serde_json::Result<ReadJson> {
-    let has_repeated_keys = Cell::new(false);
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = ValueReader { has_repeated_keys: &has_repeated_keys }.deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok(ReadJson { value, has_repeated_keys: has_repeated_keys.get() })
+    serde_json::from_slice(bytes)
+}
+
+impl<'de> Deserialize<'de> for ReadJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let has_repeated_keys = Cell::new(false);
+        let value = ValueReader { has_repeated_keys: &has_repeated_keys }.deserialize(deserializer)?;
+        Ok(Self { value, has_repeated_keys: has_repeated_keys.get() })
+    }
 }
 
 /// The first key in a value that [`read_json`] has marked as repeated, without the marks.
