@@ -94,7 +94,7 @@ fn check_size(call: &CallNode, text: &str) -> Result<(), Failure> {
 
 fn check_schema(schema: &Schema, value: Value, what: &str) -> Result<Value, Failure> {
     match schema.mismatches(&value).first() {
-        None => Ok(value),
+        None => Ok(schema.with_integers(value)),
         Some(first) => Err(Failure::new(FailureClass::SchemaMismatch, format!("{what} does not fit: {first}"))
             .with_hint("correct the schema of the step, or its arguments")),
     }

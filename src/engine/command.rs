@@ -340,7 +340,7 @@ fn artifact_from_stdout(artifact: &ArtifactOutput, output: &CommandOutput) -> Re
         .map_err(|error| unreadable_stdout(artifact, &error.to_string(), output))?;
     let errors = schema.mismatches(&value);
     match errors.first() {
-        None => Ok(value),
+        None => Ok(schema.with_integers(value)),
         Some(first) => {
             Err(Failure::new(FailureClass::SchemaMismatch, format!("standard output does not fit: {first}")))
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::cursor::HALF_SURROGATE;
 use super::equality::NumberValue;
-use super::report::{Extraction, Rejection, RejectionReason, Repair, ValueSource, reject};
+use super::report::{Extraction, Rejection, RejectionReason, Repair, UNREADABLE, ValueSource, reject};
 use super::scan::{ScanSink, ScannedValue};
 use super::{Options, brackets, coerce};
 use crate::schema::Schema;
@@ -180,7 +180,7 @@ impl<'a> Chooser<'a> {
             return self.reject_without_match();
         };
         if let Some((reason, _)) = self.last_unreadable.filter(|(_, start)| *start > answer.start) {
-            let message = format!("the last JSON of the reply can't be read: {reason}");
+            let message = format!("the last JSON of the reply {UNREADABLE}{reason}");
             return reject(unreadable_reason(reason), message);
         }
         let other_count = self.match_digests.len().saturating_sub(1);
@@ -203,6 +203,7 @@ impl<'a> Chooser<'a> {
             );
         }
         let Candidate { value, source, .. } = answer;
+        let value = self.schema.with_integers(value);
         Ok(Extraction { value, source, repairs, others: other_count, left_out: Vec::new() })
     }
 
@@ -234,7 +235,7 @@ impl<'a> Chooser<'a> {
         }
         let message = match (self.last_unreadable, self.has_skipped_markup) {
             (Some((reason, _)), _) => {
-                return reject(unreadable_reason(reason), format!("the JSON of the reply can't be read: {reason}"));
+                return reject(unreadable_reason(reason), format!("the JSON of the reply {UNREADABLE}{reason}"));
             }
             (None, true) => {
                 "the reply contains no JSON outside of reasoning, quotations and code in other languages".to_owned()

@@ -166,6 +166,16 @@ pub struct Rejection {
     pub mismatches: Vec<Mismatch>,
 }
 
+/// Precedes the reason why orch can't read a value, in the message of a rejection.
+pub(super) const UNREADABLE: &str = "can't be read: ";
+
+impl Rejection {
+    /// Why orch can't read the JSON of the reply, if that is the reason of the rejection.
+    pub fn unreadable_json(&self) -> Option<&str> {
+        self.message.split_once(UNREADABLE).map(|(_, reason)| reason)
+    }
+}
+
 /// Returns a rejection without mismatches.
 pub(super) fn reject<T>(reason: RejectionReason, message: impl Into<String>) -> Result<T, Box<Rejection>> {
     Err(Box::new(Rejection { reason, message: message.into(), mismatches: Vec::new() }))

@@ -92,8 +92,7 @@ impl AnthropicReply {
 
     /// Records the stop reason of a message or of a `message_delta`.
     fn record_stop(&mut self, object: &Value) {
-        let reason = object.get("stop_reason");
-        self.builder.stop.record_chunk(stop_reasons::ANTHROPIC, reason, false);
+        self.builder.stop.record_reasons(stop_reasons::ANTHROPIC, object, "stop_reason", false);
     }
 }
 
@@ -146,7 +145,7 @@ impl Assembler for AnthropicReply {
     }
 
     fn read_usage(&mut self, event: &Value) {
-        self.builder.usage.merge_report(event.get("usage"), &ANTHROPIC);
+        self.builder.usage.merge_reports(event, "usage", &ANTHROPIC);
     }
 
     fn into_reply(mut self) -> ChatReply {

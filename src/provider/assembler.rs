@@ -8,6 +8,7 @@ use super::reply_builder::ReplyBuilder;
 use super::stream::EventKind;
 use super::usage::UsageFields;
 use crate::model::chat::ChatReply;
+use crate::model::json_number::whole_number;
 use crate::model::usage::ReportedUsage;
 
 /// Receives the parts of a reply as they arrive.
@@ -70,9 +71,36 @@ pub(super) fn list_in<'a>(value: &'a Value, field: &str) -> impl Iterator<Item =
     value.get(field).and_then(Value::as_array).into_iter().flatten()
 }
 
+/// The number in a field that says to which choice, block or item an event belongs. Some servers write all numbers as
+/// floats.
+pub(super) fn index_in(value: &Value, field: &str) -> Option<u64> {
+    value.get(field).and_then(whole_number)
+}
+
+/// Whether a value has no content: it is `null`, an empty text, an empty list or an empty object.
+pub(super) fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+    }
+}
+
+/// Whether a field that must contain a list has other content, which is then lost.
+pub(super) fn has_lost_list(value: &Value, field: &str) -> bool {
+    value.get(field).is_some_and(|value| !value.is_array() && !is_blank(value))
+}
+
 /// Whether a choice or a candidate is the first one: orch requests only one. Without an index it counts as the first.
 pub(super) fn is_first(alternative: &Value) -> bool {
     let index = alternative.get("index");
-    let number = index.and_then(|index| index.as_u64().or_else(|| index.as_str()?.trim().parse().ok()));
+    let number = index.and_then(|index| whole_number(index).or_else(|| index.as_str()?.trim().parse().ok()));
     number.unwrap_or_default() == 0
+}
+
+/// Whether the list in a field has more than one first choice or candidate. Their contents can't be told apart.
+pub(super) fn has_several_first(value: &Value, field: &str) -> bool {
+    list_in(value, field).filter(|alternative| is_first(alternative)).nth(1).is_some()
 }

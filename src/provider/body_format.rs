@@ -64,6 +64,9 @@ impl ContentType {
 /// The fields with which a stream of events may begin; a comment begins with a colon.
 const EVENT_FIELDS: [&[u8]; 5] = [b":", b"data", b"event", b"id", b"retry"];
 
+/// The bytes of a UTF-8 byte order mark.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The bytes of a body until its format is known. Examines each byte of the white space at its beginning once.
 #[derive(Debug, Default)]
 pub(super) struct BodyStart {
@@ -76,8 +79,8 @@ impl BodyStart {
     /// Appends a chunk.
     pub(super) fn push(&mut self, chunk: &[u8]) {
         self.bytes.extend_from_slice(chunk);
-        if self.word_start == 0 && self.bytes.starts_with(b"\xef\xbb\xbf") {
-            self.word_start = 3;
+        if self.word_start == 0 && self.bytes.starts_with(BYTE_ORDER_MARK) {
+            self.word_start = BYTE_ORDER_MARK.len();
         }
         let white_space = self.first_word().iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         self.word_start += white_space;
@@ -88,20 +91,24 @@ impl BodyStart {
         self.bytes.get(self.word_start..).unwrap_or_default()
     }
 
-    /// Whether orch needs more bytes to recognize the format, because the content type does not determine it and the
-    /// first word may be incomplete.
+    /// Whether orch needs more bytes to recognize the format, because the first word may be incomplete. Under the type of
+    /// a stream, its first byte is enough, unless it may belong to a byte order mark.
     pub(super) fn needs_more(&self, content_type: &ContentType) -> bool {
-        let is_recognizable = matches!(self.first_word().first(), Some(b'{' | b'[' | b'<' | b':'));
-        !content_type.is_event_stream() && !is_recognizable && self.first_word().len() < "event".len()
+        let word = self.first_word();
+        if content_type.is_event_stream() {
+            return BYTE_ORDER_MARK.starts_with(word);
+        }
+        let is_recognizable = matches!(word.first(), Some(b'{' | b'[' | b'<' | b':'));
+        !is_recognizable && word.len() < "event".len()
     }
 
     /// Recognizes the format of the body. Some servers send a reply under another type than that of its format, so the
-    /// first bytes decide. The reader of events needs no such decision: it also reads a reply that is one JSON value.
+    /// first bytes decide. Under the type of a stream, everything but markup is read as events: the reader of events also
+    /// reads a reply that is one JSON value.
     pub(super) fn format(&self, content_type: &ContentType) -> BodyFormat {
-        if content_type.is_event_stream() {
-            return BodyFormat::Events;
-        }
         match self.first_word().first() {
+            Some(b'<') if content_type.is_event_stream() => BodyFormat::WebPage,
+            _ if content_type.is_event_stream() => BodyFormat::Events,
             // The reader of events accepts a reply in one value, and no reply in several ones.
             Some(b'{' | b'[') if content_type.is_json_lines() => BodyFormat::Events,
             Some(b'{' | b'[') => BodyFormat::Json,
@@ -155,6 +162,8 @@ mod tests {
             );
         }
         assert!(!needs_more("Text/Event-Stream; charset=utf-8", b"d"));
+        assert!(needs_more("text/event-stream", b"\n") && needs_more("text/event-stream", b"\xef\xbb"));
+        assert!(!needs_more("text/event-stream", b"\xef\xbb\xbf<"));
     }
 
     #[test]
@@ -173,6 +182,8 @@ mod tests {
             ("application/vnd.amazon.eventstream", "\0\0\0|", BodyFormat::Other),
             ("application/problem+json", "x", BodyFormat::Json),
             ("text/event-stream; charset=utf-8", "{", BodyFormat::Events),
+            ("text/event-stream", "hello", BodyFormat::Events),
+            ("text/event-stream", "\n<html>", BodyFormat::WebPage),
             ("application/x-ndjson", "{\"a\":1}\n{\"b\":2}", BodyFormat::Events),
             ("application/jsonl", "[1]\n", BodyFormat::Events),
         ] {

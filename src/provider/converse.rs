@@ -101,6 +101,8 @@ impl ConverseReply {
             if let Some(input) = block.pointer("/toolUse/input") {
                 self.builder.set_arguments(CALL_KEY, input);
             }
+        } else if block.get("toolUse").is_some_and(|call| !call.is_null()) {
+            self.builder.contradictions.record_nameless_call("");
         } else if let Some(reasoning) = block.get("reasoningContent") {
             match text_at("/reasoningContent/reasoningText/text") {
                 Some(reasoning) => self.builder.push_reasoning(reasoning, sink),
@@ -134,7 +136,7 @@ impl Assembler for ConverseReply {
         for block in content {
             self.read_block(block, sink);
         }
-        self.builder.stop.record_chunk(stop_reasons::CONVERSE, body.get("stopReason"), false);
+        self.builder.stop.record_reasons(stop_reasons::CONVERSE, body, "stopReason", false);
         self.read_usage(body);
         true
     }
@@ -144,7 +146,7 @@ impl Assembler for ConverseReply {
     }
 
     fn read_usage(&mut self, event: &Value) {
-        self.builder.usage.merge_report(event.get("usage"), &CONVERSE);
+        self.builder.usage.merge_reports(event, "usage", &CONVERSE);
     }
 
     fn into_reply(self) -> ChatReply {

@@ -8,6 +8,7 @@ use super::errors::RequestContext;
 use super::redaction::quote;
 use super::requested_wait;
 use crate::model::failure::{Failure, FailureClass};
+use crate::model::json_number::whole_number;
 
 /// The longest message of a provider that orch quotes, in characters.
 pub(super) const MAX_MESSAGE_CHARS: usize = 300;
@@ -125,7 +126,7 @@ pub(super) fn parse_error_body(value: &Value) -> Option<ErrorBody> {
 fn error_status(error: &Value) -> Option<u16> {
     ["code", "status", "status_code", "error_code"].iter().find_map(|field| {
         let value = error.get(*field)?;
-        let code = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
+        let code = whole_number(value).or_else(|| value.as_str()?.parse().ok())?;
         u16::try_from(code).ok().filter(|code| (400..600).contains(code))
     })
 }

@@ -15,6 +15,7 @@ use super::error_body::{ErrorBody, find_error, parse_error_body};
 use super::json_body::JsonBody;
 use super::sse::{SseDecoder, SseItem};
 use super::stream_content::reports_generation;
+use crate::model::repeated_keys::{ReadJson, read_json};
 use crate::model::text::strip_bom_bytes;
 
 /// The largest part of an error body that orch reads, in bytes.
@@ -91,8 +92,8 @@ impl ErrorResponse {
 
 /// The JSON values in a body: a value, one on each line, or the data of events.
 fn json_values(body: &[u8]) -> Vec<Value> {
-    let values = Deserializer::from_slice(strip_bom_bytes(body)).into_iter::<Value>();
-    let values: Vec<Value> = values.map_while(Result::ok).collect();
+    let values = Deserializer::from_slice(strip_bom_bytes(body)).into_iter::<ReadJson>();
+    let values: Vec<Value> = values.map_while(Result::ok).map(|read| read.value).collect();
     // A number at the beginning of a text is no value.
     let begins_with_container = values.first().is_some_and(|value| value.is_object() || value.is_array());
     if begins_with_container || parse_json_body(body).is_some() {
@@ -104,7 +105,7 @@ fn json_values(body: &[u8]) -> Vec<Value> {
     let data = items.iter().map(|item| match item {
         SseItem::Data(data) | SseItem::Error(data) | SseItem::Stray(data) => data.as_slice(),
     });
-    let values = data.filter_map(|data| serde_json::from_slice::<Value>(data).ok());
+    let values = data.filter_map(|data| Some(read_json(data).ok()?.value));
     values.filter(|value| value.is_object() || value.is_array()).collect()
 }
 

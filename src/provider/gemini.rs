@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
-use super::assembler::{Assembler, ReplySink, is_first, list_in, text_in};
+use super::assembler::{Assembler, ReplySink, has_lost_list, has_several_first, is_first, list_in, text_in};
 use super::http::{self, HttpCall};
 use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
@@ -102,18 +102,20 @@ impl GeminiReply {
         if let Some(message) = text_in(candidate, "finishMessage") {
             self.builder.stop_message = Some(message.to_owned());
         }
-        let reason = candidate.get("finishReason");
-        self.builder.stop.record_chunk(stop_reasons::GEMINI, reason, has_content);
+        self.builder.stop.record_reasons(stop_reasons::GEMINI, candidate, "finishReason", has_content);
     }
 
     /// Reads a part; returns whether it has any content.
     fn read_part(&mut self, part: &Value, sink: ReplySink<'_>) -> bool {
         self.builder.check_part_type(part);
         let signature = part.get("thoughtSignature").filter(|signature| signature.is_string());
-        if let Some(name) = part.pointer("/functionCall/name").and_then(Value::as_str) {
-            let id = part.pointer("/functionCall/id").and_then(Value::as_str);
-            self.builder.start_call(CALL_KEY, id, name);
-            if let Some(arguments) = part.pointer("/functionCall/args") {
+        if let Some(call) = part.get("functionCall").filter(|call| !call.is_null()) {
+            let Some(name) = text_in(call, "name") else {
+                self.builder.contradictions.record_nameless_call("");
+                return true;
+            };
+            self.builder.start_call(CALL_KEY, text_in(call, "id"), name);
+            if let Some(arguments) = call.get("args") {
                 self.builder.set_arguments(CALL_KEY, arguments);
             }
             self.push_signature(signature, false);
@@ -155,6 +157,17 @@ impl GeminiReply {
     }
 }
 
+/// What is wrong with the candidates of a chunk.
+fn problem_of_candidates(chunk: &Value) -> Option<&'static str> {
+    if has_lost_list(chunk, "candidates") {
+        Some("sent `candidates` that are not a list, so a part of the reply is lost")
+    } else if has_several_first(chunk, "candidates") {
+        Some("sent two candidates with the same index, which mixes the parts of two replies")
+    } else {
+        None
+    }
+}
+
 /// Whether a value is a chunk of a reply.
 fn is_chunk(value: &Value) -> bool {
     ["candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"]
@@ -169,6 +182,9 @@ impl Assembler for GeminiReply {
         if !is_chunk(event) {
             return EventKind::Unrecognized;
         }
+        if let Some(problem) = problem_of_candidates(event) {
+            return EventKind::Inconsistent(problem);
+        }
         self.read_chunk(event, sink);
         self.read_usage(event);
         // The stream has no end event: the server closes the connection.
@@ -179,6 +195,9 @@ impl Assembler for GeminiReply {
         // Without `alt=sse` the API returns a list of chunks.
         let chunks = body.as_array().map_or(std::slice::from_ref(body), Vec::as_slice);
         for chunk in chunks {
+            if let Some(problem) = problem_of_candidates(chunk) {
+                self.builder.contradictions.record(problem);
+            }
             self.read_chunk(chunk, sink);
             self.read_usage(chunk);
         }
@@ -199,7 +218,7 @@ impl Assembler for GeminiReply {
     }
 
     fn read_usage(&mut self, event: &Value) {
-        self.builder.usage.merge_report(event.get("usageMetadata"), &GEMINI);
+        self.builder.usage.merge_reports(event, "usageMetadata", &GEMINI);
     }
 
     fn into_reply(self) -> ChatReply {

@@ -13,6 +13,7 @@ use super::assembler::{Assembler, ReplySink};
 use super::body::{ResponseBody, has_further_value, parse_json_body};
 use super::body_format::{BodyFormat, BodyStart, ContentType};
 use super::client::{header_map, parse_url, shared_client, without_secrets};
+use super::contradictions::self_contradiction;
 use super::error_response::{ErrorResponse, is_gateway_timeout};
 use super::errors::{self, RequestContext};
 use super::foreign_reply::{check_dialect_hint, foreign_reply};
@@ -254,6 +255,10 @@ fn read_json<A: Assembler>(
     if has_further_value(body, bytes) {
         let problem = "sent several JSON values, each of which may be only a part of the reply";
         return Err(errors::unavailable(endpoint, problem));
+    }
+    if let Some(failure) = self_contradiction(&value, A::USAGE_FIELDS, endpoint) {
+        reports_generation(assembler, &value);
+        return Err(failure);
     }
     if !assembler.read_complete_reply(&value, sink) {
         if let Some(failure) = foreign_reply(&value, endpoint) {

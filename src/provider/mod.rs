@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod body_format;
 mod client;
+mod contradictions;
 mod converse;
 mod discover;
 mod error_body;

@@ -8,9 +8,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use self::calls::CallPieces;
+use self::calls::{CallPieces, has_name};
 use self::reasoning::{REASONING_FIELD, ReasoningDetails};
-use super::assembler::{Assembler, ReplySink, is_first, list_in, text_in};
+use super::assembler::{Assembler, ReplySink, has_lost_list, has_several_first, is_blank, is_first, list_in, text_in};
 use super::http::{self, HttpCall};
 use super::reply_builder::ReplyBuilder;
 use super::stop_reasons;
@@ -74,6 +74,22 @@ impl Provider for OpenAi {
 /// The result for an event with the message so far, if the pieces before it are not its beginning.
 const SNAPSHOT_MISMATCH: EventKind = EventKind::Inconsistent("sent a message that differs from the pieces before it");
 
+/// The problem of an event or a body whose `choices` are no list.
+const CHOICES_LOST: &str = "sent `choices` that are not a list, so a part of the reply is lost";
+/// The problem of an event or a body with two choices that count as the first one.
+const CHOICES_MIXED: &str = "sent two choices with the same index, which mixes the parts of two replies";
+/// The problem of a message whose `tool_calls` are no list.
+const CALLS_LOST: &str = "sent `tool_calls` that are not a list, so the calls are lost";
+
+/// What is wrong with the choices of an event or a body.
+fn problem_of_choices(value: &Value) -> Option<&'static str> {
+    if has_lost_list(value, "choices") {
+        Some(CHOICES_LOST)
+    } else {
+        has_several_first(value, "choices").then_some(CHOICES_MIXED)
+    }
+}
+
 /// A Chat Completions reply under construction.
 #[derive(Default)]
 pub(super) struct OpenAiReply {
@@ -97,9 +113,9 @@ impl OpenAiReply {
             if message.is_none() && text_in(choice, "text").is_some() {
                 self.builder.record_named_text_gap("`choices[].text`");
             }
-            let has_content = message.is_some_and(|message| self.read_message(message, sink));
-            let reason = choice.get("finish_reason");
-            self.builder.stop.record_chunk(stop_reasons::OPENAI, reason, has_content);
+            let is_whole = message_field == "message";
+            let has_content = message.is_some_and(|message| self.read_message(message, is_whole, sink));
+            self.builder.stop.record_reasons(stop_reasons::OPENAI, choice, "finish_reason", has_content);
         }
         self.read_usage(value);
     }
@@ -118,6 +134,7 @@ impl OpenAiReply {
         else {
             return SNAPSHOT_MISMATCH;
         };
+        self.builder.contradictions.merge(&snapshot.builder.contradictions);
         self.builder.push_text(following_text, sink);
         self.builder.has_refusal |= snapshot.builder.has_refusal;
         if !snapshot.reasoning_details.is_empty() {
@@ -126,16 +143,16 @@ impl OpenAiReply {
         let has_content = has_new_calls || !following_text.is_empty();
         for choice in list_in(event, "choices").filter(|choice| is_first(choice)) {
             if let Some(message) = choice.get("message").filter(|_| has_new_calls) {
-                self.read_tool_calls(message);
+                self.read_tool_calls(message, true);
             }
-            self.builder.stop.record_chunk(stop_reasons::OPENAI, choice.get("finish_reason"), has_content);
+            self.builder.stop.record_reasons(stop_reasons::OPENAI, choice, "finish_reason", has_content);
         }
         self.read_usage(event);
         EventKind::Part
     }
 
-    /// Reads a message or a delta of one; returns whether it has any content.
-    fn read_message(&mut self, message: &Value, sink: ReplySink<'_>) -> bool {
+    /// Reads a whole message or a delta of one; returns whether it has any content.
+    fn read_message(&mut self, message: &Value, is_whole: bool, sink: ReplySink<'_>) -> bool {
         self.builder.check_part_type(message);
         let length_before = self.builder.text_len();
         let reasoning = text_in(message, "reasoning_content").or_else(|| text_in(message, "reasoning"));
@@ -164,7 +181,7 @@ impl OpenAiReply {
         for (kind, _) in media.iter().filter(|(_, value)| value.is_some_and(is_present)) {
             self.builder.record_other_content(kind);
         }
-        let has_tool_calls = self.read_tool_calls(message);
+        let has_tool_calls = self.read_tool_calls(message, is_whole);
         let has_parts = message.get("content").is_some_and(is_filled_list);
         has_reasoning || has_parts || self.builder.text_len() > length_before || has_tool_calls
     }
@@ -200,11 +217,19 @@ impl OpenAiReply {
         }
     }
 
-    /// Reads tool calls, or pieces of them; returns whether there are any.
-    fn read_tool_calls(&mut self, message: &Value) -> bool {
+    /// Reads tool calls, or pieces of them; returns whether there are any. In a whole message, each call must have a name.
+    fn read_tool_calls(&mut self, message: &Value, is_whole: bool) -> bool {
+        if has_lost_list(message, "tool_calls") {
+            self.builder.contradictions.record(CALLS_LOST);
+        }
         let mut has_calls = false;
-        for call in list_in(message, "tool_calls").chain(message.get("function_call")) {
-            has_calls |= self.calls.read(call, &mut self.builder);
+        let function_call = message.get("function_call").filter(|call| !is_blank(call));
+        for call in list_in(message, "tool_calls").chain(function_call) {
+            if !call.is_object() || is_whole && !has_name(call) {
+                self.builder.contradictions.record_nameless_call("");
+            } else {
+                has_calls |= self.calls.read(call, &mut self.builder);
+            }
         }
         has_calls
     }
@@ -218,6 +243,9 @@ impl Assembler for OpenAiReply {
     const USAGE_FIELDS: &'static UsageFields = &OPENAI;
 
     fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind {
+        if let Some(problem) = problem_of_choices(event) {
+            return EventKind::Inconsistent(problem);
+        }
         let is_chunk =
             event.get("choices").is_some_and(Value::is_array) || event.get("usage").is_some_and(Value::is_object);
         if !is_chunk {
@@ -235,6 +263,9 @@ impl Assembler for OpenAiReply {
     }
 
     fn read_complete_reply(&mut self, body: &Value, sink: ReplySink<'_>) -> bool {
+        if let Some(problem) = problem_of_choices(body) {
+            self.builder.contradictions.record(problem);
+        }
         self.read_chunk(body, "message", sink);
         body.get("choices").is_some_and(Value::is_array)
     }
@@ -256,11 +287,11 @@ impl Assembler for OpenAiReply {
     }
 
     fn read_usage(&mut self, event: &Value) {
-        let choice_reports = list_in(event, "choices").map(|choice| choice.get("usage"));
-        let reports = [event.get("timings"), Some(event), event.pointer("/x_groq/usage")].into_iter();
-        for report in reports.chain(choice_reports).chain([event.get("usage")]) {
-            self.builder.usage.merge_report(report, &OPENAI);
-        }
+        let usage = &mut self.builder.usage;
+        usage.merge_reports(event, "timings", &OPENAI);
+        usage.merge_report(Some(event), &OPENAI);
+        let containers = event.get("x_groq").into_iter().chain(list_in(event, "choices")).chain([event]);
+        containers.for_each(|container| usage.merge_reports(container, "usage", &OPENAI));
     }
 
     fn into_reply(mut self) -> ChatReply {

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::StreamEvent;
-use super::assembler::ReplySink;
+use super::assembler::{ReplySink, is_blank};
+use super::contradictions::Contradictions;
 use super::reply_blocks::{KeptBlocks, ReplyBlocks};
 use super::reply_calls::{CallNaming, PartialCall};
 use super::stop_reasons::StopReasonTracker;
@@ -53,6 +54,8 @@ pub(super) struct ReplyBuilder {
     text_gaps: Vec<&'static str>,
     /// What arrived in the place of pieces of a call's arguments.
     argument_gaps: Vec<&'static str>,
+    /// What is wrong with the reply, apart from these gaps.
+    pub(super) contradictions: Contradictions,
 }
 
 /// The name of a value's JSON type, for messages.
@@ -210,14 +213,7 @@ impl ReplyBuilder {
 
     /// Records a value in the place of a piece of the text, unless the value is empty.
     pub(super) fn record_text_gap(&mut self, value: &Value) {
-        let is_empty = match value {
-            Value::Null => true,
-            Value::Bool(_) | Value::Number(_) => false,
-            Value::String(text) => text.is_empty(),
-            Value::Array(list) => list.is_empty(),
-            Value::Object(members) => members.is_empty(),
-        };
-        if !is_empty {
+        if !is_blank(value) {
             self.record_named_text_gap(json_type(value));
         }
     }
@@ -255,6 +251,16 @@ impl ReplyBuilder {
     /// What shows that the text or the calls of the reply are not as the model wrote them; follows the provider's name
     /// in a message. A reply without text has [`ReplyDetails::instead`] for this.
     pub(super) fn inconsistency(&self) -> Option<String> {
+        if let Some(problem) = self.contradictions.problem() {
+            return Some(problem.to_owned());
+        }
+        if self.stop.has_content_after_reason() {
+            return Some("sent more content after the stop reason, which may belong to another reply".to_owned());
+        }
+        let may_run_calls = self.naming.offers_tools() && !self.has_refusal && self.stop.completes_calls();
+        if may_run_calls && self.contradictions.has_nameless_call() {
+            return Some("sent a tool call without the name of its tool, so the calls are incomplete".to_owned());
+        }
         let runs_calls = self.call_fate() == CallFate::Run;
         if self.has_text_gap() && (self.has_text || runs_calls) {
             let gaps = self.text_gaps.join(" and ");

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::surrogates::with_escapes;
 use crate::model::chat::ChatRequest;
 use crate::model::content::ContentBlock;
+use crate::model::repeated_keys::{read_json, repeated_key, text_with_repeated_keys};
 
 /// A tool call, whose arguments may be incomplete.
 pub(super) struct PartialCall {
@@ -128,11 +129,14 @@ impl PartialCall {
 }
 
 impl CallArguments {
-    /// The arguments in a field: a text, or the value itself from some servers. A value with half of a surrogate pair
-    /// stays a text, so that the model can be told.
+    /// The arguments in a field: a text, or the value itself from some servers. A value with half of a surrogate pair, or
+    /// with a key that has several values, stays a text, so that the model can be told.
     fn from_value(value: &Value) -> Self {
         if let Value::String(text) = value {
             return Self::Text(with_escapes(text).into_owned());
+        }
+        if repeated_key(value).is_some() {
+            return Self::Text(with_escapes(&text_with_repeated_keys(value)).into_owned());
         }
         match with_escapes(&value.to_string()) {
             Cow::Owned(text) => Self::Text(text),
@@ -148,12 +152,16 @@ impl CallArguments {
         }
     }
 
-    /// The arguments as a value: an object if there are none, and the text itself if it is not JSON.
+    /// The arguments as a value: an object if there are none, and the text itself if it is not JSON, or if a key has
+    /// several values.
     fn into_value(self) -> Value {
         let value = match self {
             Self::Value(value) => value,
             Self::Text(text) if text.trim().is_empty() => Value::Null,
-            Self::Text(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+            Self::Text(text) => match read_json(text.as_bytes()) {
+                Ok(read) if !read.has_repeated_keys => read.value,
+                Ok(_) | Err(_) => Value::String(text),
+            },
         };
         if value.is_null() { Value::Object(Map::new()) } else { value }
     }
@@ -326,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_with_half_of_a_surrogate_pair_are_no_object() {
+    fn arguments_with_half_of_a_surrogate_pair_or_with_a_repeated_key_are_no_object() {
         let parsed = |json: &str| parse_json(json.as_bytes()).unwrap();
         let arguments = |call: PartialCall| match call.into_block(&mut CallNaming::default()) {
             ContentBlock::ToolCall { arguments, .. } => arguments,
@@ -340,6 +348,9 @@ mod tests {
         let mut value = PartialCall::new("0", None, "read");
         value.set_arguments(&parsed(r#"{"path": "\ud83d"}"#));
         assert_eq!(arguments(value), json!(r#"{"path":"\ud83d"}"#));
+        let mut repeated = PartialCall::new("0", None, "read");
+        repeated.set_arguments(&parsed(r#"{"path": "a", "path": "b"}"#));
+        assert_eq!(arguments(repeated), json!(r#"{"path":"a","path":"b"}"#));
     }
 
     #[test]
@@ -351,6 +362,8 @@ mod tests {
             ("null", json!({})),
             ("{\"a\": 1}", json!({"a": 1})),
             ("{\"a\": ", json!("{\"a\": ")),
+            ("{\"a\": 1, \"a\": 1}", json!({"a": 1})),
+            ("{\"a\": 1, \"a\": 2}", json!("{\"a\": 1, \"a\": 2}")),
         ] {
             assert_eq!(value_of(CallArguments::Text(text.to_owned())), value, "{text}");
         }

@@ -1,13 +1,21 @@
 //! Reads the wait that a provider requests from headers, error bodies and the text of messages.
 
+use std::num::IntErrorKind;
+
 use jiff::Timestamp;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::model::failure::FailureClass;
+use crate::model::json_number::integer_value;
 
 /// The longest wait that orch accepts from a provider: one day, in milliseconds. orch shortens longer waits to it.
 const MAX_WAIT: u64 = 24 * 60 * 60 * 1000;
+
+/// The first year whose dates orch does not calculate with: [`Timestamp`] ends in it.
+const FAR_YEAR: u64 = 9999;
+/// The names of months in HTTP dates.
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// The wait that headers request, in milliseconds; `now` is the time at which they arrived.
 ///
@@ -23,6 +31,9 @@ pub(super) fn wait_from_headers(headers: &HeaderMap, now: Timestamp) -> Option<u
         return round_wait(wait);
     }
     let date = |name: &str| http_date(header(name)?);
+    if header(RETRY_AFTER.as_str()).is_some_and(is_far_date) {
+        return Some(MAX_WAIT);
+    }
     if let Some(until) = date(RETRY_AFTER.as_str()) {
         // Compare with the server's own `Date`, if there is one, because its clock may differ from the local one.
         return Some(millis_between(date(DATE.as_str()).unwrap_or(now), until));
@@ -47,6 +58,19 @@ fn http_date(text: &str) -> Option<Timestamp> {
     Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
 }
 
+/// Whether a text is a date so far in the future that orch can't represent it: an HTTP date, or one such as
+/// `9999-12-31T23:59:59Z`.
+fn is_far_date(text: &str) -> bool {
+    let is_far_year = |word: &str| {
+        let is_number = word.len() >= 4 && word.bytes().all(|byte| byte.is_ascii_digit());
+        is_number && word.parse().unwrap_or(u64::MAX) >= FAR_YEAR
+    };
+    let words = || text.split_whitespace();
+    let is_http_date = text.contains(':') && words().any(|word| MONTHS.contains(&word));
+    let iso_year = text.trim_start_matches('+').split_once('-').map(|(year, _)| year);
+    is_http_date && words().any(is_far_year) || iso_year.is_some_and(is_far_year)
+}
+
 /// Pairs of headers: the remaining amount of a limit, and the time at which the limit is reset.
 fn limit_headers() -> impl Iterator<Item = (String, String)> {
     let openai = ["requests", "tokens"]
@@ -58,6 +82,9 @@ fn limit_headers() -> impl Iterator<Item = (String, String)> {
 
 /// The wait until a limit is reset, from a date or a duration.
 fn wait_until_reset(text: &str, now: Timestamp) -> Option<u64> {
+    if is_far_date(text) {
+        return Some(MAX_WAIT);
+    }
     match text.parse::<Timestamp>() {
         Ok(until) => Some(millis_between(now, until)),
         Err(_) => parse_duration(text).map(|(wait, _)| wait),
@@ -110,18 +137,34 @@ fn wait_in_object(object: &Value) -> Option<u64> {
     let milliseconds = ["retry_after_ms", "retryAfterMs"].map(|name| (name, 1.0));
     let seconds = ["retry_after", "retry_after_seconds", "retryAfter", "retryAfterSeconds", "estimated_time"];
     milliseconds.into_iter().chain(seconds.map(|name| (name, 1000.0))).find_map(|(name, factor)| {
-        let value = object.get(name)?;
-        let text = value.as_str().unwrap_or_default().trim();
-        let number = value.as_f64().or_else(|| text.parse().ok());
-        number.map_or_else(|| parse_duration(text).map(|(wait, _)| wait), |number| round_wait(number * factor))
+        // The text of a number can be larger than a float.
+        let text = match object.get(name)? {
+            Value::Number(number) => number.to_string(),
+            value => value.as_str().unwrap_or_default().trim().to_owned(),
+        };
+        let number = text.parse::<f64>().ok();
+        number.map_or_else(|| parse_duration(&text).map(|(wait, _)| wait), |number| round_wait(number * factor))
     })
 }
 
 /// The wait until the reset time that `OpenRouter` sends in `metadata.headers`.
 fn openrouter_reset(error: &Value, now: Timestamp) -> Option<u64> {
     let reset = error.pointer("/metadata/headers/X-RateLimit-Reset")?;
-    let millis = reset.as_i64().or_else(|| reset.as_str()?.parse().ok())?;
-    Some(millis_between(now, Timestamp::from_millisecond(millis).ok()?))
+    let text = match reset {
+        Value::Number(number) => number.to_string(),
+        value => value.as_str()?.trim().to_owned(),
+    };
+    let millis = match text.parse::<i64>() {
+        Ok(millis) => millis,
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => i64::MAX,
+        // Some servers write all numbers as floats.
+        Err(_) => {
+            let integer = integer_value(&text.parse::<Number>().ok()?)?;
+            i64::try_from(integer).unwrap_or(if integer > 0 { i64::MAX } else { i64::MIN })
+        }
+    };
+    let wait = millis.saturating_sub(now.as_millisecond());
+    Some(u64::try_from(wait).unwrap_or(0).min(MAX_WAIT))
 }
 
 /// The wait that a message requests: the first duration after "try again in", "try again after", "retry in" or "retry
@@ -163,9 +206,10 @@ fn parse_duration(text: &str) -> Option<(u64, &str)> {
     if has_unit { Some((round_wait(sum)?, remaining)) } else { None }
 }
 
-/// Rounds milliseconds up to a whole number, at most [`MAX_WAIT`]; `None` if they are negative or infinite.
+/// Rounds milliseconds up to a whole number, at most [`MAX_WAIT`], which is also the wait for a number that is too large
+/// for a float; `None` if they are negative or not a number.
 fn round_wait(wait: f64) -> Option<u64> {
-    if !wait.is_finite() || wait < 0.0 {
+    if wait.is_nan() || wait < 0.0 {
         return None;
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above, and capped")]
@@ -181,6 +225,7 @@ fn millis_between(from: Timestamp, until: Timestamp) -> u64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
+    use reqwest::header::HeaderValue;
     use serde_json::json;
 
     use super::*;
@@ -215,6 +260,36 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_orch_can_not_represent_is_a_very_long_one() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let wait = |headers: &[(&'static str, &str)]| {
+            let headers = headers.iter().map(|&(name, value)| {
+                (reqwest::header::HeaderName::from_static(name), value.parse::<HeaderValue>().unwrap())
+            });
+            wait_from_headers(&headers.collect::<HeaderMap>(), now)
+        };
+        for text in [
+            "Fri, 31 Dec 9999 23:59:59 GMT",
+            "Fri Dec 31 23:59:59 9999",
+            "Fri, 31 Dec 12025 23:59:59 GMT",
+            "Fri, 31 Dec 99999999999999999999999 23:59:59 GMT",
+            "Tue, 01 Dec 2099 00:00:00 GMT",
+            "9999999999999999999999999",
+            "1e309",
+            "inf",
+        ] {
+            assert_eq!(wait(&[("retry-after", text)]), Some(MAX_WAIT), "{text}");
+        }
+        for text in ["9999-12-31T23:59:59Z", "+012025-01-01T00:00:00Z", "9999999999999999h"] {
+            let headers = [("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", text)];
+            assert_eq!(wait(&headers), Some(MAX_WAIT), "{text}");
+        }
+        for text in ["soon", "-5", "NaN", "Dec 9999", "9999 apples"] {
+            assert_eq!(wait(&[("retry-after", text)]), None, "{text}");
+        }
+    }
+
+    #[test]
     fn every_field_for_a_wait_is_recognized() {
         let now = Timestamp::UNIX_EPOCH;
         for (body, millis) in [
@@ -226,6 +301,13 @@ mod tests {
             (json!({"error": {"metadata": {"retry_after_seconds": 7}}}), Some(7000)),
             (json!({"retry_after_ms": 250}), Some(250)),
             (json!({"error": {"retry_after": "1m30s"}}), Some(90_000)),
+            (json!({"error": {"metadata": {"headers": {"X-RateLimit-Reset": "9000"}}}}), Some(9000)),
+            (json!({"error": {"metadata": {"headers": {"X-RateLimit-Reset": 9000.0}}}}), Some(9000)),
+            (json!({"error": {"metadata": {"headers": {"X-RateLimit-Reset": "9".repeat(30)}}}}), Some(MAX_WAIT)),
+            (json!({"error": {"metadata": {"headers": {"X-RateLimit-Reset": "soon"}}}}), None),
+            (serde_json::from_str("{\"retry_after\": 1e400}").unwrap(), Some(MAX_WAIT)),
+            (json!({"retry_after": 1e300}), Some(MAX_WAIT)),
+            (json!({"retry_after": "NaN"}), None),
             (json!({"retry_after": -1}), None),
             (json!({"retry_after": null}), None),
             (json!("text"), None),

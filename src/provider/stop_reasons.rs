@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use crate::model::chat::StopReason;
+use crate::model::repeated_keys::values_of;
 
 /// The meaning of a stop reason for the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +182,12 @@ impl StopReasonTracker {
         }
     }
 
+    /// Like [`record_chunk`](Self::record_chunk), with all reasons that an object has under a name.
+    pub(super) fn record_reasons(&mut self, table: StopTable, object: &Value, name: &str, has_content: bool) {
+        self.record_chunk(table, None, has_content);
+        values_of(object, name).into_iter().for_each(|reason| self.record_chunk(table, Some(reason), false));
+    }
+
     /// Records a reason. A later one does not complete a reply that an earlier one declared incomplete.
     fn record_reason(&mut self, text: String, meaning: Option<StopMeaning>) {
         if self.decisive.as_ref().is_none_or(|(_, earlier)| *earlier == Some(END)) {
@@ -264,6 +271,11 @@ impl StopReasonTracker {
     /// Whether no content came after the last reason. If the body also ended properly, the reply is complete.
     pub(super) fn last_reason_ends_content(&self) -> bool {
         self.has_reason() && !self.content_after_last
+    }
+
+    /// Whether content came after the last reason. It may belong to another reply.
+    pub(super) fn has_content_after_reason(&self) -> bool {
+        self.content_after_last
     }
 
     /// Whether no content came after the first reason. This is false for a server that sends a reason in every chunk,

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Endpoint;
 use super::assembler::{Assembler, ReplySink};
 use super::body::{COMPLETENESS_CHECK_DELAY, ResponseBody};
+use super::contradictions::self_contradiction;
 use super::error_body;
 use super::errors::{self, RequestContext};
 use super::foreign_reply::foreign_reply;
@@ -151,18 +152,34 @@ impl<A: Assembler> StreamReader<'_, A> {
         if let Some(failure) = error_body::failure_reported_in_body(&value, self.context) {
             return Err(self.record_failure(failure, &value));
         }
-        self.progress.reply_ended = self.read_complete_reply();
+        self.progress.reply_ended = self.read_complete_reply()?;
         Ok(())
     }
 
+    /// Fails if a value has a key with several values.
+    fn check_keys(&mut self, value: &Value) -> Result<(), Failure> {
+        match self_contradiction(value, A::USAGE_FIELDS, self.context.endpoint) {
+            Some(failure) => Err(self.record_inconsistency(failure, value)),
+            None => Ok(()),
+        }
+    }
+
+    /// Records that the model generated what contradicts itself in `value`, and returns the failure.
+    fn record_inconsistency(&mut self, failure: Failure, value: &Value) -> Failure {
+        let failure = self.record_failure(failure, value);
+        self.progress.may_have_generated = true;
+        failure
+    }
+
     /// Reads a single value that contains a complete reply; returns false if there is none.
-    fn read_complete_reply(&mut self) -> bool {
+    fn read_complete_reply(&mut self) -> Result<bool, Failure> {
+        self.check_keys(&self.content.json_value().unwrap_or_default())?;
         let is_reply = self.content.read_single_reply(self.assembler, self.sink);
         if is_reply {
             self.content.has_reply_part = true;
             self.progress.other_text.clear();
         }
-        is_reply
+        Ok(is_reply)
     }
 
     /// Decides at the end of the stream whether the reply is complete; `stream_failure` is set if the stream did not
@@ -184,7 +201,7 @@ impl<A: Assembler> StreamReader<'_, A> {
         {
             return Err(failure.clone());
         }
-        if self.assembler.builder().is_empty() && self.read_complete_reply() {
+        if self.assembler.builder().is_empty() && self.read_complete_reply()? {
             return Ok(());
         }
         if let Some(failure) = self.foreign_reply() {
@@ -274,6 +291,7 @@ impl<A: Assembler> StreamReader<'_, A> {
         if let Some(text) = value.as_str() {
             return self.handle_text(text.as_bytes());
         }
+        self.check_keys(value)?;
         let kind = self.assembler.read_event(value, self.sink);
         if self.assembler.builder().has_too_many_blocks() {
             return Err(errors::too_many_parts(self.context.endpoint));
@@ -285,7 +303,7 @@ impl<A: Assembler> StreamReader<'_, A> {
             EventKind::Unrecognized => return self.handle_unrecognized(value, data),
             EventKind::Inconsistent(problem) => {
                 let failure = errors::unavailable(self.context.endpoint, problem);
-                return Err(self.record_failure(failure, value));
+                return Err(self.record_inconsistency(failure, value));
             }
         }
         Ok(())

@@ -8,16 +8,25 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use super::contradictions::remove_repeated_metadata;
+use crate::model::repeated_keys::{ReadJson, read_json};
+
 /// Precedes the four hexadecimal digits of a half. Unicode reserves this code point for internal use, so texts do not
 /// contain it.
 const MARK: char = '\u{fdd0}';
 
-/// Parses JSON. In strings, halves of surrogate pairs become marks.
+/// Parses JSON. In strings, halves of surrogate pairs become marks. Keys that an object has again with another value
+/// have marks too ([`read_json`]), except those that say nothing about the content of a reply.
 pub(super) fn parse_json(bytes: &[u8]) -> serde_json::Result<Value> {
-    serde_json::from_slice(bytes).or_else(|error| match mark_halves(bytes) {
-        Some(marked) => serde_json::from_slice(&marked).map_err(|_| error),
+    let read = read_json(bytes).or_else(|error| match mark_halves(bytes) {
+        Some(marked) => read_json(&marked).map_err(|_| error),
         None => Err(error),
-    })
+    });
+    let ReadJson { mut value, has_repeated_keys } = read?;
+    if has_repeated_keys {
+        remove_repeated_metadata(&mut value);
+    }
+    Ok(value)
 }
 
 /// A piece of a text that is JSON itself, with the halves as escapes. Halves that follow each other form a pair again.

@@ -7,6 +7,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::model::repeated_keys::values_of;
 use crate::model::usage::{MAX_REPLY_TOKENS, ReportedUsage, parse_token_count};
 
 /// The names of the usage fields in one dialect.
@@ -16,6 +17,13 @@ pub(super) struct UsageFields {
     /// The other fields that orch reads.
     other: &'static [&'static str],
     parse: fn(&Map<String, Value>) -> ReportedUsage,
+}
+
+impl UsageFields {
+    /// Whether a field with this name contains a count.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.output.contains(&name) || self.other.contains(&name)
+    }
 }
 
 /// The usage fields of `OpenAI` and of servers that speak its dialect.
@@ -67,24 +75,37 @@ pub(super) struct UsageMeter {
 
 impl UsageMeter {
     /// Merges a report. Counts are totals, so a later one replaces an earlier one, unless it is smaller: a total never
-    /// shrinks, and tokens that a server has reported never count as fewer.
+    /// shrinks, and tokens that a server has reported never count as fewer. The same holds for several counts under one
+    /// name.
     pub(super) fn merge_report(&mut self, report: Option<&Value>, fields: &UsageFields) {
-        let Some(report) = report.and_then(Value::as_object) else { return };
+        let Some(report) = report.filter(|report| report.is_object()) else { return };
         for name in fields.output.iter().chain(fields.other) {
-            let Some(value) = report.get(*name).filter(|value| !value.is_null()) else { continue };
-            let count = parse_token_count(value);
-            let previous = self.fields.get(*name).and_then(parse_token_count);
-            let is_smaller = count.zip(previous).is_some_and(|(count, previous)| count < previous);
-            // Some servers leave fields at zero in later reports. Such a report says nothing about the output.
-            if is_smaller && count == Some(0) {
-                continue;
+            for value in values_of(report, name).into_iter().filter(|value| !value.is_null()) {
+                self.merge_count(name, value, fields);
             }
-            if !is_smaller {
-                self.fields.insert((*name).to_owned(), value.clone());
-            }
-            if fields.output.contains(name) {
-                self.is_out_of_date = false;
-            }
+        }
+    }
+
+    /// Merges all reports that an event has under a name.
+    pub(super) fn merge_reports(&mut self, event: &Value, name: &str, fields: &UsageFields) {
+        for report in values_of(event, name) {
+            self.merge_report(Some(report), fields);
+        }
+    }
+
+    fn merge_count(&mut self, name: &str, value: &Value, fields: &UsageFields) {
+        let count = parse_token_count(value);
+        let previous = self.fields.get(name).and_then(parse_token_count);
+        let is_smaller = count.zip(previous).is_some_and(|(count, previous)| count < previous);
+        // Some servers leave fields at zero in later reports. Such a report says nothing about the output.
+        if is_smaller && count == Some(0) {
+            return;
+        }
+        if !is_smaller {
+            self.fields.insert(name.to_owned(), value.clone());
+        }
+        if fields.output.contains(&name) {
+            self.is_out_of_date = false;
         }
     }
 

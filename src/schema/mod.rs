@@ -6,6 +6,7 @@
 
 mod bundle;
 mod constrained;
+mod integers;
 mod mismatch;
 mod pattern;
 mod quick_check;

@@ -6,9 +6,14 @@ use serde_json::{Map, Value};
 
 use crate::extract::{Options, Rejection, RejectionReason, extract, remaining_mismatches};
 use crate::model::BuiltinTool;
+use crate::model::repeated_keys::{read_json, repeated_key};
+use crate::model::visible::one_line;
 use crate::schema::{Schema, render_mismatches};
 
 use super::definition::parameters;
+
+/// The maximum length of a key in a message, in characters.
+const MAX_KEY_CHARS: usize = 60;
 
 /// The arguments of `read`.
 #[derive(Clone, Debug, Deserialize)]
@@ -73,13 +78,18 @@ pub fn read_arguments(tool: BuiltinTool, arguments: &Value) -> Result<Value, Str
 }
 
 /// Reads the arguments of a call of the tool `name`: an object, or a text with JSON, which may need repairs. Members
-/// that are `null` count as absent, unless the schema allows them.
+/// that are `null` count as absent, unless the schema allows them. Integers that are written as `1.0` become `1`.
 ///
 /// # Errors
-/// The arguments are not JSON or do not fit the schema. The error lists every problem, for the model.
+/// The arguments are not JSON, do not fit the schema, or are those of several calls. The error lists every problem, for
+/// the model.
 pub fn read_arguments_with(name: &str, schema: &Schema, arguments: &Value) -> Result<Value, String> {
+    read_fitting_arguments(name, schema, arguments).map(|value| schema.with_integers(value))
+}
+
+fn read_fitting_arguments(name: &str, schema: &Schema, arguments: &Value) -> Result<Value, String> {
     let value = match arguments {
-        Value::String(text) => match parse_object(text) {
+        Value::String(text) => match parse_object(name, text)? {
             Some(value) => value,
             None => return extract_arguments(name, text, schema),
         },
@@ -100,33 +110,84 @@ pub fn read_arguments_with(name: &str, schema: &Schema, arguments: &Value) -> Re
     }
 }
 
-/// Parses a text that is a JSON object without any repair. An empty text is an empty object, since some servers send it
-/// for a call without arguments.
-fn parse_object(text: &str) -> Option<Value> {
+/// Parses a text that is a JSON object without any repair; `None` if it is none. An empty text is an empty object, since
+/// some servers send it for a call without arguments.
+///
+/// # Errors
+/// The text has a key with several values, or consists of several objects.
+fn parse_object(name: &str, text: &str) -> Result<Option<Value>, String> {
     if text.trim().is_empty() {
-        return Some(Value::Object(Map::new()));
+        return Ok(Some(Value::Object(Map::new())));
     }
-    serde_json::from_str::<Value>(text).ok().filter(Value::is_object)
+    if let Ok(read) = read_json(text.as_bytes()) {
+        return match repeated_key(&read.value).filter(|_| read.has_repeated_keys) {
+            Some(key) => Err(repeated_key_message(name, key)),
+            None => Ok(Some(read.value).filter(Value::is_object)),
+        };
+    }
+    match count_objects(text) {
+        0 | 1 => Ok(None),
+        count => Err(several_objects_message(name, count)),
+    }
+}
+
+/// The number of objects of which a text consists, if it consists of nothing else; equal ones count as one.
+fn count_objects(text: &str) -> usize {
+    let values = serde_json::Deserializer::from_str(text).into_iter::<Value>().collect::<Result<Vec<_>, _>>();
+    let Ok(values) = values else { return 0 };
+    let Some((first, others)) = values.split_first().filter(|_| values.iter().all(Value::is_object)) else { return 0 };
+    if others.iter().all(|other| other == first) { 1 } else { values.len() }
 }
 
 /// Extracts the arguments from a text that is not strict JSON.
 fn extract_arguments(name: &str, text: &str, schema: &Schema) -> Result<Value, String> {
     match extract(text.as_bytes(), schema, &Options::default()) {
+        Ok(extraction) if extraction.others > 0 => Err(several_objects_message(name, extraction.others + 1)),
         Ok(extraction) => Ok(extraction.value),
         Err(rejection) => Err(rejection_message(name, &rejection)),
     }
 }
 
+fn several_objects_message(name: &str, count: usize) -> String {
+    let objects = if count == 2 { "two objects".to_owned() } else { format!("{count} objects") };
+    format!("the arguments of `{name}` hold {objects}, so nothing was done; make a separate call for each of them")
+}
+
+fn repeated_key_message(name: &str, key: &str) -> String {
+    let key = one_line(key, MAX_KEY_CHARS);
+    format!(
+        "the arguments of `{name}` have the key `{key}` twice, with different values, so nothing was done; make a \
+         separate call for each value"
+    )
+}
+
 fn rejection_message(name: &str, rejection: &Rejection) -> String {
     let problem = match rejection.reason {
-        RejectionReason::SchemaMismatch => return mismatch_message(name, &render_mismatches(&rejection.mismatches)),
+        RejectionReason::SchemaMismatch if !rejection.mismatches.is_empty() => {
+            return mismatch_message(name, &render_mismatches(&rejection.mismatches));
+        }
         RejectionReason::MaxTokensReached => "end inside a JSON value",
         RejectionReason::AmbiguousReply => {
             "can be read in more than one way, since a quote inside a string needs a backslash before it"
         }
-        RejectionReason::NoJson | RejectionReason::Refusal | RejectionReason::EmptyReply => "are not a JSON object",
+        RejectionReason::NoJson
+        | RejectionReason::SchemaMismatch
+        | RejectionReason::Refusal
+        | RejectionReason::EmptyReply => {
+            if let Some(reason) = rejection.unreadable_json() {
+                return unreadable_message(name, reason);
+            }
+            "are not a JSON object"
+        }
     };
     format!("the arguments of `{name}` {problem}, so nothing was done; make the call again with a JSON object")
+}
+
+fn unreadable_message(name: &str, reason: &str) -> String {
+    format!(
+        "the arguments of `{name}` can't be read, so nothing was done: {reason}; make the call again with a JSON object \
+         that is correct"
+    )
 }
 
 fn mismatch_message(name: &str, mismatches: &str) -> String {
@@ -208,6 +269,55 @@ mod tests {
             for part in ["/first", "/all", "/size"] {
                 assert!(!error.contains(part), "{part}: {error}");
             }
+        }
+    }
+
+    #[test]
+    fn an_integer_may_be_written_as_a_float() {
+        let expected = json!({"path": "a", "from": 3, "lines": 20});
+        for text in [
+            r#"{"path": "a", "from": 3.0, "lines": 2e1}"#,
+            r#"{"path": "a", "from": "3.0", "lines": 20.00}"#,
+            "{'path': 'a', 'from': 3.0, 'lines': 200e-1}",
+        ] {
+            let read = read_arguments(BuiltinTool::Read, &json!(text)).unwrap();
+            assert_eq!(read, expected, "{text}");
+            let typed: ReadArguments = typed_arguments(BuiltinTool::Read, &read).unwrap();
+            assert_eq!((typed.from, typed.lines), (Some(3), Some(20)), "{text}");
+        }
+        let value: Value = serde_json::from_str(r#"{"command": "true", "timeout": 5.0}"#).unwrap();
+        assert_eq!(read_arguments(BuiltinTool::Shell, &value), Ok(json!({"command": "true", "timeout": 5})));
+        let error = read_arguments(BuiltinTool::Read, &json!({"path": "a", "from": 1.5})).unwrap_err();
+        assert!(error.contains("/from: expected integer"), "{error}");
+    }
+
+    #[test]
+    fn arguments_of_several_calls_are_an_error() {
+        for (text, problem) in [
+            (r#"{"path": "a"}{"path": "b"}"#, "hold two objects"),
+            ("{\"path\": \"a\"}\n{\"other\": 1}", "hold two objects"),
+            (r#"{"path": "a"} {"path": "b"} {"path": "c"}"#, "hold 3 objects"),
+            ("{'path': 'a'}\n{'path': 'b'}", "hold two objects"),
+            (r#"{"path": "a", "path": "b"}"#, "have the key `path` twice, with different values"),
+        ] {
+            let error = read_arguments(BuiltinTool::List, &json!(text)).unwrap_err();
+            assert!(error.starts_with(&format!("the arguments of `list` {problem}")), "{text}: {error}");
+            assert!(error.contains("so nothing was done; make a separate call for each"), "{text}: {error}");
+        }
+        for text in [r#"{"path": "a"}{"path": "a"}"#, r#"{"path": "a", "path": "a"}"#] {
+            assert_eq!(read_arguments(BuiltinTool::List, &json!(text)), Ok(json!({"path": "a"})), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_no_schema_accepts_is_named() {
+        for (arguments, problem) in [
+            (json!(r#"{"path": "\ud83d"}"#), "half of a surrogate pair"),
+            (json!(r#"{"path": "a\u0000"}"#), "/path: expected text without NUL characters"),
+            (json!({"path": "a\0"}), "/path: expected text without NUL characters"),
+        ] {
+            let error = read_arguments(BuiltinTool::List, &arguments).unwrap_err();
+            assert!(error.contains(problem) && error.contains("so nothing was done"), "{arguments}: {error}");
         }
     }
 

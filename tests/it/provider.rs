@@ -3,6 +3,7 @@
 mod azure;
 mod calls;
 mod content_types;
+mod contradictions;
 mod converse;
 mod failures;
 mod foreign_replies;

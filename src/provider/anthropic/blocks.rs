@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use crate::provider::Dialect;
-use crate::provider::assembler::{ReplySink, text_in};
+use crate::provider::assembler::{ReplySink, index_in, text_in};
 use crate::provider::reply_builder::ReplyBuilder;
 use crate::provider::stop_reasons;
 use crate::provider::stream::EventKind;
@@ -66,7 +66,7 @@ fn is_server_tool(kind: &str) -> bool {
 
 /// The index of the block that an event is about.
 fn block_index(event: &Value) -> Option<u64> {
-    event.get("index").and_then(Value::as_u64)
+    index_in(event, "index")
 }
 
 impl ContentBlocks {
@@ -99,6 +99,10 @@ impl ContentBlocks {
                 builder.start_call(&key, text_in(block, "id"), name);
                 set_input(block, &key, builder);
                 OpenContent::Call
+            }
+            ("tool_use", None) => {
+                builder.contradictions.record_nameless_call("");
+                OpenContent::Other
             }
             ("thinking", _) => {
                 builder.blocks.reserve(&key);

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::provider::assembler::text_in;
+use crate::provider::assembler::{index_in, is_blank, text_in};
 use crate::provider::reply_builder::ReplyBuilder;
 
 /// The calls of a reply so far, in the order of their first pieces.
@@ -27,26 +27,43 @@ struct CallPiece<'a> {
     arguments: &'a Value,
 }
 
+/// Whether a call names its tool.
+pub(super) fn has_name(call: &Value) -> bool {
+    text_in(call.get("function").unwrap_or(call), "name").is_some()
+}
+
 impl CallPieces {
     /// Reads a call or a piece of one; returns false if the value is none.
     pub(super) fn read(&mut self, call: &Value, builder: &mut ReplyBuilder) -> bool {
         let function = call.get("function").unwrap_or(call);
+        let index = index_in(call, "index");
+        let index_key = index.unwrap_or_default().to_string();
         if !function.is_object() {
+            builder.contradictions.record_nameless_call(&index_key);
             return false;
+        }
+        if function.get("name").is_some_and(|name| !name.is_null() && !name.is_string()) {
+            builder.contradictions.record_nameless_call("");
         }
         // The reply fails, so its further calls don't matter.
         if builder.has_too_many_blocks() {
             return true;
         }
         let piece = CallPiece {
-            index: call.get("index").and_then(Value::as_u64),
+            index,
             id: text_in(call, "id"),
             name: text_in(function, "name"),
             arguments: function.get("arguments").unwrap_or(&Value::Null),
         };
-        let position = match piece.name {
-            Some(name) => self.named_call(&piece, name, builder),
-            None => self.continued_call(&piece),
+        let position = if let Some(name) = piece.name {
+            builder.contradictions.record_name(&index_key);
+            self.named_call(&piece, name, builder)
+        } else {
+            let position = self.continued_call(&piece);
+            if position.is_none() && (piece.id.is_some() || !is_blank(piece.arguments)) {
+                builder.contradictions.record_nameless_call(&index_key);
+            }
+            position
         };
         if let Some((position, call)) = position.and_then(|position| Some((position, self.0.get_mut(position)?))) {
             call.add_arguments(&call_key(position), piece.arguments, builder);

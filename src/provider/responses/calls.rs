@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::pairing::Pairing;
 use super::reply::complete_arguments;
-use crate::provider::assembler::text_in;
+use crate::provider::assembler::{index_in, text_in};
 use crate::provider::reply_builder::ReplyBuilder;
 use crate::provider::reply_calls::{CallIdentity, PartialCall};
 
@@ -62,7 +62,7 @@ fn item_id(value: &Value, field: &str) -> Option<EventName> {
 }
 
 fn output_index(event: &Value) -> Option<EventName> {
-    event.get("output_index").and_then(Value::as_u64).map(EventName::OutputIndex)
+    index_in(event, "output_index").map(EventName::OutputIndex)
 }
 
 /// The key in the reply of the call at a position.

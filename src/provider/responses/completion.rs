@@ -5,13 +5,17 @@ use serde_json::{Value, json};
 
 use super::calls::call_key;
 use super::reply::{ResponsesReply, TEXT_MISMATCH, message_text};
-use crate::provider::assembler::{ReplySink, list_in, text_in};
+use crate::provider::assembler::{ReplySink, has_lost_list, list_in, text_in};
 use crate::provider::stop_reasons;
 use crate::provider::stream::EventKind;
 use crate::provider::usage::OPENAI;
 
 /// The result for a response whose calls differ from those in the events before it.
 const CALLS_MISMATCH: EventKind = EventKind::Inconsistent("ended with tool calls that differ from those before it");
+
+/// The result for a response whose output is no list.
+const OUTPUT_LOST: EventKind =
+    EventKind::Inconsistent("sent an `output` that is not a list, so a part of the reply is lost");
 
 /// What an item of a complete response is in relation to the events before it.
 #[derive(Clone, Copy)]
@@ -33,6 +37,9 @@ impl ResponsesReply {
     /// arguments of calls, and the encrypted content of reasoning. Everything else must agree with the events.
     pub(super) fn finish_response(&mut self, response: &Value, status: &str, sink: ReplySink<'_>) -> EventKind {
         self.read_metadata(response);
+        if has_lost_list(response, "output") {
+            return OUTPUT_LOST;
+        }
         let output: Vec<&Value> = list_in(response, "output").collect();
         let Some(matches) = self.match_items(&output) else { return CALLS_MISMATCH };
         let next_seen = next_seen_items(&matches);
@@ -43,6 +50,7 @@ impl ResponsesReply {
                 ItemMatch::Call(position) => self.calls.finish_at(position, item, &mut self.builder),
                 ItemMatch::Reasoning(position) => self.reasoning.finish_at(position, item, &mut self.builder, sink),
                 ItemMatch::Message => {
+                    self.check_parts(item);
                     repeated_text.push_str(&message_text(item));
                     let is_kept = self.keep_phase(&format!("message {index}"), item);
                     if let Some(id) = text_in(item, "id").filter(|_| !is_kept) {
@@ -82,7 +90,7 @@ impl ResponsesReply {
             _ => status,
         };
         self.builder.stop.record_chunk(stop_reasons::RESPONSES, Some(&json!(reason)), false);
-        self.builder.usage.merge_report(response.get("usage"), &OPENAI);
+        self.builder.usage.merge_reports(response, "usage", &OPENAI);
         EventKind::End
     }
 

@@ -10,7 +10,7 @@ use super::text::ReceivedText;
 use crate::model::chat::{ChatReply, StopReason};
 use crate::model::usage::parse_token_count;
 use crate::provider::Dialect;
-use crate::provider::assembler::{Assembler, ReplySink, list_in, text_in};
+use crate::provider::assembler::{Assembler, ReplySink, index_in, is_blank, list_in, text_in};
 use crate::provider::reply_builder::ReplyBuilder;
 use crate::provider::stream::EventKind;
 use crate::provider::usage::{OPENAI, UsageFields};
@@ -69,7 +69,7 @@ pub(super) fn complete_arguments(object: &Value) -> Option<&Value> {
 
 /// The key of an output item of this kind: its position, or its id if the server sends no positions.
 fn item_key(kind: &str, event: &Value) -> String {
-    let index = event.get("output_index").and_then(Value::as_u64).map(|index| index.to_string());
+    let index = index_in(event, "output_index").map(|index| index.to_string());
     let id = event.get("item").and_then(|item| text_in(item, "id")).or_else(|| text_in(event, "item_id"));
     format!("{kind} {}", index.or_else(|| id.map(str::to_owned)).unwrap_or_default())
 }
@@ -100,6 +100,11 @@ impl ResponsesReply {
             "response.refusal.done" => {
                 self.builder.has_refusal = true;
                 return self.finish_part(text_in(event, "refusal"), sink);
+            }
+            "response.content_part.added" | "response.content_part.done" => {
+                // The text of the part arrives in other events, but perhaps not that it is a refusal.
+                let kind = event.get("part").and_then(|part| text_in(part, "type"));
+                self.builder.has_refusal |= kind == Some("refusal");
             }
             "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
                 self.reasoning.push_text(delta, &mut self.builder, sink);
@@ -190,6 +195,7 @@ impl ResponsesReply {
     pub(super) fn finish_item(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind {
         let item = event.get("item").unwrap_or(&Value::Null);
         let kind = text_in(item, "type").unwrap_or_default();
+        self.builder.check_part_type(item);
         self.record_kind(kind);
         self.check_item_status(item);
         match kind {
@@ -208,6 +214,18 @@ impl ResponsesReply {
 
     /// Reads a complete message: appends the text that did not arrive in pieces.
     fn finish_message(&mut self, key: &str, item: &Value, sink: ReplySink<'_>) -> EventKind {
+        self.check_parts(item);
+        let full_text = message_text(item);
+        let Some(missing) = self.text.missing_in_item(&full_text).map(str::to_owned) else { return TEXT_MISMATCH };
+        self.push_text(&missing, sink);
+        self.text.confirm_item(full_text.len());
+        self.keep_phase(key, item);
+        EventKind::Part
+    }
+
+    /// Records what the parts of a complete message contain besides text: a refusal, other content, or a value in the
+    /// place of a text.
+    pub(super) fn check_parts(&mut self, item: &Value) {
         self.builder.check_text_type(item.get("content").filter(|content| !content.is_array()));
         for part in list_in(item, "content") {
             self.builder.check_part_type(part);
@@ -217,12 +235,6 @@ impl ResponsesReply {
                 kind => self.builder.record_other_content(kind),
             }
         }
-        let full_text = message_text(item);
-        let Some(missing) = self.text.missing_in_item(&full_text).map(str::to_owned) else { return TEXT_MISMATCH };
-        self.push_text(&missing, sink);
-        self.text.confirm_item(full_text.len());
-        self.keep_phase(key, item);
-        EventKind::Part
     }
 
     /// Keeps the phase of a message, which distinguishes commentary from the answer. Replies get worse if orch does not
@@ -239,10 +251,11 @@ impl ResponsesReply {
         self.unreported_limit.zip(output).is_some_and(|(limit, output)| output >= u64::from(limit))
     }
 
-    /// Records whether the server marked a finished item as incomplete.
+    /// Records whether a finished item has another status than `completed`, such as `incomplete` or `in_progress`.
     pub(super) fn check_item_status(&mut self, item: &Value) {
         let can_be_cut_off = matches!(text_in(item, "type"), Some("message" | "function_call"));
-        self.has_incomplete_item |= can_be_cut_off && text_in(item, "status") == Some("incomplete");
+        let status = item.get("status").filter(|status| !is_blank(status));
+        self.has_incomplete_item |= can_be_cut_off && status.is_some_and(|status| *status != "completed");
     }
 }
 
@@ -250,7 +263,13 @@ impl Assembler for ResponsesReply {
     const USAGE_FIELDS: &'static UsageFields = &OPENAI;
 
     fn read_event(&mut self, event: &Value, sink: ReplySink<'_>) -> EventKind {
-        self.read_event_of_kind(text_in(event, "type").unwrap_or_default(), event, sink)
+        let kind = text_in(event, "type").unwrap_or_default();
+        let result = self.read_event_of_kind(kind, event, sink);
+        // Some servers report the usage, or a part of it, before the response ends.
+        if kind.starts_with("response.") {
+            self.read_usage(event);
+        }
+        result
     }
 
     fn read_complete_reply(&mut self, body: &Value, sink: ReplySink<'_>) -> bool {
@@ -267,8 +286,8 @@ impl Assembler for ResponsesReply {
     }
 
     fn read_usage(&mut self, event: &Value) {
-        for report in [event.get("usage"), event.pointer("/response/usage")] {
-            self.builder.usage.merge_report(report, &OPENAI);
+        for container in [Some(event), event.get("response")].into_iter().flatten() {
+            self.builder.usage.merge_reports(container, "usage", &OPENAI);
         }
     }
 

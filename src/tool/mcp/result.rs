@@ -136,7 +136,7 @@ impl CompleteResult {
         }
         let structured = match (self.structured, output_schema) {
             (Some(value), Some(schema)) if !self.is_error => match check_structured(&value, schema) {
-                Ok(()) => Some(redactor.redact_value(value)),
+                Ok(schema) => Some(redactor.redact_value(schema.with_integers(value))),
                 Err(reason) => {
                     notes.push(format!("[the structured result is left out: {reason}]"));
                     None
@@ -166,15 +166,15 @@ impl CompleteResult {
     }
 }
 
-/// Checks that a structured result fits the output schema of its tool.
-fn check_structured(value: &Value, schema: &Value) -> Result<(), String> {
+/// Checks that a structured result fits the output schema of its tool, and returns the schema.
+fn check_structured(value: &Value, schema: &Value) -> Result<Schema, String> {
     if value.to_string().len() > MAX_STRUCTURED_BYTES {
         return Err(format!("it has more than {} MiB", MAX_STRUCTURED_BYTES >> 20));
     }
     let schema = Schema::compile("output schema", schema.clone()).map_err(|error| error.to_string())?;
     let mismatches = schema.mismatches(value);
     if mismatches.is_empty() {
-        return Ok(());
+        return Ok(schema);
     }
     Err(format!("it does not fit the output schema of the tool:\n{}", render_mismatches(&mismatches)))
 }

@@ -55,6 +55,8 @@ async fn the_usage_of_a_body_that_orch_can_not_read_is_unknown() {
         ("text/html", "\n<html>It works!</html>", false),
         ("text/plain", "<html>It works!</html>", false),
         ("application/xml", "<Error>busy</Error>", false),
+        ("text/event-stream", "<html>It works!</html>", false),
+        ("text/event-stream", "\n<Error>busy</Error>", false),
     ] {
         for dialect in DIALECTS {
             let failure = failure_of(dialect, Reply::typed(content_type, body), &short_limits()).await;

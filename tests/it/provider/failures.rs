@@ -100,6 +100,7 @@ async fn waits_that_the_provider_requests_are_read() {
         (vec![("retry-after", date.as_str())], 25_000, 30_000),
         (vec![("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")], 0, 0),
         (vec![("retry-after", "99999999999999")], 86_400_000, 86_400_000),
+        (vec![("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")], 86_400_000, 86_400_000),
     ] {
         let mut reply = Reply::status(429, "{}");
         for (name, value) in &headers {

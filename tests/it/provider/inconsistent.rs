@@ -331,7 +331,7 @@ async fn only_the_first_choice_and_the_first_candidate_are_read() {
     let events = [
         json!({"candidates": [candidate(json!(1), "B")]}),
         json!({"candidates": [candidate(json!(1), "B"), candidate(json!(0), "A")]}),
-        json!({"candidates": [candidate(Value::Null, "A"), candidate(Value::Null, "B")]}),
+        json!({"candidates": [candidate(Value::Null, "A")]}),
         end,
     ];
     assert_eq!(read(Dialect::Gemini, Reply::events(&events)).await.unwrap().text(), "AA");
@@ -341,7 +341,10 @@ async fn only_the_first_choice_and_the_first_candidate_are_read() {
         choice(json!("1"), "B"),
         choice(json!("0"), "A"),
         choice(Value::Null, "A"),
+        // A server that writes every number as a float.
+        choice(json!(1.0), "B"),
+        choice(json!(0.0), "A"),
         json!({"index": 0, "delta": {}, "finish_reason": "stop"}),
     ];
-    assert_eq!(read(Dialect::OpenAi, chat(&choices)).await.unwrap().text(), "AA");
+    assert_eq!(read(Dialect::OpenAi, chat(&choices)).await.unwrap().text(), "AAA");
 }

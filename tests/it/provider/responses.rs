@@ -302,19 +302,27 @@ async fn an_unknown_status_does_not_complete_a_response() {
 
 #[tokio::test]
 async fn an_incomplete_item_makes_a_completed_response_incomplete() {
-    let mut item = message("half");
-    item["status"] = json!("incomplete");
-    let call =
-        json!({"type": "function_call", "call_id": "c1", "name": "read", "arguments": "{}", "status": "incomplete"});
-    for events in [
-        vec![delta("half"), done(item.clone()), completed(json!([]))],
-        vec![delta("half"), completed(json!([item.clone()]))],
-        vec![completed(json!([item]))],
-        vec![done(call.clone()), completed(json!([call]))],
-    ] {
-        let reply = read(&events).await.unwrap();
-        assert_eq!(reply.details.unknown_stop.as_deref(), Some("incomplete"), "{events:?}");
-        assert_eq!(reply.stop, StopReason::Unknown, "{events:?}");
+    for status in [json!("incomplete"), json!("in_progress"), json!("weird"), json!(5)] {
+        let mut item = message("half");
+        item["status"] = status.clone();
+        let call =
+            json!({"type": "function_call", "call_id": "c1", "name": "read", "arguments": "{}", "status": status});
+        for events in [
+            vec![delta("half"), done(item.clone()), completed(json!([]))],
+            vec![delta("half"), completed(json!([item.clone()]))],
+            vec![completed(json!([item]))],
+            vec![done(call.clone()), completed(json!([call]))],
+            vec![completed(json!([call]))],
+        ] {
+            let reply = read(&events).await.unwrap();
+            assert_eq!(reply.details.unknown_stop.as_deref(), Some("incomplete"), "{events:?}");
+            assert_eq!(reply.stop, StopReason::Unknown, "{events:?}");
+        }
+    }
+    for status in [json!("completed"), json!(""), Value::Null] {
+        let mut item = message("whole");
+        item["status"] = status;
+        assert_eq!(read(&[completed(json!([item]))]).await.unwrap().stop, StopReason::End);
     }
 }
 

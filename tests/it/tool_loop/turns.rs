@@ -241,6 +241,22 @@ fn a_call_that_the_provider_could_not_read_is_requested_again() {
 }
 
 #[test]
+fn a_server_may_write_the_integers_of_calls_as_floats() {
+    for dialect in DIALECTS {
+        let read = calls([("read", json!({ "path": "a.txt", "from": 2.0, "lines": 1.0 }))]);
+        let server = scripted_server(vec![read, answer(&json!("fine"))]);
+        let orch = tool_project(&server, &json!({ "tools": ["read"] }), &json!({}));
+        use_dialect(&orch, &server, dialect);
+        orch.write("workspace/a.txt", "alpha\nbeta\ngamma\n");
+        let (ran, _) = run(&orch);
+        assert_eq!(ran.code, 0, "{dialect}: {ran:?}");
+        let results = last_results(&server);
+        let has = |word: &str| results[0].contains(word);
+        assert!(has("beta") && !has("alpha") && !has("gamma"), "{dialect}: {results:?}");
+    }
+}
+
+#[test]
 fn an_invalid_answer_is_corrected_without_calls() {
     let server = Server::start(|request| {
         let is_corrected = request.messages().iter().any(|(_, text)| text.contains("Your answer held no JSON"));
