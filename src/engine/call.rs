@@ -344,6 +344,7 @@ impl<'a> StepCall<'a> {
             CalledTool::Mcp { server, .. } => CallKind::McpTool(server.call_kind()),
         };
         if !self.call.tool.only_reads()
+            && !failure.unperformed
             && let Some(message) = interruption_text(kind, &failure, activity)
         {
             let hint = format!("find out whether the call took effect; {}", self.repeat_hint());

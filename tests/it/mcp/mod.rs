@@ -27,4 +27,6 @@ mod resume;
 mod scripted;
 mod settings;
 #[cfg(target_os = "linux")]
+mod unsent_calls;
+#[cfg(target_os = "linux")]
 mod workspace;
