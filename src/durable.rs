@@ -9,6 +9,7 @@
 //! [`Durable::call`] is durable, that it performs a call at most once per recorded outcome, and that it never loses a
 //! fact that [`Durable::record`] acknowledged.
 
+mod earlier_call;
 mod observer;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::earlier_call::EarlierCall;
 pub use self::observer::{CallProgress, Observer};
 use crate::model::call::reported_usage;
 pub use crate::model::effect::{CommandSpec, Effect, FilesToWrite, ModelRequest};
@@ -297,6 +299,17 @@ pub trait Durable: Send + Sync {
 
     /// Performs a call, or returns its recorded outcome.
     fn call(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>>;
+
+    /// Returns the calls of a step and of the steps inside of it that changed something, or may have done so, in the order
+    /// in which they started: those since the step last completed, or since the user asked to run it again. With the
+    /// number of an attempt, these are only the calls that the conversation of this attempt does not contain.
+    fn earlier_calls<'a>(
+        &'a self,
+        _spec: &'a StepSpec,
+        _attempt: Option<u32>,
+    ) -> BoxFuture<'a, Result<Vec<EarlierCall>, Interrupt>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 
     /// Performs calls of one step that may run in parallel, and returns their outcomes in the order of the calls. If
     /// one of them is interrupted, those in flight run to their end, so that their outcomes are recorded.

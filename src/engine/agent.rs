@@ -170,7 +170,8 @@ async fn converse(
 ) -> Result<StepResult, Interrupt> {
     let OpenStep { mut execution, prompt, attempt } = step;
     let reader = ReplyReader::new(execution.interpreter, key, execution.node, agent, scope);
-    let mut conversation = Conversation::new(&execution, agent, &prompt, &reader, scope, attempt);
+    let noted_calls = if agent.tools.is_some() { execution.noted_calls(attempt).await? } else { Vec::new() };
+    let mut conversation = Conversation::new(&execution, agent, &prompt, &reader, scope, attempt, noted_calls);
     let result = conversation.run().await?;
     let (attempt, model_index) = (conversation.attempt(), conversation.model_index());
     execution.set_answering_model(model_index);

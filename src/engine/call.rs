@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ListedTools, ListingFreshness};
 use crate::model::event::{CallKind, CallOutput, PartKind};
 use crate::model::{
-    AgentActivity, CallKey, Failure, FailureClass, InputAnswers, McpInvocation, McpListing, McpServerSpec,
-    McpToolDefinition, McpToolName, StepKey, ToolGrant, ToolInvocation,
+    AgentActivity, CallKey, Failure, FailureClass, InputAnswers, McpInvocation, McpServerSpec, McpToolDefinition,
+    McpToolName, StepKey, ToolGrant, ToolInvocation,
 };
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::tool;
@@ -19,6 +19,7 @@ use super::call_result::{CallResult, ReceivedResult, read_result, value_of_edit}
 use super::conversation::millis;
 use super::interpret::{Interpreter, StepResult};
 use super::interrupted_call::interruption_text;
+use super::mcp_listings::find_tool;
 use super::mcp_questions::{MAX_INPUT_ROUNDS, required_input, unanswered_failure};
 use super::node::{ArtifactType, CallNode, CalledTool, PlanNode};
 use super::scope::ValueScope;
@@ -30,9 +31,6 @@ use super::tool_target::McpTool;
 
 /// The time limit of a call in milliseconds, if neither the step nor `orch.yaml` sets a `timeout`.
 const DEFAULT_TIMEOUT_MS: u64 = 600_000;
-
-/// The maximum number of names in a message about a missing tool.
-const MAX_NAMED_TOOLS: usize = 20;
 
 /// The id of the only call of a step, in place of the id that a model gives to each of its calls.
 const CALL_ID: &str = "call";
@@ -102,8 +100,8 @@ impl<'a> StepCall<'a> {
         scope: &mut ValueScope,
     ) -> Result<StepResult, Interrupt> {
         let recorded = self.interpreter.list_tools(self.key, server, ListingFreshness::Recorded).await?;
-        // Without the definition of the tool, no recorded result is valid. The step is opened nevertheless, because a dry
-        // run, which asks no server, only needs to know that the step would run.
+        // Without the definition of a tool that only reads, no recorded result is valid. The step is opened nevertheless,
+        // because a dry run, which asks no server, only needs to know that the step would run.
         let known = recorded.as_ref().ok().and_then(|listing| listing.find(tool)).cloned();
         let mut open = match self.open(scope, known.as_ref()).await? {
             Opened::Ended(result) => return Ok(result),
@@ -173,6 +171,10 @@ impl<'a> StepCall<'a> {
             if let Some(Ok(value)) = self.read_reply(reply).await? {
                 return execution.finish(scope, attempt, Ok(value)).await.map(Opened::Ended);
             }
+        }
+        if let Some(failure) = execution.unknown_effect().await? {
+            execution.record_start(attempt).await?;
+            return execution.finish(scope, attempt, Err(failure)).await.map(Opened::Ended);
         }
         Ok(Opened::Open(Box::new(OpenStep { execution, attempt, request })))
     }
@@ -344,6 +346,7 @@ impl<'a> StepCall<'a> {
             CalledTool::Mcp { server, .. } => CallKind::McpTool(server.call_kind()),
         };
         if !self.call.tool.only_reads()
+            && !failure.unperformed
             && let Some(message) = interruption_text(kind, &failure, activity)
         {
             let hint = format!("find out whether the call took effect; {}", self.repeat_hint());
@@ -366,23 +369,6 @@ impl<'a> StepCall<'a> {
         let start = self.interpreter.plan.restart_point(&self.key.declared_key());
         format!("`orch pipeline resume --from {start}` calls the tool again")
     }
-}
-
-/// The tool with this name in a server's list.
-///
-/// # Errors
-/// The server lists no such tool.
-fn find_tool<'l>(listing: &'l McpListing, tool: &str) -> Result<&'l McpToolDefinition, Failure> {
-    listing.find(tool).ok_or_else(|| {
-        let names: Vec<String> =
-            listing.tools.iter().take(MAX_NAMED_TOOLS).map(|definition| format!("`{}`", definition.name)).collect();
-        let more = listing.tools.len() - names.len();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let has = if names.is_empty() { "none".to_owned() } else { format!("{}{more}", names.join(", ")) };
-        let message = format!("the MCP server `{}` has no tool `{tool}`; it has {has}", listing.server);
-        let hint = "correct `call:` of the step; a server may also offer other tools with other settings";
-        Failure::new(FailureClass::BadRequest, message).with_hint(hint)
-    })
 }
 
 /// Records that a step failed before it called its tool.

@@ -61,7 +61,8 @@ impl CalledTool {
     }
 
     /// What determines the results of the tool besides the arguments, for the fingerprint of a step. `definition` is the
-    /// tool as its MCP server lists it; `None` for a tool of orch, and if the tools of the server are not known.
+    /// tool as its MCP server lists it; `None` for a tool of orch, and if the tools of the server are not known. It counts
+    /// only for a tool that only reads: another definition is no reason to make a call again that changed something.
     pub(super) fn fingerprint_value(&self, definition: Option<&McpToolDefinition>) -> Value {
         match self {
             Self::Builtin { tool, sandbox, project_network } => {
@@ -69,6 +70,7 @@ impl CalledTool {
                 json!({ "tool": tool, "sandbox": sandbox, "project_network": project_network })
             }
             Self::Mcp { server, tool } => {
+                let definition = definition.filter(|_| self.only_reads());
                 json!({ "tool": tool, "server": server.fingerprint_value(), "definition": definition })
             }
         }

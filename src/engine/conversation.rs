@@ -17,6 +17,7 @@ use crate::model::{
 use crate::provider::labels_failed_results;
 
 use super::agent::request_digest;
+use super::earlier_calls::{NotedCall, earlier_calls_note};
 use super::message::{RenderedPrompt, re_ask};
 use super::node::AgentNode;
 use super::planned_model::PlannedModel;
@@ -43,6 +44,8 @@ pub(super) struct Conversation<'a> {
     /// The time that the calls took, from their recorded outcomes. It is the time of a conversation with tools, which
     /// may wait for approvals and may continue in a later session.
     worked: Duration,
+    /// The calls of conversations before that of the current attempt, and of its own, which may have changed something.
+    pub(super) noted_calls: Vec<NotedCall>,
 }
 
 /// A request to send, with what does not determine its reply.
@@ -84,6 +87,7 @@ impl<'a> Conversation<'a> {
         reader: &'a ReplyReader<'a>,
         scope: &'a ValueScope,
         attempt: u32,
+        noted_calls: Vec<NotedCall>,
     ) -> Self {
         Self {
             execution,
@@ -96,6 +100,7 @@ impl<'a> Conversation<'a> {
             started_at: None,
             ended_at: None,
             worked: Duration::ZERO,
+            noted_calls,
         }
     }
 
@@ -123,7 +128,14 @@ impl<'a> Conversation<'a> {
                 }
                 is_first = false;
                 tries_with_model += 1;
-                let request = self.prompt.first_request(self.execution.node, agent, model);
+                let mut request = self.prompt.first_request(self.execution.node, agent, model);
+                // A model without tools can make no call again.
+                if agent.tools.is_some()
+                    && let Some(note) = earlier_calls_note(&self.noted_calls)
+                    && let Some(message) = request.messages.last_mut()
+                {
+                    message.content.append_paragraph(&note);
+                }
                 let reference = Some(model.reference.clone());
                 self.execution.record_agent_start(self.attempt, &agent.agent, reference).await?;
                 let result = match agent.tools.as_deref() {

@@ -18,7 +18,7 @@ pub(super) fn interruption_text(kind: CallKind, failure: &Failure, activity: Opt
         FailureClass::BudgetExceeded => "the time budget was used up",
         class if matches!(kind, CallKind::McpTool(_)) && is_unanswered_call(class) => {
             let message = &failure.message;
-            return Some(if kind.is_never_repeated() {
+            return Some(if kind.is_never_repeated() && !failure.unperformed {
                 format!("{message}; orch did not repeat the call; {}", describe_effect(kind, activity))
             } else {
                 message.clone()
@@ -155,6 +155,12 @@ mod tests {
         for class in [FailureClass::Timeout, FailureClass::ProviderUnavailable, FailureClass::AgentError] {
             assert_eq!(text(remote_read, class, None).as_deref(), Some("no answer"));
         }
+        let limited = text(CallKind::McpTool(McpCallKind::RemoteWrite), FailureClass::RateLimited, None).unwrap();
+        assert!(limited.ends_with("it is not known whether the call took effect"), "{limited}");
+        let unsent =
+            Failure { unperformed: true, ..Failure::new(FailureClass::AgentError, "orch did not send the call") };
+        let unsent = interruption_text(workspace_write, &unsent, Some(&changed));
+        assert_eq!(unsent.as_deref(), Some("orch did not send the call"));
         let refused = text(CallKind::McpTool(McpCallKind::RemoteWrite), FailureClass::Auth, None);
         assert_eq!(refused, None, "the call was not performed");
     }

@@ -38,7 +38,7 @@ pub(super) async fn perform_mcp(
     let mut interruption = pin!(interruption);
     if let Some(failure) = interruption.as_mut().now_or_never() {
         // The server never received the call.
-        return failure.into();
+        return Failure { unperformed: true, ..failure }.into();
     }
     let on_progress = |text: &str| {
         let line = performer.redactor.redact(text);

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use crate::durable::{Interrupt, ListTools, ListedTools, ListingFreshness};
-use crate::model::{Failure, McpListing, McpServerSpec, StepKey};
+use crate::model::{Failure, FailureClass, McpListing, McpServerSpec, McpToolDefinition, StepKey};
 
 use super::agent_tools::AgentTools;
 use super::interpret::Interpreter;
+
+/// The maximum number of names in a message about a missing tool.
+const MAX_NAMED_TOOLS: usize = 20;
 
 /// The lists of several servers, in their order, or why one of them has none.
 pub(super) type Listings = Result<Vec<Arc<McpListing>>, Failure>;
@@ -38,4 +41,21 @@ impl Interpreter<'_> {
         }
         Ok(Ok(listings))
     }
+}
+
+/// The tool with this name in a server's list.
+///
+/// # Errors
+/// The server lists no such tool.
+pub(super) fn find_tool<'l>(listing: &'l McpListing, tool: &str) -> Result<&'l McpToolDefinition, Failure> {
+    listing.find(tool).ok_or_else(|| {
+        let names: Vec<String> =
+            listing.tools.iter().take(MAX_NAMED_TOOLS).map(|definition| format!("`{}`", definition.name)).collect();
+        let more = listing.tools.len() - names.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let has = if names.is_empty() { "none".to_owned() } else { format!("{}{more}", names.join(", ")) };
+        let message = format!("the MCP server `{}` has no tool `{tool}`; it has {has}", listing.server);
+        let hint = "correct `call:` of the step; a server may also offer other tools with other settings";
+        Failure::new(FailureClass::BadRequest, message).with_hint(hint)
+    })
 }

@@ -19,6 +19,7 @@ mod call_spend;
 mod command;
 mod compute;
 mod conversation;
+mod earlier_calls;
 mod effects;
 mod for_each;
 pub mod forecast;

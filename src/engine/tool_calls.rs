@@ -11,6 +11,7 @@ use crate::tool::{self, CallRules};
 
 use super::agent_tools::AgentTools;
 use super::conversation::Conversation;
+use super::earlier_calls::NotedCall;
 use super::mcp_questions::{MAX_INPUT_ROUNDS, required_input, unanswered_failure};
 use super::pipeline_tools::PipelineCalls;
 use super::step_execution::{digest, unexpected_record};
@@ -35,6 +36,13 @@ pub(super) struct ReadCall<'r> {
     pub(super) call: RequestedCall<'r>,
     pub(super) target: ToolTarget,
     arguments: Value,
+}
+
+impl ReadCall<'_> {
+    /// The tool and the arguments.
+    fn text(&self) -> String {
+        format!("{} {}", self.target.name(), self.arguments)
+    }
 }
 
 /// A call that orch can perform, or the error for the model.
@@ -186,7 +194,7 @@ impl Conversation<'_> {
 
     /// Calls a pipeline.
     async fn run_pipeline(
-        &self,
+        &mut self,
         read: &ReadCall<'_>,
         pipeline: &PipelineTool,
         pipelines: &mut PipelineCalls,
@@ -197,6 +205,7 @@ impl Conversation<'_> {
         };
         let step = &self.execution.spec.step;
         let result = Box::pin(pipelines.run(self.execution.interpreter, step, node, inputs.clone())).await?;
+        self.noted_calls.push(NotedCall::with_result(&read.text(), &result.content, result.is_error));
         Ok(ToolCallResult::from_pipeline(&read.call, result))
     }
 
@@ -219,6 +228,9 @@ impl Conversation<'_> {
             };
             outcome = interpreter.durable.call(call).await?;
             self.count_time(std::slice::from_ref(&outcome));
+        }
+        if let Some(kind) = read.target.call_kind().filter(|kind| kind.is_never_repeated()) {
+            self.noted_calls.extend(NotedCall::new(&read.text(), kind, &outcome));
         }
         let restart = || interpreter.plan.restart_point(&self.execution.spec.step.declared_key());
         if let Some(failure) = unanswered_failure(&outcome, restart) {

@@ -152,6 +152,10 @@ pub struct Failure {
     /// Whether the connection to the provider failed, and the provider has not replied before in this run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unreached: bool,
+    /// Whether it is certain that the server of an MCP tool did not perform the call: orch did not send it, or the server
+    /// refused it before it looked at it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unperformed: bool,
     /// The values that a template or expression could not use, such as `plan.n`; `None` if they are unknown, and empty
     /// if no other value can help. orch derives the hint from them and does not record them.
     #[serde(skip)]
@@ -171,6 +175,7 @@ impl Failure {
             usage: None,
             interrupted: false,
             unreached: false,
+            unperformed: false,
             unusable_values: None,
         }
     }
@@ -183,7 +188,7 @@ impl Failure {
     /// Removes details of the call that its step's failure does not have, such as usage.
     #[must_use]
     pub fn without_call_details(self) -> Self {
-        Self { usage: None, interrupted: false, unreached: false, ..self }
+        Self { usage: None, interrupted: false, unreached: false, unperformed: false, ..self }
     }
 
     /// Makes the hint name `deadline:` instead of `timeout:`, for a call that the step's deadline ended.

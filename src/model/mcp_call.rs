@@ -14,8 +14,9 @@ use super::tool::ToolOutput;
 /// The maximum length of a summary of a call, in characters.
 const MAX_SUMMARY_CHARS: usize = 200;
 
-/// Whether a call of an MCP tool that failed with this class got no usable answer, so that it is not known whether the
-/// server performed it. A model receives such a failure as the result of the call.
+/// Whether a call of an MCP tool that failed with this class got no usable answer. Unless orch knows otherwise
+/// (`Failure::unperformed`), it is not known whether the server performed the call. A model receives such a failure as
+/// the result of the call.
 pub fn is_unanswered_call(class: FailureClass) -> bool {
     matches!(
         class,
@@ -23,6 +24,8 @@ pub fn is_unanswered_call(class: FailureClass) -> bool {
             | FailureClass::ProviderUnavailable
             | FailureClass::AgentError
             | FailureClass::OutputTooLarge
+            // Many services count a request against a limit only after they have begun it.
+            | FailureClass::RateLimited
     )
 }
 

@@ -1,14 +1,15 @@
 //! An index over the recorded calls of a run: their outcomes, and the tool calls that were interrupted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use jiff::Timestamp;
 
-use crate::durable::{CallOutcome, CallReply};
+use crate::durable::{CallOutcome, CallReply, EarlierCall};
 use crate::model::event::{CallEnded, CallKind, CallStarted};
 use crate::model::{CallKey, Digest, Failure, FailureClass, StepKey, is_unanswered_call};
 
-use super::call_replies::{may_have_succeeded, without_full_output};
+use super::call_replies::{is_without_answer, may_have_succeeded, waits_for_input, without_full_output};
 
 /// The calls of earlier sessions. It does not contain those of the current session, since no step needs them again.
 #[derive(Default)]
@@ -19,6 +20,11 @@ pub(super) struct CallIndex {
     by_request: HashMap<Digest, Vec<CallKey>>,
     by_attempt: HashMap<(StepKey, u32), Vec<CallKey>>,
     started: HashMap<CallKey, StartedCall>,
+    /// The calls of each step that may have changed something, with the `seq` of their starts. Those of a nested step are
+    /// calls of the outer steps too.
+    effects: HashMap<StepKey, Vec<(u64, CallKey)>>,
+    /// The calls that a stop, a budget or the end of the process interrupted.
+    interrupted: HashSet<CallKey>,
 }
 
 /// The start of a call.
@@ -26,14 +32,51 @@ struct StartedCall {
     kind: CallKind,
     /// The digest of the request of a tool call.
     request_digest: Option<Digest>,
+    /// The tool and a short form of its arguments.
+    arguments: String,
     at: Timestamp,
 }
 
 impl CallIndex {
-    /// Adds the start of a call.
-    pub(super) fn add_started(&mut self, fact: &CallStarted, at: Timestamp) {
-        let started = StartedCall { kind: fact.kind, request_digest: fact.request_digest.clone(), at };
+    /// Adds the start of a call, which the event `seq` records.
+    pub(super) fn add_started(&mut self, fact: &CallStarted, seq: u64, at: Timestamp) {
+        let arguments = fact.arguments.clone().unwrap_or_default();
+        let started = StartedCall { kind: fact.kind, request_digest: fact.request_digest.clone(), arguments, at };
+        if fact.kind.is_never_repeated() {
+            let step = &fact.call.step;
+            for step in step.ancestors().into_iter().chain([step.clone()]) {
+                self.effects.entry(step).or_default().push((seq, fact.call.clone()));
+            }
+        }
         self.started.insert(fact.call.clone(), started);
+    }
+
+    /// The calls of a step, and of the steps inside of it, that changed something or may have done so, in the order in
+    /// which they started. Only those count whose start has a `seq` in this range.
+    pub(super) fn effects(&self, step: &StepKey, range: &Range<u64>) -> Vec<EarlierCall> {
+        let calls = self.effects.get(step).into_iter().flatten().filter(|(seq, _)| range.contains(seq));
+        calls.filter_map(|(_, call)| self.effect(call)).collect()
+    }
+
+    /// A call that changed something, or may have done so; `None` if it did not.
+    fn effect(&self, call: &CallKey) -> Option<EarlierCall> {
+        let started = self.started.get(call)?;
+        let (_, outcome) = self.outcomes.get(call)?;
+        let is_effect_unknown = match &outcome.result {
+            Ok(reply) if waits_for_input(reply) => return None,
+            Ok(reply) => is_without_answer(reply),
+            Err(failure) if self.is_unknown(call, failure) => true,
+            // The program of the call ran, and damaged something.
+            Err(failure) if failure.class == FailureClass::PathRefused => false,
+            Err(_) => return None,
+        };
+        Some(EarlierCall {
+            key: call.clone(),
+            kind: started.kind,
+            arguments: started.arguments.clone(),
+            outcome: outcome.clone(),
+            is_effect_unknown,
+        })
     }
 
     /// Whether a call has started.
@@ -80,12 +123,18 @@ impl CallIndex {
         class.is_interruption() || is_unanswered_call(class) && self.is_mcp_tool(call)
     }
 
+    /// Whether it is not known whether a call that failed took effect.
+    fn is_unknown(&self, call: &CallKey, failure: &Failure) -> bool {
+        let is_interrupted = self.interrupted.contains(call) || self.is_without_result(call, failure.class);
+        is_interrupted && !failure.unperformed
+    }
+
     /// Whether an attempt of a step that calls a tool itself ended after a call that changed something, or that may have
     /// done so. Then the next attempt of the step does not repeat the call.
     pub(super) fn has_own_effect(&self, step: &StepKey, attempt: u32) -> bool {
         let may_have_effect = |call: &CallKey| match self.outcomes.get(call).map(|(_, outcome)| &outcome.result) {
             Some(Ok(reply)) => may_have_succeeded(reply),
-            Some(Err(failure)) => self.is_without_result(call, failure.class),
+            Some(Err(failure)) => self.is_unknown(call, failure),
             None => false,
         };
         let has_effect =
@@ -130,6 +179,13 @@ impl CallIndex {
     pub(super) fn add_ended(&mut self, fact: &CallEnded) {
         let interruption = fact.failure.as_ref().filter(|failure| failure.class.is_interruption());
         let damage = interruption.and_then(|_| self.damage_failure(fact));
+        if interruption.is_some_and(|failure| failure.unperformed) {
+            // The call never began, so orch makes it again.
+            self.started.remove(&fact.call);
+            self.effects.values_mut().for_each(|calls| calls.retain(|(_, call)| *call != fact.call));
+        } else if interruption.is_some() {
+            self.interrupted.insert(fact.call.clone());
+        }
         let result = match (CallReply::from_recorded(fact), damage.as_ref().or(fact.failure.as_ref())) {
             (Some(reply), _) if fact.call.tool_call.is_some() => Ok(without_full_output(reply)),
             (Some(reply), _) => Ok(reply),
@@ -216,174 +272,4 @@ impl CallIndex {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::model::event::CallOutput;
-    use crate::model::{BuiltinTool, McpCallKind, SandboxUse, ToolCallOutput, ToolOutput};
-    use crate::store::call_replies::final_replies;
-
-    fn tool_key(attempt: u32) -> CallKey {
-        CallKey { step: StepKey::root("code"), attempt, ordinal: 1, tool_call: Some(1), input_round: None }
-    }
-
-    fn started(tool: BuiltinTool) -> CallStarted {
-        serde_json::from_value(json!({
-            "call": tool_key(1), "kind": { "tool": tool }, "request_digest": Digest::compute(b"call"),
-        }))
-        .unwrap()
-    }
-
-    fn ended(output: Option<CallOutput>, class: FailureClass) -> CallEnded {
-        let failure = output.is_none().then(|| Failure::new(class, "ended early"));
-        serde_json::from_value(json!({
-            "call": tool_key(1), "request_digest": Digest::compute(b"call"), "started": "2026-01-01T00:00:00Z",
-            "ended": "2026-01-01T00:00:01Z", "output": output, "failure": failure,
-        }))
-        .unwrap()
-    }
-
-    fn take(index: &mut CallIndex, attempt: u32) -> Option<Result<CallReply, Failure>> {
-        let outcome = index.take_outcome(&tool_key(attempt), &Digest::compute(b"call"), &|_| true);
-        outcome.map(|outcome| outcome.result)
-    }
-
-    #[test]
-    fn an_interrupted_tool_that_writes_has_an_outcome_and_one_that_reads_has_none() {
-        for tool in BuiltinTool::ALL {
-            for end in [None, Some(FailureClass::Cancelled), Some(FailureClass::BudgetExceeded)] {
-                let mut index = CallIndex::default();
-                index.add_started(&started(tool), Timestamp::UNIX_EPOCH);
-                if let Some(class) = end {
-                    index.add_ended(&ended(None, class));
-                }
-                index.add_interrupted_tools();
-                let class = take(&mut index, 1).map(|result| result.unwrap_err().class);
-                let expected = end.unwrap_or(FailureClass::Crashed);
-                assert_eq!(class, (!tool.only_reads()).then_some(expected), "{tool} {end:?}");
-            }
-        }
-    }
-
-    fn mcp_started(call: &CallKey, kind: McpCallKind) -> CallStarted {
-        let digest = Digest::compute(b"call");
-        serde_json::from_value(json!({ "call": call, "kind": { "mcp_tool": kind }, "request_digest": digest })).unwrap()
-    }
-
-    #[test]
-    fn the_next_attempt_does_not_repeat_a_call_of_an_mcp_tool_without_an_answer() {
-        let taken_after = |class: FailureClass| {
-            let mut index = CallIndex::default();
-            index.add_started(&mcp_started(&tool_key(1), McpCallKind::RemoteWrite), Timestamp::UNIX_EPOCH);
-            index.add_ended(&ended(None, class));
-            index.add_interrupted_tools();
-            take(&mut index, 2).map(|result| result.unwrap_err().class)
-        };
-        for class in [FailureClass::Timeout, FailureClass::ProviderUnavailable, FailureClass::AgentError] {
-            assert_eq!(taken_after(class), Some(class));
-        }
-        assert_eq!(taken_after(FailureClass::NotInstalled), None, "the call was not performed");
-    }
-
-    fn own_key(step: &str, attempt: u32) -> CallKey {
-        CallKey { step: StepKey::root(step), attempt, ordinal: 1, tool_call: None, input_round: None }
-    }
-
-    #[test]
-    fn only_the_step_itself_takes_the_unknown_end_of_its_own_call() {
-        let mut index = CallIndex::default();
-        index.add_started(&mcp_started(&own_key("send", 1), McpCallKind::RemoteWrite), Timestamp::UNIX_EPOCH);
-        index.add_interrupted_tools();
-        assert!(index.has_own_effect(&StepKey::root("send"), 1));
-        let mut take_class = |key: &CallKey| {
-            let outcome = index.take_outcome(key, &Digest::compute(b"call"), &|_| true)?;
-            outcome.result.err().map(|failure| failure.class)
-        };
-        assert_eq!(take_class(&own_key("other", 1)), None);
-        assert_eq!(take_class(&own_key("send", 2)), Some(FailureClass::Crashed));
-    }
-
-    #[test]
-    fn the_result_of_a_call_that_a_step_makes_itself_is_kept_whole() {
-        let output = |is_error: bool| {
-            let full_output = Some("all of it".to_owned());
-            let result = ToolOutput { content: "all".to_owned(), is_error, full_output, ..ToolOutput::default() };
-            CallOutput::Tool(ToolCallOutput { tool: BuiltinTool::Shell, arguments: String::new(), result })
-        };
-        for is_error in [false, true] {
-            let key = own_key("code", 1);
-            let mut index = CallIndex::default();
-            index.add_started(&CallStarted { call: key.clone(), ..started(BuiltinTool::Shell) }, Timestamp::UNIX_EPOCH);
-            let record = ended(Some(output(is_error)), FailureClass::Internal);
-            index.add_ended(&CallEnded { call: key.clone(), ..record });
-            let expected = CallReply::Output(output(is_error));
-            let replies: Vec<&CallReply> = final_replies(index.replies(&key.step, 1), false).collect();
-            assert_eq!(replies, [&expected], "other rules may read it in another way");
-            assert_eq!(index.has_own_effect(&key.step, 1), !is_error, "a call that failed is made again");
-            assert!(!index.has_tool_calls(&key.step, 1));
-            let taken = index.take_outcome(&own_key("code", 2), &Digest::compute(b"call"), &|_| true);
-            assert_eq!(taken.map(|outcome| outcome.result), Some(Ok(expected)));
-        }
-    }
-
-    #[test]
-    fn damage_is_the_outcome_of_an_interrupted_call() {
-        let mut interrupted = ended(None, FailureClass::Cancelled);
-        let mut index = CallIndex::default();
-        index.add_ended(&interrupted);
-        assert_eq!(take(&mut index, 1), None, "orch repeats the call");
-        let damage = vec!["the program removed or damaged `.git/HEAD`".to_owned()];
-        interrupted.sandbox = Some(Box::new(SandboxUse { damage, ..SandboxUse::default() }));
-        index.add_ended(&interrupted);
-        let failure = take(&mut index, 1).unwrap().unwrap_err();
-        assert_eq!((failure.class, failure.message.contains(".git/HEAD")), (FailureClass::PathRefused, true));
-        assert!(index.may_be_interrupted(&interrupted));
-        assert_eq!(take(&mut index, 2), None, "a later attempt runs the program again");
-    }
-
-    #[test]
-    fn damage_by_a_server_does_not_replace_the_outcome_of_its_call() {
-        let mut interrupted = ended(None, FailureClass::Cancelled);
-        let damage = vec!["the program removed or damaged `.git/HEAD`".to_owned()];
-        interrupted.sandbox = Some(Box::new(SandboxUse { damage, ..SandboxUse::default() }));
-        let mut index = CallIndex::default();
-        index.add_started(&mcp_started(&tool_key(1), McpCallKind::WorkspaceWrite), Timestamp::UNIX_EPOCH);
-        index.add_ended(&interrupted);
-        let class = take(&mut index, 2).map(|result| result.unwrap_err().class);
-        assert_eq!(class, Some(FailureClass::Cancelled), "a later attempt does not repeat the call");
-    }
-
-    #[test]
-    fn the_record_of_a_crash_replaces_the_assumed_outcome() {
-        let mut index = CallIndex::default();
-        index.add_started(&started(BuiltinTool::Edit), Timestamp::UNIX_EPOCH);
-        index.add_interrupted_tools();
-        let mut record = ended(None, FailureClass::Crashed);
-        record.agent_activity = Some(Box::new(crate::model::AgentActivity {
-            changed: vec!["a.txt".to_owned()],
-            ..crate::model::AgentActivity::default()
-        }));
-        assert!(index.may_be_interrupted(&record));
-        index.add_ended(&record);
-        let outcome = index.take_outcome(&tool_key(1), &Digest::compute(b"call"), &|_| false).unwrap();
-        assert_eq!(outcome.agent_activity.unwrap().changed, ["a.txt"]);
-    }
-
-    #[test]
-    fn another_attempt_takes_the_result_of_a_tool_once_and_without_the_whole_output() {
-        let mut index = CallIndex::default();
-        index.add_started(&started(BuiltinTool::Shell), Timestamp::UNIX_EPOCH);
-        let (content, full_output) = ("ok".to_owned(), Some("all".to_owned()));
-        let result = ToolOutput { content, full_output, ..ToolOutput::default() };
-        let output = ToolCallOutput { tool: BuiltinTool::Shell, arguments: String::new(), result };
-        index.add_ended(&ended(Some(CallOutput::Tool(output)), FailureClass::Internal));
-        index.add_interrupted_tools();
-        assert!(index.has_tool_calls(&StepKey::root("code"), 1));
-        assert_eq!(final_replies(index.replies(&StepKey::root("code"), 1), false).count(), 0);
-        let taken = take(&mut index, 2);
-        let Some(Ok(CallReply::Output(CallOutput::Tool(output)))) = taken else { panic!("{taken:?}") };
-        assert_eq!((output.result.content.as_str(), output.result.full_output), ("ok", None));
-        assert_eq!((take(&mut index, 2), take(&mut index, 1)), (None, None));
-    }
-}
+mod tests;

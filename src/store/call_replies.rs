@@ -27,6 +27,16 @@ pub(super) fn final_replies<'r>(
     replies.into_iter().take(count).filter(|reply| is_final_reply(reply))
 }
 
+/// Whether this is no result of a call, but what its server wants to know before it performs it.
+pub(super) fn waits_for_input(reply: &CallReply) -> bool {
+    matches!(reply, CallReply::Output(CallOutput::McpTool(output)) if output.input_required.is_some())
+}
+
+/// Whether this is the result of a call during which its server asked a question that got no answer.
+pub(super) fn is_without_answer(reply: &CallReply) -> bool {
+    matches!(reply, CallReply::Output(CallOutput::McpTool(output)) if !output.unanswered.is_empty())
+}
+
 /// Whether this is the result of a tool that succeeded, or that may have taken effect although a question of its server
 /// got no answer.
 pub(super) fn may_have_succeeded(reply: &CallReply) -> bool {

@@ -181,7 +181,7 @@ impl Durable for DryRunDurable {
 
     /// Returns the recorded tools of a server. A dry run starts no server.
     fn list_tools(&self, request: ListTools) -> BoxFuture<'_, Result<ListedTools, Interrupt>> {
-        let listing = self.lock().index.listing(&request.server.name);
+        let listing = self.lock().index.listing_for(&request.step, &request.server.name);
         let listed = listing.ok_or_else(|| {
             let message = format!("the MCP server `{}` has not listed its tools in this run", request.server.name);
             Failure::new(FailureClass::Internal, message)

@@ -1,16 +1,15 @@
 //! An index over the recorded events of a run. It finds the outcomes of calls, reusable results, and the next attempt
 //! of a step.
 
+mod earlier_calls;
+mod edits;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::durable::{CallOutcome, CallReply, StepSpec};
-use crate::model::event::{
-    ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact, StepCompleted, StepFailed, StepStarted,
-};
-use crate::model::{
-    Artifact, CallKey, ChatReply, Content, Digest, FailureClass, Fingerprint, McpListing, StepKey, StopReason, Usage,
-};
+use crate::model::event::{ApprovalAnswered, ApprovalAsked, Event, Fact, StepCompleted, StepFailed, StepStarted};
+use crate::model::{Artifact, CallKey, Digest, FailureClass, Fingerprint, McpListing, StepKey};
 
 use super::call_index::CallIndex;
 use super::call_replies::final_replies;
@@ -48,9 +47,20 @@ pub(super) struct Index {
     forced_reruns: Vec<(StepKey, u64)>,
     questions: Vec<ApprovalAsked>,
     answers: Vec<ApprovalAnswered>,
+    /// The indexes of the answers that a later attempt of their step has taken.
+    taken_answers: HashSet<usize>,
+    /// The `seq` of the event with which an attempt started first.
+    first_starts: HashMap<(StepKey, u32), u64>,
+    /// The attempts after which their step failed or completed.
+    ended_attempts: HashSet<(StepKey, u32)>,
     /// The last list of tools of each MCP server.
-    listings: HashMap<String, Arc<McpListing>>,
+    listings: Arc<Listings>,
+    /// The lists of tools when a step completed last, unless no server had listed its tools by then.
+    listings_at_completion: HashMap<StepKey, Arc<Listings>>,
 }
+
+/// Lists of tools, by the name of the MCP server.
+type Listings = HashMap<String, Arc<McpListing>>;
 
 /// A result of a step.
 struct RecordedResult {
@@ -75,12 +85,12 @@ impl Index {
 
     pub(super) fn apply(&mut self, event: &Event) {
         match &event.fact {
-            Fact::StepStarted(fact) => self.step_started(fact),
+            Fact::StepStarted(fact) => self.step_started(fact, event.seq),
             // A session begins with the records of the calls that the end of the previous process interrupted.
             Fact::CallEnded(fact) if self.replaying || self.calls.may_be_interrupted(fact) => {
                 self.calls.add_ended(fact);
             }
-            Fact::CallStarted(fact) if self.replaying => self.calls.add_started(fact, event.at),
+            Fact::CallStarted(fact) if self.replaying => self.calls.add_started(fact, event.seq, event.at),
             Fact::ReplyParsed(fact) if self.replaying => {
                 self.parsed_calls.insert(fact.call.clone());
             }
@@ -88,6 +98,9 @@ impl Index {
                 self.end_attempt(&fact.step, fact.attempt);
                 // The current session needs no result of its own, since its steps have passed it on already.
                 if self.replaying {
+                    if !self.listings.is_empty() {
+                        self.listings_at_completion.insert(fact.step.clone(), Arc::clone(&self.listings));
+                    }
                     let is_edited = self.is_reparsed_edit(fact);
                     let (seq, step, artifact) = (event.seq, fact.step.clone(), fact.artifact.clone());
                     self.last_results.insert(step.clone(), seq);
@@ -108,7 +121,7 @@ impl Index {
             Fact::ApprovalAsked(fact) => self.questions.push(fact.clone()),
             Fact::ApprovalAnswered(fact) => self.answers.push(fact.clone()),
             Fact::ToolsListed(fact) => {
-                self.listings.insert(fact.listing.server.clone(), fact.listing.clone());
+                Arc::make_mut(&mut self.listings).insert(fact.listing.server.clone(), fact.listing.clone());
             }
             Fact::CallEnded(_)
             | Fact::ReplyParsed(_)
@@ -120,8 +133,9 @@ impl Index {
         }
     }
 
-    fn step_started(&mut self, fact: &StepStarted) {
+    fn step_started(&mut self, fact: &StepStarted, seq: u64) {
         self.started_attempts.insert((fact.step.clone(), fact.attempt));
+        self.first_starts.entry((fact.step.clone(), fact.attempt)).or_insert(seq);
         self.attempts.entry(fact.step.clone()).or_default().push(fact.clone());
         if self.replaying {
             self.attempts_by_request.entry(fact.fingerprint.request.clone()).or_default().push(fact.clone());
@@ -141,6 +155,7 @@ impl Index {
     }
 
     fn end_attempt(&mut self, step: &StepKey, attempt: u32) {
+        self.ended_attempts.insert((step.clone(), attempt));
         let last = self.last_ended.entry(step.clone()).or_default();
         *last = (*last).max(attempt);
     }
@@ -268,30 +283,6 @@ impl Index {
         Some((result.seq, result.artifact))
     }
 
-    /// The last result of a step, if the user edited it and the request is the same.
-    fn edited_result(&self, spec: &StepSpec) -> Option<&RecordedResult> {
-        let mut fingerprints = std::iter::once(&spec.fingerprint).chain(&spec.alternative_fingerprints);
-        let mut has_same_request = |other: &Fingerprint| fingerprints.any(|own| own.request == other.request);
-        let last_seq = *self.last_results.get(&spec.step)?;
-        let fingerprint = self.fingerprints.get(&last_seq).filter(|fingerprint| has_same_request(fingerprint))?;
-        self.results.get(fingerprint)?.iter().find(|result| result.seq == last_seq && result.is_edited)
-    }
-
-    /// The user's edit of a step's last result, in the form of a reply to parse again, if the request is the same.
-    fn edit_as_reply(&self, spec: &StepSpec) -> Option<CallReply> {
-        let text = String::from_utf8(self.edited_result(spec)?.artifact.as_ref()?.file_bytes()).ok()?;
-        let (usage, stop) = (Usage::default().into(), StopReason::End);
-        Some(CallReply::Chat(ChatReply {
-            content: Content::from_text(text),
-            stop,
-            usage,
-            model: None,
-            id: None,
-            constrained: false,
-            details: Box::default(),
-        }))
-    }
-
     /// The recorded replies to the same request that orch parsed under other rules, latest first. If the user edited
     /// the last result, the edit comes first.
     pub(super) fn replies_to_reparse(&self, spec: &StepSpec) -> Vec<CallReply> {
@@ -356,19 +347,11 @@ impl Index {
         self.listings.get(server).cloned()
     }
 
-    /// The recorded question with exactly this text; its `expires_at` is the deadline for an answer.
-    pub(super) fn find_question(&self, key: &CallKey, text_digest: &Digest) -> Option<&ApprovalAsked> {
-        let is_same = |question: &&ApprovalAsked| question.key() == *key && question.question_digest == *text_digest;
-        self.questions.iter().find(is_same)
-    }
-
-    /// The recorded answer to exactly this text, if it came in time.
-    pub(super) fn find_answer(&self, key: &CallKey, text_digest: &Digest) -> Option<ApprovalDecision> {
-        let expires_at = self.find_question(key, text_digest).and_then(|question| question.expires_at);
-        let is_same = |answer: &&ApprovalAnswered| answer.key() == *key && answer.question_digest == *text_digest;
-        let is_in_time =
-            |answer: &&ApprovalAnswered| expires_at.is_none_or(|expires_at| answer.answer.at <= expires_at);
-        self.answers.iter().filter(is_same).find(is_in_time).map(|answer| answer.answer.clone())
+    /// The tools of an MCP server with which a step completed last, or else those that it listed last. Another step may
+    /// have recorded a changed list since, which does not make the result invalid.
+    pub(super) fn listing_for(&self, step: &StepKey, server: &str) -> Option<Arc<McpListing>> {
+        let at_completion = self.listings_at_completion.get(step).and_then(|listings| listings.get(server).cloned());
+        at_completion.or_else(|| self.listing(server))
     }
 }
 

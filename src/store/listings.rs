@@ -34,7 +34,7 @@ impl LocalRun {
     /// Returns the tools of a server. Records them if the run has no record of them, or another one.
     pub(super) async fn listed_tools(&self, request: ListTools) -> Result<ListedTools, Interrupt> {
         let ListTools { step, server, freshness } = request;
-        let recorded = self.lock().index.listing(&server.name);
+        let recorded = self.lock().index.listing_for(&step, &server.name);
         if let Some(listing) = recorded.filter(|_| freshness == ListingFreshness::Recorded) {
             return Ok(Ok(listing));
         }

@@ -10,8 +10,8 @@ use futures_util::future::{BoxFuture, join_all};
 
 use crate::clock::{Clock, VirtualTimeHold};
 use crate::durable::{
-    BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Computation, Durable, ExecutionId, Interrupt, ListTools,
-    ListedTools, Observer, Perform, StepFact, StepSpec, Wait, WaitOutcome,
+    BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Computation, Durable, EarlierCall, ExecutionId, Interrupt,
+    ListTools, ListedTools, Observer, Perform, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use crate::model::event::{Event, Fact, StepCompleted, StepReused};
 use crate::model::{Artifact, CallKey, Digest, Failure, FailureClass, RunId, RunState, StepKey};
@@ -295,6 +295,15 @@ async fn wait_until_durable(ack: AckReceiver, _hold: VirtualTimeHold) -> Result<
 impl Durable for LocalRun {
     fn begin<'a>(&'a self, spec: &'a StepSpec) -> BoxFuture<'a, Result<BeginOutcome, Interrupt>> {
         self.begin_step(spec).boxed()
+    }
+
+    fn earlier_calls<'a>(
+        &'a self,
+        spec: &'a StepSpec,
+        attempt: Option<u32>,
+    ) -> BoxFuture<'a, Result<Vec<EarlierCall>, Interrupt>> {
+        let calls = self.lock().index.earlier_calls(spec, attempt);
+        std::future::ready(Ok(calls)).boxed()
     }
 
     fn call(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>> {

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 use crate::config::{McpServerSettings, Settings};
-use crate::model::{Digest, McpHeader, McpTransport, SandboxSpec};
+use crate::model::{Digest, McpAccess, McpHeader, McpTransport, SandboxSpec};
 use crate::provider::{is_unencrypted_address, normalized_address};
 
 use super::disclosure::{Destination, Disclosure, TrustReason};
@@ -56,11 +56,15 @@ fn program_disclosure(
     }
 }
 
-/// The tools that pipelines may call.
+/// The tools that pipelines may call, and whether orch may repeat their calls.
 fn callable_tools(server: &McpServerSettings) -> String {
-    match &server.tools {
+    let tools = match &server.tools {
         None => "pipelines may call all its tools".to_owned(),
         Some(tools) => format!("pipelines may call only {}", list(tools)),
+    };
+    match server.access.unwrap_or_default() {
+        McpAccess::Write => tools,
+        McpAccess::Read => format!("{tools}; its calls change nothing, so orch may repeat them"),
     }
 }
 
@@ -72,7 +76,7 @@ fn http_disclosures(
     headers: &IndexMap<String, McpHeader>,
 ) -> Vec<Disclosure> {
     // A header may change what the server allows, such as whether its tools only read.
-    let texts: Vec<String> = headers.iter().filter_map(described_text).collect();
+    let texts: Vec<String> = headers.iter().map(described_header).collect();
     let sent_headers = if texts.is_empty() { String::new() } else { format!("with {}; ", texts.join(", ")) };
     let disclosure = |variable: Option<String>| {
         let mut reasons = vec![TrustReason::McpServer];
@@ -100,15 +104,18 @@ fn http_disclosures(
 /// Parts of the names of headers whose text may be a secret, which logs must not contain.
 const SECRET_NAME_PARTS: [&str; 6] = ["auth", "cookie", "key", "pass", "secret", "token"];
 
-/// A header with a text; `None` for one with a variable. A text that may be a secret is shown as the beginning of its
-/// digest, so that a change is visible.
-fn described_text((name, header): (&String, &McpHeader)) -> Option<String> {
-    let McpHeader::Text(text) = header else { return None };
+/// A header with what it contains: the name of its variable, or its text. A text that may be a secret is shown as the
+/// beginning of its digest, so that a change is visible.
+fn described_header((name, header): (&String, &McpHeader)) -> String {
+    let text = match header {
+        McpHeader::Variable(variable) => return format!("the header {name} from {variable}"),
+        McpHeader::Text(text) => text,
+    };
     let lower_case = name.to_ascii_lowercase();
     if !SECRET_NAME_PARTS.iter().any(|part| lower_case.contains(part)) {
-        return Some(format!("the header {name}: {text:?}"));
+        return format!("the header {name}: {text:?}");
     }
-    Some(format!("the header {name}: … (digest {})", Digest::compute(text.as_bytes()).short()))
+    format!("the header {name}: … (digest {})", Digest::compute(text.as_bytes()).short())
 }
 
 #[cfg(test)]
@@ -191,6 +198,20 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_orch_may_repeat_and_the_header_of_a_secret_need_an_agreement() {
+        let server = |access: &str, header: &str| json!({ "url": "https://docs.example/mcp", "access": access, "headers": { header: { "env": "DOCS_AUTH" } } });
+        let agreed = digest(&server("write", "Authorization"), &json!({}));
+        assert_ne!(digest(&server("read", "Authorization"), &json!({})), agreed);
+        assert_ne!(digest(&server("write", "X-Auth"), &json!({})), agreed);
+        let shown = texts(json!({ "docs": server("read", "X-Auth") }));
+        let expected = "; with the header X-Auth from DOCS_AUTH; pipelines may call all its tools; its calls change \
+                        nothing, so orch may repeat them";
+        assert!(shown[0].ends_with(expected), "{shown:?}");
+        let program = |access: &str| digest(&json!({ "command": ["files"], "access": access }), &json!({}));
+        assert_ne!(program("read"), program("write"));
+    }
+
+    #[test]
     fn a_server_that_may_change_the_workspace_is_shown_with_it() {
         let server = |access: &str| json!({ "command": ["files"], "access": access, "sandbox": { "write": ["."] } });
         let found = texts(json!({ "files": server("write") }));
@@ -212,7 +233,8 @@ mod tests {
         assert_eq!(
             texts(json!({ "docs": server("https://docs.example/mcp") })),
             ["`mcp.docs` sends the secret in DOCS_AUTH and the arguments of tool calls to the MCP server \
-                 https://docs.example/mcp; with the header x: \"y\"; pipelines may call all its tools"]
+                 https://docs.example/mcp; with the header Authorization from DOCS_AUTH, the header x: \"y\"; pipelines \
+                 may call all its tools"]
         );
         let unencrypted = disclosures(json!({ "docs": server("http://docs.example/mcp") }));
         assert!(unencrypted[0].is_refused(), "{unencrypted:?}");

@@ -57,6 +57,8 @@ pub(super) struct McpCallRecording {
 struct RecordedFailure {
     class: FailureClass,
     message: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unperformed: bool,
 }
 
 impl McpCallRecording {
@@ -98,7 +100,8 @@ impl McpCallRecording {
             }
             Err(failure) if is_unanswered_call(failure.class) => {
                 let message = context.portable_text(&failure.message);
-                Some(Self { failure: Some(RecordedFailure { class: failure.class, message }), ..recording })
+                let Failure { class, unperformed, .. } = *failure;
+                Some(Self { failure: Some(RecordedFailure { class, message, unperformed }), ..recording })
             }
             Err(_) => None,
         }
@@ -114,8 +117,8 @@ impl McpCallRecording {
     /// The output of the call with the folders of this run, or its failure.
     pub(super) fn output(&self, invocation: &McpInvocation, paths: &RunPaths) -> Result<McpCallOutput, Failure> {
         let fill = |text: &str| paths.fill_placeholders(text);
-        if let Some(RecordedFailure { class, message }) = &self.failure {
-            return Err(Failure::new(*class, fill(message)));
+        if let Some(RecordedFailure { class, message, unperformed }) = &self.failure {
+            return Err(Failure { unperformed: *unperformed, ..Failure::new(*class, fill(message)) });
         }
         let input_required: Option<Box<InputRequired>> = match &self.input_required {
             Some(value) => Some(Box::new(self.read_recorded(map_texts(value, &fill))?)),

@@ -5,7 +5,7 @@ use rmcp::service::ClientInitializeError;
 use rmcp::transport::DynamicTransportError;
 
 use crate::model::visible::escape_line_breaks;
-use crate::model::{Failure, FailureClass};
+use crate::model::{Failure, FailureClass, is_unanswered_call};
 use crate::network::without_secrets;
 use crate::process::{ProcessError, shorten_middle};
 use crate::tool::http_client::describe_problem;
@@ -94,6 +94,16 @@ pub(super) fn transport_failure(server: &str, error: &DynamicTransportError) -> 
     Failure::new(FailureClass::ProviderUnavailable, message)
 }
 
+/// The failure of a call that orch did not send, because it could not start or reach the server.
+pub(super) fn unsent_failure(failure: Failure) -> Failure {
+    let message = if is_unanswered_call(failure.class) {
+        format!("{}; orch did not send the call", failure.message)
+    } else {
+        failure.message
+    };
+    Failure { message, unperformed: true, ..failure }
+}
+
 /// Whether a server refused a request because it does not know the session. It did not perform the request.
 pub(super) fn is_session_lost(error: &DynamicTransportError) -> bool {
     matches!(error.error.downcast_ref::<HttpError>(), Some(HttpError::SessionExpired))
@@ -117,7 +127,11 @@ fn http_failure(server: &str, error: &HttpError) -> Failure {
             let url = error.url().map(|url| format!(" at {}", without_secrets(url.as_str()))).unwrap_or_default();
             unavailable(format!("can't be reached{url}: {}", describe_problem(error)))
         }
-        HttpError::SessionExpired => unavailable("does not know the session any more".to_owned()),
+        HttpError::SessionExpired => {
+            let failure =
+                unavailable("does not know the session any more, so it did not perform the request".to_owned());
+            Failure { unperformed: true, ..failure }
+        }
         HttpError::ResponseBodyTooLarge { .. } => too_large_failure(server),
         HttpError::TransportChannelClosed | HttpError::UnexpectedEndOfStream => {
             closed_failure(server, "before it answered")
@@ -234,7 +248,17 @@ mod tests {
         assert!(!is_final(&ClientInitializeError::ConnectionClosed(String::new())));
         let lost = transport_error(HttpError::SessionExpired);
         assert!(is_session_lost(&lost) && !is_session_lost(&other));
-        assert_eq!(transport_failure("docs", &lost).class, FailureClass::ProviderUnavailable);
+        let lost = transport_failure("docs", &lost);
+        assert_eq!((lost.class, lost.unperformed), (FailureClass::ProviderUnavailable, true), "{lost}");
+    }
+
+    #[test]
+    fn a_call_that_orch_did_not_send_says_so() {
+        let failure = unsent_failure(closed_failure("files", "before it was ready"));
+        let expected = "the MCP server `files` closed the connection before it was ready; orch did not send the call";
+        assert_eq!((failure.message.as_str(), failure.unperformed), (expected, true));
+        let stopped = unsent_failure(Failure::new(FailureClass::Cancelled, "the run was stopped"));
+        assert_eq!((stopped.message.as_str(), stopped.unperformed), ("the run was stopped", true));
     }
 
     #[test]

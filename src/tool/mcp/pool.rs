@@ -14,7 +14,7 @@ use crate::offload::run_on_thread;
 use super::connect::connect;
 use super::connection::{Connection, LIST_TIMEOUT, RequestError};
 use super::context::{McpCall, McpContext};
-use super::failures::{asked_failure, closed_failure, too_large_failure, with_exit};
+use super::failures::{asked_failure, closed_failure, too_large_failure, unsent_failure, with_exit};
 use super::listing::ListedServer;
 use super::result::{CompleteResult, McpResult};
 use super::stdio::{ProgramExit, ServerProcesses};
@@ -107,7 +107,7 @@ impl McpServers {
             Err(failure) => {
                 // If the start was interrupted, its processes are ending.
                 self.server(&call.server.name).processes.wait_ended().await;
-                return Err(failure);
+                return Err(unsent_failure(failure));
             }
         };
         let Some(definition) = listed.listing.find(call.tool) else {

@@ -56,10 +56,25 @@ fn a_call_that_may_change_something_is_repeated_only_with_from() {
 }
 
 #[test]
-fn another_call_is_made_after_the_arguments_changed() {
+fn other_arguments_and_settings_do_not_repeat_a_call_with_an_unknown_effect() {
     let (server, orch) = killed_project("write");
-    orch.edit("pipelines/main.yaml", "about {{ topic }}", "all about {{ topic }}");
-    orch.run(&["pipeline", "resume"]).exits(0);
+    let changes: [&dyn Fn(&Orch); 2] = [
+        &|orch: &Orch| {
+            orch.edit("pipelines/main.yaml", "about {{ topic }}", "all about {{ topic }}");
+        },
+        &|orch: &Orch| {
+            let mut settings: Value = serde_json::from_str(&orch.read("orch.yaml")).unwrap();
+            settings["mcp"]["docs"]["headers"] = json!({ "X-Team": "blue" });
+            orch.write("orch.yaml", &settings.to_string()).trust();
+        },
+    ];
+    for change in changes {
+        change(&orch);
+        let resumed = orch.run(&["pipeline", "resume"]).exits(1).says("it is not known whether the call took effect");
+        assert!(resumed.stderr.contains("docs.find {\"text\":\"about birds\"}"), "{resumed:?}");
+        assert_eq!(server.calls().len(), 1);
+    }
+    orch.run(&["pipeline", "resume", "--from", "find"]).exits(0);
     let received: Vec<Value> = server.calls().iter().map(|call| call["arguments"]["text"].clone()).collect();
     assert_eq!(received, ["about birds", "all about birds"]);
 }

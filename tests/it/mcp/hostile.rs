@@ -115,7 +115,10 @@ fn a_server_that_lists_other_tools_after_it_started_again_is_not_called() {
     site.end();
     let failure = site.call(&spec, "echo", json!({ "text": "a" })).unwrap_err();
     assert_eq!(failure.class, FailureClass::AgentError);
-    assert!(failure.message.ends_with("lists other tools than before in this run"), "{failure}");
+    assert!(
+        failure.message.ends_with("lists other tools than before in this run; orch did not send the call"),
+        "{failure}"
+    );
     assert_eq!(site.log().iter().filter(|line| *line == "tools/call").count(), 1);
     // Another run begins with the new list.
     site.restart();

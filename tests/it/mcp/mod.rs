@@ -5,6 +5,8 @@ mod call_kills;
 #[cfg(target_os = "linux")]
 mod calls;
 #[cfg(target_os = "linux")]
+mod changed_requests;
+#[cfg(target_os = "linux")]
 mod cli_agents;
 #[cfg(target_os = "linux")]
 mod commands;
@@ -12,6 +14,8 @@ mod commands;
 mod conformance;
 mod eras;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod later_rounds;
 #[cfg(target_os = "linux")]
 mod model_calls;
 mod peers;
@@ -26,5 +30,7 @@ mod resume;
 #[cfg(target_os = "linux")]
 mod scripted;
 mod settings;
+#[cfg(target_os = "linux")]
+mod unsent_calls;
 #[cfg(target_os = "linux")]
 mod workspace;

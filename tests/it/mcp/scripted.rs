@@ -20,6 +20,8 @@ pub(super) enum CallAnswer {
     Result(Value),
     /// Never.
     Nothing,
+    /// With an HTTP status and no result.
+    Status(u16),
 }
 
 /// A call that returns a text.
@@ -100,6 +102,7 @@ fn respond(
         ("POST", "tools/call") => match call(&request.body["params"]) {
             CallAnswer::Result(value) => result(value),
             CallAnswer::Nothing => result(json!({})).stall_after(0),
+            CallAnswer::Status(status) => Reply::status(status, ""),
         },
         ("POST", method) if method.starts_with("notifications/") => Reply::status(202, ""),
         ("POST", _) => message("error", json!({ "code": -32601, "message": "unknown method" })),

@@ -166,7 +166,7 @@ fn validate_names_in_one_line_what_each_server_is_trusted_with() {
     let orch = project(&json!({ "mcp": servers }), &model(&json!(["docs.*"])));
     let expected = [
         "`mcp.docs` sends the secret in DOCS_AUTH and the arguments of tool calls to the MCP server \
-         https://docs.example/mcp; pipelines may call all its tools",
+         https://docs.example/mcp; with the header Authorization from DOCS_AUTH; pipelines may call all its tools",
         "`mcp.files` starts the MCP server [\"server\"] with the variables TOKEN, in a sandbox that lets it change the \
          workspace; pipelines may call only read_file",
     ];
@@ -198,6 +198,7 @@ fn a_server_that_may_do_more_than_the_user_agreed_to_needs_another_agreement() {
         ("/sandbox", json!({ "enabled": false }), "without a sandbox, with all your rights"),
         ("/env", json!(["GITHUB_TOKEN"]), "with the variables GITHUB_TOKEN"),
         ("/tools", json!(["read_file", "delete"]), "pipelines may call only read_file, delete"),
+        ("/access", json!("read"), "its calls change nothing, so orch may repeat them"),
     ];
     for (pointer, value, shown) in loosened {
         orch.write("orch.yaml", &settings(&agreed));
