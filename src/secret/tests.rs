@@ -104,6 +104,31 @@ fn a_secret_that_is_cut_off_inside_a_message_is_redacted() {
 }
 
 #[test]
+fn both_sides_of_a_cut_in_a_message_are_redacted() {
+    let redactor = redactor("sk-0123456789abcdef");
+    for (text, expected) in [
+        ("it said: …456789abcdef, and ended", "it said: …[secret KEY], and ended"),
+        (
+            "no sk-0123456789\n[… 9 bytes are left out here …]\n456789abcdef",
+            "no [secret KEY]\n[… 9 bytes are left out here …]\n[secret KEY]",
+        ),
+        ("… sk-0123456789abcdef …", "… [secret KEY] …"),
+        ("a … b", "a … b"),
+    ] {
+        assert_eq!(redactor.redact_quotations(text), expected);
+    }
+}
+
+#[test]
+fn a_part_of_a_credential_is_redacted_without_its_scheme() {
+    let redactor = redactor("Bearer abcdefghijkl");
+    assert_eq!(redactor.redact("sent Bearer abcdefghijkl"), "sent [secret KEY]");
+    assert_eq!(redactor.redact("sent abcdefghijkl"), "sent [secret KEY]");
+    assert_eq!(redactor.redact(&format!("sent {}", STANDARD.encode("abcdefghijkl"))), "sent [secret KEY]");
+    assert_eq!(redactor.redact("the Bearer scheme"), "the Bearer scheme");
+}
+
+#[test]
 fn nested_secrets_are_redacted_completely() {
     let (long, short) = ("abcdefgh-12345678-xyz".to_owned(), "12345678".to_owned());
     let (long, short) = (SecretString::from(long), SecretString::from(short));
