@@ -81,15 +81,23 @@ impl Redactor {
 
     /// Redacts a text whose end was cut off, including the part of a secret before the cut.
     pub fn redact_beginning(&self, text: &str) -> String {
-        let mut matches = self.find_secrets(text);
-        matches.extend(self.find_truncated_at_end(text));
-        self.mask(text, matches)
+        self.redact_part(text, false, true)
     }
 
     /// Redacts a text whose beginning was cut off, including the part of a secret after the cut.
     pub fn redact_ending(&self, text: &str) -> String {
+        self.redact_part(text, true, false)
+    }
+
+    /// Redacts a text whose beginning or end may have been cut off, including the parts of secrets at the cuts.
+    pub fn redact_part(&self, text: &str, is_cut_before: bool, is_cut_after: bool) -> String {
         let mut matches = self.find_secrets(text);
-        matches.extend(self.find_truncated_at_start(text));
+        if is_cut_before {
+            matches.extend(self.find_truncated_at_start(text));
+        }
+        if is_cut_after {
+            matches.extend(self.find_truncated_at_end(text));
+        }
         self.mask(text, matches)
     }
 

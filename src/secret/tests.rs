@@ -83,6 +83,15 @@ fn the_beginning_of_a_truncated_secret_is_redacted() {
 }
 
 #[test]
+fn the_parts_of_secrets_at_both_ends_of_an_excerpt_are_redacted() {
+    let redactor = redactor("sk-0123456789abcdef");
+    let text = "456789abcdef and sk-0123456789a";
+    assert_eq!(redactor.redact_part(text, true, true), "[secret KEY] and [secret KEY]");
+    assert_eq!(redactor.redact_part(text, true, false), "[secret KEY] and sk-0123456789a");
+    assert_eq!(redactor.redact_part(text, false, false), text);
+}
+
+#[test]
 fn a_secret_that_is_cut_off_inside_a_message_is_redacted() {
     let redactor = redactor("sk-0123456789abcdef");
     let failure = Failure::new(crate::model::FailureClass::BadRequest, "no sk-0123456789…; it said: sk-01234567…` x")
