@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 use super::MIN_NEEDLE_BYTES;
-use super::variables::{has_secret_name, looks_random};
+use super::variables::{MIN_SECRET_BYTES, has_secret_name, looks_random, may_have_secret};
 
 /// The schemes that precede the secret in a header, in lower case.
 const SCHEMES: [&str; 10] =
@@ -21,7 +21,7 @@ pub(super) fn secret_parts(value: &str) -> Vec<String> {
     if let Some((scheme, rest)) = value.split_once(char::is_whitespace) {
         let (scheme, rest) = (scheme.to_ascii_lowercase(), rest.trim());
         let is_known = SCHEMES.contains(&scheme.as_str());
-        if is_known || (scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) && looks_random(rest)) {
+        if is_known || (scheme.bytes().all(|byte| byte.is_ascii_alphabetic()) && is_long_and_random(rest)) {
             parts.push(rest.to_owned());
         }
         if scheme == BASIC {
@@ -32,12 +32,17 @@ pub(super) fn secret_parts(value: &str) -> Vec<String> {
     for (name, text) in pieces.filter_map(|piece| piece.split_once(['=', ':'])) {
         let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
         let text = text.trim_matches(['"', '\'']);
-        if has_secret_name(name) || looks_random(text) {
+        if has_secret_name(name) || may_have_secret(name) || is_long_and_random(text) {
             parts.push(text.to_owned());
         }
     }
     parts.retain(|part| part.len() >= MIN_NEEDLE_BYTES);
     parts
+}
+
+/// Whether a text is a secret without any sign beside it: `x86-64-v3` looks random, too.
+fn is_long_and_random(text: &str) -> bool {
+    text.len() >= MIN_SECRET_BYTES && looks_random(text)
 }
 
 /// The user and the password of a header with the scheme `Basic`, and the password alone.
@@ -60,9 +65,10 @@ mod tests {
             ("Basic dXNlcjpodW50ZXIyLWh1bnRlcjI=", "hunter2-hunter2"),
             ("Basic dXNlcjpodW50ZXIyLWh1bnRlcjI=", "user:hunter2-hunter2"),
             ("Basic dXNlcjpodW50ZXIyLWh1bnRlcjI", "hunter2-hunter2"),
-            ("Custom x7Kp2qL9x7Kp", "x7Kp2qL9x7Kp"),
+            ("Custom x7Kp2qL9x7Kp4Tz1", "x7Kp2qL9x7Kp4Tz1"),
             ("token=abcdefghijkl", "abcdefghijkl"),
-            ("theme=dark; session=x7Kp2qL9x7Kp", "x7Kp2qL9x7Kp"),
+            ("theme=dark; session=x7Kp2qL9", "x7Kp2qL9"),
+            ("theme=dark; sid=x7Kp2qL9x7Kp4Tz1", "x7Kp2qL9x7Kp4Tz1"),
             ("Digest user=\"me\", api-key=\"abcdefghijkl\"", "abcdefghijkl"),
             ("X-Api-Key:abcdefghijkl", "abcdefghijkl"),
         ] {
@@ -81,6 +87,7 @@ mod tests {
             "https://example.org/documentation",
             "/usr/local/bin:/usr/bin",
             "key=short",
+            "-C target-cpu=x86-64-v3",
             "",
         ] {
             assert_eq!(secret_parts(value), Vec::<String>::new(), "{value}");

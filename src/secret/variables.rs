@@ -26,7 +26,7 @@ const POSSIBLE_SECRET_WORDS: &[&str] = &["AUTH", "COOKIE", "COOKIES", "LOGIN", "
 const SECRET_ENDINGS: &[&str] = &["APIKEY", "AUTHTOKEN", "ACCESSKEY", "SECRETKEY", "PRIVATEKEY"];
 /// The minimum length in bytes of a value that counts as a secret. A shorter value, such as `postgres`, would match
 /// ordinary text.
-const MIN_SECRET_BYTES: usize = 16;
+pub(super) const MIN_SECRET_BYTES: usize = 16;
 
 /// Returns the secrets in the variables, each with the name of its variable: the values of variables whose names
 /// suggest a secret, and the passwords in URLs.
@@ -78,8 +78,8 @@ pub(super) fn has_secret_name(name: &str) -> bool {
     SECRET_WORDS.contains(&last_word.as_str()) || SECRET_ENDINGS.iter().any(|ending| last_word.ends_with(ending))
 }
 
-/// Whether a variable with this name contains a secret if its value looks like a credential.
-fn may_have_secret(name: &str) -> bool {
+/// Whether a variable or a parameter with this name contains a secret if its value looks like a credential.
+pub(super) fn may_have_secret(name: &str) -> bool {
     POSSIBLE_SECRET_WORDS.contains(&last_word(name).as_str())
 }
 
@@ -131,7 +131,7 @@ mod tests {
     fn a_credential_is_a_secret_if_the_name_of_its_variable_allows_it() {
         for (name, value) in [
             ("DOCS_AUTH", "Bearer kFq9xB2mWz7RtY4p"),
-            ("SITE_COOKIE", "theme=dark; sid=x7Kp2qL9x7Kp"),
+            ("SITE_COOKIE", "theme=dark; sid=x7Kp2qL9x7Kp4Tz1"),
             ("WEB_SESSION", "x7Kp2qL9x7Kp4Tz1"),
             ("HTTP_AUTHORIZATION", "abcdefghij0123456789"),
         ] {
