@@ -117,7 +117,7 @@ impl FetchedPage {
         let mut is_error = !self.status.is_success();
         match page_text(&self.content_type, &self.bytes) {
             PageBody::Text(body) => {
-                let body = if self.is_cut_off { redactor.redact_beginning(&body) } else { body };
+                let body = if self.is_cut_off { redactor.redact_beginning(body.trim_end()) } else { body };
                 text.push('\n');
                 text.push_str(&body);
                 if !body.ends_with('\n') {

@@ -25,6 +25,8 @@ mod recording;
 mod resume;
 #[cfg(target_os = "linux")]
 mod scripted;
+#[cfg(target_os = "linux")]
+mod secrets;
 mod settings;
 #[cfg(target_os = "linux")]
 mod workspace;
