@@ -107,7 +107,7 @@ fn no_command_shows_a_part_of_the_secret_in_a_header() {
 }
 
 #[test]
-fn the_version_of_the_protocol_is_no_way_around_the_redaction() {
+fn the_version_of_the_protocol_is_redacted() {
     let server = Server::start(|request| match request.body["method"].as_str() {
         Some("initialize") => {
             let version = request.header("authorization").unwrap_or_default();

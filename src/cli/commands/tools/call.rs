@@ -184,13 +184,13 @@ mod tests {
     #[test]
     fn the_name_and_the_address_of_a_question_add_no_line() {
         let question = InputQuestion {
-            message: "Open it.\nThen go on.".to_owned(),
+            message: "Open it.\nThen continue.".to_owned(),
             schema: None,
             url: Some("https://a.example/\nrm".to_owned()),
         };
         let input = InputRequired { questions: IndexMap::from([("a\n\nTo answer".to_owned(), question)]), state: None };
         let text = question_text("docs.t", &input);
-        let expected = "\n\n`a\\n\\nTo answer`: Open it.\nThen go on.\nIt wants you to open this address: \
+        let expected = "\n\n`a\\n\\nTo answer`: Open it.\nThen continue.\nIt wants you to open this address: \
                         https://a.example/\\nrm\n\n";
         assert!(text.contains(expected), "{text}");
     }
