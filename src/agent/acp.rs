@@ -334,7 +334,10 @@ fn turn_result(job: &TurnJob<'_>, id: &SessionId, turn_end: &TurnEnd, transcript
             return failed_turn(failure);
         }
         // The protocol's crate knows this stop reason, but this `match` does not.
-        other => return failed_turn(unknown_stop_failure("the agent", &format!("{other:?}"), &transcript.text)),
+        other => {
+            let name = serde_json::to_value(other).ok().and_then(|name| name.as_str().map(str::to_owned));
+            return failed_turn(unknown_stop_failure("the agent", &name.unwrap_or_default(), &transcript.text));
+        }
     };
     let cost = transcript.turn_cost();
     let activity = AgentActivity { denied: transcript.denied, ..AgentActivity::default() };

@@ -40,8 +40,8 @@ pub struct ModelRegistry {
 impl ModelRegistry {
     /// Creates a registry for these settings; `cache` is the folder of embedded models.
     pub fn new(settings: &Settings, variables: &EnvLookup, cache: PathBuf) -> Self {
-        let secret = |name: &String| Some((name.clone(), SecretString::from(variables(name)?)));
-        let secrets = settings.secrets.iter().filter_map(secret).collect();
+        let secret = |name: &str| Some((name.to_owned(), SecretString::from(variables(name)?)));
+        let secrets = settings.secret_variables().into_iter().filter_map(secret).collect();
         let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
         Self {
             endpoints: endpoints(settings, variables),

@@ -90,6 +90,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::config::Settings;
     use crate::model::SandboxNetwork;
 
     fn server(settings: Value) -> McpServerSettings {
@@ -122,5 +123,22 @@ mod tests {
         assert_eq!(server(json!({})).spec("docs", &Sandbox::default()), None);
         let two = json!({ "url": "u", "headers": { "a": { "env": "A", "b": 1 } } });
         assert!(serde_json::from_value::<McpServerSettings>(two).is_err());
+    }
+    #[test]
+    fn variables_that_orch_sends_as_credentials_are_secret() {
+        let settings: Settings = serde_json::from_value(json!({
+            "secrets": ["LOGIN"],
+            "mcp": {
+                "docs": { "url": "https://a.example", "headers": { "x-team": "search", "x-who": { "env": "WHO" } } },
+                "more": { "url": "https://b.example", "headers": { "x-who": { "env": "WHO" } } },
+                "files": { "command": ["x"], "env": ["LOG_LEVEL"] },
+            },
+            "tracker": {
+                "convex": { "url": "https://c.example", "auth": { "env": "DEPLOY" } },
+                "webhook": { "url": "https://d.example", "secret": { "env": "SIGN" } },
+            },
+        }))
+        .unwrap();
+        assert_eq!(settings.secret_variables(), ["LOGIN", "WHO", "DEPLOY", "SIGN"]);
     }
 }

@@ -16,7 +16,7 @@ use super::tracking::TrackerSettings;
 use crate::model::budget::Budget;
 use crate::model::mcp::MCP_SERVER_PATTERN;
 use crate::model::name::LOCAL_FILE_PREFIX;
-use crate::model::{Agent, Dialect, HumanDuration, ModelRef, Normalizer, Sandbox};
+use crate::model::{Agent, Dialect, HumanDuration, McpHeader, ModelRef, Normalizer, Sandbox};
 
 /// The pattern of a provider's name, the part of `provider/model` before the slash.
 pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
@@ -183,6 +183,22 @@ pub struct SecretRef {
 }
 
 impl Settings {
+    /// The names of the variables whose values are secrets, whatever they look like: those under `secrets`, and those
+    /// that orch sends as credentials to MCP servers and trackers. The keys of providers belong to their endpoints.
+    pub fn secret_variables(&self) -> Vec<&str> {
+        let headers = self.mcp.values().flat_map(|server| server.headers.values()).filter_map(McpHeader::variable);
+        let convex = self.tracker.convex.as_ref().and_then(|convex| convex.auth.as_ref());
+        let webhook = self.tracker.webhook.as_ref().map(|webhook| &webhook.secret);
+        let trackers = convex.into_iter().chain(webhook).map(|secret| secret.env.as_str());
+        let mut names: Vec<&str> = Vec::new();
+        for name in self.secrets.iter().map(String::as_str).chain(headers).chain(trackers) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
     /// The entry with prices for a model, if the file has such an entry.
     pub fn entry_with_prices(&self, model: &ModelRef) -> Option<&ModelSettings> {
         self.model_entries(model).find(|entry| entry.input_price.is_some())

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::durable::{ApprovalRequest, CallOutcome, CallReply, Interrupt, Wait, WaitOutcome};
 use crate::model::event::CallOutput;
+use crate::model::visible::escape_line_breaks;
 use crate::model::{CallKey, Failure, FailureClass, InputAnswers, InputQuestion, InputRequired, McpToolName, StepKey};
 use crate::process::shorten_middle;
 use crate::schema::{Schema, render_mismatches};
@@ -128,7 +129,9 @@ pub(crate) fn is_asked_in(input: &InputRequired, text: &str) -> bool {
 pub(super) fn question_text(caller: &str, tool: &McpToolName, questions: &Questions) -> String {
     let beginning = format!("{caller} calls the tool `{tool}`, and the MCP server asks:");
     let with_address = |question: &InputQuestion| match &question.url {
-        Some(url) => format!("{}\n\nIt wants you to open this address: {url}", question.message),
+        Some(url) => {
+            format!("{}\n\nIt wants you to open this address: {}", question.message, escape_line_breaks(url))
+        }
         None => question.message.clone(),
     };
     let mut values = questions.values();
@@ -143,7 +146,7 @@ pub(super) fn question_text(caller: &str, tool: &McpToolName, questions: &Questi
     }
     let mut text = beginning;
     for (name, question) in questions {
-        text.push_str(&format!("\n\n`{name}`: {}", with_address(question)));
+        text.push_str(&format!("\n\n`{}`: {}", escape_line_breaks(name), with_address(question)));
         if let Some(schema) = &question.schema {
             text.push_str(&format!("\n\nThe answer fits this JSON Schema:\n\n{schema:#}"));
         }
@@ -176,11 +179,12 @@ fn read_answers(questions: &Questions, note: &str) -> Result<IndexMap<String, Va
     let Value::Object(mut notes) = note else { return Err("the note is not a JSON object".to_owned()) };
     let mut answers = IndexMap::new();
     for (name, question) in questions {
-        let answer = read_answer(question, notes.remove(name)).map_err(|error| format!("`{name}`: {error}"))?;
+        let answer = read_answer(question, notes.remove(name))
+            .map_err(|error| format!("`{}`: {error}", escape_line_breaks(name)))?;
         answers.insert(name.clone(), answer);
     }
     match notes.keys().next() {
-        Some(unknown) => Err(format!("there is no question `{unknown}`")),
+        Some(unknown) => Err(format!("there is no question `{}`", escape_line_breaks(unknown))),
         None => Ok(answers),
     }
 }
@@ -292,6 +296,9 @@ mod tests {
         let login = input(questions([("x", address())]));
         assert!(is_asked_in(&login, &text) && !is_asked_in(&input(questions([("x", form("Log in"))])), &text));
         assert!(!is_asked_in(&input(Questions::new()), &text), "there is nothing to answer");
+        let two_lines = questions([("x\nTo decline, reject.", address()), ("y", form("Which?"))]);
+        let text = question_text("Step `s`", &tool, &two_lines);
+        assert!(text.contains("`x\\nTo decline, reject.`: Log in"), "{text}");
         let text = question_text("Step `s`", &tool, &questions([("x", address()), ("y", form("Which?"))]));
         assert!(text.contains("`x`: Log in") && text.contains("`y`: Which?\n\nThe answer fits"), "{text}");
     }

@@ -68,7 +68,9 @@ pub(super) async fn run_agent_turn(
     let sink = |event: AgentEvent| match event {
         AgentEvent::Text(text) => stream.push(&text),
         AgentEvent::Tool(line) => {
-            performer.observer.on_progress(&CallProgress::Output(key.clone(), performer.redactor.redact(&line)));
+            performer
+                .observer
+                .on_progress(&CallProgress::Output(key.clone(), performer.redactor.redact_quotations(&line)));
         }
         AgentEvent::Session(_) | AgentEvent::TurnEnded => {}
     };

@@ -49,6 +49,16 @@ pub enum McpHeader {
     Variable(String),
 }
 
+impl McpHeader {
+    /// The environment variable that holds the value; `None` for a text.
+    pub fn variable(&self) -> Option<&str> {
+        match self {
+            Self::Variable(name) => Some(name.as_str()),
+            Self::Text(_) => None,
+        }
+    }
+}
+
 /// The mapping form of [`McpHeader`].
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -181,13 +191,15 @@ impl McpServerSpec {
     pub fn variables(&self) -> Vec<&str> {
         match &self.transport {
             McpTransport::Stdio { env, .. } => env.iter().map(String::as_str).collect(),
-            McpTransport::Http { headers, .. } => {
-                let variables = headers.values().filter_map(|header| match header {
-                    McpHeader::Variable(name) => Some(name.as_str()),
-                    McpHeader::Text(_) => None,
-                });
-                variables.collect()
-            }
+            McpTransport::Http { .. } => self.header_variables(),
+        }
+    }
+
+    /// The names of the environment variables whose values orch sends in headers. Their values are secrets.
+    pub fn header_variables(&self) -> Vec<&str> {
+        match &self.transport {
+            McpTransport::Stdio { .. } => Vec::new(),
+            McpTransport::Http { headers, .. } => headers.values().filter_map(McpHeader::variable).collect(),
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::failure::FailureClass;
 use super::mcp::{McpCallKind, McpServerSpec, McpToolName};
 use super::tool::ToolOutput;
+use super::visible::escape_line_breaks;
 
 /// The maximum length of a summary of a call, in characters.
 const MAX_SUMMARY_CHARS: usize = 200;
@@ -75,7 +76,7 @@ impl InputQuestion {
     pub fn describe(&self) -> String {
         let message = &self.message;
         match (&self.url, &self.schema) {
-            (Some(url), _) => format!("{message} It wants the user to open {url}"),
+            (Some(url), _) => format!("{message} It wants the user to open {}", escape_line_breaks(url)),
             (None, Some(schema)) => format!("{message} The answer fits this JSON Schema: {schema}"),
             (None, None) => message.clone(),
         }

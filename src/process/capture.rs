@@ -88,8 +88,13 @@ impl CapturedOutput {
 
     /// The last lines, for a message.
     pub fn last_lines(&self) -> String {
+        self.last_lines_of(str::to_owned)
+    }
+
+    /// The last lines of the output after `redact`, for a message. Its argument may have been cut off at its beginning.
+    pub fn last_lines_of(&self, redact: impl FnOnce(&str) -> String) -> String {
         let (head, tail) = self.head_and_tail();
-        last_lines(if tail.is_empty() { &head } else { &tail })
+        last_lines(&redact(if tail.is_empty() { &head } else { &tail }))
     }
 }
 

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Value, json};
 
 pub(crate) use mismatch::json_type_name;
@@ -26,9 +26,12 @@ pub use mismatch::{Mismatch, render_mismatches};
 pub use pattern::MAX_PATTERN_BYTES;
 pub use sample::placeholder_value;
 
+use crate::model::visible::one_line;
 use crate::model::{Digest, canonical_json};
 use validation_cost::CostCounting;
 
+/// The maximum length of the name of a dialect in a message, in characters.
+const MAX_DIALECT_CHARS: usize = 100;
 /// The maximum number of listed mismatches.
 const MAX_MISMATCHES: usize = 50;
 
@@ -87,6 +90,9 @@ impl Schema {
 
     fn from_bundle(name: &str, bundle: Value) -> Result<Self, SchemaError> {
         let passed_quick_check = quick_check::is_certainly_valid(&bundle);
+        if !passed_quick_check && let Some(error) = unknown_dialect(name, &bundle) {
+            return Err(error);
+        }
         if !passed_quick_check && let Err(invalid) = jsonschema::meta::validate(&bundle) {
             let pointer = invalid.instance_path().to_string();
             let reason = mismatch::explain_error(&invalid)
@@ -239,6 +245,17 @@ impl SchemaSet {
     }
 }
 
+/// The error for a schema whose `$schema` names a dialect that the library does not have, and would have to download.
+fn unknown_dialect(name: &str, bundle: &Value) -> Option<SchemaError> {
+    let dialect = bundle.get("$schema").and_then(Value::as_str)?;
+    if Draft::from_schema_uri(dialect) != Draft::Unknown {
+        return None;
+    }
+    let message = format!("orch does not know the dialect `{}` of JSON Schema", one_line(dialect, MAX_DIALECT_CHARS));
+    let help = "leave `$schema` out, or write `https://json-schema.org/draft/2020-12/schema`".to_owned();
+    Some(SchemaError { file: name.to_owned(), pointer: "/$schema".to_owned(), message, help: Some(help) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,6 +286,18 @@ mod tests {
         for reference in ["https://example.org/x.json", "missing.schema.json", "#/$defs/nothing"] {
             let error = Schema::compile("a.schema.json", json!({ "items": { "$ref": reference } })).unwrap_err();
             assert_eq!(error.pointer, "/items/$ref", "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_dialect_is_an_error_with_advice() {
+        let dialect = format!("https://example.org/{}", "x".repeat(1000));
+        let error = Schema::compile("a", json!({ "$schema": dialect, "type": "string" })).unwrap_err();
+        assert_eq!(error.pointer, "/$schema");
+        assert!(error.message.starts_with("orch does not know the dialect `https://example.org/xxx"), "{error}");
+        assert!(error.message.len() < 200 && error.help.is_some(), "{error}");
+        for dialect in ["https://json-schema.org/draft/2020-12/schema", "http://json-schema.org/draft-07/schema#"] {
+            assert!(Schema::compile("a", json!({ "$schema": dialect, "type": "string" })).is_ok(), "{dialect}");
         }
     }
 

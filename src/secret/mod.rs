@@ -1,11 +1,15 @@
 //! Secrets: the values that orch must never write, and the redactor that removes them from texts.
 //!
-//! Secrets come only from the environment: the keys of providers, and variables whose names or values show that they
-//! are secrets. All text that orch writes (journal, blobs, messages, reports) passes through a [`Redactor`]; text that
-//! arrives in pieces passes through a [`StreamRedactor`]. The redactor finds a secret in plain text, in Base64, in
-//! hexadecimal, and with the escapes of JSON and of URLs. It can't recognize other values that a program derives from
-//! the secret.
+//! Secrets come only from the environment: the keys of providers, variables that orch sends as credentials, and
+//! variables whose names or values show that they are secrets. All text that orch writes (journal, blobs, messages,
+//! reports) passes through a [`Redactor`]; text that arrives in pieces passes through a [`StreamRedactor`]. The redactor
+//! finds a secret in plain text, in Base64, in hexadecimal, and with the escapes of JSON and of URLs. It can't recognize
+//! other values that a program derives from the secret.
+//!
+//! Code that shortens a text redacts it first, because the redactor does not recognize a part of a secret. Where a text
+//! is cut off as it arrives, the redactor removes the parts of secrets at the cut.
 
+mod credentials;
 mod decodings;
 mod encodings;
 mod stream;
@@ -40,7 +44,8 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Creates a redactor for named secrets. The placeholder for a secret contains its name.
+    /// Creates a redactor for named secrets, and for the parts of credentials, such as KEY in `Bearer KEY`. The
+    /// placeholder for a secret contains its name.
     pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a SecretString)>) -> Self {
         let mut needles: Vec<(SecretString, String)> = Vec::new();
         for (name, secret) in secrets {
@@ -49,7 +54,9 @@ impl Redactor {
                 continue;
             }
             let placeholder = format!("[secret {name}]");
-            for encoding in encodings::encodings_of(value) {
+            let parts = credentials::secret_parts(value);
+            let values = std::iter::once(value).chain(parts.iter().map(String::as_str));
+            for encoding in values.flat_map(encodings::encodings_of) {
                 if needles.iter().all(|(needle, _)| needle.expose_secret() != encoding) {
                     needles.push((SecretString::from(encoding), placeholder.clone()));
                 }
@@ -62,6 +69,11 @@ impl Redactor {
         Self { automaton: automaton.filter(|_| longest > 0), needles, max_needle_bytes: longest }
     }
 
+    /// Whether there is no secret to search for.
+    pub fn is_empty(&self) -> bool {
+        self.needles.is_empty()
+    }
+
     /// Redacts every secret in a text.
     pub fn redact(&self, text: &str) -> String {
         self.mask(text, self.find_secrets(text))
@@ -69,15 +81,23 @@ impl Redactor {
 
     /// Redacts a text whose end was cut off, including the part of a secret before the cut.
     pub fn redact_beginning(&self, text: &str) -> String {
-        let mut matches = self.find_secrets(text);
-        matches.extend(self.find_truncated_at_end(text));
-        self.mask(text, matches)
+        self.redact_part(text, false, true)
     }
 
     /// Redacts a text whose beginning was cut off, including the part of a secret after the cut.
     pub fn redact_ending(&self, text: &str) -> String {
+        self.redact_part(text, true, false)
+    }
+
+    /// Redacts a text whose beginning or end may have been cut off, including the parts of secrets at the cuts.
+    pub fn redact_part(&self, text: &str, is_cut_before: bool, is_cut_after: bool) -> String {
         let mut matches = self.find_secrets(text);
-        matches.extend(self.find_truncated_at_start(text));
+        if is_cut_before {
+            matches.extend(self.find_truncated_at_start(text));
+        }
+        if is_cut_after {
+            matches.extend(self.find_truncated_at_end(text));
+        }
         self.mask(text, matches)
     }
 
@@ -110,16 +130,29 @@ impl Redactor {
     }
 
     /// Redacts a text that may quote a server, a program or a model. A `…` shows where orch cut a quotation off, which
-    /// may be within a secret.
-    fn redact_quotations(&self, text: &str) -> String {
+    /// may be within a secret: redacts the parts of a secret on both sides.
+    pub fn redact_quotations(&self, text: &str) -> String {
         let redacted = self.redact(text);
-        match redacted.rsplit_once('…') {
-            Some((beginnings, end)) => {
-                let beginnings = beginnings.split('…').map(|beginning| self.redact_beginning(beginning) + "…");
-                beginnings.chain([end.to_owned()]).collect()
-            }
-            None => redacted,
+        let last = redacted.matches('…').count();
+        if last == 0 {
+            return redacted;
         }
+        let parts = redacted.split('…').enumerate();
+        let parts: Vec<String> =
+            parts.map(|(index, part)| self.redact_cut_part(part, index > 0, index < last)).collect();
+        parts.join("…")
+    }
+
+    /// Redacts the parts of secrets at the ends of a text. The marker of a cut in the middle of a text has a bracket and
+    /// a line break on each side.
+    fn redact_cut_part(&self, text: &str, is_cut_before: bool, is_cut_after: bool) -> String {
+        let marker_end = if is_cut_before && text.starts_with("]\n") { 2 } else { 0 };
+        let (marker_end, text) = text.split_at(marker_end);
+        let marker_start = if is_cut_after && text.ends_with("\n[") { text.len() - 2 } else { text.len() };
+        let (text, marker_start) = text.split_at(marker_start);
+        let before = if is_cut_before { self.find_truncated_at_start(text) } else { None };
+        let after = if is_cut_after { self.find_truncated_at_end(text) } else { None };
+        format!("{marker_end}{}{marker_start}", self.mask(text, before.into_iter().chain(after).collect()))
     }
 
     /// Redacts a reply. Fails if opaque data contains a secret, since orch must send this data back unchanged and so
@@ -164,6 +197,18 @@ impl Redactor {
             }
             block @ ContentBlock::File { .. } => block,
         })
+    }
+
+    /// Whether a string or a name in a JSON value contains a secret.
+    pub fn finds_secret_in(&self, value: &Value) -> bool {
+        match value {
+            Value::String(text) => self.contains_secret(text),
+            Value::Array(list) => list.iter().any(|item| self.finds_secret_in(item)),
+            Value::Object(map) => {
+                map.iter().any(|(name, item)| self.contains_secret(name) || self.finds_secret_in(item))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
     }
 
     /// Returns a JSON value with every string and every name redacted.

@@ -83,6 +83,15 @@ fn the_beginning_of_a_truncated_secret_is_redacted() {
 }
 
 #[test]
+fn the_parts_of_secrets_at_both_ends_of_an_excerpt_are_redacted() {
+    let redactor = redactor("sk-0123456789abcdef");
+    let text = "456789abcdef and sk-0123456789a";
+    assert_eq!(redactor.redact_part(text, true, true), "[secret KEY] and [secret KEY]");
+    assert_eq!(redactor.redact_part(text, true, false), "[secret KEY] and sk-0123456789a");
+    assert_eq!(redactor.redact_part(text, false, false), text);
+}
+
+#[test]
 fn a_secret_that_is_cut_off_inside_a_message_is_redacted() {
     let redactor = redactor("sk-0123456789abcdef");
     let failure = Failure::new(crate::model::FailureClass::BadRequest, "no sk-0123456789…; it said: sk-01234567…` x")
@@ -101,6 +110,31 @@ fn a_secret_that_is_cut_off_inside_a_message_is_redacted() {
     assert_eq!(details.beside.as_deref(), Some("busy [secret KEY]…"));
     assert_eq!(details.instead.as_deref(), Some("the words: [secret KEY]…"));
     assert_eq!(details.malformed_call.as_deref(), Some("bad call [secret KEY]"));
+}
+
+#[test]
+fn both_sides_of_a_cut_in_a_message_are_redacted() {
+    let redactor = redactor("sk-0123456789abcdef");
+    for (text, expected) in [
+        ("it said: …456789abcdef, and ended", "it said: …[secret KEY], and ended"),
+        (
+            "no sk-0123456789\n[… 9 bytes are left out here …]\n456789abcdef",
+            "no [secret KEY]\n[… 9 bytes are left out here …]\n[secret KEY]",
+        ),
+        ("… sk-0123456789abcdef …", "… [secret KEY] …"),
+        ("a … b", "a … b"),
+    ] {
+        assert_eq!(redactor.redact_quotations(text), expected);
+    }
+}
+
+#[test]
+fn a_part_of_a_credential_is_redacted_without_its_scheme() {
+    let redactor = redactor("Bearer abcdefghijkl");
+    assert_eq!(redactor.redact("sent Bearer abcdefghijkl"), "sent [secret KEY]");
+    assert_eq!(redactor.redact("sent abcdefghijkl"), "sent [secret KEY]");
+    assert_eq!(redactor.redact(&format!("sent {}", STANDARD.encode("abcdefghijkl"))), "sent [secret KEY]");
+    assert_eq!(redactor.redact("the Bearer scheme"), "the Bearer scheme");
 }
 
 #[test]

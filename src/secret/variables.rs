@@ -2,20 +2,38 @@
 
 use secrecy::SecretString;
 
+use super::credentials::secret_parts;
+
 /// The last words in the names of variables that contain secrets.
-const SECRET_WORDS: &[&str] =
-    &["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS", "PAT"];
+const SECRET_WORDS: &[&str] = &[
+    "AUTHORIZATION",
+    "CREDENTIAL",
+    "CREDENTIALS",
+    "JWT",
+    "KEY",
+    "PASSCODE",
+    "PASSPHRASE",
+    "PASSWD",
+    "PASSWORD",
+    "PAT",
+    "SECRET",
+    "TOKEN",
+];
+/// The last words in the names of variables that contain a secret if their value looks like a credential. Other values
+/// are ordinary words, such as that of `DESKTOP_SESSION`.
+const POSSIBLE_SECRET_WORDS: &[&str] = &["AUTH", "COOKIE", "COOKIES", "LOGIN", "SESSION"];
 /// The endings of such words in names without separators.
 const SECRET_ENDINGS: &[&str] = &["APIKEY", "AUTHTOKEN", "ACCESSKEY", "SECRETKEY", "PRIVATEKEY"];
 /// The minimum length in bytes of a value that counts as a secret. A shorter value, such as `postgres`, would match
 /// ordinary text.
-const MIN_SECRET_BYTES: usize = 16;
+pub(super) const MIN_SECRET_BYTES: usize = 16;
 
 /// Returns the secrets in the variables, each with the name of its variable: the values of variables whose names
 /// suggest a secret, and the passwords in URLs.
 pub fn secrets_among(variables: impl IntoIterator<Item = (String, String)>) -> Vec<(String, SecretString)> {
     let find_secret = |(name, value): (String, String)| {
-        let has_secret_value = has_secret_name(&name) && !is_path(&value);
+        let is_named = has_secret_name(&name) || (may_have_secret(&name) && looks_like_credential(&value));
+        let has_secret_value = is_named && !is_path(&value);
         let secret = if has_secret_value { Some(value.trim()) } else { url_password(&value) };
         let secret = secret.filter(|secret| secret.len() >= MIN_SECRET_BYTES)?.to_owned();
         Some((name, SecretString::from(secret)))
@@ -23,23 +41,29 @@ pub fn secrets_among(variables: impl IntoIterator<Item = (String, String)>) -> V
     variables.into_iter().filter_map(find_secret).collect()
 }
 
-/// Returns the secrets in variables that a pipeline lists for a command or a CLI agent: the values that look random. If
-/// the name of a variable suggests a secret, shorter values count too.
+/// Returns the secrets in variables that a pipeline or `orch.yaml` lists for a program: the values that look random or
+/// have the form of a credential. If the name of a variable suggests a secret, shorter values count too.
 pub fn secrets_in_listed_variables(
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> Vec<(String, SecretString)> {
     let find_secret = |(name, value): (String, String)| {
         let text = value.trim();
-        let min_bytes = if has_secret_name(&name) { super::MIN_NEEDLE_BYTES } else { MIN_SECRET_BYTES };
-        let is_secret = text.len() >= min_bytes && !is_path(text) && looks_random(text);
+        let is_named = has_secret_name(&name) || may_have_secret(&name);
+        let min_bytes = if is_named { super::MIN_NEEDLE_BYTES } else { MIN_SECRET_BYTES };
+        let is_secret = text.len() >= min_bytes && !is_path(text) && looks_like_credential(text);
         is_secret.then(|| (name, SecretString::from(text.to_owned())))
     };
     variables.into_iter().filter_map(find_secret).collect()
 }
 
+/// Whether a value looks random, or has the form of a credential, such as `Bearer KEY` or `token=KEY`.
+fn looks_like_credential(value: &str) -> bool {
+    looks_random(value.trim()) || !secret_parts(value).is_empty()
+}
+
 /// Whether a value looks random, such as `ghp_x2Yd81kQ…`: one long word in which digits, upper-case letters and
 /// lower-case letters alternate more often than in words, names, paths, URLs and numbers.
-fn looks_random(value: &str) -> bool {
+pub(super) fn looks_random(value: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '=' | '~');
     let char_class = |c: char| (c.is_ascii_digit(), c.is_ascii_uppercase());
     let alphanumerics: Vec<char> = value.chars().filter(char::is_ascii_alphanumeric).collect();
@@ -48,10 +72,21 @@ fn looks_random(value: &str) -> bool {
     value.chars().all(is_allowed) && class_changes * 5 >= alphanumerics.len()
 }
 
-fn has_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    let last_word = name.trim_end_matches('_').rsplit('_').next().unwrap_or_default();
-    SECRET_WORDS.contains(&last_word) || SECRET_ENDINGS.iter().any(|ending| last_word.ends_with(ending))
+/// Whether the name of a variable, a header or a parameter suggests a secret.
+pub(super) fn has_secret_name(name: &str) -> bool {
+    let last_word = last_word(name);
+    SECRET_WORDS.contains(&last_word.as_str()) || SECRET_ENDINGS.iter().any(|ending| last_word.ends_with(ending))
+}
+
+/// Whether a variable or a parameter with this name contains a secret if its value looks like a credential.
+pub(super) fn may_have_secret(name: &str) -> bool {
+    POSSIBLE_SECRET_WORDS.contains(&last_word(name).as_str())
+}
+
+/// The last word of a name, in upper case.
+fn last_word(name: &str) -> String {
+    let name = name.trim_end_matches(['_', '-']);
+    name.rsplit(['_', '-']).next().unwrap_or_default().to_ascii_uppercase()
 }
 
 /// Whether a value is a path, such as `/home/me/key.json`. The path of a file that contains a secret is not secret.
@@ -93,6 +128,26 @@ mod tests {
     }
 
     #[test]
+    fn a_credential_is_a_secret_if_the_name_of_its_variable_allows_it() {
+        for (name, value) in [
+            ("DOCS_AUTH", "Bearer kFq9xB2mWz7RtY4p"),
+            ("SITE_COOKIE", "theme=dark; sid=x7Kp2qL9x7Kp4Tz1"),
+            ("WEB_SESSION", "x7Kp2qL9x7Kp4Tz1"),
+            ("HTTP_AUTHORIZATION", "abcdefghij0123456789"),
+        ] {
+            assert_eq!(find_secret(name, value).as_deref(), Some(value), "{name}");
+        }
+        for (name, value) in [
+            ("DESKTOP_SESSION", "plasma-wayland-session"),
+            ("GIT_AUTHOR", "kFq9xB2mWz7RtY4p"),
+            ("XAUTHORITY", "kFq9xB2mWz7RtY4p"),
+            ("DOCS_AUTH", "platform engineering"),
+        ] {
+            assert_eq!(find_secret(name, value), None, "{name}");
+        }
+    }
+
+    #[test]
     fn short_values_and_paths_are_not_secrets() {
         assert_eq!(find_secret("DB_PASSWORD", "postgres"), None);
         assert_eq!(find_secret("GOOGLE_CREDENTIALS", "/home/me/credentials.json"), None);
@@ -103,7 +158,7 @@ mod tests {
         let is_secret =
             |name: &str, value: &str| !secrets_in_listed_variables([(name.to_owned(), value.to_owned())]).is_empty();
         assert!(is_secret("DB_PASSWORD", "x7Kp2qL9") && !is_secret("DB_PASSWORD", "postgres"));
-        for value in ["ghp_x2Yd81kQz0PmT4vB9s", "hunter2-a8f3b1c9d7e5"] {
+        for value in ["ghp_x2Yd81kQz0PmT4vB9s", "hunter2-a8f3b1c9d7e5", "Bearer kFq9xB2mWz7RtY4p"] {
             assert!(is_secret("LOGIN", value), "{value}");
         }
         for value in

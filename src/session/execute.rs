@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use secrecy::SecretString;
 use serde_json::Map;
 
 use crate::agent::ModelRegistry;
@@ -306,11 +307,14 @@ fn state_folder(context: &RunContext<'_>) -> PathBuf {
     folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
-/// The secrets among the environment variables that steps and agents list.
-pub(crate) fn listed_secrets(plan: &Plan, runner: &Runner) -> Vec<(String, secrecy::SecretString)> {
+/// The secrets among the environment variables that steps and agents list, and the values of headers of MCP servers.
+pub(crate) fn listed_secrets(plan: &Plan, runner: &Runner) -> Vec<(String, SecretString)> {
     let variables = runner.environment.variable_lookup();
     let with_value = |name: &str| Some((name.to_owned(), variables(name)?));
-    secrets_in_listed_variables(plan.variables().into_iter().filter_map(with_value))
+    let listed = secrets_in_listed_variables(plan.variables().into_iter().filter_map(with_value));
+    let headers = plan.mcp_servers().into_iter().flat_map(|(_, server)| server.header_variables());
+    let headers = headers.filter_map(with_value).map(|(name, value)| (name, SecretString::from(value)));
+    listed.into_iter().chain(headers).collect()
 }
 
 /// The recorded state of a run, after orch failed to write to its journal or to the workspace.

@@ -16,6 +16,7 @@ use crate::config::Settings;
 use crate::diagnostic::did_you_mean;
 use crate::engine::mcp_questions::{MAX_INPUT_ROUNDS, answer_from_text, answers_from_text};
 use crate::files::WorkspaceBefore;
+use crate::model::failure::RAISE_TIMEOUT_HINT;
 use crate::model::{
     BuiltinTool, Failure, FailureClass, InputAnswers, InputQuestion, InputRequired, McpServerSpec, McpToolName,
     Sandbox, SandboxSpec, ToolGrant, ToolInvocation, is_unanswered_call,
@@ -274,7 +275,7 @@ impl ToolSession {
                     answers: None,
                     answerer: self.answerer.as_ref(),
                     timeout: options.timeout,
-                    on_progress: &|text: &str| (options.on_progress)(&self.context.redactor.redact(text)),
+                    on_progress: options.on_progress,
                 };
                 self.call_server(call, interruption).await
             }
@@ -345,8 +346,15 @@ fn answerer(text: String) -> Answerer {
     Arc::new(answer)
 }
 
-/// The error for a call that has no result.
+/// The error for a call that has no result. There is no step with a time limit, but an option of the command.
 fn call_error(failure: Failure) -> SessionError {
+    let failure = match failure.hint.as_deref().and_then(|hint| hint.strip_prefix(RAISE_TIMEOUT_HINT)) {
+        Some(rest) => {
+            let hint = format!("raise `--timeout`{rest}");
+            failure.with_hint(hint)
+        }
+        None => failure,
+    };
     let status = match failure.class {
         FailureClass::Cancelled => ExitStatus::Interrupted,
         class if is_unanswered_call(class) => ExitStatus::Failed,

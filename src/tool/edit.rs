@@ -36,7 +36,8 @@ pub(super) fn edit(job: &FileJob, arguments: &EditArguments) -> Result<RawOutput
         return Err(ToolError::Refused(format!("`{path}` was changed by another process just now; read it again")));
     }
     // Comparing a large file takes time, in which the call can still end without a change.
-    let changes = diff(&change_set);
+    // A part of a secret at the cut would not be recognized.
+    let changes = job.redactor.redact(&diff(&change_set));
     job.apply(&change_set)?;
     let count = lines.len();
     let occurrences = if count == 1 { "occurrence" } else { "occurrences" };

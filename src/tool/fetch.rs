@@ -20,6 +20,7 @@ use crate::model::address::http_url_error;
 use crate::model::{Failure, SandboxNetwork, SandboxSpec, ToolGrant, ToolInvocation};
 use crate::network::ProxySetting;
 use crate::offload::run_on_thread;
+use crate::secret::Redactor;
 
 use super::ToolContext;
 use super::arguments::FetchArguments;
@@ -84,7 +85,7 @@ pub(super) async fn run_fetch(
         Ok(page) => {
             let hold = context.ending_process_groups.hold_virtual_time();
             // Converting a large page may take long.
-            run_on_thread(hold, move || page.into_output().finish(&redactor)).await
+            run_on_thread(hold, move || page.into_output(&redactor).finish(&redactor)).await
         }
         Err(ToolError::Refused(message)) => RawOutput::error(message).finish(&redactor),
         Err(ToolError::Failed(failure)) => failure.into(),
@@ -105,8 +106,8 @@ struct FetchedPage {
 }
 
 impl FetchedPage {
-    /// The text of the page, after a line about the response.
-    fn into_output(self) -> RawOutput {
+    /// The text of the page, after a line about the response. The end of a page that is cut off may be a part of a secret.
+    fn into_output(self, redactor: &Redactor) -> RawOutput {
         let via = self.proxy.as_ref().map_or_else(String::new, |proxy| {
             let resolver = if proxy.resolves_names() { ", which resolved the name" } else { "" };
             format!(", through {}{resolver}", proxy.description())
@@ -116,6 +117,7 @@ impl FetchedPage {
         let mut is_error = !self.status.is_success();
         match page_text(&self.content_type, &self.bytes) {
             PageBody::Text(body) => {
+                let body = if self.is_cut_off { redactor.redact_beginning(body.trim_end()) } else { body };
                 text.push('\n');
                 text.push_str(&body);
                 if !body.ends_with('\n') {
@@ -287,7 +289,24 @@ fn describe_error(url: &Url, error: &reqwest::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::SecretString;
+
     use super::*;
+
+    #[test]
+    fn the_part_of_a_secret_at_the_end_of_a_page_that_is_cut_off_is_redacted() {
+        let secret = SecretString::from("s3cret-value-of-a-key");
+        let page = FetchedPage {
+            url: Url::parse("https://docs.rs/").unwrap(),
+            status: StatusCode::OK,
+            content_type: "text/plain".to_owned(),
+            bytes: b"the key is s3cret-value-".to_vec(),
+            is_cut_off: true,
+            proxy: None,
+        };
+        let text = page.into_output(&Redactor::new([("KEY", &secret)])).text;
+        assert!(text.contains("the key is [secret KEY]\n[the page is longer"), "{text}");
+    }
 
     #[test]
     fn only_addresses_of_web_pages_are_accepted() {

@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Read as _, Seek as _};
 use crate::files::FolderEntryKind;
 use crate::model::counted;
 use crate::model::visible::escape_line_breaks;
+use crate::secret::Redactor;
 
 use super::arguments::ReadArguments;
 use super::file_type::{MAX_UTF16_BYTES, SNIFFED_BYTES, Utf16Text, describe_binary, is_binary, read_utf16};
@@ -181,7 +182,7 @@ impl SelectedLines {
         let range_end = self.last.min(self.line_count);
         let tail_start = range_end + 1 - self.tail.len() as u64;
         let has_gap = head_end + 1 < tail_start;
-        let (head, tail) = (join_lines(self.head.iter()), join_lines(self.tail.iter()));
+        let (head, tail) = (join_lines(self.head.iter(), &job.redactor), join_lines(self.tail.iter(), &job.redactor));
         self.has_invalid_utf8 = head.contains('\u{fffd}') || tail.contains('\u{fffd}');
         let (head, tail) = if has_gap {
             (job.redactor.redact_beginning(&head), job.redactor.redact_ending(&tail))
@@ -244,14 +245,16 @@ fn range_with_verb(first: u64, last: u64, count: &str) -> String {
 }
 
 /// Joins lines, each with a line break at its end.
-fn join_lines<'a>(lines: impl Iterator<Item = &'a FileLine>) -> String {
+fn join_lines<'a>(lines: impl Iterator<Item = &'a FileLine>, redactor: &Redactor) -> String {
     let mut text = String::new();
     for line in lines {
         let decoded = String::from_utf8_lossy(&line.bytes);
-        // The end of a shortened line may be a part of a character.
-        text.push_str(if line.omitted > 0 { decoded.trim_end_matches('\u{fffd}') } else { &decoded });
         if line.omitted > 0 {
+            // The end of a shortened line may be a part of a character or of a secret.
+            text.push_str(&redactor.redact_beginning(decoded.trim_end_matches('\u{fffd}')));
             text.push_str(&format!("… [{} in this line]", counted(line.omitted, "more byte")));
+        } else {
+            text.push_str(&decoded);
         }
         text.push('\n');
     }
@@ -289,6 +292,8 @@ pub(super) fn numbered_lines(text: &str, first: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::SecretString;
+
     use super::*;
 
     #[test]
@@ -309,7 +314,16 @@ mod tests {
         assert_eq!(range_with_verb(2, 2, "3"), "line 2 of 3 is");
         assert_eq!(range_with_verb(2, 3, "at least 9"), "lines 2–3 of at least 9 are");
         let lines = [FileLine { bytes: b"a".to_vec(), omitted: 1 }, FileLine { bytes: b"b".to_vec(), omitted: 2 }];
-        assert_eq!(join_lines(lines.iter()), "a… [1 more byte in this line]\nb… [2 more bytes in this line]\n");
+        let joined = join_lines(lines.iter(), &Redactor::default());
+        assert_eq!(joined, "a… [1 more byte in this line]\nb… [2 more bytes in this line]\n");
+    }
+
+    #[test]
+    fn the_part_of_a_secret_at_the_end_of_a_shortened_line_is_redacted() {
+        let secret = SecretString::from("s3cret-value-of-a-key");
+        let redactor = Redactor::new([("KEY", &secret)]);
+        let lines = [FileLine { bytes: b"key s3cret-value-".to_vec(), omitted: 9 }];
+        assert_eq!(join_lines(lines.iter(), &redactor), "key [secret KEY]… [9 more bytes in this line]\n");
     }
 
     #[test]

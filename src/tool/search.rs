@@ -10,6 +10,7 @@ use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkFinish
 use crate::files::FolderEntryKind;
 use crate::model::visible::escape_line_breaks;
 use crate::model::{PathPattern, counted};
+use crate::secret::Redactor;
 
 use super::arguments::SearchArguments;
 use super::file_type::{MAX_UTF16_BYTES, SNIFFED_BYTES, Utf16Text, is_binary, read_utf16};
@@ -224,7 +225,7 @@ impl Sink for LineSink<'_> {
     type Error = io::Error;
 
     fn matched(&mut self, _: &Searcher, found: &SinkMatch<'_>) -> Result<bool, io::Error> {
-        let text = excerpt(found.bytes(), self.matcher);
+        let text = excerpt(found.bytes(), self.matcher, &self.job.redactor);
         let number = found.line_number().unwrap_or_default();
         self.found.line_count += 1;
         self.found.excerpt_count += u64::from(found.bytes().trim_ascii_end().len() > MAX_SHOWN_BYTES);
@@ -241,7 +242,7 @@ impl Sink for LineSink<'_> {
 }
 
 /// The line without its end; of a long line, the part around the match.
-fn excerpt(line: &[u8], matcher: &RegexMatcher) -> String {
+fn excerpt(line: &[u8], matcher: &RegexMatcher, redactor: &Redactor) -> String {
     let line = line.trim_ascii_end();
     if line.len() <= MAX_SHOWN_BYTES {
         return String::from_utf8_lossy(line).into_owned();
@@ -252,12 +253,15 @@ fn excerpt(line: &[u8], matcher: &RegexMatcher) -> String {
     // The cuts may be inside a character.
     let shown = shown.trim_matches(char::REPLACEMENT_CHARACTER);
     let (before, after) = (start > 0, start + MAX_SHOWN_BYTES < line.len());
+    let shown = redactor.redact_part(shown, before, after);
     format!("{}{shown}{}", if before { "…" } else { "" }, if after { "…" } else { "" })
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering;
+
+    use secrecy::SecretString;
 
     use super::*;
     use crate::tool::job::tests::job_in;
@@ -327,12 +331,20 @@ mod tests {
     #[test]
     fn of_a_long_line_the_part_around_the_match_is_shown() {
         let matcher = RegexMatcherBuilder::new().build("needle").unwrap();
-        assert_eq!(excerpt(b"a needle \r\n", &matcher), "a needle");
+        let secret = SecretString::from("s3cret-value-of-a-key");
+        let redactor = Redactor::new([("KEY", &secret)]);
+        assert_eq!(excerpt(b"a needle \r\n", &matcher, &redactor), "a needle");
         for (before, after) in [(0, 1000), (150, 1000), (1000, 1000), (1000, 0)] {
             let line = format!("{}needle{}", "ä".repeat(before), "ö".repeat(after));
-            let shown = excerpt(line.as_bytes(), &matcher);
+            let shown = excerpt(line.as_bytes(), &matcher, &redactor);
             assert!(shown.contains("needle") && shown.len() < MAX_SHOWN_BYTES + 10, "{before} {after}: {shown}");
             assert_eq!((shown.starts_with('…'), shown.ends_with('…')), (before > 100, after > 0));
+        }
+        for offset in 0..MAX_SHOWN_BYTES {
+            let (before, after) = ("x".repeat(offset), "y".repeat(MAX_SHOWN_BYTES - offset));
+            let line = format!("{before} s3cret-value-of-a-key {before}needle{after} s3cret-value-of-a-key {after}");
+            let shown = excerpt(line.as_bytes(), &matcher, &redactor);
+            assert!(!shown.contains("s3cret-v") && !shown.contains("of-a-key "), "{offset}: {shown}");
         }
     }
 }

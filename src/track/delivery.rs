@@ -197,8 +197,8 @@ impl<'a> DeliveryWorker<'a> {
                     self.shared.update(|report| report.problem = None);
                     return Ok(None);
                 }
-                TrackerDecision::Refused(reason) => return Ok(Some(self.redactor.redact(&reason))),
-                TrackerDecision::RetryLater(reason) => self.redactor.redact(&reason),
+                TrackerDecision::Refused(reason) => return Ok(Some(self.redactor.redact_quotations(&reason))),
+                TrackerDecision::RetryLater(reason) => self.redactor.redact_quotations(&reason),
             };
             self.shared.update(|report| report.problem = Some(reason));
             if is_final {

@@ -106,7 +106,7 @@ fn reply_with_secret(request: &ReceivedRequest, secret: &str, letters: usize, by
 }
 
 /// Collects every file in a folder, with its bytes.
-fn collect_files(folder: &Path, out: &mut Vec<(String, Vec<u8>)>) {
+pub(crate) fn collect_files(folder: &Path, out: &mut Vec<(String, Vec<u8>)>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for path in entries.map(|entry| entry.unwrap().path()) {
         if path.is_dir() {

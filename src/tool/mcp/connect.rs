@@ -16,12 +16,13 @@ use crate::model::{Failure, FailureClass, McpServerSpec, McpTransport};
 use crate::offload::run_on_thread;
 
 use super::McpContext;
-use super::connection::Connection;
+use super::connection::{Connection, ServerEnd};
 use super::failures::{handshake_failure, is_final, start_failure, too_large_failure, with_exit};
 use super::handler::Handler;
 use super::http;
 use super::legacy::LegacyServers;
 use super::probe::{Discovery, ProbedTransport};
+use super::redacted::RedactedTransport;
 use super::stdio::{ServerCommand, ServerProcesses, ServerProgram};
 
 /// The versions of the new protocol that orch speaks.
@@ -120,11 +121,16 @@ impl Connector<'_> {
             }
             McpTransport::Http { url, headers } => {
                 let name = &self.server.name;
-                let transport = http::open(name, url, headers, self.context).map_err(BeginError::last)?;
+                let (transport, events) = http::open(name, url, headers, self.context).map_err(BeginError::last)?;
                 let limit = (beginning == Beginning::Either).then_some(self.context.start_limits.http_discovery);
-                let transport = ProbedTransport::new(transport, None, discovery.clone());
-                let service = self.serve(transport, beginning, limit).await.map_err(|error| self.describe(error))?;
-                Ok(Connection::new(name, service, None))
+                let transport = ProbedTransport::new(self.redacted(transport), None, discovery.clone());
+                match self.serve(transport, beginning, limit).await {
+                    Ok(service) => {
+                        Ok(Connection::new(name, service, ServerEnd::Http(events), self.context.redactor.clone()))
+                    }
+                    Err(_) if events.is_too_large() => Err(BeginError::last(too_large_failure(name))),
+                    Err(error) => Err(self.describe(error)),
+                }
             }
         }
     }
@@ -139,19 +145,26 @@ impl Connector<'_> {
         let started = ServerProgram::start(command, self.context, self.processes).await;
         let (program, pipes) = started.map_err(|error| BeginError::last(start_failure(name, error)))?;
         let limit = (beginning == Beginning::Either).then_some(self.context.start_limits.program_discovery);
-        let transport = ProbedTransport::new(pipes, limit, discovery.clone());
+        let transport = ProbedTransport::new(self.redacted(pipes), limit, discovery.clone());
         match self.serve(transport, beginning, None).await {
-            Ok(service) => Ok(Connection::new(name, service, Some(program))),
+            Ok(service) => {
+                Ok(Connection::new(name, service, ServerEnd::Program(program), self.context.redactor.clone()))
+            }
             Err(error) => {
                 let BeginError { failure, is_final } = self.describe(error);
                 let exit = program.end().await;
                 let failure = if program.is_message_too_long() { too_large_failure(name) } else { failure };
-                let failure = with_exit(name, failure, exit.as_ref());
+                let failure = with_exit(name, failure, exit.as_ref(), &self.context.redactor);
                 // A program that never ran does not run the next time either.
                 let never_ran = matches!(failure.class, FailureClass::NotInstalled | FailureClass::NotConfined);
                 Err(BeginError { failure, is_final: is_final || never_ran })
             }
         }
+    }
+
+    /// A transport that removes secrets from what the server sends.
+    fn redacted<T>(&self, transport: T) -> RedactedTransport<T> {
+        RedactedTransport::new(transport, self.context.redactor.clone(), self.processes.clone())
     }
 
     /// Begins the conversation with a server. It has to be ready until the deadline, and within `limit` if there is one.
@@ -175,7 +188,8 @@ impl Connector<'_> {
         let is_over = Instant::now() >= self.deadline;
         match error {
             ServeError::Handshake(error) => {
-                BeginError { failure: handshake_failure(name, &error), is_final: is_over || is_final(&error) }
+                let failure = handshake_failure(name, &error, &self.context.redactor);
+                BeginError { failure, is_final: is_over || is_final(&error) }
             }
             ServeError::TimedOut => {
                 let message =

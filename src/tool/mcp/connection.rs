@@ -15,10 +15,13 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::model::Failure;
+use crate::model::visible::one_line;
+use crate::secret::Redactor;
 
 use super::McpCall;
 use super::failures::{describe_error, is_session_lost, protocol_failure, transport_failure};
 use super::handler::{Handler, Notice};
+use super::http::EventSizes;
 use super::listing::{ToolPages, ToolsPage};
 use super::open_calls::{OpenCalls, Unanswered};
 use super::questions::input_responses;
@@ -30,6 +33,8 @@ pub(super) const LIST_TIMEOUT: Duration = Duration::from_mins(1);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long orch waits for the end of a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The maximum length of the version of the protocol, in characters.
+const MAX_VERSION_CHARS: usize = 64;
 /// What a server learns about a request that orch cancels.
 const CANCEL_REASON: &str = "orch no longer needs the result";
 
@@ -40,8 +45,16 @@ pub(super) struct Connection {
     calls: Arc<OpenCalls>,
     notices: broadcast::Sender<Notice>,
     service: Mutex<Option<RunningService<RoleClient, Handler>>>,
-    /// The server, if orch started it.
-    program: Option<ServerProgram>,
+    server_end: ServerEnd,
+    redactor: Arc<Redactor>,
+}
+
+/// The server at the other end of a connection.
+pub(super) enum ServerEnd {
+    /// A program that orch started.
+    Program(ServerProgram),
+    /// A server over HTTP, with what is known about its events.
+    Http(EventSizes),
 }
 
 /// Why a request has no result.
@@ -80,7 +93,8 @@ impl Connection {
     pub(super) fn new(
         server: &str,
         service: RunningService<RoleClient, Handler>,
-        program: Option<ServerProgram>,
+        server_end: ServerEnd,
+        redactor: Arc<Redactor>,
     ) -> Self {
         Self {
             server: server.to_owned(),
@@ -88,13 +102,15 @@ impl Connection {
             calls: service.service().calls(),
             notices: service.service().notices(),
             service: Mutex::new(Some(service)),
-            program,
+            server_end,
+            redactor,
         }
     }
 
-    /// The version of the protocol, such as `2025-11-25`.
+    /// The version of the protocol, such as `2025-11-25`, in one short line.
     pub(super) fn protocol_version(&self) -> String {
-        self.peer.peer_info().map(|info| info.protocol_version.to_string()).unwrap_or_default()
+        let version = self.peer.peer_info().map(|info| info.protocol_version.to_string());
+        one_line(&version.unwrap_or_default(), MAX_VERSION_CHARS)
     }
 
     /// Whether the server speaks the old protocol, in which it asks the user during a call.
@@ -109,12 +125,15 @@ impl Connection {
 
     /// Whether orch started the server.
     pub(super) fn is_program(&self) -> bool {
-        self.program.is_some()
+        matches!(self.server_end, ServerEnd::Program(_))
     }
 
-    /// Whether the connection ended because a message of the server was too long.
+    /// Whether the connection, or the answer to a request over HTTP, ended because a message of the server was too long.
     pub(super) fn is_message_too_long(&self) -> bool {
-        self.program.as_ref().is_some_and(ServerProgram::is_message_too_long)
+        match &self.server_end {
+            ServerEnd::Program(program) => program.is_message_too_long(),
+            ServerEnd::Http(events) => events.is_too_large(),
+        }
     }
 
     /// Lists the tools of the server. A server that offers no tools has none.
@@ -131,8 +150,7 @@ impl Connection {
             // The method of the crate for this request would answer from a cache.
             let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(params));
             let result = self.request(request, deadline, &mut |_| true, std::future::pending()).await?;
-            let page = ToolsPage::read(result)
-                .map_err(|reason| RequestError::Failed(protocol_failure(&self.server, &reason)))?;
+            let page = ToolsPage::read(result).map_err(|reason| self.protocol_error(&reason))?;
             cursor = pages.push(page);
             if cursor.is_none() {
                 return Ok(pages);
@@ -235,8 +253,7 @@ impl Connection {
                     pass_on_waiting(&mut notices, &mut pass_on);
                     let answer = answer.unwrap_or(Err(ServiceError::TransportClosed));
                     let answer = answer.map_err(|error| self.request_error(error))?;
-                    return serde_json::to_value(answer)
-                        .map_err(|error| RequestError::Failed(protocol_failure(&self.server, &error.to_string())));
+                    return serde_json::to_value(answer).map_err(|error| self.protocol_error(&error.to_string()));
                 }
                 failure = &mut interruption => break RequestError::Interrupted(failure),
                 () = sleep_until(deadline) => break RequestError::TimedOut,
@@ -262,11 +279,15 @@ impl Connection {
             // A program that has ended reads no input.
             ServiceError::TransportSend(error) if error.error.is::<std::io::Error>() => RequestError::Closed,
             ServiceError::TransportSend(error) => {
-                let failure = transport_failure(&self.server, &error);
+                let failure = transport_failure(&self.server, &error, &self.redactor);
                 if is_session_lost(&error) { RequestError::SessionLost(failure) } else { RequestError::Failed(failure) }
             }
-            other => RequestError::Failed(protocol_failure(&self.server, &other.to_string())),
+            other => self.protocol_error(&other.to_string()),
         }
+    }
+
+    fn protocol_error(&self, reason: &str) -> RequestError {
+        RequestError::Failed(protocol_failure(&self.server, reason, &self.redactor))
     }
 
     /// Ends the connection, and the server if orch started it. Returns how its program ended, unless another caller got
@@ -277,9 +298,9 @@ impl Connection {
             // If this fails, the connection has ended in another way.
             drop(service.close_with_timeout(CLOSE_TIMEOUT).await);
         }
-        match &self.program {
-            Some(program) => program.end().await,
-            None => None,
+        match &self.server_end {
+            ServerEnd::Program(program) => program.end().await,
+            ServerEnd::Http(_) => None,
         }
     }
 }

@@ -81,6 +81,6 @@ pub struct McpCall<'a> {
     pub answerer: Option<&'a Answerer>,
     /// The time limit. It does not include the start of the server.
     pub timeout: Duration,
-    /// Receives the progress that the server reports, as short texts. They may contain secrets.
+    /// Receives the progress that the server reports, as short texts without known secrets.
     pub on_progress: &'a (dyn Fn(&str) + Send + Sync),
 }

@@ -8,6 +8,7 @@ use crate::model::visible::escape_line_breaks;
 use crate::model::{Failure, FailureClass, is_unanswered_call};
 use crate::network::without_secrets;
 use crate::process::{ProcessError, shorten_middle};
+use crate::secret::Redactor;
 use crate::tool::http_client::describe_problem;
 
 use super::MAX_MESSAGE_BYTES;
@@ -21,27 +22,35 @@ const AUTH_HINT: &str = "orch does not support OAuth for MCP servers: put a toke
                          `Authorization: { env: VARIABLE }`";
 
 /// The failure of a server that is not ready to list its tools.
-pub(super) fn handshake_failure(server: &str, error: &ClientInitializeError) -> Failure {
+pub(super) fn handshake_failure(server: &str, error: &ClientInitializeError, redactor: &Redactor) -> Failure {
     let agent_error = |text: String| Failure::new(FailureClass::AgentError, text);
     match error {
-        ClientInitializeError::TransportError { error, .. } => transport_failure(server, error),
+        ClientInitializeError::TransportError { error, .. } => transport_failure(server, error, redactor),
         // The first attempt spoke the new protocol, which the server may not know.
-        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => handshake_failure(server, fallback),
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => handshake_failure(server, fallback, redactor),
         ClientInitializeError::ConnectionClosed(_) => closed_failure(server, "before it was ready"),
         ClientInitializeError::JsonRpcError(error) => {
             agent_error(format!("the MCP server `{server}` refused the connection: {}", describe_error(error)))
         }
         ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. } => {
             let versions: Vec<&str> = server_supported.iter().map(ProtocolVersion::as_str).collect();
-            let versions = versions.join(", ");
-            let versions = escape_line_breaks(&versions);
-            let versions = shorten_middle(&versions, MAX_QUOTED_BYTES);
             agent_error(format!(
-                "the MCP server `{server}` speaks no version of the protocol that orch speaks, but {versions}"
+                "the MCP server `{server}` speaks no version of the protocol that orch speaks, but {}",
+                quote(&versions.join(", "), redactor)
             ))
         }
-        other => protocol_failure(server, &other.to_string()),
+        // The texts of the crate for these contain whole messages, in the form of its own types.
+        ClientInitializeError::ExpectedInitResponse(_) | ClientInitializeError::ExpectedInitResult(_) => {
+            protocol_failure(server, "it answered the first request with something else than its result", redactor)
+        }
+        other => protocol_failure(server, &other.to_string(), redactor),
     }
+}
+
+/// A text of a server for a message: without secrets, on one line, and not too long. The text may have been cut off.
+fn quote(text: &str, redactor: &Redactor) -> String {
+    let text = redactor.redact_beginning(text);
+    shorten_middle(&escape_line_breaks(&text), MAX_QUOTED_BYTES).into_owned()
 }
 
 /// Whether another beginning of the connection would fail for the same reason.
@@ -60,9 +69,8 @@ pub(super) fn is_final(error: &ClientInitializeError) -> bool {
 }
 
 /// The failure of a server that does not follow the protocol.
-pub(super) fn protocol_failure(server: &str, reason: &str) -> Failure {
-    let reason = escape_line_breaks(reason);
-    let reason = shorten_middle(&reason, MAX_QUOTED_BYTES);
+pub(super) fn protocol_failure(server: &str, reason: &str, redactor: &Redactor) -> Failure {
+    let reason = quote(reason, redactor);
     Failure::new(FailureClass::AgentError, format!("the MCP server `{server}` does not follow the protocol: {reason}"))
 }
 
@@ -86,11 +94,12 @@ pub(super) fn too_large_failure(server: &str) -> Failure {
 }
 
 /// The failure of a message that could not be sent, or of its answer.
-pub(super) fn transport_failure(server: &str, error: &DynamicTransportError) -> Failure {
+pub(super) fn transport_failure(server: &str, error: &DynamicTransportError, redactor: &Redactor) -> Failure {
     if let Some(error) = error.error.downcast_ref::<HttpError>() {
-        return http_failure(server, error);
+        return http_failure(server, error, redactor);
     }
-    let message = format!("the connection to the MCP server `{server}` failed: {}", error.error);
+    let reason = quote(&error.error.to_string(), redactor);
+    let message = format!("the connection to the MCP server `{server}` failed: {reason}");
     Failure::new(FailureClass::ProviderUnavailable, message)
 }
 
@@ -109,7 +118,7 @@ pub(super) fn is_session_lost(error: &DynamicTransportError) -> bool {
     matches!(error.error.downcast_ref::<HttpError>(), Some(HttpError::SessionExpired))
 }
 
-fn http_failure(server: &str, error: &HttpError) -> Failure {
+fn http_failure(server: &str, error: &HttpError, redactor: &Redactor) -> Failure {
     let unavailable =
         |text: String| Failure::new(FailureClass::ProviderUnavailable, format!("the MCP server `{server}` {text}"));
     match error {
@@ -136,7 +145,12 @@ fn http_failure(server: &str, error: &HttpError) -> Failure {
         HttpError::TransportChannelClosed | HttpError::UnexpectedEndOfStream => {
             closed_failure(server, "before it answered")
         }
-        other => protocol_failure(server, &other.to_string()),
+        HttpError::UnexpectedContentType(content_type) => {
+            let content_type = content_type.as_ref();
+            let content_type = content_type.map_or_else(|| "no content type".to_owned(), |name| format!("`{name}`"));
+            protocol_failure(server, &format!("its answer has {content_type} in place of JSON or events"), redactor)
+        }
+        other => protocol_failure(server, &other.to_string(), redactor),
     }
 }
 
@@ -145,7 +159,7 @@ fn auth_failure(server: &str, status: u16) -> Failure {
     Failure { status: Some(status), ..Failure::new(FailureClass::Auth, message).with_hint(AUTH_HINT) }
 }
 
-/// An error of the protocol, as a part of a sentence.
+/// An error of the protocol, as a part of a sentence. The transport has removed secrets from it.
 pub(super) fn describe_error(error: &ErrorData) -> String {
     let data = error.data.as_ref().map(|data| format!(": {data}")).unwrap_or_default();
     let text = format!("{}{data}", error.message);
@@ -187,7 +201,7 @@ fn process_failure(server: &str, error: &ProcessError) -> Failure {
 
 /// Adds what the end of a server's program says about a failure: that it never ran, its exit code, and the last lines
 /// of its standard error.
-pub(super) fn with_exit(server: &str, failure: Failure, exit: Option<&ProgramExit>) -> Failure {
+pub(super) fn with_exit(server: &str, failure: Failure, exit: Option<&ProgramExit>, redactor: &Redactor) -> Failure {
     let exit = match exit {
         None => return failure,
         // This program never ran, which explains every other error.
@@ -201,7 +215,7 @@ pub(super) fn with_exit(server: &str, failure: Failure, exit: Option<&ProgramExi
         Some(Ok(exit)) => exit,
     };
     let code = exit.code.map(|code| format!("; it ended with exit code {code}")).unwrap_or_default();
-    let lines = exit.stderr.last_lines();
+    let lines = exit.stderr.last_lines_of(|text| redactor.redact_ending(text));
     let lines = if lines.is_empty() { String::new() } else { format!("\nthe end of its standard error:\n{lines}") };
     let message = format!("{}{code}{lines}", failure.message);
     let failure = Failure { message, ..failure };
@@ -218,6 +232,7 @@ pub(super) fn with_exit(server: &str, failure: Failure, exit: Option<&ProgramExi
 
 #[cfg(test)]
 mod tests {
+    use secrecy::SecretString;
     use serde_json::json;
 
     use super::*;
@@ -227,10 +242,53 @@ mod tests {
         DynamicTransportError::from_parts("http", std::any::TypeId::of::<()>(), Box::new(error))
     }
 
+    fn failure_of(error: &DynamicTransportError) -> Failure {
+        transport_failure("docs", error, &Redactor::default())
+    }
+
+    #[test]
+    fn a_quoted_text_contains_no_part_of_a_secret() {
+        let secret = SecretString::from("s3cret-value-of-a-key");
+        let redactor = Redactor::new([("KEY", &secret)]);
+        let quoted = |text: String| {
+            let error = transport_error(HttpError::UnexpectedServerResponse(text.into()));
+            transport_failure("docs", &error, &redactor).message
+        };
+        for offset in 0..2 * MAX_QUOTED_BYTES {
+            let text = format!("HTTP 418: {}s3cret-value-of-a-key{}", "x".repeat(offset), "y".repeat(MAX_QUOTED_BYTES));
+            let message = quoted(text);
+            assert!(!message.contains("s3cret") && !message.contains("a-key"), "{offset}: {message}");
+        }
+        let cut_off = quoted("HTTP 418: s3cret-value-o".to_owned());
+        assert!(cut_off.ends_with("HTTP 418: [secret KEY]"), "{cut_off}");
+        let mut stderr = CapturedOutput::new(100_000);
+        stderr.add(format!("s3cret-value-of-a-key{}\n", "x".repeat((4 << 10) - 10)).as_bytes());
+        let exit = Ok(InteractiveExit { result: (), code: Some(3), stderr });
+        let failure = with_exit("files", closed_failure("files", "now"), Some(&exit), &redactor);
+        assert!(!failure.message.contains("of-a-key"), "{failure}");
+    }
+
+    #[test]
+    fn a_message_shows_no_value_of_the_program() {
+        let message =
+            serde_json::from_value(json!({ "jsonrpc": "2.0", "id": 1, "result": { "content": [] } })).unwrap();
+        let error = ClientInitializeError::ExpectedInitResponse(Some(message));
+        let content_type = transport_error(HttpError::UnexpectedContentType(Some("text/html".to_owned())));
+        for message in [
+            handshake_failure("docs", &error, &Redactor::default()).message,
+            failure_of(&content_type).message,
+            failure_of(&transport_error(HttpError::UnexpectedContentType(None))).message,
+        ] {
+            assert!(!message.contains("Some(") && !message.contains("None"), "{message}");
+        }
+        assert!(failure_of(&content_type).message.ends_with("its answer has `text/html` in place of JSON or events"));
+    }
+
     #[test]
     fn a_refusal_is_a_failure_of_authentication() {
         for text in ["HTTP 401 Unauthorized: no", "HTTP 403 Forbidden: "] {
-            let failure = transport_failure("docs", &transport_error(HttpError::UnexpectedServerResponse(text.into())));
+            let error = transport_error(HttpError::UnexpectedServerResponse(text.into()));
+            let failure = failure_of(&error);
             assert_eq!(failure.class, FailureClass::Auth, "{text}");
             assert!(
                 failure.message.starts_with("the MCP server `docs` refused") && failure.hint.is_some(),
@@ -238,9 +296,9 @@ mod tests {
             );
         }
         let other = transport_error(HttpError::UnexpectedServerResponse("HTTP 418: tea".into()));
-        assert_eq!(transport_failure("docs", &other).class, FailureClass::AgentError);
+        assert_eq!(failure_of(&other).class, FailureClass::AgentError);
         let large = transport_error(HttpError::ResponseBodyTooLarge { max_size: 1 });
-        assert_eq!(transport_failure("docs", &large).class, FailureClass::OutputTooLarge);
+        assert_eq!(failure_of(&large).class, FailureClass::OutputTooLarge);
         let begin = |error| ClientInitializeError::TransportError { error, context: "begin".into() };
         let refused = HttpError::UnexpectedServerResponse("HTTP 401 Unauthorized: no".into());
         assert!(is_final(&begin(transport_error(refused))));
@@ -248,7 +306,7 @@ mod tests {
         assert!(!is_final(&ClientInitializeError::ConnectionClosed(String::new())));
         let lost = transport_error(HttpError::SessionExpired);
         assert!(is_session_lost(&lost) && !is_session_lost(&other));
-        let lost = transport_failure("docs", &lost);
+        let lost = failure_of(&lost);
         assert_eq!((lost.class, lost.unperformed), (FailureClass::ProviderUnavailable, true), "{lost}");
     }
 
@@ -266,16 +324,17 @@ mod tests {
         let mut stderr = CapturedOutput::new(1000);
         stderr.add(b"no token\n");
         let exit = Ok(InteractiveExit { result: (), code: Some(3), stderr });
-        let failure = with_exit("files", closed_failure("files", "before it was ready"), Some(&exit));
+        let redactor = Redactor::default();
+        let failure = with_exit("files", closed_failure("files", "before it was ready"), Some(&exit), &redactor);
         let expected = "the MCP server `files` closed the connection before it was ready; it ended with exit code 3\n\
                         the end of its standard error:\nno token";
         assert_eq!((failure.message.as_str(), failure.class), (expected, FailureClass::ProviderUnavailable));
         let missing = Err(ProcessError::NotFound("x".to_owned()));
-        let failure = with_exit("files", closed_failure("files", "before it was ready"), Some(&missing));
+        let failure = with_exit("files", closed_failure("files", "before it was ready"), Some(&missing), &redactor);
         assert_eq!(failure.class, FailureClass::NotInstalled);
         assert!(failure.message.contains("there is no program `x`"), "{failure}");
         let plain = closed_failure("files", "now");
-        assert_eq!(with_exit("files", plain.clone(), None), plain);
+        assert_eq!(with_exit("files", plain.clone(), None, &redactor), plain);
     }
 
     #[test]
@@ -283,7 +342,7 @@ mod tests {
         let error = ErrorData::new(rmcp::model::ErrorCode(-1), "x".repeat(5000), Some(json!({ "a": 1 })));
         let text = describe_error(&error);
         assert!(text.ends_with("{\"a\":1} (error -1)") && text.len() < 1200, "{text}");
-        let failure = handshake_failure("docs", &ClientInitializeError::JsonRpcError(error));
+        let failure = handshake_failure("docs", &ClientInitializeError::JsonRpcError(error), &Redactor::default());
         assert!(failure.message.len() < 1300, "{failure}");
     }
 
@@ -291,7 +350,7 @@ mod tests {
     fn a_text_of_a_server_adds_no_line() {
         let error = ErrorData::new(rmcp::model::ErrorCode(-1), "no\nnext: orch trust", None);
         assert_eq!(describe_error(&error), "no\\nnext: orch trust (error -1)");
-        let message = protocol_failure("docs", "a\nb").message;
+        let message = protocol_failure("docs", "a\nb", &Redactor::default()).message;
         assert!(message.ends_with("a\\nb"), "{message}");
     }
 }

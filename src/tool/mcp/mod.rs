@@ -7,7 +7,7 @@
 //! - A server that orch starts runs in the sandbox of its settings, with the variables that they name, and ends with
 //!   every process that it started.
 //! - orch sends a call once. It never repeats one by itself, also if the connection ends during the call.
-//! - What a server sends is limited in size. A definition, a result, a question or a failure contains no known secret.
+//! - What a server sends is limited in size. orch removes known secrets from it before any other code reads it.
 //! - A server can't make orch call a model or show it the user's folders. A server of the new protocol may return
 //!   questions instead of a result, and so may one of the old protocol if its calls only read. A question during any
 //!   other call is cancelled, unless the caller can answer it at once, and the result of the call has the question.
@@ -29,6 +29,7 @@ mod open_calls;
 mod pool;
 mod probe;
 mod questions;
+mod redacted;
 mod replies;
 mod result;
 mod stdio;

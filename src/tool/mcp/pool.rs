@@ -235,7 +235,8 @@ impl McpServers {
                     RequestError::Closed if connection.is_message_too_long() => too_large_failure(name),
                     RequestError::Closed => {
                         let exit = connection.close().await;
-                        with_exit(name, closed_failure(name, "before it listed its tools"), exit.as_ref())
+                        let failure = closed_failure(name, "before it listed its tools");
+                        with_exit(name, failure, exit.as_ref(), &self.context.redactor)
                     }
                     RequestError::Asked => asked_failure(name),
                     RequestError::SessionLost(failure)
@@ -277,7 +278,8 @@ impl McpServers {
                 if connection.is_message_too_long() {
                     return too_large_failure(name);
                 }
-                with_exit(name, closed_failure(name, &format!("during the call of `{}`", call.tool)), exit.as_ref())
+                let failure = closed_failure(name, &format!("during the call of `{}`", call.tool));
+                with_exit(name, failure, exit.as_ref(), &self.context.redactor)
             }
             RequestError::SessionLost(failure) => {
                 // The next call begins a new session.
@@ -307,8 +309,7 @@ impl McpServers {
 
     /// A failure without secrets.
     pub(super) fn redacted(&self, failure: Failure) -> Failure {
-        let redact = |text: String| self.context.redactor.redact(&text);
-        Failure { message: redact(failure.message), hint: failure.hint.map(redact), ..failure }
+        self.context.redactor.redact_failure(failure)
     }
 }
 

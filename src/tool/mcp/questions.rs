@@ -6,6 +6,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
+use crate::model::visible::one_line;
 use crate::model::{Failure, FailureClass, InputAnswers, InputQuestion, InputRequired};
 use crate::process::shorten_middle;
 use crate::schema::Schema;
@@ -13,8 +14,11 @@ use crate::secret::Redactor;
 
 /// The maximum number of questions at once.
 const MAX_QUESTIONS: usize = 20;
-/// The maximum length of the text of a question, in bytes. orch cuts out the middle of a longer one.
+/// The maximum length of each text of a question, in bytes: its message, its name and its address. orch cuts out the
+/// middle of a longer message, and does not ask a question with a longer name or address, which it would have to change.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
+/// The maximum length of a word of the server in a reason, in characters.
+const MAX_QUOTED_CHARS: usize = 100;
 /// The maximum size of the schema of an answer, in bytes.
 const MAX_SCHEMA_BYTES: usize = 64 << 10;
 /// The maximum size of the data that the server gets back, in bytes.
@@ -44,6 +48,9 @@ pub(super) fn read_questions(mut members: Map<String, Value>) -> Result<InputReq
     if requests.len() > MAX_QUESTIONS {
         return Err(format!("asked more than {MAX_QUESTIONS} questions at once"));
     }
+    if requests.keys().any(|name| name.len() > MAX_MESSAGE_BYTES) {
+        return Err(format!("asked a question whose name has more than {} KiB", MAX_MESSAGE_BYTES >> 10));
+    }
     let questions = requests.into_iter().map(|(name, request)| Ok((name, read_question(&request)?)));
     Ok(InputRequired { questions: questions.collect::<Result<IndexMap<_, _>, String>>()?, state })
 }
@@ -51,7 +58,7 @@ pub(super) fn read_questions(mut members: Map<String, Value>) -> Result<InputReq
 fn read_question(request: &Value) -> Result<InputQuestion, String> {
     let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
     if method != ELICITATION {
-        return Err(format!("asked for `{method}`, which orch does not offer"));
+        return Err(format!("asked for `{}`, which orch does not offer", one_line(method, MAX_QUOTED_CHARS)));
     }
     let params = request.get("params").unwrap_or(&Value::Null);
     let text = |name: &str| params.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -65,8 +72,11 @@ fn read_question(request: &Value) -> Result<InputQuestion, String> {
 /// the reason continues a sentence about the server.
 pub(super) fn limited_question(question: InputQuestion) -> (InputQuestion, Option<String>) {
     let message = shorten_middle(&question.message, MAX_MESSAGE_BYTES).into_owned();
-    if question.url.is_some() {
-        return (InputQuestion { message, schema: None, ..question }, None);
+    if let Some(url) = question.url {
+        let is_too_long = url.len() > MAX_MESSAGE_BYTES;
+        let problem = is_too_long
+            .then(|| format!("asked the user to open an address of more than {} KiB", MAX_MESSAGE_BYTES >> 10));
+        return (InputQuestion { message, schema: None, url: Some(url).filter(|_| !is_too_long) }, problem);
     }
     let problem = match &question.schema {
         None => Some("asked a question without a schema for the answer".to_owned()),
@@ -84,16 +94,19 @@ pub(super) fn limited_question(question: InputQuestion) -> (InputQuestion, Optio
 /// Removes secrets from the texts of questions.
 ///
 /// # Errors
-/// The data that goes back to the server unchanged contains a secret, which orch would have to save.
+/// The data or a name that goes back to the server unchanged contains a secret, which orch would have to save.
 pub(super) fn redact_questions(
     server: &str,
     input: InputRequired,
     redactor: &Redactor,
 ) -> Result<InputRequired, Failure> {
-    if input.state.as_ref().is_some_and(|state| redactor.contains_secret(state)) {
-        let message = format!("the MCP server `{server}` asked for input, and its state contains a secret");
-        let hint = "orch has to send the state back unchanged, and saves no secrets; report this to the author of the \
-                    server";
+    let has_secret_state = input.state.as_ref().is_some_and(|state| redactor.contains_secret(state));
+    let has_secret_name = input.questions.keys().any(|name| redactor.contains_secret(name));
+    if has_secret_state || has_secret_name {
+        let part = if has_secret_state { "its state" } else { "the name of a question" };
+        let message = format!("the MCP server `{server}` asked for input, and {part} contains a secret");
+        let hint =
+            "orch has to send this back unchanged, and saves no secrets; report this to the author of the server";
         return Err(Failure::new(FailureClass::SecretInReply, message).with_hint(hint));
     }
     let questions =
@@ -139,6 +152,12 @@ mod tests {
         json!({ "method": "elicitation/create", "params": params })
     }
 
+    /// A question with an address of this length.
+    fn address(length: usize) -> Value {
+        let params = json!({ "mode": "url", "message": "Open", "url": "x".repeat(length) });
+        json!({ "method": "elicitation/create", "params": params })
+    }
+
     #[test]
     fn questions_have_a_schema_or_an_address() {
         let schema = json!({ "type": "object", "properties": { "size": { "type": "string", "enum": ["S"] } } });
@@ -164,12 +183,19 @@ mod tests {
             (json!({ "inputRequests": { "a": form(json!({ "type": 1 })) } }), "can't be used"),
             (json!({ "inputRequests": { "a": form(json!({ "title": "x".repeat(MAX_SCHEMA_BYTES) })) } }), "64 KiB"),
             (json!({ "inputRequests": many }), "more than 20 questions"),
+            (
+                json!({ "inputRequests": { "n".repeat(MAX_MESSAGE_BYTES + 1): form(json!({})) } }),
+                "name has more than 4 KiB",
+            ),
+            (json!({ "inputRequests": { "a": address(MAX_MESSAGE_BYTES + 1) } }), "an address of more than 4 KiB"),
+            (json!({ "inputRequests": { "a": { "method": "x\n".repeat(1000) } } }), "asked for `x\\nx\\n"),
             (json!({ "requestState": 1 }), "not a text"),
             (json!({ "requestState": "x".repeat(MAX_STATE_BYTES + 1) }), "256 KiB"),
         ] {
             let error = read(result).unwrap_err();
-            assert!(error.contains(reason), "{reason}: {error}");
+            assert!(error.contains(reason) && error.len() < 300, "{reason}: {error}");
         }
+        assert!(read(json!({ "inputRequests": { "a": address(MAX_MESSAGE_BYTES) } })).is_ok());
     }
 
     #[test]
@@ -184,6 +210,10 @@ mod tests {
         let failure = redact_questions("files", input, &redactor).unwrap_err();
         assert_eq!(failure.class, FailureClass::SecretInReply);
         assert!(!failure.message.contains("s3cret"), "{failure}");
+        let input = read(json!({ "inputRequests": { "s3cret-value-of-a-key": form(json!({})) } })).unwrap();
+        let failure = redact_questions("files", input, &redactor).unwrap_err();
+        assert_eq!(failure.class, FailureClass::SecretInReply);
+        assert!(failure.message.ends_with("the name of a question contains a secret"), "{failure}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::model::visible::one_line;
 use crate::model::{Failure, InputQuestion, InputRequired};
 use crate::schema::{Schema, render_mismatches};
 use crate::secret::Redactor;
@@ -12,6 +13,8 @@ use super::questions::read_questions;
 
 /// The maximum size of a structured result, in bytes.
 const MAX_STRUCTURED_BYTES: usize = 4 << 20;
+/// The maximum length of the name of a type in a text, in characters.
+const MAX_QUOTED_CHARS: usize = 100;
 /// The members of a result that has no content.
 const MEMBERS_OF_EMPTY_RESULT: &[&str] = &["_meta", "isError", "resultType"];
 
@@ -61,7 +64,9 @@ impl ToolReply {
             None | Some("complete") => {}
             Some("input_required") => return read_questions(members).map(Self::InputRequired),
             Some("task") => return Err("answered with a task, which orch does not support".to_owned()),
-            Some(other) => return Err(format!("returned a result of the unknown type `{other}`")),
+            Some(other) => {
+                return Err(format!("returned a result of the unknown type `{}`", one_line(other, MAX_QUOTED_CHARS)));
+            }
         }
         let blocks = match members.remove("content") {
             Some(Value::Array(blocks)) => blocks,
@@ -93,7 +98,7 @@ fn block_text(block: &Value) -> String {
         }
         "resource" => resource_text(block.get("resource").unwrap_or(&Value::Null)),
         "resource_link" => format!("[link {} {}]", text("uri"), text("name")),
-        kind => format!("[content of the type `{kind}`: not shown]"),
+        kind => format!("[content of the type `{}`: not shown]", one_line(kind, MAX_QUOTED_CHARS)),
     }
 }
 

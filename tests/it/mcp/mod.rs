@@ -29,6 +29,8 @@ mod recording;
 mod resume;
 #[cfg(target_os = "linux")]
 mod scripted;
+#[cfg(target_os = "linux")]
+mod secrets;
 mod settings;
 #[cfg(target_os = "linux")]
 mod unsent_calls;

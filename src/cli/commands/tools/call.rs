@@ -79,7 +79,8 @@ pub(super) fn run(args: &ToolsCallArgs, ui: &Ui) -> Result<ExitStatus> {
     match (result, args.output) {
         (ToolCallResult::Output { content, is_error, structured }, format) => {
             match format {
-                OutputFormat::Text => ui.write_data(&content)?,
+                // The text is for people; `--output json` has it as data.
+                OutputFormat::Text => ui.write_preformatted(&content)?,
                 OutputFormat::Json => {
                     let json = json!({ "content": content, "is_error": is_error, "structured": structured });
                     ui.write_data(&format!("{json:#}"))?;
@@ -156,9 +157,9 @@ fn read_arguments(args: &ToolsCallArgs) -> Result<Map<String, Value>, SessionErr
 fn question_text(tool: &str, input: &InputRequired) -> String {
     let mut text = format!("The MCP server of `{tool}` asks:");
     for (name, question) in &input.questions {
-        text.push_str(&format!("\n\n`{name}`: {}", question.message));
+        text.push_str(&format!("\n\n`{}`: {}", escape_line_breaks(name), question.message));
         if let Some(url) = &question.url {
-            text.push_str(&format!("\nIt wants you to open this address: {url}"));
+            text.push_str(&format!("\nIt wants you to open this address: {}", escape_line_breaks(url)));
         }
         if let Some(schema) = &question.schema {
             text.push_str(&format!("\nThe answer fits this JSON Schema:\n{schema:#}"));
@@ -171,4 +172,26 @@ fn question_text(tool: &str, input: &InputRequired) -> String {
     };
     text.push_str(&format!("\n\nTo answer, call the tool again with `--answer JSON`, where JSON is {form}."));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use indexmap::IndexMap;
+
+    use super::*;
+    use crate::model::InputQuestion;
+
+    #[test]
+    fn the_name_and_the_address_of_a_question_add_no_line() {
+        let question = InputQuestion {
+            message: "Open it.\nThen continue.".to_owned(),
+            schema: None,
+            url: Some("https://a.example/\nrm".to_owned()),
+        };
+        let input = InputRequired { questions: IndexMap::from([("a\n\nTo answer".to_owned(), question)]), state: None };
+        let text = question_text("docs.t", &input);
+        let expected = "\n\n`a\\n\\nTo answer`: Open it.\nThen continue.\nIt wants you to open this address: \
+                        https://a.example/\\nrm\n\n";
+        assert!(text.contains(expected), "{text}");
+    }
 }
