@@ -36,7 +36,6 @@ mod sse;
 mod stop_reasons;
 mod stream;
 mod stream_content;
-mod surrogates;
 mod usage;
 
 use std::fmt;

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::surrogates::with_escapes;
 use crate::model::chat::ChatRequest;
 use crate::model::content::ContentBlock;
+use crate::model::surrogates::with_escapes;
 
 /// A tool call, whose arguments may be incomplete.
 pub(super) struct PartialCall {
@@ -239,8 +239,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::surrogates::parse_json;
     use crate::model::{Content, Message, ModelRef, OfferedTools, Role, ToolChoice, ToolDefinition};
-    use crate::provider::surrogates::parse_json;
 
     fn naming(tools: &[&str], earlier_ids: &[&str]) -> CallNaming {
         let definitions = tools.iter().map(|name| ToolDefinition {
