@@ -17,9 +17,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::model::Failure;
 
 use super::McpCall;
-use super::failures::{describe_error, is_session_lost, protocol_failure, transport_failure};
+use super::failures::{describe_error, is_session_lost, protocol_failure, rejected_failure, transport_failure};
 use super::handler::{Handler, Notice};
 use super::listing::{ToolPages, ToolsPage};
+use super::messages::Rejection;
 use super::open_calls::{OpenCalls, Unanswered};
 use super::questions::input_responses;
 use super::stdio::{ProgramExit, ServerProgram};
@@ -257,7 +258,10 @@ impl Connection {
 
     fn request_error(&self, error: ServiceError) -> RequestError {
         match error {
-            ServiceError::McpError(error) => RequestError::Refused(describe_error(&error)),
+            ServiceError::McpError(error) => match Rejection::of(&error) {
+                Some(rejection) => RequestError::Failed(rejected_failure(&self.server, &rejection)),
+                None => RequestError::Refused(describe_error(&error)),
+            },
             ServiceError::TransportClosed => RequestError::Closed,
             // A program that has ended reads no input.
             ServiceError::TransportSend(error) if error.error.is::<std::io::Error>() => RequestError::Closed,

@@ -15,6 +15,7 @@ use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfi
 use crate::model::{Failure, FailureClass, McpHeader};
 use crate::tool::http_client::{build_client, client_builder};
 
+use super::http_client::HttpClient;
 use super::{MAX_MESSAGE_BYTES, McpContext};
 
 /// The maximum number of redirects of one request.
@@ -27,7 +28,7 @@ const MAX_RESUME_DELAY: Duration = Duration::from_secs(4);
 const MAX_ERROR_BYTES: usize = 4 << 10;
 
 /// A connection over HTTP.
-pub(super) type HttpTransport = StreamableHttpClientTransport<reqwest::Client>;
+pub(super) type HttpTransport = StreamableHttpClientTransport<HttpClient>;
 /// An error of such a connection.
 pub(super) type HttpError = StreamableHttpError<reqwest::Error>;
 
@@ -58,7 +59,7 @@ pub(super) fn open(
         // The crate would send the request again, and the server may have performed it.
         .reinit_on_expired_session(false);
     config.retry_config = Arc::new(backoff);
-    Ok(StreamableHttpClientTransport::with_client(client, config))
+    Ok(StreamableHttpClientTransport::with_client(HttpClient(client), config))
 }
 
 /// Follows redirects that keep the message, to the same host and port only: others would get the headers.

@@ -11,6 +11,8 @@ use crate::process::shorten_middle;
 use crate::schema::Schema;
 use crate::secret::Redactor;
 
+use super::messages::UNREADABLE;
+
 /// The maximum number of tools of a server.
 pub const MAX_TOOLS: usize = 512;
 /// The maximum size of all definitions of a server, in bytes.
@@ -200,6 +202,9 @@ fn read_definition(name: &str, tool: Value, notes: &mut Notes<'_>) -> Result<Mcp
         Value::Object(members) => members,
         _ => Map::new(),
     };
+    if let Some(Value::String(reason)) = members.remove(UNREADABLE) {
+        return Err(reason);
+    }
     let mut text = |key: &str| match members.remove(key) {
         Some(Value::String(text)) => text,
         _ => String::new(),
@@ -314,6 +319,7 @@ mod tests {
             (json!({ "name": "x".repeat(129), "inputSchema": object }), "more than 128 bytes"),
             (json!({ "name": "a", "inputSchema": { "type": "array" } }), "its arguments are not an object"),
             (json!({ "name": "a", "inputSchema": true }), "its input schema is not an object"),
+            (json!({ "name": "a", UNREADABLE: "it is wrong" }), "it is wrong"),
             (
                 json!({ "name": "a", "inputSchema": { "type": "object", "properties": 1 } }),
                 "its input schema can't be used",

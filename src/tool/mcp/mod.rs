@@ -7,6 +7,7 @@
 //! - A server that orch starts runs in the sandbox of its settings, with the variables that they name, and ends with
 //!   every process that it started.
 //! - orch sends a call once. It never repeats one by itself, also if the connection ends during the call.
+//! - A message that orch can't read fails the request that it answers at once.
 //! - What a server sends is limited in size. A definition, a result, a question or a failure contains no known secret.
 //! - A server can't make orch call a model or show it the user's folders. A server of the new protocol may return
 //!   questions instead of a result, and so may one of the old protocol if its calls only read. A question during any
@@ -22,8 +23,12 @@ mod context;
 mod failures;
 mod handler;
 mod http;
+mod http_client;
+mod json_parts;
 mod legacy;
+mod lines;
 mod listing;
+mod messages;
 mod names;
 mod open_calls;
 mod pool;

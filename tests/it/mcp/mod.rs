@@ -13,6 +13,8 @@ mod conformance;
 mod eras;
 mod hostile;
 #[cfg(target_os = "linux")]
+mod malformed;
+#[cfg(target_os = "linux")]
 mod model_calls;
 mod peers;
 #[cfg(target_os = "linux")]

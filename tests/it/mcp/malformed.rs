@@ -1,0 +1,81 @@
+//! Servers whose answers do not follow the protocol: the call fails at once, and says why.
+
+use orch::model::FailureClass;
+use serde_json::{Value, json};
+
+use super::scripted::{CallAnswer, McpServer, Protocol, tool};
+use crate::support::mcp::McpSite;
+
+#[test]
+fn an_answer_that_cannot_be_read_fails_the_call_at_once() {
+    let site = McpSite::new();
+    let spec = McpSite::hostile("plain");
+    let result = r#""result":{"content":[{"type":"text","text":"t"}]}"#;
+    let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+    for (line, reason) in [
+        (format!(r#"[{{"jsonrpc":"2.0","id":ID,{result}}}]"#), "it is a list of messages"),
+        (format!(r#"{{"jsonrpc":"1.0","id":ID,{result}}}"#), "its `jsonrpc` is not"),
+        (format!(r#"{{"id":ID,{result}}}"#), "its `jsonrpc` is not"),
+        (format!(r#"{{"jsonrpc":"2.0","id":ID,{result},"error":{{"code":1,"message":"m"}}}}"#), "both"),
+        (format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"structuredContent":{deep}}}}}"#), "127 levels"),
+        (r#"{"jsonrpc":"2.0","id":ID,"result":{"structuredContent":Infinity}}"#.to_owned(), "not valid JSON"),
+        (r#"{"jsonrpc":"2.0","id":ID,"result":{"isError":true,"isError":false}}"#.to_owned(), "`isError` twice"),
+        (r#"{"jsonrpc":"2.0","result":{"content":["#.to_owned(), "not valid JSON"),
+    ] {
+        let failure = site.call(&spec, "send_line", json!({ "line": line })).unwrap_err();
+        assert_eq!(failure.class, FailureClass::AgentError, "{reason}: {failure}");
+        let beginning = "the MCP server `peer` does not follow the protocol: its answer can't be read: ";
+        assert!(failure.message.starts_with(beginning) && failure.message.contains(reason), "{reason}: {failure}");
+    }
+    assert_eq!(site.text(&spec, "echo", json!({ "text": "a" })), "a");
+    assert_eq!(site.log().iter().filter(|line| *line == "start").count(), 1, "the server was not started again");
+}
+
+#[test]
+fn half_a_character_in_an_answer_is_replaced() {
+    let site = McpSite::new();
+    let line = r#"{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"a CUT"}]}}"#;
+    let spec = McpSite::hostile("plain");
+    assert_eq!(site.text(&spec, "send_line", json!({ "line": line })), "a \u{fffd}");
+}
+
+#[test]
+fn a_tool_that_cannot_be_read_leaves_the_other_tools() {
+    let listed = McpSite::new().list(&McpSite::hostile("wrong-tools")).unwrap();
+    let names: Vec<&str> = listed.listing.tools.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!((names, listed.listing.tools[0].description.as_str()), (vec!["good"], "\u{fffd}"));
+    let notes = listed.notes.join("\n");
+    assert_eq!(listed.notes.len(), 2, "{notes}");
+    assert!(notes.contains("the tool `deep`") && notes.contains("nested more than 124 levels"), "{notes}");
+    assert!(notes.contains("the tool `endless`") && notes.contains("not valid JSON"), "{notes}");
+}
+
+#[test]
+fn a_message_of_too_many_values_fails_the_call_at_once() {
+    let site = McpSite::new();
+    let spec = McpSite::hostile("plain");
+    let values = vec!["0"; 600_000].join(",");
+    let line = format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"structuredContent":[{values}]}}}}"#);
+    let failure = site.call(&spec, "send_line", json!({ "line": line })).unwrap_err();
+    assert_eq!(failure.class, FailureClass::OutputTooLarge, "{failure}");
+    assert_eq!(failure.message, "the MCP server `peer` sent a message of more than 500000 JSON values");
+    assert_eq!(site.text(&spec, "echo", json!({ "text": "a" })), "a");
+}
+
+/// The failure of a call over HTTP that gets this answer.
+#[track_caller]
+fn http_failure(call: impl Fn(&Value) -> CallAnswer + Send + Sync + 'static) -> String {
+    let server = McpServer::start(Protocol::Old, || json!([tool("find", "Finds.")]), call);
+    let spec = McpSite::spec(server.settings("write"));
+    let failure = McpSite::new().call(&spec, "find", json!({ "text": "a" })).unwrap_err();
+    assert_eq!(failure.class, FailureClass::AgentError, "{failure}");
+    failure.message
+}
+
+#[test]
+fn a_call_over_http_fails_at_once_if_no_answer_can_be_read() {
+    let accepted = http_failure(|_| CallAnswer::Accepted);
+    assert!(accepted.contains("with the HTTP status 202 or 204, and sent no answer"), "{accepted}");
+    let event = http_failure(|_| CallAnswer::Event(r#"{"structuredContent":Infinity}"#));
+    assert!(event.contains("its answer can't be read: it is not valid JSON"), "{event}");
+}
