@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::model::visible::escape_line_breaks;
 use crate::model::{Failure, McpToolDefinition, is_unanswered_call};
 use crate::offload::run_on_thread;
+use crate::process::shorten_middle;
 
 use super::connection::{Connection, RawReply, RequestError};
 use super::context::McpCall;
@@ -13,6 +15,9 @@ use super::open_calls::{Unanswered, required_input};
 use super::pool::McpServers;
 use super::questions::{redact_question, redact_questions};
 use super::result::{CompleteResult, McpResult, ToolReply};
+
+/// The maximum length of the reason why a result is none, in bytes.
+const MAX_REASON_BYTES: usize = 1 << 10;
 
 impl McpServers {
     /// Reads the reply to a call.
@@ -42,7 +47,7 @@ impl McpServers {
                 if unanswered.is_empty() || !is_unanswered_call(failure.class) {
                     return Err(self.redacted(failure));
                 }
-                format!("{}; it is not known whether the call took effect", failure.message)
+                format!("{}{}", failure.message, unknown_effect(call))
             }
         };
         self.finish_asked(CompleteResult::error(text), None, unanswered).await
@@ -65,10 +70,9 @@ impl McpServers {
                 Ok(McpResult { input_required: Some(input), ..McpResult::default() })
             }
             Err(reason) => {
-                let text = format!(
-                    "the MCP server `{}` {reason}; it is not known whether the call took effect",
-                    call.server.name
-                );
+                let reason = escape_line_breaks(&reason);
+                let reason = shorten_middle(&reason, MAX_REASON_BYTES);
+                let text = format!("the MCP server `{}` {reason}{}", call.server.name, unknown_effect(call));
                 self.finish_asked(CompleteResult::error(text), None, unanswered).await
             }
         }
@@ -102,6 +106,11 @@ impl McpServers {
         let hold = self.context.ending_process_groups.hold_virtual_time();
         run_on_thread(hold, move || result.finish(output_schema.as_deref(), notes, &redactor)).await
     }
+}
+
+/// What a message about a call without a usable answer says about its effect.
+fn unknown_effect(call: &McpCall<'_>) -> &'static str {
+    if call.server.call_kind().only_reads() { "" } else { "; it is not known whether the call took effect" }
 }
 
 /// What the result of a call says about a question that got no answer.

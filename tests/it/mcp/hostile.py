@@ -141,6 +141,10 @@ def send_line(request, arguments):
     sys.stdout.flush()
 
 
+def return_result(request, arguments):
+    answer(request, arguments["result"])
+
+
 def order(request, _arguments):
     """Asks two questions during the call."""
     sizes = {"size": {"type": "string", "enum": ["S", "L"]}}
@@ -205,6 +209,7 @@ TOOLS = [
     die,
     ask,
     send_line,
+    return_result,
     order,
     sample,
     require_input,

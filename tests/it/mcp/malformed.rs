@@ -1,10 +1,15 @@
 //! Servers whose answers do not follow the protocol: the call fails at once, and says why.
 
-use orch::model::FailureClass;
+use orch::model::{FailureClass, McpAccess, McpServerSpec};
 use serde_json::{Value, json};
 
 use super::scripted::{CallAnswer, McpServer, Protocol, tool};
 use crate::support::mcp::McpSite;
+
+/// The server `peer`, whose calls only read.
+fn reader(mode: &str) -> McpServerSpec {
+    McpServerSpec { access: McpAccess::Read, ..McpSite::hostile(mode) }
+}
 
 #[test]
 fn an_answer_that_cannot_be_read_fails_the_call_at_once() {
@@ -60,6 +65,26 @@ fn a_message_of_too_many_values_fails_the_call_at_once() {
     assert_eq!(failure.class, FailureClass::OutputTooLarge, "{failure}");
     assert_eq!(failure.message, "the MCP server `peer` sent a message of more than 500000 JSON values");
     assert_eq!(site.text(&spec, "echo", json!({ "text": "a" })), "a");
+}
+
+#[test]
+fn a_result_with_members_of_other_types_is_a_failure() {
+    let content = json!([{ "type": "text", "text": "done" }]);
+    for (result, reason) in [
+        (json!({ "content": content, "isError": "true" }), "`isError` of its result is neither true nor false"),
+        (json!({ "content": content, "isError": 1 }), "`isError` of its result is neither true nor false"),
+        (json!({ "content": content, "resultType": 5 }), "`resultType` of its result is not a text"),
+        (json!({ "content": [{ "type": "text", "text": 5 }] }), "`text` of its content is not a text"),
+        (json!({ "content": [{ "type": "image", "data": "!!!!" }] }), "`data` of its content is not base64"),
+    ] {
+        let message = format!("the MCP server `peer` does not follow the protocol: {reason}");
+        for (spec, effect) in
+            [(McpSite::hostile("plain"), "; it is not known whether the call took effect"), (reader("plain"), "")]
+        {
+            let returned = McpSite::new().call(&spec, "return_result", json!({ "result": result })).unwrap();
+            assert_eq!((returned.is_error, returned.content), (true, format!("{message}{effect}")));
+        }
+    }
 }
 
 /// The failure of a call over HTTP that gets this answer.
