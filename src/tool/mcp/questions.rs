@@ -11,8 +11,8 @@ use crate::process::shorten_middle;
 use crate::schema::Schema;
 use crate::secret::Redactor;
 
-/// The maximum number of questions at once.
-const MAX_QUESTIONS: usize = 20;
+/// The maximum number of questions at once, or during one call.
+pub(super) const MAX_QUESTIONS: usize = 20;
 /// The maximum length of the text of a question, in bytes. orch cuts out the middle of a longer one.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
 /// The maximum size of the schema of an answer, in bytes.

@@ -134,6 +134,34 @@ def ask_user(name, message, properties):
     sys.exit(0)
 
 
+def ask_many(request, arguments):
+    """Sends so many questions before it reads the answers, or questions without an end."""
+    properties = {"size": {"type": "string", "description": "x" * arguments["bytes"]}}
+    params = {"message": "Which?", "requestedSchema": {"type": "object", "properties": properties}}
+    number = 0
+    while arguments["count"] is None or number < arguments["count"]:
+        send({"jsonrpc": "2.0", "id": f"q{number}", "method": "elicitation/create", "params": params})
+        number += 1
+    while number > 0:
+        message = json.loads(sys.stdin.readline())
+        if str(message.get("id")).startswith("q"):
+            number -= 1
+    answer(request, text("asked"))
+
+
+WAITING = []
+
+
+def ask_late(request, arguments):
+    """Does not answer the call of `first`, and asks for it only during the next call."""
+    if arguments["who"] == "first":
+        WAITING.append(request)
+        return
+    if WAITING:
+        ask_user("late", "A question of the first call?", {"size": {"type": "string"}})
+    answer(request, text(arguments["who"] + " done"))
+
+
 def send_line(request, arguments):
     """Sends the given line with the id of the request in the place of ID, and CUT in that of half a character."""
     line = arguments["line"].replace("ID", json.dumps(request["id"])).replace("CUT", "\\ud83d")
@@ -208,6 +236,8 @@ TOOLS = [
     leak,
     die,
     ask,
+    ask_many,
+    ask_late,
     send_line,
     return_result,
     order,

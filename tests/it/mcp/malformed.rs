@@ -1,5 +1,7 @@
 //! Servers whose answers do not follow the protocol: the call fails at once, and says why.
 
+use std::time::Duration;
+
 use orch::model::{FailureClass, McpAccess, McpServerSpec};
 use serde_json::{Value, json};
 
@@ -85,6 +87,43 @@ fn a_result_with_members_of_other_types_is_a_failure() {
             assert_eq!((returned.is_error, returned.content), (true, format!("{message}{effect}")));
         }
     }
+}
+
+#[test]
+fn only_the_first_questions_of_a_call_that_may_write_are_kept() {
+    let site = McpSite::new();
+    let spec = McpSite::hostile("plain");
+    let asked = site.call(&spec, "ask_many", json!({ "count": 200, "bytes": 40_000 })).unwrap();
+    assert!(asked.is_error && asked.content.starts_with("asked\n[the server asked a question"), "{}", asked.content);
+    assert_eq!(asked.unanswered.len(), 20);
+    let text = String::from_utf8(asked.full_output.unwrap()).unwrap();
+    assert!(text.ends_with("[the server asked 180 more questions, which orch cancelled and did not read]"));
+    assert!(text.len() < 20 * 50_000, "{}", text.len());
+}
+
+#[test]
+fn a_call_ends_at_its_time_limit_although_the_server_asks_without_an_end() {
+    let site = McpSite::new();
+    let spec = McpSite::hostile("plain");
+    let (arguments, limit) = (json!({ "count": null, "bytes": 10 }), Duration::from_millis(300));
+    let asked = site.call_until(&spec, "ask_many", &arguments, limit, std::future::pending()).unwrap();
+    assert!(asked.is_error && asked.content.contains("`peer.ask_many` took longer than 300ms"), "{}", asked.content);
+    assert!(asked.unanswered.len() <= 20 && !site.is_running());
+}
+
+#[test]
+fn a_question_of_a_call_that_has_ended_does_not_become_that_of_the_next_call() {
+    let site = McpSite::new();
+    let spec = reader("plain");
+    let (first, limit) = (json!({ "who": "first" }), Duration::from_millis(300));
+    let failure = site.call_until(&spec, "ask_late", &first, limit, std::future::pending()).unwrap_err();
+    assert_eq!(failure.class, FailureClass::Timeout, "{failure}");
+    assert!(site.is_running());
+    let second = site.call(&spec, "ask_late", json!({ "who": "second" })).unwrap();
+    assert!(second.input_required.is_none() && second.unanswered.is_empty(), "{second:?}");
+    assert_eq!((second.content.as_str(), second.is_error), ("second done", false));
+    // orch made the call again where the server no longer knows the first one.
+    assert_eq!(site.log().iter().filter(|line| *line == "start").count(), 2);
 }
 
 /// The failure of a call over HTTP that gets this answer.
