@@ -55,6 +55,7 @@ pub mod step;
 pub mod step_state;
 mod step_texts;
 mod step_values;
+pub mod surrogates;
 pub mod text;
 pub mod tool;
 mod tool_grant;

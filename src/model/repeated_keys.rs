@@ -56,7 +56,7 @@ pub fn repeated_key(value: &Value) -> Option<&str> {
 }
 
 /// All values that an object has under a key.
-pub fn values_of(object: &Value, key: &str) -> Vec<&Value> {
+pub fn values_of<'v>(object: &'v Value, key: &str) -> Vec<&'v Value> {
     let mut key = key.to_owned();
     let mut values = Vec::new();
     while let Some(value) = object.get(&key) {

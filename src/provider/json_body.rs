@@ -4,7 +4,7 @@
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::surrogates::parse_json;
+use crate::model::surrogates::parse_json;
 use crate::model::text::strip_bom_bytes;
 
 /// The bytes of a UTF-8 byte order mark.

@@ -37,7 +37,6 @@ mod sse;
 mod stop_reasons;
 mod stream;
 mod stream_content;
-mod surrogates;
 mod usage;
 
 use std::fmt;

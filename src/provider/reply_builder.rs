@@ -8,10 +8,10 @@ use super::contradictions::Contradictions;
 use super::reply_blocks::{KeptBlocks, ReplyBlocks};
 use super::reply_calls::{CallNaming, PartialCall};
 use super::stop_reasons::StopReasonTracker;
-use super::surrogates::{HalfJoiner, without_halves};
 use super::usage::{UsageFields, UsageMeter};
 use crate::model::chat::{ChatReply, ChatRequest, ReplyDetails, StopReason};
 use crate::model::counted;
+use crate::model::surrogates::{HalfJoiner, without_halves};
 use crate::model::usage::ReportedUsage;
 use crate::model::visible::escape_line_breaks;
 

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::surrogates::with_escapes;
 use crate::model::chat::ChatRequest;
 use crate::model::content::ContentBlock;
 use crate::model::repeated_keys::{read_json, repeated_key, text_with_repeated_keys};
+use crate::model::surrogates::with_escapes;
 
 /// A tool call, whose arguments may be incomplete.
 pub(super) struct PartialCall {
@@ -247,8 +247,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::surrogates::parse_json;
     use crate::model::{Content, Message, ModelRef, OfferedTools, Role, ToolChoice, ToolDefinition};
-    use crate::provider::surrogates::parse_json;
 
     fn naming(tools: &[&str], earlier_ids: &[&str]) -> CallNaming {
         let definitions = tools.iter().map(|name| ToolDefinition {

@@ -17,8 +17,8 @@ use super::redaction::excerpt;
 use super::reply_builder::ReplyBuilder;
 use super::sse::{SseDecoder, SseItem};
 use super::stream_content::{StreamContent, reports_generation};
-use super::surrogates::parse_json;
 use crate::model::failure::{Failure, FailureClass};
+use crate::model::surrogates::parse_json;
 
 /// The maximum wait for the usage after the end of a reply.
 const USAGE_TIMEOUT: Duration = Duration::from_secs(2);

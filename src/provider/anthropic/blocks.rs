@@ -5,12 +5,12 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
+use crate::model::surrogates::{with_escapes, without_halves};
 use crate::provider::Dialect;
 use crate::provider::assembler::{ReplySink, index_in, text_in};
 use crate::provider::reply_builder::ReplyBuilder;
 use crate::provider::stop_reasons;
 use crate::provider::stream::EventKind;
-use crate::provider::surrogates::{with_escapes, without_halves};
 
 /// The result for a piece of a block that has not started or has ended.
 const NOT_OPEN: EventKind = EventKind::Inconsistent("sent a piece of a content block that is not open");

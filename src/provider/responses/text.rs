@@ -1,7 +1,7 @@
 //! The text of a reply, which the Responses API sends up to three times: in pieces, as complete parts, and as complete
 //! messages. Some servers send no pieces, and some send the complete texts only after the last piece.
 
-use crate::provider::surrogates;
+use crate::model::surrogates;
 
 /// The text of a reply so far, and how much of it the server has confirmed with complete texts.
 #[derive(Debug, Default)]

@@ -19,11 +19,12 @@ use crate::model::visible::one_line;
 use crate::secret::Redactor;
 
 use super::McpCall;
-use super::failures::{describe_error, is_session_lost, protocol_failure, transport_failure};
+use super::failures::{describe_error, is_session_lost, protocol_failure, rejected_failure, transport_failure};
 use super::handler::{Handler, Notice};
-use super::http::EventSizes;
+use super::http_client::EventSizes;
 use super::listing::{ToolPages, ToolsPage};
-use super::open_calls::{OpenCalls, Unanswered};
+use super::messages::Rejection;
+use super::open_calls::{CallTurn, OpenCalls, UnansweredQuestions};
 use super::questions::input_responses;
 use super::stdio::{ProgramExit, ServerProgram};
 
@@ -73,6 +74,11 @@ pub(super) enum RequestError {
     TimedOut,
     /// orch ended the request, because the server asked the user during it and orch can make it again with the answer.
     Asked,
+    /// orch ended the call, because the server asked the user, and the question may belong to another call. The call has
+    /// to be made again while no other call is open.
+    Unclear,
+    /// The call was not sent. It needs another connection: questions over this one may belong to earlier calls.
+    Retired,
 }
 
 /// How a call ended.
@@ -80,12 +86,12 @@ pub(super) struct RawReply {
     /// The result as the server sent it.
     pub(super) result: Result<Value, RequestError>,
     /// The questions of the server during the call that got no answer.
-    pub(super) unanswered: Vec<Unanswered>,
+    pub(super) unanswered: UnansweredQuestions,
 }
 
 impl From<RequestError> for RawReply {
     fn from(error: RequestError) -> Self {
-        Self { result: Err(error), unanswered: Vec::new() }
+        Self { result: Err(error), unanswered: UnansweredQuestions::default() }
     }
 }
 
@@ -158,34 +164,39 @@ impl Connection {
         }
     }
 
-    /// Calls a tool. If the server asks the user during a call that only reads, ends the call.
-    pub(super) async fn call_tool(&self, call: &McpCall<'_>, interruption: impl Future<Output = Failure>) -> RawReply {
+    /// Calls a tool, for at most this time. If the server asks the user during a call that only reads, ends the call. A
+    /// call that `is_alone` waits until no other call is open, and a question during it belongs to it for certain.
+    pub(super) async fn call_tool(
+        &self,
+        call: &McpCall<'_>,
+        is_alone: bool,
+        time_left: Duration,
+        interruption: impl Future<Output = Failure>,
+    ) -> RawReply {
         let mut interruption = pin!(interruption);
-        let deadline = Instant::now() + call.timeout;
+        let deadline = Instant::now() + time_left;
         // The answers to a call must not reach another call.
-        let mut is_alone = call.answers.is_some() && self.asks_during_calls();
-        loop {
-            let turn = tokio::select! {
-                biased;
-                failure = &mut interruption => return RequestError::Interrupted(failure).into(),
-                turn = self.calls.begin(call, is_alone) => turn,
-                () = sleep_until(deadline) => return RequestError::TimedOut.into(),
-            };
-            let reply = self.send_call(call, deadline, interruption.as_mut()).await;
-            drop(turn);
-            let is_unclear = reply.unanswered.iter().any(|asked| asked.open_calls > 1);
-            if !matches!(reply.result, Err(RequestError::Asked)) || !is_unclear || is_alone {
-                return reply;
-            }
-            // The server may have asked for another call. Alone, this call shows whether the question belongs to it.
-            is_alone = true;
+        let is_alone = is_alone || call.answers.is_some() && self.asks_during_calls();
+        let mut turn = tokio::select! {
+            biased;
+            failure = &mut interruption => return RequestError::Interrupted(failure).into(),
+            turn = self.calls.begin(call, is_alone) => turn,
+            () = sleep_until(deadline) => return RequestError::TimedOut.into(),
+        };
+        if is_alone && self.calls.has_abandoned() {
+            self.calls.retire();
         }
+        if self.calls.is_retired() {
+            return RequestError::Retired.into();
+        }
+        self.send_call(call, &mut turn, deadline, interruption).await
     }
 
     /// Sends a call once.
     async fn send_call(
         &self,
         call: &McpCall<'_>,
+        turn: &mut CallTurn<'_>,
         deadline: Instant,
         interruption: impl Future<Output = Failure>,
     ) -> RawReply {
@@ -200,22 +211,24 @@ impl Connection {
             }
         }
         let only_reads = call.server.call_kind().only_reads();
-        let mut unanswered: Vec<Unanswered> = Vec::new();
+        turn.set_sent();
         let mut on_notice = |notice| match notice {
             Notice::Progress { text, .. } => {
                 (call.on_progress)(&text);
                 true
             }
-            Notice::Unanswered(asked) => {
-                unanswered.push(*asked);
-                !only_reads
-            }
+            Notice::Unanswered => !only_reads || !turn.has_unanswered(),
         };
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
         let result = self.request(request, deadline, &mut on_notice, interruption).await;
+        if matches!(result, Ok(_) | Err(RequestError::Refused(_))) {
+            turn.set_answered();
+        }
+        let unanswered = turn.take_unanswered();
         let result = match result {
             Err(RequestError::Interrupted(failure)) => Err(RequestError::Interrupted(failure)),
             // Also if the result has arrived, it lacks the answer.
+            _ if only_reads && unanswered.questions.iter().any(|asked| asked.is_unclear) => Err(RequestError::Unclear),
             _ if only_reads && !unanswered.is_empty() => Err(RequestError::Asked),
             result => result,
         };
@@ -244,7 +257,7 @@ impl Connection {
         let token = handle.progress_token.clone();
         let mut pass_on = |notice: Notice| match &notice {
             Notice::Progress { token: other, .. } if *other != token => true,
-            Notice::Progress { .. } | Notice::Unanswered(_) => on_notice(notice),
+            Notice::Progress { .. } | Notice::Unanswered => on_notice(notice),
         };
         let stopped = loop {
             tokio::select! {
@@ -259,9 +272,7 @@ impl Connection {
                 () = sleep_until(deadline) => break RequestError::TimedOut,
                 notice = notices.recv() => {
                     // An error means that there were too many notices, and that the oldest ones are lost.
-                    if let Ok(notice) = notice
-                        && !pass_on(notice)
-                    {
+                    if !pass_on(notice.unwrap_or(Notice::Unanswered)) {
                         break RequestError::Asked;
                     }
                 }
@@ -274,7 +285,10 @@ impl Connection {
 
     fn request_error(&self, error: ServiceError) -> RequestError {
         match error {
-            ServiceError::McpError(error) => RequestError::Refused(describe_error(&error)),
+            ServiceError::McpError(error) => match Rejection::of(&error) {
+                Some(rejection) => RequestError::Failed(rejected_failure(&self.server, &rejection)),
+                None => RequestError::Refused(describe_error(&error)),
+            },
             ServiceError::TransportClosed => RequestError::Closed,
             // A program that has ended reads no input.
             ServiceError::TransportSend(error) if error.error.is::<std::io::Error>() => RequestError::Closed,

@@ -13,6 +13,7 @@ use crate::tool::http_client::describe_problem;
 
 use super::MAX_MESSAGE_BYTES;
 use super::http::HttpError;
+use super::messages::{MAX_VALUES, Rejection};
 use super::stdio::{ProgramExit, StartError};
 
 /// The maximum length of a text of the server in a message, in bytes.
@@ -20,6 +21,8 @@ const MAX_QUOTED_BYTES: usize = 1 << 10;
 /// What the user can do about a server that wants a login.
 const AUTH_HINT: &str = "orch does not support OAuth for MCP servers: put a token into `headers`, as \
                          `Authorization: { env: VARIABLE }`";
+/// What the user can do about a message that is too large.
+const TOO_LARGE_HINT: &str = "ask its tools for less at once, for example for one page or one file";
 
 /// The failure of a server that is not ready to list its tools.
 pub(super) fn handshake_failure(server: &str, error: &ClientInitializeError, redactor: &Redactor) -> Failure {
@@ -30,6 +33,9 @@ pub(super) fn handshake_failure(server: &str, error: &ClientInitializeError, red
         ClientInitializeError::LegacyFallbackFailed { fallback, .. } => handshake_failure(server, fallback, redactor),
         ClientInitializeError::ConnectionClosed(_) => closed_failure(server, "before it was ready"),
         ClientInitializeError::JsonRpcError(error) => {
+            if let Some(rejection) = Rejection::of(error) {
+                return rejected_failure(server, &rejection);
+            }
             agent_error(format!("the MCP server `{server}` refused the connection: {}", describe_error(error)))
         }
         ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. } => {
@@ -74,6 +80,17 @@ pub(super) fn protocol_failure(server: &str, reason: &str, redactor: &Redactor) 
     Failure::new(FailureClass::AgentError, format!("the MCP server `{server}` does not follow the protocol: {reason}"))
 }
 
+/// The failure of a server whose answer orch does not accept.
+pub(super) fn rejected_failure(server: &str, rejection: &Rejection) -> Failure {
+    match rejection {
+        Rejection::Malformed(reason) => protocol_failure(server, &format!("its answer can't be read: {reason}")),
+        Rejection::TooManyValues => {
+            let message = format!("the MCP server `{server}` sent a message of more than {MAX_VALUES} JSON values");
+            Failure::new(FailureClass::OutputTooLarge, message).with_hint(TOO_LARGE_HINT)
+        }
+    }
+}
+
 /// The failure of a server whose connection ended.
 pub(super) fn closed_failure(server: &str, when: &str) -> Failure {
     let message = format!("the MCP server `{server}` closed the connection {when}");
@@ -89,8 +106,7 @@ pub(super) fn asked_failure(server: &str) -> Failure {
 /// The failure of a server that sent a message over the size limit.
 pub(super) fn too_large_failure(server: &str) -> Failure {
     let message = format!("the MCP server `{server}` sent a message of more than {} MiB", MAX_MESSAGE_BYTES >> 20);
-    Failure::new(FailureClass::OutputTooLarge, message)
-        .with_hint("ask its tools for less at once, for example for one page or one file")
+    Failure::new(FailureClass::OutputTooLarge, message).with_hint(TOO_LARGE_HINT)
 }
 
 /// The failure of a message that could not be sent, or of its answer.

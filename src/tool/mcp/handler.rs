@@ -28,8 +28,8 @@ const MAX_NOTICE_CHARS: usize = 300;
 pub(super) enum Notice {
     /// The progress of the request with this token.
     Progress { token: ProgressToken, text: String },
-    /// A question to the user that has no answer.
-    Unanswered(Box<Unanswered>),
+    /// An open call has a further question to the user without an answer.
+    Unanswered,
 }
 
 /// Answers a server, and passes its notices to the calls.
@@ -56,9 +56,13 @@ impl Handler {
     }
 
     /// Answers a question. Cancels it if it has no answer.
-    async fn answer(&self, question: InputQuestion) -> ElicitResult {
-        let (question, problem) = limited_question(question);
-        let Asked { name, open_calls, given, answerer } = self.calls.ask(&question);
+    async fn answer(&self, request: ElicitRequestParams) -> ElicitResult {
+        if !self.calls.admit() {
+            self.notify(Notice::Unanswered);
+            return ElicitResult::new(ElicitationAction::Cancel);
+        }
+        let (question, problem) = limited_question(question(request));
+        let Asked { name, is_unclear, given, answerer } = self.calls.ask(&question);
         let is_unusable = problem.is_some();
         let answer = match (problem, given, answerer) {
             (Some(problem), ..) => Err(problem),
@@ -71,8 +75,8 @@ impl Handler {
             Ok(content @ Value::Object(_)) => ElicitResult::new(ElicitationAction::Accept).with_content(content),
             Ok(_) => ElicitResult::new(ElicitationAction::Accept),
             Err(reason) => {
-                let unanswered = Unanswered { name, question, reason, is_unusable, open_calls };
-                self.notify(Notice::Unanswered(Box::new(unanswered)));
+                self.calls.add_unanswered(&Unanswered { name, question, reason, is_unusable, is_unclear });
+                self.notify(Notice::Unanswered);
                 ElicitResult::new(ElicitationAction::Cancel)
             }
         }
@@ -116,7 +120,7 @@ impl ClientHandler for Handler {
         request: ElicitRequestParams,
         _context: RequestContext<RoleClient>,
     ) -> impl Future<Output = Result<ElicitResult, ErrorData>> + MaybeSendFuture + '_ {
-        self.answer(question(request)).map(Ok)
+        self.answer(request).map(Ok)
     }
 
     fn on_progress(
@@ -190,20 +194,19 @@ mod tests {
             };
             let calls = handler.calls();
             let turn = calls.begin(&call, false).await;
-            let schema = Some(Arc::new(json!({ "type": "object" })));
-            let question = InputQuestion { message: "Which?".to_owned(), schema, url: None };
-            let result = handler.answer(question.clone()).await;
+            let params =
+                json!({ "mode": "url", "message": "Which?", "elicitationId": "1", "url": "https://a.example" });
+            let request: ElicitRequestParams = serde_json::from_value(params).unwrap();
+            let result = handler.answer(request.clone()).await;
+            let unanswered = turn.take_unanswered().questions;
             drop(turn);
             assert_eq!((result.action, result.content), (action, content));
-            let unanswered = match notices.try_recv() {
-                Ok(Notice::Unanswered(unanswered)) => Some(*unanswered),
-                Ok(notice @ Notice::Progress { .. }) => panic!("{notice:?}"),
-                Err(_) => None,
-            };
-            assert_eq!(unanswered.as_ref().map(|unanswered| unanswered.reason.clone()), reason);
-            assert!(unanswered.is_none_or(|unanswered| unanswered.question == question && unanswered.open_calls == 1));
+            assert_eq!(notices.try_recv().is_ok(), reason.is_some());
+            let reasons: Vec<String> = unanswered.iter().map(|unanswered| unanswered.reason.clone()).collect();
+            assert_eq!(reasons, reason.into_iter().collect::<Vec<_>>());
+            assert!(unanswered.iter().all(|asked| asked.question.message == "Which?" && !asked.is_unclear));
             // Without an open call, nothing can answer.
-            assert_eq!(handler.answer(question).await.action, ElicitationAction::Cancel);
+            assert_eq!(handler.answer(request).await.action, ElicitationAction::Cancel);
         }
     }
 

@@ -2,25 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use http::{HeaderName, HeaderValue};
 use indexmap::IndexMap;
 use reqwest::Url;
 use reqwest::redirect::Policy;
-use rmcp::model::ClientJsonRpcMessage;
 use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::common::client_side_sse::{BoxedSseResponse, ExponentialBackoff};
-use rmcp::transport::streamable_http_client::{
-    SseError, StreamableHttpClient, StreamableHttpClientTransportConfig, StreamableHttpError,
-    StreamableHttpPostResponse, StreamableHttpResponseLimits,
-};
+use rmcp::transport::common::client_side_sse::ExponentialBackoff;
+use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
 
 use crate::model::{Failure, FailureClass, McpHeader};
 use crate::tool::http_client::{build_client, client_builder};
 
+use super::http_client::{EventSizes, HttpClient};
 use super::{MAX_MESSAGE_BYTES, McpContext};
 
 /// The maximum number of redirects of one request.
@@ -32,123 +27,10 @@ const MAX_RESUME_DELAY: Duration = Duration::from_secs(4);
 /// The part of an error page that messages contain, in bytes.
 const MAX_ERROR_BYTES: usize = 4 << 10;
 
-/// The beginning of the error of the crate for an event over the size limit.
-const TOO_LARGE: &str = "SSE event exceeded the maximum size";
-
 /// A connection over HTTP.
 pub(super) type HttpTransport = StreamableHttpClientTransport<HttpClient>;
 /// An error of such a connection.
 pub(super) type HttpError = StreamableHttpError<reqwest::Error>;
-
-/// Whether an event of a server was over the size limit. The crate ends the answer then, and does not say why.
-#[derive(Clone, Debug, Default)]
-pub(super) struct EventSizes(Arc<AtomicBool>);
-
-impl EventSizes {
-    /// Whether an event was too large since this was last asked.
-    pub(super) fn is_too_large(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
-    }
-
-    /// Passes on the events of an answer, and notes if one is too large.
-    fn observe(&self, events: BoxedSseResponse) -> BoxedSseResponse {
-        let is_too_large = self.0.clone();
-        let observe = move |event: &Result<_, SseError>| {
-            if let Err(SseError::Body(error)) = event
-                && error.to_string().starts_with(TOO_LARGE)
-            {
-                is_too_large.store(true, Ordering::Relaxed);
-            }
-        };
-        events.inspect(observe).boxed()
-    }
-}
-
-/// The client of a connection, which observes the sizes of events.
-#[derive(Clone)]
-pub(super) struct HttpClient {
-    inner: reqwest::Client,
-    events: EventSizes,
-}
-
-impl StreamableHttpClient for HttpClient {
-    type Error = reqwest::Error;
-
-    async fn post_message(
-        &self,
-        uri: Arc<str>,
-        message: ClientJsonRpcMessage,
-        session_id: Option<Arc<str>>,
-        auth_header: Option<String>,
-        custom_headers: HashMap<HeaderName, HeaderValue>,
-    ) -> Result<StreamableHttpPostResponse, HttpError> {
-        let limits = StreamableHttpResponseLimits::default();
-        self.post_message_with_response_limits(uri, message, session_id, auth_header, custom_headers, limits).await
-    }
-
-    async fn post_message_with_response_limits(
-        &self,
-        uri: Arc<str>,
-        message: ClientJsonRpcMessage,
-        session_id: Option<Arc<str>>,
-        auth_header: Option<String>,
-        custom_headers: HashMap<HeaderName, HeaderValue>,
-        limits: StreamableHttpResponseLimits,
-    ) -> Result<StreamableHttpPostResponse, HttpError> {
-        let (inner, events) = (&self.inner, &self.events);
-        let answer =
-            inner.post_message_with_response_limits(uri, message, session_id, auth_header, custom_headers, limits);
-        Ok(match answer.await? {
-            StreamableHttpPostResponse::Sse(answer, session) => {
-                StreamableHttpPostResponse::Sse(events.observe(answer), session)
-            }
-            other => other,
-        })
-    }
-
-    async fn delete_session(
-        &self,
-        uri: Arc<str>,
-        session_id: Arc<str>,
-        auth_header: Option<String>,
-        custom_headers: HashMap<HeaderName, HeaderValue>,
-    ) -> Result<(), HttpError> {
-        self.inner.delete_session(uri, session_id, auth_header, custom_headers).await
-    }
-
-    async fn get_stream(
-        &self,
-        uri: Arc<str>,
-        session_id: Option<Arc<str>>,
-        last_event_id: Option<String>,
-        auth_header: Option<String>,
-        custom_headers: HashMap<HeaderName, HeaderValue>,
-    ) -> Result<BoxedSseResponse, HttpError> {
-        let events = self.inner.get_stream(uri, session_id, last_event_id, auth_header, custom_headers).await?;
-        Ok(self.events.observe(events))
-    }
-
-    async fn get_stream_with_max_sse_event_size(
-        &self,
-        uri: Arc<str>,
-        session_id: Option<Arc<str>>,
-        last_event_id: Option<String>,
-        auth_header: Option<String>,
-        custom_headers: HashMap<HeaderName, HeaderValue>,
-        max_bytes: usize,
-    ) -> Result<BoxedSseResponse, HttpError> {
-        let inner = &self.inner;
-        let events = inner.get_stream_with_max_sse_event_size(
-            uri,
-            session_id,
-            last_event_id,
-            auth_header,
-            custom_headers,
-            max_bytes,
-        );
-        Ok(self.events.observe(events.await?))
-    }
-}
 
 /// Prepares a connection, and tells whether its events are too large. The first message opens it.
 pub(super) fn open(
@@ -178,7 +60,7 @@ pub(super) fn open(
         .reinit_on_expired_session(false);
     config.retry_config = Arc::new(backoff);
     let events = EventSizes::default();
-    let client = HttpClient { inner: client, events: events.clone() };
+    let client = HttpClient::new(client, events.clone());
     Ok((StreamableHttpClientTransport::with_client(client, config), events))
 }
 

@@ -11,6 +11,8 @@ use crate::process::shorten_middle;
 use crate::schema::Schema;
 use crate::secret::Redactor;
 
+use super::messages::UNREADABLE;
+
 /// The maximum number of tools of a server.
 pub const MAX_TOOLS: usize = 512;
 /// The maximum size of all definitions of a server, in bytes.
@@ -54,8 +56,9 @@ impl ToolsPage {
             return Err("its list of tools has no `tools`".to_owned());
         };
         let next_cursor = match members.remove("nextCursor") {
-            Some(Value::String(cursor)) if !cursor.is_empty() => Some(cursor),
-            _ => None,
+            Some(Value::String(cursor)) => Some(cursor).filter(|cursor| !cursor.is_empty()),
+            None | Some(Value::Null) => None,
+            Some(_) => return Err("the `nextCursor` of its list of tools is not a text".to_owned()),
         };
         Ok(Self { tools, next_cursor })
     }
@@ -181,7 +184,7 @@ impl Notes<'_> {
 fn tool_name(tool: &Value) -> Result<&str, (&str, String)> {
     let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
     let reason = if name.is_empty() {
-        "it has no name".to_owned()
+        "it has no name, or its name is not a text".to_owned()
     } else if name.len() > MAX_NAME_BYTES {
         format!("its name has more than {MAX_NAME_BYTES} bytes")
     } else if name.contains(char::is_whitespace) || escape_unsafe(name) != name {
@@ -200,11 +203,15 @@ fn read_definition(name: &str, tool: Value, notes: &mut Notes<'_>) -> Result<Mcp
         Value::Object(members) => members,
         _ => Map::new(),
     };
+    if let Some(Value::String(reason)) = members.remove(UNREADABLE) {
+        return Err(reason);
+    }
     let mut text = |key: &str| match members.remove(key) {
-        Some(Value::String(text)) => text,
-        _ => String::new(),
+        Some(Value::String(text)) => Ok(text),
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(_) => Err(format!("its `{key}` is not a text")),
     };
-    let (description, title) = (text("description"), text("title"));
+    let (description, title) = (text("description")?, text("title")?);
     let description = shorten_end(if description.is_empty() { title } else { description });
     let input_schema = read_input_schema(members.remove("inputSchema"))?;
     let output_schema = match members.remove("outputSchema") {
@@ -314,6 +321,9 @@ mod tests {
             (json!({ "name": "x".repeat(129), "inputSchema": object }), "more than 128 bytes"),
             (json!({ "name": "a", "inputSchema": { "type": "array" } }), "its arguments are not an object"),
             (json!({ "name": "a", "inputSchema": true }), "its input schema is not an object"),
+            (json!({ "name": 5, "inputSchema": object }), "its name is not a text"),
+            (json!({ "name": "a", "description": 5 }), "its `description` is not a text"),
+            (json!({ "name": "a", UNREADABLE: "it is wrong" }), "it is wrong"),
             (
                 json!({ "name": "a", "inputSchema": { "type": "object", "properties": 1 } }),
                 "its input schema can't be used",
@@ -384,5 +394,6 @@ mod tests {
         let listed = large.into_listing(&server(None), String::new(), &Redactor::default());
         assert!(listed.listing.tools.is_empty() && listed.notes[0].contains("more than 4 MiB"), "{:?}", listed.notes);
         assert!(ToolsPage::read(json!({ "tool": [] })).is_err() && ToolsPage::read(json!([])).is_err());
+        assert!(ToolsPage::read(json!({ "tools": [], "nextCursor": 5 })).is_err());
     }
 }

@@ -8,6 +8,7 @@
 //!   every process that it started.
 //! - orch sends a call once. It never repeats one by itself, also if the connection ends during the call.
 //! - What a server sends is limited in size. orch removes known secrets from it before any other code reads it.
+//! - A message that orch can't read fails the request that it answers at once.
 //! - A server can't make orch call a model or show it the user's folders. A server of the new protocol may return
 //!   questions instead of a result, and so may one of the old protocol if its calls only read. A question during any
 //!   other call is cancelled, unless the caller can answer it at once, and the result of the call has the question.
@@ -22,8 +23,12 @@ mod context;
 mod failures;
 mod handler;
 mod http;
+mod http_client;
+mod json_parts;
 mod legacy;
+mod lines;
 mod listing;
+mod messages;
 mod names;
 mod open_calls;
 mod pool;

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use crate::model::failure::RAISE_TIMEOUT_HINT;
 use crate::model::{Failure, FailureClass, McpCallKind, McpServerSpec, SandboxUse};
 use crate::offload::run_on_thread;
 
 use super::connect::connect;
-use super::connection::{Connection, LIST_TIMEOUT, RequestError};
+use super::connection::{Connection, LIST_TIMEOUT, RawReply, RequestError};
 use super::context::{McpCall, McpContext};
 use super::failures::{asked_failure, closed_failure, too_large_failure, unsent_failure, with_exit};
 use super::listing::ListedServer;
@@ -83,7 +84,9 @@ impl McpServers {
         }
     }
 
-    /// Calls a tool. An error that the server reports is a result for the model. orch sends a call only once.
+    /// Calls a tool. An error that the server reports is a result for the model. orch sends a call only once. It sends a
+    /// call that only reads again if the server asks a question that may belong to another call: alone, and over another
+    /// connection.
     ///
     /// When `interruption` resolves to a failure, orch cancels the call and returns that failure. If a call that can
     /// change the workspace is interrupted or reaches its time limit, orch also ends the server, and waits for it.
@@ -97,25 +100,37 @@ impl McpServers {
         interruption: impl Future<Output = Failure>,
     ) -> Result<McpResult, Failure> {
         let mut interruption = pin!(interruption);
-        let connected = tokio::select! {
-            biased;
-            failure = &mut interruption => Err(failure),
-            connected = self.connected(call.server) => connected,
-        };
-        let (connection, listed) = match connected {
-            Ok(connected) => connected,
-            Err(failure) => {
-                // If the start was interrupted, its processes are ending.
-                self.server(&call.server.name).processes.wait_ended().await;
-                return Err(unsent_failure(failure));
+        let (mut is_alone, mut time_left) = (false, call.timeout);
+        loop {
+            let connected = tokio::select! {
+                biased;
+                failure = &mut interruption => Err(failure),
+                connected = self.connected(call.server) => connected,
+            };
+            let (connection, listed) = match connected {
+                Ok(connected) => connected,
+                Err(failure) => {
+                    // If the start was interrupted, its processes are ending.
+                    self.server(&call.server.name).processes.wait_ended().await;
+                    return Err(unsent_failure(failure));
+                }
+            };
+            let Some(definition) = listed.listing.find(call.tool) else {
+                let text = format!("the MCP server `{}` has no tool `{}`", call.server.name, call.tool);
+                return self.finish(CompleteResult::error(text), None, Vec::new()).await;
+            };
+            let begun = Instant::now();
+            let reply = connection.call_tool(&call, is_alone, time_left, interruption.as_mut()).await;
+            time_left = time_left.saturating_sub(begun.elapsed());
+            match reply.result {
+                Err(RequestError::Retired) => drop(self.forget(&call.server.name, &connection).await),
+                Err(RequestError::Unclear) => is_alone = true,
+                result => {
+                    let reply = RawReply { result, unanswered: reply.unanswered };
+                    return self.read_reply(&call, definition, &connection, reply).await;
+                }
             }
-        };
-        let Some(definition) = listed.listing.find(call.tool) else {
-            let text = format!("the MCP server `{}` has no tool `{}`", call.server.name, call.tool);
-            return self.finish(CompleteResult::error(text), None, Vec::new()).await;
-        };
-        let reply = connection.call_tool(&call, interruption).await;
-        self.read_reply(&call, definition, &connection, reply).await
+        }
     }
 
     /// Ends a server, and waits until no process of it is left. The next call starts it again.
@@ -238,7 +253,7 @@ impl McpServers {
                         let failure = closed_failure(name, "before it listed its tools");
                         with_exit(name, failure, exit.as_ref(), &self.context.redactor)
                     }
-                    RequestError::Asked => asked_failure(name),
+                    RequestError::Asked | RequestError::Unclear | RequestError::Retired => asked_failure(name),
                     RequestError::SessionLost(failure)
                     | RequestError::Failed(failure)
                     | RequestError::Interrupted(failure) => failure,
@@ -288,7 +303,7 @@ impl McpServers {
             }
             RequestError::Failed(failure) => failure,
             RequestError::Refused(reason) => Failure::new(FailureClass::AgentError, reason),
-            RequestError::Asked => asked_failure(name),
+            RequestError::Asked | RequestError::Unclear | RequestError::Retired => asked_failure(name),
         }
     }
 

@@ -12,8 +12,8 @@ use crate::process::shorten_middle;
 use crate::schema::Schema;
 use crate::secret::Redactor;
 
-/// The maximum number of questions at once.
-const MAX_QUESTIONS: usize = 20;
+/// The maximum number of questions at once, or during one call.
+pub(super) const MAX_QUESTIONS: usize = 20;
 /// The maximum length of each text of a question, in bytes: its message, its name and its address. orch cuts out the
 /// middle of a longer message, and does not ask a question with a longer name or address, which it would have to change.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
@@ -56,16 +56,35 @@ pub(super) fn read_questions(mut members: Map<String, Value>) -> Result<InputReq
 }
 
 fn read_question(request: &Value) -> Result<InputQuestion, String> {
-    let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
+    let method = text(request, "method")?.unwrap_or_default();
     if method != ELICITATION {
         return Err(format!("asked for `{}`, which orch does not offer", one_line(method, MAX_QUOTED_CHARS)));
     }
     let params = request.get("params").unwrap_or(&Value::Null);
-    let text = |name: &str| params.get(name).and_then(Value::as_str).map(str::to_owned);
-    let schema = params.get("requestedSchema").filter(|schema| schema.is_object()).cloned().map(Arc::new);
-    let (question, problem) =
-        limited_question(InputQuestion { message: text("message").unwrap_or_default(), schema, url: text("url") });
+    let message = text(params, "message")?.ok_or("asked a question without a text")?.to_owned();
+    let url = text(params, "url")?.map(str::to_owned);
+    match text(params, "mode")? {
+        None | Some("form") => {}
+        Some("url") if url.is_some() => {}
+        Some("url") => return Err("asked the user to open an address, which is missing".to_owned()),
+        Some(mode) => return Err(format!("asked a question of the unknown mode `{mode}`")),
+    }
+    let schema = match params.get("requestedSchema") {
+        None | Some(Value::Null) => None,
+        Some(schema) if schema.is_object() => Some(Arc::new(schema.clone())),
+        Some(_) => return Err("asked a question whose `requestedSchema` is not an object".to_owned()),
+    };
+    let (question, problem) = limited_question(InputQuestion { message, schema, url });
     problem.map_or(Ok(question), Err)
+}
+
+/// The text of a member of a question, if it has the member.
+fn text<'a>(object: &'a Value, name: &str) -> Result<Option<&'a str>, String> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(format!("asked a question whose `{name}` is not a text")),
+    }
 }
 
 /// Limits the size of a question. Returns the question, without a schema that can't be used, and why orch can't ask it;
@@ -147,6 +166,11 @@ mod tests {
         }
     }
 
+    /// A result with one question.
+    fn asked(params: Value) -> Value {
+        json!({ "inputRequests": { "a": { "method": "elicitation/create", "params": params } } })
+    }
+
     fn form(schema: Value) -> Value {
         let params = json!({ "mode": "form", "message": "Which?", "requestedSchema": schema });
         json!({ "method": "elicitation/create", "params": params })
@@ -179,7 +203,14 @@ mod tests {
             (json!({}), "without a question"),
             (json!({ "inputRequests": [] }), "an unknown form"),
             (json!({ "inputRequests": { "a": { "method": "sampling/createMessage" } } }), "`sampling/createMessage`"),
-            (json!({ "inputRequests": { "a": form(json!(true)) } }), "without a schema"),
+            (json!({ "inputRequests": { "a": form(json!(true)) } }), "whose `requestedSchema` is not an object"),
+            (json!({ "inputRequests": { "a": form(Value::Null) } }), "without a schema"),
+            (json!({ "inputRequests": { "a": { "method": 5 } } }), "whose `method` is not a text"),
+            (asked(json!({ "requestedSchema": {} })), "without a text"),
+            (asked(json!({ "message": 5, "requestedSchema": {} })), "whose `message` is not a text"),
+            (asked(json!({ "message": "m", "mode": "url", "url": 5 })), "whose `url` is not a text"),
+            (asked(json!({ "message": "m", "mode": "url" })), "to open an address, which is missing"),
+            (asked(json!({ "message": "m", "mode": "voice" })), "the unknown mode `voice`"),
             (json!({ "inputRequests": { "a": form(json!({ "type": 1 })) } }), "can't be used"),
             (json!({ "inputRequests": { "a": form(json!({ "title": "x".repeat(MAX_SCHEMA_BYTES) })) } }), "64 KiB"),
             (json!({ "inputRequests": many }), "more than 20 questions"),

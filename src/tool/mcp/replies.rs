@@ -4,15 +4,20 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::model::{Failure, McpToolDefinition, is_unanswered_call};
+use crate::model::visible::escape_line_breaks;
+use crate::model::{Failure, McpToolDefinition, counted, is_unanswered_call};
 use crate::offload::run_on_thread;
+use crate::process::shorten_middle;
 
 use super::connection::{Connection, RawReply, RequestError};
 use super::context::McpCall;
-use super::open_calls::{Unanswered, required_input};
+use super::open_calls::{Unanswered, UnansweredQuestions, required_input};
 use super::pool::McpServers;
-use super::questions::{redact_question, redact_questions};
+use super::questions::{MAX_QUESTIONS, redact_question, redact_questions};
 use super::result::{CompleteResult, McpResult, ToolReply};
+
+/// The maximum length of the reason why a result is none, in bytes.
+const MAX_REASON_BYTES: usize = 1 << 10;
 
 impl McpServers {
     /// Reads the reply to a call.
@@ -28,21 +33,21 @@ impl McpServers {
         let text = match result {
             Ok(result) => return self.read_result(call, definition, result, unanswered).await,
             Err(RequestError::Refused(reason)) => format!("the MCP server `{server}` refused the call: {reason}"),
-            Err(RequestError::Asked) if unanswered.first().is_some_and(|asked| !asked.is_unusable) => {
-                let input = required_input(call, unanswered.swap_remove(0));
+            Err(RequestError::Asked) if unanswered.questions.first().is_some_and(|asked| !asked.is_unusable) => {
+                let input = required_input(call, unanswered.questions.swap_remove(0));
                 let input = redact_questions(server, input, &self.context.redactor)?;
                 return Ok(McpResult { input_required: Some(input), ..McpResult::default() });
             }
-            Err(RequestError::Asked) => {
-                let reason = unanswered.first().map_or("asked a question", |asked| asked.reason.as_str());
-                format!("the MCP server `{server}` {reason}")
-            }
+            Err(RequestError::Asked) => match unanswered.questions.first() {
+                Some(asked) => format!("the MCP server `{server}` {}", asked.reason),
+                None => format!("the MCP server `{server}` asked more than {MAX_QUESTIONS} questions during a call"),
+            },
             Err(error) => {
                 let failure = self.call_failure(call, connection, error).await;
                 if unanswered.is_empty() || !is_unanswered_call(failure.class) {
                     return Err(self.redacted(failure));
                 }
-                format!("{}; it is not known whether the call took effect", failure.message)
+                format!("{}{}", failure.message, unknown_effect(call))
             }
         };
         self.finish_asked(CompleteResult::error(text), None, unanswered).await
@@ -54,7 +59,7 @@ impl McpServers {
         call: &McpCall<'_>,
         definition: &McpToolDefinition,
         result: Value,
-        unanswered: Vec<Unanswered>,
+        unanswered: UnansweredQuestions,
     ) -> Result<McpResult, Failure> {
         match ToolReply::read(result) {
             Ok(ToolReply::Complete(result)) => {
@@ -65,10 +70,9 @@ impl McpServers {
                 Ok(McpResult { input_required: Some(input), ..McpResult::default() })
             }
             Err(reason) => {
-                let text = format!(
-                    "the MCP server `{}` {reason}; it is not known whether the call took effect",
-                    call.server.name
-                );
+                let reason = escape_line_breaks(&reason);
+                let reason = shorten_middle(&reason, MAX_REASON_BYTES);
+                let text = format!("the MCP server `{}` {reason}{}", call.server.name, unknown_effect(call));
                 self.finish_asked(CompleteResult::error(text), None, unanswered).await
             }
         }
@@ -79,14 +83,19 @@ impl McpServers {
         &self,
         result: CompleteResult,
         output_schema: Option<Arc<Value>>,
-        unanswered: Vec<Unanswered>,
+        unanswered: UnansweredQuestions,
     ) -> Result<McpResult, Failure> {
         if unanswered.is_empty() {
             return self.finish(result, output_schema, Vec::new()).await;
         }
-        let notes = unanswered.iter().map(unanswered_note).collect();
+        let UnansweredQuestions { questions, omitted } = unanswered;
+        let mut notes: Vec<String> = questions.iter().map(unanswered_note).collect();
+        if omitted > 0 {
+            let more = counted(omitted, "more question");
+            notes.push(format!("[the server asked {more}, which orch cancelled and did not read]"));
+        }
         let redact = |asked: Unanswered| redact_question(asked.question, &self.context.redactor);
-        let unanswered = unanswered.into_iter().map(redact).collect();
+        let unanswered = questions.into_iter().map(redact).collect();
         let result = self.finish(CompleteResult { is_error: true, ..result }, None, notes).await?;
         Ok(McpResult { unanswered, ..result })
     }
@@ -104,10 +113,14 @@ impl McpServers {
     }
 }
 
+/// What a message about a call without a usable answer says about its effect.
+fn unknown_effect(call: &McpCall<'_>) -> &'static str {
+    if call.server.call_kind().only_reads() { "" } else { "; it is not known whether the call took effect" }
+}
+
 /// What the result of a call says about a question that got no answer.
 fn unanswered_note(asked: &Unanswered) -> String {
-    let when =
-        if asked.open_calls > 1 { "during this call or another one at the same time" } else { "during this call" };
+    let when = if asked.is_unclear { "during this call or another one" } else { "during this call" };
     let reason = match (asked.is_unusable, asked.reason.as_str()) {
         (_, "") => "no person could answer".to_owned(),
         (true, reason) => format!("it {reason}"),

@@ -60,7 +60,7 @@ impl ToolReply {
         let Value::Object(mut members) = result else {
             return Err("returned a result that is not an object".to_owned());
         };
-        match members.get("resultType").and_then(Value::as_str) {
+        match optional_text(members.get("resultType"), "`resultType` of its result")? {
             None | Some("complete") => {}
             Some("input_required") => return read_questions(members).map(Self::InputRequired),
             Some("task") => return Err("answered with a task, which orch does not support".to_owned()),
@@ -77,8 +77,12 @@ impl ToolReply {
         if blocks.is_empty() && structured.is_none() && !is_empty_result(&members) {
             return Err("returned a result without `content` and `structuredContent`".to_owned());
         }
-        let is_error = members.get("isError").and_then(Value::as_bool).unwrap_or(false);
-        let texts: Vec<String> = blocks.iter().map(block_text).collect();
+        let is_error = match members.get("isError") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(is_error)) => *is_error,
+            Some(_) => return Err(wrong_type("`isError` of its result", "neither true nor false")),
+        };
+        let texts = blocks.iter().map(block_text).collect::<Result<Vec<_>, _>>()?;
         Ok(Self::Complete(CompleteResult { text: texts.join("\n"), structured, is_error }))
     }
 }
@@ -87,37 +91,75 @@ fn is_empty_result(members: &Map<String, Value>) -> bool {
     members.keys().all(|name| MEMBERS_OF_EMPTY_RESULT.contains(&name.as_str()))
 }
 
-/// The text of a block of content. Data that is not text is only described.
-fn block_text(block: &Value) -> String {
-    let text = |name: &str| block.get(name).and_then(Value::as_str).unwrap_or_default();
-    match text("type") {
-        "text" => text("text").to_owned(),
-        kind @ ("image" | "audio") => {
-            let media_type = Some(text("mimeType")).filter(|media_type| !media_type.is_empty()).unwrap_or(kind);
-            format!("[{media_type}, {} bytes: not shown]", decoded_len(text("data")))
-        }
-        "resource" => resource_text(block.get("resource").unwrap_or(&Value::Null)),
-        "resource_link" => format!("[link {} {}]", text("uri"), text("name")),
-        kind => format!("[content of the type `{}`: not shown]", one_line(kind, MAX_QUOTED_CHARS)),
+/// What is wrong with a member; continues a sentence about the server.
+fn wrong_type(member: &str, problem: &str) -> String {
+    format!("does not follow the protocol: {member} is {problem}")
+}
+
+/// The text of a member that an object may leave out. `what` names the member.
+fn optional_text<'a>(value: Option<&'a Value>, what: &str) -> Result<Option<&'a str>, String> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(wrong_type(what, "not a text")),
     }
 }
 
-fn resource_text(resource: &Value) -> String {
-    let text = |name: &str| resource.get(name).and_then(Value::as_str);
-    let uri = text("uri").unwrap_or_default();
-    match (text("text"), text("blob")) {
+/// The text of a block of content. Data that is not text is only described.
+fn block_text(block: &Value) -> Result<String, String> {
+    if !block.is_object() {
+        return Err(wrong_type("a block of its content", "not an object"));
+    }
+    Ok(match required(block, "type")? {
+        "text" => required(block, "text")?.to_owned(),
+        kind @ ("image" | "audio") => {
+            let media_type = member(block, "mimeType")?.filter(|media_type| !media_type.is_empty()).unwrap_or(kind);
+            format!("[{media_type}, {} bytes: not shown]", decoded_len(required(block, "data")?, "data")?)
+        }
+        "resource" => match block.get("resource") {
+            Some(resource) if resource.is_object() => resource_text(resource)?,
+            _ => return Err(wrong_type("`resource` of its content", "not an object")),
+        },
+        "resource_link" => {
+            format!("[link {} {}]", required(block, "uri")?, member(block, "name")?.unwrap_or_default())
+        }
+        kind => format!("[content of the type `{}`: not shown]", one_line(kind, MAX_QUOTED_CHARS)),
+    })
+}
+
+fn resource_text(resource: &Value) -> Result<String, String> {
+    let uri = required(resource, "uri")?;
+    Ok(match (member(resource, "text")?, member(resource, "blob")?) {
         (Some(content), _) => format!("[resource {uri}]\n{content}"),
         (None, Some(data)) => {
-            let media_type = text("mimeType").unwrap_or("data");
-            format!("[resource {uri}, {media_type}, {} bytes: not shown]", decoded_len(data))
+            let media_type = member(resource, "mimeType")?.unwrap_or("data");
+            format!("[resource {uri}, {media_type}, {} bytes: not shown]", decoded_len(data, "blob")?)
         }
         (None, None) => format!("[resource {uri}: empty]"),
-    }
+    })
 }
 
-/// The number of bytes that a text in base64 stands for.
-fn decoded_len(text: &str) -> usize {
-    text.trim_end_matches('=').len() * 3 / 4
+/// The text of a member of a part of the content, which may leave it out.
+fn member<'a>(part: &'a Value, name: &str) -> Result<Option<&'a str>, String> {
+    optional_text(part.get(name), &format!("`{name}` of its content"))
+}
+
+/// The text of a member of a part of the content.
+fn required<'a>(part: &'a Value, name: &str) -> Result<&'a str, String> {
+    member(part, name)?.ok_or_else(|| wrong_type(&format!("`{name}` of its content"), "missing"))
+}
+
+/// The number of bytes that a text in base64 stands for. `name` is the member with the text.
+fn decoded_len(text: &str, name: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches('=').bytes().filter(|byte| !byte.is_ascii_whitespace());
+    // Some servers use the alphabet for addresses.
+    let is_base64 = digits.clone().all(|digit| digit.is_ascii_alphanumeric() || b"+/-_".contains(&digit));
+    let count = digits.count();
+    if is_base64 && count % 4 != 1 {
+        Ok(count * 3 / 4)
+    } else {
+        Err(wrong_type(&format!("`{name}` of its content"), "not base64"))
+    }
 }
 
 impl CompleteResult {
@@ -224,6 +266,7 @@ mod tests {
             assert_eq!(finished(empty, None).content, "[the tool returned nothing]");
         }
         assert!(finished(json!({ "content": [], "isError": true }), None).is_error);
+        assert!(!finished(json!({ "content": [], "isError": null, "resultType": null }), None).is_error);
     }
 
     #[test]
@@ -252,7 +295,25 @@ mod tests {
             (json!([]), "is not an object"),
             (json!({ "resultType": "task", "taskId": "1" }), "with a task"),
             (json!({ "resultType": "later" }), "the unknown type `later`"),
+            (json!({ "resultType": 5, "content": [] }), "protocol: `resultType` of its result is not a text"),
             (json!({ "content": "text" }), "`content` is not a list"),
+            (
+                json!({ "content": [], "isError": "true" }),
+                "protocol: `isError` of its result is neither true nor false",
+            ),
+            (json!({ "content": [], "isError": 1 }), "`isError` of its result"),
+            (json!({ "content": ["text"] }), "a block of its content is not an object"),
+            (json!({ "content": [{ "text": "a" }] }), "`type` of its content is missing"),
+            (json!({ "content": [{ "type": 5 }] }), "`type` of its content is not a text"),
+            (json!({ "content": [{ "type": "text" }] }), "`text` of its content is missing"),
+            (json!({ "content": [{ "type": "text", "text": 5 }] }), "protocol: `text` of its content is not a text"),
+            (json!({ "content": [{ "type": "image", "data": 5 }] }), "`data` of its content is not a text"),
+            (json!({ "content": [{ "type": "image", "data": "!!!!" }] }), "`data` of its content is not base64"),
+            (json!({ "content": [{ "type": "audio", "data": "AAAAA" }] }), "`data` of its content is not base64"),
+            (json!({ "content": [{ "type": "image", "data": "", "mimeType": 1 }] }), "`mimeType` of its content"),
+            (json!({ "content": [{ "type": "resource", "resource": "a" }] }), "`resource` of its content"),
+            (json!({ "content": [{ "type": "resource", "resource": { "text": "a" } }] }), "`uri` of its content"),
+            (json!({ "content": [{ "type": "resource_link", "uri": 5 }] }), "`uri` of its content"),
             (json!({ "resources": [] }), "without `content`"),
         ] {
             let error = ToolReply::read(result).unwrap_err();

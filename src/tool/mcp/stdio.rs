@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rmcp::RoleClient;
-use rmcp::transport::async_rw::AsyncRwTransport;
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -16,13 +14,14 @@ use crate::process::{
     command_environment, run_interactive,
 };
 
+use super::lines::LineTransport;
 use super::{MAX_MESSAGE_BYTES, McpContext};
 
 /// The part of standard error that orch keeps for messages, in bytes.
 const MAX_STDERR_BYTES: usize = 64 << 10;
 
 /// A connection over pipes.
-pub(super) type PipeTransport = AsyncRwTransport<RoleClient, CappedReader<ChildStdout>, ChildStdin>;
+pub(super) type PipeTransport = LineTransport<CappedReader<ChildStdout>, ChildStdin>;
 /// How a server ended.
 pub(super) type ProgramExit = Result<InteractiveExit<()>, ProcessError>;
 
@@ -129,9 +128,7 @@ impl ServerProgram {
             });
         };
         let stdout = CappedReader::new(pipes.stdout, MAX_MESSAGE_BYTES, program.is_message_too_long.clone());
-        // The transport would drop a message over its own limit, and the call would wait for it.
-        let transport = AsyncRwTransport::new_client(stdout, pipes.stdin).with_max_line_length(MAX_MESSAGE_BYTES * 2);
-        Ok((program, transport))
+        Ok((program, LineTransport::new(stdout, pipes.stdin)))
     }
 
     /// Whether the connection ended because a message of the server was too long.

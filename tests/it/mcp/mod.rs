@@ -16,6 +16,7 @@ mod eras;
 mod hostile;
 #[cfg(target_os = "linux")]
 mod later_rounds;
+mod malformed;
 #[cfg(target_os = "linux")]
 mod model_calls;
 mod peers;

@@ -22,6 +22,10 @@ pub(super) enum CallAnswer {
     Nothing,
     /// With an HTTP status and no result.
     Status(u16),
+    /// Not at all: the HTTP status says that the server has accepted the call.
+    Accepted,
+    /// With an event that has this text as the result.
+    Event(&'static str),
 }
 
 /// A call that returns a text.
@@ -103,6 +107,11 @@ fn respond(
             CallAnswer::Result(value) => result(value),
             CallAnswer::Nothing => result(json!({})).stall_after(0),
             CallAnswer::Status(status) => Reply::status(status, ""),
+            CallAnswer::Accepted => Reply::status(202, ""),
+            CallAnswer::Event(text) => {
+                let data = format!(r#"data: {{"jsonrpc":"2.0","id":{},"result":{text}}}"#, request.body["id"]);
+                Reply::typed("text/event-stream", format!("{data}\n\n"))
+            }
         },
         ("POST", method) if method.starts_with("notifications/") => Reply::status(202, ""),
         ("POST", _) => message("error", json!({ "code": -32601, "message": "unknown method" })),

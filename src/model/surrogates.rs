@@ -1,8 +1,9 @@
 //! Halves of surrogate pairs in JSON, such as `"\ud83d"`: valid JSON, but no text. A server that splits its texts by
-//! UTF-16 code units sends the halves of one character in two pieces.
+//! UTF-16 code units sends the halves of one character in two pieces, or only the first half of a text that it cut off.
 //!
 //! [`parse_json`] replaces each half by a mark in its string. The functions and the type below join the halves again,
 //! or write the rest as escapes, so that a half in JSON remains a half and the checks of the reply find it.
+//! [`replace_halves`] is for messages whose halves never come in two pieces.
 
 use std::borrow::Cow;
 
@@ -17,7 +18,7 @@ const MARK: char = '\u{fdd0}';
 
 /// Parses JSON. In strings, halves of surrogate pairs become marks. Keys that an object has again with another value
 /// have marks too ([`read_json`]), except those that say nothing about the content of a reply.
-pub(super) fn parse_json(bytes: &[u8]) -> serde_json::Result<Value> {
+pub fn parse_json(bytes: &[u8]) -> serde_json::Result<Value> {
     let read = read_json(bytes).or_else(|error| match mark_halves(bytes) {
         Some(marked) => read_json(&marked).map_err(|_| error),
         None => Err(error),
@@ -30,12 +31,12 @@ pub(super) fn parse_json(bytes: &[u8]) -> serde_json::Result<Value> {
 }
 
 /// A piece of a text that is JSON itself, with the halves as escapes. Halves that follow each other form a pair again.
-pub(super) fn with_escapes(text: &str) -> Cow<'_, str> {
+pub fn with_escapes(text: &str) -> Cow<'_, str> {
     if text.contains(MARK) { Cow::Owned(text.replace(MARK, "\\u")) } else { Cow::Borrowed(text) }
 }
 
 /// A text without halves: joins those that belong together, and replaces the others by U+FFFD.
-pub(super) fn without_halves(text: &str) -> Cow<'_, str> {
+pub fn without_halves(text: &str) -> Cow<'_, str> {
     if !text.contains(MARK) {
         return Cow::Borrowed(text);
     }
@@ -55,7 +56,7 @@ pub(super) fn without_halves(text: &str) -> Cow<'_, str> {
 }
 
 /// Appends a piece to a text with marks, and joins the halves of a pair where they meet.
-pub(super) fn append(text: &mut String, piece: &str) {
+pub fn append(text: &mut String, piece: &str) {
     let joined = || {
         let (second_half, following) = split_half(piece)?;
         let start = text.rfind(MARK)?;
@@ -75,7 +76,7 @@ pub(super) fn append(text: &mut String, piece: &str) {
 
 /// Joins the halves in the pieces of a text.
 #[derive(Default)]
-pub(super) struct HalfJoiner {
+pub struct HalfJoiner {
     /// The first half of a pair at the end of the pieces so far.
     first_half: Option<u16>,
     /// Whether the text has a half without the other one.
@@ -84,7 +85,7 @@ pub(super) struct HalfJoiner {
 
 impl HalfJoiner {
     /// The text of the next piece, with lone halves as escapes. Holds the first half of a pair at its end back.
-    pub(super) fn push<'a>(&mut self, piece: &'a str) -> Cow<'a, str> {
+    pub fn push<'a>(&mut self, piece: &'a str) -> Cow<'a, str> {
         if piece.is_empty() || (self.first_half.is_none() && !piece.contains(MARK)) {
             return Cow::Borrowed(piece);
         }
@@ -130,7 +131,7 @@ impl HalfJoiner {
     }
 
     /// Whether the text has a half without the other one, if no further piece follows.
-    pub(super) fn has_lone_half(&self) -> bool {
+    pub fn has_lone_half(&self) -> bool {
         self.has_lone_half || self.first_half.is_some()
     }
 }
@@ -150,12 +151,23 @@ fn split_at_mark(text: &str) -> (&str, &str) {
 
 /// The JSON with a mark in the place of each half; `None` if there are no halves.
 fn mark_halves(json: &[u8]) -> Option<Vec<u8>> {
-    let mut marked = Vec::with_capacity(json.len());
+    substitute_halves(json, |half| format!("{MARK}{half:04x}"))
+}
+
+/// JSON without halves: U+FFFD replaces each of them. The JSON may be cut off or wrong elsewhere.
+pub fn replace_halves(json: &[u8]) -> Cow<'_, [u8]> {
+    let replacement = char::REPLACEMENT_CHARACTER.to_string();
+    substitute_halves(json, |_| replacement.clone()).map_or(Cow::Borrowed(json), Cow::Owned)
+}
+
+/// The JSON with a text in the place of each half; `None` if there are no halves.
+fn substitute_halves(json: &[u8], substitute: impl Fn(u16) -> String) -> Option<Vec<u8>> {
+    let mut substituted = Vec::with_capacity(json.len());
     let mut has_halves = false;
     let mut rest = json;
     while let Some(start) = rest.iter().position(|byte| *byte == b'\\') {
         let (plain, escape) = rest.split_at(start);
-        marked.extend_from_slice(plain);
+        substituted.extend_from_slice(plain);
         let unit = code_unit(escape);
         let is_pair = matches!(unit, Some(0xd800..=0xdbff))
             && matches!(escape.get(6..).and_then(code_unit), Some(0xdc00..=0xdfff));
@@ -169,14 +181,14 @@ fn mark_halves(json: &[u8]) -> Option<Vec<u8>> {
         match half {
             Some(half) => {
                 has_halves = true;
-                marked.extend_from_slice(format!("{MARK}{half:04x}").as_bytes());
+                substituted.extend_from_slice(substitute(half).as_bytes());
             }
-            None => marked.extend_from_slice(escape),
+            None => substituted.extend_from_slice(escape),
         }
         rest = following;
     }
-    marked.extend_from_slice(rest);
-    has_halves.then_some(marked)
+    substituted.extend_from_slice(rest);
+    has_halves.then_some(substituted)
 }
 
 /// The code unit of the escape (`\u` and four hexadecimal digits) at the start of some JSON.
@@ -267,6 +279,16 @@ mod tests {
         }
         let expected = piece(r#""a\ud83d\ude00b\ud83dc\ude00\ude00""#);
         assert_eq!(expected.as_str(), Some(text.as_str()));
+    }
+
+    #[test]
+    fn json_without_halves_has_a_replacement_for_each() {
+        let replaced = replace_halves(br#"{"a": "x\ud83d", "b": "\\ud83d \ud83d\ude00\ude00", "c": NaN}"#);
+        assert_eq!(
+            &*replaced,
+            "{\"a\": \"x\u{fffd}\", \"b\": \"\\\\ud83d \\ud83d\\ude00\u{fffd}\", \"c\": NaN}".as_bytes()
+        );
+        assert!(matches!(replace_halves(b"{\"a\": \"\\n\"}"), Cow::Borrowed(_)));
     }
 
     #[test]
