@@ -3,7 +3,7 @@
 //! The table deliberately omits functions that print variables (`debug`, `pprint`), mark text as safe or escape it,
 //! look up values by a computed name, or format by a pattern.
 
-use minijinja::value::{Kwargs, Rest};
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value as TemplateValue, filters, functions, tests};
 
 use super::value::from_template_value;
@@ -16,6 +16,8 @@ pub(super) const CHECK_OPERAND: &str = "__check_operand";
 pub(super) const CHECK_SIZE: &str = "__check_size";
 /// The filter for values that an assignment adds to a namespace.
 pub(super) const CHECK_MEMBER: &str = "__check_member";
+/// The filter for the bounds and the step of a slice.
+pub(super) const LIMIT_BOUND: &str = "__limit_bound";
 
 macro_rules! table {
     ($names:ident, $register:ident, $add:path, $what:literal: $($extent:ident $name:literal = $function:expr,)+) => {
@@ -156,12 +158,29 @@ pub(super) fn register(env: &mut Environment<'static>) {
     env.add_filter(CHECK_OPERAND, check_comparison_operand);
     env.add_filter(CHECK_SIZE, check_size);
     env.add_filter(CHECK_MEMBER, check_member);
+    env.add_filter(LIMIT_BOUND, limit_bound);
 }
 
 /// Returns the value unchanged. Refuses an undefined value, since comparing it is a mistake, and a value that is too
 /// large to compare.
 fn check_comparison_operand(state: &State<'_, '_>, value: &TemplateValue) -> Result<TemplateValue, Error> {
     if value.is_undefined() { Err(undefined_error(state, value)) } else { check_operand(state, value) }
+}
+
+/// Replaces an integer that is too large for MiniJinja by the largest one that it accepts as a bound of a slice. The
+/// slice is the same: no list and no text has so many items. Returns any other value unchanged.
+fn limit_bound(value: &TemplateValue) -> TemplateValue {
+    match i64::try_from(value.clone()) {
+        Ok(bound) if bound > i64::MIN => value.clone(),
+        Ok(_) => TemplateValue::from(-i64::MAX),
+        Err(_) if value.kind() != ValueKind::Number => value.clone(),
+        Err(_) => match f64::try_from(value.clone()) {
+            Ok(number) if number.is_finite() && number.fract() == 0.0 => {
+                TemplateValue::from(if number > 0.0 { i64::MAX } else { -i64::MAX })
+            }
+            Ok(_) | Err(_) => value.clone(),
+        },
+    }
 }
 
 /// Returns MiniJinja's error for an undefined value. Calls a filter of MiniJinja to create it, because the error then
@@ -245,6 +264,22 @@ fn indent(state: &State<'_, '_>, text: &str, args: Rest<TemplateValue>, options:
 #[cfg(test)]
 mod table_tests {
     use super::*;
+
+    #[test]
+    fn the_bounds_of_slices_are_limited_to_what_minijinja_accepts() {
+        for (value, expected) in [
+            (TemplateValue::from(3), TemplateValue::from(3)),
+            (TemplateValue::from(u64::MAX), TemplateValue::from(i64::MAX)),
+            (TemplateValue::from(1e30), TemplateValue::from(i64::MAX)),
+            (TemplateValue::from(-1e30), TemplateValue::from(-i64::MAX)),
+            (TemplateValue::from(i64::MIN), TemplateValue::from(-i64::MAX)),
+            (TemplateValue::from(1.5), TemplateValue::from(1.5)),
+            (TemplateValue::from("a"), TemplateValue::from("a")),
+            (TemplateValue::from(()), TemplateValue::from(())),
+        ] {
+            assert_eq!(limit_bound(&value), expected, "{value}");
+        }
+    }
 
     #[test]
     fn names_are_sorted() {
