@@ -107,7 +107,14 @@ impl<'a> Checker<'a> {
                 if is_known && assigned.is_reported && matches!(assigned.value.ty, Type::Unknown) {
                     return;
                 }
-                let value = assigned_member(&assigned.value.ty, assigned.value.may_be_undefined);
+                let value = match &assigned.value {
+                    // A template prints the value of a conditional expression without `else`, so the member is not
+                    // missing, but nothing is known about its other uses.
+                    value if value.may_be_undefined && value.prints_as_nothing => {
+                        assigned_member(&Type::Unknown, false)
+                    }
+                    value => assigned_member(&value.ty, value.may_be_undefined),
+                };
                 self.assigned_members.add(self.schemas, site, member, &value);
                 return scope.set_member(site, member, &value);
             }

@@ -90,7 +90,7 @@ table! { FILTERS, add_filters, add_filter, "filters":
     Items "rejectattr" = filters::rejectattr,
     Whole "replace" = filters::replace,
     Items "reverse" = filters::reverse,
-    Few "round" = filters::round,
+    Few "round" = round,
     Items "select" = filters::select,
     Items "selectattr" = filters::selectattr,
     Items "slice" = filters::slice,
@@ -167,20 +167,48 @@ fn check_comparison_operand(state: &State<'_, '_>, value: &TemplateValue) -> Res
     if value.is_undefined() { Err(undefined_error(state, value)) } else { check_operand(state, value) }
 }
 
-/// Replaces an integer that is too large for MiniJinja by the largest one that it accepts as a bound of a slice. The
-/// slice is the same: no list and no text has so many items. Returns any other value unchanged.
+/// Limits a bound of a slice to the integers that MiniJinja accepts. The slice is the same: no list and no text has more
+/// items.
 fn limit_bound(value: &TemplateValue) -> TemplateValue {
+    limit_integer(value, i64::MAX)
+}
+
+/// Replaces an integer that is farther from 0 than the largest one by the largest one with the same sign. Returns any
+/// other value unchanged.
+fn limit_integer(value: &TemplateValue, largest: i64) -> TemplateValue {
     match i64::try_from(value.clone()) {
-        Ok(bound) if bound > i64::MIN => value.clone(),
-        Ok(_) => TemplateValue::from(-i64::MAX),
+        Ok(number) if (-largest..=largest).contains(&number) => value.clone(),
+        Ok(number) => TemplateValue::from(if number > 0 { largest } else { -largest }),
         Err(_) if value.kind() != ValueKind::Number => value.clone(),
         Err(_) => match f64::try_from(value.clone()) {
             Ok(number) if number.is_finite() && number.fract() == 0.0 => {
-                TemplateValue::from(if number > 0.0 { i64::MAX } else { -i64::MAX })
+                TemplateValue::from(if number > 0.0 { largest } else { -largest })
             }
             Ok(_) | Err(_) => value.clone(),
         },
     }
+}
+
+/// Rounds a number. Accepts a precision of any size: no number has so many digits, so the result is the same.
+#[expect(clippy::needless_pass_by_value, reason = "MiniJinja passes arguments by value")]
+fn round(
+    value: TemplateValue,
+    precision: Option<TemplateValue>,
+    method: Option<&str>,
+    options: Kwargs,
+) -> Result<TemplateValue, Error> {
+    let precision = match precision {
+        Some(precision) => Some(precision),
+        None => options.get::<Option<TemplateValue>>("precision")?,
+    };
+    let method = match method {
+        Some(method) => Some(method),
+        None => options.get::<Option<&str>>("method")?,
+    };
+    options.assert_all_used()?;
+    let limited = precision.map(|precision| limit_integer(&precision, i64::from(i32::MAX)));
+    let precision = limited.map(i32::try_from).transpose()?;
+    filters::round(value, precision, method, Kwargs::from_iter(std::iter::empty::<(&str, TemplateValue)>()))
 }
 
 /// Returns MiniJinja's error for an undefined value. Calls a filter of MiniJinja to create it, because the error then

@@ -132,6 +132,7 @@ fn idioms_with_namespaces_have_no_finding() {
             "{% set ns = namespace(rows=[]) %}{% for o in plan.objs %}{% set ns.rows = ns.rows + [{'a': o.name, 'b': [o.id, o.x]}] %}{% endfor %}{% for row in ns.rows %}{{ row.a | upper }}{{ row.b | sum }}{% endfor %}",
             "{% set ns = namespace(prev=none) %}{% for o in plan.objs %}{% if ns.prev is not none and ns.prev.x < o.x %}up{% endif %}{% set ns.prev = o %}{% endfor %}",
             "{% set ns = namespace(first=none) %}{% for o in plan.objs %}{% if ns.first is none %}{% set ns.first = o %}{% continue %}{% endif %}{{ ns.first.name }}{% endfor %}",
+            "{% set ns = namespace(x='') %}{% for o in plan.objs %}{% set ns.x = 'done' if o.done %}{{ ns.x }}{% endfor %}",
             "{% set ns = namespace({'n': 1}) %}{{ ns.n + 1 }}{% if ns.n > 5 %}many{% endif %}",
             "{% set ns = namespace(chain=none) %}{% for o in plan.objs %}{% set ns.chain = {'o': o, 'before': ns.chain} %}{% endfor %}{{ ns.chain | tojson }}",
         ],
