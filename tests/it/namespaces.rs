@@ -1,7 +1,8 @@
 //! The members of namespaces have types, and lists keep the types of their items: what the check reports, and the idioms
 //! that it accepts, also with `--strict`.
 
-use crate::signatures::{assert_found, assert_silent};
+use crate::signatures::{assert_found, assert_silent, findings};
+use crate::support::Orch;
 
 /// The schema of `plan`.
 const SCHEMA: &str = r##"{
@@ -137,6 +138,32 @@ fn idioms_with_namespaces_have_no_finding() {
             "{% set ns = namespace(chain=none) %}{% for o in plan.objs %}{% set ns.chain = {'o': o, 'before': ns.chain} %}{% endfor %}{{ ns.chain | tojson }}",
         ],
     );
+}
+
+#[test]
+fn an_included_prompt_may_set_the_members_of_a_namespace() {
+    let orch = Orch::empty();
+    orch.write("prompts/plan.md", "Plan it.\n").write("schemas/plan.schema.json", SCHEMA);
+    orch.write("prompts/row.md", "{{ o.id }}{% set ns.names = ns.names + [o.name] %}\n");
+    let head = "name: test\nagents: { writer: { model: auto } }\nsteps:\n";
+    let steps = "  - { id: plan, agent: writer, prompt: plan.md, output: plan }\n\
+                 \x20 - { id: use, agent: writer, prompt: use.md, inputs: [plan], output: text, schema: text }\n";
+    orch.write("pipelines/main.yaml", &format!("{head}{steps}"));
+    let rows = "{% set ns = namespace(names=[]) %}{% for o in plan.objs %}{% include 'row.md' %}{% endfor %}";
+    for (rest, expected) in [
+        ("{{ ns.names | join(', ') }}", None),
+        ("{% for name in ns.names %}{{ name | upper }}{% endfor %}", None),
+        ("{{ ns.names[0] | upper }}", Some("`ns.names[0]` may be missing")),
+        ("{% for name in ns.names %}{{ name.first }}{% endfor %}", Some("`name` is a string and has no `first`")),
+        ("{{ ns.name }}", Some("`ns` has no `name`")),
+    ] {
+        orch.write("prompts/use.md", &format!("{rows}{rest}\n"));
+        let found: Vec<String> = findings(&orch, &[]).into_values().flatten().collect();
+        match expected {
+            Some(words) => assert!(found.len() == 1 && found[0].contains(words), "{rest}: {found:#?}"),
+            None => assert_eq!(found, [""; 0], "{rest}"),
+        }
+    }
 }
 
 #[test]
