@@ -8,10 +8,14 @@ use super::infer::Checker;
 use super::narrowing::{expression_path, member_of};
 use super::number_narrowing::{constant_number, narrow_numbers};
 use super::number_range::{NumberRange, RequiredOrder};
+use super::range_calls::counts_items;
 use super::scope::{InferredValue, TypeScope};
 use super::types::{Type, TypeKind};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::template::expr_range;
+
+/// The limit of arithmetic with integers.
+const LARGEST_INTEGER: &str = "an integer of more than 128 bits fails";
 
 impl<'a> Checker<'a> {
     /// Infers the result of `-`, `/`, `//`, `%` or `**`.
@@ -28,7 +32,10 @@ impl<'a> Checker<'a> {
         let (left_range, right_range) = (range_of(left_type), range_of(right_type));
         match op {
             BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem => self.check_divisor(right, right_type),
-            BinOpKind::Pow => self.check_power(left, left_type, right, right_type),
+            BinOpKind::Pow => {
+                self.check_power(left, left_type, right, right_type);
+                self.note_unlimited_power(left, left_type, right, right_type);
+            }
             _ => {}
         }
         let are_integers = left_range.is_integer && right_range.is_integer;
@@ -57,6 +64,7 @@ impl<'a> Checker<'a> {
         left_type: &Type<'a>,
         right: &Expr<'a>,
         right_type: &Type<'a>,
+        scope: &TypeScope<'a>,
     ) -> InferredValue<'a> {
         self.note_unchecked_use(left, left_type);
         self.note_unchecked_use(right, right_type);
@@ -73,8 +81,9 @@ impl<'a> Checker<'a> {
                 };
                 self.report(diagnostic);
             }
-            self.check_repetition(&left_kinds, right, right_type);
-            self.check_repetition(&right_kinds, left, left_type);
+            self.check_repetition(&left_kinds, right, right_type, scope);
+            self.check_repetition(&right_kinds, left, left_type, scope);
+            self.note_unlimited_product(left, left_type, right, right_type);
         }
         InferredValue::defined(match (left_type.kind(), right_type.kind()) {
             (Some(TypeKind::Number), Some(TypeKind::Number)) => {
@@ -87,10 +96,16 @@ impl<'a> Checker<'a> {
         })
     }
 
-    /// Reports that a string or a list is repeated a number of times that may be a fraction.
-    fn check_repetition(&mut self, repeated: &[TypeKind], count: &Expr<'a>, ty: &Type<'a>) {
-        let may_be_fraction = ty.numbers().is_some_and(|range| !range.is_integer);
-        let Some(kind) = repeated.iter().find(|kind| is_repeatable(**kind)).filter(|_| may_be_fraction) else { return };
+    /// Reports that a string or a list is repeated a number of times that may be a fraction, or that nothing limits.
+    fn check_repetition(&mut self, repeated: &[TypeKind], count: &Expr<'a>, ty: &Type<'a>, scope: &TypeScope<'a>) {
+        let Some(kind) = repeated.iter().find(|kind| is_repeatable(**kind)) else { return };
+        let Some(range) = ty.numbers() else { return };
+        if range.is_integer {
+            if range.max.is_infinite() && !counts_items(count, scope) {
+                self.note_unlimited_number(count, "`*` makes at most 100 million bytes or items");
+            }
+            return;
+        }
         let message =
             format!("`{}` may be a fraction, and `*` then can't repeat {}", self.source(count), kind.describe());
         let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(count), message);
@@ -113,6 +128,45 @@ impl<'a> Checker<'a> {
             self.warning(Code::UnsupportedOperation, range, message)
         };
         self.report(diagnostic);
+    }
+
+    /// Notes a power of integers that may have more than 128 bits. The square of an integer of JSON has fewer.
+    fn note_unlimited_power(
+        &mut self,
+        base: &Expr<'a>,
+        base_type: &Type<'a>,
+        exponent: &Expr<'a>,
+        exponent_type: &Type<'a>,
+    ) {
+        let (Some(bases), Some(exponents)) = (base_type.numbers(), exponent_type.numbers()) else { return };
+        if bases.min >= -1.0 && bases.max <= 1.0 {
+            return;
+        }
+        if exponents.max.is_infinite() {
+            self.note_unlimited_number(exponent, LARGEST_INTEGER);
+        } else if exponents.max > 2.0 && is_unlimited(bases) {
+            self.note_unlimited_number(base, LARGEST_INTEGER);
+        }
+    }
+
+    /// Notes a product of three or more integers that may have more than 128 bits. The product of two integers of JSON
+    /// has fewer.
+    fn note_unlimited_product(
+        &mut self,
+        left: &Expr<'a>,
+        left_type: &Type<'a>,
+        right: &Expr<'a>,
+        right_type: &Type<'a>,
+    ) {
+        let (Some(left_range), Some(right_range)) = (left_type.numbers(), right_type.numbers()) else { return };
+        if !is_unlimited(left_range) || !is_unlimited(right_range) {
+            return;
+        }
+        if is_product(left) {
+            self.note_unlimited_number(right, LARGEST_INTEGER);
+        } else if is_product(right) {
+            self.note_unlimited_number(left, LARGEST_INTEGER);
+        }
     }
 
     /// Reports a divisor that is or may be 0, with which the division fails. `false` counts as 0.
@@ -167,7 +221,9 @@ impl<'a> Checker<'a> {
         let is_always_equal = left_range.is_one_number() && right_range.is_one_number() && !is_never;
         let is_never_true =
             (is_never && !matches!(op, BinOpKind::Ne)) || (matches!(op, BinOpKind::Ne) && is_always_equal);
-        if !(is_never || is_never_true) || !is_limited_by_schema(value, range, constant) {
+        // A template can change the members of its namespaces.
+        let is_limited = is_limited_by_schema(value, range, constant) && !scope.is_namespace_member(value);
+        if !(is_never || is_never_true) || !is_limited {
             return;
         }
         if has_no_number(left, left_type, scope) || has_no_number(right, right_type, scope) {
@@ -194,6 +250,16 @@ impl<'a> Checker<'a> {
 fn has_no_number<'a>(expr: &Expr<'a>, ty: &Type<'a>, scope: &TypeScope<'a>) -> bool {
     let narrowed = narrow_numbers(ty.clone(), expression_path(expr).as_ref(), scope);
     narrowed.numbers().is_some_and(NumberRange::is_empty)
+}
+
+/// Whether nothing limits the numbers of a range to both sides.
+fn is_unlimited(range: NumberRange) -> bool {
+    range.min.is_infinite() || range.max.is_infinite()
+}
+
+/// Whether an expression multiplies numbers.
+fn is_product(expr: &Expr<'_>) -> bool {
+    matches!(expr, Expr::BinOp(inner) if matches!(inner.op, BinOpKind::Mul | BinOpKind::Pow))
 }
 
 /// Whether `*` accepts operands of these kinds.

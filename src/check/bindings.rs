@@ -1,9 +1,12 @@
 //! The variables of a template: their values, and when they are defined.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::condition::Condition;
+use super::namespaces::Namespace;
 use super::scope::{InferredValue, Narrowing, depends_on};
+use super::step_scopes::RoundNames;
 use super::types::union;
 
 /// A variable in scope.
@@ -19,6 +22,20 @@ pub(super) struct Binding<'a> {
     pub(super) is_never_empty: bool,
     /// The condition that the value is the result of, if a template assigned it.
     pub(super) result: Option<Rc<ConditionResult>>,
+    /// The namespace that the value is, if its members are known. The type of the value is then unknown.
+    pub(super) namespace: Option<Namespace<'a>>,
+    /// What the value is a part of, if a template assigned it.
+    pub(super) origin: ValueOrigin<'a>,
+}
+
+/// The value of which a variable holds the same value or a part.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ValueOrigin<'a> {
+    /// The path of the value, as after `{% set tree = plan.tree %}`, unless a variable of the path has another value
+    /// now.
+    pub(super) path: Option<String>,
+    /// The round whose previous results the value is, as after `{% set previous = loop.previous %}`.
+    pub(super) previous_of: Option<Arc<RoundNames<'a>>>,
 }
 
 /// The condition whose result a variable holds, as after `{% set ready = plan is defined %}`.
@@ -54,12 +71,26 @@ pub(super) struct AssignedValue<'a> {
     pub(super) result: Option<ConditionResult>,
     /// Whether templates can change the value, because it is a namespace.
     pub(super) is_namespace: bool,
+    /// The namespace that the value is, if its members are known.
+    pub(super) namespace: Option<Namespace<'a>>,
+    /// What the value is a part of.
+    pub(super) origin: ValueOrigin<'a>,
+    /// Whether the check has reported a mistake in the expression that computes the value.
+    pub(super) is_reported: bool,
 }
 
 impl<'a> AssignedValue<'a> {
     /// A value that is always defined, and about which nothing else is known.
     pub(super) fn defined(value: InferredValue<'a>) -> Self {
-        Self { value, presence: Condition::Always, result: None, is_namespace: false }
+        Self {
+            value,
+            presence: Condition::Always,
+            result: None,
+            is_namespace: false,
+            namespace: None,
+            origin: ValueOrigin::default(),
+            is_reported: false,
+        }
     }
 }
 
@@ -110,7 +141,12 @@ pub(super) fn merge_bindings<'a>(
     };
     let value = InferredValue { prints_as_nothing, ..InferredValue::new(ty, !presence.is_always()) };
     let is_namespace = bindings.iter().any(|binding| binding.key.is_none());
-    Some(AssignedValue { value, presence, result: None, is_namespace })
+    let namespace = match bindings.as_slice() {
+        [only] => only.namespace.clone(),
+        [first, second] => first.namespace.as_ref().zip(second.namespace.as_ref()).and_then(|(a, b)| a.merge(b)),
+        _ => None,
+    };
+    Some(AssignedValue { presence, is_namespace, namespace, ..AssignedValue::defined(value) })
 }
 
 /// The test whether a variable is defined about which nothing else is known.

@@ -63,16 +63,10 @@ impl<'a> Checker<'a> {
         self.check_call(&call, &arguments);
         match function.id {
             "range" => self.infer_range(&arguments, scope),
-            "dict" => {
-                let are_named = arguments.iter().all(|argument| argument.name.is_some());
-                let named = arguments.iter().filter_map(|argument| Some((argument.name?, argument.ty.clone())));
-                let members: ObjectMembers<'a> = named.collect();
-                if are_named {
-                    InferredValue::defined(Type::FixedObject(members.into()))
-                } else {
-                    InferredValue::unknown()
-                }
-            }
+            "dict" | "namespace" => match named_members(&arguments) {
+                Some(members) => InferredValue::defined(Type::FixedObject(members.into())),
+                None => InferredValue::unknown(),
+            },
             _ => InferredValue::unknown(),
         }
     }
@@ -163,6 +157,24 @@ pub(super) fn call_arguments<'b, 'a>(
         Some(CallArgument { name, expr: arg_expr(argument), ty })
     });
     arguments.collect()
+}
+
+/// The members of the object that `dict` or `namespace` makes; `None` if they are unknown. An argument without a name is
+/// an object whose members it copies.
+fn named_members<'a>(arguments: &[CallArgument<'_, 'a>]) -> Option<ObjectMembers<'a>> {
+    let mut members = ObjectMembers::new();
+    for argument in arguments {
+        match (argument.name, &argument.ty) {
+            (Some(name), ty) => {
+                members.insert(name, ty.clone());
+            }
+            (None, Type::FixedObject(copied)) => {
+                members.extend(copied.iter().map(|(name, ty)| (*name, ty.clone())));
+            }
+            (None, _) => return None,
+        }
+    }
+    Some(members)
 }
 
 /// Describes the arguments that a call accepts, for advice.

@@ -27,7 +27,8 @@ impl ConditionReader<'_, '_> {
     /// When a comparison is true; `None` for any other operator.
     pub(super) fn comparison(self, op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>) -> Option<Condition> {
         use BinOpKind::{Eq, Gt, Gte, In, Lt, Lte, Ne};
-        let result = match (op, self.length_test(op, left, right).or_else(|| self.round_test(op, left, right))) {
+        let test = self.length_test(op, left, right).or_else(|| self.round_test(op, left, right));
+        let result = match (op, test.or_else(|| self.last_round_test(op, left, right))) {
             (Eq | Ne | Lt | Lte | Gt | Gte, Some(condition)) => return Some(condition),
             (In, _) => return Some(self.membership(left, right)),
             (Eq, None) => self.equality(left, right),
@@ -54,22 +55,40 @@ impl ConditionReader<'_, '_> {
         }
     }
 
-    /// When a comparison of the index of an item or round shows that it is the first, such as `loop.index > 1`.
+    /// When a comparison of the index of an item with the number of items shows that it is the last, such as
+    /// `loop.index < loop.length`.
+    fn last_round_test(self, op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>) -> Option<Condition> {
+        use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
+        let (Expr::GetAttr(first), Expr::GetAttr(second)) = (left, right) else { return None };
+        let is_loop = |expr: &Expr<'_>| matches!(expr, Expr::Var(var) if var.id == "loop");
+        let key = self.key(&first.expr).filter(|_| is_loop(&first.expr) && is_loop(&second.expr))?;
+        let is_last = Condition::test(format!("{key}.last"));
+        match (first.name, op, second.name) {
+            ("index", Lt | Ne, "length") | ("length", Gt | Ne, "index") => Some(is_last.negate()),
+            ("index", Gte | Eq, "length") | ("length", Lte | Eq, "index") => Some(is_last),
+            (_, _, _) => None,
+        }
+    }
+
+    /// When a comparison of the index of an item or round shows that it is the first or the last, such as
+    /// `loop.index > 1` or `loop.revindex > 1`.
     fn round_test(self, op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>) -> Option<Condition> {
         use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
         let Expr::GetAttr(attribute) = left else { return None };
-        let first_index = match attribute.name {
-            "index" => 1,
-            "index0" => 0,
+        let (first_index, edge) = match attribute.name {
+            "index" => (1, "first"),
+            "index0" => (0, "first"),
+            "revindex" => (1, "last"),
+            "revindex0" => (0, "last"),
             _ => return None,
         };
         let is_loop =
             self.round(&attribute.expr).is_some() || matches!(&attribute.expr, Expr::Var(var) if var.id == "loop");
         let key = self.key(&attribute.expr).filter(|_| is_loop)?;
-        let is_first = Condition::test(format!("{key}.first"));
+        let is_at_edge = Condition::test(format!("{key}.{edge}"));
         match (op, constant_index(right)?.checked_sub(first_index)?) {
-            (Gt | Ne, 0) | (Gte, 1) => Some(is_first.negate()),
-            (Eq | Lte, 0) | (Lt, 1) => Some(is_first),
+            (Gt | Ne, 0) | (Gte, 1) => Some(is_at_edge.negate()),
+            (Eq | Lte, 0) | (Lt, 1) => Some(is_at_edge),
             (_, _) => None,
         }
     }

@@ -150,7 +150,9 @@ impl<'a> Checker<'a> {
     /// The type of the values in a loop over a value: items of a list, characters of a string, or names of an object's
     /// properties.
     pub(super) fn element_type(&self, ty: &Type<'a>) -> Type<'a> {
-        union(ty.branches().iter().map(|branch| match branch.kind() {
+        let branches = ty.branches();
+        let has_items = |branch: &&Type<'a>| branches.len() == 1 || branch.max_length() != Some(0);
+        union(branches.iter().filter(has_items).map(|branch| match branch.kind() {
             Some(TypeKind::Object) => Type::Text(None),
             Some(TypeKind::Text) => Type::NonEmptyText,
             Some(TypeKind::List | TypeKind::Null | TypeKind::Bool | TypeKind::Number) | None => {

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use minijinja::machinery::ast::{Expr, Slice, Spanned};
+use minijinja::machinery::ast::{BinOpKind, Expr, Slice, Spanned};
 
+use super::condition_narrowings::length_operand;
 use super::filters::item_count;
 use super::index_paths::index_text;
 use super::infer::{Checker, TextLocation};
@@ -80,6 +81,7 @@ impl<'a> Checker<'a> {
         let key_type = self.infer_defined(key, scope).ty;
         let base_path = expression_path(base);
         let is_position = self.is_position_in(key, base_path.as_deref());
+        let distance_from_end = base_path.as_deref().and_then(|path| distance_from_end(key, path, scope));
         let guaranteed_length = scope.min_items(base_path.as_ref());
         let path = base_path.zip(index_text(key)).map(|(base, key)| format!("{base}[{key}]"));
         let is_member = scope.has_narrowing(path.as_ref(), &Narrowing::Member);
@@ -89,11 +91,14 @@ impl<'a> Checker<'a> {
                 None => return InferredValue::unknown(),
                 Some(TypeKind::List) => {
                     let length = branch.min_length().max(guaranteed_length);
-                    may_be_missing |= !is_position && !is_index_below(&key_type, length);
+                    let is_near_end = distance_from_end.is_some_and(|distance| (1..=length).contains(&distance));
+                    may_be_missing |= !is_position && !is_near_end && !is_index_below(&key_type, length);
                     types.push(self.schemas.item_type(&branch));
                 }
                 Some(TypeKind::Text) => {
-                    may_be_missing |= !is_index_below(&key_type, branch.min_count().max(guaranteed_length));
+                    let length = branch.min_count().max(guaranteed_length);
+                    let is_near_end = distance_from_end.is_some_and(|distance| (1..=length).contains(&distance));
+                    may_be_missing |= !is_near_end && !is_index_below(&key_type, length);
                     types.push(Type::NonEmptyText);
                 }
                 Some(TypeKind::Object) => {
@@ -271,6 +276,20 @@ fn min_slice_length(slice: &Slice<'_>, length: u64) -> u64 {
         (_, Some(_)) => 0,
     };
     count.div_ceil(step)
+}
+
+/// How far before the end of the list at a path an index is, such as 1 for `list | length - 1`; `None` if the index does
+/// not count from the end of this list.
+fn distance_from_end(index: &Expr<'_>, list: &str, scope: &TypeScope<'_>) -> Option<u64> {
+    let Expr::BinOp(inner) = index else { return None };
+    let distance = constant_index(&inner.right).filter(|_| matches!(inner.op, BinOpKind::Sub))?;
+    let counts_list = match &inner.left {
+        Expr::Var(var) => {
+            scope.condition_result(var.id).is_some_and(|result| result.length_of.as_deref() == Some(list))
+        }
+        left => length_operand(left).as_deref() == Some(list),
+    };
+    u64::try_from(distance).ok().filter(|_| counts_list)
 }
 
 /// Whether every number of a type is the index of an item of a list with at least this many items.

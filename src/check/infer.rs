@@ -7,6 +7,7 @@ use minijinja::machinery::ast::{BinOpKind, Expr, IfExpr, UnaryOpKind};
 
 use super::arithmetic::range_of;
 use super::mapped_filters::MissingItems;
+use super::namespaces::AssignedMembers;
 use super::narrowing::expression_path;
 use super::number_narrowing::narrow_numbers;
 use super::number_range::NumberRange;
@@ -38,6 +39,8 @@ pub(super) struct Checker<'a> {
     pub(super) unchecked_uses: Vec<Diagnostic>,
     /// The variables that the text sets.
     pub(super) assigned_names: AssignedNames<'a>,
+    /// The values that the text, with what it includes, assigns to the members of namespaces.
+    pub(super) assigned_members: AssignedMembers<'a>,
     /// The inputs of the run that the text uses.
     pub(super) used_inputs: Vec<String>,
     /// The step that uses the text, for advice about an unknown variable; `None` for a text of the whole pipeline.
@@ -89,6 +92,7 @@ impl<'a> Checker<'a> {
             diagnostics: Vec::new(),
             unchecked_uses: Vec::new(),
             assigned_names: AssignedNames::default(),
+            assigned_members: AssignedMembers::default(),
             used_inputs: Vec::new(),
             scoped_step,
             location,
@@ -188,7 +192,7 @@ impl<'a> Checker<'a> {
             Expr::Var(var) => self.infer_variable(var.id, expr_range(expr), scope),
             Expr::Const(constant) => InferredValue::defined(constant_type(&constant.value)),
             Expr::GetAttr(inner) => {
-                let base = self.infer_defined(&inner.expr, scope);
+                let base = self.infer_base(&inner.expr, scope);
                 self.note_unchecked_property(inner, &base.ty, is_existence_test, scope);
                 let inferred = self.infer_property(
                     &inner.expr,
@@ -199,7 +203,7 @@ impl<'a> Checker<'a> {
                 self.require_declared_property(expr, inferred, is_existence_test, scope)
             }
             Expr::GetItem(inner) => {
-                let base = self.infer_defined(&inner.expr, scope);
+                let base = self.infer_base(&inner.expr, scope);
                 self.note_unchecked_use(&inner.expr, &base.ty);
                 let inferred = self.infer_item(&inner.expr, &base.ty, &inner.subscript_expr, scope);
                 self.require_declared_property(expr, inferred, is_existence_test, scope)

@@ -32,7 +32,7 @@ impl<'a> Checker<'a> {
         let argument = filter.argument("attribute", position.unwrap_or(usize::MAX)).filter(|_| has_property)?;
         let Expr::Const(constant) = argument.expr else { return Some(InferredValue::unknown()) };
         let property_paths = constant.value.as_str()?.to_owned();
-        if filter.base.kind() != Some(TypeKind::List) {
+        if filter.base.kinds().is_none_or(|kinds| kinds != [TypeKind::List]) {
             let explanation = format!("so its items have no `{property_paths}`");
             let is_list = |kind: TypeKind| kind == TypeKind::List;
             self.check_operand_kind(filter.operand, &filter.base, is_list, &explanation, &explanation);
@@ -69,7 +69,7 @@ impl<'a> Checker<'a> {
                 self.report_missing_parent(filter, &source, error_range.clone());
             }
             inferred = match name.parse::<usize>() {
-                Ok(_) => InferredValue::defined(self.schemas.item_type(&inferred.ty)),
+                Ok(index) => self.item_in_path(&inferred.ty, index),
                 Err(_) => self.infer_property_of_source(&source, &inferred.ty, name, error_range.clone()),
             };
             if !inferred.declared_properties.is_empty() {
@@ -81,6 +81,27 @@ impl<'a> Checker<'a> {
             offset += name.len() + 1;
         }
         inferred
+    }
+
+    /// The item at an index in the path of a property. Only lists and texts have items, and they may have too few.
+    fn item_in_path(&self, ty: &Type<'a>, index: usize) -> InferredValue<'a> {
+        let needed_length = u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1);
+        let (mut types, mut may_be_missing) = (Vec::new(), false);
+        for branch in ty.branches() {
+            match branch.kind() {
+                None => return InferredValue::unknown(),
+                Some(TypeKind::List) => {
+                    may_be_missing |= needed_length > branch.min_length();
+                    types.push(self.schemas.item_type_at(&branch, index));
+                }
+                Some(TypeKind::Text) => {
+                    may_be_missing |= needed_length > branch.min_count();
+                    types.push(Type::NonEmptyText);
+                }
+                Some(TypeKind::Null | TypeKind::Bool | TypeKind::Number | TypeKind::Object) => may_be_missing = true,
+            }
+        }
+        InferredValue::new(union(types), may_be_missing)
     }
 
     fn report_missing_parent(&mut self, filter: &AppliedFilter<'_, 'a>, parent: &str, range: Range<usize>) {
@@ -212,8 +233,12 @@ impl<'a> Checker<'a> {
             Some(TypeKind::Number | TypeKind::Bool) => Type::Number,
             Some(TypeKind::Text) => Type::Text(None),
             Some(TypeKind::List) => {
-                let parts = union([self.schemas.item_type(&start.ty), self.schemas.item_type(&items)]);
-                Type::List(parts.into(), start.ty.min_length())
+                // Another check reports the items that are no lists.
+                let is_list = |ty: &Type<'a>| ty.kind().is_none_or(|kind| kind == TypeKind::List);
+                let summed_lists = items.branches().into_iter().filter(is_list);
+                let lists: Vec<Type<'a>> = std::iter::once(start.ty.clone()).chain(summed_lists).collect();
+                let part = self.schemas.common_item_type(&lists).unwrap_or(Type::Unknown);
+                Type::List(part.into(), start.ty.min_length())
             }
             Some(TypeKind::Null | TypeKind::Object) | None => Type::Unknown,
         }

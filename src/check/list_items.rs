@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::types::{SchemaNode, Schemas, Type, TypeKind, union};
+use super::types::{SchemaNode, Schemas, TupleType, Type, TypeKind, is_same_type, union};
 
 /// The schemas of a list's items.
 struct ItemSchemas<'a> {
@@ -87,7 +87,7 @@ impl<'a> Schemas<'a> {
             Type::List(item_type, _) => (**item_type).clone(),
             Type::Tuple(tuple) => union(tuple.items.iter().cloned()),
             Type::SchemaList(node, _) => self.schema_item_type(*node),
-            Type::Union(branches) => union(branches.iter().map(|ty| self.item_type(ty))),
+            Type::Union(branches) => self.common_item_type(branches).unwrap_or(Type::Unknown),
             Type::Unknown
             | Type::Null
             | Type::Bool
@@ -102,6 +102,46 @@ impl<'a> Schemas<'a> {
             | Type::RefinedObject(_)
             | Type::StepStatuses(_) => Type::Unknown,
         }
+    }
+
+    /// The type of the items of several lists; `None` if none of them can have an item.
+    pub(super) fn common_item_type(self, lists: &[Type<'a>]) -> Option<Type<'a>> {
+        let filled = lists.iter().filter(|list| list.max_length() != Some(0));
+        let types: Vec<Type<'a>> = filled.map(|list| self.item_type(list)).collect();
+        (!types.is_empty()).then(|| union(types))
+    }
+
+    /// The type of the sums of two lists: those of the first type, followed by those of the second.
+    pub(super) fn concatenation(self, first: &Type<'a>, second: &Type<'a>) -> Type<'a> {
+        let (first, second) = (lists_of(first), lists_of(second));
+        let min_of = |lists: &[Type<'a>]| lists.iter().map(Type::min_length).min().unwrap_or(0);
+        let min_length = min_of(&first).saturating_add(min_of(&second));
+        match self.common_item_type(&[first, second].concat()) {
+            Some(item) => Type::List(item.into(), min_length),
+            None => Type::Tuple(TupleType { items: Vec::new(), names: &[] }.into()),
+        }
+    }
+
+    /// The union of two types, with one type for all lists.
+    pub(super) fn joined(self, first: &Type<'a>, second: &Type<'a>) -> Type<'a> {
+        let branches = [first.branches(), second.branches()].concat();
+        if branches.iter().any(|branch| matches!(branch, Type::Unknown)) {
+            return Type::Unknown;
+        }
+        let (lists, others): (Vec<Type<'a>>, Vec<Type<'a>>) =
+            branches.into_iter().partition(|branch| branch.kind() == Some(TypeKind::List));
+        union(others.into_iter().chain(self.joined_lists(&lists)))
+    }
+
+    /// One type for lists of several types; `None` if there are none.
+    fn joined_lists(self, lists: &[Type<'a>]) -> Option<Type<'a>> {
+        let (first, others) = lists.split_first()?;
+        if others.iter().all(|other| is_same_type(first, other)) {
+            return Some(first.clone());
+        }
+        let min_length = lists.iter().map(Type::min_length).min().unwrap_or(0);
+        let item_type = self.common_item_type(lists);
+        Some(item_type.map_or_else(|| first.clone(), |item| Type::List(item.into(), min_length)))
     }
 
     fn schema_item_type(self, node: SchemaNode<'a>) -> Type<'a> {
@@ -124,4 +164,9 @@ impl<'a> Schemas<'a> {
             other => self.item_type(other),
         }
     }
+}
+
+/// The lists among the types that a union consists of.
+fn lists_of<'a>(ty: &Type<'a>) -> Vec<Type<'a>> {
+    ty.branches().into_iter().filter(|branch| branch.kind() == Some(TypeKind::List)).collect()
 }

@@ -1,22 +1,31 @@
-//! Finds the items that certainly exist in the body of a loop: `list[loop.index0]` in a loop over the list, `list[n]`
-//! in a loop over `range(list | length)`, and `object[name]` in a loop over the names of the object.
+//! Finds the items that exist in the body of a loop: `list[loop.index0]` in a loop over the list, `list[loop.index]`
+//! unless the round is the last, `list[n]` in a loop over `range(list | length)`, and `object[name]` in a loop over the
+//! names of the object.
 
 use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, ForLoop};
 
+use super::condition::Condition;
 use super::index_paths::index_text;
 use super::infer::Checker;
 use super::narrowing::expression_path;
 use super::number_narrowing::constant_number;
-use super::scope::Narrowing;
+use super::scope::{Narrowing, TypeScope, root_name};
+use super::truth::ConditionReader;
 use super::types::{Type, TypeKind};
+use crate::template::parse_expression;
 use crate::template::walk::arg_expr;
 
 /// Filters whose result has at most as many items as their operand.
 const NOT_LENGTHENING: &[&str] =
     &["list", "map", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique"];
 
-/// Expressions that count the rounds of a loop from 0.
-const ROUND_NUMBERS: &[&str] = &["loop.index0", "loop.index - 1", "loop.revindex0", "loop.revindex - 1"];
+/// The indexes of items of a list with as many items as a loop has rounds: that of the current item, from either end,
+/// and that of the item before it, which is the last one in the first round.
+const ROUND_NUMBERS: &[&str] =
+    &["loop.index0", "loop.index - 1", "loop.revindex0", "loop.revindex - 1", "loop.index0 - 1", "loop.index - 2"];
+
+/// The indexes of the item after the current one.
+const NEXT_NUMBERS: &[&str] = &["loop.index", "loop.index0 + 1"];
 
 impl<'a> Checker<'a> {
     /// The facts about items that hold in the body of a loop over a value of this type.
@@ -28,6 +37,23 @@ impl<'a> Checker<'a> {
         let has_names = self.element_type(iterated).kind() == Some(TypeKind::Text);
         let by_name = named_items(&inner.target, &inner.iter, has_names);
         by_round.chain(by_number).chain(by_name).map(|path| (path, Narrowing::Defined)).collect()
+    }
+
+    /// The conditions that are true in the body of a loop: the item after the current one exists, unless the current
+    /// one is the last. `scope` is that of the body.
+    pub(super) fn loop_conditions(&self, inner: &ForLoop<'a>, scope: &TypeScope<'a>) -> Vec<Condition> {
+        let reader = ConditionReader { schemas: self.schemas, scope };
+        let Ok(is_last) = parse_expression("loop.last").map(|expr| reader.truth(&expr)) else { return Vec::new() };
+        let lists = counted_lists(&inner.iter);
+        let lists = lists.iter().flat_map(|path| self.lists_of_same_length(path));
+        let lists = lists.filter(|list| scope.get(root_name(list)).is_some());
+        let items = lists.flat_map(|list| NEXT_NUMBERS.iter().map(move |number| format!("{list}[{number}]")));
+        let presences = items.filter_map(|item| {
+            let parsed = parse_expression(&item).ok()?;
+            // The path of a property with another name than an identifier has another meaning as an expression.
+            (expression_path(&parsed).as_deref() == Some(item.as_str())).then(|| reader.presence(&parsed))
+        });
+        presences.map(|presence| Condition::any([is_last.clone(), presence])).collect()
     }
 }
 

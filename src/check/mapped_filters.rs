@@ -65,8 +65,9 @@ impl<'a> Checker<'a> {
             (Some(name), None) => list_of(self.infer_mapped_filter(filter, name)),
             (None, Some(_)) => {
                 let ty = attribute.as_ref().map_or(Type::Unknown, |property| property.ty.clone());
-                let has_default = self.report_missing_attribute(filter, attribute);
-                list_of(if has_default { Type::Unknown } else { ty })
+                self.report_missing_attribute(filter, attribute);
+                let default = filter.arguments.iter().find(|argument| argument.name == Some("default"));
+                list_of(union(std::iter::once(ty).chain(default.map(|default| default.ty.clone()))))
             }
             (name, _) => {
                 let (message, range) = match name {

@@ -3,7 +3,6 @@
 
 use minijinja::machinery::ast::{BinOpKind, CompareOp, CompareOpKind, Expr};
 
-use super::arithmetic::range_of;
 use super::index_paths::operator_kind;
 use super::infer::Checker;
 use super::scope::{InferredValue, TypeScope};
@@ -44,7 +43,7 @@ impl<'a> Checker<'a> {
             BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => Comparison::Order,
             BinOpKind::In => Comparison::Contains,
             BinOpKind::Add => return self.infer_sum(left, &left_type, right, &right_type),
-            BinOpKind::Mul => return self.infer_product(left, &left_type, right, &right_type),
+            BinOpKind::Mul => return self.infer_product(left, &left_type, right, &right_type, scope),
             BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem | BinOpKind::Pow => {
                 return self.infer_arithmetic(op, left, &left_type, right, &right_type);
             }
@@ -218,17 +217,13 @@ impl<'a> Checker<'a> {
                 diagnostic
             });
         }
-        InferredValue::defined(match (left_type.kind(), right_type.kind()) {
-            (Some(TypeKind::Number), Some(TypeKind::Number)) => {
-                Type::Numeric(range_of(left_type).add(range_of(right_type)))
-            }
-            (Some(TypeKind::Text), Some(TypeKind::Text)) => Type::Text(None),
-            (Some(TypeKind::List), Some(TypeKind::List)) => Type::List(
-                union([self.schemas.item_type(left_type), self.schemas.item_type(right_type)]).into(),
-                left_type.min_length() + right_type.min_length(),
-            ),
-            (_, _) => Type::Unknown,
-        })
+        // The sum exists only for operands of the same kind.
+        let are_both = |kind: TypeKind| left_kinds.contains(&kind) && right_kinds.contains(&kind);
+        let numbers = left_type.numbers().zip(right_type.numbers());
+        let number = numbers.map(|(left, right)| Type::Numeric(left.add(right)));
+        let text = are_both(TypeKind::Text).then_some(Type::Text(None));
+        let list = are_both(TypeKind::List).then(|| self.schemas.concatenation(left_type, right_type));
+        InferredValue::defined(union(number.into_iter().chain(text).chain(list)))
     }
 
     pub(super) fn check_number(&mut self, expr: &Expr<'a>, ty: &Type<'a>) {

@@ -99,7 +99,7 @@ impl<'t> Visit<'t> for CountFinder<'_, '_> {
 }
 
 /// Whether an expression counts items or rounds, of which there are never very many.
-fn counts_items(expr: &Expr<'_>, scope: &TypeScope<'_>) -> bool {
+pub(super) fn counts_items(expr: &Expr<'_>, scope: &TypeScope<'_>) -> bool {
     let mut finder = CountFinder { scope, is_found: false };
     walk_expr(expr, &mut finder);
     finder.is_found

@@ -1,5 +1,7 @@
 //! Reads conditions about the previous rounds of loops, and about the steps that have ended.
 
+use std::sync::Arc;
+
 use minijinja::machinery::ast::Expr;
 
 use super::condition::Condition;
@@ -12,26 +14,33 @@ use crate::model::name_scope::{ENDED_STEPS, PARENT_LOOP, PREVIOUS_ROUND};
 
 impl<'s, 'a> ConditionReader<'s, 'a> {
     /// The round whose variable `loop` an expression is: `loop`, `loop.parent`, and so on.
-    pub(super) fn round(self, expr: &Expr<'_>) -> Option<&'s RoundNames<'a>> {
+    pub(super) fn round(self, expr: &Expr<'_>) -> Option<&'s Arc<RoundNames<'a>>> {
         if matches!(expr, Expr::Var(var) if var.id == "loop") {
             return self.scope.round();
         }
         let (base, _) = member_of(expr).filter(|(_, name)| *name == PARENT_LOOP)?;
-        self.round(base)?.parent.as_deref()
+        self.round(base)?.parent.as_ref()
     }
 
-    /// The results of the previous round that an expression is: `loop.previous`, `loop.parent.previous`, and so on. In
-    /// the first round, the expression is the empty object instead.
-    fn previous_round(self, expr: &Expr<'_>) -> Option<&'s RoundTypes<'a>> {
+    /// The round whose previous results an expression is: `loop.previous`, `loop.parent.previous`, and so on, or a
+    /// variable that holds such a value.
+    pub(super) fn round_after(self, expr: &Expr<'_>) -> Option<&'s Arc<RoundNames<'a>>> {
+        if let Expr::Var(var) = expr {
+            return self.scope.vars.get(var.id)?.origin.previous_of.as_ref();
+        }
         let (base, _) = member_of(expr).filter(|(_, name)| *name == PREVIOUS_ROUND)?;
-        self.round(base)?.previous.as_ref()
+        self.round(base).filter(|round| round.previous.is_some())
+    }
+
+    /// The results of the previous round that an expression is. In the first round, the expression is the empty object
+    /// instead.
+    fn previous_round(self, expr: &Expr<'_>) -> Option<&'s RoundTypes<'a>> {
+        self.round_after(expr)?.previous.as_ref()
     }
 
     /// When there is a previous round, if an expression is its results.
     pub(super) fn previous_round_exists(self, expr: &Expr<'_>) -> Option<Condition> {
-        self.previous_round(expr)?;
-        let (base, _) = member_of(expr)?;
-        Some(Condition::test(format!("{}.first", self.round(base)?.variable.key)).negate())
+        Some(Condition::test(format!("{}.first", self.round_after(expr)?.variable.key)).negate())
     }
 
     /// The artifact of the previous round that an expression is, such as `loop.previous.review`.

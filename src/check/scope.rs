@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::bindings::{AssignedValue, Binding, ConditionResult, Presence, merge_bindings, presence_test};
+use super::bindings::{AssignedValue, Binding, ConditionResult, Presence, ValueOrigin, merge_bindings, presence_test};
 use super::condition::Condition;
 use super::implication::implies;
 use super::loop_variable::LocalVariable;
@@ -74,8 +74,8 @@ pub(super) enum Narrowing {
 /// The variables in scope, and the facts that conditions have established about them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TypeScope<'a> {
-    vars: HashMap<String, Rc<Binding<'a>>>,
-    narrowings: HashSet<(String, Narrowing)>,
+    pub(super) vars: HashMap<String, Rc<Binding<'a>>>,
+    pub(super) narrowings: HashSet<(String, Narrowing)>,
     /// The conditions that are true here.
     assumptions: Vec<Condition>,
     /// The round whose variable `loop` is bound, unless a template has bound `loop` again.
@@ -95,7 +95,11 @@ impl<'a> TypeScope<'a> {
     pub(super) fn bind_artifact(&mut self, name: &str, ty: Type<'a>, presence: Presence) {
         let Presence { key, condition, is_never_empty } = presence;
         let value = InferredValue::new(ty, !condition.is_always());
-        self.insert(name, Binding { value, presence: condition, key: Some(key), is_never_empty, result: None });
+        let origin = ValueOrigin::default();
+        let key = Some(key);
+        let binding =
+            Binding { value, presence: condition, key, is_never_empty, result: None, namespace: None, origin };
+        self.insert(name, binding);
     }
 
     /// Binds a variable of an item or a round.
@@ -111,21 +115,31 @@ impl<'a> TypeScope<'a> {
 
     /// Binds a name to a value that a template assigns to it.
     pub(super) fn assign(&mut self, name: &str, assigned: AssignedValue<'a>) {
-        let AssignedValue { value, presence, result, is_namespace } = assigned;
+        let AssignedValue { value, presence, result, is_namespace, namespace, mut origin, .. } = assigned;
+        origin.path = origin.path.filter(|path| !depends_on(path, name));
         let key = (!is_namespace).then(|| self.next_key(name));
         let result = result.map(Rc::new);
-        self.insert(name, Binding { value, presence, key, is_never_empty: false, result });
+        self.insert(name, Binding { value, presence, key, is_never_empty: false, result, namespace, origin });
+        self.copy_narrowings_of_origin(name);
     }
 
     fn insert(&mut self, name: &str, binding: Binding<'a>) {
-        self.narrowings.retain(|(path, _)| !depends_on(path, name));
+        self.forget(name);
+        self.vars.insert(name.to_owned(), Rc::new(binding));
+    }
+
+    /// Removes the facts about a value that changes: a variable, or a member of a namespace.
+    pub(super) fn forget(&mut self, path: &str) {
+        self.narrowings.retain(|(narrowed_path, _)| !depends_on(narrowed_path, path));
         for other in self.vars.values_mut() {
-            if let Some(result) = other.result.as_ref().filter(|result| result.mentions(name)) {
-                let result = Rc::new(result.without(name));
+            if let Some(result) = other.result.as_ref().filter(|result| result.mentions(path)) {
+                let result = Rc::new(result.without(path));
                 Rc::make_mut(other).result = Some(result);
             }
+            if other.origin.path.as_ref().is_some_and(|origin| depends_on(origin, path)) {
+                Rc::make_mut(other).origin.path = None;
+            }
         }
-        self.vars.insert(name.to_owned(), Rc::new(binding));
     }
 
     fn next_key(&mut self, name: &str) -> Rc<str> {
@@ -164,8 +178,8 @@ impl<'a> TypeScope<'a> {
     }
 
     /// The round to which the variable `loop` belongs; `None` if it belongs to a `for` of a template.
-    pub(super) fn round(&self) -> Option<&RoundNames<'a>> {
-        self.round.as_deref().filter(|round| self.key("loop") == Some(&*round.variable.key))
+    pub(super) fn round(&self) -> Option<&Arc<RoundNames<'a>>> {
+        self.round.as_ref().filter(|round| self.key("loop") == Some(&*round.variable.key))
     }
 
     /// Adds a condition that is true here.
@@ -193,14 +207,16 @@ impl<'a> TypeScope<'a> {
     /// Adds the narrowings that follow from a condition.
     pub(super) fn add_narrowings(&mut self, narrowings: impl IntoIterator<Item = (String, Narrowing)>) {
         for (path, narrowing) in narrowings {
-            if matches!(narrowing, Narrowing::MinItems(1..)) {
-                self.narrowings.insert((path.clone(), Narrowing::Truthy));
+            for path in self.equal_paths(path) {
+                if matches!(narrowing, Narrowing::MinItems(1..)) {
+                    self.narrowings.insert((path.clone(), Narrowing::Truthy));
+                }
+                if matches!(narrowing, Narrowing::Truthy | Narrowing::MinItems(1..)) {
+                    self.narrowings.insert((path.clone(), Narrowing::NotNull));
+                    self.narrowings.insert((path.clone(), Narrowing::Defined));
+                }
+                self.narrowings.insert((path, narrowing.clone()));
             }
-            if matches!(narrowing, Narrowing::Truthy | Narrowing::MinItems(1..)) {
-                self.narrowings.insert((path.clone(), Narrowing::NotNull));
-                self.narrowings.insert((path.clone(), Narrowing::Defined));
-            }
-            self.narrowings.insert((path, narrowing));
         }
     }
 
@@ -269,10 +285,11 @@ impl<'a> TypeScope<'a> {
         })
     }
 
-    /// Whether the variables on which a path depends have the same values as in another scope.
-    pub(super) fn has_same_values(&self, path: &str, other: &Self) -> bool {
-        let mut dependencies = self.vars.iter().filter(|(name, _)| depends_on(path, name));
-        dependencies.all(|(name, binding)| other.vars.get(name).is_some_and(|earlier| earlier.key == binding.key))
+    /// Continues with the scope at the end of one branch of a condition, because the other branch leaves the iteration
+    /// of a loop.
+    pub(super) fn continue_after(&mut self, branch: Self, leaving: &Self) {
+        *self = branch;
+        self.assignment_count = self.assignment_count.max(leaving.assignment_count);
     }
 
     /// Merges the variables that the two branches of a condition have set.
@@ -306,17 +323,26 @@ pub(super) fn root_name(path: &str) -> &str {
     path.split(['.', '[']).next().unwrap_or_default()
 }
 
-/// Whether a path leads to the variable `name` or to a part of its value.
-fn is_at_or_below(path: &str, name: &str) -> bool {
-    path.strip_prefix(name).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with(['.', '[']))
+/// The rest of a path that leads to the value at another path or to a part of it; `None` for any other path.
+pub(super) fn path_below<'p>(path: &'p str, other: &str) -> Option<&'p str> {
+    path.strip_prefix(other).filter(|suffix| suffix.is_empty() || suffix.starts_with(['.', '[']))
 }
 
-/// Whether a path leads to the variable `name` or to a part of its value, or computes an index from it, as in
-/// `list[name + 1]`.
+/// Whether a path leads to the value of `name`, a variable or a member of one, or to a part of it, or computes an index
+/// from it, as in `list[name + 1]`.
 pub(super) fn depends_on(path: &str, name: &str) -> bool {
-    let indexes = path.split('[').skip(1).filter_map(|tail| tail.split(']').next());
-    let mut words = indexes.flat_map(|index| index.split(|c: char| !c.is_alphanumeric() && c != '_'));
-    is_at_or_below(path, name) || words.any(|word| word == name)
+    let mut indexes = path.split('[').skip(1).filter_map(|tail| tail.split(']').next());
+    path_below(path, name).is_some() || indexes.any(|index| contains_name(index, name))
+}
+
+/// Whether a text contains a name that is not a part of a longer one.
+fn contains_name(text: &str, name: &str) -> bool {
+    let is_name_char = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name).any(|(start, found)| {
+        let (preceding, following) = (text.get(..start), text.get(start + found.len()..));
+        preceding.is_none_or(|text| !text.ends_with(is_name_char))
+            && following.is_none_or(|text| !text.starts_with(is_name_char))
+    })
 }
 
 #[cfg(test)]

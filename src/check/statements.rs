@@ -5,14 +5,14 @@ use std::sync::Arc;
 use minijinja::machinery::ast::{Expr, ForLoop, IfCond, Stmt};
 
 use super::bindings::AssignedValue;
-use super::condition::Condition;
 use super::infer::{Checker, TextLocation};
+use super::namespaces::MemberChanges;
 use super::number_range::NumberRange;
 use super::refined_types::object_with_optional_members;
 use super::scope::{InferredValue, TypeScope};
 use super::truth::ConditionReader;
 use super::types::{Type, TypeKind};
-use super::unpacking::{AssignedNames, TargetSource, targets};
+use super::unpacking::{AssignedNames, TargetSource};
 use crate::diagnostic::Code;
 use crate::template::{byte_range, expr_range, parse_template};
 
@@ -34,13 +34,17 @@ impl<'a> Checker<'a> {
         if let Stmt::Template(parsed) = parsed {
             let assigned_names = AssignedNames::in_statements(&parsed.children);
             let outer_names = std::mem::replace(&mut self.assigned_names, assigned_names);
-            self.check_statements(&parsed.children, scope);
+            if self.is_included {
+                self.check_statements(&parsed.children, scope);
+            } else {
+                self.check_until_stable(&parsed.children, scope);
+            }
             self.assigned_names = outer_names;
         }
         (self.location, self.text) = (outer_location, outer_text);
     }
 
-    fn check_statements(&mut self, list: &[Stmt<'a>], scope: &mut TypeScope<'a>) {
+    pub(super) fn check_statements(&mut self, list: &[Stmt<'a>], scope: &mut TypeScope<'a>) {
         for statement in list {
             self.check_statement(statement, scope);
         }
@@ -59,6 +63,7 @@ impl<'a> Checker<'a> {
                     self.bind_target(target, assigned, TargetSource::Value(value), &mut block_scope);
                 }
                 self.check_statements(&inner.body, &mut block_scope);
+                scope.adopt_members(&block_scope, &MemberChanges::in_statements(&inner.body));
             }
             Stmt::Set(inner) => {
                 let assigned = self.infer_assigned(&inner.target, &inner.expr, scope);
@@ -119,6 +124,8 @@ impl<'a> Checker<'a> {
 
     fn check_for_loop(&mut self, inner: &ForLoop<'a>, scope: &mut TypeScope<'a>) {
         let inferred = self.infer_printed(&inner.iter, scope);
+        let changes = MemberChanges::in_statements(&inner.body).and(MemberChanges::in_statements(&inner.else_body));
+        scope.widen_members(&changes, &self.assigned_members, self.schemas);
         let mut body_scope = scope.clone();
         self.check_iterable(&inner.iter, &inferred.ty);
         self.note_unchecked_use(&inner.iter, &inferred.ty);
@@ -132,6 +139,11 @@ impl<'a> Checker<'a> {
         }
         body_scope.assign("loop", AssignedValue::defined(InferredValue::defined(loop_type())));
         body_scope.add_narrowings(self.loop_facts(inner, &inferred.ty));
+        // An earlier iteration may have changed what the loop is over.
+        body_scope.forget_members(&changes, &self.assigned_members);
+        for condition in self.loop_conditions(inner, &body_scope) {
+            body_scope.add_assumption(condition);
+        }
         self.check_unprinted_statements(&inner.body, &mut body_scope);
         self.check_unprinted_statements(&inner.else_body, &mut scope.clone());
     }
@@ -164,7 +176,7 @@ impl<'a> Checker<'a> {
     fn check_if(&mut self, inner: &IfCond<'a>, scope: &mut TypeScope<'a>) {
         self.infer(&inner.expr, scope);
         self.check_impossible_status(&inner.expr, scope);
-        let result = self.condition_result(&inner.expr, scope);
+        let condition = ConditionReader { schemas: self.schemas, scope }.truth(&inner.expr);
         let (mut true_scope, mut false_scope) = (scope.clone(), scope.clone());
         self.assume(&inner.expr, true, &mut true_scope);
         self.assume(&inner.expr, false, &mut false_scope);
@@ -173,39 +185,16 @@ impl<'a> Checker<'a> {
         let true_prints_text = std::mem::take(&mut self.prints_text);
         self.check_statements(&inner.false_body, &mut false_scope);
         self.prints_text = prints_text || (true_prints_text && self.prints_text);
-        let before = scope.clone();
-        scope.merge_branches(&result.truth, &true_scope, &false_scope);
         // If one branch ends with `continue` or `break`, the template renders the text after the `if` only after the
         // other branch.
         let leaves_iteration = |body: &[Stmt<'a>]| matches!(body.last(), Some(Stmt::Continue(_) | Stmt::Break(_)));
-        let (condition, narrowings) = if leaves_iteration(&inner.true_body) {
-            (result.truth.negate(), result.if_false)
+        if leaves_iteration(&inner.true_body) {
+            scope.continue_after(false_scope, &true_scope);
         } else if leaves_iteration(&inner.false_body) {
-            (result.truth, result.if_true)
+            scope.continue_after(true_scope, &false_scope);
         } else {
-            return;
-        };
-        scope.add_assumption(condition);
-        // The branch may have set a variable that the condition is about.
-        let unchanged: Vec<_> =
-            narrowings.into_iter().filter(|(path, _)| before.has_same_values(path, scope)).collect();
-        scope.add_narrowings(unchanged);
-    }
-
-    /// Infers the value of an expression that a template assigns to a variable. Several variables can't unpack an
-    /// undefined value.
-    fn infer_assigned(&mut self, target: &Expr<'a>, expr: &Expr<'a>, scope: &TypeScope<'a>) -> AssignedValue<'a> {
-        if targets(target).is_some() {
-            return AssignedValue::defined(self.infer_defined(expr, scope));
+            scope.merge_branches(&condition, &true_scope, &false_scope);
         }
-        let value = self.infer(expr, scope);
-        let presence = if value.may_be_undefined {
-            ConditionReader { schemas: self.schemas, scope }.presence(expr)
-        } else {
-            Condition::Always
-        };
-        let is_namespace = may_be_namespace(expr, scope);
-        AssignedValue { value, presence, result: Some(self.condition_result(expr, scope)), is_namespace }
     }
 
     fn check_include(&mut self, name: &Expr<'a>, ignore_missing: bool, scope: &mut TypeScope<'a>) {
@@ -232,7 +221,9 @@ impl<'a> Checker<'a> {
             self.remaining_includes -= 1;
             self.includes.push(file);
             let was_included = std::mem::replace(&mut self.is_included, true);
-            self.check_template(TextLocation::File(Arc::clone(source)), &source.text, &parsed, &mut scope.clone());
+            let mut included_scope = scope.clone();
+            self.check_template(TextLocation::File(Arc::clone(source)), &source.text, &parsed, &mut included_scope);
+            scope.adopt_members(&included_scope, &MemberChanges::any());
             self.is_included = was_included;
             self.includes.pop();
         }
@@ -257,21 +248,6 @@ fn is_never_blank(expr: &Expr<'_>, ty: &Type<'_>, scope: &TypeScope<'_>) -> bool
         // orch rejects a blank text as the reply of an agent.
         Expr::Var(var) if scope.is_never_empty(var.id) => true,
         _ => ty.branches().iter().all(is_visible),
-    }
-}
-
-/// Whether the value of an expression may be a namespace, whose members templates can change.
-fn may_be_namespace(expr: &Expr<'_>, scope: &TypeScope<'_>) -> bool {
-    match expr {
-        Expr::Call(inner) => matches!(&inner.expr, Expr::Var(var) if var.id == "namespace"),
-        Expr::Var(var) => scope.key(var.id).is_none(),
-        Expr::Filter(inner) => inner.expr.as_ref().is_some_and(|operand| may_be_namespace(operand, scope)),
-        Expr::BinOp(inner) => may_be_namespace(&inner.left, scope) || may_be_namespace(&inner.right, scope),
-        Expr::IfExpr(inner) => {
-            may_be_namespace(&inner.true_expr, scope)
-                || inner.false_expr.as_ref().is_some_and(|expr| may_be_namespace(expr, scope))
-        }
-        _ => false,
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::rc::Rc;
 
-use super::types::{Type, TypeKind};
+use super::types::{Property, Type, TypeKind};
+
+/// The maximum number of types to compare for one comparison of two types, because types can share their parts.
+const MAX_COMPARED_TYPES: usize = 2_000;
 
 /// The union of types; unknown if one of the types is unknown, or if there are none.
 pub(super) fn union<'a>(types: impl IntoIterator<Item = Type<'a>>) -> Type<'a> {
@@ -53,21 +56,93 @@ fn merge<'a>(left: &Type<'a>, right: &Type<'a>) -> Option<Type<'a>> {
             let is_never_empty = left.is_always_truthy() && right.is_always_truthy();
             Some(if is_never_empty { Type::NonEmptyText } else { Type::Text(None) })
         }
-        _ => is_same(left, right).then(|| left.clone()),
+        (Type::SchemaList(left, left_min), Type::SchemaList(right, right_min))
+            if std::ptr::eq(left.schema, right.schema) =>
+        {
+            Some(Type::SchemaList(*left, (*left_min).min(*right_min)))
+        }
+        (Type::List(left, left_min), Type::List(right, right_min)) if is_same_type(left, right) => {
+            Some(Type::List(Rc::clone(left), (*left_min).min(*right_min)))
+        }
+        _ => is_same_type(left, right).then(|| left.clone()),
     }
 }
 
-/// Whether two types that are not unions are certainly the same.
-fn is_same(left: &Type<'_>, right: &Type<'_>) -> bool {
-    match (left, right) {
-        (Type::Null, Type::Null) | (Type::Bool, Type::Bool) => true,
-        (Type::SchemaList(left, _), Type::SchemaList(right, _)) => std::ptr::eq(left.schema, right.schema),
-        (Type::Object(left), Type::Object(right)) => std::ptr::eq(left.schema, right.schema) && left.part == right.part,
-        (Type::AllOf(left), Type::AllOf(right)) => Rc::ptr_eq(left, right),
-        (Type::FixedObject(left), Type::FixedObject(right)) => Rc::ptr_eq(left, right),
-        (Type::RefinedObject(left), Type::RefinedObject(right)) => Rc::ptr_eq(left, right),
-        (Type::Tuple(left), Type::Tuple(right)) => Rc::ptr_eq(left, right),
-        _ => false,
+/// Whether two types are certainly the same.
+pub(super) fn is_same_type(left: &Type<'_>, right: &Type<'_>) -> bool {
+    TypeComparison { remaining: MAX_COMPARED_TYPES }.is_same(left, right)
+}
+
+/// Compares types part by part.
+struct TypeComparison {
+    /// The remaining number of types to compare.
+    remaining: usize,
+}
+
+impl TypeComparison {
+    fn is_same(&mut self, left: &Type<'_>, right: &Type<'_>) -> bool {
+        let Some(remaining) = self.remaining.checked_sub(1) else { return false };
+        self.remaining = remaining;
+        if let (Some(left), Some(right)) = (left.number_range(), right.number_range()) {
+            return left == right;
+        }
+        match (left, right) {
+            (Type::Unknown, Type::Unknown)
+            | (Type::Null, Type::Null)
+            | (Type::Bool, Type::Bool)
+            | (Type::NonEmptyText, Type::NonEmptyText)
+            | (Type::NumericText, Type::NumericText) => true,
+            (Type::Text(left), Type::Text(right)) => left == right,
+            (Type::List(left, left_min), Type::List(right, right_min)) => {
+                left_min == right_min && (Rc::ptr_eq(left, right) || self.is_same(left, right))
+            }
+            (Type::SchemaList(left, left_min), Type::SchemaList(right, right_min)) => {
+                left_min == right_min && std::ptr::eq(left.schema, right.schema)
+            }
+            (Type::Object(left), Type::Object(right)) => {
+                std::ptr::eq(left.schema, right.schema) && left.part == right.part
+            }
+            (Type::AllOf(left), Type::AllOf(right)) => Rc::ptr_eq(left, right),
+            (Type::FixedObject(left), Type::FixedObject(right)) => {
+                Rc::ptr_eq(left, right)
+                    || (left.len() == right.len()
+                        && left.iter().zip(right.iter()).all(|((left_name, left), (right_name, right))| {
+                            left_name == right_name && self.is_same(left, right)
+                        }))
+            }
+            (Type::RefinedObject(left), Type::RefinedObject(right)) => {
+                Rc::ptr_eq(left, right)
+                    || (left.conditions.is_none()
+                        && right.conditions.is_none()
+                        && left.properties.len() == right.properties.len()
+                        && self.is_same(&left.base, &right.base)
+                        && left.properties.iter().zip(&right.properties).all(
+                            |((left_name, left), (right_name, right))| {
+                                left_name == right_name && self.is_same_property(left, right)
+                            },
+                        ))
+            }
+            (Type::Tuple(left), Type::Tuple(right)) => {
+                Rc::ptr_eq(left, right) || (left.names == right.names && self.are_same(&left.items, &right.items))
+            }
+            (Type::Union(left), Type::Union(right)) => Rc::ptr_eq(left, right) || self.are_same(left, right),
+            _ => false,
+        }
+    }
+
+    fn are_same(&mut self, left: &[Type<'_>], right: &[Type<'_>]) -> bool {
+        left.len() == right.len() && left.iter().zip(right).all(|(left, right)| self.is_same(left, right))
+    }
+
+    fn is_same_property(&mut self, left: &Property<'_>, right: &Property<'_>) -> bool {
+        match (left, right) {
+            (Property::Present(left), Property::Present(right))
+            | (Property::Optional(left), Property::Optional(right)) => self.is_same(left, right),
+            (Property::Absent(left), Property::Absent(right)) | (Property::Open(left), Property::Open(right)) => {
+                left == right
+            }
+            _ => false,
+        }
     }
 }
 
@@ -86,6 +161,25 @@ mod tests {
         assert!(matches!(union([Type::NonEmptyText, Type::Text(Some(vec![""]))]), Type::Text(None)));
         let nullable = union([listed, Type::Null, Type::Text(Some(vec!["b", "c"]))]);
         assert_eq!(nullable.possible_texts().unwrap(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn types_with_the_same_parts_are_one_type() {
+        let list = |min_length| Type::List(Type::Text(None).into(), min_length);
+        assert!(matches!(union([list(2), list(1)]), Type::List(_, 1)));
+        let object = |ty: Type<'static>| {
+            Type::FixedObject([("a", ty)].into_iter().collect::<std::collections::BTreeMap<_, _>>().into())
+        };
+        assert!(matches!(union([object(list(1)), object(list(1))]), Type::FixedObject(_)));
+        assert_eq!(union([object(list(1)), object(Type::Bool)]).branches().len(), 2);
+        // Each level doubles the number of parts, and the comparison ends.
+        let nested = || {
+            (0..40).fold(list(0), |ty, _| {
+                let items = vec![ty.clone(), ty];
+                Type::Tuple(crate::check::types::TupleType { items, names: &[] }.into())
+            })
+        };
+        assert_eq!(union([nested(), nested()]).branches().len(), 2);
     }
 
     #[test]

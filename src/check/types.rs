@@ -15,7 +15,7 @@ use super::step_conditions::StepCompletion;
 use crate::config::Document;
 use crate::model::name_scope::NameMap;
 
-pub(super) use super::type_union::union;
+pub(super) use super::type_union::{is_same_type, union};
 
 /// A schema inside a document.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use minijinja::machinery::ast::{Expr, Stmt};
 
-use super::bindings::AssignedValue;
+use super::bindings::{AssignedValue, ValueOrigin};
 use super::infer::Checker;
 use super::narrowing::expression_path;
 use super::number_range::NumberRange;
@@ -39,15 +39,22 @@ impl<'a> Checker<'a> {
             if self.assigned_names.may_change_in_loop(var.id) {
                 assigned.value.ty = without_bounds(&assigned.value.ty);
                 assigned.result = None;
+                assigned.origin = ValueOrigin::default();
             }
             return scope.assign(var.id, assigned);
+        }
+        if let Expr::GetAttr(member) = target {
+            return self.assign_member(member, &assigned, scope);
         }
         let Some(targets) = targets(target) else { return };
         let branches = assigned.value.ty.branches();
         self.check_unpacked(target, targets.len(), &assigned.value.ty, source, scope);
         for (position, target) in targets.iter().enumerate() {
             let ty = union(branches.iter().map(|branch| self.schemas.item_type_at(branch, position)));
-            let item = AssignedValue::defined(InferredValue::defined(ty));
+            let item = AssignedValue {
+                is_reported: assigned.is_reported,
+                ..AssignedValue::defined(InferredValue::defined(ty))
+            };
             self.bind_target(target, item, TargetSource::Part, scope);
         }
     }
@@ -131,7 +138,7 @@ impl<'a> AssignedNames<'a> {
 
     /// Whether a variable may have the value that the previous iteration of a loop has set, which the checker sees only
     /// later.
-    fn may_change_in_loop(&self, name: &str) -> bool {
+    pub(super) fn may_change_in_loop(&self, name: &str) -> bool {
         self.repeated.contains(name) && self.in_loops.contains(name)
     }
 

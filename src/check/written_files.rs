@@ -42,6 +42,7 @@ impl<'a> TextChecks<'a> {
         }
         for branch in entry.branches() {
             self.check_mode_type(&branch, &pointer, range.clone(), files);
+            self.check_text_types(&branch, &pointer, range.clone(), files);
             let Some(Property::Present(path) | Property::Optional(path)) = schemas.property(&branch, "path") else {
                 continue;
             };
@@ -50,6 +51,31 @@ impl<'a> TextChecks<'a> {
             let message = format!("the schema of `{}` allows a path that `write` refuses: {refusal}", files.trim());
             let diagnostic = self.warning_at(Code::RefusedPath, &pointer, range.clone(), message);
             self.push(diagnostic.with_help(PATH_HELP));
+        }
+    }
+
+    /// Reports a `path` or a `content` that may be no string. Only a file that `delete` removes may have null as `content`.
+    fn check_text_types(&mut self, entry: &Type<'a>, pointer: &str, range: Range<usize>, files: &str) {
+        let schemas = Schemas(&self.project.schema_documents);
+        let may_be_deleted = matches!(
+            schemas.property(entry, "delete"),
+            Some(Property::Present(_) | Property::Optional(_) | Property::Open(_))
+        );
+        for name in ["path", "content"] {
+            let Some(Property::Present(ty) | Property::Optional(ty)) = schemas.property(entry, name) else { continue };
+            let is_accepted = |kind: TypeKind| {
+                kind == TypeKind::Text || (kind == TypeKind::Null && name == "content" && may_be_deleted)
+            };
+            let Some(refused) = ty.kinds().and_then(|kinds| kinds.into_iter().find(|kind| !is_accepted(*kind))) else {
+                continue;
+            };
+            let message =
+                format!("the `{name}` of a file of `{}` may be {}, not a string", files.trim(), refused.describe());
+            let diagnostic = self.warning_at(Code::NotFileList, pointer, range.clone(), message);
+            self.push(diagnostic.with_help(match refused {
+                TypeKind::Null => format!("give a text for that case: `'{name}': … | default(\"\", true)`"),
+                _ => format!("convert it: `'{name}': … | string`"),
+            }));
         }
     }
 

@@ -3,7 +3,7 @@
 //! The table deliberately omits functions that print variables (`debug`, `pprint`), mark text as safe or escape it,
 //! look up values by a computed name, or format by a pattern.
 
-use minijinja::value::{Kwargs, Rest};
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value as TemplateValue, filters, functions, tests};
 
 use super::value::from_template_value;
@@ -16,6 +16,8 @@ pub(super) const CHECK_OPERAND: &str = "__check_operand";
 pub(super) const CHECK_SIZE: &str = "__check_size";
 /// The filter for values that an assignment adds to a namespace.
 pub(super) const CHECK_MEMBER: &str = "__check_member";
+/// The filter for the bounds and the step of a slice.
+pub(super) const LIMIT_BOUND: &str = "__limit_bound";
 
 macro_rules! table {
     ($names:ident, $register:ident, $add:path, $what:literal: $($extent:ident $name:literal = $function:expr,)+) => {
@@ -88,7 +90,7 @@ table! { FILTERS, add_filters, add_filter, "filters":
     Items "rejectattr" = filters::rejectattr,
     Whole "replace" = filters::replace,
     Items "reverse" = filters::reverse,
-    Few "round" = filters::round,
+    Few "round" = round,
     Items "select" = filters::select,
     Items "selectattr" = filters::selectattr,
     Items "slice" = filters::slice,
@@ -156,12 +158,57 @@ pub(super) fn register(env: &mut Environment<'static>) {
     env.add_filter(CHECK_OPERAND, check_comparison_operand);
     env.add_filter(CHECK_SIZE, check_size);
     env.add_filter(CHECK_MEMBER, check_member);
+    env.add_filter(LIMIT_BOUND, limit_bound);
 }
 
 /// Returns the value unchanged. Refuses an undefined value, since comparing it is a mistake, and a value that is too
 /// large to compare.
 fn check_comparison_operand(state: &State<'_, '_>, value: &TemplateValue) -> Result<TemplateValue, Error> {
     if value.is_undefined() { Err(undefined_error(state, value)) } else { check_operand(state, value) }
+}
+
+/// Limits a bound of a slice to the integers that MiniJinja accepts. The slice is the same: no list and no text has more
+/// items.
+fn limit_bound(value: &TemplateValue) -> TemplateValue {
+    limit_integer(value, i64::MAX)
+}
+
+/// Replaces an integer that is farther from 0 than the largest one by the largest one with the same sign. Returns any
+/// other value unchanged.
+fn limit_integer(value: &TemplateValue, largest: i64) -> TemplateValue {
+    match i64::try_from(value.clone()) {
+        Ok(number) if (-largest..=largest).contains(&number) => value.clone(),
+        Ok(number) => TemplateValue::from(if number > 0 { largest } else { -largest }),
+        Err(_) if value.kind() != ValueKind::Number => value.clone(),
+        Err(_) => match f64::try_from(value.clone()) {
+            Ok(number) if number.is_finite() && number.fract() == 0.0 => {
+                TemplateValue::from(if number > 0.0 { largest } else { -largest })
+            }
+            Ok(_) | Err(_) => value.clone(),
+        },
+    }
+}
+
+/// Rounds a number. Accepts a precision of any size: no number has so many digits, so the result is the same.
+#[expect(clippy::needless_pass_by_value, reason = "MiniJinja passes arguments by value")]
+fn round(
+    value: TemplateValue,
+    precision: Option<TemplateValue>,
+    method: Option<&str>,
+    options: Kwargs,
+) -> Result<TemplateValue, Error> {
+    let precision = match precision {
+        Some(precision) => Some(precision),
+        None => options.get::<Option<TemplateValue>>("precision")?,
+    };
+    let method = match method {
+        Some(method) => Some(method),
+        None => options.get::<Option<&str>>("method")?,
+    };
+    options.assert_all_used()?;
+    let limited = precision.map(|precision| limit_integer(&precision, i64::from(i32::MAX)));
+    let precision = limited.map(i32::try_from).transpose()?;
+    filters::round(value, precision, method, Kwargs::from_iter(std::iter::empty::<(&str, TemplateValue)>()))
 }
 
 /// Returns MiniJinja's error for an undefined value. Calls a filter of MiniJinja to create it, because the error then
@@ -245,6 +292,22 @@ fn indent(state: &State<'_, '_>, text: &str, args: Rest<TemplateValue>, options:
 #[cfg(test)]
 mod table_tests {
     use super::*;
+
+    #[test]
+    fn the_bounds_of_slices_are_limited_to_what_minijinja_accepts() {
+        for (value, expected) in [
+            (TemplateValue::from(3), TemplateValue::from(3)),
+            (TemplateValue::from(u64::MAX), TemplateValue::from(i64::MAX)),
+            (TemplateValue::from(1e30), TemplateValue::from(i64::MAX)),
+            (TemplateValue::from(-1e30), TemplateValue::from(-i64::MAX)),
+            (TemplateValue::from(i64::MIN), TemplateValue::from(-i64::MAX)),
+            (TemplateValue::from(1.5), TemplateValue::from(1.5)),
+            (TemplateValue::from("a"), TemplateValue::from("a")),
+            (TemplateValue::from(()), TemplateValue::from(())),
+        ] {
+            assert_eq!(limit_bound(&value), expected, "{value}");
+        }
+    }
 
     #[test]
     fn names_are_sorted() {

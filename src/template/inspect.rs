@@ -11,12 +11,12 @@ use minijinja::machinery::ast::{BinOpKind, CallType, Expr, Stmt};
 use minijinja::machinery::{parse, parse_expr};
 use minijinja::syntax::SyntaxConfig;
 
-use super::builtins::{CHECK_MEMBER, CHECK_OPERAND, CHECK_SIZE, FILTERS, FUNCTIONS, TESTS};
+use super::builtins::{CHECK_MEMBER, CHECK_OPERAND, CHECK_SIZE, FILTERS, FUNCTIONS, LIMIT_BOUND, TESTS};
 use super::call_help;
 use super::depth::{find_invalid_token, find_too_deep_token};
 use super::error::{TemplateError, TemplateErrorKind};
 use super::filter_wrap::{self, FilterWrap, operand_text};
-use super::ranges::{byte_range, expr_range, is_comparison, name_range_after, trailing_name_range};
+use super::ranges::{byte_range, expr_range, is_comparison, is_lookup, name_range_after, trailing_name_range};
 use super::tags;
 use super::walk::{Visit, walk_expr, walk_stmt};
 use crate::diagnostic::{equivalents, expression_in_yaml};
@@ -264,6 +264,8 @@ impl<'t> Inspector<'t> {
 const CHECK_OPERAND_CLOSING: &str = concat!(")|", "__check_operand");
 const CHECK_SIZE_CLOSING: &str = concat!(")|", "__check_size");
 const CHECK_MEMBER_CLOSING: &str = concat!(")|", "__check_member");
+const LIMIT_BOUND_CLOSING: &str = concat!(")|", "__limit_bound");
+const _: () = assert!(matches!(LIMIT_BOUND.as_bytes(), b"__limit_bound"));
 const _: () = assert!(matches!(CHECK_OPERAND.as_bytes(), b"__check_operand"));
 const _: () = assert!(matches!(CHECK_SIZE.as_bytes(), b"__check_size"));
 const _: () = assert!(matches!(CHECK_MEMBER.as_bytes(), b"__check_member"));
@@ -381,6 +383,10 @@ impl<'a> Visit<'a> for Inspector<'_> {
                 self.wrap(&inner.left, closing_text);
                 self.wrap(&inner.right, closing_text);
             }
+            Expr::Slice(inner) => {
+                let bounds = [&inner.start, &inner.stop, &inner.step].into_iter().flatten();
+                bounds.for_each(|bound| self.wrap(bound, LIMIT_BOUND_CLOSING));
+            }
             Expr::Compare(inner) => {
                 self.wrap(&inner.expr, CHECK_OPERAND_CLOSING);
                 inner.ops.iter().for_each(|op| self.wrap(&op.expr, CHECK_OPERAND_CLOSING));
@@ -388,9 +394,4 @@ impl<'a> Visit<'a> for Inspector<'_> {
             _ => {}
         }
     }
-}
-
-/// Whether an expression only looks up an existing value, and creates none.
-fn is_lookup(expr: &Expr<'_>) -> bool {
-    matches!(expr, Expr::Var(_) | Expr::GetAttr(_) | Expr::GetItem(_))
 }

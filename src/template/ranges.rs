@@ -40,6 +40,11 @@ pub(super) fn has_operator(expr: &Expr<'_>) -> bool {
     matches!(expr, Expr::BinOp(_) | Expr::Compare(_) | Expr::IfExpr(_) | Expr::UnaryOp(_) | Expr::Test(_))
 }
 
+/// Whether an expression only looks up an existing value, and creates none.
+pub(super) fn is_lookup(expr: &Expr<'_>) -> bool {
+    matches!(expr, Expr::Var(_) | Expr::GetAttr(_) | Expr::GetItem(_))
+}
+
 /// Whether the range of a node may begin before its first operand, because the parser starts conditional expressions
 /// and comparisons at the token before them. `a is not b` is `not` around `a is b`, and `a not in b` around `a in b`,
 /// with the same range.

@@ -38,6 +38,28 @@ fn prompts_render_without_escapes_or_stray_lines() {
 }
 
 #[test]
+fn integers_of_any_size_are_bounds_and_precisions() {
+    let mut context = TemplateContext::new();
+    context.insert(
+        "plan",
+        &json!({"list": [1, 2, 3], "text": "abc", "huge": 1e30, "low": -1e30, "max": u64::MAX, "x": 1.25}),
+    );
+    for (text, expected) in [
+        ("{{ plan.list[plan.huge:] | join }}", ""),
+        ("{{ plan.list[:plan.huge] | join }}", "123"),
+        ("{{ plan.list[plan.low:plan.max] | join }}", "123"),
+        ("{{ plan.list[::plan.max] | join }}", "1"),
+        ("{{ plan.text[:plan.max] }}{{ plan.text[plan.low:2] }}", "abcab"),
+        ("{{ plan.text[::plan.low] }}", "c"),
+        ("{{ plan.x | round(plan.huge) }}", "1.25"),
+        ("{{ plan.x | round(precision=plan.max) }}", "1.25"),
+        ("{{ plan.x | round(1, 'ceil') }} {{ plan.x | round(method='floor') }}", "1.3 1.0"),
+    ] {
+        assert_eq!(Templates::new([]).unwrap().render_inline(text, &context).unwrap(), expected, "{text}");
+    }
+}
+
+#[test]
 fn the_error_names_the_undefined_value() {
     for (text, name) in [
         ("{{ plan.titel }}", "plan.titel"),

@@ -60,7 +60,7 @@ fn the_bounds_of_results_show_that_a_divisor_is_not_0() {
     let schema = r#"{
       "type": "object", "additionalProperties": false, "required": ["debt", "size", "any"],
       "properties": {
-        "debt": { "type": "integer", "maximum": -1 }, "size": { "type": "integer", "minimum": 1, "maximum": 9 },
+        "debt": { "type": "integer", "minimum": -9, "maximum": -1 }, "size": { "type": "integer", "minimum": 1, "maximum": 9 },
         "any": { "type": "integer" }
       }
     }"#;
@@ -69,7 +69,7 @@ fn the_bounds_of_results_show_that_a_divisor_is_not_0() {
         &[
             "{{ 10 / (plan.debt | abs) }} {{ 10 / plan.size ** 2 }} {{ 10 / plan.debt ** 3 }}",
             "{{ 10 / (plan.size * plan.debt) }} {{ 10 / (range(plan.size) | list | length) }}",
-            "{{ 10 / (plan.size if plan.size <= 5 else 5) }} {{ 2 ** plan.any }} {{ plan.any ** 2 }}",
+            "{{ 10 / (plan.size if plan.size <= 5 else 5) }} {{ 2 ** plan.size }} {{ plan.any ** 2 }}",
         ],
     );
     assert_found(
@@ -87,7 +87,8 @@ fn operands_that_an_operator_does_not_accept_are_found() {
     let schema = r#"{
       "type": "object", "additionalProperties": false, "required": ["text", "rate", "count", "ok", "map", "any", "list"],
       "properties": {
-        "text": { "type": "string" }, "rate": { "type": "number" }, "count": { "type": "integer", "minimum": 0 },
+        "text": { "type": "string" }, "rate": { "type": "number" },
+        "count": { "type": "integer", "minimum": 0, "maximum": 9 },
         "ok": { "type": "boolean" }, "map": { "type": "object", "additionalProperties": { "type": "integer" } },
         "any": { "type": "integer" }, "mixed": { "type": ["string", "integer"] }, "list": { "type": "array", "items": {} }
       }
@@ -118,8 +119,8 @@ fn operands_that_an_operator_does_not_accept_are_found() {
         schema,
         &[
             "{{ plan.text * 3 }} {{ 3 * plan.text }} {{ plan.text * plan.ok }} {{ plan.ok * 2 }} {{ plan.rate * 2 }}",
-            "{{ ('a' * plan.count) | length }} {{ ([0] * plan.count) | length }} {{ plan.text * (plan.rate | int) }}",
-            "{{ plan.any ** 2 }} {{ plan.rate ** plan.count }} {{ -plan.rate }} {{ -plan.any }}",
+            "{{ ('a' * plan.count) | length }} {{ ([0] * plan.count) | length }} {{ plan.text * (plan.text | length) }}",
+            "{{ plan.any ** 2 }} {{ plan.any * plan.any }} {{ plan.rate ** 2 }} {{ -plan.rate }} {{ -plan.any }}",
             "{% if plan.count %}{{ plan.text[::plan.count] }}{% endif %} {{ plan.text[::-1] }} {{ plan.text[::none] }}",
         ],
     );

@@ -70,6 +70,7 @@ mod model_files;
 mod moved_projects;
 mod mutations;
 mod name_lookup;
+mod namespaces;
 #[cfg(target_os = "linux")]
 mod offload;
 mod orphan_processes;

@@ -371,6 +371,10 @@ fn only_a_strict_check_reports_what_the_schemas_leave_open() {
             "{{ range(plan.size) | length }}",
             "nothing says how large `plan.size` is: the function `range` makes at most",
         ),
+        ("{{ 2 ** plan.size }}", "nothing says how large `plan.size` is: an integer of more than 128 bits fails"),
+        ("{{ plan.size ** 3 }}", "nothing says how large `plan.size` is: an integer of more than 128 bits fails"),
+        ("{{ plan.size * plan.size * plan.size }}", "nothing says how large `plan.size` is: an integer of more"),
+        ("{{ 'x' * plan.size }}", "nothing says how large `plan.size` is: `*` makes at most 100 million"),
     ];
     let orch = project(schema, &rows.map(|(template, _)| template));
     assert!(findings(&orch, &[]).is_empty(), "{:#?}", findings(&orch, &[]));

@@ -171,3 +171,44 @@ fn retries_and_time_limits_without_effect_are_found() {
         agent("retry: { on: [timeout] }"),
     ]);
 }
+
+#[test]
+fn a_file_whose_text_may_be_null_or_a_number_is_found() {
+    let orch = Orch::empty();
+    let schema = r#"{
+      "type": "object", "additionalProperties": false, "required": ["text", "maybe", "count", "files"],
+      "properties": {
+        "text": { "type": "string" }, "maybe": { "type": ["string", "null"] }, "count": { "type": ["string", "integer"] },
+        "files": { "type": "array", "items": {
+          "type": "object", "additionalProperties": false, "required": ["path", "content"],
+          "properties": {
+            "path": { "type": "string" }, "content": { "type": ["string", "null"] }, "delete": { "type": "boolean" }
+          }
+        } }
+      }
+    }"#;
+    let head = "name: test\ninputs: { task: { type: string } }\nagents: { writer: { model: auto } }\nsteps:\n  - { id: d, agent: \
+         writer, prompt: p.md, output: d }\n";
+    orch.write("prompts/p.md", "Do it: {{ task }}\n").write("schemas/d.schema.json", schema);
+    for (files, expected) in [
+        ("[{'path': 'a.txt', 'content': d.maybe}]", Some("the `content` of a file of")),
+        ("[{'path': 'a.txt', 'content': d.count}]", Some("may be a number, not a string")),
+        ("[{'path': d.maybe, 'content': d.text}]", Some("may be null, not a string")),
+        ("[{'path': 'a.txt', 'content': d.text}, {'path': 'b.txt', 'content': d.maybe}]", Some("may be null")),
+        ("[{'path': 'a.txt', 'content': d.maybe | default('', true)}]", None),
+        ("[{'path': 'a.txt', 'content': d.text}]", None),
+        ("[{'path': 'a.txt', 'delete': true}, {'path': 'b.txt', 'content': d.text}]", None),
+        ("d", None),
+    ] {
+        let step = format!("  - {{ id: save, inputs: [d], write: \"{files}\" }}\n");
+        orch.write("pipelines/main.yaml", &format!("{head}{step}"));
+        let found: Vec<String> = findings(&orch, &[]).into_values().flatten().collect();
+        match expected {
+            Some(words) => assert!(
+                found.len() == 1 && found[0].starts_with("ORCH0608") && found[0].contains(words),
+                "{files}: {found:#?}"
+            ),
+            None => assert_eq!(found, [""; 0], "{files}"),
+        }
+    }
+}

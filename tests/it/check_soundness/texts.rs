@@ -176,7 +176,7 @@ impl<'a> Writer<'a> {
     }
 
     fn statement(&mut self, depth: usize) -> String {
-        let kind = self.rng.below(if depth > 2 { 4 } else { 10 });
+        let kind = self.rng.below(if depth > 2 { 4 } else { 12 });
         match kind {
             0..4 => format!("{{{{ {} }}}}\n", self.value(0)),
             4 | 5 => {
@@ -204,6 +204,7 @@ impl<'a> Writer<'a> {
                     "{{% for key, entry in {path} | {filter} %}}{{{{ key }}}}{{{{ entry | tojson }}}}{{% endfor %}}\n"
                 )
             }
+            10 | 11 => self.namespace(depth),
             _ => {
                 self.names += 1;
                 let (name, place) = (format!("v{}", self.names), self.place());
@@ -214,5 +215,40 @@ impl<'a> Writer<'a> {
                 format!("{set}{rest}")
             }
         }
+    }
+
+    /// A namespace whose member a loop sets, and a text that reads the member.
+    fn namespace(&mut self, depth: usize) -> String {
+        self.names += 1;
+        let (name, place, list) = (format!("ns{}", self.names), self.place(), self.place());
+        let member = format!("{name}.m");
+        let start = match self.rng.below(4) {
+            0 => String::new(),
+            1 => format!("m={}", place.path),
+            _ => format!("m={}", self.rng.pick(&["none", "0", "''", "[]", "false", "1"])),
+        };
+        let assigned = match self.rng.below(5) {
+            0 => format!("{member} + 1"),
+            1 => format!("{member} + [{}]", place.path),
+            2 => format!("{member} + {}", place.path),
+            _ => place.path.clone(),
+        };
+        let schema = if assigned == place.path { place.schema } else { Value::Null };
+        self.places.push(Place { path: member.clone(), schema });
+        let set = format!("{{% set {member} = {assigned} %}}");
+        let body = match self.rng.below(4) {
+            0 => format!("{{% if {} %}}{set}{{% endif %}}", self.condition(1)),
+            1 => format!("{{% if {member} is none %}}{set}{{% endif %}}"),
+            2 => format!("{{% if {member} %}}{}{{% endif %}}{set}", self.template(depth + 1)),
+            _ => format!("{}{set}", self.template(depth + 1)),
+        };
+        let rest = if self.rng.chance(50) {
+            format!("{{% if {member} %}}{}{{% endif %}}", self.template(depth + 1))
+        } else {
+            self.template(depth + 1)
+        };
+        self.places.pop();
+        let list = list.path;
+        format!("{{% set {name} = namespace({start}) %}}{{% for v in {list} %}}{body}{{% endfor %}}{rest}\n")
     }
 }

@@ -29,11 +29,15 @@ fn a_condition_on_the_round_shows_that_there_is_a_previous_one() {
         "{{ loop.previous.r.note if loop.previous.r else '' }}",
         "{{ (loop.previous.r | default({'note': ''})).note }}",
         "{% set before = loop.previous %}{% if before %}{{ before.r.note }}{% endif %}",
+        "{% set before = loop.previous %}{% if not loop.first %}{{ before.r.note }} {{ before.steps.s.status }}{% endif %}",
+        "{% set before = loop.previous %}{% if not loop.first %}{% for i in [1, 2] %}{{ before.r.note }}{{ i }}{% endfor %}{% endif %}",
     ] {
         assert_eq!(findings(&loop_with_text(text)), none, "{text}");
     }
     for (text, missing) in [
         ("{{ loop.previous.r.note }}", "loop.previous.r"),
+        ("{% set before = loop.previous %}{{ before.r.note }}", "before.r"),
+        ("{% set before = loop.previous %}{% if loop.first %}{{ before.r.note }}{% endif %}", "before.r"),
         ("{{ loop.previous.steps.s.status }}", "loop.previous.steps"),
         ("{% if loop.first %}{{ loop.previous.r.note }}{% endif %}", "loop.previous.r"),
         ("{% if loop.index > 0 %}{{ loop.previous.r.note }}{% endif %}", "loop.previous.r"),
