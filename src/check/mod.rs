@@ -91,6 +91,7 @@ mod strictness;
 mod suppression_comments;
 mod suppressions;
 mod template_errors;
+mod tested_values;
 mod texts;
 mod tool_names;
 mod tools;

@@ -7,6 +7,7 @@ use super::arithmetic::range_of;
 use super::index_paths::operator_kind;
 use super::infer::Checker;
 use super::scope::{InferredValue, TypeScope};
+use super::tested_values::are_comparable;
 use super::types::{Type, TypeKind, union};
 use crate::diagnostic::Code;
 use crate::template::expr_range;
@@ -96,6 +97,8 @@ impl<'a> Checker<'a> {
             Comparison::Equal => {
                 self.check_constant(left, left_type, right);
                 self.check_constant(right, right_type, left);
+                self.check_filtered_text(left, right);
+                self.check_filtered_text(right, left);
                 self.check_comparable(comparison, left, left_type, right, right_type);
             }
             Comparison::Order => self.check_comparable(comparison, left, left_type, right, right_type),
@@ -112,7 +115,10 @@ impl<'a> Checker<'a> {
         right_type: &Type<'a>,
     ) {
         let (Some(left_kinds), Some(right_kinds)) = (left_type.kinds(), right_type.kinds()) else { return };
-        if left_kinds.iter().any(|kind| right_kinds.contains(kind)) {
+        let is_equality = comparison == Comparison::Equal;
+        if self.check_boolean_number(is_equality, left, left_type, right, right_type)
+            || left_kinds.iter().any(|left| right_kinds.iter().any(|right| are_comparable(*left, *right)))
+        {
             return;
         }
         let range = expr_range(left).start..expr_range(right).end;
@@ -172,7 +178,10 @@ impl<'a> Checker<'a> {
         container_type: &Type<'a>,
     ) {
         if let Expr::List(list) = container {
-            list.items.iter().for_each(|constant| self.check_constant(item, item_type, constant));
+            for constant in &list.items {
+                self.check_constant(item, item_type, constant);
+                self.check_filtered_text(item, constant);
+            }
         }
         let container_item_type = self.schemas.item_type(container_type);
         self.check_constant(container, &container_item_type, item);
@@ -198,8 +207,10 @@ impl<'a> Checker<'a> {
         let (Some(left_kinds), Some(right_kinds)) = (left_type.kinds(), right_type.kinds()) else {
             return InferredValue::unknown();
         };
+        // `true` counts as 1, and `false` as 0.
+        let is_number = |kind: TypeKind| matches!(kind, TypeKind::Bool | TypeKind::Number);
         let can_add = |left: TypeKind, right: TypeKind| {
-            left == right && matches!(left, TypeKind::Number | TypeKind::Text | TypeKind::List)
+            (is_number(left) && is_number(right)) || (left == right && matches!(left, TypeKind::Text | TypeKind::List))
         };
         let kind_pairs: Vec<(TypeKind, TypeKind)> =
             left_kinds.iter().flat_map(|left| right_kinds.iter().map(|right| (*left, *right))).collect();
@@ -222,6 +233,7 @@ impl<'a> Checker<'a> {
             (Some(TypeKind::Number), Some(TypeKind::Number)) => {
                 Type::Numeric(range_of(left_type).add(range_of(right_type)))
             }
+            (Some(TypeKind::Bool | TypeKind::Number), Some(TypeKind::Bool | TypeKind::Number)) => Type::Number,
             (Some(TypeKind::Text), Some(TypeKind::Text)) => Type::Text(None),
             (Some(TypeKind::List), Some(TypeKind::List)) => Type::List(
                 union([self.schemas.item_type(left_type), self.schemas.item_type(right_type)]).into(),

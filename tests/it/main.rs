@@ -28,6 +28,7 @@ mod clean;
 mod cli_agents;
 mod command_agents;
 mod command_output;
+mod comparison_checks;
 mod conversations;
 #[cfg(all(unix, feature = "failpoints"))]
 mod crash;
