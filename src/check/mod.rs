@@ -7,6 +7,7 @@
 mod agent_texts;
 mod agents;
 mod all_of;
+mod argument_fit;
 mod arithmetic;
 mod bindings;
 mod booleans;
