@@ -65,13 +65,18 @@ impl<'a> Checker<'a> {
             return InferredValue::defined(Type::Text(None)); // a filter block
         };
         self.missing_items = missing_items.before(inner);
+        let finding_count = self.diagnostics.len();
         let base = self.infer_defined(operand, scope).ty;
         self.check_operand(inner.name, operand, &base);
+        let has_finding = self.diagnostics.len() > finding_count;
         let (args, arguments) = (&inner.args, arguments.unwrap_or_default());
         let min_count = item_count(operand, &base, scope);
         let filter = AppliedFilter { name: inner.name, operand, base, min_count, missing_items, args, arguments };
         if matches!(inner.name, "int" | "float") {
             self.check_conversion(&filter);
+        }
+        if !has_finding {
+            self.check_null_operand(&filter);
         }
         let attribute = self.infer_attribute(&filter);
         if inner.name == "sum" {

@@ -60,6 +60,7 @@ mod models;
 mod names;
 mod narrowing;
 mod normalizers;
+mod null_texts;
 mod number_narrowing;
 mod number_range;
 mod object_properties;

@@ -31,8 +31,13 @@ impl<'a> Checker<'a> {
     ) -> InferredValue<'a> {
         use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
         if matches!(op, BinOpKind::Concat) {
-            self.infer_printed(left, scope);
-            self.infer_printed(right, scope);
+            for operand in [left, right] {
+                let finding_count = self.diagnostics.len();
+                let ty = self.infer_printed(operand, scope).ty;
+                if self.diagnostics.len() == finding_count {
+                    self.check_null_text(operand, &ty);
+                }
+            }
             return InferredValue::defined(Type::Text(None));
         }
         let is_compared = matches!(op, Eq | Ne | Lt | Lte | Gt | Gte);

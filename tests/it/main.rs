@@ -71,6 +71,7 @@ mod model_files;
 mod moved_projects;
 mod mutations;
 mod name_lookup;
+mod null_texts;
 #[cfg(target_os = "linux")]
 mod offload;
 mod orphan_processes;

@@ -1,0 +1,49 @@
+//! Reports values that may be null and become text: a template prints `None` for them.
+
+use minijinja::machinery::ast::Expr;
+
+use super::filters::AppliedFilter;
+use super::infer::Checker;
+use super::types::{Type, TypeKind};
+use crate::diagnostic::Code;
+use crate::template::expr_range;
+use crate::template::signatures::{FILTER_SIGNATURES, OperandKind, Signature};
+
+/// Whether a value of a type may be null, as far as its kinds are known.
+pub(super) fn may_be_null(ty: &Type<'_>) -> bool {
+    ty.kinds().is_some_and(|kinds| kinds.contains(&TypeKind::Null))
+}
+
+impl<'a> Checker<'a> {
+    /// Reports an expression that becomes text although its value may be null.
+    pub(super) fn check_null_text(&mut self, expr: &Expr<'a>, ty: &Type<'a>) {
+        if !may_be_null(ty) || matches!(expr, Expr::Const(_)) {
+            return;
+        }
+        let verb = if ty.kind().is_some() { "is" } else { "may be" };
+        let message = format!("`{}` {verb} null, and its text is then `None`", self.source(expr));
+        let operand = self.operand_text(expr);
+        let guard = self.guard_advice(expr, &format!("{operand} is not none"));
+        let diagnostic = self.warning(Code::PossiblyMissing, expr_range(expr), message);
+        self.report(diagnostic.with_help(format!("{guard}, or set a default: `{operand} | default(…, true)`")));
+    }
+
+    /// Reports null in the operand of a filter that makes it text: the operand itself, or the items that `join` joins.
+    pub(super) fn check_null_operand(&mut self, filter: &AppliedFilter<'_, 'a>) {
+        let is_text_filter = || {
+            let signature = Signature::find(FILTER_SIGNATURES, filter.name);
+            signature.is_some_and(|signature| signature.operand == OperandKind::Scalar)
+        };
+        if filter.name == "string" || is_text_filter() {
+            return self.check_null_text(filter.operand, &filter.base);
+        }
+        let has_items = filter.base.kind() == Some(TypeKind::List) && filter.argument("attribute", 1).is_none();
+        if filter.name == "join" && has_items && may_be_null(&self.element_type(&filter.base)) {
+            let message =
+                format!("an item of `{}` may be null, and its text is then `None`", self.source(filter.operand));
+            let diagnostic = self.warning(Code::PossiblyMissing, expr_range(filter.operand), message);
+            let operand = self.operand_text(filter.operand);
+            self.report(diagnostic.with_help(format!("leave it out: `{operand} | reject(\"none\") | join(…)`")));
+        }
+    }
+}
