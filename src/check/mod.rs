@@ -129,6 +129,8 @@ const DEPENDENT_ON_SETTINGS: &[Code] = &[
     Code::UnconfinedCommand,
     Code::SandboxTooLoose,
     Code::UnusableTool,
+    Code::UnknownMcpServer,
+    Code::McpToolNotAllowed,
     Code::InvalidModel,
     Code::UnknownProvider,
     Code::MissingBaseUrl,

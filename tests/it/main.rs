@@ -46,6 +46,7 @@ mod files;
 mod findings;
 mod first_mistakes;
 mod fix;
+mod follow_up_findings;
 mod graph;
 mod guards;
 mod imported_runs;
