@@ -77,6 +77,7 @@ impl<'a> Checker<'a> {
         }
         if !has_finding {
             self.check_null_operand(&filter);
+            self.check_joined_items(&filter);
         }
         let attribute = self.infer_attribute(&filter);
         if inner.name == "sum" {

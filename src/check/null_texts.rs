@@ -28,22 +28,14 @@ impl<'a> Checker<'a> {
         self.report(diagnostic.with_help(format!("{guard}, or set a default: `{operand} | default(…, true)`")));
     }
 
-    /// Reports null in the operand of a filter that makes it text: the operand itself, or the items that `join` joins.
+    /// Reports null in the operand of a filter that makes it text.
     pub(super) fn check_null_operand(&mut self, filter: &AppliedFilter<'_, 'a>) {
         let is_text_filter = || {
             let signature = Signature::find(FILTER_SIGNATURES, filter.name);
             signature.is_some_and(|signature| signature.operand == OperandKind::Scalar)
         };
         if filter.name == "string" || is_text_filter() {
-            return self.check_null_text(filter.operand, &filter.base);
-        }
-        let has_items = filter.base.kind() == Some(TypeKind::List) && filter.argument("attribute", 1).is_none();
-        if filter.name == "join" && has_items && may_be_null(&self.element_type(&filter.base)) {
-            let message =
-                format!("an item of `{}` may be null, and its text is then `None`", self.source(filter.operand));
-            let diagnostic = self.warning(Code::PossiblyMissing, expr_range(filter.operand), message);
-            let operand = self.operand_text(filter.operand);
-            self.report(diagnostic.with_help(format!("leave it out: `{operand} | reject(\"none\") | join(…)`")));
+            self.check_null_text(filter.operand, &filter.base);
         }
     }
 }

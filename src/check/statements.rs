@@ -138,6 +138,7 @@ impl<'a> Checker<'a> {
         body_scope.assign("loop", AssignedValue::defined(InferredValue::defined(loop_type())));
         body_scope.add_narrowings(self.loop_facts(inner, &inferred.ty));
         self.check_unprinted_statements(&inner.body, &mut body_scope);
+        self.check_loop_assignments(&inner.body, scope);
         self.check_unprinted_statements(&inner.else_body, &mut scope.clone());
     }
 

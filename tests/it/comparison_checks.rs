@@ -44,6 +44,38 @@ fn the_result_of_a_filter_never_equals_a_text_that_the_filter_changes() {
 }
 
 #[test]
+fn what_join_does_not_print_as_meant_is_found() {
+    assert_found(
+        SCHEMA,
+        &[
+            ("{{ plan.title | join(',') }}", "ORCH0603", "`join` joins its characters"),
+            ("{{ plan.steps | join(', ') }}", "ORCH0606", "an item of `plan.steps` is an object"),
+            ("{{ plan.lists | join(', ') }}", "ORCH0606", "an item of `plan.lists` is a list"),
+        ],
+    );
+    assert_silent(
+        SCHEMA,
+        &["{{ plan.names | join(', ') }} {{ plan.steps | map(attribute='title') | join }} {{ plan.scores | join }}"],
+    );
+}
+
+#[test]
+fn a_set_in_a_loop_without_effect_is_found() {
+    let advice = "`{% set ns.total = … %}`";
+    let sums = "{% set total = 0 %}{% for s in plan.steps %}{% set total = total + s.size %}{% endfor %}{{ total }}";
+    let flag =
+        "{% set total = 1 %}{% for s in plan.steps %}{% if s.size > 3 %}{% set total = 2 %}{% endif %}{% endfor %}";
+    assert_found(SCHEMA, &[(sums, "ORCH0603", "`set total` has no effect"), (flag, "ORCH0603", advice)]);
+    assert_silent(
+        SCHEMA,
+        &[
+            "{% set t = 'x' %}{% for s in plan.steps %}{% set t = s.title | upper %}{{ t }}{% endfor %}{{ t }}",
+            "{% set ns = namespace(t=0) %}{% for s in plan.steps %}{% set ns.t = ns.t + s.size %}{% endfor %}{{ ns.t }}",
+        ],
+    );
+}
+
+#[test]
 fn a_boolean_counts_as_a_number() {
     assert_found(
         SCHEMA,
