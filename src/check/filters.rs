@@ -273,6 +273,8 @@ impl<'a> Checker<'a> {
         let can_map = kind == TypeKind::List && matches!(name, "lower" | "upper" | "title" | "capitalize" | "trim");
         self.report(if can_map {
             diagnostic.with_help(format!("for each item: `map(\"{name}\")`"))
+        } else if kind == TypeKind::Null && !is_always_wrong {
+            diagnostic.with_help(self.null_advice(operand))
         } else {
             diagnostic
         });

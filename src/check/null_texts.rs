@@ -14,6 +14,11 @@ pub(super) fn may_be_null(ty: &Type<'_>) -> bool {
     ty.kinds().is_some_and(|kinds| kinds.contains(&TypeKind::Null))
 }
 
+/// Whether a value of a type may be null or something else.
+pub(super) fn is_sometimes_null(ty: &Type<'_>) -> bool {
+    may_be_null(ty) && ty.kind().is_none()
+}
+
 impl<'a> Checker<'a> {
     /// Reports an expression that becomes text although its value may be null.
     pub(super) fn check_null_text(&mut self, expr: &Expr<'a>, ty: &Type<'a>) {
@@ -22,10 +27,15 @@ impl<'a> Checker<'a> {
         }
         let verb = if ty.kind().is_some() { "is" } else { "may be" };
         let message = format!("`{}` {verb} null, and its text is then `None`", self.source(expr));
+        let diagnostic = self.warning(Code::PossiblyMissing, expr_range(expr), message);
+        self.report(diagnostic.with_help(self.null_advice(expr)));
+    }
+
+    /// Advice for a value that may be null.
+    pub(super) fn null_advice(&self, expr: &Expr<'a>) -> String {
         let operand = self.operand_text(expr);
         let guard = self.guard_advice(expr, &format!("{operand} is not none"));
-        let diagnostic = self.warning(Code::PossiblyMissing, expr_range(expr), message);
-        self.report(diagnostic.with_help(format!("{guard}, or set a default: `{operand} | default(…, true)`")));
+        format!("{guard}, or set a default: `{operand} | default(…, true)`")
     }
 
     /// Reports null in the operand of a filter that makes it text.

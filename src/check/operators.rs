@@ -6,6 +6,7 @@ use minijinja::machinery::ast::{BinOpKind, CompareOp, CompareOpKind, Expr};
 use super::arithmetic::range_of;
 use super::index_paths::operator_kind;
 use super::infer::Checker;
+use super::null_texts::is_sometimes_null;
 use super::scope::{InferredValue, TypeScope};
 use super::tested_values::are_comparable;
 use super::types::{Type, TypeKind, union};
@@ -228,10 +229,11 @@ impl<'a> Checker<'a> {
                 self.error(Code::UnsupportedOperation, range, message)
             };
             let has_string = *left_kind == TypeKind::Text || *right_kind == TypeKind::Text;
-            self.report(if has_string {
-                diagnostic.with_help("`~` joins values of any type as strings")
-            } else {
-                diagnostic
+            let nullable = [(left, left_type), (right, right_type)].into_iter().find(|(_, ty)| is_sometimes_null(ty));
+            self.report(match nullable {
+                Some((operand, _)) => diagnostic.with_help(self.null_advice(operand)),
+                None if has_string => diagnostic.with_help("`~` joins values of any type as strings"),
+                None => diagnostic,
             });
         }
         InferredValue::defined(match (left_type.kind(), right_type.kind()) {

@@ -28,6 +28,8 @@ fn null_that_becomes_text_is_found() {
             ("{% for name in plan.names %}{{ name }}{% endfor %}", "ORCH0602", "`name` may be null"),
             ("{{ plan.note }}", "ORCH0602", "`plan.note is defined and plan.note is not none`"),
             ("{{ plan.note }}", "ORCH0602", "`plan.note` may be missing or null"),
+            ("{{ plan.owner | length }}", "ORCH0603", "set a default: `plan.owner | default(…, true)`"),
+            ("{{ plan.owner + '!' }}", "ORCH0603", "guard it: `{% if plan.owner is not none %}…{% endif %}`"),
             ("{% if plan.note is defined %}{{ plan.note }}{% endif %}", "ORCH0602", "`plan.note` may be null"),
         ],
     );
