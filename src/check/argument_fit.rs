@@ -1,4 +1,4 @@
-//! How a value whose type is known fits an argument of a tool of orch, which converts a text that contains a number or a
+//! How a value whose type is known fits an argument of a tool of orch. orch converts a text that contains a number or a
 //! boolean.
 
 use minijinja::machinery::ast::Stmt;
@@ -41,8 +41,8 @@ impl ToolParameter {
     /// How the texts that a value can be fit a parameter that is a number or a boolean.
     fn text_fit(self, source: &str, ty: &Type<'_>) -> InputFit {
         let is_converted: fn(&str) -> bool = match self.parameter.kind {
-            TypeKind::Number => |text| text.trim().parse::<u64>().is_ok(),
-            TypeKind::Bool => |text| matches!(text.trim(), "true" | "false"),
+            TypeKind::Number => |text: &str| text.trim().parse::<u64>().is_ok(),
+            TypeKind::Bool => |text: &str| matches!(text.trim(), "true" | "false"),
             _ => return InputFit::Always,
         };
         let can_fit = |branch: &Type<'_>| match branch {

@@ -1,5 +1,6 @@
 //! Finds schemas that contradict themselves: bounds that no value can satisfy, names that are both required and
-//! forbidden or that differ only in spelling from a declared one, and defaults and examples that do not fit their schema.
+//! forbidden or that differ only in spelling from a declared one, and defaults and examples that do not fit their
+//! schema.
 
 use serde_json::{Map, Value};
 

@@ -199,7 +199,7 @@ impl<'a> ArgumentReader<'a> {
 
     /// Whether the program itself replaces a reference, as `make` does with `$(NAME)`.
     fn replaces(&self, reference: &str) -> bool {
-        matches!(self.name, "gmake" | "make") && reference.starts_with(["$(", "${"])
+        matches!(self.name, "gmake" | "make") && (reference.starts_with("$(") || reference.starts_with("${"))
     }
 }
 
