@@ -38,6 +38,15 @@ impl<'a> Checker<'a> {
         format!("{guard}, or set a default: `{operand} | default(…, true)`")
     }
 
+    /// Reports a slice of what may be null in place of a string: it is then an empty list.
+    pub(super) fn check_null_slice(&mut self, expr: &Expr<'a>, ty: &Type<'a>) {
+        if is_sometimes_null(ty) && ty.kinds().is_some_and(|kinds| kinds.contains(&TypeKind::Text)) {
+            let message = format!("`{}` may be null, and a slice of it is then an empty list", self.source(expr));
+            let diagnostic = self.warning(Code::PossiblyMissing, expr_range(expr), message);
+            self.report(diagnostic.with_help(self.null_advice(expr)));
+        }
+    }
+
     /// Reports null in the operand of a filter that makes it text.
     pub(super) fn check_null_operand(&mut self, filter: &AppliedFilter<'_, 'a>) {
         let is_text_filter = || {

@@ -22,6 +22,7 @@ fn null_that_becomes_text_is_found() {
             ("{{ plan.owner }}", "ORCH0602", "`plan.owner | default(…, true)`"),
             ("{{ plan.owner | upper }}", "ORCH0602", "`{% if plan.owner is not none %}…{% endif %}`"),
             ("{{ plan.owner ~ '!' }}", "ORCH0602", "may be null"),
+            ("{{ plan.owner[:3] }}", "ORCH0602", "a slice of it is then an empty list"),
             ("{{ plan.owner | default('x') }}", "ORCH0602", "may be null"),
             ("{{ plan.owner | string | length }}", "ORCH0602", "may be null"),
             ("{{ plan.names | join(', ') }}", "ORCH0602", "an item of `plan.names` may be null"),
@@ -45,7 +46,7 @@ fn null_that_the_template_handles_is_silent() {
             "{% if plan.note is defined and plan.note is not none %}{{ plan.note }}{% endif %}",
             "{% if plan.owner is none %}nobody{% else %}{{ plan.owner | trim }}{% endif %}",
             "{{ plan.names | reject('none') | join(', ') }} {{ plan.names | select | join(', ') }}",
-            "{{ plan.owner | tojson }}",
+            "{{ plan.owner | tojson }} {{ (plan.owner or '')[:3] }}",
         ],
     );
 }
