@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::catalog::{self, ModelApi, RequestedOptions};
-use crate::config::{EnvAddresses, ModelSettings, Settings};
+use crate::config::{EnvAddresses, Settings};
 use crate::model::address::{base_url_error, host_with_port};
 use crate::model::name::{LOCAL_PROVIDER, NameError, resolve_name};
 use crate::model::{Agent, AllowedHost, ChatRequest, Failure, FailureClass, Message, ModelRef, PriceBasis, Usage};
@@ -222,7 +222,7 @@ impl ModelRegistry {
     /// Prices in `orch.yaml` take precedence over the built-in table.
     pub fn cost(&self, model: &ModelRef, usage: &Usage) -> Option<f64> {
         match self.settings.entry_with_prices(model) {
-            Some(entry) => settings_cost(entry, usage),
+            Some(entry) => entry.cost(usage),
             None => catalog::cost(model, usage),
         }
     }
@@ -322,19 +322,6 @@ fn unencrypted_failure(name: &str, key_variable: Option<&str>, fix: &str) -> Fai
     let message = format!("the address of {name} is plain http, so others could read {key} in transit");
     Failure::new(FailureClass::BadRequest, message)
         .with_hint(format!("{fix}, or set `insecure: true` under `providers.{name}` of orch.yaml"))
-}
-
-/// The cost in US dollars from the prices in `orch.yaml`, which are per million tokens.
-fn settings_cost(entry: &ModelSettings, usage: &Usage) -> Option<f64> {
-    let (input, output) = (entry.input_price?, entry.output_price?);
-    let cached = entry.cached_input_price.unwrap_or(input);
-    #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
-    let cost = |tokens: u64, price: f64| tokens as f64 * price / 1e6;
-    Some(
-        cost(usage.input.saturating_sub(usage.cache_read), input)
-            + cost(usage.cache_read, cached)
-            + cost(usage.output, output),
-    )
 }
 
 #[cfg(feature = "local")]

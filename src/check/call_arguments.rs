@@ -4,12 +4,13 @@
 use minijinja::machinery::ast::Stmt;
 use serde_json::Value;
 
-use super::call_steps::{Parameter, parameters};
+use super::argument_fit::ToolParameter;
+use super::call_inputs::InputFit;
+use super::call_steps::parameters;
 use super::infer::{Checker, TextLocation};
 use super::scope::TypeScope;
 use super::step_scopes::ScopedStep;
 use super::texts::TextChecks;
-use super::types::{Type, TypeKind};
 use crate::config::{child_pointer, item_pointer};
 use crate::diagnostic::Code;
 use crate::template::{expr_range, parse_template, sole_expression};
@@ -18,9 +19,12 @@ impl<'a> TextChecks<'a> {
     /// Checks the arguments of the tool that a step calls.
     pub(super) fn check_call_arguments(&mut self, scoped_step: &'a ScopedStep<'a>, scope: &TypeScope<'a>) {
         let args_pointer = child_pointer(&scoped_step.pointer, "args");
-        let parameters = scoped_step.step.called_builtin().map(parameters).unwrap_or_default();
+        let tool = scoped_step.step.called_builtin();
         for (name, value) in &scoped_step.step.args {
-            let parameter = parameters.iter().find(|parameter| parameter.name == name);
+            let parameter = tool.and_then(|tool| {
+                let parameter = parameters(tool).iter().find(|parameter| parameter.name == name)?;
+                Some(ToolParameter { tool, parameter })
+            });
             self.check_argument(scoped_step, &child_pointer(&args_pointer, name), value, parameter, scope);
         }
     }
@@ -31,12 +35,15 @@ impl<'a> TextChecks<'a> {
         scoped_step: &'a ScopedStep<'a>,
         pointer: &str,
         value: &'a Value,
-        parameter: Option<&Parameter>,
+        parameter: Option<ToolParameter>,
         scope: &TypeScope<'a>,
     ) {
         match value {
             Value::String(text) if sole_expression(text).is_none() => {
                 self.check_template(scoped_step, pointer, text, scope);
+                if let Some(parameter) = parameter.filter(|_| text.contains("{{") || text.contains("{%")) {
+                    self.check_text_argument(pointer, text, parameter);
+                }
             }
             Value::String(text) => self.check_sole_expression(scoped_step, pointer, text, parameter, scope),
             Value::Array(items) => {
@@ -53,13 +60,25 @@ impl<'a> TextChecks<'a> {
         }
     }
 
+    /// Reports a text with tags that is never a value of the parameter.
+    fn check_text_argument(&mut self, pointer: &str, text: &str, parameter: ToolParameter) {
+        let Ok(parsed) = parse_template(text) else { return };
+        if !parameter.refuses_text(&parsed) {
+            return;
+        }
+        let (name, expected) = (parameter.parameter.name, parameter.parameter.kind.describe());
+        let message = format!("`{text}` is never {expected}, but the argument `{name}` is {expected}");
+        let diagnostic = self.error_at(Code::InputMismatch, pointer, 0..text.len(), message);
+        self.push(diagnostic.with_help("write only the expression, as in `\"{{ count }}\"`"));
+    }
+
     /// Checks a text that is only one expression in braces, whose value is the argument.
     fn check_sole_expression(
         &mut self,
         scoped_step: &'a ScopedStep<'a>,
         pointer: &str,
         text: &'a str,
-        parameter: Option<&Parameter>,
+        parameter: Option<ToolParameter>,
         scope: &TypeScope<'a>,
     ) {
         let location = TextLocation::Yaml(pointer.to_owned());
@@ -79,28 +98,11 @@ impl<'a> TextChecks<'a> {
         let range = expr_range(&emitted.expr);
         let source = text.get(range.clone()).unwrap_or(text);
         let Some(parameter) = parameter else { return };
-        let Some((is_error, kind)) = misfit(parameter, &inferred.ty) else { return };
-        let (expected, given) = (parameter.kind.describe(), kind.describe());
-        let verb = if is_error { "is" } else { "may be" };
-        let message = format!("`{source}` {verb} {given}, but the argument `{}` is {expected}", parameter.name);
-        let diagnostic = if is_error {
-            self.error_at(Code::InputMismatch, pointer, range, message)
-        } else {
-            self.warning_at(Code::InputMismatch, pointer, range, message)
+        let diagnostic = match parameter.fit(source, &inferred.ty) {
+            InputFit::Always => return,
+            InputFit::Sometimes(message) => self.warning_at(Code::InputMismatch, pointer, range, message),
+            InputFit::Never(message) => self.error_at(Code::InputMismatch, pointer, range, message),
         };
         self.push(diagnostic);
     }
-}
-
-/// A kind that the values of an argument can have and that its parameter does not accept, and whether it accepts none of
-/// their kinds. An argument that is `null` counts as absent.
-fn misfit(parameter: &Parameter, ty: &Type<'_>) -> Option<(bool, TypeKind)> {
-    let accepts = |kind: &TypeKind| {
-        *kind == parameter.kind || *kind == TypeKind::Null && !parameter.is_required
-            // orch converts a text that contains a number or a boolean.
-            || *kind == TypeKind::Text
-    };
-    let kinds = ty.kinds()?;
-    let wrong = kinds.iter().copied().find(|kind| !accepts(kind))?;
-    Some((!kinds.iter().any(accepts), wrong))
 }

@@ -33,8 +33,8 @@ pub(super) struct CallInput<'b, 'a> {
     pub(super) scope: &'b TypeScope<'a>,
 }
 
-/// How a value fits an input.
-enum InputFit {
+/// How a value fits an input of a pipeline or an argument of a tool.
+pub(super) enum InputFit {
     /// Every value fits.
     Always,
     /// Some values may not fit, for this reason.
@@ -127,7 +127,7 @@ fn input_fit<'a>(input: &CallInput<'_, 'a>, schema: &'a Value, ty: &Type<'a>) ->
         return InputFit::Sometimes(format!("`{source}` may be {kind}, but the input `{name}` accepts {accepted}"));
     }
     match listed_text_fit(input, ty, &input_type) {
-        InputFit::Always => number_fit(input, ty, &input_type),
+        InputFit::Always => number_fit(source, &format!("the input `{name}`"), ty, &input_type),
         other => other,
     }
 }
@@ -164,18 +164,18 @@ fn listed_text_fit(input: &CallInput<'_, '_>, ty: &Type<'_>, input_type: &Type<'
     InputFit::Sometimes(format!("`{source}` may be `{refused}`, but the input `{name}` accepts {listed}"))
 }
 
-/// How the numbers that a value can be fit an input that accepts only some numbers.
-fn number_fit(input: &CallInput<'_, '_>, ty: &Type<'_>, input_type: &Type<'_>) -> InputFit {
+/// How the numbers that a value can be fit an input that accepts only some numbers. The message calls the value `source`
+/// and the input `target`.
+pub(super) fn number_fit(source: &str, target: &str, ty: &Type<'_>, input_type: &Type<'_>) -> InputFit {
     let (Some(numbers), Some(accepted)) = (ty.numbers(), input_type.numbers()) else { return InputFit::Always };
     // Nothing says how large a number without bounds is.
     let is_unbounded = numbers.describe().is_none() && (numbers.is_integer || !accepted.is_integer);
     if is_unbounded || numbers.is_empty() || numbers.is_within(accepted) {
         return InputFit::Always;
     }
-    let (source, name) = (input.text.trim(), input.name);
     let noun = if accepted.is_integer { "integers" } else { "numbers" };
     let accepted_numbers = accepted.describe().map_or_else(|| noun.to_owned(), |bounds| format!("{noun} {bounds}"));
-    let suffix = format!("but the input `{name}` accepts {accepted_numbers}");
+    let suffix = format!("but {target} accepts {accepted_numbers}");
     if ty.kind() == Some(TypeKind::Number) && numbers.is_never(RequiredOrder::Equal, accepted) {
         let range = numbers.describe().unwrap_or_else(|| "a fraction".to_owned());
         return InputFit::Never(format!("`{source}` is {range}, {suffix}"));

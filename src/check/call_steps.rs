@@ -10,6 +10,8 @@ use super::types::TypeKind;
 use crate::config::{Project, child_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{BuiltinTool, McpAccess, McpGrant, McpToolName, SandboxSpec, Step, ToolGrant};
+use crate::schema::Schema;
+use crate::tool;
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
@@ -170,6 +172,8 @@ impl CallCheck<'_> {
                 let (given, expected) = (describe(value), parameter.kind.describe());
                 let message = format!("`{name}` of the tool `{tool}` is {given}, not {expected}");
                 diagnostics.push(self.at_value(Diagnostic::error(Code::InputMismatch, message), &pointer));
+            } else if let Some(message) = refused_constant(tool, parameter, value) {
+                diagnostics.push(self.at_value(Diagnostic::error(Code::InputMismatch, message), &pointer));
             }
         }
         // An argument that is `null` counts as absent.
@@ -210,6 +214,33 @@ impl Parameter {
             Value::Array(_) | Value::Object(_) => false,
         }
     }
+}
+
+/// The schema of the values of a parameter, as models get it.
+pub(super) fn parameter_schema(tool: BuiltinTool, parameter: &Parameter) -> Option<Value> {
+    tool::definition(tool, &[]).parameters.get("properties")?.get(parameter.name).cloned()
+}
+
+/// Why a tool refuses a constant of the right type, such as a number below the minimum; `None` if it accepts it.
+fn refused_constant(tool: BuiltinTool, parameter: &Parameter, value: &Value) -> Option<String> {
+    let name = parameter.name;
+    let value = match (value, parameter.kind) {
+        (Value::Null, _) => return None,
+        (Value::String(text), _) if text.contains("{{") || text.contains("{%") => return None,
+        // orch converts a text that contains a number or a boolean.
+        (Value::String(text), TypeKind::Number) => Value::from(text.trim().parse::<u64>().ok()?),
+        (Value::String(_), TypeKind::Bool) => return None,
+        (value, _) => value.clone(),
+    };
+    if let (BuiltinTool::Search, "regex", Some(regex)) = (tool, name, value.as_str())
+        && let Some(problem) = tool::regex_problem(regex)
+    {
+        return Some(format!("`regex` of the tool `{tool}` can't be used: {problem}"));
+    }
+    let schema = Schema::compile(name, parameter_schema(tool, parameter)?).ok()?;
+    let mismatch = schema.mismatches(&value).into_iter().next()?;
+    let (expected, got) = (mismatch.expected, mismatch.got);
+    Some(format!("`{name}` of the tool `{tool}` does not fit: expected {expected}, got {got}"))
 }
 
 /// Describes the type of a constant.

@@ -126,7 +126,7 @@ impl<'a> Checker<'a> {
         });
     }
 
-    /// Reports a test that compares a value with a constant that the value never equals. The message calls the value
+    /// Reports a test that compares a value with another one, and is never true. The message calls the value
     /// `subject`.
     pub(super) fn check_tested_constant(
         &mut self,
@@ -136,6 +136,7 @@ impl<'a> Checker<'a> {
         arguments: &[CallArgument<'_, 'a>],
     ) {
         let Some(argument) = arguments.first() else { return };
+        self.check_tested_comparison(test, subject, ty, argument);
         match (test, argument.expr) {
             ("eq" | "==" | "equalto" | "ne" | "!=", constant) => {
                 self.check_listed_text(subject, ty, constant);

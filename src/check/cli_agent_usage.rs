@@ -1,14 +1,13 @@
 //! Finds CLI agents that do not report the units that a budget limits, so that orch refuses to start such a run. Warns
 //! about those that may not report them: orch stops such a run after the agent's first turn.
 
-use crate::catalog;
 use crate::config::{Project, child_pointer};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::budget::{Budget, Unpriced, Unreported};
 use crate::model::step::Access;
-use crate::model::{Agent, CliAgentKind, Step, Usage};
+use crate::model::{Agent, CliAgentKind, Step};
 
-use super::models::{BudgetedSteps, value_span};
+use super::models::{BudgetedSteps, sample_cost, value_span};
 
 /// The end of a message about a budget that refuses estimates.
 const REFUSED_ESTIMATES_REASON: &str = ", and a budget sets `unreported: refuse`";
@@ -114,10 +113,7 @@ fn unknown_price(
     {
         return None;
     }
-    let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
-    let has_price =
-        |model| project.settings.entry_with_prices(&model).is_some() || catalog::cost(&model, &sample_usage).is_some();
-    if cli_agent.price_model().is_some_and(has_price) {
+    if cli_agent.price_model().is_some_and(|model| sample_cost(project, &model).is_some()) {
         return None;
     }
     let message = format!("agent `{name}` has no known price, and there is a budget in dollars");

@@ -225,7 +225,7 @@ pub(super) fn test_narrowings(test: &str, args: &[CallArg<'_>], outcome: bool) -
 }
 
 /// The comparison that a test performs.
-fn comparison_of_test(test: &str) -> Option<BinOpKind> {
+pub(super) fn comparison_of_test(test: &str) -> Option<BinOpKind> {
     match test {
         "eq" | "==" | "equalto" => Some(BinOpKind::Eq),
         "ne" | "!=" => Some(BinOpKind::Ne),

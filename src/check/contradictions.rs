@@ -1,11 +1,12 @@
 //! Finds schemas that contradict themselves: bounds that no value can satisfy, names that are both required and
-//! forbidden, and defaults and examples that do not fit their schema.
+//! forbidden or that differ only in spelling from a declared one, and defaults and examples that do not fit their
+//! schema.
 
 use serde_json::{Map, Value};
 
 use super::schema_walk::{MAX_DEPTH, SCHEMA_KEYWORDS, SCHEMA_LIST_KEYWORDS, SCHEMA_MAP_KEYWORDS, named_types};
 use crate::config::{Document, child_pointer, item_pointer};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 use crate::schema::{Schema, json_type_name};
 
 /// Pairs of keywords whose first value may not exceed the second, with the types that they restrict. Values of other
@@ -16,6 +17,10 @@ const BOUNDS: &[(&str, &str, &[&str])] = &[
     ("minProperties", "maxProperties", &["object"]),
     ("minimum", "maximum", &["number", "integer"]),
 ];
+
+/// Keywords with which other schemas can declare properties of the same object.
+const MORE_PROPERTIES: &[&str] =
+    &["$ref", "allOf", "anyOf", "dependentSchemas", "else", "if", "oneOf", "patternProperties", "then"];
 
 /// Returns the contradictions in a schema file that compiles.
 pub(super) fn check(document: &Document) -> Vec<Diagnostic> {
@@ -35,6 +40,7 @@ impl ContradictionFinder<'_> {
         self.check_bounds(map, pointer);
         self.check_enum(map, pointer);
         self.check_required(map, pointer);
+        self.check_misspelt_required(map, pointer);
         self.check_examples(schema, map, pointer);
         for keyword in SCHEMA_KEYWORDS {
             if let Some(inner) = map.get(*keyword) {
@@ -110,6 +116,30 @@ impl ContradictionFinder<'_> {
                 .with_span(&self.document.file, self.document.spans.value(&name_pointer))
                 .with_suggestion(name, declared_names());
             self.diagnostics.push(diagnostic);
+        }
+    }
+
+    /// Warns about a required name that an open schema does not declare, if it is nearly that of a declared property that
+    /// is not required.
+    fn check_misspelt_required(&mut self, map: &Map<String, Value>, pointer: &str) {
+        let may_declare_elsewhere = MORE_PROPERTIES.iter().any(|keyword| map.contains_key(*keyword));
+        let is_closed = map.get("additionalProperties") == Some(&Value::Bool(false));
+        let required = map.get("required").and_then(Value::as_array);
+        let properties = map.get("properties").and_then(Value::as_object);
+        let (Some(required), Some(properties)) = (required, properties) else { return };
+        if may_declare_elsewhere || is_closed {
+            return;
+        }
+        let is_required = |declared: &str| required.iter().any(|name| name == declared);
+        for (index, name) in required.iter().enumerate() {
+            let Some(name) = name.as_str().filter(|name| !properties.contains_key(*name)) else { continue };
+            let optional = properties.keys().map(String::as_str).filter(|declared| !is_required(declared));
+            let Some(similar) = did_you_mean(name, optional) else { continue };
+            let name_pointer = item_pointer(&child_pointer(pointer, "required"), index);
+            let message = format!("`{name}` is required, and `properties` does not declare it");
+            let diagnostic = Diagnostic::warning(Code::IneffectiveKeyword, message);
+            let diagnostic = diagnostic.with_span(&self.document.file, self.document.spans.value(&name_pointer));
+            self.diagnostics.push(diagnostic.with_help(format!("did you mean `{similar}`?")));
         }
     }
 

@@ -65,13 +65,19 @@ impl<'a> Checker<'a> {
             return InferredValue::defined(Type::Text(None)); // a filter block
         };
         self.missing_items = missing_items.before(inner);
+        let finding_count = self.diagnostics.len();
         let base = self.infer_defined(operand, scope).ty;
         self.check_operand(inner.name, operand, &base);
+        let has_finding = self.diagnostics.len() > finding_count;
         let (args, arguments) = (&inner.args, arguments.unwrap_or_default());
         let min_count = item_count(operand, &base, scope);
         let filter = AppliedFilter { name: inner.name, operand, base, min_count, missing_items, args, arguments };
         if matches!(inner.name, "int" | "float") {
             self.check_conversion(&filter);
+        }
+        if !has_finding {
+            self.check_null_operand(&filter);
+            self.check_joined_items(&filter);
         }
         let attribute = self.infer_attribute(&filter);
         if inner.name == "sum" {
@@ -269,6 +275,8 @@ impl<'a> Checker<'a> {
         let can_map = kind == TypeKind::List && matches!(name, "lower" | "upper" | "title" | "capitalize" | "trim");
         self.report(if can_map {
             diagnostic.with_help(format!("for each item: `map(\"{name}\")`"))
+        } else if kind == TypeKind::Null && !is_always_wrong {
+            diagnostic.with_help(self.null_advice(operand))
         } else {
             diagnostic
         });

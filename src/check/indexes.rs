@@ -124,6 +124,7 @@ impl<'a> Checker<'a> {
         self.note_unchecked_use(&inner.expr, &ty);
         let has_items = |kind| matches!(kind, TypeKind::List | TypeKind::Text | TypeKind::Null);
         self.check_operand_kind(&inner.expr, &ty, has_items, "which has no items", "which has no items");
+        self.check_null_slice(&inner.expr, &ty);
         for bound in [&inner.start, &inner.stop].into_iter().flatten() {
             self.check_bound(bound, scope);
         }

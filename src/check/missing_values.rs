@@ -4,6 +4,7 @@ use minijinja::machinery::ast::Expr;
 
 use super::infer::{Checker, TextLocation};
 use super::narrowing::{constant_index, expression_path};
+use super::null_texts::may_be_null;
 use super::scope::{InferredValue, TypeScope, depends_on};
 use super::truth::ConditionReader;
 use crate::diagnostic::{Code, Diagnostic};
@@ -32,9 +33,18 @@ impl<'a> Checker<'a> {
         }
         // The value of `a.b and c` is missing if `a.b` is, so the advice is about `a.b`.
         let (operand, scope) = self.undefined_operand(expr, scope);
-        let default = format!("set a default: `{} | default(…)`", self.operand_text(operand));
-        let guard = self.guard_advice(operand, &self.guard_condition(operand, &scope));
-        let message = format!("`{}` may be missing", self.source(operand));
+        let text = self.operand_text(operand);
+        // A default alone replaces a missing value, but not null.
+        let is_nullable = std::ptr::eq(operand, expr) && may_be_null(&inferred.ty);
+        let (problem, condition, default) = if is_nullable {
+            let condition = format!("{text} is defined and {text} is not none");
+            ("may be missing or null", condition, format!("{text} | default(…, true)"))
+        } else {
+            ("may be missing", self.guard_condition(operand, &scope), format!("{text} | default(…)"))
+        };
+        let guard = self.guard_advice(operand, &condition);
+        let default = format!("set a default: `{default}`");
+        let message = format!("`{}` {problem}", self.source(operand));
         self.warning(Code::PossiblyMissing, expr_range(operand), message).with_help(format!("{guard}, or {default}"))
     }
 
@@ -48,7 +58,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Advice on where to test a condition before the text uses an expression.
-    fn guard_advice(&self, expr: &Expr<'a>, condition: &str) -> String {
+    pub(super) fn guard_advice(&self, expr: &Expr<'a>, condition: &str) -> String {
         let is_condition = matches!(&self.location, TextLocation::Yaml(pointer) if is_condition_pointer(pointer));
         if self.is_template || matches!(self.location, TextLocation::File(_)) {
             return format!("guard it: `{{% if {condition} %}}…{{% endif %}}`");

@@ -7,6 +7,7 @@
 mod agent_texts;
 mod agents;
 mod all_of;
+mod argument_fit;
 mod arithmetic;
 mod assignments;
 mod bindings;
@@ -42,9 +43,11 @@ mod indexes;
 mod ineffective_keywords;
 mod infer;
 mod item_filters;
+mod joined_items;
 mod kinds;
 mod line_breaks;
 mod list_items;
+mod loop_assignments;
 mod loop_facts;
 mod loop_variable;
 mod mapped_filters;
@@ -61,6 +64,7 @@ mod names;
 mod namespaces;
 mod narrowing;
 mod normalizers;
+mod null_texts;
 mod number_narrowing;
 mod number_range;
 mod object_properties;
@@ -94,6 +98,7 @@ mod strictness;
 mod suppression_comments;
 mod suppressions;
 mod template_errors;
+mod tested_values;
 mod texts;
 mod tool_names;
 mod tools;
@@ -130,6 +135,8 @@ const DEPENDENT_ON_SETTINGS: &[Code] = &[
     Code::UnconfinedCommand,
     Code::SandboxTooLoose,
     Code::UnusableTool,
+    Code::UnknownMcpServer,
+    Code::McpToolNotAllowed,
     Code::InvalidModel,
     Code::UnknownProvider,
     Code::MissingBaseUrl,

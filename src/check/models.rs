@@ -153,17 +153,30 @@ fn price_option(project: &Project, step: &Step, model: &ModelRef) -> Option<Stri
 /// Reports a model without a known price under a budget that limits money, in the words in which orch refuses to start
 /// such a run.
 fn check_price(project: &Project, pointer: &str, model: &ModelRef, price_option: Option<&str>) -> Option<Diagnostic> {
-    let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
-    let list_price = catalog::cost(model, &sample_usage);
-    let is_known = list_price.is_some_and(|cost| price_option.is_none() || cost == 0.0);
-    if project.settings.entry_with_prices(model).is_some() || is_known {
+    let own_prices = project.settings.entry_with_prices(model);
+    let is_known = |cost: f64| price_option.is_none() || own_prices.is_some() || cost == 0.0;
+    if sample_cost(project, model).is_some_and(is_known) {
         return None;
     }
     let basis = PriceBasis { model: model.clone(), changed_by: price_option.map(str::to_owned) };
     let message = format!("{basis} has no known price, and there is a budget in dollars");
     let diagnostic =
         Diagnostic::error(Code::UnknownPrice, message).with_span(&project.document.file, value_span(project, pointer));
-    Some(diagnostic.with_help("set its prices under `models:` in `orch.yaml`, or set `unpriced: allow` in the budget"))
+    let prices = match own_prices {
+        Some(_) => "set both `input_price` and `output_price`",
+        None => "set its prices",
+    };
+    let help = format!("{prices} under `models:` in `orch.yaml`, or set `unpriced: allow` in the budget");
+    Some(diagnostic.with_help(help))
+}
+
+/// What a call of a model with few tokens costs, as orch computes it in a run; `None` if its price is unknown.
+pub(super) fn sample_cost(project: &Project, model: &ModelRef) -> Option<f64> {
+    let usage = Usage { input: 1, output: 1, ..Usage::default() };
+    match project.settings.entry_with_prices(model) {
+        Some(entry) => entry.cost(&usage),
+        None => catalog::cost(model, &usage),
+    }
 }
 
 /// The steps to which budgets with a certain property apply, such as a limit in dollars.

@@ -5,7 +5,9 @@ use minijinja::machinery::ast::{BinOpKind, CompareOp, CompareOpKind, Expr};
 
 use super::index_paths::operator_kind;
 use super::infer::Checker;
+use super::null_texts::is_sometimes_null;
 use super::scope::{InferredValue, TypeScope};
+use super::tested_values::are_comparable;
 use super::types::{Type, TypeKind, union};
 use crate::diagnostic::Code;
 use crate::template::expr_range;
@@ -29,8 +31,13 @@ impl<'a> Checker<'a> {
     ) -> InferredValue<'a> {
         use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
         if matches!(op, BinOpKind::Concat) {
-            self.infer_printed(left, scope);
-            self.infer_printed(right, scope);
+            for operand in [left, right] {
+                let finding_count = self.diagnostics.len();
+                let ty = self.infer_printed(operand, scope).ty;
+                if self.diagnostics.len() == finding_count {
+                    self.check_null_text(operand, &ty);
+                }
+            }
             return InferredValue::defined(Type::Text(None));
         }
         let is_compared = matches!(op, Eq | Ne | Lt | Lte | Gt | Gte);
@@ -95,6 +102,8 @@ impl<'a> Checker<'a> {
             Comparison::Equal => {
                 self.check_constant(left, left_type, right);
                 self.check_constant(right, right_type, left);
+                self.check_filtered_text(left, right);
+                self.check_filtered_text(right, left);
                 self.check_comparable(comparison, left, left_type, right, right_type);
             }
             Comparison::Order => self.check_comparable(comparison, left, left_type, right, right_type),
@@ -111,7 +120,10 @@ impl<'a> Checker<'a> {
         right_type: &Type<'a>,
     ) {
         let (Some(left_kinds), Some(right_kinds)) = (left_type.kinds(), right_type.kinds()) else { return };
-        if left_kinds.iter().any(|kind| right_kinds.contains(kind)) {
+        let is_equality = comparison == Comparison::Equal;
+        if self.check_boolean_number(is_equality, left, left_type, right, right_type)
+            || left_kinds.iter().any(|left| right_kinds.iter().any(|right| are_comparable(*left, *right)))
+        {
             return;
         }
         let range = expr_range(left).start..expr_range(right).end;
@@ -171,7 +183,10 @@ impl<'a> Checker<'a> {
         container_type: &Type<'a>,
     ) {
         if let Expr::List(list) = container {
-            list.items.iter().for_each(|constant| self.check_constant(item, item_type, constant));
+            for constant in &list.items {
+                self.check_constant(item, item_type, constant);
+                self.check_filtered_text(item, constant);
+            }
         }
         let container_item_type = self.schemas.item_type(container_type);
         self.check_constant(container, &container_item_type, item);
@@ -197,8 +212,10 @@ impl<'a> Checker<'a> {
         let (Some(left_kinds), Some(right_kinds)) = (left_type.kinds(), right_type.kinds()) else {
             return InferredValue::unknown();
         };
+        // `true` counts as 1, and `false` as 0.
+        let is_number = |kind: TypeKind| matches!(kind, TypeKind::Bool | TypeKind::Number);
         let can_add = |left: TypeKind, right: TypeKind| {
-            left == right && matches!(left, TypeKind::Number | TypeKind::Text | TypeKind::List)
+            (is_number(left) && is_number(right)) || (left == right && matches!(left, TypeKind::Text | TypeKind::List))
         };
         let kind_pairs: Vec<(TypeKind, TypeKind)> =
             left_kinds.iter().flat_map(|left| right_kinds.iter().map(|right| (*left, *right))).collect();
@@ -211,19 +228,24 @@ impl<'a> Checker<'a> {
                 self.error(Code::UnsupportedOperation, range, message)
             };
             let has_string = *left_kind == TypeKind::Text || *right_kind == TypeKind::Text;
-            self.report(if has_string {
-                diagnostic.with_help("`~` joins values of any type as strings")
-            } else {
-                diagnostic
+            let nullable = [(left, left_type), (right, right_type)].into_iter().find(|(_, ty)| is_sometimes_null(ty));
+            self.report(match nullable {
+                Some((operand, _)) => diagnostic.with_help(self.null_advice(operand)),
+                None if has_string => diagnostic.with_help("`~` joins values of any type as strings"),
+                None => diagnostic,
             });
         }
-        // The sum exists only for operands of the same kind.
+        // The sum exists only for operands of the same kind, where booleans are numbers.
         let are_both = |kind: TypeKind| left_kinds.contains(&kind) && right_kinds.contains(&kind);
         let numbers = left_type.numbers().zip(right_type.numbers());
         let number = numbers.map(|(left, right)| Type::Numeric(left.add(right)));
+        let has_boolean = left_kinds.iter().chain(&right_kinds).any(|kind| *kind == TypeKind::Bool);
+        let can_be_number = |kinds: &[TypeKind]| kinds.iter().any(|kind| is_number(*kind));
+        let counted =
+            (has_boolean && can_be_number(&left_kinds) && can_be_number(&right_kinds)).then_some(Type::Number);
         let text = are_both(TypeKind::Text).then_some(Type::Text(None));
         let list = are_both(TypeKind::List).then(|| self.schemas.concatenation(left_type, right_type));
-        InferredValue::defined(union(number.into_iter().chain(text).chain(list)))
+        InferredValue::defined(union(number.into_iter().chain(counted).chain(text).chain(list)))
     }
 
     pub(super) fn check_number(&mut self, expr: &Expr<'a>, ty: &Type<'a>) {

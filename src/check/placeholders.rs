@@ -1,4 +1,5 @@
-//! Reports placeholders in the syntax of other tools: `{task}`, `${task}` and `$task`.
+//! Reports placeholders in the syntax of other tools: `{task}`, `${task.title}`, `$task`, `[[ task ]]`, `<%= task %>`,
+//! `%(task)s`, and `{ task }}` with half of its braces.
 
 use std::ops::Range;
 
@@ -9,6 +10,9 @@ use crate::model::step::CommandLine;
 
 /// Variables of templates that are also ordinary words. orch does not report placeholders with these names.
 const COMMON_WORDS: &[&str] = &["index", "item", "loop", "steps"];
+
+/// How tags of other tools begin and end.
+const FOREIGN_TAGS: &[(&str, &str)] = &[("[[", "]]"), ("<%=", "%>"), ("%(", ")s"), ("{", "}}")];
 
 /// Programs whose arguments are code, in which braces and `$` have a meaning of their own.
 const CODE_PROGRAMS: &[&str] = &["awk", "gawk", "mawk", "jq", "yq", "sed", "perl", "sh", "bash", "dash", "zsh", "ksh"];
@@ -31,10 +35,18 @@ impl<'a> Checker<'a> {
     pub(super) fn check_plain_text(&mut self, range: Range<usize>, scope: &TypeScope<'a>) {
         let text = self.text.get(range.clone()).unwrap_or_default();
         let placeholder_use = self.placeholder_use();
-        if placeholder_use == PlaceholderUse::Code || !text.contains(['{', '$']) || self.is_raw(range.start) {
+        if placeholder_use == PlaceholderUse::Code
+            || !text.contains(['{', '$', '[', '<', '%'])
+            || self.is_raw(range.start)
+        {
             return;
         }
-        for (range_in_text, name) in find_placeholders(text) {
+        let mut placeholders = find_placeholders(text);
+        if placeholder_use == PlaceholderUse::Plain {
+            placeholders.extend(find_foreign_tags(text));
+        }
+        for (range_in_text, path) in placeholders {
+            let name = path.split('.').next().unwrap_or(path);
             if COMMON_WORDS.contains(&name) || scope.get(name).is_none() {
                 continue;
             }
@@ -44,13 +56,13 @@ impl<'a> Checker<'a> {
             if is_shell_line && (is_in_single_quotes(self.text, placeholder_range.start) || self.sets_variable(name)) {
                 continue;
             }
-            let message = format!("`{placeholder}` is not replaced by the value of `{name}`");
+            let message = format!("`{placeholder}` is not replaced by the value of `{path}`");
             let diagnostic = self.warning(Code::LiteralPlaceholder, placeholder_range, message);
-            let is_shell_variable = is_shell_line && placeholder.starts_with('$');
+            let is_shell_variable = is_shell_line && placeholder.starts_with('$') && path == name;
             self.report(diagnostic.with_help(if is_shell_variable {
                 format!("write `{{{{ {name} }}}}`; a variable of the environment is listed, as `env: [{name}]`")
             } else {
-                format!("write `{{{{ {name} }}}}`, or `{{% raw %}}{placeholder}{{% endraw %}}` for literal text")
+                format!("write `{{{{ {path} }}}}`, or `{{% raw %}}{placeholder}{{% endraw %}}` for literal text")
             }));
         }
     }
@@ -115,7 +127,33 @@ fn is_in_single_quotes(script: &str, offset: usize) -> bool {
     quote == Some('\'')
 }
 
-/// Finds names in single braces or after a `$`, each with the range of the whole placeholder.
+/// Finds paths in tags of other tools, each with the range of the whole tag.
+fn find_foreign_tags(text: &str) -> Vec<(Range<usize>, &str)> {
+    let mut tags = Vec::new();
+    for (opening, closing) in FOREIGN_TAGS {
+        for (start, _) in text.match_indices(opening) {
+            let inner_start = start + opening.len();
+            let rest = text.get(inner_start..).unwrap_or_default();
+            let Some(length) = rest.find(closing) else { break };
+            let path = rest.get(..length).unwrap_or_default().trim();
+            let is_escaped = text.get(..start).is_some_and(|preceding| preceding.ends_with(['{', '$', '\\', '%']));
+            if is_path(path) && !is_escaped {
+                tags.push((start..inner_start + length + closing.len(), path));
+            }
+        }
+    }
+    tags
+}
+
+/// Whether a text is the name of a variable, or a path such as `plan.title`.
+fn is_path(text: &str) -> bool {
+    text.split('.').all(|name| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
+}
+
+/// Finds names and paths in single braces, and names after a `$`, each with the range of the whole placeholder.
 fn find_placeholders(text: &str) -> Vec<(Range<usize>, &str)> {
     let mut placeholders = Vec::new();
     let mut next_start = 0;
@@ -128,7 +166,9 @@ fn find_placeholders(text: &str) -> Vec<(Range<usize>, &str)> {
         let brace_count = remaining.get(..prefix_length).unwrap_or_default().matches('{').count();
         let dollar_count = prefix_length - brace_count;
         let after_prefix = remaining.get(prefix_length..).unwrap_or_default();
-        let length = after_prefix.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after_prefix.len());
+        // After a `$` without braces, a full stop may end a sentence.
+        let is_path_char = |c: char| c.is_ascii_alphanumeric() || c == '_' || (c == '.' && brace_count == 1);
+        let length = after_prefix.find(|c: char| !is_path_char(c)).unwrap_or(after_prefix.len());
         let name = after_prefix.get(..length).unwrap_or_default();
         let is_closed =
             after_prefix.get(length..).is_some_and(|suffix| suffix.starts_with('}') && !suffix.starts_with("}}"));
@@ -139,7 +179,7 @@ fn find_placeholders(text: &str) -> Vec<(Range<usize>, &str)> {
         let has_valid_prefix =
             dollar_count + brace_count > 0 && brace_count <= 1 && dollar_count <= 1 && (brace_count == 0 || is_closed);
         let is_escaped = text.get(..start).is_some_and(|preceding| preceding.ends_with(['{', '$', '\\']));
-        if has_valid_prefix && is_not_code && !is_escaped && !name.is_empty() {
+        if has_valid_prefix && is_not_code && !is_escaped && is_path(name) {
             placeholders.push((start..end, name));
         }
         next_start = start + prefix_length.max(1);
@@ -149,7 +189,7 @@ fn find_placeholders(text: &str) -> Vec<(Range<usize>, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{assigns, find_placeholders, is_in_single_quotes};
+    use super::{assigns, find_foreign_tags, find_placeholders, is_in_single_quotes};
 
     #[test]
     fn a_script_that_sets_a_variable_may_use_it() {
@@ -165,12 +205,36 @@ mod tests {
     }
 
     #[test]
+    fn tags_of_other_tools_are_placeholders() {
+        let text = "[[ plan.title ]] [[a]] <%= task %> %(task)s { plan.title }} a{b}}";
+        let tags: Vec<_> = find_foreign_tags(text).into_iter().map(|(range, path)| (&text[range], path)).collect();
+        assert_eq!(
+            tags,
+            [
+                ("[[ plan.title ]]", "plan.title"),
+                ("[[a]]", "a"),
+                ("<%= task %>", "task"),
+                ("%(task)s", "task"),
+                ("{ plan.title }}", "plan.title"),
+                ("{b}}", "b")
+            ]
+        );
+        for text in ["[[ -n a ]]", "[[1, 2]]", "%(a b)s", "{{ task }}", "{ \"a\": {} }}", "[[a", "50 % (a)s"] {
+            assert!(find_foreign_tags(text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
     fn placeholders_are_names_in_single_braces_or_after_a_dollar() {
         let placeholders_in =
             |text| find_placeholders(text).into_iter().map(|(range, name)| (&text[range], name)).collect::<Vec<_>>();
         assert_eq!(
             placeholders_in("a {task} ${plan} $code."),
             [("{task}", "task"), ("${plan}", "plan"), ("$code", "code")]
+        );
+        assert_eq!(
+            placeholders_in("{plan.title} ${plan.steps.first} $code.x {a..b} {.a}"),
+            [("{plan.title}", "plan.title"), ("${plan.steps.first}", "plan.steps.first"), ("$code", "code")]
         );
         assert_eq!(placeholders_in("ends with $task"), [("$task", "task")]);
         for text in

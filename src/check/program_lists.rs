@@ -14,16 +14,35 @@ const SHELL_COMMANDS: &[&str] = &[
 ];
 
 /// Operators of a shell.
-const OPERATORS: &[&str] = &["&&", "||", "|", ">", ">>", "<", "&>", "2>", "2>&1", "1>&2", "2>/dev/null", ">/dev/null"];
-
-/// Programs whose arguments may contain operators, `$` or patterns for the program itself, or for a shell that it starts.
-const INTERPRETING_PROGRAMS: &[&str] = &[
-    "[", "awk", "bash", "dash", "docker", "envsubst", "expr", "find", "gawk", "grep", "jq", "just", "ksh", "make",
-    "mawk", "parallel", "perl", "podman", "rg", "sed", "sh", "ssh", "test", "tmux", "watch", "xargs", "yq", "zsh",
+const OPERATORS: &[&str] = &[
+    "&", "&&", "&>", "&>>", "1>", "1>&2", "2>", "2>&1", "2>>", ";", ";;", "<", "<<", "<<<", ">", ">&2", ">>", "|",
+    "|&", "||",
 ];
 
+/// Programs that give their arguments to a shell, here or on another machine.
+const SHELL_STARTERS: &[&str] = &["parallel", "screen", "ssh", "tmux", "watch"];
+
+/// Programs whose arguments contain comparisons and other operators of their own.
+const OPERATOR_PROGRAMS: &[&str] = &["[", "expr", "test"];
+
+/// Programs whose first argument is code, a pattern or a text with `$` of its own.
+const CODE_PROGRAMS: &[&str] =
+    &["awk", "egrep", "envsubst", "fgrep", "gawk", "grep", "jq", "mawk", "perl", "rg", "sed", "yq"];
+
+/// Programs whose first arguments may be a character that is also an operator, such as the separator of fields.
+const SEPARATOR_PROGRAMS: &[&str] = &["column", "cut", "join", "paste", "sort", "tr"];
+
+/// Programs that start the program in their arguments.
+const WRAPPERS: &[&str] = &["doas", "env", "nice", "nohup", "setsid", "stdbuf", "sudo", "time", "timeout", "xargs"];
+
+/// Programs whose `-e` sets a variable.
+const CONTAINER_PROGRAMS: &[&str] = &["docker", "podman"];
+
+/// Options of `find` before a command that ends with a `;`.
+const COMMAND_OPTIONS: &[&str] = &["-exec", "-execdir", "-ok", "-okdir"];
+
 /// Options whose next argument is code.
-const CODE_OPTIONS: &[&str] = &["-c", "-e", "-q", "--eval", "--query"];
+const CODE_OPTIONS: &[&str] = &["-e", "-q", "--command", "--eval", "--query"];
 
 /// Programs that take the names of files and expand no patterns themselves.
 const FILE_PROGRAMS: &[&str] = &[
@@ -103,16 +122,95 @@ fn find_mistake(list: &[String]) -> Option<ListMistake> {
     if let Some(mistake) = program_mistake(program, arguments) {
         return Some(mistake);
     }
-    let name = program.rsplit('/').next().unwrap_or(program);
-    let is_code = |argument: &String| CODE_OPTIONS.contains(&argument.as_str());
-    if INTERPRETING_PROGRAMS.contains(&name) || arguments.iter().any(is_code) {
-        return None;
+    let reader = ArgumentReader::new(list);
+    (1..list.len()).find_map(|index| Some(ListMistake { index, message: reader.mistake(index)?, help: None }))
+}
+
+/// Finds mistakes in the arguments of a program.
+struct ArgumentReader<'a> {
+    list: &'a [String],
+    /// The index of the program that gets the arguments: the first one that does not start another program.
+    program: usize,
+    /// The name of that program, without its folder.
+    name: &'a str,
+}
+
+impl<'a> ArgumentReader<'a> {
+    fn new(list: &'a [String]) -> Self {
+        let name = |index: usize| list.get(index).and_then(|item| item.rsplit('/').next()).unwrap_or_default();
+        let is_own_argument = |item: &String| {
+            item.starts_with('-') || item.contains('=') || item.starts_with(|first: char| first.is_ascii_digit())
+        };
+        let mut program = 0;
+        while WRAPPERS.contains(&name(program)) {
+            program += 1 + list.iter().skip(program + 1).take_while(|item| is_own_argument(item)).count();
+        }
+        Self { list, program, name: name(program) }
     }
-    let takes_files = FILE_PROGRAMS.contains(&name);
-    arguments.iter().enumerate().filter(|(_, argument)| !is_template(argument)).find_map(|(index, argument)| {
-        let message = argument_mistake(argument, takes_files)?;
-        Some(ListMistake { index: index + 1, message, help: None })
-    })
+
+    fn item(&self, index: usize) -> &'a str {
+        self.list.get(index).map_or("", String::as_str)
+    }
+
+    /// Why an argument has no effect or another one than in a shell; `None` if it is fine.
+    fn mistake(&self, index: usize) -> Option<String> {
+        let argument = self.item(index);
+        if is_template(argument) || SHELL_STARTERS.contains(&self.name) {
+            return None;
+        }
+        if is_operator(argument) {
+            return (!self.takes_operator(index))
+                .then(|| format!("`{argument}` is an operator of the shell: here it is an argument of the program"));
+        }
+        if self.is_code(index) {
+            return None;
+        }
+        if let Some(reference) = shell_reference(argument).filter(|reference| !self.replaces(reference)) {
+            return Some(format!(
+                "`{reference}` is not replaced: the program gets it as it is, because no shell runs it"
+            ));
+        }
+        let has_pattern = argument.contains('*') || argument.starts_with("~/");
+        let is_pattern = FILE_PROGRAMS.contains(&self.name) && has_pattern && !argument.contains(' ');
+        is_pattern
+            .then(|| format!("`{argument}` is not expanded: the program gets it as it is, because no shell runs it"))
+    }
+
+    /// Whether an operator at this index is an argument for the program itself.
+    fn takes_operator(&self, index: usize) -> bool {
+        let before = self.list.get(self.program + 1..index).unwrap_or_default();
+        let ends_command = || before.iter().any(|item| COMMAND_OPTIONS.contains(&item.as_str()));
+        // The code or the separator comes first, or after its option.
+        let is_first = || before.iter().all(|item| item.starts_with('-')) || self.item(index - 1) == "-e";
+        OPERATOR_PROGRAMS.contains(&self.name)
+            || self.item(index) == ";" && ends_command()
+            || (CODE_PROGRAMS.contains(&self.name) || SEPARATOR_PROGRAMS.contains(&self.name)) && is_first()
+    }
+
+    /// Whether an argument is code, in which `$` has a meaning of its own.
+    fn is_code(&self, index: usize) -> bool {
+        let option = self.item(index - 1);
+        // A shell accepts several letters in one option, as in `bash -lc`.
+        let letters = option.strip_prefix('-').filter(|letters| letters.len() <= 4 && letters.ends_with('c'));
+        let is_command = letters.is_some_and(|letters| letters.chars().all(|c| c.is_ascii_lowercase()));
+        let sets_variable = option == "-e" && CONTAINER_PROGRAMS.contains(&self.name);
+        CODE_PROGRAMS.contains(&self.name) || is_command || CODE_OPTIONS.contains(&option) && !sets_variable
+    }
+
+    /// Whether the program itself replaces a reference, as `make` does with `$(NAME)`.
+    fn replaces(&self, reference: &str) -> bool {
+        matches!(self.name, "gmake" | "make") && (reference.starts_with("$(") || reference.starts_with("${"))
+    }
+}
+
+/// Whether an argument is an operator of a shell, or a redirection with its file, such as `>out.txt`.
+fn is_operator(argument: &str) -> bool {
+    let file = argument.trim_start_matches(['1', '2', '&']).trim_start_matches('>');
+    let is_redirection = file.len() < argument.trim_start_matches(['1', '2', '&']).len()
+        && !file.contains(char::is_whitespace)
+        && file.starts_with(|c: char| c.is_alphabetic() || matches!(c, '/' | '.' | '~'))
+        && !file.contains(['<', '>']);
+    OPERATORS.contains(&argument) || is_redirection
 }
 
 /// The mistake in the name of the program.
@@ -145,19 +243,6 @@ fn quoted_item(word: &str) -> String {
 
 fn more_items(arguments: &[String]) -> &'static str {
     if arguments.is_empty() { "" } else { ", …" }
-}
-
-/// Why an argument has no effect or another one than in a shell; `None` if it is fine.
-fn argument_mistake(argument: &str, takes_files: bool) -> Option<String> {
-    if OPERATORS.contains(&argument) {
-        return Some(format!("`{argument}` is an operator of the shell: here it is an argument of the program"));
-    }
-    if let Some(reference) = shell_reference(argument) {
-        return Some(format!("`{reference}` is not replaced: the program gets it as it is, because no shell runs it"));
-    }
-    let has_pattern = argument.contains('*') || argument.starts_with("~/");
-    let is_pattern = takes_files && has_pattern && !argument.contains(' ');
-    is_pattern.then(|| format!("`{argument}` is not expanded: the program gets it as it is, because no shell runs it"))
 }
 
 /// The reference to a variable of the environment, or the command substitution, in an argument.
@@ -205,6 +290,19 @@ mod tests {
             (&["echo", "in $HOME now"], 1, "`$HOME` is not replaced"),
             (&["cargo", "--dir=${OUT_DIR}/x"], 1, "`${OUT_DIR}` is not replaced"),
             (&["echo", "$(date)"], 1, "`$(date)` is not replaced"),
+            (&["make", "test", "&&", "ls"], 2, "`&&` is an operator"),
+            (&["make", "test", "|", "tee", "log"], 2, "`|` is an operator"),
+            (&["make", "test", ";", "ls"], 2, "`;` is an operator"),
+            (&["make", "test", "2>&1"], 2, "`2>&1` is an operator"),
+            (&["make", "test", ">log.txt"], 2, "`>log.txt` is an operator"),
+            (&["make", "DIR=$HOME"], 1, "`$HOME` is not replaced"),
+            (&["docker", "run", "-v", "$PWD:/x", "image", "sh", "-c", "echo $HOME"], 3, "`$PWD` is not replaced"),
+            (&["docker", "run", "-e", "HOME=$HOME", "image"], 3, "`$HOME` is not replaced"),
+            (&["grep", "-c", "a", "file", "|", "wc"], 4, "`|` is an operator"),
+            (&["jq", ".a", "file", ">", "out"], 3, "`>` is an operator"),
+            (&["sh", "-c", "ls", "&&", "pwd"], 3, "`&&` is an operator"),
+            (&["sudo", "-n", "ls", "-t", "|", "head"], 4, "`|` is an operator"),
+            (&["find", ".", "-name", "x", ";", "ls"], 4, "`;` is an operator"),
         ] {
             let found = mistake(list);
             assert!(
@@ -226,6 +324,15 @@ mod tests {
             &["echo", "{{ a | b }}", "costs $5 & more", "2 * 3"],
             &["make", "DIR=$(OUT)"],
             &["expr", "1", "<", "2"],
+            &["sudo", "find", ".", "-exec", "rm", "{}", ";"],
+            &["grep", "-c", ">", "sequences.fa"],
+            &["grep", "-e", "a", "-e", "|", "file"],
+            &["cut", "-d", "|", "-f1", "file"],
+            &["tr", "|", ","],
+            &["timeout", "5", "bash", "-lc", "echo $HOME | cat"],
+            &["docker", "run", "image", "sh", "-c", "echo $HOME > x"],
+            &["ssh", "host", "cd", "x", "&&", "ls"],
+            &["pip", "install", "a>=2", ">5"],
             &["pytest", "-k", "a and b", "tests/*"],
         ] {
             assert_eq!(mistake(list), None, "{list:?}");

@@ -5,6 +5,7 @@ use std::ops::Range;
 use minijinja::machinery::ast::Expr;
 
 use super::command_outputs::property_advice;
+use super::flow::parse_input_entry;
 use super::infer::{Checker, TextLocation};
 use super::probe::{COMPLETION_MARKER, is_steps_path};
 use super::scope::{InferredValue, Narrowing, TypeScope};
@@ -42,9 +43,13 @@ impl<'a> Checker<'a> {
         if self.is_included && scope.has_narrowing(Some(&name.to_owned()), &Narrowing::Defined) {
             return InferredValue::unknown();
         }
-        // These texts see artifacts without listing them, and the name may be one of a pipeline that has mistakes.
-        let sees_all_artifacts = self.scoped_step.is_none_or(|scoped_step| scoped_step.step.repeat.is_some());
-        if !sees_all_artifacts || !self.project.calls_unusable_pipeline() {
+        // The name may be an artifact of a pipeline that has mistakes, in a text that sees artifacts without a list or
+        // whose step lists the name.
+        let may_see_artifact = self.scoped_step.is_none_or(|scoped_step| {
+            let inputs = &scoped_step.step.inputs;
+            scoped_step.step.repeat.is_some() || inputs.iter().any(|entry| parse_input_entry(entry).0 == name)
+        });
+        if !may_see_artifact || !self.project.calls_unusable_pipeline() {
             let diagnostic = self.unknown_variable(name, range, scope);
             self.report(diagnostic);
         }

@@ -109,7 +109,12 @@ impl<'a> Checker<'a> {
     }
 
     fn check_printed_value(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) {
+        let finding_count = self.diagnostics.len();
         let inferred = self.infer_printed(expr, scope);
+        // Another finding about the value already says what to do.
+        if self.diagnostics.len() == finding_count {
+            self.check_null_text(expr, &inferred.ty);
+        }
         self.prints_text |= !inferred.prints_as_nothing && is_never_blank(expr, &inferred.ty, scope);
         let is_structure = |kind: &TypeKind| matches!(kind, TypeKind::List | TypeKind::Object);
         let Some(kinds) = inferred.ty.kinds() else { return };
@@ -145,6 +150,7 @@ impl<'a> Checker<'a> {
             body_scope.add_assumption(condition);
         }
         self.check_unprinted_statements(&inner.body, &mut body_scope);
+        self.check_loop_assignments(&inner.body, scope);
         self.check_unprinted_statements(&inner.else_body, &mut scope.clone());
     }
 

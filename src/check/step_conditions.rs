@@ -115,7 +115,8 @@ impl StepCompletion {
             self.skipped.clone().negate()
         } else {
             // A group that failed may have stopped before the step that produces the artifact.
-            Condition::all([self.skipped.clone().negate(), presence_test(key)])
+            let is_reached = Condition::all([self.skipped.clone().negate(), presence_test(key)]);
+            Condition::any([self.completed.clone(), is_reached])
         };
         Condition::all([is_reached, inner.clone()]).bounded()
     }
@@ -131,8 +132,8 @@ impl EndedStep {
     pub(super) fn with_end_of_loop<'a>(mut self, step: &Step, schemas: Schemas<'a>, scope: &TypeScope<'a>) -> Self {
         let Some(StepAction::Repeat(repeat)) = step.action() else { return self };
         let Some(until) = &repeat.until else { return self };
-        let may_end_otherwise =
-            repeat.on_max_iterations == Some(Outcome::Continue) || step.on_error == Some(OnError::Continue);
+        // A loop with `on_error: continue` that ends otherwise has failed, so it has not completed.
+        let may_end_otherwise = repeat.on_max_iterations == Some(Outcome::Continue);
         if may_end_otherwise || step.for_each.is_some() {
             return self;
         }

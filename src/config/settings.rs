@@ -16,7 +16,7 @@ use super::tracking::TrackerSettings;
 use crate::model::budget::Budget;
 use crate::model::mcp::MCP_SERVER_PATTERN;
 use crate::model::name::LOCAL_FILE_PREFIX;
-use crate::model::{Agent, Dialect, HumanDuration, McpHeader, ModelRef, Normalizer, Sandbox};
+use crate::model::{Agent, Dialect, HumanDuration, McpHeader, ModelRef, Normalizer, Sandbox, Usage};
 
 /// The pattern of a provider's name, the part of `provider/model` before the slash.
 pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
@@ -232,6 +232,22 @@ pub struct ModelSettings {
     pub cached_input_price: Option<f64>,
     /// The maximum number of tokens of a request together with its reply.
     pub context_window: Option<u64>,
+}
+
+impl ModelSettings {
+    /// The cost of a call in US dollars from these prices, which are per million tokens; `None` if one of them is
+    /// missing.
+    pub fn cost(&self, usage: &Usage) -> Option<f64> {
+        let (input, output) = (self.input_price?, self.output_price?);
+        let cached = self.cached_input_price.unwrap_or(input);
+        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
+        let cost = |tokens: u64, price: f64| tokens as f64 * price / 1e6;
+        Some(
+            cost(usage.input.saturating_sub(usage.cache_read), input)
+                + cost(usage.cache_read, cached)
+                + cost(usage.output, output),
+        )
+    }
 }
 
 /// The mapping form of [`ModelSettings`].

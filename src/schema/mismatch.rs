@@ -198,8 +198,18 @@ fn expected_and_got(error: &ValidationError<'_>) -> (String, String) {
         Kind::OneOfMultipleValid { .. } => {
             ("exactly one of the alternatives of the schema".to_owned(), format!("several ({value})"))
         }
+        Kind::Contains => (contained_items(&error.schema_path().to_string()).to_owned(), value),
         Kind::FalseSchema => ("nothing here".to_owned(), value),
         _ => (validator_message(error), value),
+    }
+}
+
+/// The items that `contains` requires, or `minContains` or `maxContains` at this pointer of the schema.
+fn contained_items(schema_pointer: &str) -> &'static str {
+    match schema_pointer.rsplit('/').next() {
+        Some("maxContains") => "fewer items that fit the schema under `contains`",
+        Some("minContains") => "more items that fit the schema under `contains`",
+        _ => "an item that fits the schema under `contains`",
     }
 }
 
@@ -280,6 +290,13 @@ mod tests {
         let expected = "- /a: expected integer, got string (\"1\")\n- /b: expected one of \"x\", \"y\", got \"z\"\n\
             - /c: expected at least 2 items, got 1\n- the value: expected no other properties, got `d`";
         assert_eq!(mismatch_list(schema, &json!({ "a": "1", "b": "z", "c": [1], "d": 0 })), expected);
+    }
+
+    #[test]
+    fn a_list_without_a_required_item_is_described_in_words() {
+        let schema = json!({ "type": "array", "contains": { "const": "a" } });
+        let expected = "- the value: expected an item that fits the schema under `contains`, got an array of 1";
+        assert_eq!(mismatch_list(schema, &json!(["b"])), expected);
     }
 
     #[test]

@@ -37,5 +37,22 @@ fn arguments(text: &str, call: &Call<'_>) -> Vec<String> {
         CallArg::Pos(expr) => Some(expr),
         _ => None,
     });
-    receiver.into_iter().chain(positional).map(|expr| operand_text(text, expr)).collect()
+    receiver.into_iter().chain(positional).map(|expr| without_methods(text, expr)).collect()
+}
+
+/// The text of an operand, with the equivalent of a method in place of its call: `title | trim` for `title.strip()`.
+fn without_methods(text: &str, expr: &Expr<'_>) -> String {
+    let equivalent = || {
+        let Expr::Call(call) = expr else { return None };
+        let Expr::GetAttr(method) = &call.expr else { return None };
+        let arguments = arguments(text, call);
+        let value = arguments.first()?;
+        let help = equivalents::call_help(method.name, &arguments);
+        let replacement = help.as_deref().and_then(|help| help.strip_prefix("write `")?.strip_suffix('`'));
+        match replacement {
+            Some(replacement) => Some(replacement.to_owned()),
+            None => FILTERS.contains(&method.name).then(|| format!("{value} | {}", method.name)),
+        }
+    };
+    equivalent().unwrap_or_else(|| operand_text(text, expr))
 }

@@ -223,6 +223,12 @@ impl<'t> Inspector<'t> {
         self.errors.push(error.with_help(help));
     }
 
+    /// Reports an unknown filter, test or function with advice of its own.
+    fn push_unknown(&mut self, range: Range<usize>, message: &str, help: &str) {
+        let error = TemplateError::new(TemplateErrorKind::UnknownCallable, self.text, range, message.to_owned());
+        self.errors.push(error.with_help(help));
+    }
+
     fn report_unknown(&mut self, range: Range<usize>, callable_kind: &str, name: &str, known: &[&str]) {
         let message = format!("unknown {callable_kind} `{name}`");
         let error = TemplateError::new(TemplateErrorKind::UnknownCallable, self.text, range, message);
@@ -334,18 +340,19 @@ impl<'a> Visit<'a> for Inspector<'_> {
             }
             Expr::Filter(inner) if !FILTERS.contains(&inner.name) => {
                 let range = name_range_after(self.text, inner.expr.as_ref(), inner.span(), inner.name);
-                self.report_unknown(range, "filter", inner.name, FILTERS);
+                let operand =
+                    inner.expr.as_ref().map_or_else(|| "VALUE".to_owned(), |expr| operand_text(self.text, expr));
+                match equivalents::filter_advice(inner.name, &operand) {
+                    Some(help) => self.push_unknown(range, &format!("unknown filter `{}`", inner.name), &help),
+                    None => self.report_unknown(range, "filter", inner.name, FILTERS),
+                }
             }
             Expr::Test(inner) if !TESTS.contains(&inner.name) => {
                 let range = name_range_after(self.text, Some(&inner.expr), inner.span(), inner.name);
                 match equivalents::call_help(inner.name, &[operand_text(self.text, &inner.expr)])
                     .filter(|_| equivalents::filter_equivalent(inner.name, TESTS).is_none())
                 {
-                    Some(help) => {
-                        let message = format!("unknown test `{}`", inner.name);
-                        let error = TemplateError::new(TemplateErrorKind::UnknownCallable, self.text, range, message);
-                        self.errors.push(error.with_help(&help));
-                    }
+                    Some(help) => self.push_unknown(range, &format!("unknown test `{}`", inner.name), &help),
                     None => self.report_unknown(range, "test", inner.name, TESTS),
                 }
             }
@@ -353,14 +360,7 @@ impl<'a> Visit<'a> for Inspector<'_> {
                 CallType::Function(name) if FUNCTIONS.contains(&name) => {}
                 CallType::Function(name) => match call_help::function_help(self.text, inner, name) {
                     Some(help) => {
-                        let message = format!("unknown function `{name}`");
-                        let error = TemplateError::new(
-                            TemplateErrorKind::UnknownCallable,
-                            self.text,
-                            expr_range(&inner.expr),
-                            message,
-                        );
-                        self.errors.push(error.with_help(&help));
+                        self.push_unknown(expr_range(&inner.expr), &format!("unknown function `{name}`"), &help);
                     }
                     None => self.report_unknown(expr_range(&inner.expr), "function", name, FUNCTIONS),
                 },

@@ -71,6 +71,22 @@ impl TemplateError {
         }
         let earlier_tags: Vec<SourceTag> =
             tags.iter().filter(|earlier| earlier.range.start < tag.range.start).cloned().collect();
+        if matches!(statement.split_whitespace().next(), Some("else" | "elif")) {
+            match open_block_with_else(text, &earlier_tags) {
+                Some((name, true)) => {
+                    return Some(new_error(&format!(
+                        "`{{% {name} %}}` has an `{{% else %}}` already: write `{{% elif CONDITION %}}` for another case \
+                         before it, or remove this one"
+                    )));
+                }
+                None => {
+                    return Some(new_error(&format!(
+                        "no `{{% if %}}` is open here: write `{{% if CONDITION %}}` before, or remove `{{% {statement} %}}`"
+                    )));
+                }
+                Some((_, false)) => {}
+            }
+        }
         if let Some((_, name)) = innermost_open_block(text, &earlier_tags).filter(|_| statement.starts_with("end")) {
             return Some(new_error(&format!(
                 "`{{% {name} %}}` is open here: close it first, with `{{% end{name} %}}`"
@@ -116,7 +132,10 @@ fn braces_help(text: &str, tag: &SourceTag) -> String {
     let raw_block_help = raw_block_help(text, tag);
     match text.get(tag.range.clone()).and_then(half_closed_name) {
         Some(name) => format!("close it with `}}}}`: write `{{{{ {name} }}}}`; {raw_block_help}"),
-        None => raw_block_help,
+        None => match text.get(tag.range.clone()).and_then(equivalents::handlebars_help) {
+            Some(help) => format!("{raw_block_help}; {help}"),
+            None => raw_block_help,
+        },
     }
 }
 
@@ -165,16 +184,42 @@ fn raw_block_help(text: &str, tag: &SourceTag) -> String {
 fn innermost_open_block<'a>(text: &str, tags: &'a [SourceTag]) -> Option<(&'a SourceTag, String)> {
     let mut open_blocks: Vec<(&SourceTag, String)> = Vec::new();
     for tag in tags {
-        let Some(content) = text.get(tag.range.clone()).and_then(|tag| tag.strip_prefix("{%")) else { continue };
-        let content = content.trim_start_matches(['-', '+']).trim_start();
-        let name: String = content.chars().take(16).take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let name = statement_name(text, tag);
         if name.starts_with("end") {
             open_blocks.pop();
-        } else if BLOCKS.contains(&name.as_str()) && !(name == "set" && content.contains('=')) {
+        } else if BLOCKS.contains(&name.as_str()) && !is_inline_set(text, tag) {
             open_blocks.push((tag, name));
         }
     }
     open_blocks.pop()
+}
+
+/// The name of the innermost `if` or `for` without an end tag, and whether it has an `{% else %}`.
+fn open_block_with_else(text: &str, tags: &[SourceTag]) -> Option<(String, bool)> {
+    let (block, name) = innermost_open_block(text, tags)?;
+    let mut depth = 0_usize;
+    let mut has_else = false;
+    for tag in tags.iter().filter(|tag| tag.range.start > block.range.start) {
+        match statement_name(text, tag).as_str() {
+            name if name.starts_with("end") => depth = depth.saturating_sub(1),
+            name if BLOCKS.contains(&name) && !is_inline_set(text, tag) => depth += 1,
+            "else" if depth == 0 => has_else = true,
+            _ => {}
+        }
+    }
+    Some((name, has_else))
+}
+
+/// The first word of a statement; empty for any other tag.
+fn statement_name(text: &str, tag: &SourceTag) -> String {
+    let content = text.get(tag.range.clone()).and_then(|tag| tag.strip_prefix("{%")).unwrap_or_default();
+    let content = content.trim_start_matches(['-', '+']).trim_start();
+    content.chars().take(16).take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+/// Whether a tag is a `set` that has no end tag.
+fn is_inline_set(text: &str, tag: &SourceTag) -> bool {
+    statement_name(text, tag) == "set" && text.get(tag.range.clone()).is_some_and(|tag| tag.contains('='))
 }
 
 /// The ranges of the comments `{# … #}` of a template, in order.

@@ -61,6 +61,7 @@ pub use definition::definition;
 pub use fetch::{HostLookup, system_lookup};
 pub use output::{MAX_CONTENT_BYTES, PerformedTool};
 pub use refusal::{CallRules, refusal};
+pub use search::regex_problem;
 
 use arguments::{FetchArguments, ShellArguments, typed_arguments};
 use change_gate::{ChangeGate, CloseOnDrop};

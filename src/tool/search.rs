@@ -76,16 +76,37 @@ pub(super) fn search(job: &FileJob, arguments: &SearchArguments) -> Result<RawOu
     Ok(found.lines.into_output(&notes))
 }
 
+/// Why `search` can't use a regular expression, in one line; `None` if it can.
+pub fn regex_problem(regex: &str) -> Option<String> {
+    let problem = length_problem(regex).or_else(|| build_matcher(regex).err())?;
+    // The parser draws the place of the problem in the lines before the last one.
+    let last_line = problem.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().trim();
+    Some(last_line.strip_prefix("error: ").unwrap_or(last_line).to_owned())
+}
+
 /// Compiles a regular expression. Also returns the length up to which orch searches a line, in bytes.
 ///
 /// # Errors
 /// It is not valid or too large. The error is a sentence for the model.
 fn compile(regex: &str) -> Result<(RegexMatcher, usize), String> {
-    let length = regex.len();
-    if length > MAX_REGEX_BYTES {
-        let reason = format!("it has {length} bytes, and at most {MAX_REGEX_BYTES} are allowed");
-        return Err(format!("the regular expression can't be used: {reason}; write a shorter one"));
+    if let Some(problem) = length_problem(regex) {
+        return Err(format!("the regular expression can't be used: {problem}; write a shorter one"));
     }
+    build_matcher(regex).map_err(|problem| {
+        format!(
+            "the regular expression can't be used: {problem}; correct it: it is for single lines, in the syntax of \
+             Rust's `regex` crate, and large numbers of repetitions make it too large"
+        )
+    })
+}
+
+fn length_problem(regex: &str) -> Option<String> {
+    let length = regex.len();
+    (length > MAX_REGEX_BYTES).then(|| format!("it has {length} bytes, and at most {MAX_REGEX_BYTES} are allowed"))
+}
+
+/// Like [`compile`], without the limit of the length, and with the problem alone as the error.
+fn build_matcher(regex: &str) -> Result<(RegexMatcher, usize), String> {
     let build = |max_bytes: usize| {
         let mut builder = RegexMatcherBuilder::new();
         builder.line_terminator(Some(b'\n')).size_limit(max_bytes).dfa_size_limit(MAX_CACHE_BYTES).build(regex)
@@ -97,10 +118,7 @@ fn compile(regex: &str) -> Result<(RegexMatcher, usize), String> {
             Err(error) => problem = error.to_string(),
         }
     }
-    Err(format!(
-        "the regular expression can't be used: {problem}; correct it: it is for single lines, in the syntax of Rust's \
-         `regex` crate, and large numbers of repetitions make it too large"
-    ))
+    Err(problem)
 }
 
 /// The lines that match, and the number of files.

@@ -55,7 +55,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("folder", &["crash", "folder"]),
     ("config", &["config", "diagnostic", "model", "schema", "template"]),
     ("catalog", &["catalog", "model"]),
-    ("check", &["catalog", "check", "config", "diagnostic", "files", "model", "schema", "template"]),
+    ("check", &["catalog", "check", "config", "diagnostic", "files", "model", "schema", "template", "tool"]),
     ("graph", &["graph", "config", "model"]),
     ("lsp", &["lsp", "check", "config", "diagnostic", "model", "template"]),
     ("network", &["network", "model"]),

@@ -157,6 +157,23 @@ fn mistakes_in_calls_are_findings() {
         (json!({ "call": "read" }), ["ORCH0322", "without the argument `path`"]),
         (json!({ "call": "read", "args": { "path": "a", "lines": [1] } }), ["ORCH0609", "a list, not a number"]),
         (json!({ "call": "read", "args": { "path": "a", "lines": "{{ names }}" } }), ["ORCH0609", "`names` is a list"]),
+        (
+            json!({ "call": "read", "args": { "path": "a", "lines": "{{ count }} lines" } }),
+            ["ORCH0609", "is never a number"],
+        ),
+        (
+            json!({ "call": "read", "args": { "path": "a", "lines": "{{ task }}" } }),
+            ["ORCH0609", "may not represent a number"],
+        ),
+        (json!({ "call": "read", "args": { "path": "a", "lines": 0 } }), ["ORCH0609", "`lines` of the tool `read`"]),
+        (json!({ "call": "read", "args": { "path": "a", "from": "0" } }), ["ORCH0609", "`from` of the tool `read`"]),
+        (json!({ "call": "read", "args": { "path": "" } }), ["ORCH0609", "`path` of the tool `read`"]),
+        (
+            json!({ "call": "read", "args": { "path": "a", "lines": "{{ names | length }}" } }),
+            ["ORCH0609", "the argument `lines` accepts integers at least 1"],
+        ),
+        (json!({ "call": "read", "args": { "path": "a", "lines": "{{ 0 - 3 }}" } }), ["ORCH0609", "`lines`"]),
+        (json!({ "call": "search", "args": { "regex": "(a" } }), ["ORCH0609", "can't be used: unclosed group"]),
         (json!({ "call": "docs.find", "args": { "a": [{ "b": "{{ tsk }}" }] } }), ["ORCH0406", "tsk"]),
         (json!({ "call": "docs.find", "args": { "a": "{{ task.title }}" } }), ["ORCH06", "task"]),
         (json!({ "call": "docs.find", "args": { "a": "{{ task" } }), ["ORCH0401", ""]),
@@ -189,6 +206,8 @@ fn mistakes_in_calls_are_findings() {
         json!({ "call": "docs.find", "args": { "a": 1, "b": [true, null, "{{ names }}"] }, "retry": { "max": 2 } }),
         json!({ "call": "mail.send", "args": { "to": "{{ names }}" }, "timeout": "5s", "retry": { "max": 1 } }),
         json!({ "call": "shell", "args": { "command": "ls {{ task }}", "timeout": 5 }, "output": "o", "schema": "text" }),
+        json!({ "call": "read", "args": { "path": "a", "lines": "{{ count }}{{ count }}", "from": "{{ task | int(default=1) }}" } }),
+        json!({ "call": "search", "args": { "regex": "{{ task }}(" } }),
         json!({ "call": "edit", "args": { "path": "a", "old": "b", "new": "", "all": true } }),
     ] {
         assert_eq!(findings(&step), Vec::<String>::new(), "{step}");

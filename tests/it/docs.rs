@@ -182,3 +182,16 @@ fn the_example_script_shows_success_and_failure() {
     assert!(done.status.success(), "{text}");
     assert!(text.contains("completed") && text.contains("skipped") && text.contains("approved"), "{text}");
 }
+
+#[test]
+fn the_page_about_the_file_lists_every_filter_test_and_function() {
+    let page = fs::read_to_string("docs/pipeline-file.md").unwrap();
+    let listed = |start: &str| -> Vec<String> {
+        let (_, list) = page.split_once(start).unwrap_or_else(|| panic!("no {start:?}"));
+        let item = list.split("\n- ").next().unwrap();
+        item.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    assert_eq!(listed("- The filters are those of Jinja with these names: "), orch::template::FILTERS);
+    assert_eq!(listed("- The tests are: "), orch::template::TESTS);
+    assert_eq!(listed("- The functions are "), orch::template::FUNCTIONS);
+}

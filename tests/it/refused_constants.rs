@@ -111,6 +111,22 @@ fn models_that_are_misspelt_or_have_no_price_are_found() {
 }
 
 #[test]
+fn a_budget_needs_both_prices_of_a_model() {
+    let orch = Orch::empty();
+    let pipeline =
+        PIPELINE_START.replace("model: auto", "model: small").replace("steps:\n", "budget: { usd: 1 }\nsteps:\n");
+    for (prices, is_known) in
+        [("input_price: 1", false), ("output_price: 1", false), ("input_price: 1, output_price: 1", true)]
+    {
+        orch.write("orch.yaml", &format!("models: {{ small: {{ model: openrouter/some/model, {prices} }} }}\n"));
+        let found = pipeline_findings(&orch, &pipeline);
+        let reported =
+            found.iter().any(|finding| finding.starts_with("ORCH0710 openrouter/some/model has no known price"));
+        assert_eq!(reported, !is_known, "{prices}: {found:#?}");
+    }
+}
+
+#[test]
 fn a_budget_also_covers_the_models_of_called_pipelines() {
     let orch = Orch::empty();
     let called = PIPELINE_START.replace("model: auto", "model: openrouter/some/model");

@@ -51,3 +51,26 @@ fn an_artifact_that_does_not_fit_is_shown_with_the_location() {
         .says("there is no schema");
     orch.run(&["schema", "check", "--artifact", "review.json"]).exits(2);
 }
+
+#[test]
+fn a_required_name_that_is_nearly_declared_is_found() {
+    let orch = Orch::empty();
+    for (schema, is_found) in [
+        (r#"{ "type": "object", "required": ["txet"], "properties": { "text": { "type": "string" } } }"#, true),
+        (r#"{ "type": "object", "required": ["other"], "properties": { "text": { "type": "string" } } }"#, false),
+        (
+            r#"{ "type": "object", "required": ["texts", "text"], "properties": { "text": { "type": "string" } } }"#,
+            false,
+        ),
+        (
+            r#"{ "type": "object", "allOf": [{ "properties": { "txet": true } }], "required": ["txet"], "properties": { "text": { "type": "string" } } }"#,
+            false,
+        ),
+    ] {
+        orch.write("schemas/note.schema.json", schema);
+        let ran = orch.run(&["schema", "check"]);
+        let found = ran.stderr.contains("`txet` is required, and `properties` does not declare it");
+        assert_eq!(found, is_found, "{schema}: {ran:?}");
+        assert!(!is_found || ran.stderr.contains("did you mean `text`?"), "{ran:?}");
+    }
+}

@@ -212,3 +212,16 @@ fn a_file_whose_text_may_be_null_or_a_number_is_found() {
         }
     }
 }
+
+#[test]
+fn an_artifact_that_ends_a_loop_exists_if_the_loop_completed() {
+    let after = |condition: &str| {
+        format!(
+            "  - id: l\n    on_error: continue\n    repeat:\n      max: 3\n      until: r is defined\n      steps:\n        - {{ \
+             id: s, when: loop.index > 1, run: make, output: r, schema: text, access: read }}\n  - {{ id: go, when: \
+             {condition}, inputs: [\"r?\"], run: [echo, \"{{{{ r }}}}\"], access: none }}\n"
+        )
+    };
+    assert_silent(&[after("steps.l.status == 'completed'")]);
+    assert_found(&[(after("steps.l.status == 'failed'"), "ORCH0602 `r` may be missing", "")]);
+}

@@ -1,19 +1,22 @@
 //! Maps the syntax of other tools to its equivalent in orch.
 //!
 //! The tables are data: keys of YAML files in [`keys`], values of another shape in [`values`], values that are another
-//! word in [`words`], words of expressions and templates in [`syntax`], and words for all tools of an agent in
-//! [`tools`]. A check that finds an unknown word calls this module before it lists the known words.
+//! word in [`words`], words of expressions and templates in [`syntax`], filters and tags in [`templates`], and words
+//! for all tools of an agent in [`tools`]. A check that finds an unknown word calls this module before it lists the
+//! known words.
 
 mod keys;
 mod syntax;
+mod templates;
 mod tools;
 mod values;
 mod words;
 
 pub use syntax::{
-    SyntaxMistake, VariableHelp, call_help, constant_equivalent, filter_equivalent, find_expression_mistake,
-    property_help, step_property_help, template_tag_help, variable_help,
+    SyntaxMistake, VariableHelp, call_help, constant_equivalent, find_expression_mistake, property_help,
+    step_property_help, template_tag_help, variable_help,
 };
+pub use templates::{filter_advice, filter_equivalent, handlebars_help};
 pub use tools::{ALL_TOOLS_HELP, means_all_tools};
 pub use values::{YamlShape, known_values, value_help};
 pub use words::{known_words, word_help};

@@ -87,6 +87,20 @@ fn operator_mistake(remaining: &str, preceding: &str, offset: usize, depth: usiz
     if let Some((wrong, help)) = OPERATOR_ADVICE.iter().find(|(wrong, _)| remaining.starts_with(wrong)) {
         return with_advice(wrong.len(), help);
     }
+    if remaining.starts_with("for ") && preceding.ends_with(' ') && depth > 0 {
+        let help = "write `LIST | map(attribute='KEY') | list`, or a loop with `{% for item in LIST %}`, in place of a list \
+                    comprehension";
+        return with_advice(3, help);
+    }
+    if remaining.starts_with(':')
+        && depth == 0
+        && let Some(filter) = last_filter(preceding)
+    {
+        return with_advice(
+            1,
+            &format!("put the arguments of a filter in parentheses: write `VALUE | {filter}(ARGUMENT)`"),
+        );
+    }
     if preceding.ends_with([' ', ')'])
         && let Some(mistake) = word_operator_mistake(remaining, offset)
     {
@@ -117,6 +131,14 @@ fn operator_mistake(remaining: &str, preceding: &str, offset: usize, depth: usiz
         });
     }
     None
+}
+
+/// The name of the filter with which a text ends, as in `title | default`.
+fn last_filter(text: &str) -> Option<&str> {
+    let text = text.trim_end();
+    let start = text.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_');
+    let is_filter = start.len() < text.len() && start.trim_end().ends_with('|');
+    text.get(start.len()..).filter(|_| is_filter)
 }
 
 /// Returns the known mistake if the text begins with a word that another language uses as an operator.
@@ -266,7 +288,9 @@ const CALLS: &[(&str, &str)] = &[
     ("bool boolean", "`A | bool`"),
     ("upper uppercase toupper touppercase", "`A | upper`"),
     ("lower lowercase tolower tolowercase", "`A | lower`"),
-    ("trim strip", "`A | trim`"),
+    ("trim strip lstrip rstrip ltrim rtrim trimstart trimend", "`A | trim`"),
+    ("splitlines lines", "`A | lines`"),
+    ("substring substr", "`A[B:C]`"),
     ("json tojson jsonencode dumps stringify", "`A | tojson`"),
     ("contains includes has indexof", "`B in A`"),
     ("startswith hasprefix", "`A is startingwith(B)`"),
@@ -308,6 +332,9 @@ pub fn call_help(name: &str, args: &[String]) -> Option<String> {
     if STATUS_FUNCTIONS.contains(&normalized.as_str()) && args.is_empty() {
         return Some("test the status of a step: `steps.ID.status == \"failed\"`; put steps that always run at the end under `finally:`".to_owned());
     }
+    if let ("substring" | "substr", [value, start]) = (normalized.as_str(), args) {
+        return Some(format!("write `{value}[{start}:]`"));
+    }
     let (_, pattern) = CALLS.iter().find(|(names, _)| names.split(' ').any(|known| known == normalized))?;
     let argument = |index: usize, default: &'static str| args.get(index).map_or(default, String::as_str);
     let mut out = String::new();
@@ -347,34 +374,4 @@ pub fn step_property_help(name: &str, output: Option<&str>) -> Option<String> {
     }
     let has_name = |(names, _): &&(&str, &str)| names.split(' ').any(|known| known == name);
     STEP_PROPERTIES.iter().find(has_name).map(|(_, help)| (*help).to_owned())
-}
-
-/// Filters and tests of other template languages, with their equivalents.
-const FILTERS: &[(&str, &str)] = &[
-    ("json to_json dump jsonify to_nice_json toJson pprint", "tojson"),
-    ("size len", "length"),
-    ("uppercase upcase", "upper"),
-    ("lowercase downcase", "lower"),
-    ("strip", "trim"),
-    ("dflt default_value or", "default"),
-    ("str to_string text", "string"),
-    ("where filter", "selectattr"),
-    ("sorted sort_by", "sort"),
-    ("uniq", "unique"),
-    ("group_by", "groupby"),
-    ("to_int integer", "int"),
-    ("null nil NULL Null None", "none"),
-    ("exists set present isset", "defined"),
-    ("startswith starts_with", "startingwith"),
-    ("endswith ends_with", "endingwith"),
-    ("list array", "sequence"),
-    ("dict object", "mapping"),
-];
-
-/// Returns the equivalent, among `available`, of the filter or test that another language calls `name`.
-pub fn filter_equivalent(name: &str, available: &[&str]) -> Option<&'static str> {
-    let is_equivalent = |(names, equivalent): &&(&str, &'static str)| {
-        names.split(' ').any(|known| known == name) && available.contains(equivalent)
-    };
-    FILTERS.iter().find(is_equivalent).map(|(_, equivalent)| *equivalent)
 }

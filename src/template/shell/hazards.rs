@@ -117,17 +117,18 @@ impl ScriptScanner<'_> {
                 self.check_shell_arguments(&shell, arguments, command, index <= last_name);
             }
         }
+        self.check_program_input(command);
     }
 
     /// Whether the word consists of expansions without quotes. If they are empty, the next word names the command.
-    fn may_vanish(&self, word: &ShellWord) -> bool {
+    pub(super) fn may_vanish(&self, word: &ShellWord) -> bool {
         let source = self.text.get(word.source.clone()).unwrap_or_default();
         word.literal.is_empty() && !word.has_value && !source.contains(['"', '\''])
     }
 
     /// The name of a shell, if the word is one: its name or path, also after an expansion that may be empty, or a
     /// variable such as `$SHELL`.
-    fn shell_name(&self, word: &ShellWord) -> Option<String> {
+    pub(super) fn shell_name(&self, word: &ShellWord) -> Option<String> {
         let source = self.text.get(word.source.clone()).unwrap_or_default().replace(['"', '\''], "");
         let is_shell = is_shell(&word.literal) || SHELL_VARIABLES.contains(&source.as_str());
         is_shell.then(|| if word.is_literal { word.literal.clone() } else { source })
@@ -250,7 +251,7 @@ impl ScriptScanner<'_> {
         let remote_words = arguments.get(index + 1..).unwrap_or_default();
         self.refuse_words(remote_words, "ssh");
         if remote_words.is_empty() {
-            self.refuse_input("ssh", command);
+            self.refuse_program_input("ssh", command);
         }
     }
 
@@ -268,8 +269,7 @@ impl ScriptScanner<'_> {
         if options.has_command {
             return self.refuse_words(script, shell);
         }
-        let is_input = |word: &ShellWord| word.is_literal && matches!(word.prefix.as_str(), "-" | "/dev/stdin");
-        if options.has_standard_input || script.iter().all(is_input) {
+        if shell_reads_input(arguments) {
             self.refuse_input(shell, command);
         }
         let has_arguments = operands.iter().skip(1).any(|word| !word.values.is_empty());
@@ -326,6 +326,24 @@ impl ShellOptions {
         }
         options
     }
+}
+
+/// Whether a shell with these arguments runs its standard input.
+pub(super) fn shell_reads_input(arguments: &[ShellWord]) -> bool {
+    let options = ShellOptions::read(arguments);
+    let is_input = options.has_standard_input || arguments.get(options.count).is_none_or(is_standard_input);
+    is_input && !options.has_command
+}
+
+/// The script and its arguments, if the arguments of a shell have the option `-c`.
+pub(super) fn words_after_command_option(arguments: &[ShellWord]) -> Option<&[ShellWord]> {
+    let options = ShellOptions::read(arguments);
+    options.has_command.then(|| arguments.get(options.count..).unwrap_or_default())
+}
+
+/// Whether a word stands for the standard input.
+pub(super) fn is_standard_input(word: &ShellWord) -> bool {
+    word.is_literal && matches!(word.prefix.as_str(), "-" | "/dev/fd/0" | "/dev/stdin" | "/proc/self/fd/0")
 }
 
 /// Whether a word is an option, and neither `-` nor the `--` after the options.

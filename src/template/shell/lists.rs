@@ -43,6 +43,8 @@ pub(super) fn is_keyword(text: &str) -> bool {
 
 impl ScriptScanner<'_> {
     pub(super) fn commands(&mut self, list_end: ListEnd) -> ListClose {
+        let outer_compounds = std::mem::take(&mut self.open_compounds);
+        let outer = self.enter_compound();
         let close = self.nested(|scanner| {
             loop {
                 if let Some(close) = scanner.command(list_end) {
@@ -50,6 +52,7 @@ impl ScriptScanner<'_> {
                 }
             }
         });
+        (self.piped, self.open_compounds) = (outer, outer_compounds);
         close.unwrap_or(ListClose::EndOfText)
     }
 
@@ -58,10 +61,13 @@ impl ScriptScanner<'_> {
         self.skip_blanks();
         match self.peek() {
             None => return Some(ListClose::EndOfText),
-            Some(ScriptUnit::Char('\n')) => self.end_line(),
+            Some(ScriptUnit::Char('\n')) => {
+                self.end_line();
+                self.end_command();
+            }
             Some(ScriptUnit::Char('#')) => self.comment(),
             Some(ScriptUnit::Char(';')) => return self.semicolon(list_end),
-            Some(ScriptUnit::Char('&' | '|')) => self.advance(),
+            Some(ScriptUnit::Char('&' | '|')) => self.list_operator(),
             Some(ScriptUnit::Char(')')) => {
                 self.advance();
                 if list_end == ListEnd::Parenthesis {
@@ -69,8 +75,12 @@ impl ScriptScanner<'_> {
                 }
                 self.mark_undecidable();
             }
-            Some(ScriptUnit::Char('(')) => self.open_parenthesis(),
+            Some(ScriptUnit::Char('(')) => {
+                self.begin_command();
+                self.open_parenthesis();
+            }
             Some(ScriptUnit::InsertedValue | ScriptUnit::Char(_)) => {
+                self.begin_command();
                 match self.bare_word().filter(|word| is_keyword(word)) {
                     Some(keyword) => return self.keyword(keyword, list_end),
                     None => self.simple_command(),
@@ -89,12 +99,21 @@ impl ScriptScanner<'_> {
         if ends_item {
             self.mark_undecidable();
         }
+        self.end_command();
         None
     }
 
     /// Scans a keyword, and the part of its command up to the next place where a shell expects a command.
     fn keyword(&mut self, keyword: &str, list_end: ListEnd) -> Option<ListClose> {
         self.position.offset += keyword.len();
+        match keyword {
+            "for" | "if" | "select" | "until" | "while" | "{" => {
+                let outer = self.enter_compound();
+                self.open_compounds.push(outer);
+            }
+            "done" | "fi" | "}" => self.piped = self.open_compounds.pop().unwrap_or(self.piped),
+            _ => {}
+        }
         match keyword {
             "case" => self.case_command(),
             "for" | "select" => self.for_command(),

@@ -12,6 +12,7 @@ mod fault;
 mod hazards;
 mod heredocs;
 mod lists;
+mod piped_values;
 mod scanner;
 mod simple;
 mod words;

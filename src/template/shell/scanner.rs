@@ -5,7 +5,8 @@
 //!
 //! The scanner follows the grammar of POSIX shells, with the words of bash that matter for values. `lists.rs` has the
 //! compound commands, `simple.rs` the simple ones, `words.rs` the quotes, `expansions.rs` what begins with `$` or a
-//! backtick, `heredocs.rs` the heredocs, and `hazards.rs` the commands that run their arguments as shell code. Where
+//! backtick, `heredocs.rs` the heredocs, `hazards.rs` the commands that run their arguments as shell code, and
+//! `piped_values.rs` those that run their input. Where
 //! dash and bash read a text in different ways, the scanner marks the rest as undecidable: it refuses all values there.
 
 use std::ops::Range;
@@ -15,6 +16,7 @@ use super::fault::ShellFault;
 use super::hazards::VariableUses;
 use super::heredocs::PendingHeredoc;
 use super::lists::ListEnd;
+use super::piped_values::PipedValues;
 
 /// The maximum depth of commands and expansions inside each other.
 const MAX_DEPTH: usize = 32;
@@ -54,6 +56,10 @@ pub(super) struct ScriptScanner<'t> {
     /// argument of the command before it.
     pub(super) substitution_had_heredoc: bool,
     pub(super) variables: VariableUses,
+    /// The values that reach the input of the next command.
+    pub(super) piped: PipedValues,
+    /// Those of the compound commands around it that end with a keyword, from the outermost one.
+    pub(super) open_compounds: Vec<PipedValues>,
     uses: Vec<PlaceUse>,
     depth: usize,
     retries: usize,
@@ -73,6 +79,8 @@ impl<'t> ScriptScanner<'t> {
             is_in_substitution: false,
             substitution_had_heredoc: false,
             variables: VariableUses::default(),
+            piped: PipedValues::default(),
+            open_compounds: Vec::new(),
             uses: vec![PlaceUse::Refused(ShellFault::Undecidable); value_offsets.len()],
             depth: 0,
             retries: MAX_RETRIES,

@@ -18,6 +18,8 @@ pub(super) struct SimpleCommand {
     pub(super) first_heredoc: usize,
     /// The values in the texts after `<<<`.
     pub(super) input_values: Vec<Range<usize>>,
+    /// The values in the commands of `<(…)`, whose output the command can read as a file.
+    pub(super) substituted_values: Vec<Range<usize>>,
     /// Whether an assignment or a redirection precedes its first word.
     has_prefix: bool,
     /// Whether bash reads its next words as assignments, if they look like some.
@@ -126,7 +128,12 @@ impl ScriptScanner<'_> {
     fn redirection(&mut self, command: &mut SimpleCommand) {
         command.has_prefix |= command.words.is_empty();
         if let Some(opening) = ["<(", ">("].into_iter().find(|opening| self.eat(opening)) {
-            return self.substitution(opening);
+            let first_value = self.position.next_value;
+            self.substitution(opening);
+            if opening == "<(" {
+                command.substituted_values.push(first_value..self.position.next_value);
+            }
+            return;
         }
         let operator = REDIRECTIONS.iter().find(|operator| self.looking_at(operator)).copied().unwrap_or("<");
         self.eat(operator);
