@@ -7,9 +7,6 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
-
-use super::contradictions::remove_repeated_metadata;
 use crate::model::repeated_keys::{ReadJson, read_json};
 
 /// Precedes the four hexadecimal digits of a half. Unicode reserves this code point for internal use, so texts do not
@@ -17,17 +14,12 @@ use crate::model::repeated_keys::{ReadJson, read_json};
 const MARK: char = '\u{fdd0}';
 
 /// Parses JSON. In strings, halves of surrogate pairs become marks. Keys that an object has again with another value
-/// have marks too ([`read_json`]), except those that say nothing about the content of a reply.
-pub fn parse_json(bytes: &[u8]) -> serde_json::Result<Value> {
-    let read = read_json(bytes).or_else(|error| match mark_halves(bytes) {
+/// have marks too ([`read_json`]).
+pub fn parse_json(bytes: &[u8]) -> serde_json::Result<ReadJson> {
+    read_json(bytes).or_else(|error| match mark_halves(bytes) {
         Some(marked) => read_json(&marked).map_err(|_| error),
         None => Err(error),
-    });
-    let ReadJson { mut value, has_repeated_keys } = read?;
-    if has_repeated_keys {
-        remove_repeated_metadata(&mut value);
-    }
-    Ok(value)
+    })
 }
 
 /// A piece of a text that is JSON itself, with the halves as escapes. Halves that follow each other form a pair again.
@@ -206,9 +198,13 @@ fn parse_digits(digits: &[u8]) -> Option<u16> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    fn parse_json(bytes: &[u8]) -> serde_json::Result<Value> {
+        super::parse_json(bytes).map(|read| read.value)
+    }
 
     /// The text of pieces that are strings in JSON, and whether it has a lone half.
     fn join(pieces: &[&str]) -> (String, bool) {

@@ -9,12 +9,12 @@ use serde_json::Value;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::contradictions::parse_json;
 use super::http::format_duration;
 use super::json_body::JsonBody;
 use super::{Endpoint, RequestLimits, errors};
 use crate::model::counted;
 use crate::model::failure::{Failure, FailureClass};
-use crate::model::surrogates::parse_json;
 use crate::model::text::strip_bom_bytes;
 
 /// The pause in a JSON body after which orch checks whether the body is complete.

@@ -8,7 +8,8 @@ use super::redaction::quote;
 use super::usage::UsageFields;
 use super::{Endpoint, errors};
 use crate::model::failure::Failure;
-use crate::model::repeated_keys::REPEATED;
+use crate::model::repeated_keys::{REPEATED, ReadJson};
+use crate::model::surrogates;
 
 /// The maximum length of a key in a message, in characters.
 const MAX_KEY_CHARS: usize = 60;
@@ -33,6 +34,16 @@ const COMBINED: [&str; 6] = ["usage", "usageMetadata", "finish_reason", "finishR
 
 /// Members that are not examined: objects with token counts, and the arguments of calls, about which the model is told.
 const UNEXAMINED: [&str; 7] = ["usage", "usageMetadata", "timings", "x_groq", "arguments", "args", "input"];
+
+/// Parses JSON of a server. In strings, halves of surrogate pairs become marks. Keys that an object has again with another
+/// value have marks too, except those that say nothing about the content of a reply.
+pub(super) fn parse_json(bytes: &[u8]) -> serde_json::Result<Value> {
+    let ReadJson { mut value, has_repeated_keys } = surrogates::parse_json(bytes)?;
+    if has_repeated_keys {
+        remove_repeated_metadata(&mut value);
+    }
+    Ok(value)
+}
 
 /// What is wrong with a reply under construction, apart from missing pieces.
 #[derive(Default)]
@@ -118,7 +129,6 @@ fn contradictory_key<'a>(value: &'a Value, fields: &UsageFields) -> Option<&'a s
 mod tests {
     use super::*;
     use crate::provider::Dialect;
-    use crate::provider::surrogates::parse_json;
     use crate::provider::usage::OPENAI;
 
     fn contradiction(json: &str) -> Option<String> {

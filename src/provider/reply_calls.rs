@@ -247,8 +247,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::surrogates::parse_json;
     use crate::model::{Content, Message, ModelRef, OfferedTools, Role, ToolChoice, ToolDefinition};
+    use crate::provider::contradictions::parse_json;
 
     fn naming(tools: &[&str], earlier_ids: &[&str]) -> CallNaming {
         let definitions = tools.iter().map(|name| ToolDefinition {

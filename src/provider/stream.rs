@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Endpoint;
 use super::assembler::{Assembler, ReplySink};
 use super::body::{COMPLETENESS_CHECK_DELAY, ResponseBody};
+use super::contradictions::parse_json;
 use super::contradictions::self_contradiction;
 use super::error_body;
 use super::errors::{self, RequestContext};
@@ -18,7 +19,6 @@ use super::reply_builder::ReplyBuilder;
 use super::sse::{SseDecoder, SseItem};
 use super::stream_content::{StreamContent, reports_generation};
 use crate::model::failure::{Failure, FailureClass};
-use crate::model::surrogates::parse_json;
 
 /// The maximum wait for the usage after the end of a reply.
 const USAGE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -286,7 +286,7 @@ impl Connection {
     fn request_error(&self, error: ServiceError) -> RequestError {
         match error {
             ServiceError::McpError(error) => match Rejection::of(&error) {
-                Some(rejection) => RequestError::Failed(rejected_failure(&self.server, &rejection)),
+                Some(rejection) => RequestError::Failed(rejected_failure(&self.server, &rejection, &self.redactor)),
                 None => RequestError::Refused(describe_error(&error)),
             },
             ServiceError::TransportClosed => RequestError::Closed,

@@ -34,7 +34,7 @@ pub(super) fn handshake_failure(server: &str, error: &ClientInitializeError, red
         ClientInitializeError::ConnectionClosed(_) => closed_failure(server, "before it was ready"),
         ClientInitializeError::JsonRpcError(error) => {
             if let Some(rejection) = Rejection::of(error) {
-                return rejected_failure(server, &rejection);
+                return rejected_failure(server, &rejection, redactor);
             }
             agent_error(format!("the MCP server `{server}` refused the connection: {}", describe_error(error)))
         }
@@ -81,9 +81,11 @@ pub(super) fn protocol_failure(server: &str, reason: &str, redactor: &Redactor) 
 }
 
 /// The failure of a server whose answer orch does not accept.
-pub(super) fn rejected_failure(server: &str, rejection: &Rejection) -> Failure {
+pub(super) fn rejected_failure(server: &str, rejection: &Rejection, redactor: &Redactor) -> Failure {
     match rejection {
-        Rejection::Malformed(reason) => protocol_failure(server, &format!("its answer can't be read: {reason}")),
+        Rejection::Malformed(reason) => {
+            protocol_failure(server, &format!("its answer can't be read: {reason}"), redactor)
+        }
         Rejection::TooManyValues => {
             let message = format!("the MCP server `{server}` sent a message of more than {MAX_VALUES} JSON values");
             Failure::new(FailureClass::OutputTooLarge, message).with_hint(TOO_LARGE_HINT)
