@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::dependent_properties::object_schemas;
 use super::member_conditions::MemberConditions;
 use super::number_range::NumberRange;
 use super::scope::Narrowing;
@@ -148,9 +147,6 @@ impl<'a> Schemas<'a> {
             return Self::refine_value(branch, narrowing);
         }
         let (name, remaining) = path.split_once('.').unwrap_or((path, ""));
-        if remaining.is_empty() && contradicts_flag(branch, name, narrowing) {
-            return None;
-        }
         let is_required = matches!(narrowing, Narrowing::Defined | Narrowing::Truthy | Narrowing::MinItems(1..));
         match self.property(branch, name) {
             Some(Property::Present(ty)) if is_required || requires_property(branch, name) => {
@@ -208,24 +204,6 @@ impl<'a> Schemas<'a> {
             }
         }
     }
-}
-
-/// Whether a property that is always `true`, or always `false`, has the other value by a narrowing. Such a flag tells the
-/// branches of a union apart.
-fn contradicts_flag(branch: &Type<'_>, name: &str, narrowing: &Narrowing) -> bool {
-    let excluded = match narrowing {
-        Narrowing::Truthy => Value::Bool(false),
-        // A property that is missing counts as false, too.
-        Narrowing::Falsy if requires_property(branch, name) => Value::Bool(true),
-        _ => return false,
-    };
-    object_schemas(branch).iter().filter(|node| node.part != SchemaPart::Negated).any(|node| {
-        let property = node.schema.get("properties").and_then(|properties| properties.get(name));
-        property.is_some_and(|property| {
-            let listed = property.get("enum").and_then(Value::as_array);
-            property.get("const") == Some(&excluded) || listed.is_some_and(|values| *values == [excluded.clone()])
-        })
-    })
 }
 
 /// The type with more knowledge about a property.

@@ -1,10 +1,10 @@
 //! A JSON object or list that arrives in chunks. Examines each byte once, so that the time for a body is proportional to
 //! its size, whatever its chunks are.
 
-use super::contradictions::parse_json;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::contradictions::parse_json;
 use crate::model::text::strip_bom_bytes;
 
 /// The bytes of a UTF-8 byte order mark.

@@ -13,7 +13,6 @@ mod agents_end_to_end;
 mod architecture;
 mod arithmetic_checks;
 mod blank_requests;
-mod boolean_unions;
 mod budget;
 mod budget_accounting;
 mod cached_steps;

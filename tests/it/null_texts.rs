@@ -27,7 +27,7 @@ fn null_that_becomes_text_is_found() {
             ("{{ plan.owner | string | length }}", "ORCH0602", "may be null"),
             ("{{ plan.names | join(', ') }}", "ORCH0602", "an item of `plan.names` may be null"),
             ("{% for name in plan.names %}{{ name }}{% endfor %}", "ORCH0602", "`name` may be null"),
-            ("{{ plan.note }}", "ORCH0602", "`plan.note is defined and plan.note is not none`"),
+            ("{{ plan.note }}", "ORCH0602", "{% if plan.note is defined and plan.note is not none %}"),
             ("{{ plan.note }}", "ORCH0602", "`plan.note` may be missing or null"),
             ("{{ plan.owner | length }}", "ORCH0603", "set a default: `plan.owner | default(…, true)`"),
             ("{{ plan.owner + '!' }}", "ORCH0603", "guard it: `{% if plan.owner is not none %}…{% endif %}`"),
