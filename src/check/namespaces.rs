@@ -291,7 +291,9 @@ impl<'a> TypeScope<'a> {
         let holds_namespace = |name: &&String| self.namespace(name).is_some_and(|namespace| namespace.site == site);
         let paths: Vec<String> =
             self.vars.keys().filter(holds_namespace).map(|name| format!("{name}.{member}")).collect();
-        paths.iter().for_each(|path| self.forget(path));
+        for path in &paths {
+            self.forget(path);
+        }
     }
 }
 

@@ -46,7 +46,7 @@ impl ReadCall<'_> {
 }
 
 /// A call that orch can perform, or the error for the model.
-pub(super) type CallOrError<'r> = Result<ReadCall<'r>, ToolCallResult>;
+pub(super) type CallOrError<'r> = Result<ReadCall<'r>, Box<ToolCallResult>>;
 
 /// The tool of a call and its arguments, or what is wrong with them; `None` if the agent has no such tool.
 type ReadArguments = Option<(ToolTarget, Result<Value, String>)>;
@@ -66,7 +66,7 @@ impl Conversation<'_> {
         for read_call in read_calls {
             let result = match read_call {
                 Ok(read) => self.run_one(turn, &read, pipelines).await?,
-                Err(result) => Ok(result),
+                Err(result) => Ok(*result),
             };
             match result {
                 Ok(result) => {
@@ -106,13 +106,15 @@ impl Conversation<'_> {
         } else {
             read()
         };
+        let refused =
+            |call: &RequestedCall<'r>, message: String| Err(Box::new(ToolCallResult::new(call, message, true)));
         let to_read_call = |(call, read): (&RequestedCall<'r>, ReadArguments)| match read {
             Some((target, Ok(arguments))) => match self.refusal(turn, &target, &arguments) {
-                Some(message) => Err(ToolCallResult::new(call, message, true)),
+                Some(message) => refused(call, message),
                 None => Ok(ReadCall { call: *call, target, arguments }),
             },
-            Some((_, Err(message))) => Err(ToolCallResult::new(call, message, true)),
-            None => Err(ToolCallResult::new(call, unknown_tool_text(call.name, turn.tools), true)),
+            Some((_, Err(message))) => refused(call, message),
+            None => refused(call, unknown_tool_text(call.name, turn.tools)),
         };
         Ok(calls.iter().zip(read_inputs).map(to_read_call).collect())
     }
@@ -158,7 +160,7 @@ impl Conversation<'_> {
                     Some(outcome) => self.finish_call(turn, &read, outcome).await?,
                     None => Err(unexpected_record()),
                 },
-                Err(result) => Ok(result),
+                Err(result) => Ok(*result),
             };
             match result {
                 Ok(result) => results.push(result),

@@ -185,7 +185,9 @@ impl StopReasonTracker {
     /// Like [`record_chunk`](Self::record_chunk), with all reasons that an object has under a name.
     pub(super) fn record_reasons(&mut self, table: StopTable, object: &Value, name: &str, has_content: bool) {
         self.record_chunk(table, None, has_content);
-        values_of(object, name).into_iter().for_each(|reason| self.record_chunk(table, Some(reason), false));
+        for reason in values_of(object, name) {
+            self.record_chunk(table, Some(reason), false);
+        }
     }
 
     /// Records a reason. A later one does not complete a reply that an earlier one declared incomplete.

@@ -208,7 +208,8 @@ fn round(
     options.assert_all_used()?;
     let limited = precision.map(|precision| limit_integer(&precision, i64::from(i32::MAX)));
     let precision = limited.map(i32::try_from).transpose()?;
-    filters::round(value, precision, method, Kwargs::from_iter(std::iter::empty::<(&str, TemplateValue)>()))
+    let no_options: Kwargs = std::iter::empty::<(&str, TemplateValue)>().collect();
+    filters::round(value, precision, method, no_options)
 }
 
 /// Returns MiniJinja's error for an undefined value. Calls a filter of MiniJinja to create it, because the error then

@@ -31,12 +31,12 @@ pub(super) fn measure(json: &[u8]) -> JsonSize {
 /// The members of an object with their values; none if this is no object. A part of an object that is no member is left
 /// out. The JSON may be cut off.
 pub(super) fn members(json: &[u8]) -> Vec<(String, &[u8])> {
-    if json.first() != Some(&b'{') { Vec::new() } else { parts(json).into_iter().filter_map(member).collect() }
+    if json.first() == Some(&b'{') { parts(json).into_iter().filter_map(member).collect() } else { Vec::new() }
 }
 
 /// The elements of a list; none if this is no list.
 pub(super) fn elements(json: &[u8]) -> Vec<&[u8]> {
-    if json.first() != Some(&b'[') { Vec::new() } else { parts(json) }
+    if json.first() == Some(&b'[') { parts(json) } else { Vec::new() }
 }
 
 /// The value of a member, if the object has it.

@@ -33,16 +33,13 @@ impl ProjectActions {
         actions.add_servers(settings);
         let mut projects = Vec::new();
         for path in pipelines {
-            match config::load(&resolve_path(&path, current_dir)) {
-                Ok(project) => {
-                    actions.add_pipeline(&project);
-                    projects.push(project);
-                }
-                Err(_) => {
-                    let path = path.strip_prefix(root).unwrap_or(&path).display();
-                    let line = format!("unknown: {path} can't be read; see `orch pipeline validate`");
-                    add_line(&mut actions.programs, &line);
-                }
+            if let Ok(project) = config::load(&resolve_path(&path, current_dir)) {
+                actions.add_pipeline(&project);
+                projects.push(project);
+            } else {
+                let path = path.strip_prefix(root).unwrap_or(&path).display();
+                let line = format!("unknown: {path} can't be read; see `orch pipeline validate`");
+                add_line(&mut actions.programs, &line);
             }
         }
         // A pipeline may call a file that the list of pipelines omits, such as one with another ending.
