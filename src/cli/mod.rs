@@ -44,7 +44,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 completed · 1 the pipeline failed · 2 invalid arguments or files · \
-3 waiting for approval · 4 budget used up or usage unknown · 5 internal error · 130 interrupted";
+3 waiting for approval · 4 budget used up or usage unknown · 5 internal error · 130 cancelled";
 
 #[derive(Debug, Subcommand)]
 enum TopCommand {
@@ -124,7 +124,8 @@ pub fn main() -> ExitCode {
     code.into()
 }
 
-/// Creates the suggested commands with the options `--state` and `--trust` of this command line.
+/// Returns the commands that orch suggests in its output. They repeat the options `--state` and `--trust` of this
+/// command line.
 fn suggested_commands(matches: &ArgMatches) -> SuggestedCommands {
     let subcommand =
         std::iter::successors(Some(matches), |matches| matches.subcommand().map(|(_, inner)| inner)).last();
