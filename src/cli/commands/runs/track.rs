@@ -17,8 +17,8 @@ use super::{find_run_or_latest, open_journal};
 
 /// Deliver runs to the trackers of orch.yaml
 ///
-/// orch sends each tracker, in order, the events that it has not received yet because it was unreachable or rejected
-/// them. The exit code is 1 if some events are still undelivered.
+/// orch sends each tracker, in order, the events that it has not received. If the tracker refused an event, orch sends
+/// that event and all later ones again. The exit code is 1 if some events are still undelivered.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct TrackArgs {
     /// The ID of the run, or the start of it [default: the latest run]
