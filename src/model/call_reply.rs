@@ -47,7 +47,8 @@ impl CallReply {
         }
     }
 
-    /// The number of bytes that orch must search for secrets.
+    /// About how many bytes orch searches for secrets: the content of a reply without its files, or the long texts of
+    /// the output of another call. orch searches many bytes on a thread of its own.
     pub fn searched_bytes(&self) -> usize {
         match self {
             Self::Chat(reply) => reply.content.byte_len(),
@@ -123,7 +124,8 @@ impl CallOutput {
     #[must_use]
     pub fn map_secret_texts(self, redact: impl Fn(&str) -> String) -> Self {
         match self {
-            // The code that runs commands has redacted the folder, and secrets that a truncation cut in two.
+            // The code that runs commands has already redacted the working directory, and the parts of secrets that are
+            // left where it truncated the output.
             Self::Command(output) => Self::Command(CommandOutput {
                 stdout: redact(&output.stdout),
                 stderr: redact(&output.stderr),
@@ -154,7 +156,9 @@ impl CallOutput {
         }
     }
 
-    /// The number of bytes of the texts that may contain secrets.
+    /// The number of bytes of the texts that may be long: the standard output and standard error of a command, and the
+    /// result of a tool with its full and its structured output. Arguments and questions do not count, although orch
+    /// searches them too. orch does not search the records of files.
     fn searched_bytes(&self) -> usize {
         match self {
             Self::Command(output) => output.stdout.len().saturating_add(output.stderr.len()),
@@ -269,10 +273,10 @@ pub struct CommandOutput {
     /// Whether orch truncated the output. A marker in the text shows where, and how much.
     #[serde(default)]
     pub truncated: bool,
-    /// The folder in which the command ran.
+    /// The working directory of the command.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub folder: String,
-    /// The limit of its sandbox that the program probably reached according to its output, as a sentence.
+    /// A sentence about the limit of the sandbox that the program probably reached. orch derives it from the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probable_limit: Option<String>,
     /// Whether the command did not run, because the run replayed its recorded result.

@@ -10,9 +10,11 @@ use super::id::Digest;
 /// The two digests that decide whether a recorded result can be reused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Fingerprint {
-    /// The request: dialect, models, parameters, system prompt, messages, the schema if sent.
+    /// What the step requests: for an agent the dialect, models, parameters, system prompt, messages and tools,
+    /// without the schema; with access to the workspace, also which earlier steps changed it.
     pub request: Digest,
-    /// How the reply is decoded: the schema with its references, and the extract mode.
+    /// How orch decodes the result: the schema with its references, the extract mode, the conditions of `accept` with
+    /// the values that they read, and the rules for paths of files to write.
     pub decode: Digest,
 }
 

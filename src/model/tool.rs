@@ -160,7 +160,7 @@ pub struct ToolInvocation {
     pub reserved: Vec<String>,
     /// Names of variables that `shell` inherits from the environment of the run.
     pub env: Vec<String>,
-    /// The sandbox of the agent: `shell` runs in it, and the other tools observe its `write`, `deny_read` and `network`.
+    /// The sandbox of the agent: `shell` runs in it, and the other tools obey its `write`, `deny_read` and `network`.
     /// Without a sandbox, orch refuses `shell`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxSpec>,

@@ -107,7 +107,7 @@ pub(super) struct RecordedCommand {
     /// The names and values of the variables to which the shell line refers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) values: Vec<(String, String)>,
-    /// The folder in which the command ran, relative to the workspace.
+    /// The working directory of the command, relative to the workspace.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) cwd: String,
     /// The lines of its standard input.
