@@ -10,8 +10,8 @@ use crate::tensor_info::TensorInfo;
 pub struct MemoryEstimate {
     /// The minimum for running the model: one copy of the weights.
     pub min_bytes: u64,
-    /// The maximum: the weights, the repacked copies that kernels keep of some weights, and the keys and values of the
-    /// longest conversation.
+    /// The maximum: the weights, the repacked copies that kernels keep of some weights, and the KV cache at the full
+    /// context length.
     pub max_bytes: u64,
 }
 
@@ -26,7 +26,7 @@ impl Header {
         let heads = count("attention.head_count").max(1);
         let head_size = self.architecture_u64("attention.key_length").unwrap_or(count("embedding_length") / heads);
         let kv_heads = self.architecture_u64("attention.head_count_kv").unwrap_or(heads);
-        // A key and a value of four bytes each.
+        // The KV cache holds a key and a value, whose elements have four bytes each.
         let bytes_per_position =
             count("block_count").saturating_mul(kv_heads).saturating_mul(head_size).saturating_mul(8);
         MemoryEstimate {

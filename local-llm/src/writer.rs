@@ -217,7 +217,7 @@ impl<'a> ReplyWriter<'a> {
         let end_tokens = self.vocab.end_tokens();
         let sampled_token = {
             let is_banned = is_banned_in(&self.banned);
-            // In some vocabularies, an end token also has a text, which the schema may allow inside a string.
+            // In some vocabularies, an end-of-turn token also has a text, which the schema may allow inside a string.
             let is_early_end = |token| !may_end && end_tokens.contains(&token);
             closing_token
                 .or_else(|| self.sampler.sample(logits, Some(&mask), |token| is_banned(token) || is_early_end(token)))

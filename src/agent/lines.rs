@@ -1,4 +1,4 @@
-//! Splits standard output into lines of JSON, the format in which CLI agents report their events.
+//! Splits standard output in the format JSON Lines, in which CLI agents report their events, into JSON values.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -6,7 +6,7 @@ use crate::template::{TemplateError, TemplateErrorKind, variables};
 /// The failure for a template that can't be rendered.
 pub(super) fn template_failure(error: TemplateError) -> Failure {
     let values: Option<Box<[String]>> = match (error.kind, error.undefined_value()) {
-        // The place of the value in the command line is wrong, whatever the value is.
+        // The template puts a value where a command line can't have one, so no other value would help.
         (TemplateErrorKind::NotShellWord, _) => Some(Box::default()),
         (_, path) => path.map(|path| Box::from([path.to_owned()])),
     };
@@ -26,7 +26,7 @@ fn failure(class: FailureClass, error: TemplateError, unusable_values: Option<Bo
     let failure = Failure { unusable_values, ..Failure::new(class, error.to_string()) };
     match (error.kind, error.help) {
         (TemplateErrorKind::Undefined | TemplateErrorKind::NotShellWord, Some(help)) => failure.with_hint(help),
-        // For other errors, orch suggests to correct the text or the values in it.
+        // For any other error, the engine adds its own hint: to correct the text, or the values that it reads.
         _ => failure,
     }
 }

@@ -38,8 +38,8 @@ fn input_label(name: &str, schema: &serde_json::Map<String, Value>) -> String {
     }
 }
 
-/// The number of steps above which a graph shows called pipelines without their steps. The number can grow
-/// exponentially with nested calls, and a picture of ten thousand boxes is useless.
+/// Once a graph has this many steps, it shows further called pipelines without their steps. With nested calls, the
+/// number of steps can grow exponentially, and a picture of ten thousand boxes is useless.
 const MAX_STEPS: usize = 2_000;
 
 struct NodeBuilder {

@@ -5,7 +5,7 @@ use crate::model::counted;
 /// The maximum number of reasons that a note contains.
 const MAX_NAMED_REASONS: usize = 3;
 
-/// The files or folders that a tool could not examine: how many they are, and the first ones with the reasons.
+/// Counts the files or folders that a tool could not examine, and keeps the reasons for the first ones.
 #[derive(Debug, Default)]
 pub(super) struct MissedPaths {
     count: u64,
@@ -13,7 +13,7 @@ pub(super) struct MissedPaths {
 }
 
 impl MissedPaths {
-    /// Adds a path with the reason, as one phrase.
+    /// Counts a path. `reason` is a phrase that names the path and says why the tool could not examine it.
     pub(super) fn add(&mut self, reason: String) {
         self.count += 1;
         if self.reasons.len() < MAX_NAMED_REASONS {
@@ -30,7 +30,7 @@ impl MissedPaths {
         counted(self.count, noun)
     }
 
-    /// The reasons, as an enumeration.
+    /// The reasons that it keeps, separated by commas, and the number of the other paths.
     pub(super) fn reasons(&self) -> String {
         let more = match self.count - self.reasons.len() as u64 {
             0 => String::new(),

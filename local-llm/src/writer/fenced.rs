@@ -16,7 +16,7 @@
 //!
 //! - The writer opens a fence where the document ends with the opening quote of a file content.
 //! - It adds each complete line to the document if the schema allows the line.
-//! - A content ends with a line of three backticks (see [`super::lines`]), with an end token, or if it repeats itself
+//! - A content ends with a line of three backticks (see [`super::lines`]), with an end-of-turn token, or if it repeats
 //!   or nears the limit. In the last two cases, the writer removes an incomplete last line, because half a line of code
 //!   usually does not parse. It keeps the line if the content has no other line.
 //! - If the schema rejects a line or the end of the content, the model writes this content again as a JSON string, and

@@ -29,7 +29,7 @@ impl FakeModel {
         Self { vocab, grammars }
     }
 
-    /// Creates a model with a byte-level vocabulary. It has these merges in addition to the merges of all test files.
+    /// Creates a model with a byte-level vocabulary. To the merges that every test file has, it adds these merges.
     fn with_merges(merges: &[&str]) -> Self {
         Self::from_gguf(&Gguf::new("qwen2", 1).with_bpe_vocab("qwen2").with_merges(merges))
     }
@@ -42,7 +42,7 @@ impl FakeModel {
         }
     }
 
-    /// Gives the highest logit to the end token.
+    /// Gives the highest logit to the end-of-turn token.
     fn prefer_end(&self, logits: &mut [f32]) {
         logits[self.vocab.end_tokens()[0] as usize] = 100.0;
     }
@@ -55,7 +55,7 @@ struct Reply {
     /// The text of the tokens that the model read.
     model_text: String,
     is_complete: bool,
-    /// The number of tokens that the model had read before the writer removed them.
+    /// The number of tokens that the writer removed after the model had read them.
     removed_token_count: usize,
     /// For each rewind, the text that the writer removed and the text that replaced it, without their common prefix.
     rewinds: Vec<(String, String)>,
@@ -112,7 +112,7 @@ fn run(model: &FakeModel, schema: &Value, limit: usize, mut set_logits: impl FnM
 }
 
 /// Writes a reply with a model that prefers these texts in sequence, byte by byte, and repeats the last text forever.
-/// `$` stands for the end token. Returns the document, and the text that the model read.
+/// `$` stands for the end-of-turn token. Returns the document, and the text that the model read.
 fn write(schema: &Value, limit: usize, texts: &[&str]) -> (String, String) {
     let model = FakeModel::with_merges(&[]);
     let (last, other_texts) = texts.split_last().unwrap();
@@ -124,9 +124,9 @@ fn write(schema: &Value, limit: usize, texts: &[&str]) -> (String, String) {
     (reply.document, reply.model_text)
 }
 
-/// The text of a model that intends to write the document of these JSON parts with these contents between them. `read`
-/// is the text that the model has read. The model writes a content between fences if it has read an opening fence
-/// there, and otherwise as a JSON string.
+/// Returns the whole text that a model intends to write, given the text that it has read. The model intends to write a
+/// document of these JSON parts with these contents between them. It writes a content between fences if `read` has an
+/// opening fence at its place, and otherwise as a JSON string.
 fn intended_text(read: &[u8], json_parts: &[&str], contents: &[&str]) -> Vec<u8> {
     let mut intended = Vec::new();
     for (index, part) in json_parts.iter().enumerate() {
@@ -173,8 +173,8 @@ fn files_schema(content: &Value) -> Value {
     object_schema(&json!({ "files": { "type": "array", "items": file } }))
 }
 
-/// Writes free text with a model that intends to write this text. Returns the text at its end, at a limit, or after the
-/// text that begins a call.
+/// Writes free text with a model that intends to write `text`. Returns what the writer has written when the text ends,
+/// when it reaches the limit, or, if the rule is `EndsText`, when it contains the text that begins a call.
 fn write_free_text(rule: MarkerRule, text: &str) -> String {
     // A token of this vocabulary continues after the end of the marker.
     let model = FakeModel::with_merges(&["> \u{10a}"]);

@@ -263,7 +263,7 @@ impl Gguf {
         self
     }
 
-    /// Changes the type of a token to user-defined: in some files, the end token has this type.
+    /// Changes the type of a token to user-defined: in some files, the end-of-turn token has this type.
     pub(crate) fn with_user_defined_token(mut self, text: &str) -> Self {
         let index = self.values.iter().find_map(|(key, value)| match value {
             Value::Texts(list) if key == "tokenizer.ggml.tokens" => list.iter().position(|token| token == text),

@@ -103,14 +103,14 @@ fn a_content_with_a_line_that_the_schema_rejects_becomes_a_string() {
     for (content, intended, written) in [
         (json!({ "type": "string", "maxLength": 12 }), "one\ntwo\nthree\nfour\n", "one\ntwo\nthre"),
         (json!({ "type": "string", "pattern": "^[a-z\n]*$" }), "abc\nde\nf4g\n", "abc\nde\nf"),
-        // The schema allows an empty content, but rejects the incomplete line before the end token.
+        // The schema allows an empty content, but rejects the incomplete line before the end-of-turn token.
         (json!({ "type": "string", "pattern": "^[a-z]*$" }), "ab1", "ab"),
     ] {
         let schema = object_schema(&json!({ "path": { "type": "string" }, "content": content }));
         let reply = run(&model, &schema, 400, |read, logits| {
             let intended = intended_text(read, &[r#"{"path":"a.py","content":"#], &[intended]);
             let rest = intended.strip_prefix(read).unwrap_or_default();
-            // The model ends the content with the end token instead of a closing fence.
+            // The model ends the content with the end-of-turn token instead of a closing fence.
             match rest.strip_suffix(b"\n```\n").unwrap_or(rest) {
                 b"" => model.prefer_end(logits),
                 rest => model.prefer(logits, rest),

@@ -35,7 +35,7 @@ const MERGES: [&[&str]; 12] = [
     &["x Ċ", "xĊ ```"],
 ];
 
-/// The texts from which the model chooses between fences; `$` stands for the end token.
+/// The texts from which the model chooses between fences; `$` stands for the end-of-turn token.
 const CONTENT_TEXTS: [&str; 24] = [
     "\n```\n",
     "```\n",
@@ -62,7 +62,7 @@ const CONTENT_TEXTS: [&str; 24] = [
     "abc",
     "$",
 ];
-/// The texts from which the model chooses outside of fences; `$` stands for the end token.
+/// The texts from which the model chooses outside of fences; `$` stands for the end-of-turn token.
 const JSON_TEXTS: [&str; 15] =
     ["\"", "\"", "\"", "a.py\"", "}", "]", ",", "{", "\\n", "b", "\":\"", "\"}", "Markdown\"", "0", "$"];
 

@@ -65,7 +65,7 @@ fn an_end_token_does_not_end_a_document_within_a_string() {
     let user_defined = Gguf::new("qwen2", 1).with_bpe_vocab("qwen2").with_user_defined_token("<|im_end|>");
     for model in [FakeModel::from_gguf(&file), FakeModel::from_gguf(&user_defined)] {
         let reply = run(&model, &words_schema(), 100, |read, logits| {
-            // The model writes this document where the end token may not follow.
+            // The model writes this document where the end-of-turn token may not follow.
             model.prefer_end(logits);
             let next_byte = br#"{"words":"ab"}"#.get(read.len()).map(std::slice::from_ref);
             let next_token = next_byte.and_then(|byte| model.vocab.token_for_bytes(byte));
