@@ -119,6 +119,11 @@ impl HttpServer {
     }
 }
 
+/// A call without answers and with a limit that only a server that hangs reaches.
+fn patient_call<'a>(server: &'a McpServerSpec, tool: &'a str, arguments: &'a Value) -> McpCall<'a> {
+    McpCall { server, tool, arguments, answers: None, answerer: None, timeout: PATIENCE, on_progress: &|_| {} }
+}
+
 /// A port that no program uses, below the ports that Linux and macOS give to programs which ask for any: no other test
 /// takes it before the server does.
 fn unused_port() -> u16 {
@@ -262,15 +267,8 @@ impl McpSite {
         timeout: Duration,
         interruption: impl Future<Output = Failure>,
     ) -> Result<McpResult, Failure> {
-        let call = McpCall {
-            server: spec,
-            tool,
-            arguments,
-            answers: None,
-            answerer: None,
-            timeout,
-            on_progress: &|text| self.note(text),
-        };
+        let on_progress = |text: &str| self.note(text);
+        let call = McpCall { timeout, on_progress: &on_progress, ..patient_call(spec, tool, arguments) };
         self.runtime.block_on(self.servers.call(call, interruption))
     }
 
@@ -290,16 +288,7 @@ impl McpSite {
         answers: &InputAnswers,
     ) -> Result<McpResult, Failure> {
         let arguments = json!({});
-        let answers = Some(answers);
-        let call = McpCall {
-            server: spec,
-            tool,
-            arguments: &arguments,
-            answers,
-            answerer: None,
-            timeout: PATIENCE,
-            on_progress: &|_| {},
-        };
+        let call = McpCall { answers: Some(answers), ..patient_call(spec, tool, &arguments) };
         self.runtime.block_on(self.servers.call(call, std::future::pending()))
     }
 
@@ -318,18 +307,7 @@ impl McpSite {
         tool: &str,
         arguments: [&Value; 2],
     ) -> [Result<McpResult, Failure>; 2] {
-        let call = |arguments| {
-            let call = McpCall {
-                server: spec,
-                tool,
-                arguments,
-                answers: None,
-                answerer: None,
-                timeout: PATIENCE,
-                on_progress: &|_| {},
-            };
-            self.servers.call(call, std::future::pending())
-        };
+        let call = |arguments| self.servers.call(patient_call(spec, tool, arguments), std::future::pending());
         let both = futures_util::future::join(call(arguments[0]), call(arguments[1]));
         let (first, second) = self.runtime.block_on(both);
         [first, second]
