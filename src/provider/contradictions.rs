@@ -32,7 +32,8 @@ const METADATA: [&str; 11] = [
 /// Members whose values orch combines: it counts the larger number, and the stop reason that is not a regular end.
 const COMBINED: [&str; 6] = ["usage", "usageMetadata", "finish_reason", "finishReason", "stop_reason", "stopReason"];
 
-/// Members that are not examined: objects with token counts, and the arguments of calls, about which the model is told.
+/// Members that are not examined: objects with token counts, and the arguments of calls: the model receives the
+/// problem of those as the result of its call.
 const UNEXAMINED: [&str; 7] = ["usage", "usageMetadata", "timings", "x_groq", "arguments", "args", "input"];
 
 /// Parses JSON of a server. In strings, halves of surrogate pairs become marks. Keys that an object has again with another

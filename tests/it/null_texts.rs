@@ -41,10 +41,10 @@ fn null_that_the_template_handles_is_silent() {
     assert_silent(
         SCHEMA,
         &[
-            "{% if plan.owner %}{{ plan.owner | upper }}{% endif %}{{ plan.owner or 'nobody' }}",
-            "{{ plan.owner if plan.owner is not none else 'nobody' }} {{ plan.owner | default('x', true) ~ '!' }}",
+            "{% if plan.owner %}{{ plan.owner | upper }}{% endif %}{{ plan.owner or 'open' }}",
+            "{{ plan.owner if plan.owner is not none else 'open' }} {{ plan.owner | default('x', true) ~ '!' }}",
             "{% if plan.note is defined and plan.note is not none %}{{ plan.note }}{% endif %}",
-            "{% if plan.owner is none %}nobody{% else %}{{ plan.owner | trim }}{% endif %}",
+            "{% if plan.owner is none %}open{% else %}{{ plan.owner | trim }}{% endif %}",
             "{{ plan.names | reject('none') | join(', ') }} {{ plan.names | select | join(', ') }}",
             "{{ plan.owner | tojson }} {{ (plan.owner or '')[:3] }}",
         ],
