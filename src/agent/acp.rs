@@ -29,7 +29,7 @@ use crate::model::cost::plausible_cost;
 use crate::model::failure::RAISE_TIMEOUT_HINT;
 use crate::model::usage::parse_token_count;
 use crate::model::{AgentActivity, ChatReply, Failure, FailureClass, ReportedUsage, StopReason};
-use crate::process::{self, CappedReader, CapturedOutput, Pipes, SandboxNeeds};
+use crate::process::{self, CappedReader, CapturedOutput, Pipes, ProgramSpec, SandboxNeeds};
 
 use super::exit::{exit_failure, line_too_long_failure, no_credit_failure, unknown_stop_failure};
 use super::mcp_servers::server_hosts;
@@ -96,11 +96,11 @@ impl AgentProgram for AcpAgent {
                 }
                 // The error that the agent reported explains more than its exit code alone.
                 Err(AcpFailure::Agent(error)) => Err(match output.code {
-                    Some(code) if code != 0 => session_exit_failure(name, code, &error, &output.stderr),
+                    Some(code) if code != 0 => session_exit_failure(&spec, code, &error, &output.stderr),
                     Some(_) | None => error_failure(name, &error),
                 }),
                 Err(AcpFailure::Connection(error)) => Err(match output.code {
-                    Some(code) => exit_failure(name, Some(code), &[&output.stderr]),
+                    Some(code) => exit_failure(name, &spec, Some(code), &[&output.stderr]),
                     None => error_failure(name, &error),
                 }),
             }
@@ -353,8 +353,10 @@ fn is_transport_error(error: &Error) -> bool {
 
 /// The failure of an agent that exited with an error code during the session, after it had reported an error or while
 /// orch was sending a request.
-fn session_exit_failure(name: &str, code: i32, error: &Error, stderr: &CapturedOutput) -> Failure {
-    let (process_failure, reported_failure) = (exit_failure(name, Some(code), &[stderr]), error_failure(name, error));
+fn session_exit_failure(spec: &ProgramSpec, code: i32, error: &Error, stderr: &CapturedOutput) -> Failure {
+    let name = spec.argv.first().map_or("", String::as_str);
+    let process_failure = exit_failure(name, spec, Some(code), &[stderr]);
+    let reported_failure = error_failure(name, error);
     let message = format!("{}\n{}", process_failure.message, reported_failure.message);
     // An agent without a login or without credit reports this before it exits, so the class of its error takes
     // precedence.

@@ -107,7 +107,7 @@ impl AgentProgram for ClaudeAgent {
                     Ok(turn_result(job, &result, transcript.error_code.as_deref(), transcript.unknown_tools))
                 }
                 None if is_line_too_long => Err(line_too_long_failure("claude")),
-                None => Err(exit_failure("claude", exit.code, &[&exit.stderr, &exit.stdout])),
+                None => Err(exit_failure("claude", &spec, exit.code, &[&exit.stderr, &exit.stdout])),
             }
         }
         .boxed()

@@ -116,7 +116,7 @@ impl AgentProgram for CodexAgent {
                 (Some(message), _) => Err(error_failure(job, &message)),
                 (None, _) if is_line_too_long => Err(line_too_long_failure("codex")),
                 (None, code) if transcript.has_message => Err(incomplete_turn(code, &transcript.reply.text())),
-                (None, code) => Err(exit_failure("codex", code, &[&exit.stderr, &exit.stdout])),
+                (None, code) => Err(exit_failure("codex", &spec, code, &[&exit.stderr, &exit.stdout])),
             };
             activity.usage = Some(turn_usage).filter(|usage| reply.is_err() && !usage.is_empty());
             Ok(TurnResult { reply, cost: None, activity })

@@ -38,7 +38,7 @@ impl AgentProgram for CommandAgent {
             let exit = process::run(&spec, &on_output).await.map_err(|error| job.process_failure(&error))?;
             if exit.code != Some(0) {
                 let name = program.argv.first().map_or("", String::as_str);
-                return Err(exit_failure(name, exit.code, &[&exit.stderr, &exit.stdout]));
+                return Err(exit_failure(name, &spec, exit.code, &[&exit.stderr, &exit.stdout]));
             }
             Ok(TurnResult::from_text(exit.stdout.text(), job.turn))
         }

@@ -2,7 +2,7 @@
 
 use crate::model::failure::RAISE_TIMEOUT_HINT;
 use crate::model::{CliAgentKind, Failure, FailureClass};
-use crate::process::{CapturedOutput, ProcessError};
+use crate::process::{CapturedOutput, ProcessError, ProgramSpec};
 
 use super::program::TurnJob;
 
@@ -18,6 +18,9 @@ const MAX_LAST_TEXT_CHARS: usize = 300;
 impl TurnJob<'_> {
     /// The failure for an error of the process itself.
     pub(super) fn process_failure(&self, error: &ProcessError) -> Failure {
+        if let Some(failure) = error.hidden_failure(allow_in_settings) {
+            return failure;
+        }
         match error {
             ProcessError::NotFound(program) => Failure::new(FailureClass::NotInstalled, error.to_string())
                 .with_hint(install_hint(self.turn.program.kind, program)),
@@ -29,7 +32,8 @@ impl TurnJob<'_> {
             }
             ProcessError::TooMuchOutput { .. } => Failure::new(FailureClass::OutputTooLarge, error.to_string())
                 .with_hint("the program must write only its reply to standard output"),
-            ProcessError::Spawn { .. }
+            ProcessError::Hidden { .. }
+            | ProcessError::Spawn { .. }
             | ProcessError::Guard { .. }
             | ProcessError::NotConfined { .. }
             | ProcessError::Io { .. } => {
@@ -39,6 +43,12 @@ impl TurnJob<'_> {
             }
         }
     }
+}
+
+/// The setting that lets the sandbox of a CLI agent change a path. An agent may change a path outside the workspace only
+/// if `orch.yaml` allows it.
+fn allow_in_settings(path: &str) -> String {
+    format!("write `sandbox: {{ write: [., {path}] }}` in orch.yaml")
 }
 
 /// A hint on how to install a missing program.
@@ -58,7 +68,16 @@ pub fn install_hint(kind: CliAgentKind, program: &str) -> String {
 }
 
 /// The failure of a program that exited with an error code, with the last lines of its output.
-pub(super) fn exit_failure(program: &str, code: Option<i32>, outputs: &[&CapturedOutput]) -> Failure {
+pub(super) fn exit_failure(
+    program: &str,
+    spec: &ProgramSpec,
+    code: Option<i32>,
+    outputs: &[&CapturedOutput],
+) -> Failure {
+    let hidden_error = spec.hidden_error_of_exit(code);
+    if let Some(failure) = hidden_error.and_then(|error| error.hidden_failure(allow_in_settings)) {
+        return failure;
+    }
     let lines = outputs.iter().map(|output| output.last_lines()).find(|lines| !lines.is_empty());
     let lines = lines.map(|lines| format!(":\n{lines}")).unwrap_or_default();
     Failure::new(FailureClass::AgentError, format!("`{program}` ended {}{lines}", describe_exit_code(code)))

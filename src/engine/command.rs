@@ -302,6 +302,9 @@ fn sandbox_hint(command_node: &CommandNode, output: &CommandOutput) -> String {
     if command_node.sandbox.is_none() {
         return String::new();
     }
+    if let Some(sentence) = &output.hidden_program {
+        return format!("\n{sentence}");
+    }
     let stderr = last_lines(&output.stderr);
     if let Some(hint) = hidden_file_hint(&stderr, &[&output.folder, &command_node.project_root]) {
         return format!("\n{hint}");

@@ -14,7 +14,7 @@ use crate::model::{CallKey, Failure, FailureClass, SandboxUse};
 use crate::offload::run_on_thread;
 use crate::process::{
     self, CERTIFICATE_VARIABLES, CapturedOutput, OutputStream, ProcessError, ProgramSpec, SandboxNeeds,
-    command_environment, join_with_marker, private_folder_hint, probable_limit,
+    command_environment, join_with_marker, probable_limit,
 };
 
 use crate::secret::{Redactor, StreamRedactor};
@@ -84,6 +84,8 @@ pub(super) async fn run_command(
     let stderr_end = result.stderr.last_lines();
     let probable_limit =
         command.sandbox.as_ref().filter(|_| !succeeded).and_then(|sandbox| probable_limit(sandbox, &stderr_end));
+    let hidden_program = if succeeded { None } else { spec.hidden_program_in(&stderr_end) };
+    let hidden_program = hidden_program.map(|hidden| format!("{hidden}; {}", hidden.hint(allow_in_step)));
     let redactor = performer.redactor.clone();
     // Each output may have up to 16 MiB, and redacting so much text would block the run's thread.
     let output = run_on_thread(performer.clock.hold_virtual_time(), move || CommandOutput {
@@ -93,6 +95,7 @@ pub(super) async fn run_command(
         stderr: recorded_text(&redactor, &result.stderr),
         folder: redactor.redact(&folder),
         probable_limit,
+        hidden_program: hidden_program.map(|text| redactor.redact(&text)),
         replayed: false,
     });
     Ok(CallOutput::Command(output.await))
@@ -141,7 +144,15 @@ fn recorded_text(redactor: &Redactor, output: &CapturedOutput) -> String {
     }
 }
 
+/// The setting that lets the sandbox of a command change a path.
+fn allow_in_step(path: &str) -> String {
+    format!("write `write: [., {path}]` in `sandbox` of the step")
+}
+
 fn process_failure(error: ProcessError, spec: &ProgramSpec) -> Failure {
+    if let Some(failure) = error.hidden_failure(allow_in_step) {
+        return failure;
+    }
     match &error {
         // The system looks up a relative program path from the folder in which the command runs.
         ProcessError::NotFound(program) if program.contains(['/', '\\']) => {
@@ -159,7 +170,8 @@ fn process_failure(error: ProcessError, spec: &ProgramSpec) -> Failure {
         ProcessError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::ArgumentListTooLong => {
             Failure::new(FailureClass::CommandFailed, error.to_string()).with_hint("pass large values through `stdin:`")
         }
-        ProcessError::Spawn { .. }
+        ProcessError::Hidden { .. }
+        | ProcessError::Spawn { .. }
         | ProcessError::Guard { .. }
         | ProcessError::Io { .. }
         | ProcessError::NotConfined { .. }
@@ -177,9 +189,7 @@ fn missing_file_hint(program: &str, spec: &ProgramSpec) -> String {
     if !path.is_file() {
         return format!("it ran {PROJECT_FILE_HINT}");
     }
-    let hiding_folder = spec.sandbox.as_ref().and_then(|sandbox| sandbox.hiding_folder(&path));
-    let interpreter_hint = || "the file exists, so the interpreter in its first line (`#!`) may be missing".to_owned();
-    hiding_folder.map_or_else(interpreter_hint, private_folder_hint)
+    "the file exists, so the interpreter in its first line (`#!`) may be missing".to_owned()
 }
 
 /// Resolves a folder of the workspace. The folder must exist and, with links resolved, lie inside the workspace.

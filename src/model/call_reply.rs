@@ -124,8 +124,8 @@ impl CallOutput {
     #[must_use]
     pub fn map_secret_texts(self, redact: impl Fn(&str) -> String) -> Self {
         match self {
-            // The code that runs commands has already redacted the working directory, and the parts of secrets that are
-            // left where it truncated the output.
+            // The code that runs commands has already redacted the working directory, the sentence about a hidden program,
+            // and the parts of secrets that are left where it truncated the output.
             Self::Command(output) => Self::Command(CommandOutput {
                 stdout: redact(&output.stdout),
                 stderr: redact(&output.stderr),
@@ -279,6 +279,10 @@ pub struct CommandOutput {
     /// A sentence about the limit of the sandbox that the program probably reached. orch derives it from the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probable_limit: Option<String>,
+    /// A sentence about a program that the command did not find, because its sandbox hides the program, and what the user
+    /// can do. orch derives it from the output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_program: Option<String>,
     /// Whether the command did not run, because the run replayed its recorded result.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replayed: bool,
@@ -311,6 +315,7 @@ mod tests {
             truncated: false,
             folder: "secret".to_owned(),
             probable_limit: None,
+            hidden_program: None,
             replayed: false,
         })
     }

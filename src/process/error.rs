@@ -7,12 +7,22 @@ use rustix::io::Errno;
 
 use crate::model::{Failure, FailureClass};
 
+use super::hidden_program::HiddenProgram;
+
 /// The reason why a program has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The program does not exist.
     #[error("there is no program `{0}`")]
     NotFound(String),
+    /// The program exists on this machine, and its sandbox hides it.
+    #[error("there is no program `{program}` in its sandbox: {hidden}")]
+    Hidden {
+        /// The name of the program.
+        program: String,
+        /// What the sandbox hides.
+        hidden: Box<HiddenProgram>,
+    },
     /// The program could not be started.
     #[error("`{program}` can't be started: {source}")]
     Spawn {
@@ -92,11 +102,19 @@ impl ProcessError {
         match self {
             Self::Spawn { source, .. } | Self::Guard { source, .. } => too_many_files_hint(source.raw_os_error()?),
             Self::NotFound(_)
+            | Self::Hidden { .. }
             | Self::NotConfined { .. }
             | Self::Timeout { .. }
             | Self::TooMuchOutput { .. }
             | Self::Io { .. } => None,
         }
+    }
+
+    /// The failure of a program that its sandbox hides; `None` for other errors. `allow` is the argument of
+    /// [`HiddenProgram::hint`].
+    pub fn hidden_failure(&self, allow: impl Fn(&str) -> String) -> Option<Failure> {
+        let Self::Hidden { hidden, .. } = self else { return None };
+        Some(Failure::new(FailureClass::NotInstalled, self.to_string()).with_hint(hidden.hint(allow)))
     }
 
     /// The failure of a program that orch could not confine; `None` for other errors.

@@ -1,12 +1,6 @@
 //! Recognizes a failed program that did not find a file, and a file that a sandbox hides.
 
-use std::path::Path;
-
-use orch_confine::confine::Policy;
-
-use crate::model::SandboxLevel;
-
-use super::sandbox::ProgramSandbox;
+use orch_confine::confine::PRIVATE_FOLDERS;
 
 /// Phrases in English error messages about a missing file.
 const MISSING_FILE_PHRASES: &[&str] = &[
@@ -19,8 +13,6 @@ const MISSING_FILE_PHRASES: &[&str] = &[
     "does not exist",
     "enoent",
 ];
-/// The folders that are empty private folders of a program at the level `full` on Linux.
-const PRIVATE_FOLDERS: [&str; 3] = ["/tmp", "/run", "/dev/shm"];
 
 /// Whether the output of a failed program says that a file is missing.
 pub fn mentions_missing_file(output: &str) -> bool {
@@ -40,16 +32,19 @@ pub fn hidden_file_hint(output: &str, visible_folders: &[&str]) -> Option<String
 }
 
 /// The hint for a file that a confined program can't find in a private folder.
-pub fn private_folder_hint(folder: &str) -> String {
-    format!(
-        "in a sandbox at the level `full`, `{folder}` is an empty folder of the program's own: keep the files that the \
-         program needs in the workspace or in the project"
-    )
+fn private_folder_hint(folder: &str) -> String {
+    let reason = private_folder_reason(folder);
+    format!("{reason}: keep the files that the program needs in the workspace or in the project")
+}
+
+/// The reason why a confined program can't find a file in a private folder.
+pub(super) fn private_folder_reason(folder: &str) -> String {
+    format!("in a sandbox at the level `full`, `{folder}` is an empty folder of the program's own")
 }
 
 /// The private folder that an error message mentions at the beginning of a path, if any.
 fn mentioned_private_folder(message: &str) -> Option<&'static str> {
-    PRIVATE_FOLDERS.into_iter().find(|folder| {
+    PRIVATE_FOLDERS.iter().copied().find(|folder| {
         let folder = format!("{folder}/");
         let mut mentions = message.match_indices(folder.as_str()).map(|(index, _)| index);
         let is_start = |index: usize| {
@@ -58,16 +53,6 @@ fn mentioned_private_folder(message: &str) -> Option<&'static str> {
         };
         cfg!(target_os = "linux") && mentions.any(is_start)
     })
-}
-
-impl ProgramSandbox {
-    /// The private folder in which the program does not see a path; `None` if the sandbox does not hide the path.
-    pub fn hiding_folder(&self, path: &Path) -> Option<&'static str> {
-        let Policy { read, write, .. } = &self.policy;
-        let is_visible = read.iter().chain(write).any(|folder| path.starts_with(folder));
-        let hides_folders = self.machine.level() == SandboxLevel::Full && cfg!(target_os = "linux");
-        PRIVATE_FOLDERS.into_iter().find(|folder| hides_folders && !is_visible && path.starts_with(folder))
-    }
 }
 
 #[cfg(test)]
@@ -84,6 +69,7 @@ mod tests {
         for (message, expected) in [
             ("python3: can't open file '/tmp/x.py': [Errno 2] No such file or directory", Some("/tmp")),
             ("sh: 1: /run/tool: not found", Some("/run")),
+            ("sh: 1: /var/run/tool: not found", Some("/var/run")),
             ("cat: /tmp/project/x: No such file", None),
             ("cat: /home/me/tmp/x: No such file", None),
             ("cat: ./tmp/x: No such file", None),

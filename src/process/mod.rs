@@ -16,6 +16,7 @@ mod environment;
 mod error;
 mod group;
 mod guard;
+mod hidden_program;
 mod interactive;
 mod missing_files;
 mod program_start;
@@ -47,8 +48,9 @@ pub use environment::{CERTIFICATE_VARIABLES, command_environment};
 pub use error::ProcessError;
 use group::Group;
 pub use guard::{GUARD_COMMAND, run_guard};
+pub use hidden_program::HiddenProgram;
 pub use interactive::{InteractiveExit, Pipes, run_interactive};
-pub use missing_files::{hidden_file_hint, mentions_missing_file, private_folder_hint};
+pub use missing_files::{hidden_file_hint, mentions_missing_file};
 pub use program_start::{ProgramStart, StartRecorder};
 pub use sandbox::{ProgramSandbox, SandboxContext, SandboxNeeds, probable_limit};
 pub use sandbox_probe::{MachineSandbox, SandboxProbe};
@@ -109,14 +111,18 @@ impl ProgramSpec {
     }
 
     /// Converts an error that the guard reported to the program's error. ENOENT means that the program is missing,
-    /// because the guard has already entered the folder.
+    /// because the guard has already entered the folder. Its sandbox may hide a program that exists.
     fn process_error(&self, source: io::Error) -> ProcessError {
         let program = self.program().to_owned();
         match (source.kind(), source.raw_os_error()) {
             (io::ErrorKind::FileTooLarge, None) => {
                 ProcessError::TooMuchOutput { program, max_bytes: self.max_output_bytes.unwrap_or(u64::MAX) }
             }
-            (io::ErrorKind::NotFound, _) => ProcessError::NotFound(program),
+            (io::ErrorKind::NotFound, _) => self.hidden_error().unwrap_or(ProcessError::NotFound(program)),
+            // At `basic`, the kernel refuses a file that the program may not read.
+            (io::ErrorKind::PermissionDenied, Some(_)) => {
+                self.hidden_error().unwrap_or(ProcessError::Spawn { program, source })
+            }
             (_, Some(_)) => ProcessError::Spawn { program, source },
             (_, None) => ProcessError::Io { program, source },
         }

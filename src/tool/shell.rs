@@ -14,8 +14,8 @@ use crate::model::{
 };
 use crate::offload::run_on_thread;
 use crate::process::{
-    self, CERTIFICATE_VARIABLES, CapturedOutput, OutputStream, ProcessError, ProgramSandbox, ProgramSpec, SandboxNeeds,
-    command_environment, join_with_marker, probable_limit,
+    self, CERTIFICATE_VARIABLES, CapturedOutput, HiddenProgram, OutputStream, ProcessError, ProgramSandbox,
+    ProgramSpec, SandboxNeeds, command_environment, join_with_marker, probable_limit,
 };
 
 use super::ToolContext;
@@ -120,6 +120,8 @@ struct EndedCommand {
     output: CapturedOutput,
     /// The exit code; `None` if the command reached its time limit.
     exit_code: Option<i32>,
+    /// A program that the command did not find, because the sandbox hides it.
+    hidden_program: Option<HiddenProgram>,
 }
 
 /// A call of `shell`.
@@ -202,7 +204,10 @@ impl ShellCall<'_> {
             Err(ProcessError::Timeout { .. }) => None,
             Err(error) => return Err(process_failure(&error)),
         };
-        Ok(EndedCommand { output: captured.into_inner().unwrap_or_else(PoisonError::into_inner), exit_code })
+        let output = captured.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let has_failed = exit_code.is_some_and(|code| code != 0);
+        let hidden_program = if has_failed { spec.hidden_program_in(&output.last_lines()) } else { None };
+        Ok(EndedCommand { output, exit_code, hidden_program })
     }
 
     /// Fails if the command changed protected paths, which only the level `full` can prevent, or damaged a git folder.
@@ -268,12 +273,24 @@ impl ShellCall<'_> {
                 notes.extend(sandbox_use.unknown.iter().map(|sentence| format!("[{sentence}]")));
             }
         }
+        notes.extend(
+            ended.hidden_program.iter().map(|hidden| format!("[{hidden}; {}]", hidden.hint(allow_in_settings))),
+        );
         // A note may contain names that the program chose, and no part of a name may look like another note.
         notes.iter().map(|note| escape_line_breaks(note).into_owned()).collect()
     }
 }
 
+/// The setting that lets the sandbox of a model's commands change a path. An agent may change a path outside the workspace
+/// only if `orch.yaml` allows it.
+fn allow_in_settings(path: &str) -> String {
+    format!("write `sandbox: {{ write: [., {path}] }}` in orch.yaml")
+}
+
 fn process_failure(error: &ProcessError) -> Failure {
+    if let Some(failure) = error.hidden_failure(allow_in_settings) {
+        return failure;
+    }
     let failure = Failure::new(FailureClass::CommandFailed, error.to_string());
     let failure = error.start_hint().into_iter().fold(failure, Failure::with_hint);
     error.not_confined_failure().unwrap_or(failure)

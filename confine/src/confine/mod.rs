@@ -48,7 +48,7 @@ pub use host::{Host, HostError, normalize_name};
 pub use limits::{Limit, LimitReached, limit_in_output};
 pub use links::{ResolvedPath, resolve_links};
 pub use masks::remove_leftover_masks;
-pub use policy::{Level, Limits, Mask, Network, Policy, Protected};
+pub use policy::{Level, Limits, Mask, Network, PRIVATE_FOLDERS, Policy, Protected};
 pub use probe::{Obstacle, Probe, probe};
 pub use protect::{Seal, is_lock_file, usually_protected};
 pub use proxy::{Connection, ConnectionOutcome, OnConnection};

@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::error::{ConfineError, Step};
 use super::host::Host;
 
+/// The folders in whose place a program at [`Level::Full`] on Linux sees empty folders of its own, because they contain
+/// sockets and files of other programs. `/var/run` often is a link to `/run`.
+pub const PRIVATE_FOLDERS: &[&str] = &["/tmp", "/run", "/var/run", "/dev/shm"];
+
 /// How much of a policy the kernel enforces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -235,6 +235,8 @@ impl Replay {
                 truncated: *truncated,
                 folder: String::new(),
                 probable_limit: probable_limit.clone(),
+                // It is about the files of the machine on which the command ran.
+                hidden_program: None,
                 replayed: true,
             }),
             RecordedResult::Failed { class, message, hint } => {

@@ -198,12 +198,17 @@ pub(super) fn start_failure(server: &str, error: StartError) -> Failure {
 
 fn process_failure(server: &str, error: &ProcessError) -> Failure {
     let name_server = |text: String| format!("the MCP server `{server}` can't be started: {text}");
+    let allow = |path: &str| format!("list `{path}` under `mcp.{server}.sandbox.write`");
+    if let Some(failure) = error.hidden_failure(allow) {
+        return Failure { message: name_server(failure.message), ..failure };
+    }
     match error {
         ProcessError::NotFound(program) => {
             let hint = format!("install `{program}`, or give its full path in `mcp.{server}.command`");
             Failure::new(FailureClass::NotInstalled, name_server(error.to_string())).with_hint(hint)
         }
-        ProcessError::Spawn { .. }
+        ProcessError::Hidden { .. }
+        | ProcessError::Spawn { .. }
         | ProcessError::Guard { .. }
         | ProcessError::NotConfined { .. }
         | ProcessError::Timeout { .. }
@@ -225,6 +230,7 @@ pub(super) fn with_exit(server: &str, failure: Failure, exit: Option<&ProgramExi
         // This program never ran, which explains every other error.
         Some(Err(
             error @ (ProcessError::NotFound(_)
+            | ProcessError::Hidden { .. }
             | ProcessError::Spawn { .. }
             | ProcessError::Guard { .. }
             | ProcessError::NotConfined { .. }),

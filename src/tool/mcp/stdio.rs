@@ -111,7 +111,9 @@ impl ServerProgram {
                     drop(stopped.await);
                 }
             };
-            run_interactive(&spec, work).await
+            let exit = run_interactive(&spec, work).await?;
+            // An exit because of a program that the sandbox hides is an error of the start.
+            spec.hidden_error_of_exit(exit.code).map_or(Ok(exit), Err)
         });
         let program = Self {
             processes: processes.clone(),

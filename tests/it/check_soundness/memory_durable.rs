@@ -87,6 +87,7 @@ impl MemoryDurable {
                     truncated: false,
                     folder: String::new(),
                     probable_limit: None,
+                    hidden_program: None,
                     replayed: false,
                 }))
             }

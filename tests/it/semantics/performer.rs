@@ -158,6 +158,7 @@ impl ScriptedPerformer {
                     truncated: false,
                     folder: String::new(),
                     probable_limit: None,
+                    hidden_program: None,
                     replayed: false,
                 })))
             }

@@ -4,10 +4,8 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use orch_confine::confine::PRIVATE_FOLDERS;
 use sha2::{Digest as _, Sha256};
-
-/// Folders in whose place each program in a sandbox has an empty one.
-const HIDDEN_FOLDERS: [&str; 3] = ["/tmp", "/run", "/dev/shm"];
 
 /// Installs the modules that the lock file in the folder `sources` pins, and returns the folder of the modules.
 pub(super) fn install(sources: &str, name: &str) -> Result<PathBuf, String> {
@@ -37,13 +35,13 @@ pub(super) fn install(sources: &str, name: &str) -> Result<PathBuf, String> {
 }
 
 /// The folder of all modules: in the cache of the user, if programs in a sandbox can see it. They have folders of their own
-/// in place of those in [`HIDDEN_FOLDERS`].
+/// in place of those in [`PRIVATE_FOLDERS`].
 fn modules_folder() -> Result<PathBuf, String> {
     let default_cache = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(default_cache, PathBuf::from);
     fs::create_dir_all(&cache).map_err(|error| error.to_string())?;
     let cache = cache.canonicalize().map_err(|error| error.to_string())?;
-    if !HIDDEN_FOLDERS.iter().any(|hidden| cache.starts_with(hidden)) {
+    if !PRIVATE_FOLDERS.iter().any(|hidden| cache.starts_with(hidden)) {
         return Ok(cache.join("orch-ci"));
     }
     private_folder_in_var_tmp()

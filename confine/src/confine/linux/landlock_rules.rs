@@ -11,7 +11,7 @@ use landlock::{
 };
 
 use super::super::error::{ConfineError, InStep as _, Step};
-use super::super::policy::{Level, Policy};
+use super::super::policy::{Level, PRIVATE_FOLDERS, Policy};
 use super::mounts::denied_paths;
 
 /// The newest Landlock version whose rights orch requests. An older kernel enforces only the rights that it supports.
@@ -23,8 +23,6 @@ pub(super) const WITH_SCOPES: u32 = 6;
 /// The devices that programs may use at `basic`. Other devices give access to the machine or to the user's terminals,
 /// from which a program could read keys.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
-/// The private folders that a program may change at `full`.
-const PRIVATE_FOLDERS: &[&str] = &["/tmp", "/run", "/dev/shm"];
 
 /// Applies the rules to this thread and the processes that it starts. Returns the Landlock version of the kernel; 0 if
 /// the kernel has no Landlock.

@@ -15,12 +15,9 @@ use rustix::mount::{
 };
 
 use super::super::error::{ConfineError, InStep as _, Step};
-use super::super::policy::Policy;
+use super::super::policy::{PRIVATE_FOLDERS, Policy};
 use super::mountinfo::make_read_only_below;
 
-/// The folders that the program sees as empty private folders, because they contain sockets and files of other
-/// programs.
-const PRIVATE_FOLDERS: &[&str] = &["/tmp", "/run", "/var/run", "/dev/shm"];
 /// The devices that a program may use: none of them gives access to the machine.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 /// The terminal of the session. Only a program in a new session may use it: otherwise it is the user's terminal, from
@@ -189,21 +186,26 @@ fn replace_private_folders(devices: Vec<MountCopy>) -> Result<(), ConfineError> 
     mount("devpts", "/dev/pts", "devpts", flags, options).in_step_at(Step::Mounts, "/dev/pts")?;
     let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID;
     mount_remount("/dev", flags, c"").in_step_at(Step::Mounts, "/dev")?;
-    let mut replaced: Vec<PathBuf> = Vec::new();
-    for folder in PRIVATE_FOLDERS {
-        let path = match fs::canonicalize(folder) {
-            Ok(path) => path,
-            // A machine may lack the folder.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(ConfineError::system(Step::Mounts, error).at(folder)),
-        };
-        if !replaced.contains(&path) {
-            let mode = if *folder == "/run" { c"mode=0755" } else { c"mode=1777" };
-            mount_empty(&path, mode)?;
-            replaced.push(path);
-        }
+    for folder in existing_private_folders().map_err(mount_error)? {
+        let mode = if folder == Path::new("/run") { c"mode=0755" } else { c"mode=1777" };
+        mount_empty(&folder, mode)?;
     }
     Ok(())
+}
+
+/// The private folders of this machine, without links, each once. The error has the path that can't be resolved.
+pub(super) fn existing_private_folders() -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+    let mut folders = Vec::new();
+    for folder in PRIVATE_FOLDERS {
+        match fs::canonicalize(folder) {
+            Ok(path) if folders.contains(&path) => {}
+            Ok(path) => folders.push(path),
+            // A machine may lack the folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err((PathBuf::from(folder), error)),
+        }
+    }
+    Ok(folders)
 }
 
 fn mount_empty(path: &Path, options: &std::ffi::CStr) -> Result<(), ConfineError> {

@@ -12,13 +12,12 @@ use rustix::process::Pid;
 
 use super::super::limits::{Limit, LimitReached};
 use super::super::policy::Limits;
+use super::mounts::existing_private_folders;
 
 /// The time between two measurements.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The number of clock ticks per second in `/proc`; it is the same on every Linux system.
 const TICKS_PER_SECOND: u32 = 100;
-/// The private folders of the program, whose files are in memory.
-const MEMORY_FOLDERS: &[&str] = &["/tmp", "/run", "/dev/shm"];
 
 /// Compares the usage of a program with its limits.
 #[derive(Clone, Debug)]
@@ -28,7 +27,7 @@ pub(super) struct UsageMonitor {
     pub(super) kernel_limits_processes: bool,
     /// Whether `/proc` shows only the processes of the program.
     pub(super) has_pid_namespace: bool,
-    /// Whether [`MEMORY_FOLDERS`] are private folders of the program.
+    /// Whether the program has private folders, whose files are in memory.
     pub(super) has_private_folders: bool,
 }
 
@@ -168,8 +167,8 @@ fn proportional_bytes(text: &str) -> Option<u64> {
 /// The size of all files in the private folders. A machine may lack one of these folders.
 fn bytes_in_memory_folders() -> io::Result<u64> {
     let mut sum = 0;
-    for folder in MEMORY_FOLDERS {
-        match rustix::fs::statvfs(*folder) {
+    for folder in existing_private_folders().map_err(|(_, error)| error)? {
+        match rustix::fs::statvfs(folder.as_path()) {
             Ok(stat) => sum += stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize),
             Err(rustix::io::Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
