@@ -5,6 +5,7 @@
 
 mod agents;
 mod commands;
+mod hidden_programs;
 mod interrupted;
 mod levels;
 mod other_user;
