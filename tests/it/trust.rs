@@ -296,10 +296,12 @@ fn trust_lists_programs_that_pipelines_start() {
         "name: b\nagents:\n  lint: { command: [python3, lint.py] }\n  fixer: { tools: [read, \"shell(make:*)\"] }\nsteps:\n  - { id: test, run: \"make  test\" }\n",
     );
     let ran = project.run(&["trust"]).exits(0).says("orch.yaml requires no agreement");
-    let ran = ran.says("make test  (step test of pipelines/b.yaml)");
-    let ran =
-        ran.says("python3 lint.py, in a sandbox that lets it change the workspace  (agent lint of pipelines/b.yaml)");
-    ran.says("shell(make:*), as its model chooses, in a sandbox that lets it change the workspace  (agent fixer of");
+    let ran = ran
+        .says("make test, without a sandbox, with all your rights, because the step has no `sandbox`  (step test of");
+    let sandbox =
+        "in a sandbox that lets it change the workspace; at least at the level `full`, with the default settings";
+    let ran = ran.says(&format!("python3 lint.py, {sandbox}  (agent lint of pipelines/b.yaml)"));
+    ran.says(&format!("shell(make:*), as its model chooses, {sandbox}  (agent fixer of"));
 }
 
 /// A project whose agent passes secrets to the commands of its model, at this address of the provider `lab`.

@@ -33,9 +33,10 @@ fn steps_that_call_a_tool_are_listed_as_what_the_tool_starts_or_reaches() {
     assert_eq!(
         found["programs"],
         json!([
-            "make all make test, in a sandbox that lets it change the workspace  (step build of pipelines/main.yaml)",
-            "make get, in a sandbox that lets it change the workspace and reach docs.rs  (step online of \
-             pipelines/main.yaml)",
+            "make all make test, in a sandbox that lets it change the workspace; at least at the level `full`, with the \
+             default settings  (step build of pipelines/main.yaml)",
+            "make get, in a sandbox that lets it change the workspace and reach docs.rs; at least at the level `full`, \
+             with the settings of the step  (step online of pipelines/main.yaml)",
         ])
     );
     assert_eq!(
@@ -65,9 +66,11 @@ fn the_sandbox_of_each_program_and_the_tools_that_reach_something_are_listed() {
         found["programs"],
         json!([
             "claude, in a sandbox that lets it change the workspace, reach crates.io and use UNIX sockets; it can't read \
-             ~/notes; it also reaches the API of its provider  (agent coder of pipelines/main.yaml)",
+             ~/notes; at least at the level `full`, with the settings of the agent and of orch.yaml; it also reaches the \
+             API of its provider  (agent coder of pipelines/main.yaml)",
             "make test, with the variables CI, in a sandbox that lets it change the workspace, reach every host and use \
-             UNIX sockets; it can't read ~/notes  (step test of pipelines/main.yaml)",
+             UNIX sockets; it can't read ~/notes; at least at the level `full`, with the settings of the step and of \
+             orch.yaml  (step test of pipelines/main.yaml)",
         ])
     );
     assert_eq!(
@@ -88,5 +91,38 @@ fn a_pipeline_that_only_others_call_is_listed_once() {
     orch.write("pipelines/a.yaml", &caller("a")).write("pipelines/b.yaml", &caller("b"));
     let build = json!({ "name": "build", "steps": [{ "id": "make", "run": "make all" }] });
     orch.write("pipelines/build.part", &build.to_string());
-    assert_eq!(listed(&orch)["programs"], json!(["make all  (step make of pipelines/build.part)"]));
+    let expected = "make all, without a sandbox, with all your rights, because the step has no `sandbox`  (step make of \
+                    pipelines/build.part)";
+    assert_eq!(listed(&orch)["programs"], json!([expected]));
+}
+
+#[test]
+fn a_step_without_a_sandbox_of_its_own_is_listed_with_what_applies_to_it_and_why() {
+    let steps = json!([
+        { "id": "build", "run": ["make", "all"] },
+        { "id": "test", "run": "make test", "sandbox": {} },
+        { "id": "free", "run": "make free", "sandbox": { "enabled": false } },
+        { "id": "check", "call": "shell", "args": { "command": "make check" }, "output": "checked" },
+    ]);
+    let pipeline = json!({ "name": "main", "steps": steps });
+    let expected = |settings: Value, texts: [&str; 4]| {
+        let found = listed(&project(&json!({ "sandbox": settings }), &pipeline));
+        let names = [("make all", "build"), ("make test", "test"), ("make free", "free"), ("make check", "check")];
+        let lines = names.iter().zip(texts);
+        let lines = lines.map(|((command, id), text)| format!("{command}, {text}  (step {id} of pipelines/main.yaml)"));
+        assert_eq!(found["programs"], json!(lines.collect::<Vec<_>>()));
+    };
+    let free = "without a sandbox, with all your rights, because the step has `enabled: false`";
+    let default =
+        "in a sandbox that lets it change the workspace; at least at the level `full`, with the default settings";
+    let unconfined = "without a sandbox, with all your rights, because the step has no `sandbox`";
+    expected(json!({}), [unconfined, default, free, default]);
+    let unconfined =
+        format!("{unconfined}, and that of orch.yaml applies only to commands with a `sandbox` of their own");
+    let basic = "in a sandbox that lets it change the workspace and run at the level `basic`; at least at the level \
+                 `basic`, with the settings of orch.yaml";
+    expected(json!({ "min": "basic" }), [unconfined.as_str(), basic, free, basic]);
+    let disabled = "without a sandbox, with all your rights, because orch.yaml has `enabled: false`";
+    let refused = "which orch refuses without a sandbox; it has none, because orch.yaml has `enabled: false`";
+    expected(json!({ "enabled": false }), [unconfined.as_str(), disabled, free, refused]);
 }

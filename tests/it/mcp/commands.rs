@@ -230,8 +230,8 @@ fn doctor_and_trust_list_servers_and_start_none() {
     let trusted = output(&orch.run(&["trust", "--print", "--output", "json"]).exits(0));
     assert_eq!(
         trusted["programs"][0],
-        "touch started, with the variables GITHUB_TOKEN, in a sandbox that lets it change no file and reach no host  (MCP \
-         server files of orch.yaml)"
+        "touch started, with the variables GITHUB_TOKEN, in a sandbox that lets it change no file and reach no host; at \
+         least at the level `full`, with the default settings  (MCP server files of orch.yaml)"
     );
     orch.run(&["trust"])
         .exits(0)

@@ -1,5 +1,7 @@
 //! Lists what a project starts and reaches, for `orch trust`.
 
+mod sandbox_origin;
+
 use std::path::Path;
 
 use serde_json::Value;
@@ -11,12 +13,14 @@ use crate::model::visible::escape_line_breaks;
 use crate::model::{Agent, BuiltinTool, CliAgentKind, McpTransport, Sandbox, SandboxSpec, Step, StepAction};
 use crate::session::execute::resolve_path;
 use crate::session::project_state::pipeline_files;
-use crate::trust::{describe_hosts, describe_sandbox};
+use crate::trust::describe_hosts;
+
+use sandbox_origin::{ListedSandbox, SandboxSource};
 
 /// What a project starts and reaches, one thing in each line, in the order of the files.
 #[derive(Debug, Default)]
 pub(super) struct ProjectActions {
-    /// The programs, each with the variables that it gets, and with its sandbox if it has one.
+    /// The programs, each with the variables that it gets, and with its sandbox and where its settings come from.
     pub(super) programs: Vec<String>,
     /// The tools with which models and steps reach hosts and MCP servers.
     pub(super) tools: Vec<String>,
@@ -54,7 +58,8 @@ impl ProjectActions {
             let spec = server.spec(name, &settings.sandbox);
             if let Some(McpTransport::Stdio { command, env, sandbox }) = spec.map(|spec| spec.transport) {
                 let (program, variables) = (command.join(" "), with_variables(&env));
-                let sandbox = describe_sandbox(sandbox.as_ref());
+                let own = server.sandbox.as_ref();
+                let sandbox = ListedSandbox { sandbox, own, owner: SandboxSource::Server, settings };
                 let line = format!("{program}{variables}, {sandbox}  (MCP server {name} of {SETTINGS_FILE})");
                 add_line(&mut self.programs, &line);
             }
@@ -74,20 +79,21 @@ impl ProjectActions {
 
     fn add_agent(&mut self, project: &Project, name: &str, agent: &Agent, owner: &str) {
         let variables = with_variables(&agent.env);
-        let sandbox = sandbox_of(agent.sandbox.as_ref(), &project.settings, agent_access(project, name));
+        let (own, settings) = (agent.sandbox.as_ref(), &project.settings);
+        let sandbox = sandbox_of(own, settings, agent_access(project, name));
+        let sandbox = ListedSandbox { sandbox, own, owner: SandboxSource::Agent, settings };
         if let Some(program) = agent.cli_agent(Access::None) {
             let argv = if program.argv.is_empty() { program.kind.as_str().to_owned() } else { program.argv.join(" ") };
             let own_api = match program.kind {
                 CliAgentKind::Claude | CliAgentKind::Codex => "; it also reaches the API of its provider",
                 CliAgentKind::Acp | CliAgentKind::Command => "",
             };
-            let sandbox = describe_sandbox(sandbox.as_ref());
             add_line(&mut self.programs, &format!("{argv}{variables}, {sandbox}{own_api}{owner}"));
         }
         for grant in agent.tool_grants() {
             match (grant.tool, &grant.pattern) {
                 (BuiltinTool::Shell, _) => {
-                    let sandbox = describe_sandbox(sandbox.as_ref());
+                    let sandbox = sandbox.of_shell();
                     let line = format!("{grant}, as its model chooses{variables}, {sandbox}{owner}");
                     add_line(&mut self.programs, &line);
                 }
@@ -95,7 +101,7 @@ impl ProjectActions {
                     add_line(&mut self.tools, &format!("{grant}, as its model chooses{owner}"));
                 }
                 (BuiltinTool::Fetch, None) => {
-                    let hosts = fetched_hosts(agent.sandbox.as_ref(), &project.settings);
+                    let hosts = fetched_hosts(own, settings);
                     add_line(&mut self.tools, &format!("{grant}, as its model chooses, from {hosts}{owner}"));
                 }
                 (
@@ -114,6 +120,8 @@ impl ProjectActions {
     }
 
     fn add_step(&mut self, project: &Project, step: &Step, owner: &str) {
+        let (own, settings) = (step.sandbox.as_ref(), &project.settings);
+        let access = step.effective_access(&project.pipeline.agents);
         let argument = |name: &str| step.args.get(name).and_then(Value::as_str).map(one_line).unwrap_or_default();
         match (step.action(), step.called_builtin()) {
             (Some(StepAction::Command(command_line)), _) => {
@@ -121,21 +129,18 @@ impl ProjectActions {
                     CommandLine::Shell(text) => one_line(text),
                     CommandLine::Argv(argv) => argv.join(" "),
                 };
-                let sandbox = step.sandbox.as_ref().map(|own| {
-                    let access = step.effective_access(&project.pipeline.agents);
-                    format!(", {}", describe_sandbox(sandbox_of(Some(own), &project.settings, access).as_ref()))
-                });
+                let sandbox = own.and_then(|own| sandbox_of(Some(own), settings, access));
+                let sandbox = ListedSandbox { sandbox, own, owner: SandboxSource::Command, settings };
                 let variables = with_variables(&step.env);
-                add_line(&mut self.programs, &format!("{text}{variables}{}{owner}", sandbox.unwrap_or_default()));
+                add_line(&mut self.programs, &format!("{text}{variables}, {sandbox}{owner}"));
             }
             (Some(StepAction::Call(_)), Some(BuiltinTool::Shell)) => {
-                let access = step.effective_access(&project.pipeline.agents);
-                let sandbox = sandbox_of(step.sandbox.as_ref(), &project.settings, access);
-                let line = format!("{}, {}{owner}", argument("command"), describe_sandbox(sandbox.as_ref()));
-                add_line(&mut self.programs, &line);
+                let sandbox = sandbox_of(own, settings, access);
+                let sandbox = ListedSandbox { sandbox, own, owner: SandboxSource::Call, settings };
+                add_line(&mut self.programs, &format!("{}, {}{owner}", argument("command"), sandbox.of_shell()));
             }
             (Some(StepAction::Call(_)), Some(BuiltinTool::Fetch)) => {
-                let hosts = fetched_hosts(step.sandbox.as_ref(), &project.settings);
+                let hosts = fetched_hosts(own, settings);
                 add_line(&mut self.tools, &format!("fetch {}, from {hosts}{owner}", argument("url")));
             }
             (Some(StepAction::Call(name)), None) => add_line(&mut self.tools, &format!("{name}{owner}")),
