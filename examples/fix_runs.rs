@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release --example fix_runs                           # every project, with the default embedded model
-//! cargo run --release --example fix_runs -- --model openai/NAME    # with another model, whose key is in the environment
+//! cargo run --release --example fix_runs -- --model openai/NAME    # with a model whose key is in the environment
 //! cargo run --release --example fix_runs -- --project sh           # only the project that needs this program
 //! cargo run --release --example fix_runs -- --keep runs            # keep the folder of each run
 //! ```

@@ -1,8 +1,8 @@
 //! Writes a call or an answer that must be JSON, as the model chooses.
 //!
-//! A model may begin with prose, and then make a call or answer. Some models also forget the marker of a call, and begin
-//! with its JSON. So the model writes freely until its choice is evident, but only a call keeps the text before it: an
-//! answer begins again without it, under its grammar.
+//! A model may begin with prose, and then make a call or answer. Some models also forget the marker of a call, and
+//! begin with its JSON. So the model writes freely until its choice is evident. Only a call with its marker keeps the
+//! text before it. An answer, and a call without its marker, begin again without this text.
 
 use serde_json::Value;
 
