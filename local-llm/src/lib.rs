@@ -3,8 +3,8 @@
 //! A model is one GGUF file. [`catalog`] lists the models that this crate can fetch, [`weights`] fetches and verifies
 //! them, and [`Model`] loads one and generates replies. A JSON Schema can constrain a reply: the model then chooses
 //! only among the tokens that the schema allows, and closes the reply before the token limit, so that the reply is a
-//! complete JSON document. A request can also offer tools: then the reply may consist of calls, whose names and
-//! arguments are constrained in the same way.
+//! complete JSON document. A request can also offer tools: then the reply may be a call, whose name and arguments are
+//! constrained in the same way.
 
 #![forbid(unsafe_code)]
 

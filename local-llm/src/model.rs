@@ -109,7 +109,7 @@ pub enum GenerateEvent<'a> {
     /// removes the repeated items from the reply, although it may have reported their text already. The same applies to
     /// the beginning of a stop text.
     Text(&'a str),
-    /// The model wrote a part of a call.
+    /// The model wrote a part of a call, or of the text before its choice between a call and an answer with a schema.
     CallProgress,
 }
 
@@ -127,10 +127,11 @@ pub enum FinishReason {
 /// A generated reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GeneratedReply {
-    /// The text; the text before the calls if there are any.
+    /// The text; the text before the call if there is one.
     pub text: String,
-    /// The calls, in order.
-    pub calls: Vec<ModelCall>,
+    /// The call with which the reply ends. A reply has at most one, because small models write all calls that they
+    /// might need at once, before they have seen a result.
+    pub call: Option<ModelCall>,
     /// The name of the tool whose call the token limit cut off.
     pub cut_call: Option<String>,
     /// The reason why the reply ended.

@@ -22,7 +22,7 @@ pub enum CallChoice {
     /// The model decides.
     #[default]
     Auto,
-    /// The model must call at least one tool.
+    /// The model must call a tool.
     Required,
     /// The model must not call a tool.
     None,

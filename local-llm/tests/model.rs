@@ -236,9 +236,9 @@ fn tools() -> Vec<OfferedTool> {
     ]
 }
 
-/// Asserts that every call names a tool and fits its schema.
-fn assert_calls_fit(reply: &GeneratedReply) {
-    for call in &reply.calls {
+/// Asserts that a call names a tool and fits its schema.
+fn assert_call_fits(reply: &GeneratedReply) {
+    if let Some(call) = &reply.call {
         let tools = tools();
         let tool = tools.iter().find(|tool| tool.name == call.name).unwrap_or_else(|| panic!("{reply:?}"));
         assert!(jsonschema::is_valid(&tool.parameters, &call.arguments), "{reply:?}");
@@ -246,7 +246,7 @@ fn assert_calls_fit(reply: &GeneratedReply) {
 }
 
 #[test]
-fn required_calls_name_a_tool_and_fit_its_schema() {
+fn a_required_call_names_a_tool_and_fits_its_schema() {
     for seed in 0..4 {
         let request = Request {
             tools: tools(),
@@ -258,8 +258,9 @@ fn required_calls_name_a_tool_and_fit_its_schema() {
         };
         let reply = generate(&request);
         assert!(reply.text.is_empty(), "{reply:?}");
-        assert!(!reply.calls.is_empty() || reply.finish_reason == FinishReason::Length, "{reply:?}");
-        assert_calls_fit(&reply);
+        let expected = if reply.call.is_some() { FinishReason::Complete } else { FinishReason::Length };
+        assert_eq!(reply.finish_reason, expected, "{reply:?}");
+        assert_call_fits(&reply);
     }
 }
 
@@ -268,21 +269,21 @@ fn an_answer_is_written_after_the_result_of_a_call() {
     let question = free_text_request("What does the file notes.txt say?");
     let first =
         generate(&Request { tools: tools(), choice: CallChoice::Required, max_tokens: 400, ..question.clone() });
-    assert!(!first.calls.is_empty(), "{first:?}");
-    let results = first.calls.iter().map(|_| PromptMessage::new("tool", "The mill stands by the river."));
-    let calls = PromptMessage { calls: first.calls.clone(), ..PromptMessage::new("assistant", "") };
-    let messages: Vec<PromptMessage> = question.messages.iter().cloned().chain([calls]).chain(results).collect();
+    let call = first.call.unwrap_or_else(|| panic!("{:?} {:?}", first.finish_reason, first.cut_call));
+    let calls = PromptMessage { calls: vec![call], ..PromptMessage::new("assistant", "") };
+    let result = PromptMessage::new("tool", "The mill stands by the river.");
+    let messages: Vec<PromptMessage> = question.messages.iter().cloned().chain([calls, result]).collect();
     let answer = Request { messages, tools: tools(), choice: CallChoice::None, ..question };
     let text = generate(&answer);
-    assert!(text.calls.is_empty() && !text.text.contains("<tool_call>"), "{text:?}");
+    assert!(text.call.is_none() && !text.text.contains("<tool_call>"), "{text:?}");
     let schema = plan_schema();
     let reply = generate(&Request { schema: Some(schema.clone()), max_tokens: 256, ..answer });
-    assert!(reply.calls.is_empty(), "{reply:?}");
+    assert!(reply.call.is_none(), "{reply:?}");
     assert_valid(&schema, &reply);
 }
 
 #[test]
-fn a_model_that_may_call_tools_writes_either_calls_or_an_answer() {
+fn a_model_that_may_call_tools_writes_either_a_call_or_an_answer() {
     let schema = plan_schema();
     for seed in 0..3 {
         let request = Request {
@@ -293,14 +294,13 @@ fn a_model_that_may_call_tools_writes_either_calls_or_an_answer() {
             ..free_text_request("Plan a bakery, or read a file.")
         };
         let reply = generate(&request);
-        assert_calls_fit(&reply);
+        assert_call_fits(&reply);
         assert!(!reply.text.contains("<tool_call>"), "{reply:?}");
         let reply = generate(&Request { schema: Some(schema.clone()), ..request });
-        assert_calls_fit(&reply);
-        if reply.calls.is_empty() && reply.cut_call.is_none() {
+        assert_call_fits(&reply);
+        assert!(!reply.text.contains("<tool_call>"), "{reply:?}");
+        if reply.call.is_none() && reply.cut_call.is_none() {
             assert_valid(&schema, &reply);
-        } else {
-            assert!(reply.text.is_empty(), "{reply:?}");
         }
     }
 }
@@ -317,9 +317,9 @@ fn a_call_that_the_limit_cuts_off_is_not_a_call() {
     };
     let reply = generate(&request);
     assert_eq!((reply.finish_reason, reply.cut_call.as_deref()), (FinishReason::Length, Some("say")), "{reply:?}");
-    assert!(reply.calls.is_empty() && reply.text.is_empty(), "{reply:?}");
+    assert!(reply.call.is_none() && reply.text.is_empty(), "{reply:?}");
     let tiny = generate(&Request { max_tokens: 5, ..request });
-    assert_eq!((tiny.finish_reason, tiny.calls.len()), (FinishReason::Length, 0), "{tiny:?}");
+    assert_eq!((tiny.finish_reason, tiny.call.is_none()), (FinishReason::Length, true), "{tiny:?}");
 }
 
 #[test]

@@ -234,23 +234,18 @@ fn prompt_messages(message: &Message) -> Vec<PromptMessage> {
 }
 
 fn to_chat_reply(reply: &GeneratedReply, request: &ChatRequest) -> ChatReply {
-    let is_cut = reply.finish_reason != FinishReason::Complete;
-    let names = reply.calls.iter().map(|call| &call.name).chain(&reply.cut_call);
-    let mut omitted_calls: Vec<String> = names.filter(|_| is_cut).cloned().collect();
-    omitted_calls.dedup();
     let mut naming = CallNaming::of_request(request);
-    let calls = reply.calls.iter().filter(|_| !is_cut).map(|call| ContentBlock::ToolCall {
+    let call = reply.call.iter().map(|call| ContentBlock::ToolCall {
         id: naming.unique_id(None),
         name: call.name.clone(),
         arguments: call.arguments.clone(),
     });
     let text = Vec::from(Content::from_text(reply.text.clone()));
-    let blocks: Vec<ContentBlock> = text.into_iter().chain(calls).collect();
-    let has_calls = blocks.iter().any(|block| matches!(block, ContentBlock::ToolCall { .. }));
+    let omitted_calls = reply.cut_call.iter().cloned().collect();
     ChatReply {
-        content: Content::from(blocks),
+        content: Content::from(text.into_iter().chain(call).collect::<Vec<_>>()),
         stop: match reply.finish_reason {
-            FinishReason::Complete if has_calls => StopReason::ToolUse,
+            FinishReason::Complete if reply.call.is_some() => StopReason::ToolUse,
             FinishReason::Complete => StopReason::End,
             FinishReason::Length | FinishReason::Cancelled => StopReason::Length,
         },
@@ -333,12 +328,12 @@ mod tests {
         assert_eq!(local.messages[1].calls[1].arguments, json!({"arguments": "{"}));
     }
 
-    fn generated(finish_reason: FinishReason, cut_call: Option<&str>) -> GeneratedReply {
+    fn generated(call: Option<ModelCall>, cut_call: Option<&str>) -> GeneratedReply {
         GeneratedReply {
             text: "Look:".to_owned(),
-            calls: vec![ModelCall { name: "read".to_owned(), arguments: json!({"path": "a"}) }],
+            finish_reason: if cut_call.is_some() { FinishReason::Length } else { FinishReason::Complete },
+            call,
             cut_call: cut_call.map(str::to_owned),
-            finish_reason,
             prompt_tokens: 20,
             cached_tokens: 0,
             output_tokens: 9,
@@ -348,13 +343,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_has_its_calls_unless_it_is_incomplete() {
-        let reply = to_chat_reply(&generated(FinishReason::Complete, None), &request());
+    fn a_reply_has_its_call_unless_it_is_incomplete() {
+        let read = ModelCall { name: "read".to_owned(), arguments: json!({"path": "a"}) };
+        let reply = to_chat_reply(&generated(Some(read), None), &request());
         assert_eq!(reply.content.blocks(), [ContentBlock::text("Look:"), call("call_4", json!({"path": "a"}))]);
         assert_eq!((reply.stop, reply.details.is_empty()), (StopReason::ToolUse, true));
-        let cut = to_chat_reply(&generated(FinishReason::Length, Some("write")), &request());
+        let cut = to_chat_reply(&generated(None, Some("write")), &request());
         assert_eq!(cut.content, Content::from_text("Look:"));
         assert_eq!(cut.stop, StopReason::Length);
-        assert_eq!(cut.details.omitted_calls, ["read", "write"]);
+        assert_eq!(cut.details.omitted_calls, ["write"]);
     }
 }

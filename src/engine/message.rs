@@ -139,7 +139,9 @@ pub(super) fn re_ask(request: &ChatRequest, answer: Content, failure: &Failure, 
         FailureClass::NoJson | FailureClass::EmptyReply => "Your answer held no JSON. Answer again with one JSON value that fits the JSON Schema, and nothing else.".to_owned(),
         FailureClass::OutputRejected => {
             let corrected = if request.schema.is_some() { "the whole corrected JSON value" } else { "the whole corrected answer" };
-            format!("Your answer can't be used as it is:\n\n{mismatches}\n\nAnswer again with {corrected} and nothing else.")
+            // The request that follows allows calls again.
+            let action = if request.tools.is_empty() { "Answer" } else { "First call the tools that you need to correct this. Then answer" };
+            format!("Your answer can't be used as it is:\n\n{mismatches}\n\n{action} again with {corrected} and nothing else.")
         }
         FailureClass::AmbiguousReply => "Your answer held several JSON values, or one that is not exact JSON. Answer again with exactly one JSON value and nothing else.".to_owned(),
         // A text under `stop` ended the answer, which may be of any length.

@@ -127,8 +127,8 @@ pub(super) async fn send_request(
         StreamEvent::Text(text) => stream.push(&text),
         StreamEvent::Reasoning(text) => observer.on_progress(&CallProgress::Reasoning(key.clone(), text.len())),
     };
-    // While a model may call tools, its replies need not fit the schema, so the model must know the schema too.
-    let reply = if provider.enforces_schema() && model_request.request.tools.is_empty() {
+    // The schema of the answer would distract a small model from its first call.
+    let reply = if provider.enforces_schema() {
         provider.chat(&model_request.request, &limits, &sink).await
     } else {
         provider.chat(&with_schema_instruction(model_request.request.clone()), &limits, &sink).await

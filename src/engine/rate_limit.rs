@@ -216,16 +216,11 @@ pub(super) fn text_bytes(request: &ChatRequest) -> usize {
 }
 
 /// The bytes of the schema in the final request: in the instruction, and in the field of the API. The embedded model
-/// receives no field, and the instruction only with tools.
+/// receives neither.
 fn schema_bytes(request: &ChatRequest) -> usize {
-    let Some(schema) = &request.schema else { return 0 };
+    let Some(schema) = request.schema.as_ref().filter(|_| request.model.provider != LOCAL_PROVIDER) else { return 0 };
     // A blank line separates the instruction from the message.
-    let instruction = || "\n\n".len() + schema_instruction(schema, !request.tools.is_empty()).len();
-    match (request.model.provider.as_str(), request.tools.is_empty()) {
-        (LOCAL_PROVIDER, true) => 0,
-        (LOCAL_PROVIDER, false) => instruction(),
-        (_, _) => instruction() + schema.to_string().len(),
-    }
+    "\n\n".len() + schema_instruction(schema, !request.tools.is_empty()).len() + schema.to_string().len()
 }
 
 /// The bytes that an API or a chat template writes around the definition of a tool, at most.
@@ -286,6 +281,8 @@ mod tests {
         let tools_length = definition_length + TOOL_MARKUP_BYTES + TOOL_INSTRUCTION_BYTES;
         let tools = OfferedTools { definitions: vec![definition], choice: ToolChoice::Auto };
         let request = ChatRequest { tools: tools.into(), ..request };
+        let embedded = ChatRequest { model: ModelRef::new("local", "m"), options: Box::default(), ..request.clone() };
+        assert_eq!(max_text_usage(&embedded).input, u64::try_from((12 + tools_length).div_ceil(2)).unwrap());
         let message_length = with_schema_instruction(request.clone()).messages[0].content.byte_len();
         let bytes = "1234".len() + message_length + schema.to_string().len() + options_length + tools_length;
         assert_eq!(max_text_usage(&request).input, u64::try_from(bytes.div_ceil(2)).unwrap());

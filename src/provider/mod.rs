@@ -75,7 +75,7 @@ pub trait Provider: Send + Sync {
         RequestLimits::default()
     }
 
-    /// Whether the provider forces every reply to fit the schema; true only for the embedded model.
+    /// Whether the provider forces every answer to fit the schema; true only for the embedded model.
     fn enforces_schema(&self) -> bool {
         false
     }

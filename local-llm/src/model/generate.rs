@@ -1,10 +1,11 @@
-//! Generates one reply: an answer, or calls of tools.
+//! Generates one reply: an answer, or a call of a tool.
 //!
-//! A reply has several parts if it has calls. The model chooses tokens only where it has a choice: the text, the name
-//! of each tool, its arguments, and whether another call follows. The tokens between these are given. Each part of the
-//! reply has a writer of its own, and the model reads all parts as one sequence of tokens.
+//! A reply has several parts if it has a call. The model chooses tokens only where it has a choice: the text, the name
+//! of the tool and its arguments. The tokens between these are given. Each part of the reply has a writer of its own,
+//! and the model reads all parts as one sequence of tokens.
 
-mod calls;
+mod call;
+mod preamble;
 
 use std::ops::ControlFlow;
 use std::sync::{MutexGuard, PoisonError};
@@ -44,6 +45,8 @@ enum ReplyPart {
     Answer,
     /// Text that is the answer, unless a call follows it.
     AnswerOrCall,
+    /// Text before a call, or before an answer that must be JSON.
+    Preamble,
     /// The arguments of a call.
     Arguments,
 }
@@ -77,7 +80,7 @@ impl<'a> Generation<'a> {
         let token_limit = max_output.min(usize::try_from(request.max_tokens).unwrap_or(max_output));
         let reply = GeneratedReply {
             text: String::new(),
-            calls: Vec::new(),
+            call: None,
             cut_call: None,
             finish_reason: FinishReason::Cancelled,
             prompt_tokens: prompt.len(),
@@ -96,10 +99,10 @@ impl<'a> Generation<'a> {
         match self.request.choice {
             _ if self.request.tools.is_empty() => self.write_answer(MarkerRule::Ignored)?,
             CallChoice::None => self.write_answer(MarkerRule::Banned)?,
-            CallChoice::Auto => self.write_answer_or_calls()?,
+            CallChoice::Auto => self.write_answer_or_call()?,
             CallChoice::Required => {
                 if self.read_prompt(&[])?.is_continue() {
-                    self.write_calls(Vec::new(), CALL_MARKER)?;
+                    self.write_call(Vec::new(), CALL_MARKER)?;
                 }
             }
         }
@@ -118,42 +121,26 @@ impl<'a> Generation<'a> {
         Ok(())
     }
 
-    /// Writes an answer or calls, as the model chooses. With a schema, the first token decides. Free text may also come
-    /// before calls.
-    fn write_answer_or_calls(&mut self) -> Result<(), Error> {
+    /// Writes an answer or a call, as the model chooses.
+    fn write_answer_or_call(&mut self) -> Result<(), Error> {
         if self.read_prompt(&[])?.is_break() {
             return Ok(());
         }
-        let Some(grammar) = self.answer_grammar()? else { return self.write_text_or_calls() };
-        if self.begins_call() {
-            return self.write_calls(Vec::new(), CALL_MARKER);
-        }
-        let mut writer = self.new_writer(Some(grammar), self.token_limit);
-        let forced_prefix = writer.forced_prefix();
-        self.read(&forced_prefix)?;
-        let end = self.write_part(&mut writer, self.prompt.len(), ReplyPart::Answer)?;
-        self.finish_answer(&writer, end);
-        Ok(())
+        if self.request.schema.is_some() { self.write_json_or_call() } else { self.write_text_or_call() }
     }
 
-    fn write_text_or_calls(&mut self) -> Result<(), Error> {
+    /// Writes free text that is the answer, or that comes before a call.
+    fn write_text_or_call(&mut self) -> Result<(), Error> {
         let base = self.prompt.len();
         let mut writer = self.new_writer(None, self.token_limit).with_marker_rule(MarkerRule::EndsText);
         let end = self.write_part(&mut writer, base, ReplyPart::AnswerOrCall)?;
         self.finish_answer(&writer, end);
         if end == PartEnd::CallBegun {
-            let text = self.reply.text.strip_suffix(CALL_MARKER).unwrap_or(&self.reply.text).trim_end().to_owned();
-            self.reply.text = text;
+            self.reply.text = text_before_marker(&self.reply.text);
             let unread = writer.unread_tokens(self.read_count(base)).to_vec();
-            self.write_calls(unread, "")?;
+            self.write_call(unread, "")?;
         }
         Ok(())
-    }
-
-    /// Whether the model begins its reply with a call.
-    fn begins_call(&mut self) -> bool {
-        let first = self.tokenize(CALL_MARKER).ok().and_then(|tokens| tokens.first().copied());
-        first.is_some() && self.new_sampler().sample(&self.logits, None, |_| false) == first
     }
 
     /// Writes a part of the reply. The model has read `base` tokens before it.
@@ -189,6 +176,9 @@ impl<'a> Generation<'a> {
             return (self.on_event)(GenerateEvent::CallProgress).is_break().then_some(PartEnd::Cancelled);
         }
         let (mut document, is_stopped) = cut_at_stop(writer.document(), &self.request.stop);
+        if part == ReplyPart::Preamble {
+            return self.report_preamble(&document, is_stopped);
+        }
         let mut end = is_stopped.then_some(PartEnd::Complete);
         if part == ReplyPart::AnswerOrCall && !is_stopped {
             end = document.ends_with(CALL_MARKER.as_bytes()).then_some(PartEnd::CallBegun);
@@ -273,6 +263,11 @@ impl<'a> Generation<'a> {
             Error::InvalidRequest(format!("the vocabulary of the model has no tokens for {}", Value::from(text)))
         })
     }
+}
+
+/// The text before the marker of a call with which it ends.
+fn text_before_marker(text: &str) -> String {
+    text.strip_suffix(CALL_MARKER).unwrap_or(text).trim_end().to_owned()
 }
 
 /// The length of a text without the marker of a call, or the beginning of one, at its end.

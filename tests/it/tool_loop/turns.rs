@@ -277,3 +277,22 @@ fn an_invalid_answer_is_corrected_without_calls() {
     assert_eq!(are_off, [false, false, true], "{choices:?}");
     assert!(requests.iter().all(|request| offered_tools(request) == ["list"]), "the tools stay listed");
 }
+
+#[test]
+fn the_model_may_call_tools_again_to_meet_a_condition() {
+    let server = Server::start(|request| {
+        let is_refused =
+            request.messages().iter().any(|(_, text)| text.contains("count again\n\nFirst call the tools"));
+        match (tool_results(request).len(), is_refused) {
+            (0, false) => Reply::openai_text("{\"n\": 1}"),
+            (0, true) => openai_calls(request, 1, &[("list", json!({}))], "tool_calls"),
+            _ => Reply::openai_text("{\"n\": 2}"),
+        }
+    });
+    let accept = json!({ "schema": "n", "accept": [{ "that": "result.n == 2", "else": "count again" }] });
+    let orch = tool_project(&server, &json!({ "tools": ["list"] }), &accept);
+    orch.write("schemas/n.schema.json", r#"{"type":"object","required":["n"],"properties":{"n":{"type":"integer"}}}"#);
+    let (ran, report) = run(&orch);
+    assert_eq!((ran.code, &report["result"]), (0, &json!({ "n": 2 })), "{ran:?}");
+    assert_eq!(server.requests().len(), 3);
+}
