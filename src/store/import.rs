@@ -6,9 +6,10 @@ use crate::crash::crash_point;
 use crate::model::RunId;
 use crate::model::event::{Event, Fact};
 
+use super::event_rows::insert_event;
 use super::journal_origin::JournalOrigin;
 use super::signing_key::KeyUnavailable;
-use super::writer::{Payload, insert_event};
+use super::writer::Payload;
 use super::{Journal, StoreError};
 
 impl Journal {

@@ -21,7 +21,7 @@ use super::journal_origin::{JournalOrigin, determine_origin};
 use super::lock::Heartbeat;
 use super::open::{check_state_folder, create_database_file, is_read_only, open_read_only, open_read_write};
 use super::signing_key::SigningKey;
-use super::writer::JournalWriter;
+use super::writer::{JournalWriter, WriterFiles};
 use super::{OwnedFiles, StoreError, Workspace, schema};
 
 /// The journal in a state folder (`.orch/`): every event of every run of a project.
@@ -145,14 +145,23 @@ impl Journal {
         workspace: Workspace,
         heartbeat: Heartbeat,
     ) -> Result<JournalWriter, StoreError> {
-        JournalWriter::start(
-            open_read_write(&self.path)?,
-            self.path.clone(),
-            self.blobs.clone(),
-            workspace,
-            observer,
-            heartbeat,
-        )
+        let files = WriterFiles { path: self.path.clone(), log: self.log_file(), blobs: self.blobs.clone(), workspace };
+        JournalWriter::start(open_read_write(&self.path)?, files, observer, heartbeat)
+    }
+
+    /// The write-ahead log of the database.
+    fn log_file(&self) -> NoFollowFile {
+        self.folder.file(format!("{DATABASE_FILE}-wal"))
+    }
+
+    /// Makes all committed events durable, since the writer of a run does not sync every commit.
+    pub(super) fn sync_log(&self) -> Result<(), StoreError> {
+        let log = self.log_file();
+        match log.sync() {
+            // Without a log, the database contains all events.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            result => result.map_err(StoreError::io("sync", &log.path())),
+        }
     }
 
     /// The lock file of a run; the process that holds the lock owns the run.

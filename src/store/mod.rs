@@ -14,6 +14,7 @@ mod compute;
 mod copy;
 mod delete;
 mod dry_run;
+mod event_rows;
 mod exported;
 mod finally_steps;
 mod gc;
@@ -37,6 +38,7 @@ mod runs;
 mod schema;
 mod signing_key;
 mod stop_signal;
+mod sync_policy;
 mod workspace;
 mod writer;
 

@@ -126,6 +126,8 @@ mod support;
 mod suppressions;
 #[cfg(unix)]
 mod symlinks;
+#[cfg(target_os = "linux")]
+mod syncs;
 mod syntax_mistakes;
 #[cfg(target_os = "linux")]
 mod syscalls_read_only;
