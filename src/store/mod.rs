@@ -5,6 +5,7 @@
 
 mod approval;
 mod blob;
+mod boot;
 mod branches;
 mod call_index;
 mod call_replies;

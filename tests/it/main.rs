@@ -100,6 +100,8 @@ mod reply_failures;
 mod request_files;
 mod reserved_files;
 mod resource_exhaustion;
+#[cfg(target_os = "linux")]
+mod restarted_machine;
 mod resume;
 mod resume_validity;
 mod reverted_files;
