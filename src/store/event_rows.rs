@@ -31,7 +31,7 @@ pub(super) fn insert_event(
         Fact::RunResumed(_) => set_status(connection, &run, RunStatus::Running, None),
         Fact::RunEnded(fact) => set_status(connection, &run, fact.status, Some(micros)),
         Fact::StepCompleted(fact) => {
-            insert_result(connection, &run, seq, fact)?;
+            insert_result(connection, &run, id, seq, fact)?;
             insert_file(connection, workspace_path, &run, id, fact.artifact.as_ref())
         }
         Fact::ArtifactAccepted(fact) => insert_file(connection, workspace_path, &run, id, Some(&fact.artifact)),
@@ -65,14 +65,15 @@ fn set_status(connection: &Connection, run: &str, status: RunStatus, ended: Opti
     Ok(())
 }
 
-fn insert_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
+fn insert_result(connection: &Connection, run: &str, id: i64, seq: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
     // A reused result is recorded under the run that produced it.
     if fact.artifact.is_none() || fact.reused_from.is_some() {
         return Ok(());
     }
+    let (request, decode) = (fact.fingerprint.request.as_str(), fact.fingerprint.decode.as_str());
     connection
-        .prepare_cached("INSERT INTO results (request, decode, run, seq) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![fact.fingerprint.request.as_str(), fact.fingerprint.decode.as_str(), run, seq])?;
+        .prepare_cached("INSERT INTO results (request, decode, id, run, seq) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![request, decode, id, run, seq])?;
     Ok(())
 }
 

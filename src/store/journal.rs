@@ -19,7 +19,7 @@ use super::blob::Blobs;
 use super::journal_identity::{OpeningLock, check_no_orphaned_log};
 use super::journal_origin::{JournalOrigin, determine_origin};
 use super::lock::Heartbeat;
-use super::open::{check_state_folder, create_database_file, is_read_only, open_read_only, open_read_write};
+use super::open::{check_state_folder, create_database, is_read_only, open_read_only, open_read_write};
 use super::signing_key::SigningKey;
 use super::writer::{JournalWriter, WriterFiles};
 use super::{OwnedFiles, StoreError, Workspace, schema};
@@ -57,9 +57,9 @@ impl Journal {
         if is_new {
             check_no_orphaned_log(&folder)?;
             let gitignore = folder.file(".gitignore");
-            gitignore.replace(b"*\n").map_err(StoreError::io("write", &gitignore.path()))?;
+            gitignore.replace_unsynced(b"*\n").map_err(StoreError::io("write", &gitignore.path()))?;
             crash_point!("state::created");
-            create_database_file(&path)?;
+            create_database(&path, &opening_lock)?;
         }
         // Restrict only the default folder: a folder that the user chose may be shared on purpose.
         if folder.path().ends_with(".orch") {
@@ -73,9 +73,6 @@ impl Journal {
         let mut journal = Self::from_parts(state, folder, open_read_write(&path.path())?, None, origin)?;
         journal.update_location(key.as_ref().ok())?;
         drop(opening_lock);
-        if is_new {
-            journal.folder.sync("").map_err(StoreError::io("sync", state))?;
-        }
         Ok(journal)
     }
 

@@ -70,3 +70,15 @@ fn a_step_waits_for_the_disk_once() {
     let additional = smallest(10, || count(13) - count(3));
     assert!(additional <= 10, "10 steps add {additional} syncs");
 }
+
+#[test]
+fn a_new_journal_waits_for_the_disk_twice_more_than_an_existing_one() {
+    let Some(strace) = find_strace() else { return };
+    let additional = smallest(2, || {
+        let (_server, orch) = project_with_steps(1);
+        let first = count_syncs(&strace, &orch).cast_signed();
+        first - count_syncs(&strace, &orch).cast_signed()
+    });
+    // For the database and for the user's signing key.
+    assert!(additional <= 2, "a new journal adds {additional} syncs");
+}
