@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::model::event::{Event, Fact, RunStarted, StepCompleted};
 use crate::model::{Artifact, Digest, RunStatus, StepKey};
 
+use super::event_ids::EventIds;
 use super::writer::Payload;
 
 /// Inserts an event into the tables. Without a `workspace_path`, does not record that orch wrote the file of the event.
@@ -20,22 +21,22 @@ pub(super) fn insert_event(
     let (run, micros) = (event.run.0.to_string(), event.at.as_microsecond());
     let seq = i64::try_from(event.seq).unwrap_or(i64::MAX);
     let (kind, step) = (event.fact.kind(), event.fact.step());
+    let id = EventIds::find_or_create(connection, &run)?.id(seq)?;
     connection
         .prepare_cached(
-            "INSERT INTO events (run, seq, at, kind, step, body, blob) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO events (id, run, seq, at, kind, step, body, blob) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute(params![run, seq, micros, kind, step.map(StepKey::as_str), body, blob])?;
-    let id = connection.last_insert_rowid();
+        .execute(params![id, run, seq, micros, kind, step.map(StepKey::as_str), body, blob])?;
     match &event.fact {
         Fact::RunStarted(fact) => insert_run(connection, &run, micros, fact),
         Fact::RunResumed(_) => set_status(connection, &run, RunStatus::Running, None),
         Fact::RunEnded(fact) => set_status(connection, &run, fact.status, Some(micros)),
         Fact::StepCompleted(fact) => {
-            insert_result(connection, &run, id, seq, fact)?;
-            insert_file(connection, workspace_path, &run, id, fact.artifact.as_ref())
+            insert_result(connection, &run, seq, fact)?;
+            insert_file(connection, workspace_path, &run, micros, fact.artifact.as_ref())
         }
-        Fact::ArtifactAccepted(fact) => insert_file(connection, workspace_path, &run, id, Some(&fact.artifact)),
-        Fact::StepReused(fact) => insert_file(connection, workspace_path, &run, id, fact.renamed_artifact.as_ref()),
+        Fact::ArtifactAccepted(fact) => insert_file(connection, workspace_path, &run, micros, Some(&fact.artifact)),
+        Fact::StepReused(fact) => insert_file(connection, workspace_path, &run, micros, fact.renamed_artifact.as_ref()),
         Fact::StepStarted(_)
         | Fact::CallStarted(_)
         | Fact::CallEnded(_)
@@ -65,15 +66,18 @@ fn set_status(connection: &Connection, run: &str, status: RunStatus, ended: Opti
     Ok(())
 }
 
-fn insert_result(connection: &Connection, run: &str, id: i64, seq: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
+fn insert_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
     // A reused result is recorded under the run that produced it.
     if fact.artifact.is_none() || fact.reused_from.is_some() {
         return Ok(());
     }
     let (request, decode) = (fact.fingerprint.request.as_str(), fact.fingerprint.decode.as_str());
     connection
-        .prepare_cached("INSERT INTO results (request, decode, id, run, seq) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![request, decode, id, run, seq])?;
+        .prepare_cached(
+            "INSERT INTO results (request, decode, id, run, seq) VALUES (?1, ?2,
+             (SELECT coalesce(max(id), 0) + 1 FROM results WHERE request = ?1 AND decode = ?2), ?3, ?4)",
+        )?
+        .execute(params![request, decode, run, seq])?;
     Ok(())
 }
 
@@ -81,15 +85,16 @@ fn insert_file(
     connection: &Connection,
     workspace_path: Option<&str>,
     run: &str,
-    event: i64,
+    micros: i64,
     artifact: Option<&Artifact>,
 ) -> rusqlite::Result<()> {
     let artifact_file = artifact.and_then(|artifact| Some((artifact, artifact.path.as_ref()?)));
     let (Some((artifact, path)), Some(workspace_path)) = (artifact_file, workspace_path) else { return Ok(()) };
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO files (workspace, path, digest, run, event) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO files (workspace, path, digest, run, event) VALUES (?1, ?2, ?3, ?4,
+             max(?5, (SELECT coalesce(max(event), 0) + 1 FROM files WHERE workspace = ?1 AND path = ?2)))",
         )?
-        .execute(params![workspace_path, path, artifact.digest.as_str(), run, event])?;
+        .execute(params![workspace_path, path, artifact.digest.as_str(), run, micros])?;
     Ok(())
 }

@@ -16,6 +16,7 @@ use crate::model::event::{Event, Fact};
 use crate::model::{MAX_NESTING, MAX_VALUES, RunId, count_values, nesting_depth};
 
 use super::blob::Blobs;
+use super::event_ids::EventIds;
 use super::journal_identity::{OpeningLock, check_no_orphaned_log};
 use super::journal_origin::{JournalOrigin, determine_origin};
 use super::lock::Heartbeat;
@@ -188,10 +189,15 @@ impl Journal {
 
     /// The events of a run after the event `after_seq`, up to and including the event `last_seq`.
     fn events_between(&self, run: RunId, after_seq: i64, last_seq: i64) -> Result<Vec<Event>, StoreError> {
-        let sql = "SELECT seq, at, body, blob FROM events WHERE run = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq";
+        let run_text = run.0.to_string();
+        let ids = EventIds::find(&self.reader, &run_text).map_err(|error| self.read_error(error))?;
+        let Some(ids) = ids else { return Ok(Vec::new()) };
+        // A journal may come from another machine, so check that the columns agree with the id.
+        let sql = "SELECT seq, at, body, blob FROM events
+                   WHERE id > ?1 AND id <= ?2 AND run = ?3 AND seq = id - ?4 ORDER BY id";
         let mut statement = self.reader.prepare_cached(sql).map_err(|error| self.read_error(error))?;
         let rows = statement
-            .query_map(params![run.0.to_string(), after_seq, last_seq], |row| {
+            .query_map(params![ids.clamped(after_seq), ids.clamped(last_seq), run_text, ids.base()], |row| {
                 Ok((
                     row.get::<_, i64>(0)?,
                     row.get::<_, i64>(1)?,

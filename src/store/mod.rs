@@ -15,6 +15,7 @@ mod compute;
 mod copy;
 mod delete;
 mod dry_run;
+mod event_ids;
 mod event_rows;
 mod exported;
 mod finally_steps;

@@ -1,7 +1,8 @@
 //! The journal's tables.
 //!
-//! `events` is the source of truth. `runs`, `files` and `results` are caches: orch fills them in the same transaction,
-//! and could rebuild them from `events`. `outbox` stores the last event of each run that each tracker has received.
+//! `events` is the source of truth, and `run_numbers` determines the ids of its rows. `runs`, `files` and `results` are
+//! caches: orch fills them in the same transaction, and could rebuild them from `events`. `outbox` stores the last event
+//! of each run that each tracker has received.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,16 +23,19 @@ pub(super) const SET_PAGE_SIZE: &str = "PRAGMA page_size = 1024;";
 const LOG_VERSIONS: std::ops::Range<usize> = 18..20;
 
 const SCHEMA: &str = "
+CREATE TABLE run_numbers (
+    number INTEGER PRIMARY KEY,
+    run    TEXT NOT NULL UNIQUE
+) STRICT;
 CREATE TABLE events (
-    id   INTEGER PRIMARY KEY,
+    id   INTEGER PRIMARY KEY,        -- the number of the run * 2^32 + seq
     run  TEXT NOT NULL,
     seq  INTEGER NOT NULL,
     at   INTEGER NOT NULL,           -- microseconds since 1970, UTC
     kind TEXT NOT NULL,
     step TEXT,
     body TEXT,                       -- the fact as JSON, or
-    blob TEXT,                       -- the digest of the blob that holds it
-    UNIQUE (run, seq)
+    blob TEXT                        -- the digest of the blob that holds it
 ) STRICT;
 CREATE TABLE runs (
     run       TEXT PRIMARY KEY,
@@ -49,7 +53,7 @@ CREATE TABLE files (
     path      TEXT NOT NULL,
     digest    TEXT NOT NULL,
     run       TEXT NOT NULL,
-    event     INTEGER NOT NULL,      -- the latest event that recorded these bytes here
+    event     INTEGER NOT NULL,      -- the time of the latest event that recorded these bytes; unique for a path
     PRIMARY KEY (workspace, path, digest)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE inbox (
@@ -69,7 +73,7 @@ CREATE TABLE outbox (
 CREATE TABLE results (
     request TEXT NOT NULL,           -- the fingerprint of the step
     decode  TEXT NOT NULL,
-    id      INTEGER NOT NULL,        -- increases with each result
+    id      INTEGER NOT NULL,        -- increases with each result of a fingerprint
     run     TEXT NOT NULL,
     seq     INTEGER NOT NULL,
     PRIMARY KEY (request, decode, id)
@@ -173,11 +177,10 @@ mod tests {
         let path = folder.path().join("journal.db");
         std::fs::write(&path, database_image().unwrap()).unwrap();
         let mut connection = Connection::open(&path).unwrap();
-        let text = |pragma: &str| -> String {
-            let sql = format!("SELECT CAST({pragma} AS TEXT) FROM pragma_{pragma}");
-            connection.query_row(&sql, [], |row| row.get(0)).unwrap()
-        };
-        assert_eq!([text("integrity_check"), text("journal_mode"), text("page_size")], ["ok", "wal", "1024"]);
+        let text = |sql: &str| -> String { connection.query_row(sql, [], |row| row.get(0)).unwrap() };
+        assert_eq!([text("PRAGMA integrity_check"), text("PRAGMA journal_mode")], ["ok", "wal"]);
+        let page_size: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+        assert_eq!(page_size, 1024);
         connection.execute("INSERT INTO foreign_runs (run) VALUES ('x')", []).unwrap();
         assert_eq!(version(&connection).unwrap(), VERSION);
         assert_eq!(schema_difference(&mut connection, &path).unwrap(), None);

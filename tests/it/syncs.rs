@@ -1,4 +1,4 @@
-//! How often a run waits for the disk, counted with `strace`.
+//! How often a run waits for the disk, and how much it writes to the journal, counted with `strace`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,18 +31,23 @@ fn project_with_steps(count: usize) -> (Server, Orch) {
     (server, orch)
 }
 
-/// Runs the pipeline, and counts how often orch waits for the disk.
-fn count_syncs(strace: &Path, orch: &Orch) -> usize {
-    let log = orch.path().join("syncs.log");
+/// Runs the pipeline under `strace`; returns the log of these system calls.
+fn trace(strace: &Path, orch: &Orch, calls: &str) -> String {
+    let log = orch.path().join("calls.log");
     let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"];
     let orch_command = orch.command(&args);
     let mut command = Command::new(strace);
-    command.args(["-f", "-qq", "-e", "trace=fsync,fdatasync", "-o"]).arg(&log);
+    command.args(["-f", "-y", "-qq", "-s", "0", "-e", &format!("trace={calls}"), "-o"]).arg(&log);
     command.arg(orch_command.get_program()).args(args).current_dir(orch.path()).env_clear();
     command.envs(orch_command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let text = fs::read_to_string(&log).unwrap();
+    fs::read_to_string(&log).unwrap()
+}
+
+/// Runs the pipeline, and counts how often orch waits for the disk.
+fn count_syncs(strace: &Path, orch: &Orch) -> usize {
+    let text = trace(strace, orch, "fsync,fdatasync");
     let count = text.lines().filter(|line| line.contains("fsync(") || line.contains("fdatasync(")).count();
     assert!(count > 0, "strace saw no sync, not even of the end of the run: {text}");
     count
@@ -81,4 +86,36 @@ fn a_new_journal_waits_for_the_disk_twice_more_than_an_existing_one() {
     });
     // For the database and for the user's signing key.
     assert!(additional <= 2, "a new journal adds {additional} syncs");
+}
+
+/// Runs the pipeline, and counts the bytes that orch writes to the database and its log.
+fn count_journal_bytes(strace: &Path, orch: &Orch) -> usize {
+    let text = trace(strace, orch, "write,pwrite64,writev,pwritev,pwritev2");
+    // A line that ends with `<unfinished ...>` has its result in a later one, without the file.
+    let is_of_journal = |line: &&str| line.contains("/.orch/journal.db");
+    let written = text.lines().filter(is_of_journal).map(|line| match line.rsplit_once(" = ") {
+        Some((_, result)) => result.trim().parse().unwrap_or(0),
+        None => argument_length(line),
+    });
+    written.sum()
+}
+
+/// The number of bytes in the arguments of an unfinished call: `pwrite64(5</f>, ""..., 1024, 24 <unfinished ...>`.
+fn argument_length(line: &str) -> usize {
+    let arguments = line.split_once("..., ").map_or("", |(_, rest)| rest);
+    let digits = arguments.chars().take_while(char::is_ascii_digit).collect::<String>();
+    digits.parse().unwrap_or(0)
+}
+
+#[test]
+fn a_step_writes_little_more_to_the_journal_than_its_events() {
+    const MAX_BYTES: usize = 22_000;
+    let Some(strace) = find_strace() else { return };
+    let count = |steps| {
+        let (_server, orch) = project_with_steps(steps);
+        count_journal_bytes(&strace, &orch)
+    };
+    let (many, few) = (count(13), count(3));
+    assert!(few > 0 && many > few, "{many} and {few} bytes");
+    assert!((many - few) / 10 <= MAX_BYTES, "10 steps write {} bytes", many - few);
 }
