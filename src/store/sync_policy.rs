@@ -1,8 +1,8 @@
 //! Which events must be on disk before the run continues.
 //!
-//! Every event is committed before the run continues, so it survives a kill of the process. Only a power failure can lose
-//! a commit that is not synced, and only until the next sync. So orch syncs the events that it can't derive again, or
-//! on which something outside of the journal depends. A step then needs one sync, with its end.
+//! Every outcome is committed before the run continues, so it survives a kill of the process. Only a power failure can
+//! lose a commit that is not synced, and only until the next sync. So orch syncs at once the ends of steps, and what
+//! something outside of the journal depends on: files, effects that it must not repeat, and answers of the user.
 
 use crate::model::effect::CallKind;
 use crate::model::event::Fact;
