@@ -120,6 +120,14 @@ impl NoFollowFile {
         self.folder.replace(&self.name, bytes, false)
     }
 
+    /// Makes the bytes of the file durable, also those that others have written.
+    ///
+    /// # Errors
+    /// The file does not exist, or the system can't write it to the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        self.open_with(OpenOptions::new().read(true).write(true), false)?.sync_data()
+    }
+
     /// Renames the file to `target`, and replaces a file or link with that name.
     ///
     /// # Errors

@@ -58,6 +58,9 @@ pub(crate) struct DriftCheck<'a> {
     pub(crate) events: &'a [Event],
     /// The last heartbeat of the run's last process, if that process died.
     pub(crate) last_heartbeat: Option<Timestamp>,
+    /// Whether the machine has restarted since the run's last process died, so that a power failure may have damaged
+    /// files.
+    pub(crate) has_machine_restarted: bool,
     /// The plan to run. For a changed artifact file that the plan does not write, orch only prints a note.
     pub(crate) plan: &'a Plan,
     /// A step that runs again even if orch could reuse its result.
@@ -67,6 +70,8 @@ pub(crate) struct DriftCheck<'a> {
 /// The files of a run that changed since the run wrote them.
 pub(crate) struct ArtifactDrift {
     changed_artifacts: Vec<(ExpectedFile, FileDrift)>,
+    /// The artifacts whose files a restart of the machine has damaged.
+    torn_artifacts: Vec<Artifact>,
     removed_files: Vec<RemovedFile>,
     history: FileHistory,
 }
@@ -104,7 +109,8 @@ impl DriftCheck<'_> {
             reuse_cache: OnceCell::new(),
         };
         let removed_files = history.removed_files(self.workspace, &valid_results)?;
-        let mut drift = ArtifactDrift { changed_artifacts: Vec::new(), removed_files, history };
+        let (changed_artifacts, torn_artifacts) = (Vec::new(), Vec::new());
+        let mut drift = ArtifactDrift { changed_artifacts, torn_artifacts, removed_files, history };
         let Some(workspace) = self.workspace else { return Ok(drift) };
         for message in drift.history.incomparable_files(workspace, &valid_results)? {
             runner.reporter.warning(&message);
@@ -124,7 +130,12 @@ impl DriftCheck<'_> {
                 continue;
             };
             if expected.artifact.path.as_ref().is_some_and(|path| paths.contains(path)) {
-                drift.changed_artifacts.push((expected, change));
+                let is_own_content = !matches!(change, FileDrift::OtherRun(_));
+                if self.has_machine_restarted && is_own_content && workspace.is_torn(&expected.artifact)? {
+                    drift.torn_artifacts.push(expected.artifact);
+                } else {
+                    drift.changed_artifacts.push((expected, change));
+                }
             } else {
                 let file = expected.file(workspace.folder());
                 runner.reporter.note(&format!(
@@ -144,7 +155,8 @@ impl ExpectedFile {
 }
 
 impl ArtifactDrift {
-    /// Handles every file according to the user's choice. Returns the facts to record.
+    /// Restores the files that a restart of the machine damaged, and handles every other file according to the user's
+    /// choice. Returns the facts to record.
     pub(crate) fn apply_choice(
         self,
         workspace: &Workspace,
@@ -152,6 +164,14 @@ impl ArtifactDrift {
         project: &Project,
         runner: &Runner,
     ) -> Result<AcceptedDrift, SessionError> {
+        for artifact in &self.torn_artifacts {
+            workspace.write_artifact(artifact)?;
+            let file = workspace.folder().join(artifact.path.as_deref().unwrap_or_default());
+            runner.reporter.note(&format!(
+                "`{}` was incomplete after a restart of the machine: orch wrote it again from its record",
+                path_for_display(&file)
+            ));
+        }
         match choice {
             ChangedFilesPolicy::Accept => self.accept(workspace, project),
             ChangedFilesPolicy::Discard => {
@@ -208,9 +228,10 @@ impl ArtifactDrift {
         })
     }
 
-    /// The paths of the changed artifact files, relative to the workspace.
+    /// The paths of the changed and the damaged artifact files, relative to the workspace.
     pub(crate) fn artifact_paths(&self) -> Vec<&str> {
-        self.changed_artifacts.iter().filter_map(|(expected, _)| expected.artifact.path.as_deref()).collect()
+        let changed = self.changed_artifacts.iter().map(|(expected, _)| &expected.artifact);
+        changed.chain(&self.torn_artifacts).filter_map(|artifact| artifact.path.as_deref()).collect()
     }
 
     /// A message for each changed file.

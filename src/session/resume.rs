@@ -13,7 +13,7 @@ use crate::engine::perform::RecordReplay;
 use crate::model::budget::Budget;
 use crate::model::event::{Event, Fact, RunLocation, RunResumed};
 use crate::model::{RunId, RunState, StepKey};
-use crate::store::{Journal, RunRow, Workspace};
+use crate::store::{Journal, Lock, RunRow, Workspace};
 
 use super::agent_choices::AgentChoices;
 use super::artifact_drift::{AcceptedDrift, ChangedFilesPolicy, DriftCheck, join_limited};
@@ -152,6 +152,7 @@ impl Runner {
             workspace: Some(&workspace),
             events: &events,
             last_heartbeat: locks.run.former_owner_last_seen(),
+            has_machine_restarted: locks.run.has_machine_restarted(),
             plan: &plan,
             from_step: from_step.as_ref(),
         };
@@ -244,6 +245,7 @@ impl Runner {
             workspace: workspace.as_ref(),
             events: &events,
             last_heartbeat: None,
+            has_machine_restarted: Lock::would_report_restart(&journal.lock_file(run)),
             plan: &plan,
             from_step,
         };

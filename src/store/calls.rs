@@ -74,7 +74,7 @@ impl LocalRun {
         };
         crash_point!("call::performed");
         drop(permit);
-        self.append(call_ended(&call, &outcome)).await?;
+        self.append_outcome(call_ended(&call, &outcome), call.effect.profile().kind).await?;
         self.perform.on_recorded(&call);
         crash_point!("call::recorded");
         // A call that the budget ended is recorded, but has no outcome: orch repeats it once there is budget, unless it

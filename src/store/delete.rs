@@ -7,11 +7,12 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 use crate::crash::crash_point;
 use crate::model::RunId;
 
+use super::event_ids::EventIds;
 use super::gc::used_blobs;
 use super::{Journal, StoreError, Workspace};
 
 /// The tables whose rows belong to one run, except `files`, whose rows [`Journal::delete_file_records`] deletes.
-const TABLES: &[&str] = &["events", "runs", "inbox", "outbox", "results", "foreign_runs"];
+const TABLES: &[&str] = &["run_numbers", "runs", "inbox", "outbox", "results", "foreign_runs"];
 
 /// The data that a deletion of runs removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,12 +34,14 @@ impl Journal {
         let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
         for run in runs {
             let run = run.0.to_string();
-            deleted.blobs.extend(used_blobs(&transaction, Some(&run)).map_err(error)?);
+            if let Some(ids) = EventIds::find(&transaction, &run).map_err(error)? {
+                deleted.blobs.extend(used_blobs(&transaction, Some(ids)).map_err(error)?);
+                let sql = "DELETE FROM events WHERE id BETWEEN ?1 AND ?2";
+                deleted.events += transaction.execute(sql, [ids.base(), ids.last()]).map_err(error)?;
+            }
             self.delete_file_records(&transaction, &run)?;
             for table in TABLES {
-                let sql = format!("DELETE FROM {table} WHERE run = ?1");
-                let count = transaction.execute(&sql, [&run]).map_err(error)?;
-                deleted.events += if *table == "events" { count } else { 0 };
+                transaction.execute(&format!("DELETE FROM {table} WHERE run = ?1"), [&run]).map_err(error)?;
             }
         }
         crash_point!("delete::commit");

@@ -7,11 +7,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::crash::crash_point;
 use crate::folder::NoFollowFile;
 
+use super::event_ids::EventIds;
 use super::journal::AGENTS_FOLDER;
 use super::{Journal, StoreError};
 
@@ -56,10 +57,9 @@ impl Journal {
         let folder = self.state_folder().join(AGENTS_FOLDER);
         for (name, _) in self.folder.list(AGENTS_FOLDER).map_err(StoreError::io("list", &folder))? {
             let Ok(run) = uuid::Uuid::parse_str(&name) else { continue };
-            let sql = "SELECT 1 FROM events WHERE run = ?1 LIMIT 1";
-            let first_event = self.reader.query_row(sql, [run.to_string()], |_| Ok(())).optional();
+            let event_ids = EventIds::find(&self.reader, &run.to_string());
             // orch creates such a folder only after the first event of the run.
-            if first_event.map_err(|source| self.sqlite_error("read", source))?.is_none() {
+            if event_ids.map_err(|source| self.sqlite_error("read", source))?.is_none() {
                 self.remove_agent_folder(&name)?;
             }
         }
@@ -98,12 +98,11 @@ impl Journal {
 }
 
 /// The digests of the blobs that the events of one run use, or of all runs.
-pub(super) fn used_blobs(connection: &Connection, run: Option<&str>) -> rusqlite::Result<Vec<String>> {
-    let mut statement = connection.prepare_cached(match run {
-        Some(_) => "SELECT DISTINCT blob FROM events WHERE blob IS NOT NULL AND run = ?1",
-        None => "SELECT DISTINCT blob FROM events WHERE blob IS NOT NULL AND ?1 IS NULL",
-    })?;
-    let rows = statement.query_map([run], |row| row.get(0))?;
+pub(super) fn used_blobs(connection: &Connection, run: Option<EventIds>) -> rusqlite::Result<Vec<String>> {
+    let (first, last) = run.map_or((i64::MIN, i64::MAX), |ids| (ids.base(), ids.last()));
+    let sql = "SELECT DISTINCT blob FROM events WHERE blob IS NOT NULL AND id BETWEEN ?1 AND ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([first, last], |row| row.get(0))?;
     rows.collect()
 }
 

@@ -6,9 +6,11 @@ use crate::crash::crash_point;
 use crate::model::RunId;
 use crate::model::event::{Event, Fact};
 
+use super::event_ids::EventIds;
+use super::event_rows::insert_event;
 use super::journal_origin::JournalOrigin;
 use super::signing_key::KeyUnavailable;
-use super::writer::{Payload, insert_event};
+use super::writer::Payload;
 use super::{Journal, StoreError};
 
 impl Journal {
@@ -23,9 +25,7 @@ impl Journal {
             payloads.push(Payload::from_event(event, &self.blobs)?);
         }
         let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
-        let sql = "SELECT 1 FROM events WHERE run = ?1 LIMIT 1";
-        let existing = transaction.query_row(sql, [run.0.to_string()], |_| Ok(())).optional().map_err(error)?;
-        if existing.is_some() {
+        if EventIds::find(&transaction, &run.0.to_string()).map_err(error)?.is_some() {
             return Err(refused("the journal already contains it"));
         }
         for (event, payload) in events.iter().zip(payloads) {

@@ -16,12 +16,13 @@ use crate::model::event::{Event, Fact};
 use crate::model::{MAX_NESTING, MAX_VALUES, RunId, count_values, nesting_depth};
 
 use super::blob::Blobs;
+use super::event_ids::EventIds;
 use super::journal_identity::{OpeningLock, check_no_orphaned_log};
 use super::journal_origin::{JournalOrigin, determine_origin};
 use super::lock::Heartbeat;
-use super::open::{check_state_folder, create_database_file, is_read_only, open_read_only, open_read_write};
+use super::open::{check_state_folder, create_database, is_read_only, open_read_only, open_read_write};
 use super::signing_key::SigningKey;
-use super::writer::JournalWriter;
+use super::writer::{JournalWriter, WriterFiles};
 use super::{OwnedFiles, StoreError, Workspace, schema};
 
 /// The journal in a state folder (`.orch/`): every event of every run of a project.
@@ -57,9 +58,9 @@ impl Journal {
         if is_new {
             check_no_orphaned_log(&folder)?;
             let gitignore = folder.file(".gitignore");
-            gitignore.replace(b"*\n").map_err(StoreError::io("write", &gitignore.path()))?;
+            gitignore.replace_unsynced(b"*\n").map_err(StoreError::io("write", &gitignore.path()))?;
             crash_point!("state::created");
-            create_database_file(&path)?;
+            create_database(&path, &opening_lock)?;
         }
         // Restrict only the default folder: a folder that the user chose may be shared on purpose.
         if folder.path().ends_with(".orch") {
@@ -73,9 +74,6 @@ impl Journal {
         let mut journal = Self::from_parts(state, folder, open_read_write(&path.path())?, None, origin)?;
         journal.update_location(key.as_ref().ok())?;
         drop(opening_lock);
-        if is_new {
-            journal.folder.sync("").map_err(StoreError::io("sync", state))?;
-        }
         Ok(journal)
     }
 
@@ -145,14 +143,23 @@ impl Journal {
         workspace: Workspace,
         heartbeat: Heartbeat,
     ) -> Result<JournalWriter, StoreError> {
-        JournalWriter::start(
-            open_read_write(&self.path)?,
-            self.path.clone(),
-            self.blobs.clone(),
-            workspace,
-            observer,
-            heartbeat,
-        )
+        let files = WriterFiles { path: self.path.clone(), log: self.log_file(), blobs: self.blobs.clone(), workspace };
+        JournalWriter::start(open_read_write(&self.path)?, files, observer, heartbeat)
+    }
+
+    /// The write-ahead log of the database.
+    fn log_file(&self) -> NoFollowFile {
+        self.folder.file(format!("{DATABASE_FILE}-wal"))
+    }
+
+    /// Makes all committed events durable, since the writer of a run does not sync every commit.
+    pub(super) fn sync_log(&self) -> Result<(), StoreError> {
+        let log = self.log_file();
+        match log.sync() {
+            // Without a log, the database contains all events.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            result => result.map_err(StoreError::io("sync", &log.path())),
+        }
     }
 
     /// The lock file of a run; the process that holds the lock owns the run.
@@ -182,10 +189,15 @@ impl Journal {
 
     /// The events of a run after the event `after_seq`, up to and including the event `last_seq`.
     fn events_between(&self, run: RunId, after_seq: i64, last_seq: i64) -> Result<Vec<Event>, StoreError> {
-        let sql = "SELECT seq, at, body, blob FROM events WHERE run = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq";
+        let run_text = run.0.to_string();
+        let ids = EventIds::find(&self.reader, &run_text).map_err(|error| self.read_error(error))?;
+        let Some(ids) = ids else { return Ok(Vec::new()) };
+        // A journal may come from another machine, so check that the columns agree with the id.
+        let sql = "SELECT seq, at, body, blob FROM events
+                   WHERE id > ?1 AND id <= ?2 AND run = ?3 AND seq = id - ?4 ORDER BY id";
         let mut statement = self.reader.prepare_cached(sql).map_err(|error| self.read_error(error))?;
         let rows = statement
-            .query_map(params![run.0.to_string(), after_seq, last_seq], |row| {
+            .query_map(params![ids.clamped(after_seq), ids.clamped(last_seq), run_text, ids.base()], |row| {
                 Ok((
                     row.get::<_, i64>(0)?,
                     row.get::<_, i64>(1)?,

@@ -45,15 +45,18 @@ fn device_and_inode(path: &Path) -> std::io::Result<(u64, u64)> {
 }
 
 /// A lock that lets only one process at a time open a journal for writing. Dropping it releases it.
-pub(super) struct OpeningLock(
-    #[expect(dead_code, reason = "dropping the file releases the lock")] Option<std::fs::File>,
-);
+pub(super) struct OpeningLock(Option<std::fs::File>);
 
 impl OpeningLock {
     /// Waits for the lock. If the system can't lock the folder, several processes may open the journal at the same
     /// time.
     pub(super) fn acquire(folder: &NoFollowFolder) -> Self {
         Self(folder.lock().ok())
+    }
+
+    /// Whether the system could lock the folder, so that no other process opens the journal.
+    pub(super) fn is_held(&self) -> bool {
+        self.0.is_some()
     }
 }
 

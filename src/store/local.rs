@@ -13,6 +13,7 @@ use crate::durable::{
     BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Computation, Durable, EarlierCall, ExecutionId, Interrupt,
     ListTools, ListedTools, Observer, Perform, StepFact, StepSpec, Wait, WaitOutcome,
 };
+use crate::model::effect::CallKind;
 use crate::model::event::{Event, Fact, StepCompleted, StepReused};
 use crate::model::{Artifact, CallKey, Digest, Failure, FailureClass, RunId, RunState, StepKey};
 
@@ -22,6 +23,7 @@ use super::halted_groups::HaltedGroups;
 use super::index::Index;
 use super::listings::CurrentListings;
 use super::stop_signal::StopSignal;
+use super::sync_policy::{may_repeat, needs_sync};
 use super::writer::{AckReceiver, JournalWriter};
 use super::{ApprovalPrompter, Heartbeat, Journal, ResultCache, StoreError, Workspace};
 
@@ -106,10 +108,11 @@ impl LocalRun {
         self.lock().state.clone()
     }
 
-    /// Queues a fact for the journal without waiting for its commit. The writer commits facts in order, so this fact
-    /// becomes durable before every later fact.
+    /// Queues a fact for the journal without waiting for its commit. The writer commits facts in order, so no later fact
+    /// becomes durable before this one.
     pub fn enqueue(&self, fact: Fact) -> ExecutionId {
-        self.send_event(fact, false).0
+        let needs_sync = needs_sync(&fact);
+        self.send_event(fact, false, needs_sync).0
     }
 
     /// Records the end of the run, and waits until the record is durable.
@@ -125,7 +128,7 @@ impl LocalRun {
 
     /// Sends a fact to the writer as the next event of the run. If the fact is not urgent, the writer may delay it, so
     /// that several events share a commit.
-    fn send_event(&self, fact: Fact, is_urgent: bool) -> (ExecutionId, AckReceiver) {
+    fn send_event(&self, fact: Fact, is_urgent: bool, needs_sync: bool) -> (ExecutionId, AckReceiver) {
         let mut shared = self.lock();
         shared.seq += 1;
         let event = Event { run: self.run, seq: shared.seq, at: self.clock.now(), fact };
@@ -137,16 +140,34 @@ impl LocalRun {
             shared.produced_files.insert(path.clone());
         }
         // Send while holding the lock, so that the writer receives the events in the order of their numbers.
-        (shared.seq, self.writer.append(event, is_urgent))
+        (shared.seq, self.writer.append(event, is_urgent, needs_sync))
     }
 
-    /// Queues a fact at once. The returned future resolves when the fact is durable.
+    /// Queues a fact at once. The returned future resolves when the fact is committed, and on disk if it needs a sync.
     pub(super) fn append(&self, fact: Fact) -> impl Future<Output = Result<ExecutionId, Interrupt>> + Send + use<> {
+        let needs_sync = needs_sync(&fact);
+        self.append_urgently(fact, needs_sync)
+    }
+
+    /// Like [`append`](Self::append), for the outcome of a call of this kind.
+    pub(super) fn append_outcome(
+        &self,
+        fact: Fact,
+        kind: CallKind,
+    ) -> impl Future<Output = Result<ExecutionId, Interrupt>> + Send + use<> {
+        self.append_urgently(fact, !may_repeat(kind))
+    }
+
+    fn append_urgently(
+        &self,
+        fact: Fact,
+        needs_sync: bool,
+    ) -> impl Future<Output = Result<ExecutionId, Interrupt>> + Send + use<> {
         let hold = self.clock.hold_virtual_time();
-        let (execution_id, ack) = self.send_event(fact, true);
+        let (execution_id, ack) = self.send_event(fact, true, needs_sync);
         let has_write_failure = self.has_write_failure.clone();
         async move {
-            let result = wait_until_durable(ack, hold).await;
+            let result = wait_until_committed(ack, hold).await;
             if result.is_err() {
                 has_write_failure.store(true, Ordering::Release);
             }
@@ -159,11 +180,11 @@ impl LocalRun {
         !self.has_write_failure.load(Ordering::Acquire)
     }
 
-    /// Waits until all facts recorded so far are durable and their files are written.
+    /// Waits until all facts recorded so far are committed and their files are written.
     pub async fn flush(&self) -> Result<(), Interrupt> {
         let hold = self.clock.hold_virtual_time();
         let ack = self.writer.flush();
-        wait_until_durable(ack, hold).await
+        wait_until_committed(ack, hold).await
     }
 
     /// A number from 0 to `max` that depends only on the run and the key.
@@ -282,7 +303,7 @@ impl LocalRun {
 }
 
 /// Waits until the writer acknowledges a fact or a flush.
-async fn wait_until_durable(ack: AckReceiver, _hold: VirtualTimeHold) -> Result<(), Interrupt> {
+async fn wait_until_committed(ack: AckReceiver, _hold: VirtualTimeHold) -> Result<(), Interrupt> {
     let failure = match ack.await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(failure)) => failure,

@@ -9,8 +9,19 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 
 use super::StoreError;
+use super::boot::current_boot_id;
 use crate::crash::crash_point;
 use crate::folder::NoFollowFile;
+
+/// The maximum number of bytes that orch reads of a lock file.
+const MAX_LOCK_BYTES: u64 = 1000;
+
+/// Begins the line with the id of the boot in which the owner runs. If the machine has restarted since an earlier owner
+/// died, another such line has the id of that owner's boot, until the journal records that the run was resumed.
+const BOOT_PREFIX: &str = "boot ";
+
+/// Replaces the id of the earlier boot if a power failure destroyed the content of the lock file.
+const UNKNOWN_BOOT: &str = "unknown";
 
 /// A description of the process that holds a lock, from the lock file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +74,10 @@ pub struct Lock {
     remove_file_on_drop: bool,
     /// When the former owner was last alive, if it died while it held the lock.
     former_owner_last_seen: Option<Timestamp>,
+    /// Whether the machine has restarted since the former owner died.
+    has_machine_restarted: bool,
+    /// The length of the file without the line about an earlier boot, if it has one.
+    length_without_earlier_boot: Option<u64>,
     has_heartbeat: Arc<AtomicBool>,
 }
 
@@ -71,13 +86,17 @@ pub struct Lock {
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     file: Arc<File>,
+    length_without_earlier_boot: Option<u64>,
     has_heartbeat: Arc<AtomicBool>,
 }
 
 impl Heartbeat {
     /// Records that the owner is alive now.
     pub(super) fn record(&self) -> std::io::Result<()> {
-        self.has_heartbeat.store(true, Ordering::Relaxed);
+        let is_first = !self.has_heartbeat.swap(true, Ordering::Relaxed);
+        if let Some(length) = self.length_without_earlier_boot.filter(|_| is_first) {
+            self.file.set_len(length)?;
+        }
         self.file.set_modified(SystemTime::now())
     }
 }
@@ -101,13 +120,22 @@ impl Lock {
         // A clean exit deletes the file, so a process that died left a non-empty file.
         let meta = file.metadata().map_err(write_error)?;
         let death_time = if meta.len() == 0 { None } else { Some(meta.modified().map_err(write_error)?) };
+        let earlier_boot = find_earlier_boot(&mut file);
         if death_time.is_some() {
             // Truncate only an old file: some file systems write a truncated file to disk when it is closed, which
             // takes time.
             file.set_len(0).map_err(write_error)?;
         }
+        let mut content = owner.to_owned();
+        if let Some(boot) = current_boot_id() {
+            content.push_str(&format!("\n{BOOT_PREFIX}{boot}\n"));
+        }
+        let own_length = content.len() as u64;
+        if let Some(boot) = &earlier_boot {
+            content.push_str(&format!("{BOOT_PREFIX}{boot}\n"));
+        }
         file.rewind().map_err(write_error)?;
-        file.write_all(owner.as_bytes()).map_err(write_error)?;
+        file.write_all(content.as_bytes()).map_err(write_error)?;
         if let Some(time) = death_time {
             // Until the first heartbeat of this process, the file must show when the former owner was last alive.
             file.set_modified(time).map_err(write_error)?;
@@ -119,6 +147,8 @@ impl Lock {
             location: lock_file.clone(),
             remove_file_on_drop: false,
             former_owner_last_seen,
+            has_machine_restarted: earlier_boot.is_some(),
+            length_without_earlier_boot: earlier_boot.map(|_| own_length),
             has_heartbeat: Arc::default(),
         })
     }
@@ -128,10 +158,26 @@ impl Lock {
         self.former_owner_last_seen
     }
 
+    /// Whether the former owner died and the machine has restarted since. If the system has no id for a boot, orch
+    /// can't know this and assumes that the machine has not restarted.
+    pub fn has_machine_restarted(&self) -> bool {
+        self.has_machine_restarted
+    }
+
+    /// The answer of [`has_machine_restarted`](Self::has_machine_restarted) for a process that would acquire the lock
+    /// now.
+    pub fn would_report_restart(lock_file: &NoFollowFile) -> bool {
+        lock_file.open().is_ok_and(|mut file| find_earlier_boot(&mut file).is_some())
+    }
+
     /// A handle with which this process records that it is alive.
     pub fn heartbeat(&self) -> Result<Heartbeat, StoreError> {
         let file = self.file.try_clone().map_err(StoreError::io("open", &self.location.path()))?;
-        Ok(Heartbeat { file: Arc::new(file), has_heartbeat: self.has_heartbeat.clone() })
+        Ok(Heartbeat {
+            file: Arc::new(file),
+            length_without_earlier_boot: self.length_without_earlier_boot,
+            has_heartbeat: self.has_heartbeat.clone(),
+        })
     }
 
     /// Returns the lock in a form whose `drop` also removes the file.
@@ -199,11 +245,27 @@ fn is_same_file(_: &File, _: &NoFollowFile) -> bool {
 
 fn read_holder(lock_file: &NoFollowFile) -> LockHolder {
     let mut text = String::new();
-    let result = lock_file.open().and_then(|file| file.take(200).read_to_string(&mut text));
+    let result = lock_file.open().and_then(|file| file.take(MAX_LOCK_BYTES).read_to_string(&mut text));
+    let owner = text.lines().next().unwrap_or_default().trim();
     match result {
-        Ok(_) if !text.trim().is_empty() => LockHolder(text.trim().to_owned()),
+        Ok(_) if !owner.is_empty() => LockHolder(owner.to_owned()),
         _ => LockHolder("another process".to_owned()),
     }
+}
+
+/// The boot in which a former owner of the lock file died, if it is not the current boot. A file that can't be read has
+/// none, as a new one.
+fn find_earlier_boot(file: &mut File) -> Option<String> {
+    let current = current_boot_id()?;
+    let mut bytes = Vec::new();
+    file.take(MAX_LOCK_BYTES).read_to_end(&mut bytes).ok()?;
+    // A power failure can leave a file of the right length without its bytes.
+    if !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0) {
+        return Some(UNKNOWN_BOOT.to_owned());
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let mut boots = text.lines().skip(1).filter_map(|line| line.strip_prefix(BOOT_PREFIX));
+    boots.find(|boot| *boot != current).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -253,5 +315,34 @@ mod tests {
         lock.heartbeat().unwrap().record().unwrap();
         drop(lock);
         assert!(!path.exists());
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    #[test]
+    fn a_lock_file_shows_that_the_machine_has_restarted_until_the_next_heartbeat() {
+        let folder = tempfile::tempdir().unwrap();
+        let (lock_file, path) = (lock_file(folder.path()), folder.path().join("a.lock"));
+        let current = current_boot_id().unwrap();
+        let same_boot = format!("process 8\nboot {current}\n");
+        for (content, expected) in [
+            ("", false),
+            ("process 8", false),
+            (same_boot.as_str(), false),
+            ("process 8\nboot 0000-aaaa\n", true),
+            ("\0\0\0\0\0\0\0\0", true),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            for _ in 0..2 {
+                assert_eq!(Lock::would_report_restart(&lock_file), expected, "{content:?}");
+                let lock = Lock::acquire(&lock_file, "run x", "process 9").unwrap();
+                assert_eq!(lock.has_machine_restarted(), expected, "{content:?}");
+                assert_eq!(Lock::holder(&lock_file).unwrap().to_string(), "process 9");
+            }
+            let lock = Lock::acquire(&lock_file, "run x", "process 9").unwrap();
+            lock.heartbeat().unwrap().record().unwrap();
+            drop(lock);
+            assert!(!Lock::would_report_restart(&lock_file), "{content:?}");
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 }

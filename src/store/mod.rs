@@ -5,6 +5,7 @@
 
 mod approval;
 mod blob;
+mod boot;
 mod branches;
 mod call_index;
 mod call_replies;
@@ -14,6 +15,8 @@ mod compute;
 mod copy;
 mod delete;
 mod dry_run;
+mod event_ids;
+mod event_rows;
 mod exported;
 mod finally_steps;
 mod gc;
@@ -37,6 +40,7 @@ mod runs;
 mod schema;
 mod signing_key;
 mod stop_signal;
+mod sync_policy;
 mod workspace;
 mod writer;
 

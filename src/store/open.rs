@@ -11,11 +11,14 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use crate::crash::crash_point;
 use crate::folder::{NoFollowFile, NoFollowFolder, TemporaryFolder};
 
 use super::StoreError;
 use super::copy::create_copy_folder;
 use super::journal::{AGENTS_FOLDER, DATABASE_FILE, MCP_SERVERS_FILE};
+use super::journal_identity::OpeningLock;
+use super::schema::{SET_PAGE_SIZE, database_image};
 
 /// The suffix of SQLite's rollback journal, from which SQLite undoes an unfinished transaction after a crash.
 const ROLLBACK_SUFFIX: &str = "-journal";
@@ -31,6 +34,8 @@ const STATE_FOLDERS: [&str; 3] = ["blobs", "locks", AGENTS_FOLDER];
 const MAX_ROW_BYTES: i32 = 64 << 20;
 /// The maximum size of a database with its log, in bytes, of which orch makes a copy in order to read it.
 const MAX_COPY_BYTES: u64 = 1 << 30;
+/// The number of pages in the write-ahead log, about 4 MB, from which SQLite writes them into the database.
+const MAX_LOG_PAGES: u32 = 4000;
 /// The maximum length of an SQL statement in bytes, including the statements in the schema.
 const MAX_SQL_BYTES: i32 = 64 << 10;
 
@@ -74,11 +79,25 @@ fn unrecognized(folder: &NoFollowFolder, reason: String) -> StoreError {
     StoreError::Unrecognized { path: folder.file(DATABASE_FILE).path(), reason }
 }
 
-/// Creates the file of a new database, which only the user can access. SQLite gives its other files the same
-/// permissions.
+/// Creates a new database, which only the user can access. SQLite gives its other files the same permissions. The bytes
+/// of the file are durable when this returns. SQLite makes its name durable with the first commit to the log.
 ///
 /// No connection of this process may have the file open, since closing a file releases all locks of the process on it.
-pub(super) fn create_database_file(file: &NoFollowFile) -> Result<(), StoreError> {
+pub(super) fn create_database(file: &NoFollowFile, lock: &OpeningLock) -> Result<(), StoreError> {
+    if !lock.is_held() {
+        return create_empty_database(file);
+    }
+    let error = |source| StoreError::Journal { operation: "create", path: file.path(), source };
+    let image = database_image().map_err(error)?;
+    crash_point!("schema::create");
+    file.replace(&image).map_err(StoreError::io("create", &file.path()))?;
+    crash_point!("schema::created");
+    Ok(())
+}
+
+/// Creates the file without tables. Unlike a replacement of the file, this can't destroy a database that another process
+/// creates at the same time.
+fn create_empty_database(file: &NoFollowFile) -> Result<(), StoreError> {
     match file.create_new() {
         // Another process created it first.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
@@ -94,10 +113,11 @@ pub(super) fn open_read_write(path: &Path) -> Result<Connection, StoreError> {
     if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.len() == 0) {
         // SQLite uses a rollback journal while it switches a new database to a write-ahead log. Keep this rollback
         // journal in memory, so that a crash does not leave it on disk.
-        connection.execute_batch("PRAGMA journal_mode = MEMORY;").map_err(error)?;
+        connection.execute_batch(&format!("{SET_PAGE_SIZE} PRAGMA journal_mode = MEMORY;")).map_err(error)?;
     }
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+        .and_then(|()| connection.execute_batch(&format!("PRAGMA wal_autocheckpoint = {MAX_LOG_PAGES};")))
         .map_err(error)?;
     Ok(connection)
 }

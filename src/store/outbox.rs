@@ -44,9 +44,14 @@ impl Outbox {
             .map(Lock::ignoring_former_owner)
     }
 
-    /// The events of a run after the event `seq`, in order.
+    /// The events of a run after the event `seq`, in order. They are on disk, so that no tracker receives an event that
+    /// a power failure then removes.
     pub fn events_after(&self, run: RunId, seq: u64) -> Result<Vec<Event>, StoreError> {
-        self.0.events_after(run, seq)
+        let events = self.0.events_after(run, seq)?;
+        if !events.is_empty() {
+            self.0.sync_log()?;
+        }
+        Ok(events)
     }
 
     /// The delivery cursor of a tracker for a run; `None` if the tracker does not follow the run.

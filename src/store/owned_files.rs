@@ -9,7 +9,8 @@ pub struct OwnedFiles {
     records: HashMap<String, Vec<OwnedContent>>,
 }
 
-/// Content that orch wrote at a path: its digest, and the run and event that recorded it.
+/// Content that orch wrote at a path: its digest, the run that recorded it, and a number that increases with each record
+/// of the path.
 #[derive(Clone, Debug)]
 struct OwnedContent {
     digest: String,

@@ -1,32 +1,41 @@
 //! The journal's tables.
 //!
-//! `events` is the source of truth. `runs`, `files` and `results` are caches: orch fills them in the same transaction,
-//! and could rebuild them from `events`. `outbox` stores the last event of each run that each tracker has received.
+//! `events` is the source of truth, and `run_numbers` determines the ids of its rows. `runs`, `files` and `results` are
+//! caches: orch fills them in the same transaction, and could rebuild them from `events`. `outbox` stores the last event
+//! of each run that each tracker has received.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::crash::crash_point;
-
 use super::StoreError;
 
 /// The version of the format (`PRAGMA user_version`). It increases with each incompatible change. Until the first
 /// release, orch refuses older journals instead of migrating them.
-pub(super) const VERSION: i64 = 12;
+pub(super) const VERSION: i64 = 13;
+
+/// The statement that sets the size of the pages of a new database. SQLite writes whole pages, and the events of a step
+/// are small, so small pages halve the bytes that a step writes.
+pub(super) const SET_PAGE_SIZE: &str = "PRAGMA page_size = 1024;";
+
+/// The positions in the header of a database of the two bytes that are 2 if it has a write-ahead log.
+const LOG_VERSIONS: std::ops::Range<usize> = 18..20;
 
 const SCHEMA: &str = "
+CREATE TABLE run_numbers (
+    number INTEGER PRIMARY KEY,
+    run    TEXT NOT NULL UNIQUE
+) STRICT;
 CREATE TABLE events (
-    id   INTEGER PRIMARY KEY,
+    id   INTEGER PRIMARY KEY,        -- the number of the run * 2^32 + seq
     run  TEXT NOT NULL,
     seq  INTEGER NOT NULL,
     at   INTEGER NOT NULL,           -- microseconds since 1970, UTC
     kind TEXT NOT NULL,
     step TEXT,
     body TEXT,                       -- the fact as JSON, or
-    blob TEXT,                       -- the digest of the blob that holds it
-    UNIQUE (run, seq)
+    blob TEXT                        -- the digest of the blob that holds it
 ) STRICT;
 CREATE TABLE runs (
     run       TEXT PRIMARY KEY,
@@ -44,7 +53,7 @@ CREATE TABLE files (
     path      TEXT NOT NULL,
     digest    TEXT NOT NULL,
     run       TEXT NOT NULL,
-    event     INTEGER NOT NULL,      -- the latest event that recorded these bytes here
+    event     INTEGER NOT NULL,      -- the time of the latest event that recorded these bytes; unique for a path
     PRIMARY KEY (workspace, path, digest)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE inbox (
@@ -62,20 +71,20 @@ CREATE TABLE outbox (
     PRIMARY KEY (tracker, run)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE results (
-    id      INTEGER PRIMARY KEY,
     request TEXT NOT NULL,           -- the fingerprint of the step
     decode  TEXT NOT NULL,
+    id      INTEGER NOT NULL,        -- increases with each result of a fingerprint
     run     TEXT NOT NULL,
-    seq     INTEGER NOT NULL
-) STRICT;
-CREATE INDEX results_by_fingerprint ON results (request, decode);
+    seq     INTEGER NOT NULL,
+    PRIMARY KEY (request, decode, id)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE foreign_runs (           -- runs whose records came from another machine
     run TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 12;
+PRAGMA user_version = 13;
 ";
 
-/// Creates the tables of a new journal, or checks that an existing journal has the format [`VERSION`]. Refuses a
+/// Creates the tables of an empty database, or checks that an existing journal has the format [`VERSION`]. Refuses a
 /// database whose schema is not exactly the one that orch creates, since another program could have replaced a table by
 /// a view or added a trigger.
 pub(super) fn create_or_check_tables(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
@@ -97,6 +106,19 @@ pub(super) fn create_or_check_tables(connection: &mut Connection, path: &Path) -
     create_tables(connection).map_err(error)
 }
 
+/// The bytes of a new database with the tables. A process that writes them to the file waits for the disk once; SQLite
+/// would wait several times for the tables and the switch to a write-ahead log.
+pub(super) fn database_image() -> rusqlite::Result<Vec<u8>> {
+    let mut connection = Connection::open_in_memory()?;
+    connection.execute_batch(SET_PAGE_SIZE)?;
+    connection.execute_batch(SCHEMA)?;
+    let mut image = connection.serialize(rusqlite::MAIN_DB)?.to_vec();
+    if let Some(versions) = image.get_mut(LOG_VERSIONS) {
+        versions.fill(2);
+    }
+    Ok(image)
+}
+
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
@@ -107,10 +129,7 @@ fn create_tables(connection: &mut Connection) -> rusqlite::Result<()> {
     if version(&transaction)? == 0 {
         transaction.execute_batch(SCHEMA)?;
     }
-    crash_point!("schema::create");
-    transaction.commit()?;
-    crash_point!("schema::created");
-    Ok(())
+    transaction.commit()
 }
 
 /// Compares the schema of the database with the schema that orch creates. Returns the name of an additional, missing or
@@ -150,5 +169,20 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(SCHEMA).unwrap();
         assert_eq!(version(&connection).unwrap(), VERSION);
+    }
+
+    #[test]
+    fn the_image_is_a_whole_database_with_the_tables_and_a_write_ahead_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        std::fs::write(&path, database_image().unwrap()).unwrap();
+        let mut connection = Connection::open(&path).unwrap();
+        let text = |sql: &str| -> String { connection.query_row(sql, [], |row| row.get(0)).unwrap() };
+        assert_eq!([text("PRAGMA integrity_check"), text("PRAGMA journal_mode")], ["ok", "wal"]);
+        let page_size: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+        assert_eq!(page_size, 1024);
+        connection.execute("INSERT INTO foreign_runs (run) VALUES ('x')", []).unwrap();
+        assert_eq!(version(&connection).unwrap(), VERSION);
+        assert_eq!(schema_difference(&mut connection, &path).unwrap(), None);
     }
 }

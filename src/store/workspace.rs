@@ -149,6 +149,19 @@ impl Workspace {
         Ok(other_run.or((!after_crash).then_some(FileDrift::EarlierVersion)))
     }
 
+    /// Whether a power failure can have left the file of an artifact in its state: the file has only the first bytes of
+    /// the artifact, or zeros in place of the others. The file must exist.
+    pub fn is_torn(&self, artifact: &Artifact) -> Result<bool, StoreError> {
+        let Some(path) = &artifact.path else { return Ok(false) };
+        let file = self.folder.file(path);
+        let meta = file.metadata().map_err(StoreError::io("read", &file.path()))?;
+        if !meta.is_file() {
+            return Ok(false);
+        }
+        let bytes = self.read(path)?.unwrap_or_default();
+        Ok(is_torn_copy(&bytes, &artifact.file_bytes()))
+    }
+
     /// Whether the file of an artifact contains its value.
     pub fn is_up_to_date(&self, artifact: &Artifact) -> Result<bool, StoreError> {
         let Some(path) = &artifact.path else { return Ok(false) };
@@ -157,7 +170,7 @@ impl Workspace {
 
     /// Writes the file of an artifact, unless it contains the value already.
     ///
-    /// Does not sync the folder: if a power failure loses the file, orch writes it again from its record.
+    /// Does not sync the file: if a power failure damages it, a resume writes it again from its record.
     pub fn write_artifact(&self, artifact: &Artifact) -> Result<(), StoreError> {
         let Some(path) = &artifact.path else { return Ok(()) };
         if self.is_up_to_date(artifact)? {
@@ -165,7 +178,7 @@ impl Workspace {
         }
         crash_point!("workspace::write");
         let file = self.folder.file(path);
-        file.replace(&artifact.file_bytes()).map_err(StoreError::io("write", &file.path()))?;
+        file.replace_unsynced(&artifact.file_bytes()).map_err(StoreError::io("write", &file.path()))?;
         crash_point!("workspace::written");
         Ok(())
     }
@@ -203,5 +216,27 @@ impl Workspace {
             }
         }
         Ok((removed, changed))
+    }
+}
+
+/// Whether bytes are the beginning of the recorded bytes, followed only by zeros.
+fn is_torn_copy(found: &[u8], recorded: &[u8]) -> bool {
+    let length = found.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    length == 0 || (found.len() <= recorded.len() && recorded.get(..length) == found.get(..length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_copy_has_only_the_first_bytes_or_zeros() {
+        let recorded = b"{\n  \"a\": 1\n}\n";
+        for torn in [&b""[..], b"\0\0", &[0_u8; 4096], b"{\n", b"{\n  \"a\"\0\0"] {
+            assert!(is_torn_copy(torn, recorded), "{torn:?}");
+        }
+        for edited in [&b"{}"[..], b"\n", b"{\n  \"a\": 2\n}\n", b"{\n  \"a\": 1\n}\n\n", b"\0\0a", b"{\n  \"b\0"] {
+            assert!(!is_torn_copy(edited, recorded), "{edited:?}");
+        }
     }
 }

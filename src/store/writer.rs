@@ -6,29 +6,34 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, TransactionBehavior, params};
-use serde_json::Value;
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use crate::crash::crash_point;
 use crate::durable::Observer;
-use crate::model::event::{Event, Fact, RunStarted, StepCompleted};
-use crate::model::{Artifact, Digest, Failure, RunStatus, StepKey};
+use crate::folder::NoFollowFile;
+use crate::model::event::{Event, Fact};
+use crate::model::{Artifact, Digest, Failure};
 
 use super::blob::{Blobs, MIN_BLOB_BYTES};
+use super::event_rows::insert_event;
 use super::journal_identity::JournalIdentity;
 use super::{Heartbeat, StoreError, Workspace};
 
 /// The sender by which the writer acknowledges a job.
 type AckSender = oneshot::Sender<Result<(), Failure>>;
 
-/// Receives the acknowledgement of a job: its event is durable, or the writer failed. The acknowledgement of a flush
+/// Receives the acknowledgement of a job: its event is committed, or the writer failed. The acknowledgement of a flush
 /// also means that all files are written.
 pub(super) type AckReceiver = oneshot::Receiver<Result<(), Failure>>;
 
 /// The maximum time for which the writer delays an event that no caller waits for, so that several events share a
 /// commit.
 const MAX_COMMIT_DELAY: Duration = Duration::from_millis(50);
+
+/// The maximum time for which a commit without a sync waits for the sync of a later commit. A power failure can lose the
+/// events that were committed during this time.
+const MAX_SYNC_DELAY: Duration = Duration::from_millis(200);
 
 /// The interval at which the writer records a heartbeat.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,6 +44,8 @@ struct WriteJob {
     event: Option<Event>,
     /// Whether a caller waits for the job, so that the writer must not delay it.
     is_urgent: bool,
+    /// Whether the event must be on disk when the writer acknowledges it. Otherwise, it only survives a kill.
+    needs_sync: bool,
     ack: AckSender,
 }
 
@@ -46,6 +53,16 @@ impl WriteJob {
     fn is_run_end(&self) -> bool {
         matches!(&self.event, Some(Event { fact: Fact::RunEnded(_), .. }))
     }
+}
+
+/// The files to which a writer writes.
+pub(super) struct WriterFiles {
+    /// The database.
+    pub(super) path: PathBuf,
+    /// The write-ahead log of the database.
+    pub(super) log: NoFollowFile,
+    pub(super) blobs: Blobs,
+    pub(super) workspace: Workspace,
 }
 
 /// The handle of the writer thread. Dropping it waits until the thread has written the queued events.
@@ -58,13 +75,12 @@ pub(super) struct JournalWriter {
 impl JournalWriter {
     pub(super) fn start(
         connection: Connection,
-        path: PathBuf,
-        blobs: Blobs,
-        workspace: Workspace,
+        files: WriterFiles,
         observer: Arc<dyn Observer>,
         heartbeat: Heartbeat,
     ) -> Result<Self, StoreError> {
         let (jobs, receiver) = mpsc::channel();
+        let WriterFiles { path, log, blobs, workspace } = files;
         let identity = JournalIdentity::from_path(&path)?;
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
@@ -73,6 +89,7 @@ impl JournalWriter {
                 let worker = Worker {
                     connection,
                     path,
+                    log,
                     identity,
                     blobs,
                     workspace,
@@ -81,6 +98,8 @@ impl JournalWriter {
                     heartbeat,
                     failure,
                     unwritten_artifacts,
+                    syncs_commits: true,
+                    unsynced_since: None,
                 };
                 worker.run(&receiver);
             })
@@ -88,19 +107,20 @@ impl JournalWriter {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Queues an event. If it is not urgent, the writer may delay it, so that several events share a commit.
-    pub(super) fn append(&self, event: Event, is_urgent: bool) -> AckReceiver {
-        self.send_job(Some(event), is_urgent)
+    /// Queues an event. If it is not urgent, the writer may delay it, so that several events share a commit. If it does
+    /// not need a sync, the writer may acknowledge it before it is on disk, so that several commits share a sync.
+    pub(super) fn append(&self, event: Event, is_urgent: bool, needs_sync: bool) -> AckReceiver {
+        self.send_job(Some(event), is_urgent, needs_sync)
     }
 
-    /// Requests an acknowledgement that all queued events are durable and their files are written.
+    /// Requests an acknowledgement that all queued events are committed and their files are written.
     pub(super) fn flush(&self) -> AckReceiver {
-        self.send_job(None, true)
+        self.send_job(None, true, false)
     }
 
-    fn send_job(&self, event: Option<Event>, is_urgent: bool) -> AckReceiver {
+    fn send_job(&self, event: Option<Event>, is_urgent: bool, needs_sync: bool) -> AckReceiver {
         let (ack, ack_receiver) = oneshot::channel();
-        let job = WriteJob { event, is_urgent, ack };
+        let job = WriteJob { event, is_urgent, needs_sync, ack };
         // If the thread has ended, this drops the sender of the acknowledgement, so the receiver gets an error.
         if let Some(jobs) = &self.jobs {
             drop(jobs.send(job));
@@ -123,6 +143,7 @@ impl Drop for JournalWriter {
 struct Worker {
     connection: Connection,
     path: PathBuf,
+    log: NoFollowFile,
     identity: JournalIdentity,
     blobs: Blobs,
     workspace: Workspace,
@@ -133,15 +154,20 @@ struct Worker {
     failure: Option<Failure>,
     /// The recorded artifacts whose files are not written yet.
     unwritten_artifacts: Vec<Artifact>,
+    /// Whether SQLite syncs the log after each commit (`PRAGMA synchronous`).
+    syncs_commits: bool,
+    /// The time of the first commit since the last sync, if commits are not synced.
+    unsynced_since: Option<Instant>,
 }
 
 impl Worker {
     fn run(mut self, jobs: &mpsc::Receiver<WriteJob>) {
         let mut has_recorded = false;
         loop {
-            let first = match jobs.recv_timeout(HEARTBEAT_INTERVAL) {
+            let first = match jobs.recv_timeout(self.time_until_sync().unwrap_or(HEARTBEAT_INTERVAL)) {
                 Ok(first) => first,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.sync_log();
                     // Until this session has recorded an event, the lock file must still show when the former owner was
                     // last alive.
                     if has_recorded {
@@ -149,7 +175,10 @@ impl Worker {
                     }
                     continue;
                 }
-                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    self.sync_log();
+                    return;
+                }
             };
             for batch in split_at_run_end(collect_jobs(first, jobs)) {
                 has_recorded |= self.write_batch(batch, !has_recorded);
@@ -186,6 +215,32 @@ impl Worker {
         committed.is_ok()
     }
 
+    /// The time until the worker must sync its commits; `None` if all are synced.
+    fn time_until_sync(&self) -> Option<Duration> {
+        self.unsynced_since.map(|since| MAX_SYNC_DELAY.saturating_sub(since.elapsed()))
+    }
+
+    /// Makes all commits durable.
+    fn sync_log(&mut self) {
+        if self.unsynced_since.take().is_none() {
+            return;
+        }
+        let sync = || self.log.sync().map_err(StoreError::io("sync", &self.log.path()));
+        if let Err(error) = self.identity.check().and_then(|()| sync()) {
+            self.failure.get_or_insert_with(|| error.run_failure());
+        }
+    }
+
+    /// Chooses whether SQLite syncs the log after the next commit.
+    fn set_commit_sync(&mut self, must_sync: bool) -> rusqlite::Result<()> {
+        if self.syncs_commits != must_sync {
+            let level = if must_sync { "FULL" } else { "NORMAL" };
+            self.connection.execute_batch(&format!("PRAGMA synchronous = {level};"))?;
+            self.syncs_commits = must_sync;
+        }
+        Ok(())
+    }
+
     fn record_heartbeat(&self) {
         // If this fails and the process is killed, orch only misses the time between the last event and the kill.
         drop(self.heartbeat.record());
@@ -204,6 +259,9 @@ impl Worker {
         crash_point!("journal::begin");
         let path = self.path.clone();
         let error = |source| StoreError::Journal { operation: "write", path: path.clone(), source };
+        let is_overdue = self.time_until_sync().is_some_and(|time| time.is_zero());
+        let must_sync = is_overdue || jobs.iter().any(|job| job.needs_sync);
+        self.set_commit_sync(must_sync).map_err(error)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;
         for (event, payload) in events.iter().zip(payloads) {
             payload.restore_blob(&self.blobs)?;
@@ -212,12 +270,14 @@ impl Worker {
         crash_point!("journal::commit");
         transaction.commit().map_err(error)?;
         crash_point!("journal::committed");
+        // A sync makes all earlier commits durable, too.
+        self.unsynced_since = if must_sync { None } else { self.unsynced_since.or_else(|| Some(Instant::now())) };
         self.identity.check()?;
         self.queue_artifacts(&events);
         Ok(())
     }
 
-    /// Queues the files of artifacts that are durable now. For several artifacts with the same path, queues only the
+    /// Queues the files of artifacts that are durable now: the events that record artifacts need a sync. For several artifacts with the same path, queues only the
     /// last.
     fn queue_artifacts(&mut self, events: &[&Event]) {
         let artifacts = events.iter().filter_map(|event| match &event.fact {
@@ -247,8 +307,8 @@ impl Worker {
 
 /// A fact as JSON, with the digest of its blob if it is too large for a row.
 pub(super) struct Payload {
-    body: String,
-    blob: Option<Digest>,
+    pub(super) body: String,
+    pub(super) blob: Option<Digest>,
 }
 
 impl Payload {
@@ -300,89 +360,4 @@ fn split_at_run_end(jobs: Vec<WriteJob>) -> Vec<Vec<WriteJob>> {
         after_run_end = is_run_end;
     }
     batches
-}
-
-/// Inserts an event into the tables. Without a `workspace_path`, does not record that orch wrote the file of the event.
-pub(super) fn insert_event(
-    connection: &Connection,
-    event: &Event,
-    workspace_path: Option<&str>,
-    payload: &Payload,
-) -> rusqlite::Result<()> {
-    let blob = payload.blob.as_ref().map(Digest::as_str);
-    let body = blob.is_none().then_some(&payload.body);
-    let (run, micros) = (event.run.0.to_string(), event.at.as_microsecond());
-    let seq = i64::try_from(event.seq).unwrap_or(i64::MAX);
-    let (kind, step) = (event.fact.kind(), event.fact.step());
-    connection
-        .prepare_cached(
-            "INSERT INTO events (run, seq, at, kind, step, body, blob) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute(params![run, seq, micros, kind, step.map(StepKey::as_str), body, blob])?;
-    let id = connection.last_insert_rowid();
-    match &event.fact {
-        Fact::RunStarted(fact) => insert_run(connection, &run, micros, fact),
-        Fact::RunResumed(_) => set_status(connection, &run, RunStatus::Running, None),
-        Fact::RunEnded(fact) => set_status(connection, &run, fact.status, Some(micros)),
-        Fact::StepCompleted(fact) => {
-            insert_result(connection, &run, seq, fact)?;
-            insert_file(connection, workspace_path, &run, id, fact.artifact.as_ref())
-        }
-        Fact::ArtifactAccepted(fact) => insert_file(connection, workspace_path, &run, id, Some(&fact.artifact)),
-        Fact::StepReused(fact) => insert_file(connection, workspace_path, &run, id, fact.renamed_artifact.as_ref()),
-        Fact::StepStarted(_)
-        | Fact::CallStarted(_)
-        | Fact::CallEnded(_)
-        | Fact::ReplyParsed(_)
-        | Fact::StepFailed(_)
-        | Fact::StepSkipped(_)
-        | Fact::ApprovalAsked(_)
-        | Fact::ApprovalAnswered(_)
-        | Fact::ToolsListed(_) => Ok(()),
-    }
-}
-
-fn insert_run(connection: &Connection, run: &str, started: i64, fact: &RunStarted) -> rusqlite::Result<()> {
-    let task = fact.inputs.get("task").and_then(Value::as_str);
-    connection
-        .prepare_cached("INSERT INTO runs (run, pipeline, file, workspace, task, status, started) VALUES (?1, ?2, ?3, ?4, ?5, 'running', ?6)")?
-        .execute(params![run, fact.pipeline, fact.file, fact.workspace, task, started])?;
-    Ok(())
-}
-
-fn set_status(connection: &Connection, run: &str, status: RunStatus, ended: Option<i64>) -> rusqlite::Result<()> {
-    connection.prepare_cached("UPDATE runs SET status = ?2, ended = ?3 WHERE run = ?1")?.execute(params![
-        run,
-        status.as_str(),
-        ended
-    ])?;
-    Ok(())
-}
-
-fn insert_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
-    // A reused result is recorded under the run that produced it.
-    if fact.artifact.is_none() || fact.reused_from.is_some() {
-        return Ok(());
-    }
-    connection
-        .prepare_cached("INSERT INTO results (request, decode, run, seq) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![fact.fingerprint.request.as_str(), fact.fingerprint.decode.as_str(), run, seq])?;
-    Ok(())
-}
-
-fn insert_file(
-    connection: &Connection,
-    workspace_path: Option<&str>,
-    run: &str,
-    event: i64,
-    artifact: Option<&Artifact>,
-) -> rusqlite::Result<()> {
-    let artifact_file = artifact.and_then(|artifact| Some((artifact, artifact.path.as_ref()?)));
-    let (Some((artifact, path)), Some(workspace_path)) = (artifact_file, workspace_path) else { return Ok(()) };
-    connection
-        .prepare_cached(
-            "INSERT OR REPLACE INTO files (workspace, path, digest, run, event) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![workspace_path, path, artifact.digest.as_str(), run, event])?;
-    Ok(())
 }

@@ -100,6 +100,8 @@ mod reply_failures;
 mod request_files;
 mod reserved_files;
 mod resource_exhaustion;
+#[cfg(target_os = "linux")]
+mod restarted_machine;
 mod resume;
 mod resume_validity;
 mod reverted_files;
@@ -126,6 +128,8 @@ mod support;
 mod suppressions;
 #[cfg(unix)]
 mod symlinks;
+#[cfg(target_os = "linux")]
+mod syncs;
 mod syntax_mistakes;
 #[cfg(target_os = "linux")]
 mod syscalls_read_only;
