@@ -1,9 +1,13 @@
 //! What the conditions at a point have established about the value at a path.
 
-use super::number_range::NumberRange;
-use super::scope::{Narrowing, TypeScope};
+use std::rc::Rc;
 
-impl TypeScope<'_> {
+use super::bindings::Binding;
+use super::number_range::NumberRange;
+use super::scope::{Narrowing, TypeScope, path_below};
+use super::types::{Type, union};
+
+impl<'a> TypeScope<'a> {
     /// Whether a condition has established this fact about the value at the path.
     pub(super) fn has_narrowing(&self, path: Option<&String>, narrowing: &Narrowing) -> bool {
         path.is_some_and(|path| self.narrowings.contains(&(path.clone(), narrowing.clone())))
@@ -71,4 +75,50 @@ impl TypeScope<'_> {
             }
         })
     }
+
+    /// A variable with types that express what conditions have established about it and, if it is a namespace, about its
+    /// members. So these facts still hold where two branches of a condition meet.
+    pub(super) fn settled_binding(&self, name: &str) -> Option<Rc<Binding<'a>>> {
+        let mut binding = Rc::clone(self.vars.get(name)?);
+        if self.narrowings.iter().any(|(path, _)| path_below(path, name).is_some()) {
+            let settled = Rc::make_mut(&mut binding);
+            settled.value.ty = self.settled_type(name, &settled.value.ty);
+            if let Some(namespace) = &mut settled.namespace {
+                namespace.settle(name, self);
+            }
+        }
+        Some(binding)
+    }
+
+    /// The type of the value at a path, narrowed by what conditions have established about the value itself.
+    pub(super) fn settled_type(&self, path: &str, ty: &Type<'a>) -> Type<'a> {
+        let own = self.narrowings.iter().filter(|(narrowed, _)| narrowed == path).map(|(_, narrowing)| narrowing);
+        own.fold(ty.clone(), |ty, narrowing| match narrowing {
+            Narrowing::Truthy => ty.truthy(),
+            Narrowing::NotNull => ty.without_null(),
+            Narrowing::Numbers(range) if !range.contains(0.0) => without_zero(&ty),
+            Narrowing::Kinds(kinds, expected) => {
+                let fits = |branch: &Type<'a>| branch.kind().is_none_or(|kind| kinds.contains(&kind) == *expected);
+                let fitting: Vec<Type<'a>> = ty.branches().into_iter().filter(fits).collect();
+                if fitting.is_empty() { ty } else { union(fitting) }
+            }
+            Narrowing::Numbers(_)
+            | Narrowing::Defined
+            | Narrowing::Undefined
+            | Narrowing::Falsy
+            | Narrowing::MinItems(_)
+            | Narrowing::MaxItems(_)
+            | Narrowing::Member
+            | Narrowing::OneOf(..)
+            | Narrowing::Scalars(..) => ty,
+        })
+    }
+}
+
+/// The type without the number 0.
+fn without_zero<'a>(ty: &Type<'a>) -> Type<'a> {
+    union(ty.branches().into_iter().map(|branch| match branch.number_range().map(NumberRange::without_zero) {
+        Some(range) if !range.is_empty() => Type::Numeric(range),
+        Some(_) | None => branch,
+    }))
 }

@@ -99,6 +99,7 @@ mod slices;
 mod statements;
 mod step_conditions;
 mod step_scopes;
+mod stored_values;
 mod strictness;
 mod suppression_comments;
 mod suppressions;

@@ -239,6 +239,8 @@ impl<'a> Schemas<'a> {
 /// The type with more knowledge about a property.
 fn with_property<'a>(ty: &Type<'a>, name: &str, property: Property<'a>) -> Type<'a> {
     let mut refined = match ty {
+        // A list whose items have names, such as a group of `groupby`.
+        Type::Tuple(_) => return ty.clone(),
         Type::RefinedObject(refined) => (**refined).clone(),
         other => RefinedObject { base: other.clone(), properties: BTreeMap::new(), conditions: None },
     };

@@ -245,7 +245,8 @@ impl<'a> TypeScope<'a> {
             if is_unchanged(if_true) && is_unchanged(if_false) {
                 continue;
             }
-            let Some(assigned) = merge_bindings(condition, if_true.vars.get(name), if_false.vars.get(name)) else {
+            let (settled_true, settled_false) = (if_true.settled_binding(name), if_false.settled_binding(name));
+            let Some(assigned) = merge_bindings(condition, settled_true.as_ref(), settled_false.as_ref()) else {
                 continue;
             };
             self.assign(name, assigned);

@@ -30,6 +30,13 @@ pub(super) fn union<'a>(types: impl IntoIterator<Item = Type<'a>>) -> Type<'a> {
     }
 }
 
+/// The union of the types that a value has after different branches of a condition. A branch may have narrowed the type,
+/// so the widest type is first: it determines the order of the parts.
+pub(super) fn merged_type(mut types: Vec<Type<'_>>) -> Type<'_> {
+    types.sort_by_key(|ty| std::cmp::Reverse(ty.branches().len()));
+    union(types)
+}
+
 /// Extends a type to the values of another type, if the result is not a union. Returns whether it did.
 fn absorb<'a>(existing: &mut Type<'a>, added: &Type<'a>) -> bool {
     match merge(existing, added) {
