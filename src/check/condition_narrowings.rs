@@ -96,8 +96,8 @@ fn collect_membership(item: &Expr<'_>, container: &Expr<'_>, outcome: bool, narr
     }
 }
 
-/// What `value in [...]` shows if the list contains null, booleans or numbers. If the value is in the list, it may also be
-/// one of the other items.
+/// What `value in [...]` shows if the list contains null, booleans or numbers. If the value is in the list, it may also
+/// be one of the other items.
 fn listed_scalars(items: &[Expr<'_>], outcome: bool) -> Option<Narrowing> {
     let scalars: Vec<Scalar> = items.iter().filter_map(Scalar::from_constant).collect();
     let are_all = scalars.len() == items.len();

@@ -17,8 +17,8 @@ use crate::template::parse_expression;
 const KEEPING_ITEMS: &[&str] = &["list", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique"];
 
 impl<'a> Checker<'a> {
-    /// Whether an expression computes a position in a list from the item of `for_each`: its `index`, or the `index` of an
-    /// item that is the outcome of another item.
+    /// Whether an expression computes a position in a list from the item of `for_each`: its `index`, or the `index` of
+    /// an item that is the outcome of another item.
     pub(super) fn is_position_in(&self, key: &Expr<'_>, list: Option<&str>) -> bool {
         let Some(list) = list else { return false };
         let is_listed = |paths: Vec<String>| paths.iter().any(|path| path == list);
@@ -72,8 +72,8 @@ impl<'a> Checker<'a> {
         enclosing.max_by_key(|(other, _)| other.len())
     }
 
-    /// The lists that have at least as many items as the list at a path: the list itself, the results of `for_each` over
-    /// it, and the lists for whose items it contains the results of `for_each`.
+    /// The lists that have at least as many items as the list at a path: the list itself, the results of `for_each`
+    /// over it, and the lists for whose items it contains the results of `for_each`.
     pub(super) fn lists_as_long_as(&self, path: &str) -> Vec<String> {
         let mut lists = vec![path.to_owned()];
         for (step, list, output) in self.mapped_outputs() {
@@ -87,8 +87,8 @@ impl<'a> Checker<'a> {
         lists
     }
 
-    /// The lists in which the `index` of each item of an expression is the position of an item: the items are outcomes of
-    /// `for_each` over these lists.
+    /// The lists in which the `index` of each item of an expression is the position of an item: the items are outcomes
+    /// of `for_each` over these lists.
     pub(super) fn lists_of_outcomes(&self, items: &Expr<'_>) -> Vec<String> {
         let Some(path) = kept_list(items) else { return Vec::new() };
         let outcomes = self.mapped_outputs().into_iter();

@@ -1,8 +1,8 @@
 //! Derives the type that the keywords of one schema describe, without `$ref` and `allOf`.
 //!
-//! A schema may describe several cases: with `anyOf` or `oneOf`, or with `if`, `then` and `else`. If a constant tells the
-//! cases apart, such as `"kind": "move"` or `"ok": true`, the type is a union of them, so that a condition on the constant
-//! selects the case (`tags`). Otherwise the properties of all cases belong to one type (`object_properties`).
+//! A schema may describe several cases: with `anyOf` or `oneOf`, or with `if`, `then` and `else`. If a constant tells
+//! the cases apart, such as `"kind": "move"` or `"ok": true`, the type is a union of them, so that a condition on the
+//! constant selects the case (`tags`). Otherwise the properties of all cases belong to one type (`object_properties`).
 
 use std::sync::LazyLock;
 

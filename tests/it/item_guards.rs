@@ -200,6 +200,8 @@ fn a_slice_has_the_items_and_the_lengths_of_its_list() {
             "{% for n in plan.names[:3] %}{{ plan.names[loop.index0] }}{{ n }}{% endfor %}",
             "{% for n in plan.names[1:] %}{{ plan.names[loop.index] }}{{ plan.names[loop.index0 + 1] }}{{ n }}{% endfor %}",
             "{% for r in (plan.rows if plan.size > 3 else plan.rows[1:])[:2] %}{{ r.name | upper }}{% endfor %}",
+            // A group that a filter selects is still a list of two items.
+            "{% for name, group in plan.rows | groupby('name') | selectattr('grouper', 'ne', 'x') %}{{ name }}{{ group | length }}{% endfor %}",
         ],
     );
     assert_found(

@@ -117,6 +117,8 @@ fn a_number_or_null_selects_the_case() {
             "{% if plan.code.version != 1 and plan.code.version != 2 %}{{ plan.code.c }}{% endif %}",
             "{% if plan.code.version is eq(2) %}{{ plan.code.b }}{% endif %}",
             "{% if plan.code.version > 2 %}{{ plan.code.c }}{% endif %}",
+            // Another step may use the inner part without the outer condition.
+            "{% if plan.code.version == 1 %}{% if plan.code.version == 2 %}two{% endif %}{% endif %}",
             "{% if plan.opt.error %}{{ plan.opt.error.message }}{% else %}{{ plan.opt.value }}{% endif %}",
             "{% if plan.opt.error is none %}{{ plan.opt.value }}{% endif %}",
             "{% if plan.opt.error is not none %}{{ plan.opt.error.message }}{% else %}{{ plan.opt.value }}{% endif %}",
