@@ -167,6 +167,7 @@ fn intersect_same_kind<'a>(left: Type<'a>, right: Type<'a>) -> Type<'a> {
         (Type::Text(Some(left)), Type::Text(Some(right))) => {
             Type::Text(Some(left.into_iter().filter(|text| right.contains(text)).collect()))
         }
+        (Type::Bool, flag @ Type::Flag(_)) => flag,
         (Type::Text(None), text @ (Type::Text(_) | Type::NonEmptyText | Type::NumericText)) => text,
         (Type::NonEmptyText, texts @ (Type::Text(Some(_)) | Type::NumericText)) => texts,
         (Type::NumericText, texts @ Type::Text(Some(_))) => texts,

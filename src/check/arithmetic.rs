@@ -9,7 +9,8 @@ use super::narrowing::{expression_path, member_of};
 use super::number_narrowing::{constant_number, narrow_numbers};
 use super::number_range::{NumberRange, RequiredOrder};
 use super::range_calls::counts_items;
-use super::scope::{InferredValue, TypeScope};
+use super::scope::{InferredValue, Narrowing, TypeScope};
+use super::truth::ConditionReader;
 use super::types::{Type, TypeKind};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::template::expr_range;
@@ -204,7 +205,10 @@ impl<'a> Checker<'a> {
         right_type: &Type<'a>,
         scope: &TypeScope<'a>,
     ) {
-        let Some((left_range, right_range)) = only_numbers(left_type).zip(only_numbers(right_type)) else { return };
+        let ranges = only_numbers(left_type).zip(only_numbers(right_type));
+        let Some((left_range, right_range)) = ranges else { return };
+        let left_range = self.range_before_condition(left, scope).unwrap_or(left_range);
+        let right_range = self.range_before_condition(right, scope).unwrap_or(right_range);
         let is_never = match op {
             BinOpKind::Lt => left_range.is_never(RequiredOrder::Less, right_range),
             BinOpKind::Lte => left_range.is_never(RequiredOrder::LessOrEqual, right_range),
@@ -242,6 +246,19 @@ impl<'a> Checker<'a> {
         let base = member_of(value).filter(|(_, name)| *name == "exit_code").map(|(base, _)| self.source(base));
         let advice = base.and_then(|base| exit_code_advice(self.project, base));
         self.report(advice.into_iter().fold(diagnostic, Diagnostic::with_help));
+    }
+
+    /// The range of a number that tells cases apart, if a condition about it has selected cases: another step may use
+    /// the same prompt without the condition.
+    fn range_before_condition(&self, value: &Expr<'a>, scope: &TypeScope<'a>) -> Option<NumberRange> {
+        let path = expression_path(value)?;
+        let is_about_number =
+            |narrowing: &Narrowing| matches!(narrowing, Narrowing::Numbers(_) | Narrowing::Scalars(..));
+        let mut own = scope.narrowings().filter(|(narrowed, _)| *narrowed == path);
+        if !own.any(|(_, narrowing)| is_about_number(narrowing)) {
+            return None;
+        }
+        only_numbers(&ConditionReader { schemas: self.schemas, scope }.value_type(value))
     }
 }
 

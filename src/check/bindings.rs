@@ -7,7 +7,7 @@ use super::condition::Condition;
 use super::namespaces::Namespace;
 use super::scope::{InferredValue, Narrowing, depends_on};
 use super::step_scopes::RoundNames;
-use super::types::union;
+use super::type_union::merged_type;
 
 /// A variable in scope.
 #[derive(Clone, Debug)]
@@ -137,7 +137,7 @@ pub(super) fn merge_bindings<'a>(
         && bindings.iter().all(|binding| binding.presence.is_always() || binding.value.prints_as_nothing);
     let ty = match bindings.as_slice() {
         [_] => first.value.ty.clone(),
-        _ => union(bindings.iter().map(|binding| binding.value.ty.clone())),
+        _ => merged_type(bindings.iter().map(|binding| binding.value.ty.clone()).collect()),
     };
     let value = InferredValue { prints_as_nothing, ..InferredValue::new(ty, !presence.is_always()) };
     let is_namespace = bindings.iter().any(|binding| binding.key.is_none());

@@ -37,7 +37,11 @@ impl<'a> Checker<'a> {
         args: &'b [CallArg<'a>],
         scope: &TypeScope<'a>,
     ) -> Option<Vec<CallArgument<'b, 'a>>> {
-        let types = args.iter().map(|argument| self.infer_defined(arg_expr(argument), scope).ty).collect();
+        let types = args.iter().map(arg_expr).map(|argument| {
+            let ty = self.infer_defined(argument, scope).ty;
+            self.stored_type(argument, ty, scope)
+        });
+        let types = types.collect();
         call_arguments(args, types)
     }
 

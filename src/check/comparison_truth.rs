@@ -139,7 +139,7 @@ impl ConditionReader<'_, '_> {
         {
             return condition;
         }
-        if let (Type::Bool, Ok(flag)) = (&ty, bool::try_from(constant.clone())) {
+        if let (Type::Bool | Type::Flag(_), Ok(flag)) = (&ty, bool::try_from(constant.clone())) {
             let is_true = self.nonempty_value(value);
             return if flag { is_true } else { is_true.negate() };
         }

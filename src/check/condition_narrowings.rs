@@ -7,6 +7,7 @@ use super::index_paths::{comparison_pairs, index_text};
 use super::narrowing::expression_path;
 use super::number_narrowing::{compared_range, constant_number, listed_range};
 use super::number_range::NumberRange;
+use super::scalars::Scalar;
 use super::scope::Narrowing;
 use super::types::TypeKind;
 use crate::template::walk::arg_expr;
@@ -90,8 +91,17 @@ fn collect_membership(item: &Expr<'_>, container: &Expr<'_>, outcome: bool, narr
     if let (Some(path), Expr::List(list)) = (expression_path(item), container) {
         let texts: Option<Vec<String>> = list.items.iter().map(string_constant).collect();
         narrowings.extend(texts.map(|texts| (path.clone(), Narrowing::OneOf(texts, outcome))));
+        narrowings.extend(listed_scalars(&list.items, outcome).map(|narrowing| (path.clone(), narrowing)));
         narrowings.extend(listed_range(&list.items, outcome).map(|range| (path, Narrowing::Numbers(range))));
     }
+}
+
+/// What `value in [...]` shows if the list contains null, booleans or numbers. If the value is in the list, it may also
+/// be one of the other items.
+fn listed_scalars(items: &[Expr<'_>], outcome: bool) -> Option<Narrowing> {
+    let scalars: Vec<Scalar> = items.iter().filter_map(Scalar::from_constant).collect();
+    let are_all = scalars.len() == items.len();
+    (!scalars.is_empty() && (are_all || !outcome)).then_some(Narrowing::Scalars(scalars, outcome))
 }
 
 /// Collects what `key in value` shows about the member `value[key]`.
@@ -130,7 +140,11 @@ fn collect_comparison(
     }
     for (value, constant) in [(left, right), (right, left)] {
         let is_null = matches!(constant, Expr::Const(constant) if constant.value.is_none());
-        if let (Some(path), true, Some(equal)) = (expression_path(value), is_null, equal) {
+        let Some((path, equal)) = expression_path(value).zip(equal) else { continue };
+        if let Some(scalar) = Scalar::from_constant(constant) {
+            narrowings.push((path.clone(), Narrowing::Scalars(vec![scalar], equal)));
+        }
+        if is_null {
             let is_null = Narrowing::Kinds(vec![TypeKind::Null], true);
             narrowings.push((path, if equal { is_null } else { Narrowing::NotNull }));
         }
@@ -214,6 +228,15 @@ pub(super) fn test_narrowings(test: &str, args: &[CallArg<'_>], outcome: bool) -
     };
     let is_equal = outcome != matches!(test, "ne" | "!=");
     narrowings.extend(texts.map(|texts| Narrowing::OneOf(texts, is_equal)));
+    narrowings.extend(match (test, first_arg) {
+        ("true", _) => Some(Narrowing::Scalars(vec![Scalar::Bool(true)], outcome)),
+        ("false", _) => Some(Narrowing::Scalars(vec![Scalar::Bool(false)], outcome)),
+        ("eq" | "==" | "equalto" | "ne" | "!=", Some(constant)) => {
+            Scalar::from_constant(constant).map(|scalar| Narrowing::Scalars(vec![scalar], is_equal))
+        }
+        ("in", Some(Expr::List(list))) => listed_scalars(&list.items, outcome),
+        (_, _) => None,
+    });
     let range = match (test, first_arg) {
         ("integer" | "int", _) => outcome.then_some(NumberRange::INTEGERS),
         ("in", Some(Expr::List(list))) => listed_range(&list.items, outcome),

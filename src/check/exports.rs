@@ -15,12 +15,14 @@ use crate::model::name_scope::ExportedNames;
 use crate::model::step::OnError;
 use crate::model::{Step, StepAction};
 
-/// The artifacts that a step exports to later steps. `key_prefix` precedes their names in conditions.
+/// The artifacts that a step exports to later steps. `min_items` is the minimum number of items that it maps over, and
+/// `key_prefix` precedes the names of artifacts in conditions.
 pub(super) fn exported_artifacts<'a>(
     project: &'a Project,
     step: &'a Step,
     child_artifacts: &Artifacts<'a>,
     completion: &StepCompletion,
+    min_items: u64,
     key_prefix: &str,
 ) -> Artifacts<'a> {
     match step.exported_names() {
@@ -30,7 +32,11 @@ pub(super) fn exported_artifacts<'a>(
             let is_never_empty = is_text && step.agent.is_some() && step.for_each.is_none();
             let key = format!("{key_prefix}{name}");
             let presence = Presence { is_never_empty, ..Presence::new(&key, completion.completed.clone()) };
-            let ty = whole_output(project, step, child_artifacts, key_prefix);
+            let ty = match whole_output(project, step, child_artifacts, key_prefix) {
+                // The list has an entry for each item.
+                Type::List(item, 0) if step.for_each.is_some() => Type::List(item, min_items),
+                ty => ty,
+            };
             Artifacts::default().insert(name, VisibleArtifact { ty, presence })
         }
         ExportedNames::OfChildren | ExportedNames::OfCalledPipeline => {

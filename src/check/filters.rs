@@ -20,7 +20,7 @@ use crate::template::{byte_range, expr_range};
 const GROUP_NAMES: &[&str] = &["grouper", "list"];
 
 /// The maximum number of items of a list that has a type for each item.
-const MAX_TUPLE_ITEMS: usize = 16;
+pub(super) const MAX_TUPLE_ITEMS: usize = 16;
 
 /// A filter with its operand and its arguments.
 pub(super) struct AppliedFilter<'b, 'a> {
@@ -300,7 +300,7 @@ fn printed_text<'a>(ty: &Type<'a>, min_count: u64) -> Type<'a> {
 }
 
 /// A list of these items.
-fn tuple(items: Vec<Type<'_>>) -> Type<'_> {
+pub(super) fn tuple(items: Vec<Type<'_>>) -> Type<'_> {
     Type::Tuple(TupleType { items, names: &[] }.into())
 }
 

@@ -2,18 +2,15 @@
 
 use std::ops::Range;
 
-use minijinja::machinery::ast::{BinOpKind, Expr, Slice, Spanned};
+use minijinja::machinery::ast::{BinOpKind, Expr};
 
 use super::condition_narrowings::length_operand;
-use super::filters::item_count;
 use super::index_paths::index_text;
-use super::infer::{Checker, TextLocation};
+use super::infer::Checker;
 use super::narrowing::{constant_index, expression_path};
 use super::number_range::NumberRange;
-use super::run_budgets::encloses;
 use super::scope::{InferredValue, Narrowing, TypeScope};
 use super::types::{Property, Type, TypeKind, union};
-use crate::config::{child_pointer, steps_with_pointers};
 use crate::diagnostic::Code;
 use crate::template::{byte_range, expr_range};
 
@@ -118,66 +115,6 @@ impl<'a> Checker<'a> {
         InferredValue::new(union(types), may_be_missing)
     }
 
-    /// Infers a part of a list or a string, such as `list[1:3]`.
-    pub(super) fn infer_slice(&mut self, inner: &Spanned<Slice<'a>>, scope: &TypeScope<'a>) -> InferredValue<'a> {
-        let ty = self.infer_defined(&inner.expr, scope).ty;
-        self.note_unchecked_use(&inner.expr, &ty);
-        let has_items = |kind| matches!(kind, TypeKind::List | TypeKind::Text | TypeKind::Null);
-        self.check_operand_kind(&inner.expr, &ty, has_items, "which has no items", "which has no items");
-        self.check_null_slice(&inner.expr, &ty);
-        for bound in [&inner.start, &inner.stop].into_iter().flatten() {
-            self.check_bound(bound, scope);
-        }
-        if let Some(step) = &inner.step {
-            let step_type = self.check_bound(step, scope);
-            self.check_step(step, &step_type);
-        }
-        let min_length = min_slice_length(inner, item_count(&inner.expr, &ty, scope));
-        InferredValue::defined(match ty.kind() {
-            Some(TypeKind::List) => Type::List(self.schemas.item_type(&ty).into(), min_length),
-            Some(TypeKind::Text) if min_length > 0 => Type::NonEmptyText,
-            Some(TypeKind::Text) => Type::Text(None),
-            Some(TypeKind::Null | TypeKind::Bool | TypeKind::Number | TypeKind::Object) | None => Type::Unknown,
-        })
-    }
-
-    /// Reports a bound of a slice that is not, or may not be, an integer. Returns its type.
-    fn check_bound(&mut self, bound: &Expr<'a>, scope: &TypeScope<'a>) -> Type<'a> {
-        let ty = self.infer_defined(bound, scope).ty;
-        let is_position = |kind| matches!(kind, TypeKind::Number | TypeKind::Bool | TypeKind::Null);
-        self.check_operand_kind(bound, &ty, is_position, "not the position of an item", "not the position of an item");
-        let Some(range) = ty.numbers().filter(|range| !range.is_integer) else { return ty };
-        let (verb, source) = (if range.is_one_number() { "is" } else { "may be" }, self.source(bound));
-        let message = format!("`{source}` {verb} a fraction, not the position of an item");
-        let diagnostic = if range.is_one_number() {
-            self.error(Code::UnsupportedOperation, expr_range(bound), message)
-        } else {
-            self.warning(Code::UnsupportedOperation, expr_range(bound), message)
-        };
-        self.report(diagnostic.with_help("round it: `… | int`, or divide with `//`"));
-        ty
-    }
-
-    /// Reports a step of a slice that is or may be 0. The step `false` counts as 0.
-    fn check_step(&mut self, step: &Expr<'a>, ty: &Type<'a>) {
-        let numbers = ty.numbers();
-        let is_zero = ty.kind() == Some(TypeKind::Number) && numbers.is_some_and(NumberRange::is_zero);
-        let may_be_zero = numbers.is_some_and(|range| range.contains(0.0))
-            || ty.kinds().is_some_and(|kinds| kinds.contains(&TypeKind::Bool));
-        if is_zero {
-            let message = "the step of a slice can't be 0".to_owned();
-            let diagnostic = self.error(Code::UnsupportedOperation, expr_range(step), message);
-            self.report(diagnostic);
-        } else if may_be_zero {
-            let source = self.source(step);
-            let message = format!("`{source}` may be 0, and a slice with the step 0 fails");
-            let diagnostic = self.warning(Code::UnsupportedOperation, expr_range(step), message);
-            let operand = self.operand_text(step);
-            let help = format!("guard it: `… if {operand} != 0 else …`, or exclude 0 in its schema");
-            self.report(diagnostic.with_help(help));
-        }
-    }
-
     /// The value of the property of an object whose name an expression computes.
     fn named_value(&self, object: &Type<'a>, name: &Type<'a>) -> InferredValue<'a> {
         let Some(names) = name.possible_texts() else {
@@ -222,61 +159,6 @@ impl<'a> Checker<'a> {
         self.report(diagnostic);
         true
     }
-
-    /// Whether an expression is the `index` of `for_each` over a list that has as many items as this one.
-    fn is_position_in(&self, key: &Expr<'a>, list: Option<&str>) -> bool {
-        let is_index = matches!(key, Expr::Var(var) if var.id == "index");
-        let (true, Some(list), Some(mapped_list)) = (is_index, list, self.mapped_list()) else { return false };
-        self.lists_of_same_length(mapped_list).iter().any(|other| other == list)
-    }
-
-    /// The list over which the nearest enclosing `for_each` maps, whose `index` the text sees.
-    fn mapped_list(&self) -> Option<&'a str> {
-        let scoped_step = self.scoped_step?;
-        // `when` and `for_each` do not see the items of their own step.
-        let list_texts = ["when", "for_each"].map(|key| child_pointer(&scoped_step.pointer, key));
-        let is_before_items = matches!(&self.location, TextLocation::Yaml(pointer) if list_texts.contains(pointer));
-        let steps = steps_with_pointers(&self.project.pipeline).into_iter();
-        let mapping_steps = steps.filter(|(pointer, step)| {
-            let is_own_list = is_before_items && *pointer == scoped_step.pointer;
-            step.for_each.is_some() && encloses(pointer, &scoped_step.pointer) && !is_own_list
-        });
-        let (_, nearest) = mapping_steps.max_by_key(|(pointer, _)| pointer.len())?;
-        nearest.for_each.as_deref().map(str::trim)
-    }
-
-    /// The lists that have as many items as the list at a path: the list itself, the results of `for_each` over it, and
-    /// the list for which it contains the results of `for_each`.
-    pub(super) fn lists_of_same_length(&self, path: &str) -> Vec<String> {
-        let mut lists = vec![path.to_owned()];
-        for step in self.project.pipeline.all_steps() {
-            let (Some(list), Some(output)) = (step.for_each.as_deref().map(str::trim), &step.output) else { continue };
-            if list == path {
-                lists.push(output.clone());
-            } else if output == path {
-                lists.push(list.to_owned());
-            }
-        }
-        lists
-    }
-}
-
-/// The minimum number of items of a slice of a value with at least `length` items.
-fn min_slice_length(slice: &Slice<'_>, length: u64) -> u64 {
-    let [start, stop, step] = [&slice.start, &slice.stop, &slice.step].map(|bound| bound.as_ref().map(constant_index));
-    let (Some(start), Some(step)) = (start.unwrap_or(Some(0)), step.unwrap_or(Some(1))) else { return 0 };
-    let Some(step) = u64::try_from(step).ok().filter(|step| *step > 0) else { return 0 };
-    let from_end = |bound: i64| bound.unsigned_abs();
-    let count = match (start, stop) {
-        (0.., None) => length.saturating_sub(start.unsigned_abs()),
-        (0.., Some(Some(stop @ 0..))) => length.min(stop.unsigned_abs()).saturating_sub(start.unsigned_abs()),
-        (0.., Some(Some(stop))) => length.saturating_sub(from_end(stop)).saturating_sub(start.unsigned_abs()),
-        (_, None) => length.min(from_end(start)),
-        (_, Some(Some(stop @ ..=-1))) => length.min(from_end(start)).saturating_sub(from_end(stop)),
-        // The first item may be behind the stop.
-        (_, Some(_)) => 0,
-    };
-    count.div_ceil(step)
 }
 
 /// How far before the end of the list at a path an index is, such as 1 for `list | length - 1`; `None` if the index does

@@ -249,6 +249,7 @@ impl<'a> Checker<'a> {
                 for (key, value) in inner.keys.iter().zip(&inner.values) {
                     self.infer_defined(key, scope);
                     let ty = self.infer_defined(value, scope).ty;
+                    let ty = self.stored_type(value, ty, scope);
                     let name = self.source(key).trim_matches(['"', '\'']);
                     let is_string_key = matches!(key, Expr::Const(constant) if constant.value.as_str() == Some(name));
                     members = members.filter(|_| is_string_key);
@@ -285,7 +286,11 @@ impl<'a> Checker<'a> {
     }
 
     fn infer_list(&mut self, items: &[Expr<'a>], scope: &TypeScope<'a>) -> InferredValue<'a> {
-        let types: Vec<Type<'a>> = items.iter().map(|item| self.infer_defined(item, scope).ty).collect();
+        let types = items.iter().map(|item| {
+            let ty = self.infer_defined(item, scope).ty;
+            self.stored_type(item, ty, scope)
+        });
+        let types: Vec<Type<'a>> = types.collect();
         InferredValue::defined(Type::Tuple(TupleType { items: types, names: &[] }.into()))
     }
 

@@ -39,6 +39,7 @@ impl Type<'_> {
             Type::Unknown
             | Type::Null
             | Type::Bool
+            | Type::Flag(_)
             | Type::Number
             | Type::Numeric(_)
             | Type::Text(_)
@@ -91,6 +92,7 @@ impl<'a> Schemas<'a> {
             Type::Unknown
             | Type::Null
             | Type::Bool
+            | Type::Flag(_)
             | Type::Number
             | Type::Numeric(_)
             | Type::Text(_)

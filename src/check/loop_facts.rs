@@ -7,7 +7,7 @@ use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, ForLoop};
 use super::condition::Condition;
 use super::index_paths::index_text;
 use super::infer::Checker;
-use super::narrowing::expression_path;
+use super::narrowing::{constant_index, expression_path};
 use super::number_narrowing::constant_number;
 use super::scope::{Narrowing, TypeScope, root_name};
 use super::truth::ConditionReader;
@@ -27,16 +27,27 @@ const ROUND_NUMBERS: &[&str] =
 /// The indexes of the item after the current one.
 const NEXT_NUMBERS: &[&str] = &["loop.index", "loop.index0 + 1"];
 
+/// The maximum number of first items, left out by a loop, after which facts are known about an item.
+const MAX_SHIFT: i64 = 8;
+
 impl<'a> Checker<'a> {
     /// The facts about items that hold in the body of a loop over a value of this type.
     pub(super) fn loop_facts(&self, inner: &ForLoop<'a>, iterated: &Type<'a>) -> Vec<(String, Narrowing)> {
         let lists = counted_lists(&inner.iter);
-        let lists = lists.iter().flat_map(|path| self.lists_of_same_length(path));
+        let lists = lists.iter().flat_map(|path| self.lists_as_long_as(path));
         let by_round = lists.flat_map(|list| ROUND_NUMBERS.iter().map(move |number| format!("{list}[{number}]")));
         let by_number = numbered_items(&inner.target, &inner.iter);
         let has_names = self.element_type(iterated).kind() == Some(TypeKind::Text);
         let by_name = named_items(&inner.target, &inner.iter, has_names);
-        by_round.chain(by_number).chain(by_name).map(|path| (path, Narrowing::Defined)).collect()
+        let by_outcome = self.outcome_positions(inner);
+        let paths = by_round.chain(by_number).chain(by_name).chain(by_outcome).chain(shifted_items(&inner.iter));
+        paths.map(|path| (path, Narrowing::Defined)).collect()
+    }
+
+    /// The paths of the items whose position is the `index` of the current item, which is an outcome of `for_each`.
+    fn outcome_positions(&self, inner: &ForLoop<'a>) -> Vec<String> {
+        let Expr::Var(target) = &inner.target else { return Vec::new() };
+        self.lists_of_outcomes(&inner.iter).iter().map(|list| format!("{list}[{}.index]", target.id)).collect()
     }
 
     /// The conditions that are true in the body of a loop: the item after the current one exists, unless the current
@@ -45,7 +56,7 @@ impl<'a> Checker<'a> {
         let reader = ConditionReader { schemas: self.schemas, scope };
         let Ok(is_last) = parse_expression("loop.last").map(|expr| reader.truth(&expr)) else { return Vec::new() };
         let lists = counted_lists(&inner.iter);
-        let lists = lists.iter().flat_map(|path| self.lists_of_same_length(path));
+        let lists = lists.iter().flat_map(|path| self.lists_as_long_as(path));
         let lists = lists.filter(|list| scope.get(root_name(list)).is_some());
         let items = lists.flat_map(|list| NEXT_NUMBERS.iter().map(move |number| format!("{list}[{number}]")));
         let presences = items.filter_map(|item| {
@@ -58,7 +69,7 @@ impl<'a> Checker<'a> {
 }
 
 /// The paths of the lists that have at least as many items as a loop over the expression has rounds.
-fn counted_lists(expr: &Expr<'_>) -> Vec<String> {
+pub(super) fn counted_lists(expr: &Expr<'_>) -> Vec<String> {
     match expr {
         Expr::Filter(inner) if inner.name == "zip" => {
             inner.expr.iter().chain(inner.args.iter().map(arg_expr)).flat_map(counted_lists).collect()
@@ -69,6 +80,24 @@ fn counted_lists(expr: &Expr<'_>) -> Vec<String> {
         Expr::Slice(inner) => counted_lists(&inner.expr),
         other => expression_path(other).into_iter().collect(),
     }
+}
+
+/// The path of the list of which an expression is a part without its first items, and the number of these.
+pub(super) fn shifted_list(expr: &Expr<'_>) -> Option<(String, i64)> {
+    let Expr::Slice(slice) = expr else { return None };
+    let start = constant_index(slice.start.as_ref()?).filter(|start| *start > 0)?;
+    let has_step = slice.step.as_ref().is_some_and(|step| constant_index(step) != Some(1));
+    expression_path(&slice.expr).filter(|_| !has_step).map(|path| (path, start))
+}
+
+/// The paths of the items of a list, up to the current one, in a loop over a part of the list without its first items.
+fn shifted_items(iter: &Expr<'_>) -> Vec<String> {
+    let Some((list, shift)) = shifted_list(iter) else { return Vec::new() };
+    let numbers = (1..=shift.min(MAX_SHIFT)).flat_map(|shift| {
+        let from_one = if shift == 1 { "loop.index".to_owned() } else { format!("loop.index + {}", shift - 1) };
+        [format!("loop.index0 + {shift}"), from_one]
+    });
+    numbers.map(|number| format!("{list}[{number}]")).collect()
 }
 
 /// The paths of the items that exist for each number of a loop over `range(list | length)`.

@@ -10,8 +10,9 @@ use std::rc::Rc;
 use minijinja::machinery::ast::{Expr, Stmt};
 
 use super::refined_types::object_with_optional_members;
-use super::scope::TypeScope;
+use super::scope::{Narrowing, TypeScope};
 use super::type_size::has_few_parts;
+use super::type_union::merged_type;
 use super::types::{ObjectMembers, Schemas, Type, is_same_type, union};
 use super::unpacking::targets;
 use crate::template::walk::{Visit, walk_stmts};
@@ -72,6 +73,16 @@ impl<'a> Namespace<'a> {
         self.set(member, value);
     }
 
+    /// Narrows the types of the members by what is known about them in a scope, in which the variable `name` holds the
+    /// namespace.
+    pub(super) fn settle(&mut self, name: &str, scope: &TypeScope<'a>) {
+        for (member, value) in Rc::make_mut(&mut self.members) {
+            let path = format!("{name}.{member}");
+            value.ty = scope.settled_type(&path, &value.ty);
+            value.may_be_missing &= !scope.has_narrowing(Some(&path), &Narrowing::Defined);
+        }
+    }
+
     /// The namespace after one of two branches of a condition; `None` if the branches have different namespaces.
     pub(super) fn merge(&self, other: &Self) -> Option<Self> {
         if self.site != other.site {
@@ -84,7 +95,7 @@ impl<'a> Namespace<'a> {
         let members = names.into_iter().map(|name| {
             let values: Vec<&MemberValue<'a>> =
                 [self, other].into_iter().filter_map(|namespace| namespace.members.get(name)).collect();
-            let ty = union(values.iter().map(|value| value.ty.clone()));
+            let ty = merged_type(values.iter().map(|value| value.ty.clone()).collect());
             let may_be_missing = values.len() < 2 || values.iter().any(|value| value.may_be_missing);
             (name, MemberValue { ty, may_be_missing })
         });

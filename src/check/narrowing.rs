@@ -6,10 +6,9 @@ use super::bindings::ConditionResult;
 use super::condition_narrowings::{condition_narrowings, length_operand};
 use super::index_paths::index_text;
 use super::infer::Checker;
-use super::refined_types::requires_property;
 use super::scope::{InferredValue, Narrowing, TypeScope};
 use super::truth::ConditionReader;
-use super::types::{Property, Schemas, Type, TypeKind, union};
+use super::types::Schemas;
 
 /// The path that an expression consists of, such as `plan.steps[0].title`; `None` for any other expression.
 pub(super) fn expression_path(expr: &Expr<'_>) -> Option<String> {
@@ -124,88 +123,4 @@ impl<'a> Checker<'a> {
         }
         narrowed
     }
-
-    /// Removes the branches of a union that contradict a narrowing. Returns the union unchanged if every branch does:
-    /// then the mistake is in the condition, not in the value.
-    fn narrow_union(&self, ty: &Type<'a>, name: &str, narrowing: &Narrowing) -> Type<'a> {
-        let Type::Union(branches) = ty else { return ty.clone() };
-        // A path with an index leads to an item of a list.
-        if name.contains('[') {
-            return ty.clone();
-        }
-        let compatible: Vec<Type<'a>> =
-            branches.iter().filter(|branch| self.is_compatible(branch, name, narrowing)).cloned().collect();
-        if compatible.is_empty() { ty.clone() } else { union(compatible) }
-    }
-
-    /// Whether values of a branch fit a narrowing of the property at a dotted path. The path is empty for the value
-    /// itself.
-    fn is_compatible(&self, branch: &Type<'a>, name: &str, narrowing: &Narrowing) -> bool {
-        match narrowing {
-            Narrowing::Kinds(kinds, expected) => branch.kind().is_none_or(|kind| kinds.contains(&kind) == *expected),
-            Narrowing::OneOf(strings, expected) => match (self.possible_strings(branch, name), expected) {
-                (None, _) => true,
-                (Some(possible), true) => possible.iter().any(|string| contains(strings, string)),
-                (Some(possible), false) => {
-                    possible.is_empty() || !possible.iter().all(|string| contains(strings, string))
-                }
-            },
-            Narrowing::Defined | Narrowing::Truthy => !matches!(self.path_property(branch, name), Property::Absent(_)),
-            Narrowing::Undefined => !matches!(self.path_property(branch, name), Property::Present(_)),
-            Narrowing::Falsy => match self.path_property(branch, name) {
-                Property::Present(ty) => !ty.is_always_truthy(),
-                Property::Optional(_) | Property::Absent(_) | Property::Open(_) => true,
-            },
-            Narrowing::NotNull
-            | Narrowing::Member
-            | Narrowing::MinItems(_)
-            | Narrowing::MaxItems(_)
-            | Narrowing::Numbers(_) => true,
-        }
-    }
-
-    /// Whether the objects of a type have the property at a dotted path. Only a property that the type requires counts
-    /// as present.
-    fn path_property(&self, ty: &Type<'a>, path: &str) -> Property<'a> {
-        let (name, remaining) = path.split_once('.').map_or((path, None), |(name, remaining)| (name, Some(remaining)));
-        let property = match self.schemas.property(ty, name) {
-            Some(Property::Present(_)) if !requires_property(ty, name) => return Property::Open(Vec::new()),
-            Some(property) => property,
-            // A value that is no object has no properties.
-            None if ty.kind().is_some() => Property::Absent(Vec::new()),
-            None => Property::Open(Vec::new()),
-        };
-        match (property, remaining) {
-            (Property::Present(ty), Some(remaining)) => self.path_property(&ty, remaining),
-            (Property::Optional(_) | Property::Open(_), Some(_)) => Property::Open(Vec::new()),
-            (property, _) => property,
-        }
-    }
-
-    /// The strings that the property at a dotted path can have, or the value itself if the path is empty; empty if the
-    /// property never exists or is no string, `None` if the strings are unknown.
-    fn possible_strings(&self, ty: &Type<'a>, name: &str) -> Option<Vec<&'a str>> {
-        if name.is_empty() {
-            return match ty {
-                Type::Text(strings) => strings.clone(),
-                other => other.kind().filter(|kind| *kind != TypeKind::Text).map(|_| Vec::new()),
-            };
-        }
-        let (first, remaining) =
-            name.split_once('.').map_or((name, None), |(first, remaining)| (first, Some(remaining)));
-        let property = match self.schemas.property(ty, first)? {
-            Property::Present(ty) => ty,
-            Property::Optional(_) | Property::Open(_) => return None,
-            Property::Absent(_) => return Some(Vec::new()),
-        };
-        match (remaining, property) {
-            (Some(remaining), property) => self.possible_strings(&property, remaining),
-            (None, Type::Text(Some(strings))) => Some(strings),
-            (None, _) => None,
-        }
-    }
-}
-
-fn contains(strings: &[String], string: &str) -> bool {
-    strings.iter().any(|candidate| candidate == string)
 }

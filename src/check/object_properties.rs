@@ -5,7 +5,8 @@ use regex::RegexBuilder;
 use serde_json::{Map, Value};
 
 use super::all_of::intersect;
-use super::schema_keywords::{declared_properties, string_test};
+use super::schema_keywords::declared_properties;
+use super::tags::{constant_test, exclude_values};
 use super::types::{Property, SchemaNode, SchemaPart, Schemas, Type, union};
 use crate::schema::MAX_PATTERN_BYTES;
 
@@ -22,8 +23,8 @@ struct PropertySearch<'a> {
     ty: Option<Type<'a>>,
     /// The types in the cases that describe the property.
     case_types: Vec<Type<'a>>,
-    /// The strings that the property can't have.
-    excluded_texts: Vec<&'a str>,
+    /// The constants that the property can't equal.
+    excluded_values: Vec<&'a Value>,
     /// The properties that the schemas declare.
     declared_names: Vec<&'a str>,
     /// Whether a schema that always applies declares the property.
@@ -205,14 +206,14 @@ impl<'a> PropertySearch<'a> {
         });
     }
 
-    /// Adds what follows if the object does not fit a schema that tests a string.
+    /// Adds what follows if the object does not fit a schema that compares a property with constants.
     fn add_negated(&mut self, node: SchemaNode<'a>, name: &str) {
-        if let Some((tested_name, texts)) = string_test(node.schema)
+        if let Some((tested_name, values)) = constant_test(node.schema)
             && tested_name == name
         {
             // An object without the property would fit.
             self.is_required = true;
-            self.excluded_texts.extend(texts);
+            self.excluded_values.extend(values);
         }
     }
 
@@ -235,13 +236,7 @@ impl<'a> PropertySearch<'a> {
             Some(ty) => ty,
             None => union(self.case_types),
         };
-        let ty = match ty {
-            Type::Text(Some(mut texts)) => {
-                texts.retain(|text| !self.excluded_texts.contains(text));
-                Type::Text(Some(texts))
-            }
-            ty => ty,
-        };
+        let ty = if self.excluded_values.is_empty() { ty } else { exclude_values(&ty, &self.excluded_values) };
         if is_required {
             return Property::Present(ty);
         }

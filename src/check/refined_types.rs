@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::member_conditions::MemberConditions;
 use super::number_range::NumberRange;
+use super::scalars::is_always_one_of;
 use super::scope::Narrowing;
 use super::types::{Property, SchemaNode, SchemaPart, Schemas, Type, TypeKind, union};
 use crate::model::FailureClass;
@@ -76,6 +77,7 @@ pub(super) fn requires_property(ty: &Type<'_>, name: &str) -> bool {
         Type::Unknown
         | Type::Null
         | Type::Bool
+        | Type::Flag(_)
         | Type::Number
         | Type::Numeric(_)
         | Type::Text(_)
@@ -116,10 +118,34 @@ impl Type<'_> {
             }
             Type::Text(Some(texts)) => !texts.is_empty() && !texts.contains(&""),
             Type::NonEmptyText | Type::NumericText => true,
+            Type::Flag(flag) => *flag,
             Type::Numeric(range) => !range.contains(0.0),
             Type::List(..) | Type::Tuple(_) | Type::SchemaList(..) => self.min_length() > 0,
             Type::Union(branches) => branches.iter().all(Self::is_always_truthy),
             Type::Unknown | Type::Null | Type::Bool | Type::Number | Type::Text(None) | Type::StepStatuses(_) => false,
+        }
+    }
+
+    /// Whether every value of the type counts as false in a condition.
+    pub(super) fn is_never_truthy(&self) -> bool {
+        match self {
+            Type::Null | Type::Flag(false) => true,
+            Type::Text(Some(texts)) => texts.iter().all(|text| text.is_empty()),
+            Type::Numeric(range) => range.is_zero(),
+            Type::List(..) | Type::Tuple(_) | Type::SchemaList(..) => self.max_length() == Some(0),
+            Type::FixedObject(members) => members.is_empty(),
+            Type::Union(branches) => branches.iter().all(Self::is_never_truthy),
+            Type::Unknown
+            | Type::Bool
+            | Type::Flag(true)
+            | Type::Number
+            | Type::Text(None)
+            | Type::NonEmptyText
+            | Type::NumericText
+            | Type::Object(_)
+            | Type::AllOf(_)
+            | Type::RefinedObject(_)
+            | Type::StepStatuses(_) => false,
         }
     }
 }
@@ -174,7 +200,7 @@ impl<'a> Schemas<'a> {
             (Narrowing::Defined, _) => Some(ty.clone()),
             (Narrowing::Undefined, _) => None,
             (Narrowing::NotNull, _) => (!is_null).then(|| ty.clone()),
-            (Narrowing::Truthy, _) => (!is_null && !ty.is_empty_object()).then(|| ty.truthy()),
+            (Narrowing::Truthy, _) => (!ty.is_never_truthy()).then(|| ty.truthy()),
             (Narrowing::Falsy, _) => (!ty.is_always_truthy()).then(|| ty.clone()),
             (Narrowing::MinItems(count), Type::List(item_type, min)) => {
                 Some(Type::List(Rc::clone(item_type), (*min).max(*count)))
@@ -193,6 +219,10 @@ impl<'a> Schemas<'a> {
             (Narrowing::Kinds(kinds, expected), _) => {
                 ty.kind().is_none_or(|kind| kinds.contains(&kind) == *expected).then(|| ty.clone())
             }
+            (Narrowing::Scalars(scalars, true), _) => {
+                scalars.iter().any(|scalar| scalar.may_equal(ty)).then(|| ty.clone())
+            }
+            (Narrowing::Scalars(scalars, false), _) => (!is_always_one_of(ty, scalars)).then(|| ty.clone()),
             (Narrowing::OneOf(strings, expected), Type::Text(Some(texts))) => {
                 let is_listed = |text: &&str| strings.iter().any(|string| string == text);
                 let texts: Vec<&'a str> = texts.iter().copied().filter(|text| is_listed(text) == *expected).collect();
@@ -209,6 +239,8 @@ impl<'a> Schemas<'a> {
 /// The type with more knowledge about a property.
 fn with_property<'a>(ty: &Type<'a>, name: &str, property: Property<'a>) -> Type<'a> {
     let mut refined = match ty {
+        // A list whose items have names, such as a group of `groupby`.
+        Type::Tuple(_) => return ty.clone(),
         Type::RefinedObject(refined) => (**refined).clone(),
         other => RefinedObject { base: other.clone(), properties: BTreeMap::new(), conditions: None },
     };

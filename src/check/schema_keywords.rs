@@ -1,8 +1,8 @@
 //! Derives the type that the keywords of one schema describe, without `$ref` and `allOf`.
 //!
-//! A schema may describe several cases: with `anyOf` or `oneOf`, or with `if`, `then` and `else`. If a string tells the
-//! cases apart, such as `"kind": "move"`, the type is a union of them, so that a condition on the string selects the
-//! case. Otherwise the properties of all cases belong to one type (`object_properties`).
+//! A schema may describe several cases: with `anyOf` or `oneOf`, or with `if`, `then` and `else`. If a constant tells
+//! the cases apart, such as `"kind": "move"` or `"ok": true`, the type is a union of them, so that a condition on the
+//! constant selects the case (`tags`). Otherwise the properties of all cases belong to one type (`object_properties`).
 
 use std::sync::LazyLock;
 
@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::all_of::{has_object_keywords, with_object_schemas, without_cases};
 use super::number_range::NumberRange;
+use super::tags::{can_exclude, constant_test, exclude_values};
 use super::types::{ObjectMembers, Property, SchemaNode, SchemaPart, Schemas, TupleType, Type, TypeKind, union};
 use crate::schema::MAX_PATTERN_BYTES;
 
@@ -54,11 +55,11 @@ impl<'a> Schemas<'a> {
     }
 
     /// The objects that fit a schema and one of its alternatives, as a union with a branch for each alternative. `None`
-    /// if no string tells the alternatives apart.
+    /// if no constant tells the alternatives apart.
     fn tagged_alternatives(self, node: SchemaNode<'a>, branches: &'a [Value], budget: &mut usize) -> Option<Type<'a>> {
         let branches: Vec<SchemaNode<'a>> =
             branches.iter().map(|schema| self.follow_ref(node.with_schema(schema))).collect::<Option<_>>()?;
-        if !has_tag(&branches) {
+        if !self.has_tag(&branches) {
             return None;
         }
         let own_node = node.with_part(SchemaPart::WithoutCases);
@@ -70,10 +71,11 @@ impl<'a> Schemas<'a> {
     }
 
     /// Splits the objects of a type into those that fit the `if` of a schema and those that do not, so that a condition
-    /// of a template selects the properties of `then` or `else`. Does nothing if `if` does not test a string.
+    /// of a template selects the properties of `then` or `else`. Does nothing if `if` does not compare a property with
+    /// constants.
     pub(super) fn conditional_cases(self, ty: Type<'a>, node: SchemaNode<'a>) -> Type<'a> {
         let Some(condition) = node.schema.get("if").map(|schema| node.with_schema(schema)) else { return ty };
-        let Some((name, _)) = string_test(condition.schema) else { return ty };
+        let Some((name, values)) = constant_test(condition.schema) else { return ty };
         let branches = ty.branches();
         if branches.len() > MAX_CASES {
             return ty;
@@ -85,12 +87,11 @@ impl<'a> Schemas<'a> {
             with_object_schemas(object.clone(), &nodes)
         };
         union(branches.into_iter().map(|branch| {
-            let tested = match self.property(&branch, name) {
-                Some(Property::Present(tested) | Property::Optional(tested)) => tested.possible_texts(),
-                Some(Property::Absent(_) | Property::Open(_)) | None => None,
+            let is_expressible = match self.property(&branch, name) {
+                Some(Property::Present(tested) | Property::Optional(tested)) => can_exclude(&tested, &values),
+                Some(Property::Absent(_) | Property::Open(_)) | None => false,
             };
-            // Without the possible strings, the type of the other case can't express which strings it has.
-            if tested.is_none() || branch.kind() != Some(TypeKind::Object) {
+            if !is_expressible || branch.kind() != Some(TypeKind::Object) {
                 return branch;
             }
             let object = without_cases(branch, node);
@@ -132,45 +133,9 @@ fn replace_objects<'a>(ty: &Type<'a>, objects: &Type<'a>) -> Type<'a> {
     }))
 }
 
-/// Whether the objects that fit different schemas differ in the string of a property.
-fn has_tag(branches: &[SchemaNode<'_>]) -> bool {
-    let Some(first) = branches.first().and_then(declared_properties) else { return false };
-    first.keys().any(|name| {
-        let mut seen: Vec<&str> = Vec::new();
-        branches.iter().all(|branch| {
-            let property = declared_properties(branch).and_then(|properties| properties.get(name));
-            let Some(strings) = property.and_then(constant_strings) else { return false };
-            let is_new = !strings.iter().any(|string| seen.contains(string));
-            seen.extend(strings);
-            is_new
-        })
-    })
-}
-
 /// The properties that a schema declares.
 pub(super) fn declared_properties<'a>(node: &SchemaNode<'a>) -> Option<&'a Map<String, Value>> {
     node.schema.get("properties")?.as_object()
-}
-
-/// The strings of a schema that allows only some strings.
-fn constant_strings(schema: &Value) -> Option<Vec<&str>> {
-    if let Some(constant) = schema.get("const") {
-        return constant.as_str().map(|text| vec![text]);
-    }
-    schema.get("enum")?.as_array()?.iter().map(Value::as_str).collect()
-}
-
-/// The property that a schema tests, and its strings, if the schema tests nothing else.
-pub(super) fn string_test(schema: &Value) -> Option<(&str, Vec<&str>)> {
-    let map = schema.as_object()?;
-    let is_allowed = |key: &String| {
-        matches!(key.as_str(), "properties" | "required" | "type") || ANNOTATIONS.contains(&key.as_str())
-    };
-    let mut properties = map.get("properties")?.as_object()?.iter();
-    let (name, property) = properties.next().filter(|_| map.keys().all(is_allowed))?;
-    let mut required = map.get("required").and_then(Value::as_array).into_iter().flatten();
-    let tests_only_one = properties.next().is_none() && required.all(|required| required == name.as_str());
-    constant_strings(property).filter(|_| tests_only_one).map(|strings| (name.as_str(), strings))
 }
 
 /// The type of `const`, `enum` or `type`.
@@ -224,7 +189,7 @@ fn min_items(node: SchemaNode<'_>, map: &Map<String, Value>) -> u64 {
 fn type_from_constant(value: &Value) -> Type<'_> {
     match value {
         Value::Null => Type::Null,
-        Value::Bool(_) => Type::Bool,
+        Value::Bool(flag) => Type::Flag(*flag),
         Value::Number(number) => Type::Numeric(number.as_f64().map_or(NumberRange::ANY, NumberRange::exactly)),
         Value::String(text) => Type::Text(Some(vec![text.as_str()])),
         Value::Array(items) => {
@@ -271,20 +236,7 @@ fn exclude<'a>(ty: Type<'a>, excluded: &Value) -> Type<'a> {
     } else {
         return ty;
     };
-    let remaining = ty.branches().into_iter().filter_map(|branch| match branch {
-        Type::Null => (!excluded_values.contains(&&Value::Null)).then_some(Type::Null),
-        Type::Text(Some(texts)) => {
-            let is_excluded = |text: &&str| excluded_values.iter().any(|value| value.as_str() == Some(*text));
-            Some(Type::Text(Some(texts.into_iter().filter(|text| !is_excluded(text)).collect())))
-        }
-        branch => match branch.number_range() {
-            Some(range) if excluded_values.iter().any(|value| value.as_f64() == Some(0.0)) => {
-                Some(Type::Numeric(range.without_zero()))
-            }
-            _ => Some(branch),
-        },
-    });
-    union(remaining)
+    exclude_values(&ty, &excluded_values)
 }
 
 /// Removes the values of the JSON types that `type` names.

@@ -9,6 +9,7 @@ use super::condition::Condition;
 use super::implication::implies;
 use super::loop_variable::LocalVariable;
 use super::number_range::NumberRange;
+use super::scalars::Scalar;
 use super::step_scopes::RoundNames;
 use super::types::{Type, TypeKind};
 
@@ -69,6 +70,8 @@ pub(super) enum Narrowing {
     Kinds(Vec<TypeKind>, bool),
     /// It is one of these strings; with `false`, none of them.
     OneOf(Vec<String>, bool),
+    /// It equals one of these constants; with `false`, none of them.
+    Scalars(Vec<Scalar>, bool),
 }
 
 /// The variables in scope, and the facts that conditions have established about them.
@@ -220,71 +223,6 @@ impl<'a> TypeScope<'a> {
         }
     }
 
-    /// Whether a condition has established this fact about the value at the path.
-    pub(super) fn has_narrowing(&self, path: Option<&String>, narrowing: &Narrowing) -> bool {
-        path.is_some_and(|path| self.narrowings.contains(&(path.clone(), narrowing.clone())))
-    }
-
-    /// The minimum number of items that conditions guarantee for the list at the path.
-    pub(super) fn min_items(&self, path: Option<&String>) -> u64 {
-        let path_narrowings = self.narrowings.iter().filter(|(narrowed_path, _)| Some(narrowed_path) == path);
-        let min_items = path_narrowings.map(|(_, narrowing)| match narrowing {
-            Narrowing::MinItems(min_items) => *min_items,
-            Narrowing::Truthy => 1,
-            Narrowing::Defined
-            | Narrowing::Undefined
-            | Narrowing::NotNull
-            | Narrowing::Falsy
-            | Narrowing::MaxItems(_)
-            | Narrowing::Numbers(_)
-            | Narrowing::Member
-            | Narrowing::Kinds(..)
-            | Narrowing::OneOf(..) => 0,
-        });
-        min_items.max().unwrap_or(0)
-    }
-
-    /// The maximum number of items that conditions guarantee for the list at the path.
-    pub(super) fn max_items(&self, path: Option<&String>) -> Option<u64> {
-        let path_narrowings = self.narrowings.iter().filter(|(narrowed_path, _)| Some(narrowed_path) == path);
-        let max_items = path_narrowings.filter_map(|(_, narrowing)| match narrowing {
-            Narrowing::MaxItems(max_items) => Some(*max_items),
-            _ => None,
-        });
-        max_items.min()
-    }
-
-    /// The ranges in which conditions show the value at the path to be, if it is a number.
-    pub(super) fn number_ranges(&self, path: Option<&String>) -> impl Iterator<Item = NumberRange> {
-        let path_narrowings = self.narrowings.iter().filter(move |(narrowed_path, _)| Some(narrowed_path) == path);
-        path_narrowings.filter_map(|(_, narrowing)| match narrowing {
-            Narrowing::Numbers(range) => Some(*range),
-            _ => None,
-        })
-    }
-
-    /// The narrowings that affect the type of the value at `path`: narrowings of its kind, and narrowings of its
-    /// properties. Each comes with the property's path relative to `path`, which is empty for the value itself.
-    pub(super) fn type_narrowings<'b>(&'b self, path: &'b str) -> impl Iterator<Item = (&'b str, &'b Narrowing)> {
-        self.narrowings.iter().filter_map(move |(narrowed_path, narrowing)| {
-            let suffix = narrowed_path.strip_prefix(path)?;
-            match narrowing {
-                Narrowing::Kinds(..) | Narrowing::OneOf(..) if suffix.is_empty() => Some(("", narrowing)),
-                Narrowing::OneOf(..)
-                | Narrowing::Defined
-                | Narrowing::Undefined
-                | Narrowing::Truthy
-                | Narrowing::Falsy => suffix.strip_prefix('.').map(|name| (name, narrowing)),
-                Narrowing::Kinds(..)
-                | Narrowing::NotNull
-                | Narrowing::MinItems(_)
-                | Narrowing::MaxItems(_)
-                | Narrowing::Numbers(_)
-                | Narrowing::Member => None,
-            }
-        })
-    }
-
     /// Continues with the scope at the end of one branch of a condition, because the other branch leaves the iteration
     /// of a loop.
     pub(super) fn continue_after(&mut self, branch: Self, leaving: &Self) {
@@ -307,7 +245,8 @@ impl<'a> TypeScope<'a> {
             if is_unchanged(if_true) && is_unchanged(if_false) {
                 continue;
             }
-            let Some(assigned) = merge_bindings(condition, if_true.vars.get(name), if_false.vars.get(name)) else {
+            let (settled_true, settled_false) = (if_true.settled_binding(name), if_false.settled_binding(name));
+            let Some(assigned) = merge_bindings(condition, settled_true.as_ref(), settled_false.as_ref()) else {
                 continue;
             };
             self.assign(name, assigned);

@@ -51,13 +51,15 @@ impl<'a> ScopeWalker<'a> {
         let mut scope = outer_scope.clone();
         let mut inner_scope = outer_scope.clone();
         let outer_prefix = self.key_prefix.clone();
+        let mut min_items = 0;
         if step.for_each.is_some() || !step.children().1.is_empty() {
             let list_scope = outer_scope.for_step(self.project, step);
             inner_scope.facts = KnownFacts::inside(step, &list_scope);
             if let Some(list) = &step.for_each {
                 self.key_prefix = item_prefix(&outer_prefix, step);
-                let item_type =
-                    Schemas(&self.project.schema_documents).item_type(&type_of(self.project, list, &list_scope));
+                let list_type = type_of(self.project, list, &list_scope);
+                min_items = list_type.length_range().map_or(0, |(min, _)| min);
+                let item_type = Schemas(&self.project.schema_documents).item_type(&list_type);
                 let item = LocalVariable { ty: item_type, key: self.local_key("item", step) };
                 let index_type = Type::Numeric(NumberRange::FROM_ZERO);
                 let index = LocalVariable { ty: index_type, key: self.local_key("index", step) };
@@ -79,7 +81,8 @@ impl<'a> ScopeWalker<'a> {
         let (schemas, artifacts) = (Schemas(&self.project.schema_documents), outer_scope.names.artifacts());
         let when_scope = outer_scope.for_when(self.project, step);
         let completion = StepCompletion::of_step(step, artifacts, schemas, &when_scope, &self.key_prefix);
-        let exported = exported_artifacts(self.project, step, &inner_artifacts, &completion, &self.key_prefix);
+        let exported =
+            exported_artifacts(self.project, step, &inner_artifacts, &completion, min_items, &self.key_prefix);
         let mut ended = EndedStep::new(completion);
         if step.repeat.is_some() {
             let until_scope = inner_scope.for_until(self.project, step, &inner_artifacts);

@@ -142,7 +142,8 @@ impl<'a> Checker<'a> {
             self.infer(filter, &body_scope);
             self.assume(filter, true, &mut body_scope);
         }
-        body_scope.assign("loop", AssignedValue::defined(InferredValue::defined(loop_type())));
+        let loop_variable = loop_type(self.element_type(&inferred.ty));
+        body_scope.assign("loop", AssignedValue::defined(InferredValue::defined(loop_variable)));
         body_scope.add_narrowings(self.loop_facts(inner, &inferred.ty));
         // An earlier iteration may have changed what the loop is over.
         body_scope.forget_members(&changes, &self.assigned_members);
@@ -257,12 +258,12 @@ fn is_never_blank(expr: &Expr<'_>, ty: &Type<'_>, scope: &TypeScope<'_>) -> bool
     }
 }
 
-/// The type of the variable `loop` in a `for` loop.
-fn loop_type<'a>() -> Type<'a> {
+/// The type of the variable `loop` in a `for` loop over items of a type.
+fn loop_type(item: Type<'_>) -> Type<'_> {
     let counts = ["index", "revindex", "length", "depth"].map(|name| (name, NumberRange::FROM_ONE));
     let offsets = ["index0", "revindex0", "depth0"].map(|name| (name, NumberRange::FROM_ZERO));
     let numbers = counts.into_iter().chain(offsets).map(|(name, range)| (name, Type::Numeric(range), false));
     let flags = ["first", "last"].map(|name| (name, Type::Bool, false));
-    let neighbors = ["previtem", "nextitem"].map(|name| (name, Type::Unknown, true));
+    let neighbors = ["previtem", "nextitem"].map(|name| (name, item.clone(), true));
     object_with_optional_members(numbers.chain(flags).chain(neighbors).collect())
 }

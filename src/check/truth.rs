@@ -229,7 +229,7 @@ impl<'a> ConditionReader<'_, 'a> {
             // An undefined value differs from every other value.
             ("ne" | "!=", Some(other)) => Condition::all([self.presence(expr), self.equality(expr, other)]).negate(),
             ("in", Some(container)) => self.membership(expr, container),
-            ("true", _) if matches!(self.value_type(expr), Type::Bool) => self.nonempty_value(expr),
+            ("true", _) if matches!(self.value_type(expr), Type::Bool | Type::Flag(_)) => self.nonempty_value(expr),
             (_, _) => {
                 let test = match (self.key(expr), self.argument_keys(args)) {
                     (Some(key), Some(args)) => Condition::test(format!("{key} is {name}({args})")),

@@ -82,6 +82,7 @@ fn property_names<'a>(ty: &Type<'a>) -> Vec<(&'a str, Option<SchemaNode<'a>>)> {
         Type::Unknown
         | Type::Null
         | Type::Bool
+        | Type::Flag(_)
         | Type::Number
         | Type::Numeric(_)
         | Type::Text(_)
@@ -113,7 +114,7 @@ pub(super) fn render_type(schemas: Schemas<'_>, ty: &Type<'_>) -> String {
         }
         Type::Unknown => "any".to_owned(),
         Type::Null => "null".to_owned(),
-        Type::Bool => "boolean".to_owned(),
+        Type::Bool | Type::Flag(_) => "boolean".to_owned(),
         Type::Number | Type::Numeric(_) => "number".to_owned(),
         Type::Text(None) | Type::NonEmptyText | Type::NumericText => "string".to_owned(),
         Type::Object(_) | Type::AllOf(_) | Type::FixedObject(_) | Type::RefinedObject(_) | Type::StepStatuses(_) => {

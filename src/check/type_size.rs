@@ -31,6 +31,7 @@ fn fits(ty: &Type<'_>, remaining: &mut usize) -> bool {
         Type::Unknown
         | Type::Null
         | Type::Bool
+        | Type::Flag(_)
         | Type::Number
         | Type::Numeric(_)
         | Type::Text(_)

@@ -30,6 +30,13 @@ pub(super) fn union<'a>(types: impl IntoIterator<Item = Type<'a>>) -> Type<'a> {
     }
 }
 
+/// The union of the types that a value has after different branches of a condition. A branch may have narrowed the type,
+/// so the widest type is first: it determines the order of the parts.
+pub(super) fn merged_type(mut types: Vec<Type<'_>>) -> Type<'_> {
+    types.sort_by_key(|ty| std::cmp::Reverse(ty.branches().len()));
+    union(types)
+}
+
 /// Extends a type to the values of another type, if the result is not a union. Returns whether it did.
 fn absorb<'a>(existing: &mut Type<'a>, added: &Type<'a>) -> bool {
     match merge(existing, added) {
@@ -52,6 +59,8 @@ fn merge<'a>(left: &Type<'a>, right: &Type<'a>) -> Option<Type<'a>> {
             Some(Type::Text(Some(left.iter().chain(added).copied().collect())))
         }
         (Type::NumericText, Type::NumericText) => Some(Type::NumericText),
+        (Type::Flag(left), Type::Flag(right)) if left == right => Some(Type::Flag(*left)),
+        (Type::Bool | Type::Flag(_), Type::Bool | Type::Flag(_)) => Some(Type::Bool),
         _ if left.kind() == Some(TypeKind::Text) && right.kind() == Some(TypeKind::Text) => {
             let is_never_empty = left.is_always_truthy() && right.is_always_truthy();
             Some(if is_never_empty { Type::NonEmptyText } else { Type::Text(None) })
@@ -93,6 +102,7 @@ impl TypeComparison {
             | (Type::NonEmptyText, Type::NonEmptyText)
             | (Type::NumericText, Type::NumericText) => true,
             (Type::Text(left), Type::Text(right)) => left == right,
+            (Type::Flag(left), Type::Flag(right)) => left == right,
             (Type::List(left, left_min), Type::List(right, right_min)) => {
                 left_min == right_min && (Rc::ptr_eq(left, right) || self.is_same(left, right))
             }
@@ -161,6 +171,13 @@ mod tests {
         assert!(matches!(union([Type::NonEmptyText, Type::Text(Some(vec![""]))]), Type::Text(None)));
         let nullable = union([listed, Type::Null, Type::Text(Some(vec!["b", "c"]))]);
         assert_eq!(nullable.possible_texts().unwrap(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn both_booleans_are_any_boolean() {
+        assert!(matches!(union([Type::Flag(true), Type::Flag(true)]), Type::Flag(true)));
+        assert!(matches!(union([Type::Flag(true), Type::Flag(false)]), Type::Bool));
+        assert!(matches!(union([Type::Bool, Type::Flag(false)]), Type::Bool));
     }
 
     #[test]

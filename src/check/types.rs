@@ -65,6 +65,8 @@ pub(super) enum Type<'a> {
     Null,
     /// True or false.
     Bool,
+    /// The one of them that a schema allows.
+    Flag(bool),
     /// A number.
     Number,
     /// A number in a range.
@@ -202,6 +204,7 @@ impl<'a> Schemas<'a> {
             Type::Unknown
             | Type::Null
             | Type::Bool
+            | Type::Flag(_)
             | Type::Number
             | Type::Numeric(_)
             | Type::Text(_)
@@ -245,7 +248,7 @@ impl<'a> Type<'a> {
         match self {
             Type::Unknown | Type::Union(_) => None,
             Type::Null => Some(TypeKind::Null),
-            Type::Bool => Some(TypeKind::Bool),
+            Type::Bool | Type::Flag(_) => Some(TypeKind::Bool),
             Type::Number | Type::Numeric(_) => Some(TypeKind::Number),
             Type::Text(_) | Type::NonEmptyText | Type::NumericText => Some(TypeKind::Text),
             Type::List(..) | Type::Tuple(_) | Type::SchemaList(..) => Some(TypeKind::List),
@@ -295,6 +298,7 @@ impl<'a> Type<'a> {
             Type::Unknown
             | Type::Null
             | Type::Bool
+            | Type::Flag(_)
             | Type::Number
             | Type::Numeric(_)
             | Type::Text(_)
@@ -348,6 +352,7 @@ impl<'a> Type<'a> {
             Type::Unknown
             | Type::Null
             | Type::Bool
+            | Type::Flag(_)
             | Type::Text(_)
             | Type::NonEmptyText
             | Type::NumericText

@@ -44,6 +44,9 @@ impl<'a> Checker<'a> {
             return scope.assign(var.id, assigned);
         }
         if let Expr::GetAttr(member) = target {
+            if let TargetSource::Value(expr) = source {
+                assigned.value.ty = self.stored_type(expr, assigned.value.ty, scope);
+            }
             return self.assign_member(member, &assigned, scope);
         }
         let Some(targets) = targets(target) else { return };

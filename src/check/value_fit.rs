@@ -327,6 +327,7 @@ fn is_listed(ty: &Type<'_>, value: &KnownValue<'_>, values: &[Value]) -> bool {
     }
     match ty {
         Type::Null => values.contains(&Value::Null),
+        Type::Flag(flag) => values.contains(&Value::Bool(*flag)),
         Type::Bool => [true, false].into_iter().all(|flag| values.contains(&Value::Bool(flag))),
         _ => ty.number_range().is_some_and(|range| {
             range.is_one_number() && values.iter().filter_map(Value::as_f64).any(|value| range.contains(value))

@@ -189,3 +189,36 @@ fn items_without_a_property_may_be_left_out() {
         ],
     );
 }
+
+#[test]
+fn a_slice_has_the_items_and_the_lengths_of_its_list() {
+    assert_silent(
+        SCHEMA,
+        &[
+            "{% set a, b = plan.two[:2] %}{{ a + b }}",
+            "{% set a, b = plan.two[-2:] %}{{ a + b }}{{ plan.two[:2][1] }}",
+            "{% for n in plan.names[:3] %}{{ plan.names[loop.index0] }}{{ n }}{% endfor %}",
+            "{% for n in plan.names[1:] %}{{ plan.names[loop.index] }}{{ plan.names[loop.index0 + 1] }}{{ n }}{% endfor %}",
+            "{% for r in (plan.rows if plan.size > 3 else plan.rows[1:])[:2] %}{{ r.name | upper }}{% endfor %}",
+            // A group that a filter selects is still a list of two items.
+            "{% for name, group in plan.rows | groupby('name') | selectattr('grouper', 'ne', 'x') %}{{ name }}{{ group | length }}{% endfor %}",
+        ],
+    );
+    assert_found(
+        SCHEMA,
+        &[
+            ("{% set a, b = plan.names[:2] %}{{ a }}{{ b }}", "ORCH0603", "2 variables unpack only a list of 2 items"),
+            ("{% set a, b = plan.two[:3] %}{{ a }}{{ b }}", "ORCH0603", "2 variables unpack only a list of 2 items"),
+            (
+                "{% for n in plan.names[1:] %}{{ plan.names[loop.index + 1] }}{{ n }}{% endfor %}",
+                "ORCH0602",
+                "`plan.names[loop.index + 1]` may be missing",
+            ),
+            (
+                "{% for r in (plan.rows if plan.size > 3 else plan.rows[1:])[:2] %}{{ r.nmae }}{% endfor %}",
+                "ORCH0601",
+                "`r` has no `nmae`",
+            ),
+        ],
+    );
+}

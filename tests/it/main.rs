@@ -135,6 +135,7 @@ mod syntax_mistakes;
 mod syscalls_read_only;
 #[cfg(target_os = "linux")]
 mod syscalls_writing;
+mod tagged_unions;
 mod terminal_injection;
 mod terminal_prompts;
 mod terminal_screen;

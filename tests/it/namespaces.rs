@@ -110,6 +110,28 @@ fn mistakes_with_the_members_of_namespaces_are_found() {
                 "ORCH0601",
                 "`ns.m` is null",
             ),
+            (
+                "{% set ns = namespace(p=plan) %}{% if ns.p.tree %}{% set ns.p = plan %}{{ ns.p.tree.v }}{% endif %}",
+                "ORCH0602",
+                "`ns.p.tree.v` may be missing",
+            ),
+            // The condition that sets the member comes after its use.
+            (
+                "{% set ns = namespace(first=none) %}{% for o in plan.objs %}{{ ns.first.name }}{% if ns.first is none %}{% set ns.first = o %}{% endif %}{% endfor %}",
+                "ORCH0602",
+                "`ns.first.name` may be missing",
+            ),
+            // Null in a part of the value.
+            (
+                "{% set ns = namespace(o=none) %}{% for o in plan.objs %}{% set ns.o = o %}{% endfor %}{% if ns.o %}{{ ns.o.w | round }}{% endif %}",
+                "ORCH0603",
+                "`ns.o.w` may be null",
+            ),
+            (
+                "{% set ns = namespace(best=none) %}{% for o in plan.objs %}{% if o.w %}{% set ns.best = o %}{% endif %}{% set ns.best = o %}{% endfor %}{% if ns.best %}{{ ns.best.w + 1 }}{% endif %}",
+                "ORCH0603",
+                "`+` cannot join null and a number",
+            ),
             ("{% set plan.n = 1 %}", "ORCH0603", "`plan` is an object, and only a namespace"),
         ],
     );
@@ -135,6 +157,11 @@ fn idioms_with_namespaces_have_no_finding() {
             "{% set ns = namespace(first=none) %}{% for o in plan.objs %}{% if ns.first is none %}{% set ns.first = o %}{% continue %}{% endif %}{{ ns.first.name }}{% endfor %}",
             "{% set ns = namespace(x='') %}{% for o in plan.objs %}{% set ns.x = 'done' if o.done %}{{ ns.x }}{% endfor %}",
             "{% set ns = namespace({'n': 1}) %}{{ ns.n + 1 }}{% if ns.n > 5 %}many{% endif %}",
+            "{% set ns = namespace(first=none) %}{% for o in plan.objs %}{% if ns.first is none %}{% set ns.first = o %}{% endif %}{{ ns.first.name }}{% endfor %}",
+            "{% set ns = namespace(best=none) %}{% for o in plan.objs if o.w is not none %}{% if ns.best is none or o.w > ns.best.w %}{% set ns.best = o %}{% endif %}{% endfor %}{% if ns.best %}{{ ns.best.w + 1 }}{% endif %}",
+            "{% set ns = namespace(rows=[]) %}{% for o in plan.objs if o.w is not none %}{% set ns.rows = ns.rows + [o] %}{% endfor %}{{ ns.rows | sum(attribute='w') }}",
+            "{% set ns = namespace(rows=[]) %}{% for o in plan.objs if o.tag is defined %}{% set ns.rows = ns.rows + [{'o': o}] %}{% endfor %}{% for row in ns.rows %}{{ row.o.tag | upper }}{% endfor %}",
+            "{% set ns = namespace(n=0) %}{% for o in plan.objs %}{% set ns.n = ns.n + 1 %}{% endfor %}{% if ns.n == 0 %}{% set ns.n = 1 %}{% endif %}{{ 100 / ns.n }}",
             "{% set ns = namespace(chain=none) %}{% for o in plan.objs %}{% set ns.chain = {'o': o, 'before': ns.chain} %}{% endfor %}{{ ns.chain | tojson }}",
         ],
     );
@@ -271,6 +298,52 @@ fn the_items_beside_the_current_one_exist_under_the_usual_guards() {
             ),
             ("{{ plan.objs[plan.objs | length - 1].name }}", "ORCH0602", "may be missing"),
             ("{% if plan.objs %}{{ plan.objs[plan.objs | length - 2].name }}{% endif %}", "ORCH0602", "may be missing"),
+        ],
+    );
+}
+
+#[test]
+fn a_value_that_one_branch_replaces_is_what_the_condition_shows_in_the_other() {
+    assert_silent(
+        SCHEMA,
+        &[
+            "{% set t = plan.tree %}{% if t is none %}{% set t = {'v': 0} %}{% endif %}{{ t.v + 1 }}",
+            "{% set names = plan.names %}{% if not names %}{% set names = ['nobody'] %}{% endif %}{{ names[0] }}",
+            "{% set n = plan.n %}{% if n == 0 %}{% set n = 1 %}{% endif %}{{ 100 / n }}",
+        ],
+    );
+    assert_found(
+        SCHEMA,
+        &[
+            (
+                "{% set t = plan.tree %}{% if plan.n > 3 %}{% set t = {'v': 0} %}{% endif %}{{ t.v + 1 }}",
+                "ORCH0602",
+                "`t.v` may be missing",
+            ),
+            (
+                "{% set names = plan.names %}{% if plan.n > 3 %}{% set names = ['nobody'] %}{% endif %}{{ names[0] }}",
+                "ORCH0602",
+                "`names[0]` may be missing",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn the_neighbors_of_an_item_have_its_type() {
+    assert_found(
+        SCHEMA,
+        &[(
+            "{% for o in plan.objs %}{% if loop.previtem is defined %}{{ loop.previtem.nmae }}{% endif %}{{ o.id }}{% endfor %}",
+            "ORCH0601",
+            "`loop.previtem` has no `nmae`",
+        )],
+    );
+    assert_silent(
+        SCHEMA,
+        &[
+            "{% for o in plan.objs %}{% if loop.previtem is defined and loop.previtem.name != o.name %}{{ o.name }}{% endif %}{% endfor %}",
+            "{% for o in plan.objs %}{{ o.x - loop.previtem.x if not loop.first else o.x }}{% endfor %}",
         ],
     );
 }

@@ -56,7 +56,7 @@ pub(crate) enum ValueChoice {
 
 /// A schema of an object, or occasionally of another type.
 pub(crate) fn schema(rng: &mut Rng, depth: usize) -> Value {
-    let kind = if depth == 0 { 0 } else { rng.below(if depth > 2 { 9 } else { 13 }) };
+    let kind = if depth == 0 { 0 } else { rng.below(if depth > 2 { 9 } else { 15 }) };
     match kind {
         0 | 9 => object(rng, depth),
         1 => json!({ "type": "string" }),
@@ -69,8 +69,25 @@ pub(crate) fn schema(rng: &mut Rng, depth: usize) -> Value {
         8 => json!({ "type": "integer", "minimum": 1 }),
         10 => json!({ "type": "array", "items": schema(rng, depth + 1), "minItems": rng.below(3) }),
         11 => json!({ "type": "object", "additionalProperties": schema(rng, depth + 1) }),
-        _ => json!({ "anyOf": [schema(rng, depth + 1), schema(rng, depth + 1)] }),
+        12 => json!({ "anyOf": [schema(rng, depth + 1), schema(rng, depth + 1)] }),
+        _ => tagged_union(rng, depth),
     }
+}
+
+/// Two objects that a constant tells apart.
+fn tagged_union(rng: &mut Rng, depth: usize) -> Value {
+    let tags = [
+        ("ok", json!(true), json!(false)),
+        ("count", json!(1), json!(2)),
+        ("kind", json!("low"), json!("high")),
+        ("note", json!(null), json!("x")),
+    ];
+    let (tag, first, second) = tags[rng.below(tags.len())].clone();
+    let [first, second] = [("title", first), ("items", second)].map(|(member, constant)| {
+        let properties = json!({ tag: { "const": constant }, member: schema(rng, depth + 1) });
+        json!({ "type": "object", "required": [tag, member], "properties": properties })
+    });
+    json!({ "oneOf": [first, second] })
 }
 
 fn object(rng: &mut Rng, depth: usize) -> Value {
@@ -92,7 +109,10 @@ pub(crate) fn fitting_value(schema: &Value, choice: ValueChoice, rng: &mut Rng) 
     if let Some(values) = schema["enum"].as_array() {
         return values[rng.below(values.len())].clone();
     }
-    if let Some(branches) = schema["anyOf"].as_array() {
+    if let Some(constant) = schema.get("const") {
+        return constant.clone();
+    }
+    if let Some(branches) = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array()) {
         return fitting_value(&branches[rng.below(branches.len())], choice, rng);
     }
     let types: Vec<&str> = match &schema["type"] {

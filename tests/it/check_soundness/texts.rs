@@ -18,7 +18,7 @@ impl Place {
 
     /// A place one level below, mostly one that the schema has.
     fn down(&self, rng: &mut Rng) -> Self {
-        let schema = match self.schema["anyOf"].as_array() {
+        let schema = match self.schema["anyOf"].as_array().or_else(|| self.schema["oneOf"].as_array()) {
             Some(branches) => branches[rng.below(branches.len())].clone(),
             None => self.schema.clone(),
         };
@@ -180,6 +180,10 @@ impl<'a> Writer<'a> {
         match kind {
             0..4 => format!("{{{{ {} }}}}\n", self.value(0)),
             4 | 5 => {
+                let place = self.place();
+                if let Some(branches) = place.schema["oneOf"].as_array() {
+                    return self.tagged(&place.path, branches);
+                }
                 let condition = if self.rng.chance(50) { self.place().path } else { self.condition(1) };
                 let (then, other) = (self.template(depth + 1), self.template(depth + 1));
                 format!("{{% if {condition} %}}{then}{{% else %}}{other}{{% endif %}}\n")
@@ -217,6 +221,25 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// A condition on the constant that tells two objects apart, and a member of either in each branch.
+    fn tagged(&mut self, path: &str, branches: &[Value]) -> String {
+        let properties = branches[0]["properties"].as_object().unwrap();
+        let (tag, constant) = properties.iter().find_map(|(name, inner)| Some((name, inner.get("const")?))).unwrap();
+        let value = format!("{path}.{tag}");
+        let constant = if constant.is_null() { "none".to_owned() } else { constant.to_string() };
+        let condition = match self.rng.below(6) {
+            0 => value,
+            1 => format!("not {value}"),
+            2 => format!("{value} == {constant}"),
+            3 => format!("{value} != {constant}"),
+            4 => format!("{value} is eq({constant})"),
+            _ => format!("{value} in [{constant}]"),
+        };
+        let [then, other] = [self.rng.pick(&["title", "items"]), self.rng.pick(&["title", "items"])];
+        let print = |member: &str| format!("{{{{ {path}.{member} | tojson }}}}");
+        format!("{{% if {condition} %}}{}{{% else %}}{}{{% endif %}}\n", print(then), print(other))
+    }
+
     /// A namespace whose member a loop sets, and a text that reads the member.
     fn namespace(&mut self, depth: usize) -> String {
         self.names += 1;
@@ -233,10 +256,14 @@ impl<'a> Writer<'a> {
             2 => format!("{member} + {}", place.path),
             _ => place.path.clone(),
         };
+        // The facts about a part of the value hold for the part of the member.
+        let part = if assigned == place.path { place.down(self.rng).path } else { member.clone() };
         let schema = if assigned == place.path { place.schema } else { Value::Null };
         self.places.push(Place { path: member.clone(), schema });
         let set = format!("{{% set {member} = {assigned} %}}");
-        let body = match self.rng.below(4) {
+        let body = match self.rng.below(6) {
+            4 => format!("{{% if {part} %}}{set}{{% endif %}}"),
+            5 => format!("{{% if {part} is defined and {part} is not none %}}{set}{{% endif %}}"),
             0 => format!("{{% if {} %}}{set}{{% endif %}}", self.condition(1)),
             1 => format!("{{% if {member} is none %}}{set}{{% endif %}}"),
             2 => format!("{{% if {member} %}}{}{{% endif %}}{set}", self.template(depth + 1)),

@@ -195,3 +195,54 @@ fn conditions_about_an_item_hold_for_no_other_item() {
         assert_eq!(findings(&steps(when, other)), ["`q.value.polished` may be missing"], "{when}");
     }
 }
+
+#[test]
+fn the_index_of_an_item_is_a_position_in_the_list_that_is_mapped() {
+    let steps = |list: &str, message: &str, text: &str| {
+        format!(
+            r#"{ALWAYS_R}
+  - {{ id: each, for_each: "{list}", inputs: [r], agent: a, prompt: p.md, message: "{message}", output: parts, schema: r, on_error: continue }}
+  - {{ id: again, for_each: "parts | selectattr('status', 'eq', 'failed')", inputs: [parts, r], agent: a, prompt: p.md, message: "{{{{ r.items[item.index].title }}}}", output: more, schema: r }}
+  - {{ id: tell, inputs: [parts, r], approve: "{{% for p in parts %}}{text}{{% endfor %}}" }}"#
+        )
+    };
+    let none: [&str; 0] = [];
+    let (item, outcome) = ("{{ r.items[index].title }}", "{{ r.items[p.index].title }}");
+    for list in ["r.items", "r.items[:3]", "r.items[1:]", "r.items | selectattr('size', 'defined')"] {
+        assert_eq!(findings(&steps(list, item, outcome)), none, "{list}");
+    }
+    let next = "{{ r.items[index + 1].title }}";
+    assert_eq!(findings(&steps("r.items[1:]", next, outcome)), none);
+    assert_eq!(findings(&steps("r.items[:3]", next, outcome)), ["`r.items[index + 1]` may be missing"]);
+    let wrong = "{{ r.items[p.index + 1].title }}";
+    assert_eq!(findings(&steps("r.items", item, wrong)), ["`r.items[p.index + 1]` may be missing"]);
+}
+
+#[test]
+fn a_list_of_results_has_as_many_items_as_the_list_that_is_mapped() {
+    let steps = |text: &str| {
+        format!(
+            r#"  - {{ id: each, for_each: "['a', 'b']", agent: a, prompt: p.md, message: "{{{{ item }}}}", output: parts, schema: r }}
+  - {{ id: tell, inputs: [parts], approve: "{text}" }}"#
+        )
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(findings(&steps("{{ parts[1].note }}{{ (parts | last).note }}")), none);
+    assert_eq!(findings(&steps("{{ parts[2].note }}")), ["`parts[2]` may be missing"]);
+}
+
+#[test]
+fn an_item_is_another_one_in_a_list_inside_an_item() {
+    let steps = |list: &str| {
+        format!(
+            r#"{ALWAYS_R}
+  - id: outer
+    for_each: "[[r.items], [r.items]]"
+    inputs: [r]
+    steps:
+      - {{ id: each, for_each: item, agent: a, prompt: p.md, message: "{{{{ item | tojson }}}}", output: parts, schema: r }}
+      - {{ id: inner, for_each: "{list}", inputs: [r, parts], approve: "{{% for i in item %}}{{{{ parts[loop.index0].note }}}}{{{{ i | tojson }}}}{{% endfor %}}" }}"#
+        )
+    };
+    assert_eq!(findings(&steps("[r.items]")), ["`parts[loop.index0]` may be missing"]);
+}
