@@ -16,8 +16,8 @@ use super::round_values::{RoundValues, ValueNames, lazy_loop, lazy_steps, loop_v
 use super::shared_map::SharedMap;
 use super::step_execution::fingerprint_part;
 
-/// The values in scope at one point of a run; cheap to clone.
-#[derive(Clone)]
+/// The values in scope at one point of a run. It is not `Clone`, because a copy of `delta` would take time linear in the
+/// number of earlier steps. [`ValueScope::snapshot`] takes constant time.
 pub(super) struct ValueScope {
     inputs: Arc<Map<String, Value>>,
     names: ValueNames,
@@ -55,6 +55,11 @@ impl ValueScope {
             workspace_version: self.workspace_version.clone(),
             delta: ScopeDelta::default(),
         }
+    }
+
+    /// Returns a copy of what is in scope, for a computation on another thread or for a later one.
+    pub(super) fn snapshot(&self) -> Self {
+        self.child_scope()
     }
 
     /// Creates the scope of an item of `for_each`.
