@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::durable::{CallProgress, Observer};
+use crate::model::cost::CostTotal;
 use crate::model::event::CallStarted;
 use crate::model::visible::{escape_line_breaks, one_line};
 use crate::model::{Event, Fact, RunId, RunState, StepKey, StepState};
@@ -33,6 +34,8 @@ pub struct LiveReporter {
 
 struct LiveState {
     state: RunState,
+    /// The cost of all steps so far. Each piece of a reply shows it, so it is not added up again each time.
+    cost: CostTotal,
     style: TerminalStyle,
     screen: Screen,
     /// The running steps, in the order in which they started.
@@ -63,6 +66,7 @@ impl LiveReporter {
         let state = RunState::fold(run, events);
         let inner = Arc::new(Mutex::new(LiveState {
             name_column: NameColumn::from_steps(&state),
+            cost: state.cost(),
             state,
             style,
             screen: Screen::new(terminal),
@@ -142,6 +146,17 @@ impl LiveState {
             format!("{} {time}", pad_end(&truncate_end(&left, left_width), left_width))
         };
         self.running_steps.iter().map(line).collect()
+    }
+
+    /// Applies an event to the state of the run and to the cost.
+    fn apply(&mut self, event: &Event) {
+        self.state.apply(event);
+        match &event.fact {
+            Fact::CallEnded(fact) if self.state.step(&fact.call.step).is_some() => self.cost += fact.cost_total(),
+            // The plan is another one, and calls in flight count as lost.
+            Fact::RunStarted(_) | Fact::RunResumed(_) => self.cost = self.state.cost(),
+            _ => {}
+        }
     }
 
     fn running_step(&mut self, key: &StepKey) -> Option<&mut RunningStep> {
@@ -234,7 +249,7 @@ impl LiveState {
             return;
         };
         // Show the cost of the run so far, unless it is unknown or zero.
-        let cost = self.state.cost();
+        let cost = self.cost;
         let usd = cost.exact().or(cost.upper_bound()).filter(|usd| *usd > 0.0);
         let cost_suffix = usd.map(|_| format!(" · {}", human::format_cost(cost))).unwrap_or_default();
         let Some(step) = self.running_step(key) else {
@@ -295,7 +310,7 @@ fn format_elapsed(time: Duration) -> String {
 impl Observer for LiveReporter {
     fn on_event(&self, event: &Event) {
         let inner = &mut *self.inner();
-        inner.state.apply(event);
+        inner.apply(event);
         for failure in inner.tool_failures.describe(&event.fact) {
             if let Some(step) = event.fact.step() {
                 inner.write_failure(step, &failure);
