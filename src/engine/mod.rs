@@ -28,6 +28,7 @@ mod hints;
 pub mod interpret;
 mod interrupted_call;
 mod interruption;
+mod limit_index;
 mod mcp_answerer;
 mod mcp_effect;
 mod mcp_listings;
