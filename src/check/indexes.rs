@@ -10,10 +10,9 @@ use super::index_paths::index_text;
 use super::infer::{Checker, TextLocation};
 use super::narrowing::{constant_index, expression_path};
 use super::number_range::NumberRange;
-use super::run_budgets::encloses;
 use super::scope::{InferredValue, Narrowing, TypeScope};
 use super::types::{Property, Type, TypeKind, union};
-use crate::config::{child_pointer, steps_with_pointers};
+use crate::config::{child_pointer, steps_around};
 use crate::diagnostic::Code;
 use crate::template::{byte_range, expr_range};
 
@@ -236,12 +235,12 @@ impl<'a> Checker<'a> {
         // `when` and `for_each` do not see the items of their own step.
         let list_texts = ["when", "for_each"].map(|key| child_pointer(&scoped_step.pointer, key));
         let is_before_items = matches!(&self.location, TextLocation::Yaml(pointer) if list_texts.contains(pointer));
-        let steps = steps_with_pointers(&self.project.pipeline).into_iter();
-        let mapping_steps = steps.filter(|(pointer, step)| {
+        let steps = steps_around(&self.project.pipeline, &scoped_step.pointer).into_iter();
+        let mut mapping_steps = steps.rev().filter(|(pointer, step)| {
             let is_own_list = is_before_items && *pointer == scoped_step.pointer;
-            step.for_each.is_some() && encloses(pointer, &scoped_step.pointer) && !is_own_list
+            step.for_each.is_some() && !is_own_list
         });
-        let (_, nearest) = mapping_steps.max_by_key(|(pointer, _)| pointer.len())?;
+        let (_, nearest) = mapping_steps.next()?;
         nearest.for_each.as_deref().map(str::trim)
     }
 

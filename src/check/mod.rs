@@ -111,6 +111,7 @@ mod unchecked;
 mod unconfined;
 mod unpacking;
 mod value_fit;
+mod value_paths;
 mod written_files;
 
 pub use self::case::check_case;
