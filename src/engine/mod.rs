@@ -40,6 +40,7 @@ pub mod perform;
 mod pipeline_digest;
 mod pipeline_tools;
 pub mod plan;
+mod plan_index;
 mod planned_model;
 mod planner;
 pub mod rate_limit;
