@@ -94,7 +94,7 @@ impl Plan {
         let (templates, project_root) = (Arc::new(templates), defaults.project_root.clone());
         let (reserved_names, index) = (Arc::default(), OnceLock::new());
         let mut plan = Self { body, budget, templates, inputs, project_root, reserved_names, index };
-        plan.reserved_names = Arc::new(ReservedNames { artifacts: plan.artifact_paths(), project: Vec::new() });
+        plan.reserved_names = Arc::new(ReservedNames { artifacts: plan.artifact_paths().into(), project: Vec::new() });
         Ok(plan)
     }
 
@@ -327,7 +327,7 @@ pub struct PlannedSandbox<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReservedNames {
     /// The files of the run's artifacts.
-    pub(super) artifacts: Vec<String>,
+    pub(super) artifacts: Arc<[String]>,
     /// The files of the run's own project.
     pub(super) project: Vec<String>,
 }
