@@ -5,6 +5,7 @@ use std::ops::Range;
 use minijinja::machinery::ast::{BinOpKind, Expr, Slice, Spanned};
 
 use super::condition_narrowings::length_operand;
+use super::equal_lengths::EqualLengths;
 use super::filters::item_count;
 use super::index_paths::index_text;
 use super::infer::{Checker, TextLocation};
@@ -244,19 +245,12 @@ impl<'a> Checker<'a> {
         nearest.for_each.as_deref().map(str::trim)
     }
 
-    /// The lists that have as many items as the list at a path: the list itself, the results of `for_each` over it, and
-    /// the list for which it contains the results of `for_each`.
+    /// The lists that have as many items as the list at a path, which is among them.
     pub(super) fn lists_of_same_length(&self, path: &str) -> Vec<String> {
-        let mut lists = vec![path.to_owned()];
-        for step in self.project.pipeline.all_steps() {
-            let (Some(list), Some(output)) = (step.for_each.as_deref().map(str::trim), &step.output) else { continue };
-            if list == path {
-                lists.push(output.clone());
-            } else if output == path {
-                lists.push(list.to_owned());
-            }
+        match self.scoped_step {
+            Some(scoped_step) => scoped_step.equal_lengths.of_list(path),
+            None => EqualLengths::of_pipeline(&self.project.pipeline).of_list(path),
         }
-        lists
     }
 }
 

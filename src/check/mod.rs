@@ -30,6 +30,7 @@ mod contradictions;
 mod cut_off;
 mod dependent_properties;
 mod endpoints;
+mod equal_lengths;
 mod exports;
 mod expression_keys;
 mod file;

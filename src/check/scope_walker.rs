@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::bindings::Presence;
 use super::condition::Condition;
+use super::equal_lengths::EqualLengths;
 use super::exports::exported_artifacts;
 use super::infer::type_of;
 use super::loop_variable::LocalVariable;
@@ -33,12 +34,15 @@ pub(super) struct ScopeWalker<'a> {
     /// Whether the walk only computes what the previous round of a loop exported. Such a walk visits nested loops once
     /// instead of twice, because otherwise the work would double with each nesting level.
     is_in_previous_round: bool,
+    equal_lengths: Rc<EqualLengths>,
 }
 
 impl<'a> ScopeWalker<'a> {
     pub(super) fn new(project: &'a Project, outputs: &OutputCache<'a>) -> Self {
         let (key_prefix, is_in_previous_round) = (String::new(), false);
-        Self { project, scoped_steps: Vec::new(), outputs: outputs.clone(), key_prefix, is_in_previous_round }
+        let equal_lengths = Rc::new(EqualLengths::of_pipeline(&project.pipeline));
+        let (scoped_steps, outputs) = (Vec::new(), outputs.clone());
+        Self { project, scoped_steps, outputs, key_prefix, is_in_previous_round, equal_lengths }
     }
 
     /// Adds a step to the list. Returns the artifacts that it exports to later steps, and how it may have ended.
@@ -73,6 +77,7 @@ impl<'a> ScopeWalker<'a> {
             scope,
             end_scope: VisibleScope::default(),
             inner_artifacts: Artifacts::default(),
+            equal_lengths: Rc::clone(&self.equal_lengths),
         });
         let inner_artifacts = self.visit_children(step, pointer, &mut inner_scope);
         self.key_prefix = outer_prefix;

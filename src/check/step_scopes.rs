@@ -1,9 +1,12 @@
 //! Computes the scope of each step: the artifacts and variables that it can use, and the artifacts that it adds for
 //! later steps.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 
 use super::bindings::Presence;
+use super::equal_lengths::EqualLengths;
 use super::exports::own_output;
 use super::flow::parse_input_entry;
 use super::loop_variable::{LocalVariable, loop_type};
@@ -66,6 +69,8 @@ pub(super) struct ScopedStep<'a> {
     pub(super) end_scope: VisibleScope<'a>,
     /// The artifacts that the steps inside it export, for the condition that ends a loop.
     pub(super) inner_artifacts: Artifacts<'a>,
+    /// The lists of the pipeline that have as many items as others.
+    pub(super) equal_lengths: Rc<EqualLengths>,
 }
 
 /// Every step of a pipeline with its scope, and the scope at the end of the pipeline.
