@@ -58,7 +58,7 @@ pub struct AgentEnv {
     /// The folder for the home folders and settings of this run's CLI agents.
     pub agents_folder: NoFollowFolder,
     /// Artifact files in the workspace; changes to them are orch's, not the agent's.
-    pub artifacts: Vec<String>,
+    pub artifacts: Arc<[String]>,
     /// Looks up variables in the environment of this process.
     pub variables: EnvLookup,
     /// The providers to which the settings allow sending a key over plain HTTP.

@@ -1,5 +1,6 @@
 //! Checks agents and models: each model reference must resolve, and at least one step must use each agent.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::config::{Document, Project, child_pointer, item_pointer, model_file_problem, steps_with_pointers};
@@ -12,15 +13,15 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let agents = &project.pipeline.agents;
     let steps = steps_with_pointers(&project.pipeline);
     // A step with an unknown agent probably misspells the name of a declared agent, which then only seems unused.
-    let all_agents_known =
-        steps.iter().filter_map(|(_, step)| step.agent.as_ref()).all(|name| agents.contains_key(name));
+    let used_agents: HashSet<&String> = steps.iter().filter_map(|(_, step)| step.agent.as_ref()).collect();
+    let all_agents_known = used_agents.iter().all(|name| agents.contains_key(*name));
     for (name, agent) in agents {
         let pointer = child_pointer(&child_pointer("/agents", name), "model");
         // CLI agents use model names of their own, which orch does not check.
         if agent.cli_kind().is_none() {
             diagnostics.extend(check_model(project, &agent.model, &pointer));
         }
-        if all_agents_known && !steps.iter().any(|(_, step)| step.agent.as_ref() == Some(name)) {
+        if all_agents_known && !used_agents.contains(name) {
             let span = project.document.spans.key(&child_pointer("/agents", name));
             let message = format!("no step uses the agent `{name}`");
             diagnostics.push(Diagnostic::warning(Code::UnusedAgent, message).with_span(&project.document.file, span));

@@ -1,14 +1,16 @@
 //! Finds the indexes of items that exist because another list has as many items: the `index` of `for_each` over the list
 //! or over a part of it, and the `index` of an outcome in its result.
 
+use std::rc::Rc;
+
 use minijinja::machinery::ast::{BinOpKind, Expr};
 
 use super::infer::{Checker, TextLocation};
 use super::loop_facts::{counted_lists, shifted_list};
+use super::mapped_lists::{MappedLists, MappedOutput};
 use super::narrowing::{constant_index, expression_path};
-use super::run_budgets::encloses;
 use super::scope::depends_on;
-use crate::config::{child_pointer, steps_with_pointers};
+use crate::config::{child_pointer, steps_around};
 use crate::model::Step;
 use crate::model::step::OnError;
 use crate::template::parse_expression;
@@ -65,53 +67,53 @@ impl<'a> Checker<'a> {
     /// The nearest step with `for_each` that encloses the step at a pointer; with `or_itself`, this may be the step
     /// itself.
     fn mapping_step_around(&self, pointer: &str, or_itself: bool) -> Option<(String, &'a Step)> {
-        let steps = steps_with_pointers(&self.project.pipeline).into_iter();
-        let enclosing = steps.filter(|(other, step)| {
-            step.for_each.is_some() && encloses(other, pointer) && (or_itself || other != pointer)
-        });
-        enclosing.max_by_key(|(other, _)| other.len())
+        let mut enclosing = steps_around(&self.project.pipeline, pointer).into_iter().rev();
+        enclosing.find(|(other, step)| step.for_each.is_some() && (or_itself || other != pointer))
     }
 
     /// The lists that have at least as many items as the list at a path: the list itself, the results of `for_each`
     /// over it, and the lists for whose items it contains the results of `for_each`.
     pub(super) fn lists_as_long_as(&self, path: &str) -> Vec<String> {
-        let mut lists = vec![path.to_owned()];
-        for (step, list, output) in self.mapped_outputs() {
-            let is_same_item = |path: &str| !depends_on_item(path) || self.sees_item_around(step);
-            if list == path && is_same_item(path) {
-                lists.push(output.to_owned());
-            } else if output == path {
-                lists.extend(counted_lists_in(list).into_iter().filter(|list| is_same_item(list)));
+        let lists = self.mapped_lists();
+        let mut found = vec![path.to_owned()];
+        for mapped in lists.over(path) {
+            if !depends_on_item(path) || self.sees_item_around(mapped.step, &lists) {
+                found.push(mapped.output.to_owned());
             }
         }
-        lists
+        for mapped in lists.with_output(path).iter().filter(|mapped| mapped.list != path) {
+            found.extend(self.counted_lists_of(mapped, &lists));
+        }
+        found
     }
 
     /// The lists in which the `index` of each item of an expression is the position of an item: the items are outcomes
     /// of `for_each` over these lists.
     pub(super) fn lists_of_outcomes(&self, items: &Expr<'_>) -> Vec<String> {
         let Some(path) = kept_list(items) else { return Vec::new() };
-        let outcomes = self.mapped_outputs().into_iter();
-        let outcomes = outcomes.filter(|(step, _, output)| *output == path && step.on_error == Some(OnError::Continue));
-        let lists =
-            outcomes.flat_map(|(step, list, _)| counted_lists_in(list).into_iter().map(move |list| (step, list)));
-        lists
-            .filter(|(step, list)| !depends_on_item(list) || self.sees_item_around(step))
-            .map(|(_, list)| list)
-            .collect()
+        let lists = self.mapped_lists();
+        let outcomes = lists.with_output(&path).iter();
+        let outcomes = outcomes.filter(|mapped| mapped.step.on_error == Some(OnError::Continue));
+        outcomes.flat_map(|mapped| self.counted_lists_of(mapped, &lists)).collect()
     }
 
-    /// The steps with `for_each` and an output, each with its list and the name of the output.
-    fn mapped_outputs(&self) -> Vec<(&'a Step, &'a str, &'a str)> {
-        let steps = self.project.pipeline.all_steps().into_iter();
-        steps.filter_map(|step| Some((step, step.for_each.as_deref()?.trim(), step.output.as_deref()?))).collect()
+    /// The lists of a step with `for_each` that have at least as many items as its result, and that mean the same where
+    /// the text is.
+    fn counted_lists_of(&self, mapped: &MappedOutput<'a>, lists: &MappedLists<'a>) -> Vec<String> {
+        let counted = parse_expression(mapped.list).map(|parsed| counted_lists(&parsed)).unwrap_or_default();
+        let is_same = |list: &String| !depends_on_item(list) || self.sees_item_around(mapped.step, lists);
+        counted.into_iter().filter(is_same).collect()
+    }
+
+    /// The steps of the pipeline that map lists.
+    fn mapped_lists(&self) -> Rc<MappedLists<'a>> {
+        let of_pipeline = || Rc::new(MappedLists::of_pipeline(&self.project.pipeline));
+        self.scoped_step.map_or_else(of_pipeline, |scoped_step| Rc::clone(&scoped_step.mapped_lists))
     }
 
     /// Whether the text sees the item that the list of a step can use.
-    fn sees_item_around(&self, step: &Step) -> bool {
-        let steps = steps_with_pointers(&self.project.pipeline);
-        let pointer = steps.iter().find(|(_, other)| std::ptr::eq(*other, step)).map(|(pointer, _)| pointer);
-        let around = pointer.and_then(|pointer| self.mapping_step_around(pointer, false));
+    fn sees_item_around(&self, step: &Step, lists: &MappedLists<'a>) -> bool {
+        let around = lists.pointer_of(step).and_then(|pointer| self.mapping_step_around(pointer, false));
         let seen = self.nearest_mapping_step();
         around.zip(seen).is_some_and(|((around, _), (seen, _))| around == seen)
     }
@@ -120,11 +122,6 @@ impl<'a> Checker<'a> {
 /// Whether a path leads to the item of `for_each`, to a part of it, or to another value that depends on it.
 fn depends_on_item(path: &str) -> bool {
     ["item", "index"].iter().any(|name| depends_on(path, name))
-}
-
-/// The paths of the lists that have at least as many items as the value of an expression.
-fn counted_lists_in(text: &str) -> Vec<String> {
-    parse_expression(text).map(|parsed| counted_lists(&parsed)).unwrap_or_default()
 }
 
 /// The path of the list from which all items of an expression come.

@@ -54,6 +54,7 @@ mod loop_assignments;
 mod loop_facts;
 mod loop_variable;
 mod mapped_filters;
+mod mapped_lists;
 mod mcp;
 mod mcp_names;
 mod mcp_tools;
@@ -118,6 +119,7 @@ mod unchecked;
 mod unconfined;
 mod unpacking;
 mod value_fit;
+mod value_paths;
 mod written_files;
 
 pub use self::case::check_case;

@@ -2,13 +2,12 @@
 //!
 //! Reports nothing about a name that the files alone do not resolve, such as `auto` without a default model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use minijinja::machinery::ast::{Expr, Stmt};
 use minijinja::machinery::parse;
 
 use super::cli_agent_usage;
-use super::run_budgets::encloses;
 use crate::catalog;
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
@@ -184,7 +183,7 @@ pub(super) struct BudgetedSteps<'a> {
     /// Whether a budget with the property applies to every step.
     applies_to_all: bool,
     /// The pointers of the steps whose own budget has the property.
-    steps: Vec<&'a str>,
+    steps: HashSet<&'a str>,
 }
 
 impl<'a> BudgetedSteps<'a> {
@@ -197,6 +196,7 @@ impl<'a> BudgetedSteps<'a> {
     /// Whether a budget with the property applies to the step at this pointer: the budget of the run, of the step, or
     /// of an enclosing group.
     pub(super) fn contains(&self, pointer: &str) -> bool {
-        self.applies_to_all || self.steps.iter().any(|ancestor| encloses(ancestor, pointer))
+        let mut enclosing = pointer.match_indices('/').map(|(end, _)| &pointer[..end]).chain([pointer]);
+        self.applies_to_all || enclosing.any(|ancestor| self.steps.contains(ancestor))
     }
 }

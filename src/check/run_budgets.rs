@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Project, steps_with_pointers};
+use crate::config::{Project, steps_around, steps_with_pointers};
 use crate::model::budget::Budget;
 
 /// The budgets that apply to all steps of a pipeline, by the file of the pipeline.
@@ -15,12 +15,11 @@ impl<'a> RunBudgets<'a> {
         let mut budgets = BTreeMap::from([(file_of(root), Vec::from_iter(run_budget))]);
         for project in root.with_called_projects() {
             let outer_budgets = budgets.get(file_of(project)).cloned().unwrap_or_default();
-            let steps = steps_with_pointers(&project.pipeline);
-            for (pointer, step) in &steps {
+            for (pointer, step) in steps_with_pointers(&project.pipeline) {
                 let agent = step.agent.as_ref().and_then(|name| project.pipeline.agents.get(name));
                 let agent_budget = agent.and_then(|agent| agent.budget.as_ref());
                 for called in project.projects_called_by(step) {
-                    let enclosing_steps = steps.iter().filter(|(ancestor, _)| encloses(ancestor, pointer));
+                    let enclosing_steps = steps_around(&project.pipeline, &pointer).into_iter();
                     let step_budgets = enclosing_steps.filter_map(|(_, step)| step.budget.as_ref());
                     let own_budgets = step_budgets.chain(agent_budget).chain(&called.pipeline.budget);
                     budgets
@@ -41,9 +40,4 @@ impl<'a> RunBudgets<'a> {
 
 fn file_of(project: &Project) -> &str {
     &project.document.file.path
-}
-
-/// Whether the step at a pointer is another step, or contains it.
-pub(super) fn encloses(ancestor: &str, pointer: &str) -> bool {
-    pointer.strip_prefix(ancestor).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('/'))
 }

@@ -12,6 +12,7 @@ use super::number_range::NumberRange;
 use super::scalars::Scalar;
 use super::step_scopes::RoundNames;
 use super::types::{Type, TypeKind};
+pub(super) use super::value_paths::{depends_on, path_below, root_name};
 
 /// The inferred type of an expression's value, and whether the value can be undefined.
 #[derive(Clone, Debug)]
@@ -85,6 +86,8 @@ pub(super) struct TypeScope<'a> {
     round: Option<Arc<RoundNames<'a>>>,
     /// The number of values that templates have assigned to variables so far.
     assignment_count: usize,
+    /// Whether a variable may have a value that a template derived from another one.
+    has_derived_values: bool,
 }
 
 impl<'a> TypeScope<'a> {
@@ -128,12 +131,17 @@ impl<'a> TypeScope<'a> {
 
     fn insert(&mut self, name: &str, binding: Binding<'a>) {
         self.forget(name);
+        self.has_derived_values |= binding.result.is_some() || binding.origin.path.is_some();
         self.vars.insert(name.to_owned(), Rc::new(binding));
     }
 
     /// Removes the facts about a value that changes: a variable, or a member of a namespace.
     pub(super) fn forget(&mut self, path: &str) {
         self.narrowings.retain(|(narrowed_path, _)| !depends_on(narrowed_path, path));
+        // The scope at the end of a pipeline binds the artifacts of all steps, one after another.
+        if !self.has_derived_values {
+            return;
+        }
         for other in self.vars.values_mut() {
             if let Some(result) = other.result.as_ref().filter(|result| result.mentions(path)) {
                 let result = Rc::new(result.without(path));
@@ -255,33 +263,6 @@ impl<'a> TypeScope<'a> {
             self.narrowings.extend(if_true.narrowings.iter().filter(holds_in_both).cloned());
         }
     }
-}
-
-/// The variable at which a path begins.
-pub(super) fn root_name(path: &str) -> &str {
-    path.split(['.', '[']).next().unwrap_or_default()
-}
-
-/// The rest of a path that leads to the value at another path or to a part of it; `None` for any other path.
-pub(super) fn path_below<'p>(path: &'p str, other: &str) -> Option<&'p str> {
-    path.strip_prefix(other).filter(|suffix| suffix.is_empty() || suffix.starts_with(['.', '[']))
-}
-
-/// Whether a path leads to the value of `name`, a variable or a member of one, or to a part of it, or computes an index
-/// from it, as in `list[name + 1]`.
-pub(super) fn depends_on(path: &str, name: &str) -> bool {
-    let mut indexes = path.split('[').skip(1).filter_map(|tail| tail.split(']').next());
-    path_below(path, name).is_some() || indexes.any(|index| contains_name(index, name))
-}
-
-/// Whether a text contains a name that is not a part of a longer one.
-fn contains_name(text: &str, name: &str) -> bool {
-    let is_name_char = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(name).any(|(start, found)| {
-        let (preceding, following) = (text.get(..start), text.get(start + found.len()..));
-        preceding.is_none_or(|text| !text.ends_with(is_name_char))
-            && following.is_none_or(|text| !text.starts_with(is_name_char))
-    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::condition::Condition;
 use super::exports::exported_artifacts;
 use super::infer::type_of;
 use super::loop_variable::LocalVariable;
+use super::mapped_lists::MappedLists;
 use super::member_conditions::item_prefix;
 use super::number_range::NumberRange;
 use super::step_conditions::{EndedStep, KnownFacts, StepCompletion, end_of_loop};
@@ -33,12 +34,15 @@ pub(super) struct ScopeWalker<'a> {
     /// Whether the walk only computes what the previous round of a loop exported. Such a walk visits nested loops once
     /// instead of twice, because otherwise the work would double with each nesting level.
     is_in_previous_round: bool,
+    mapped_lists: Rc<MappedLists<'a>>,
 }
 
 impl<'a> ScopeWalker<'a> {
     pub(super) fn new(project: &'a Project, outputs: &OutputCache<'a>) -> Self {
         let (key_prefix, is_in_previous_round) = (String::new(), false);
-        Self { project, scoped_steps: Vec::new(), outputs: outputs.clone(), key_prefix, is_in_previous_round }
+        let mapped_lists = Rc::new(MappedLists::of_pipeline(&project.pipeline));
+        let (scoped_steps, outputs) = (Vec::new(), outputs.clone());
+        Self { project, scoped_steps, outputs, key_prefix, is_in_previous_round, mapped_lists }
     }
 
     /// Adds a step to the list. Returns the artifacts that it exports to later steps, and how it may have ended.
@@ -75,6 +79,7 @@ impl<'a> ScopeWalker<'a> {
             scope,
             end_scope: VisibleScope::default(),
             inner_artifacts: Artifacts::default(),
+            mapped_lists: Rc::clone(&self.mapped_lists),
         });
         let inner_artifacts = self.visit_children(step, pointer, &mut inner_scope);
         self.key_prefix = outer_prefix;

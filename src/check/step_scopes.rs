@@ -1,12 +1,15 @@
 //! Computes the scope of each step: the artifacts and variables that it can use, and the artifacts that it adds for
 //! later steps.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 
 use super::bindings::Presence;
 use super::exports::own_output;
 use super::flow::parse_input_entry;
 use super::loop_variable::{LocalVariable, loop_type};
+use super::mapped_lists::MappedLists;
 use super::scope::{InferredValue, TypeScope};
 use super::scope_walker::{OutputCache, ScopeWalker};
 use super::step_conditions::{KnownFacts, StepCompletion, assume_when, required_presence};
@@ -66,6 +69,8 @@ pub(super) struct ScopedStep<'a> {
     pub(super) end_scope: VisibleScope<'a>,
     /// The artifacts that the steps inside it export, for the condition that ends a loop.
     pub(super) inner_artifacts: Artifacts<'a>,
+    /// The steps of the pipeline that map lists.
+    pub(super) mapped_lists: Rc<MappedLists<'a>>,
 }
 
 /// Every step of a pipeline with its scope, and the scope at the end of the pipeline.

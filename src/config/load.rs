@@ -3,7 +3,7 @@
 //! Fails only if the pipeline itself can't be loaded. Every other mistake becomes a diagnostic in
 //! [`Project::diagnostics`], so that one check reports all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -263,13 +263,12 @@ impl Loader<'_> {
     /// Loads the schemas with these names, and all schemas to which they refer.
     fn load_schema_files(&mut self, pending: &mut Vec<String>) -> BTreeMap<String, Document> {
         let mut documents = BTreeMap::new();
-        let mut visited = Vec::new();
+        let mut visited = HashSet::new();
         let mut ids = Vec::new();
         while let Some(name) = pending.pop().or_else(|| self.find_by_id(&mut ids)) {
-            if visited.contains(&name) {
+            if !visited.insert(name.clone()) {
                 continue;
             }
-            visited.push(name.clone());
             let Some(file) = self.read_member("schemas", &name) else { continue };
             if let Some(document) = self.parse_json(&file) {
                 collect_references(&document.value, pending, &mut ids);

@@ -42,7 +42,9 @@ pub use load::{load, load_from, load_schemas, load_schemas_from, load_settings, 
 pub use mcp::McpServerSettings;
 pub use missing_file::{NamedFolder, unusable_link};
 pub use model_file::{ModelFileProblem, model_file_problem, model_path};
-pub use project::{OutputType, Project, draft_output_type, output_type, output_type_from_name, steps_with_pointers};
+pub use project::{
+    OutputType, Project, draft_output_type, output_type, output_type_from_name, steps_around, steps_with_pointers,
+};
 pub use root::{
     SETTINGS_FILE, absolute, find_root, find_root_from, find_root_with_settings, has_settings_file, is_case,
     list_cases, list_pipelines, path_in_folder, pipeline_listing, pipelines_below,

@@ -254,6 +254,31 @@ impl Project {
     }
 }
 
+/// The step at a pointer or around it, and the steps around that one, outermost first, each with its pointer. Takes time
+/// linear in the depth of the step, unlike a search in [`steps_with_pointers`].
+pub fn steps_around<'p>(pipeline: &'p Pipeline, pointer: &str) -> Vec<(String, &'p Step)> {
+    let mut found = Vec::new();
+    let roots = [("/steps", &pipeline.steps), ("/finally", &pipeline.finally)];
+    for (base, steps) in roots {
+        let (mut base, mut steps) = (base.to_owned(), steps.as_slice());
+        while let Some(index) = pointer.strip_prefix(&base).and_then(first_index)
+            && let Some(step) = steps.get(index)
+        {
+            let step_pointer = format!("{base}/{index}");
+            let (key, children) = step.children();
+            base = format!("{step_pointer}/{key}");
+            steps = children;
+            found.push((step_pointer, step));
+        }
+    }
+    found
+}
+
+/// The index with which the rest of a pointer begins, as in `/3/run`.
+fn first_index(rest: &str) -> Option<usize> {
+    rest.strip_prefix('/')?.split('/').next()?.parse().ok()
+}
+
 /// Every step of a pipeline from top to bottom, each with its pointer in the file, such as `/steps/0/parallel/1`.
 pub fn steps_with_pointers(pipeline: &Pipeline) -> Vec<(String, &Step)> {
     fn collect_steps<'a>(base: &str, steps: &'a [Step], collected: &mut Vec<(String, &'a Step)>) {
@@ -268,4 +293,26 @@ pub fn steps_with_pointers(pipeline: &Pipeline) -> Vec<(String, &Step)> {
     collect_steps("/steps", &pipeline.steps, &mut collected);
     collect_steps("/finally", &pipeline.finally, &mut collected);
     collected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_around_a_pointer_contain_it() {
+        let inner = json!({ "id": "c", "run": "ls" });
+        let group = json!({ "id": "b", "parallel": [{ "id": "a", "run": "ls" }, inner] });
+        let text = json!({ "name": "x", "steps": [group], "finally": [{ "id": "d", "run": "ls" }] });
+        let pipeline: Pipeline = serde_json::from_value(text).unwrap();
+        for (pointer, step) in steps_with_pointers(&pipeline) {
+            let around = steps_around(&pipeline, &crate::config::child_pointer(&pointer, "run"));
+            let ids: Vec<&str> = around.iter().map(|(_, step)| step.id.as_str()).collect();
+            let outer = if pointer.starts_with("/steps/0/") { vec!["b"] } else { Vec::new() };
+            assert_eq!(ids, [outer, vec![step.id.as_str()]].concat(), "{pointer}");
+            assert_eq!(around.last().map(|(pointer, _)| pointer.as_str()), Some(pointer.as_str()));
+        }
+        assert!(steps_around(&pipeline, "/outputs/steps/0").is_empty());
+        assert!(steps_around(&pipeline, "/steps").is_empty() && steps_around(&pipeline, "/steps/7").is_empty());
+    }
 }

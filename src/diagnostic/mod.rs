@@ -17,7 +17,7 @@ mod yaml_scalar;
 
 use std::cmp::Ordering;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use code::Code;
 pub use explain::{
@@ -34,27 +34,40 @@ pub use yaml_scalar::expression_in_yaml;
 use crate::model::most_similar_name;
 
 /// A source file: its path in messages, and its text.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct SourceFile {
     /// The path that messages show, with `/` on every system.
     pub path: String,
     /// The text; empty if orch could not read the file.
     pub text: String,
+    /// The offsets at which the lines begin, so that a finding does not count the lines before it.
+    line_starts: OnceLock<Vec<usize>>,
 }
+
+impl PartialEq for SourceFile {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.path, &self.text) == (&other.path, &other.text)
+    }
+}
+
+impl Eq for SourceFile {}
 
 impl SourceFile {
     /// Creates a file from the path that messages show and its text.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { path: path.into(), text: text.into() })
+        Arc::new(Self { path: path.into(), text: text.into(), line_starts: OnceLock::new() })
     }
 
     /// Returns the line and the column of a byte offset. Both begin at 1; columns count characters.
     pub fn line_column(&self, offset: usize) -> (usize, usize) {
         let end = floor_char_boundary(&self.text, offset);
-        let preceding = self.text.get(..end).unwrap_or_default();
-        let line_start = preceding.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = preceding.get(line_start..).unwrap_or_default().chars().count();
-        (preceding.matches('\n').count() + 1, column + 1)
+        let line_starts = self.line_starts.get_or_init(|| {
+            std::iter::once(0).chain(self.text.match_indices('\n').map(|(newline, _)| newline + 1)).collect()
+        });
+        let line = line_starts.partition_point(|start| *start <= end);
+        let line_start = line_starts.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        let column = self.text.get(line_start..end).unwrap_or_default().chars().count();
+        (line, column + 1)
     }
 }
 

@@ -210,7 +210,7 @@ async fn prepare(
     if !takes_long(scope, texts) {
         return Ok(PreparedStep::new(templates, &ReplyRules { node, agent, scope, reserved_names }));
     }
-    let (templates, node, agent, scope) = (templates.clone(), node.clone(), agent.clone(), scope.clone());
+    let (templates, node, agent, scope) = (templates.clone(), node.clone(), agent.clone(), scope.snapshot());
     let reserved_names = Arc::clone(reserved_names);
     let compute = move || {
         PreparedStep::new(

@@ -71,7 +71,7 @@ async fn render_message(
         return Ok(templates.render_inline(&approve_node.message, &scope.context(node)));
     }
     let (templates, message, inputs) = (templates.clone(), approve_node.message.clone(), node.inputs.clone());
-    let scope = scope.clone();
+    let scope = scope.snapshot();
     interpreter.compute(key, move || templates.render_inline(&message, &scope.context_for_inputs(&inputs))).await
 }
 

@@ -21,6 +21,7 @@ use crate::model::{CliAgent, Failure, FailureClass, ModelRef, PriceBasis, StepKe
 
 use super::budget_ledger::{Amount, AmountEstimate, BudgetLedger, ReservedAmount};
 use super::call_spend::{CallSpend, StepModels};
+use super::limit_index::LimitIndex;
 use super::plan::Plan;
 use super::planned_model::PlannedModel;
 use super::spend_history::SpendHistory;
@@ -52,6 +53,9 @@ pub type Limit = (BudgetScope, Budget);
 /// The budgets of a run.
 pub struct Budgets {
     ledgers: Mutex<Vec<BudgetLedger>>,
+    limit_index: LimitIndex,
+    /// Whether a budget limits `usd`.
+    has_usd_limit: bool,
     /// The failure that ended the run, such as that of a call that did not fit.
     end_reason: OnceLock<Failure>,
     models: Arc<ModelRegistry>,
@@ -71,16 +75,6 @@ impl BudgetScope {
             Self::Run => self.to_string(),
             Self::Step(step) => format!("step {step}"),
             Self::Agent(name, _) => format!("agent {name}"),
-        }
-    }
-
-    /// Whether the usage of a step counts against this scope.
-    pub(super) fn covers(&self, step: &StepKey) -> bool {
-        let step = step.declared_key();
-        match self {
-            Self::Run => true,
-            Self::Step(scope_step) => step == *scope_step || step.is_within(scope_step),
-            Self::Agent(_, agent_steps) => agent_steps.contains(&step),
         }
     }
 }
@@ -110,14 +104,18 @@ impl Drop for Reservation {
 /// A call in flight. Its elapsed time counts against time limits until this is dropped.
 pub struct CallTimer {
     budgets: Arc<Budgets>,
-    step: StepKey,
+    /// The indices of the ledgers that count the call.
+    ledger_indices: Vec<usize>,
     started: Instant,
 }
 
 impl Drop for CallTimer {
     fn drop(&mut self) {
-        for ledger in self.budgets.lock().iter_mut().filter(|ledger| ledger.covers(&self.step)) {
-            if let Some(index) = ledger.call_starts.iter().position(|started| *started == self.started) {
+        let mut ledgers = self.budgets.lock();
+        for index in &self.ledger_indices {
+            if let Some(ledger) = ledgers.get_mut(*index)
+                && let Some(index) = ledger.call_starts.iter().position(|started| *started == self.started)
+            {
                 ledger.call_starts.swap_remove(index);
             }
         }
@@ -137,8 +135,11 @@ impl Budgets {
             call_starts: Vec::new(),
         };
         let history = SpendHistory::from_events(events, died_at);
+        let limits = plan.budgets();
         let budgets = Self {
-            ledgers: Mutex::new(plan.budgets().into_iter().map(new_ledger).collect()),
+            limit_index: LimitIndex::new(limits.iter().map(|(scope, _)| scope)),
+            has_usd_limit: limits.iter().any(|(_, limit)| limit.usd.is_some()),
+            ledgers: Mutex::new(limits.into_iter().map(new_ledger).collect()),
             end_reason: OnceLock::new(),
             models,
             step_models: StepModels::from_plan(plan),
@@ -171,11 +172,14 @@ impl Budgets {
     fn count_usage(&self, call: &CallSpend) {
         let counted = self.step_models.count_usage(call, &self.models);
         let mut unknown = None;
-        for ledger in self.lock().iter_mut().filter(|ledger| ledger.covers(&call.step)) {
+        let mut ledgers = self.lock();
+        for index in self.limit_index.covering(&call.step) {
+            let Some(ledger) = ledgers.get_mut(index) else { continue };
             ledger.spent.add(counted.amount);
             let unit = ledger.unknown_unit(&counted, call.replied);
             unknown = unknown.or_else(|| unit.map(|unit| ((ledger.scope.clone(), ledger.limit.clone()), unit)));
         }
+        drop(ledgers);
         if let Some((limit, unit)) = unknown {
             self.end_run(&self.step_models.unknown_usage_failure(call, &limit, unit, &counted));
         }
@@ -228,10 +232,15 @@ impl Budgets {
     /// Starts to count the time of a call against the time limits of its step and agent.
     pub fn track_call(self: &Arc<Self>, step: &StepKey) -> CallTimer {
         let started = Instant::now();
-        self.lock().iter_mut().filter(|ledger| ledger.covers(step)).for_each(|ledger| ledger.call_starts.push(started));
+        let ledger_indices = self.limit_index.covering(step);
+        let mut ledgers = self.lock();
+        for index in &ledger_indices {
+            ledgers.get_mut(*index).into_iter().for_each(|ledger| ledger.call_starts.push(started));
+        }
+        drop(ledgers);
         // Parallel calls share a time limit, so the other calls have less time left from now on.
         self.changed.notify_waiters();
-        CallTimer { budgets: self.clone(), step: step.clone(), started }
+        CallTimer { budgets: self.clone(), ledger_indices, started }
     }
 
     /// Resolves when the time limit of a call in flight is reached, with the failure to report.
@@ -255,7 +264,8 @@ impl Budgets {
     fn remaining_time(&self, step: &StepKey) -> Option<(Duration, Failure)> {
         let owned_duration = self.owned_duration();
         let ledgers = self.lock();
-        let remaining = ledgers.iter().filter(|ledger| ledger.covers(step)).filter_map(|ledger| {
+        let covering = self.limit_index.covering(step).into_iter().filter_map(|index| ledgers.get(index));
+        let remaining = covering.filter_map(|ledger| {
             let limit = Duration::from_secs(ledger.limit.seconds?);
             Some((
                 ledger.remaining_time(limit, owned_duration),
@@ -280,17 +290,18 @@ impl Budgets {
     ) -> Result<Vec<usize>, (Failure, bool)> {
         self.check_not_ended(in_finally).map_err(|failure| (failure, false))?;
         let owned_duration = (!in_finally).then(|| self.owned_duration());
+        let indices = self.limit_index.covering(step);
         let mut ledgers = self.lock();
-        for ledger in ledgers.iter().filter(|ledger| ledger.covers(step)) {
+        for ledger in indices.iter().filter_map(|index| ledgers.get(*index)) {
             if let Some(failure) = ledger.exceeded(reserved, owned_duration) {
                 return Err((failure, ledger.reservation_count > 0));
             }
         }
-        let mut indices = Vec::new();
-        for (index, ledger) in ledgers.iter_mut().enumerate().filter(|(_, ledger)| ledger.covers(step)) {
-            ledger.reserved.add(Amount { time: Duration::ZERO, ..reserved.amount });
-            ledger.reservation_count += 1;
-            indices.push(index);
+        for index in &indices {
+            if let Some(ledger) = ledgers.get_mut(*index) {
+                ledger.reserved.add(Amount { time: Duration::ZERO, ..reserved.amount });
+                ledger.reservation_count += 1;
+            }
         }
         Ok(indices)
     }
@@ -298,7 +309,8 @@ impl Budgets {
     /// Returns how many US dollars a CLI agent may spend in a turn of this step; `None` if no limit applies.
     pub fn remaining_usd(&self, step: &StepKey) -> Option<f64> {
         let ledgers = self.lock();
-        let remaining = ledgers.iter().filter(|ledger| ledger.covers(step)).filter_map(|ledger| {
+        let covering = self.limit_index.covering(step).into_iter().filter_map(|index| ledgers.get(index));
+        let remaining = covering.filter_map(|ledger| {
             let limit = ledger.limit.usd?;
             Some((limit - ledger.spent.usd).max(0.0))
         });
@@ -330,8 +342,7 @@ impl Budgets {
 
     /// Returns the cost of a usage. Without a budget that limits `usd`, returns 0 and looks up no price.
     fn cost_in_usd(&self, basis: &PriceBasis, usage: &Usage) -> f64 {
-        let has_usd_limit = self.lock().iter().any(|ledger| ledger.limit.usd.is_some());
-        if has_usd_limit { self.models.cost_of(basis, usage).unwrap_or_default() } else { 0.0 }
+        if self.has_usd_limit { self.models.cost_of(basis, usage).unwrap_or_default() } else { 0.0 }
     }
 }
 
@@ -352,13 +363,13 @@ pub fn find_uncounted_agent<'a>(
         let unit = needs_tokens.then_some("tokens").or_else(|| needs_usd.then_some("usd"));
         unit.map(|unit| (unit, refuses_estimates))
     };
+    let index = LimitIndex::new(limits.iter().map(|(scope, _)| scope));
     let never_reports_usage =
         |model: &PlannedModel| model.program.as_ref().is_some_and(|program| !program.kind.capabilities().usage);
     models.into_iter().filter(|(_, model)| never_reports_usage(model)).find_map(|(step, model)| {
-        // Only the few budgets that need the usage are compared with the step.
-        let (unit, refuses_estimates) = limits
-            .iter()
-            .find_map(|(scope, budget)| uncounted_unit(budget, model.estimate).filter(|_| scope.covers(&step)))?;
+        let covering = index.covering(&step).into_iter().filter_map(|position| limits.get(position));
+        let mut units = covering.filter_map(|(_, budget)| uncounted_unit(budget, model.estimate));
+        let (unit, refuses_estimates) = units.next()?;
         Some((model.reference.clone(), unit, refuses_estimates))
     })
 }
@@ -369,9 +380,10 @@ pub fn find_unpriced_model<'a>(
     step_models: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,
     models: &ModelRegistry,
 ) -> Option<&'a PlannedModel> {
+    let index = LimitIndex::new(limits.iter().map(|(scope, _)| scope));
     let refuses_unpriced = |step: &StepKey| {
-        let is_strict = |budget: &Budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow);
-        limits.iter().any(|(scope, budget)| is_strict(budget) && scope.covers(step))
+        let mut covering = index.covering(step).into_iter().filter_map(|position| limits.get(position));
+        covering.any(|(_, budget)| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow))
     };
     let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
     let is_priced = |model: &PlannedModel| {

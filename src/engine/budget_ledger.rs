@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::model::budget::{Budget, Unpriced, Unreported};
 use crate::model::cost::{format_dollars, format_dollars_rounded};
-use crate::model::{Failure, FailureClass, StepKey, counted};
+use crate::model::{Failure, FailureClass, counted};
 
 use super::budget::BudgetScope;
 use super::call_spend::{Certainty, CountedUsage};
@@ -92,10 +92,6 @@ impl Amount {
 }
 
 impl BudgetLedger {
-    pub(super) fn covers(&self, step: &StepKey) -> bool {
-        self.scope.covers(step)
-    }
-
     /// Returns the time that counts against a time limit: for the run, `owned_duration`, the time during which a
     /// process owned it; for a step or an agent, the summed duration of its calls.
     pub(super) fn elapsed(&self, owned_duration: Duration) -> Duration {

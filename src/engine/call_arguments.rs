@@ -25,7 +25,7 @@ pub(super) async fn render_arguments(
         return Ok(render(templates, &call.args, &scope.context(node)));
     }
     let (templates, args) = (templates.clone(), call.args.clone());
-    let (inputs, scope) = (node.inputs.clone(), scope.clone());
+    let (inputs, scope) = (node.inputs.clone(), scope.snapshot());
     interpreter.compute(key, move || render(&templates, &args, &scope.context_for_inputs(&inputs))).await
 }
 

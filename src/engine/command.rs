@@ -116,7 +116,7 @@ async fn prepare_command(
         return Ok(render_pair(templates, node, command_node, scope));
     }
     let (templates, node) = (templates.clone(), node.clone());
-    let (command_node, scope) = (command_node.clone(), scope.clone());
+    let (command_node, scope) = (command_node.clone(), scope.snapshot());
     interpreter.compute(key, move || render_pair(&templates, &node, &command_node, &scope)).await
 }
 

@@ -50,7 +50,7 @@ impl Interpreter<'_> {
         if !takes_long(scope, [expression]) {
             return Ok(eval(expression, &scope.context(node)));
         }
-        let (expression, inputs, scope) = (expression.to_owned(), node.inputs.clone(), scope.clone());
+        let (expression, inputs, scope) = (expression.to_owned(), node.inputs.clone(), scope.snapshot());
         self.compute(key, move || eval(&expression, &scope.context_for_inputs(&inputs))).await
     }
 
@@ -67,7 +67,7 @@ impl Interpreter<'_> {
             return Ok(eval_condition_with_delta(condition, scope.context(node), delta));
         }
         let (condition, inputs) = (condition.to_owned(), node.inputs.clone());
-        let (scope, delta) = (scope.clone(), delta.clone());
+        let (scope, delta) = (scope.snapshot(), delta.clone());
         self.compute(key, move || eval_condition_with_delta(&condition, scope.context_for_inputs(&inputs), &delta))
             .await
     }

@@ -101,7 +101,7 @@ pub(super) async fn repeat(
         }
         let index = usize::try_from(round).unwrap_or(usize::MAX);
         let flow = interpreter.run_sequence(&repeat_node.nodes, Some(&key.item(index)), &mut inner).await?;
-        let round_scope = inner.clone();
+        let round_scope = inner.snapshot();
         last_round = inner.into_delta();
         first_failure = first_failure.or_else(|| last_round.first_failure.clone());
         last_round.first_failure.clone_from(&first_failure);
@@ -197,7 +197,7 @@ async fn call_inputs(
     let body = PlanBody { nodes: Vec::new(), finally: Vec::new(), outputs: IndexMap::new(), ..call.body.clone() };
     let call = PipelineNode { body, with: call.with.clone(), inputs: call.inputs.clone() };
     let node = PlanNode { kind: NodeKind::Sequence(Vec::new()), ..node.clone() };
-    let scope = scope.clone();
+    let scope = scope.snapshot();
     interpreter.compute(key, move || evaluate_inputs(&node, &call, &scope)).await
 }
 

@@ -92,7 +92,7 @@ impl<'a> Interpreter<'a> {
             let outcome = evaluate_outcome(body.success.as_deref(), &body.outputs, scope, has_failed_step);
             return Ok(self.with_hint(body, scope, outcome));
         }
-        let (success, outputs, values) = (body.success.clone(), body.outputs.clone(), scope.clone());
+        let (success, outputs, values) = (body.success.clone(), body.outputs.clone(), scope.snapshot());
         let key = parent.cloned().unwrap_or_default();
         let compute = move || evaluate_outcome(success.as_deref(), &outputs, &values, has_failed_step);
         let outcome = self.compute(&key, compute).await?;

@@ -35,7 +35,7 @@ pub use super::record_replay::RecordReplay;
 use super::tool_effect::ToolResult;
 use super::usage_bound::{failure_with_plausible_usage, unreported_usage, with_plausible_usage};
 
-/// Performs the calls of a run.
+/// Performs the calls of a run. Each call gets a copy, so a copy takes the same time however many steps the run has.
 #[derive(Clone)]
 pub struct Performer {
     /// The available models.
@@ -49,9 +49,9 @@ pub struct Performer {
     /// The folder in which CLI agents store their own files during this run.
     pub agents_folder: NoFollowFolder,
     /// The workspace files of artifacts.
-    pub artifact_files: Vec<String>,
+    pub artifact_files: Arc<[String]>,
     /// The project files inside the workspace, including files that do not exist yet.
-    pub project_files: Vec<String>,
+    pub project_files: Arc<[String]>,
     /// The environment of this process.
     pub env_vars: EnvLookup,
     /// The limits of concurrent calls and of request rates.

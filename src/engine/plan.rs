@@ -2,7 +2,8 @@
 //!
 //! A plan is plain data with compiled schemas and templates. It never reads files, the environment or the clock.
 
-use std::sync::Arc;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -19,6 +20,7 @@ use crate::template::Templates;
 use super::artifact_flow;
 use super::budget::{BudgetScope, Limit};
 use super::node::{AgentNode, ArtifactType, CalledTool, NodeKind, PlanBody, PlanNode};
+use super::plan_index::PlanIndex;
 use super::planned_model::PlannedModel;
 use super::planner::Planner;
 
@@ -36,6 +38,7 @@ pub struct Plan {
     pub project_root: Arc<str>,
     /// The workspace files that no step may write.
     reserved_names: Arc<ReservedNames>,
+    index: OnceLock<PlanIndex>,
 }
 
 /// Settings from the command line and `orch.yaml` for steps that do not set them.
@@ -89,8 +92,9 @@ impl Plan {
         let budget =
             defaults.budget_override.clone().or_else(|| body.budget.clone()).or_else(|| defaults.budget.clone());
         let (templates, project_root) = (Arc::new(templates), defaults.project_root.clone());
-        let mut plan = Self { body, budget, templates, inputs, project_root, reserved_names: Arc::default() };
-        plan.reserved_names = Arc::new(ReservedNames { artifacts: plan.artifact_paths(), project: Vec::new() });
+        let (reserved_names, index) = (Arc::default(), OnceLock::new());
+        let mut plan = Self { body, budget, templates, inputs, project_root, reserved_names, index };
+        plan.reserved_names = Arc::new(ReservedNames { artifacts: plan.artifact_paths().into(), project: Vec::new() });
         Ok(plan)
     }
 
@@ -147,42 +151,44 @@ impl Plan {
         steps
     }
 
+    /// The index of the steps. The first failure that needs a hint creates it.
+    fn index(&self) -> &PlanIndex {
+        self.index.get_or_init(|| {
+            let (mut index, mut outermost) = (PlanIndex::default(), None);
+            self.visit(&mut |step, node, runs_repeatedly| {
+                // `visit` reaches a loop before the steps inside the loop.
+                if !runs_repeatedly {
+                    outermost = Some(step.clone());
+                }
+                if let Some(output) = &node.output {
+                    index.producers.entry(output.name.clone()).or_insert_with(|| step.clone());
+                    if let (Some(path), Entry::Vacant(entry)) =
+                        (node.artifact_path(), index.artifact_paths.entry(output.name.clone()))
+                    {
+                        entry.insert(path);
+                    }
+                }
+                let restart_point = outermost.clone().unwrap_or_else(|| step.clone());
+                index.restart_points.entry(step).or_insert(restart_point);
+            });
+            index
+        })
+    }
+
     /// The workspace file of an artifact.
     pub(super) fn artifact_path(&self, name: &str) -> Option<String> {
-        let mut file = None;
-        self.visit(&mut |_, node, _| {
-            let path = node.artifact_path().filter(|_| node.output.as_ref().is_some_and(|output| output.name == name));
-            file = file.take().or(path);
-        });
-        file
+        self.index().artifact_paths.get(name).cloned()
     }
 
     /// The step that produces an artifact, or the loop around that step.
     pub(super) fn producer(&self, name: &str) -> Option<StepKey> {
-        let mut producer = None;
-        self.visit(&mut |step, node, _| {
-            if node.output.as_ref().is_some_and(|output| output.name == name) {
-                producer.get_or_insert(step);
-            }
-        });
-        producer.map(|step| self.restart_point(&step))
+        self.index().producers.get(name).map(|step| self.restart_point(step))
     }
 
     /// The step itself, or the outermost loop around it, since `--from` with a step of a loop repeats the whole loop. For
     /// a step of a pipeline that a model called, the step with the model.
     pub(super) fn restart_point(&self, wanted: &StepKey) -> StepKey {
-        let (mut outermost, mut result) = (None, None);
-        self.visit(&mut |step, _, runs_repeatedly| {
-            let is_wanted = step == *wanted;
-            // `visit` reaches a loop before the steps inside the loop.
-            if !runs_repeatedly {
-                outermost = Some(step);
-            }
-            if is_wanted && result.is_none() {
-                result.clone_from(&outermost);
-            }
-        });
-        result.unwrap_or_else(|| wanted.clone())
+        self.index().restart_points.get(wanted).unwrap_or(wanted).clone()
     }
 
     /// Every budget of the plan: of the run, of steps, of agents, and of called pipelines.
@@ -321,7 +327,7 @@ pub struct PlannedSandbox<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReservedNames {
     /// The files of the run's artifacts.
-    pub(super) artifacts: Vec<String>,
+    pub(super) artifacts: Arc<[String]>,
     /// The files of the run's own project.
     pub(super) project: Vec<String>,
 }

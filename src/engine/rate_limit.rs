@@ -1,7 +1,7 @@
 //! Limits the number of concurrent calls of the run and of each provider, and the rate of the requests to a provider.
 //! Calls receive permits in the order in which they started to wait.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,7 +52,9 @@ struct RateLimiter {
 #[derive(Default)]
 struct RateWindow {
     /// When each request was sent, and its tokens.
-    sent_requests: Vec<(Instant, u64)>,
+    sent_requests: VecDeque<(Instant, u64)>,
+    /// The tokens of these requests.
+    sent_tokens: u64,
     blocked_until: Option<Instant>,
 }
 
@@ -158,19 +160,22 @@ impl RateWindow {
         if let Some(until) = self.blocked_until.filter(|until| *until > now) {
             return Some(until);
         }
-        self.sent_requests.retain(|(sent_at, _)| *sent_at + RATE_WINDOW > now);
-        let used: u64 = self.sent_requests.iter().map(|(_, tokens)| tokens).sum();
+        while let Some((_, tokens)) = self.sent_requests.pop_front_if(|(sent_at, _)| *sent_at + RATE_WINDOW <= now) {
+            self.sent_tokens = self.sent_tokens.saturating_sub(tokens);
+        }
         let too_many_requests = limits
             .requests
             .is_some_and(|limit| self.sent_requests.len() >= usize::try_from(limit).unwrap_or(usize::MAX));
         // A request that is larger than the limit may be sent when no other request counts, since waiting would never
         // make it fit.
-        let too_many_tokens = limits.tokens.is_some_and(|limit| used > 0 && used.saturating_add(tokens) > limit);
-        if let (true, Some((first, _))) = (too_many_requests || too_many_tokens, self.sent_requests.first()) {
+        let too_many_tokens =
+            limits.tokens.is_some_and(|limit| self.sent_tokens > 0 && self.sent_tokens.saturating_add(tokens) > limit);
+        if let (true, Some((first, _))) = (too_many_requests || too_many_tokens, self.sent_requests.front()) {
             return Some(*first + RATE_WINDOW);
         }
         if limits.requests.is_some() || limits.tokens.is_some() {
-            self.sent_requests.push((now, tokens));
+            self.sent_requests.push_back((now, tokens));
+            self.sent_tokens = self.sent_tokens.saturating_add(tokens);
         }
         None
     }

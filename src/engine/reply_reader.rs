@@ -98,7 +98,7 @@ impl<'a> ReplyReader<'a> {
         agent: &'a AgentNode,
         scope: &ValueScope,
     ) -> Self {
-        Self { interpreter, key, node, agent, scope: scope.clone() }
+        Self { interpreter, key, node, agent, scope: scope.snapshot() }
     }
 
     /// Reads a reply, on a separate thread if that may take long.
@@ -117,7 +117,7 @@ impl<'a> ReplyReader<'a> {
             );
         }
         let (node, agent, reply) = (self.node.clone(), self.agent.clone(), reply.clone());
-        let (scope, reserved_names) = (self.scope.clone(), Arc::clone(reserved_names));
+        let (scope, reserved_names) = (self.scope.snapshot(), Arc::clone(reserved_names));
         let apply_rules = move || {
             ReplyRules { node: &node, agent: &agent, scope: &scope, reserved_names: &reserved_names }.apply(&reply)
         };

@@ -8,21 +8,23 @@ use crate::durable::{ExecutionId, ScopeDelta, StepOutcome};
 use crate::model::event::{FingerprintPart, MissingProducer, PartKind, SkipKind};
 use crate::model::name_scope::{ENDED_STEPS, ItemScope, PreviousRead};
 use crate::model::{Digest, Failure, StepStatus};
-use crate::offload::LARGE_TEXT_BYTES;
 use crate::template::TemplateContext;
 
 use super::node::{InputRef, PlanNode};
 use super::round_values::{RoundValues, ValueNames, lazy_loop, lazy_steps, loop_value, steps_value};
-use super::shared_map::SharedMap;
+use super::scope_size::ScopeSize;
 use super::step_execution::fingerprint_part;
+use super::step_outcomes::StepOutcomes;
 
-/// The values in scope at one point of a run; cheap to clone.
-#[derive(Clone)]
+/// The values in scope at one point of a run. It is not `Clone`, because a copy of `delta` would take time linear in the
+/// number of earlier steps. [`ValueScope::snapshot`] takes constant time.
 pub(super) struct ValueScope {
     inputs: Arc<Map<String, Value>>,
     names: ValueNames,
-    /// How steps ended, by id, including the steps inside groups. Only the reason of a skip uses them.
-    outcomes: SharedMap<StepOutcome>,
+    /// How steps ended, including the steps inside groups.
+    outcomes: StepOutcomes,
+    /// The approximate size of the values, without the item.
+    size: ScopeSize,
     /// The workspace version: a digest that changes with each step that writes.
     workspace_version: Digest,
     /// The additions since this scope was opened.
@@ -33,9 +35,10 @@ impl ValueScope {
     /// Creates the scope at the start of a pipeline.
     pub(super) fn new(inputs: Map<String, Value>, workspace_version: Digest) -> Self {
         Self {
+            size: ScopeSize::of_values(inputs.values()),
             inputs: Arc::new(inputs),
             names: ValueNames::default(),
-            outcomes: SharedMap::default(),
+            outcomes: StepOutcomes::default(),
             workspace_version,
             delta: ScopeDelta::default(),
         }
@@ -52,9 +55,15 @@ impl ValueScope {
             inputs: self.inputs.clone(),
             names: self.names.clone(),
             outcomes: self.outcomes.clone(),
+            size: self.size,
             workspace_version: self.workspace_version.clone(),
             delta: ScopeDelta::default(),
         }
+    }
+
+    /// Returns a copy of what is in scope, for a computation on another thread or for a later one.
+    pub(super) fn snapshot(&self) -> Self {
+        self.child_scope()
     }
 
     /// Creates the scope of an item of `for_each`.
@@ -64,7 +73,9 @@ impl ValueScope {
 
     /// Creates the scope of a round. `previous` is what the round before it exported.
     pub(super) fn for_round(&self, position: Value, previous: Option<RoundValues>) -> Self {
-        Self { names: self.names.for_round(position, previous), ..self.child_scope() }
+        let mut size = self.size;
+        previous.iter().flat_map(|result| result.artifacts.values()).for_each(|value| size.add(value));
+        Self { names: self.names.for_round(position, previous), size, ..self.child_scope() }
     }
 
     /// Returns the additions to this scope.
@@ -103,10 +114,8 @@ impl ValueScope {
     /// Whether an artifact may have another value after a resume: it exists, or a step that produces it failed. A step
     /// that was skipped would be skipped again.
     pub(super) fn may_change(&self, name: &str) -> bool {
-        let failed_to_produce = |outcome: &StepOutcome| {
-            outcome.status == StepStatus::Failed && outcome.outputs.iter().any(|output| output == name)
-        };
-        self.artifact(name).is_some() || self.outcomes.iter().any(|(_, outcome)| failed_to_produce(outcome))
+        self.artifact(name).is_some()
+            || self.outcomes.last_producer(name, |status| status == StepStatus::Failed).is_some()
     }
 
     /// Whether an artifact of an earlier round exists.
@@ -149,6 +158,10 @@ impl ValueScope {
     }
 
     pub(super) fn add_artifact(&mut self, name: &str, value: Arc<Value>) {
+        if let Some(previous) = self.names.artifact(name) {
+            self.size.subtract(previous);
+        }
+        self.size.add(&value);
         self.names.add_artifact(Arc::from(name), value.clone());
         self.delta.artifacts.insert(name.to_owned(), value);
     }
@@ -228,19 +241,16 @@ impl ValueScope {
     pub(super) fn missing_input(&self, node: &PlanNode) -> Option<SkipKind> {
         let is_missing = |input: &&InputRef| !input.optional && self.names.artifact(&input.name).is_none();
         let input = node.inputs.iter().find(is_missing)?;
-        let failed_to_produce =
-            |outcome: &StepOutcome| outcome.status != StepStatus::Completed && outcome.outputs.contains(&input.name);
-        let producer = self.outcomes.iter().rev().find(|(_, outcome)| failed_to_produce(outcome));
+        let producer = self.outcomes.last_producer(&input.name, |status| status != StepStatus::Completed);
         let producer = producer.map(|(id, outcome)| MissingProducer { step: id.clone(), status: outcome.status });
         Some(SkipKind::MissingInput { input: input.name.clone(), producer })
     }
 
     /// Whether the values in scope are so large that evaluating templates over all of them may take long.
     pub(super) fn is_large(&self) -> bool {
-        let mut remaining = LARGE_TEXT_BYTES;
-        let previous_rounds = self.names.previous_results().flat_map(|result| result.artifacts.values());
-        let artifacts = self.names.artifacts().values().chain(previous_rounds).map(|value| &**value);
-        self.inputs.values().chain(self.item()).chain(artifacts).any(|value| exceeds_size(value, &mut remaining))
+        let mut size = self.size;
+        self.item().into_iter().for_each(|item| size.add(item));
+        size.is_large()
     }
 
     /// The variables of a step's templates. They include only the artifacts that are inputs of the step.
@@ -301,48 +311,5 @@ impl ValueScope {
         }
         context.insert_lazy(ENDED_STEPS, lazy_steps(self.names.ended_steps().clone()));
         context
-    }
-}
-
-/// Whether the approximate size of a value as JSON exceeds `remaining`; if not, subtracts the size from `remaining`.
-fn exceeds_size(value: &Value, remaining: &mut usize) -> bool {
-    let text_size = match value {
-        Value::String(text) => text.len(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => 0,
-    };
-    if !try_subtract(text_size + 4, remaining) {
-        return true;
-    }
-    match value {
-        Value::Array(items) => items.iter().any(|item| exceeds_size(item, remaining)),
-        Value::Object(members) => {
-            members.iter().any(|(name, member)| !try_subtract(name.len(), remaining) || exceeds_size(member, remaining))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
-}
-
-/// Subtracts a size from `remaining`; returns false if the size is larger than `remaining`.
-fn try_subtract(size: usize, remaining: &mut usize) -> bool {
-    remaining.checked_sub(size).is_some_and(|difference| {
-        *remaining = difference;
-        true
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn exceeds_size_counts_the_names_of_members() {
-        let value = json!({ "aaaaaaaa": 1, "bbbbbbbb": { "cccccccc": "dddd" } });
-        // 4 bytes for each of the four values, 8 for each name, and 4 for the text.
-        for (limit, exceeds) in [(44, false), (43, true)] {
-            let mut remaining = limit;
-            assert_eq!(exceeds_size(&value, &mut remaining), exceeds, "{limit}");
-        }
     }
 }

@@ -27,15 +27,22 @@ impl<V> Default for SharedMap<V> {
 }
 
 impl<V> SharedMap<V> {
-    /// Sets the value of a name. A name that the map already has keeps its position.
-    pub(super) fn insert(&mut self, name: &str, value: V) {
+    /// Sets the value of a name, and returns its position. A name that the map already has keeps its position.
+    pub(super) fn insert(&mut self, name: &str, value: V) -> u64 {
         let position = self.positions.get(name).copied();
         let position = position.unwrap_or_else(|| self.entries.last().map_or(0, |(last, _)| last + 1));
         self.positions.insert_mut(name.to_owned(), position);
         self.entries.insert_mut(position, (name.to_owned(), value));
+        position
     }
 
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (&String, &V)> {
+    /// The name and the value at a position.
+    pub(super) fn at(&self, position: u64) -> Option<(&String, &V)> {
+        self.entries.get(&position).map(|(name, value)| (name, value))
+    }
+
+    #[cfg(test)]
+    fn iter(&self) -> impl DoubleEndedIterator<Item = (&String, &V)> {
         self.entries.values().map(|(name, value)| (name, value))
     }
 }
@@ -55,6 +62,8 @@ mod tests {
         let entries: Vec<(&str, i32)> = map.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         assert_eq!(entries, [("b", 1), ("a", 4), ("c", 3)]);
         assert_eq!(map.iter().next_back(), Some((&"c".to_owned(), &3)));
+        assert_eq!(map.insert("a", 5), 1);
+        assert_eq!((map.at(1), map.at(3)), (Some((&"a".to_owned(), &5)), None));
     }
 
     #[test]

@@ -161,10 +161,12 @@ impl EdgeBuilder {
     /// Adds the edges of steps that run in sequence: each step can read the artifacts of the steps before it.
     fn add_sequence(&mut self, nodes: &[GraphNode], scope: &mut ProducerScope) {
         for (index, node) in nodes.iter().enumerate() {
+            // Only `add_node` adds edges to the steps inside of a node.
+            let first_edge = self.edges.len();
             self.add_node(node, scope);
             let previous = index.checked_sub(1).and_then(|previous| nodes.get(previous));
             if let Some(previous) = previous
-                && !self.edges.iter().any(|edge| previous.contains(edge.from) && node.contains(edge.to))
+                && !self.edges.iter().skip(first_edge).any(|edge| previous.contains(edge.from))
             {
                 self.edges.push(Edge { from: previous.number, to: node.number, kind: EdgeKind::Order });
             }

@@ -1,5 +1,6 @@
 //! Renders the graph in DOT, the language of Graphviz.
 
+use super::edge_index::index_of;
 use super::labels::truncate_to_width;
 use super::{EdgeKind, Graph, GraphNode, NodeShape};
 
@@ -82,7 +83,7 @@ fn cluster(node: &GraphNode) -> Option<usize> {
 }
 
 fn find_node(nodes: &[GraphNode], number: usize) -> Option<&GraphNode> {
-    let node = nodes.iter().find(|node| node.contains(number))?;
+    let node = nodes.get(index_of(nodes, number)?)?;
     if node.number == number { Some(node) } else { find_node(&node.children, number) }
 }
 

@@ -2,7 +2,8 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::{ConsumedArtifact, Edge, EdgeKind, GraphNode, ProducedArtifact};
+use super::edge_index::EdgeIndex;
+use super::{ConsumedArtifact, GraphNode, ProducedArtifact};
 use crate::model::step::CommandLine;
 use crate::model::visible::escape_unsafe;
 use crate::model::{Pipeline, Step, StepAction, counted};
@@ -63,15 +64,15 @@ pub(super) fn detail_lines(step: &Step, pipeline: &Pipeline) -> Vec<String> {
 }
 
 /// Returns the artifacts that a step reads and produces, as `plan, code? ─▶ review (schemas/review.schema.json)`.
-pub(super) fn data_flow_label(node: &GraphNode, edges: &[Edge]) -> Option<String> {
+pub(super) fn data_flow_label(node: &GraphNode, edges: &EdgeIndex<'_>) -> Option<String> {
     let input_label = |artifact: &ConsumedArtifact| {
         let suffix = if artifact.optional { "?" } else { "" };
         format!("{}{suffix}", artifact.name)
     };
     let mut consumed: Vec<String> = node.consumed.iter().map(input_label).collect();
-    for edge in edges.iter().filter(|edge| edge.to == node.number) {
+    for edge in edges.previous_iteration_edges(node) {
         let label = edge.kind.label();
-        if matches!(edge.kind, EdgeKind::PreviousIteration(_)) && !consumed.contains(&label) {
+        if !consumed.contains(&label) {
             consumed.push(label);
         }
     }

@@ -1,8 +1,9 @@
 //! Lays out the SVG picture: steps below one another, parallel steps side by side, groups around their steps. An edge
 //! that skips a step runs in a lane on the right.
 
+use super::edge_index::EdgeIndex;
 use super::labels::{data_flow_label, display_width, truncate_to_width, wrap};
-use super::{Edge, GraphNode, NodeShape, connections_between};
+use super::{GraphNode, NodeShape};
 
 /// The width of a column of the small text and the height of a line, in pixels.
 const COLUMN_WIDTH: usize = 7;
@@ -70,7 +71,7 @@ impl LayoutBlock<'_> {
 }
 
 /// Lays out steps below one another.
-pub(super) fn lay_out_column<'a>(nodes: &'a [GraphNode], edges: &[Edge]) -> LayoutBlock<'a> {
+pub(super) fn lay_out_column<'a>(nodes: &'a [GraphNode], edges: &EdgeIndex<'_>) -> LayoutBlock<'a> {
     let mut boxes: Vec<PlacedNode<'a>> = nodes.iter().map(|node| lay_out_node(node, edges)).collect();
     let max_width = boxes.iter().map(|node| node.width).max().unwrap_or(0);
     let mut y = 0;
@@ -83,10 +84,11 @@ pub(super) fn lay_out_column<'a>(nodes: &'a [GraphNode], edges: &[Edge]) -> Layo
     let mut block =
         LayoutBlock { nodes: boxes, arrows: Vec::new(), width: max_width, height: y.saturating_sub(COLUMN_GAP) };
     let mut lanes = Vec::new();
-    for (from, to, labels) in connections_between(nodes, edges) {
+    for (from, to, labels) in edges.connections_between(nodes) {
         match to.checked_sub(from) {
             Some(1) => {
-                let arrow = straight_arrow(&block, from, to, labels.join(", "));
+                let ends = block.nodes.get(from).zip(block.nodes.get(to));
+                let arrow = ends.map(|(from, to)| straight_arrow(from, to, max_width / 2, &labels.join(", ")));
                 block.arrows.extend(arrow);
             }
             _ => lanes.push((from, to, labels.join(", "))),
@@ -102,13 +104,11 @@ pub(super) fn lay_out_column<'a>(nodes: &'a [GraphNode], edges: &[Edge]) -> Layo
     block
 }
 
-/// Returns an arrow from a box to the next box below it.
-fn straight_arrow(block: &LayoutBlock<'_>, from: usize, to: usize, label: String) -> Option<Arrow> {
-    let (from, to) = (block.nodes.get(from)?, block.nodes.get(to)?);
-    let x = block.nodes.iter().map(|node| node.width).max().unwrap_or(0) / 2;
+/// Returns an arrow from a box to the next box below it. `x` is the middle of the column.
+fn straight_arrow(from: &PlacedNode<'_>, to: &PlacedNode<'_>, x: usize, label: &str) -> Arrow {
     let (start, end) = (from.y + from.height, to.y);
-    let label = truncate_to_width(&label, MAX_LINE_COLUMNS);
-    Some(Arrow { points: vec![(x, start), (x, end)], label, label_position: (x + 10, usize::midpoint(start, end) + 4) })
+    let label = truncate_to_width(label, MAX_LINE_COLUMNS);
+    Arrow { points: vec![(x, start), (x, end)], label, label_position: (x + 10, usize::midpoint(start, end) + 4) }
 }
 
 /// Adds an arrow that skips boxes, in its own lane.
@@ -126,7 +126,7 @@ fn add_lane_arrow(block: &mut LayoutBlock<'_>, from: usize, to: usize, label: St
 }
 
 /// Lays out parallel steps side by side, in as many rows as they need.
-fn lay_out_row<'a>(nodes: &'a [GraphNode], edges: &[Edge]) -> LayoutBlock<'a> {
+fn lay_out_row<'a>(nodes: &'a [GraphNode], edges: &EdgeIndex<'_>) -> LayoutBlock<'a> {
     let mut block = LayoutBlock::default();
     let (mut x, mut y, mut row_height) = (0, 0, 0);
     for node in nodes {
@@ -146,7 +146,7 @@ fn lay_out_row<'a>(nodes: &'a [GraphNode], edges: &[Edge]) -> LayoutBlock<'a> {
 }
 
 /// Lays out a box around its text and its inner steps, at the origin.
-fn lay_out_node<'a>(node: &'a GraphNode, edges: &[Edge]) -> PlacedNode<'a> {
+fn lay_out_node<'a>(node: &'a GraphNode, edges: &EdgeIndex<'_>) -> PlacedNode<'a> {
     let title = truncate_to_width(&node.id, MAX_LINE_COLUMNS);
     let lines = std::iter::once(node.kind_label.clone())
         .chain(node.details.iter().cloned())

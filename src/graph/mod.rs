@@ -7,6 +7,7 @@
 
 mod build;
 mod dot;
+mod edge_index;
 mod labels;
 mod layout;
 mod mermaid;
@@ -153,27 +154,4 @@ impl EdgeKind {
             Self::Order => String::new(),
         }
     }
-}
-
-/// Returns the connections between these nodes, including the steps inside them. A connection has the indices of its
-/// two nodes in the list, and the labels of all edges between them.
-fn connections_between(nodes: &[GraphNode], edges: &[Edge]) -> Vec<(usize, usize, Vec<String>)> {
-    let mut connections: Vec<(usize, usize, Vec<String>)> = Vec::new();
-    for edge in edges.iter().filter(|edge| !matches!(edge.kind, EdgeKind::PreviousIteration(_))) {
-        let node_index = |number| nodes.iter().position(|node| node.contains(number));
-        let (Some(from), Some(to)) = (node_index(edge.from), node_index(edge.to)) else { continue };
-        if from == to {
-            continue;
-        }
-        let label = edge.kind.label();
-        let index = connections.iter().position(|pair| (pair.0, pair.1) == (from, to)).unwrap_or_else(|| {
-            connections.push((from, to, Vec::new()));
-            connections.len() - 1
-        });
-        let Some((_, _, labels)) = connections.get_mut(index) else { continue };
-        if !label.is_empty() && !labels.contains(&label) {
-            labels.push(label);
-        }
-    }
-    connections
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::edge_index::EdgeIndex;
 use super::labels::{display_width, one_line, wrap};
 use super::layout::{Arrow, LINE_HEIGHT, LayoutBlock, PADDING, PlacedNode, TITLE_HEIGHT, lay_out_column};
 use super::{Graph, NodeShape};
@@ -41,7 +42,7 @@ pub fn render_svg(graph: &Graph) -> String {
         draw_text(&mut body, "", PADDING, y, line);
         y += LINE_HEIGHT;
     }
-    let block = lay_out_column(&graph.nodes, &graph.edges);
+    let block = lay_out_column(&graph.nodes, &EdgeIndex::new(&graph.edges));
     // Writing to a string can't fail.
     let _ = writeln!(body, "<g transform=\"translate({PADDING},{y})\">");
     draw_block(&mut body, &block);

@@ -1,7 +1,10 @@
 //! Renders the graph as text for a terminal: nested boxes, at most 80 columns wide.
 
+use std::collections::HashMap;
+
+use super::edge_index::EdgeIndex;
 use super::labels::{data_flow_label, display_width, truncate_to_width, wrap};
-use super::{Edge, Graph, GraphNode, NodeShape, connections_between};
+use super::{Graph, GraphNode, NodeShape};
 
 /// The total width, in columns.
 const COLUMNS: usize = 80;
@@ -19,7 +22,7 @@ pub fn render_text(graph: &Graph) -> String {
         out.extend(wrap(&graph.inputs.join(", "), COLUMNS - 2).into_iter().map(|line| format!("  {line}")));
         out.extend(["    │".to_owned(), "    ▼".to_owned()]);
     }
-    out.extend(render_sequence(&graph.nodes, &graph.edges, COLUMNS));
+    out.extend(render_sequence(&graph.nodes, &EdgeIndex::new(&graph.edges), COLUMNS));
     if !graph.outputs.is_empty() {
         out.extend(["    │".to_owned(), "    ▼".to_owned()]);
         for (name, expression) in &graph.outputs {
@@ -31,14 +34,15 @@ pub fn render_text(graph: &Graph) -> String {
 }
 
 /// Renders boxes below one another, with the artifacts that flow from each box to the next one.
-fn render_sequence(nodes: &[GraphNode], edges: &[Edge], columns: usize) -> Vec<String> {
-    let connections = connections_between(nodes, edges);
+fn render_sequence(nodes: &[GraphNode], edges: &EdgeIndex<'_>, columns: usize) -> Vec<String> {
+    let connections = edges.connections_between(nodes).into_iter();
+    let connections: HashMap<(usize, usize), Vec<String>> =
+        connections.map(|(from, to, labels)| ((from, to), labels)).collect();
     let mut out = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
         out.extend(render_box(node, edges, columns));
         if index + 1 < nodes.len() {
-            let connection = connections.iter().find(|(from, to, _)| (*from, *to) == (index, index + 1));
-            let label = connection.map_or_else(String::new, |(_, _, labels)| labels.join(", "));
+            let label = connections.get(&(index, index + 1)).map_or_else(String::new, |labels| labels.join(", "));
             out.push(format!("    │ {}", truncate_to_width(&label, columns.saturating_sub(6))));
             out.push("    ▼".to_owned());
         }
@@ -47,7 +51,7 @@ fn render_sequence(nodes: &[GraphNode], edges: &[Edge], columns: usize) -> Vec<S
 }
 
 /// Renders a step as a box: its id and kind in the upper edge, its details inside.
-fn render_box(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
+fn render_box(node: &GraphNode, edges: &EdgeIndex<'_>, columns: usize) -> Vec<String> {
     let inner_columns = columns.saturating_sub(4);
     let lines = node.details.iter().map(String::clone).chain(data_flow_label(node, edges));
     let mut content: Vec<String> = lines.flat_map(|line| wrap(&line, inner_columns)).collect();
@@ -66,7 +70,7 @@ fn render_box(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
     out
 }
 
-fn render_children(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
+fn render_children(node: &GraphNode, edges: &EdgeIndex<'_>, columns: usize) -> Vec<String> {
     // In a deeply nested group, frames would leave too little room for text.
     if columns < MIN_BOX_COLUMNS {
         return render_list(&node.children, 0, columns);

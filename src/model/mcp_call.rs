@@ -43,7 +43,7 @@ pub struct McpInvocation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<Box<InputAnswers>>,
     /// Workspace paths whose changes do not count as changes of the call, such as artifact files.
-    pub reserved: Vec<String>,
+    pub reserved: Arc<[String]>,
     /// The time limit, in milliseconds.
     pub timeout_ms: u64,
 }
@@ -151,7 +151,7 @@ mod tests {
             tool: "read_file".to_owned(),
             arguments: json!({ "path": "x".repeat(500) }),
             answers: None,
-            reserved: Vec::new(),
+            reserved: [].into(),
             timeout_ms: 0,
         };
         let summary = invocation.summary();

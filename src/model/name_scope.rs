@@ -182,11 +182,6 @@ impl<K: Ord + Clone + Borrow<str>, A: Clone, S: Clone, L: Clone> NameScope<K, A,
         self.rounds().nth(parents).is_some_and(|round| round.previous.is_some())
     }
 
-    /// The results of the previous round of the innermost loop and of the loops around it.
-    pub fn previous_results(&self) -> impl Iterator<Item = &RoundResult<K, A, S>> {
-        self.rounds().filter_map(|round| round.previous.as_ref())
-    }
-
     /// The artifacts of earlier rounds that this read covers, each with the read of it alone.
     pub fn artifacts_read<'s>(&'s self, read: &'s PreviousRead) -> impl Iterator<Item = (PreviousRead, &'s A)> {
         let rounds = self.rounds().enumerate().skip(read.parents);

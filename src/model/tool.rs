@@ -157,7 +157,7 @@ pub struct ToolInvocation {
     pub grants: Vec<ToolGrant>,
     /// Workspace paths that the tool must not change, such as artifact files and the files that define the run. A change
     /// that `shell` makes to them does not count as a change of the call.
-    pub reserved: Vec<String>,
+    pub reserved: Arc<[String]>,
     /// Names of variables that `shell` inherits from the environment of the run.
     pub env: Vec<String>,
     /// The sandbox of the agent: `shell` runs in it, and the other tools obey its `write`, `deny_read` and `network`.
@@ -256,7 +256,7 @@ mod tests {
                 tool,
                 arguments,
                 grants: Vec::new(),
-                reserved: Vec::new(),
+                reserved: [].into(),
                 env: Vec::new(),
                 sandbox: None,
                 project_network: None,

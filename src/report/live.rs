@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::durable::{CallProgress, Observer};
+use crate::model::cost::CostTotal;
 use crate::model::event::CallStarted;
 use crate::model::visible::{escape_line_breaks, one_line};
 use crate::model::{Event, Fact, RunId, RunState, StepKey, StepState};
 
 use super::human;
 use super::lines::stop_message;
+use super::running_steps::{RunningStep, RunningSteps};
 use super::screen::{Screen, ScreenTerminal};
 use super::style::{TerminalStyle, to_printable};
 use super::summary::{NameColumn, render_step_line};
@@ -33,10 +35,11 @@ pub struct LiveReporter {
 
 struct LiveState {
     state: RunState,
+    /// The cost of all steps so far. Each piece of a reply shows it, so it is not added up again each time.
+    cost: CostTotal,
     style: TerminalStyle,
     screen: Screen,
-    /// The running steps, in the order in which they started.
-    running_steps: Vec<RunningStep>,
+    running_steps: RunningSteps,
     /// While orch asks the user a question: the permanent lines to write after the answer.
     pending_lines: Option<Vec<String>>,
     /// The number of questions without an answer.
@@ -49,24 +52,17 @@ struct LiveState {
     started_at: Instant,
 }
 
-struct RunningStep {
-    key: StepKey,
-    activity: String,
-    started_at: Instant,
-    /// The length of the reply so far, in bytes.
-    received_bytes: usize,
-}
-
 impl LiveReporter {
     /// Creates a reporter that draws a run on a terminal. `events` are the run's events so far.
     pub fn new(run: RunId, events: &[Event], style: TerminalStyle, terminal: ScreenTerminal) -> Self {
         let state = RunState::fold(run, events);
         let inner = Arc::new(Mutex::new(LiveState {
             name_column: NameColumn::from_steps(&state),
+            cost: state.cost(),
             state,
             style,
             screen: Screen::new(terminal),
-            running_steps: Vec::new(),
+            running_steps: RunningSteps::default(),
             pending_lines: None,
             open_questions: 0,
             tool_failures: ToolFailures::default(),
@@ -122,45 +118,50 @@ impl LiveState {
             return;
         }
         let live_lines = if self.live_lines_disabled { Vec::new() } else { self.live_lines() };
-        self.screen.draw(permanent, &live_lines);
+        let line_count = if self.live_lines_disabled { 0 } else { self.running_steps.len() };
+        self.screen.draw(permanent, &live_lines, line_count);
     }
 
-    /// The live lines for the running steps.
+    /// The live lines for as many of the running steps as the terminal shows.
     fn live_lines(&self) -> Vec<String> {
         let width = self.screen.width();
         let frame = self.started_at.elapsed().as_millis() / REDRAW_INTERVAL.as_millis();
         let frame = usize::try_from(frame).unwrap_or_default() % SPINNER_FRAMES.len();
         let spinner = SPINNER_FRAMES.get(frame).copied().unwrap_or_default();
-        let name = |step: &RunningStep| to_printable(step.key.as_str()).into_owned();
-        let longest = self.running_steps.iter().map(|step| display_width(&name(step))).max().unwrap_or_default();
-        let name_width = longest.max(10).min(width / 3);
+        let name_width = self.running_steps.max_name_width().max(10).min(width / 3);
         let line = |step: &RunningStep| {
             let time = format_elapsed(step.started_at.elapsed());
-            let name = pad_end(&truncate_start(&name(step), name_width), name_width);
+            let name = pad_end(&truncate_start(&step.name(), name_width), name_width);
             let left = format!("{spinner} {name} {}", step.activity);
             let left_width = width.saturating_sub(display_width(&time) + 1);
             format!("{} {time}", pad_end(&truncate_end(&left, left_width), left_width))
         };
-        self.running_steps.iter().map(line).collect()
+        self.running_steps.iter().take(self.screen.max_live_lines()).map(line).collect()
     }
 
-    fn running_step(&mut self, key: &StepKey) -> Option<&mut RunningStep> {
-        self.running_steps.iter_mut().find(|step| step.key == *key)
+    /// Applies an event to the state of the run and to the cost.
+    fn apply(&mut self, event: &Event) {
+        self.state.apply(event);
+        match &event.fact {
+            Fact::CallEnded(fact) if self.state.step(&fact.call.step).is_some() => self.cost += fact.cost_total(),
+            // The plan is another one, and calls in flight count as lost.
+            Fact::RunStarted(_) | Fact::RunResumed(_) => self.cost = self.state.cost(),
+            _ => {}
+        }
     }
 
     fn start_step(&mut self, key: &StepKey, activity: &str) {
         let activity = to_printable(activity).into_owned();
-        if let Some(step) = self.running_step(key) {
+        if let Some(step) = self.running_steps.get_mut(key) {
             (step.activity, step.received_bytes) = (activity, 0);
         } else {
-            let started_at = Instant::now();
-            self.running_steps.push(RunningStep { key: key.clone(), activity, started_at, received_bytes: 0 });
+            self.running_steps.add(key, activity);
         }
         self.draw("");
     }
 
     fn end_step(&mut self, key: &StepKey) {
-        self.running_steps.retain(|step| step.key != *key);
+        self.running_steps.remove(key);
         let name_column = self.fit_name_column(key);
         if let Some(line) = self.state.step(key).map(|step| render_step_line(step, name_column, self.style)) {
             self.write_line(&line);
@@ -206,7 +207,7 @@ impl LiveState {
         let Some((tool, arguments)) = fact.tool_and_arguments() else { return };
         let Some(label) = self.state.step(&fact.call.step).map(StepState::performer_label) else { return };
         let arguments = one_line(arguments, 120);
-        if let Some(step) = self.running_step(&fact.call.step) {
+        if let Some(step) = self.running_steps.get_mut(&fact.call.step) {
             step.activity = to_printable(format!("{label} · {tool} {arguments}").trim_end()).into_owned();
         }
     }
@@ -234,10 +235,10 @@ impl LiveState {
             return;
         };
         // Show the cost of the run so far, unless it is unknown or zero.
-        let cost = self.state.cost();
+        let cost = self.cost;
         let usd = cost.exact().or(cost.upper_bound()).filter(|usd| *usd > 0.0);
         let cost_suffix = usd.map(|_| format!(" · {}", human::format_cost(cost))).unwrap_or_default();
-        let Some(step) = self.running_step(key) else {
+        let Some(step) = self.running_steps.get_mut(key) else {
             return;
         };
         let message = match progress {
@@ -295,7 +296,7 @@ fn format_elapsed(time: Duration) -> String {
 impl Observer for LiveReporter {
     fn on_event(&self, event: &Event) {
         let inner = &mut *self.inner();
-        inner.state.apply(event);
+        inner.apply(event);
         for failure in inner.tool_failures.describe(&event.fact) {
             if let Some(step) = event.fact.step() {
                 inner.write_failure(step, &failure);

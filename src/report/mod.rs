@@ -8,6 +8,7 @@ pub mod human;
 pub mod junit;
 pub mod lines;
 pub mod live;
+mod running_steps;
 pub mod screen;
 pub mod style;
 pub mod summary;

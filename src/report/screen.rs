@@ -43,17 +43,23 @@ impl Screen {
         (self.terminal.size)().columns.saturating_sub(1).max(1)
     }
 
-    /// Replaces the live lines with permanent lines, and draws new live lines below them.
-    pub(super) fn draw(&mut self, permanent: &str, live_lines: &[String]) {
-        let (width, lines) = (self.width(), (self.terminal.size)().lines);
+    /// The maximum number of live lines that the terminal shows.
+    pub(super) fn max_live_lines(&self) -> usize {
+        (self.terminal.size)().lines.saturating_sub(2).max(1)
+    }
+
+    /// Replaces the live lines with permanent lines, and draws new live lines below them. `live_lines` are the first of
+    /// `line_count` lines, at least as many as the terminal shows.
+    pub(super) fn draw(&mut self, permanent: &str, live_lines: &[String], line_count: usize) {
+        let width = self.width();
         let mut text = self.move_to_first_line();
         for line in wrap_lines(permanent, width).lines() {
             let _ = writeln!(text, "{line}\x1b[K");
         }
-        let max_lines = lines.saturating_sub(2).max(1);
-        let excess = live_lines.len().saturating_sub(max_lines);
-        let visible_count = if excess > 0 { max_lines.saturating_sub(1) } else { live_lines.len() };
-        let overflow_line = (excess > 0).then(|| format!("… {} more", live_lines.len() - visible_count));
+        let max_lines = self.max_live_lines();
+        let has_excess = line_count > max_lines;
+        let visible_count = if has_excess { max_lines.saturating_sub(1) } else { live_lines.len() };
+        let overflow_line = has_excess.then(|| format!("… {} more", line_count - visible_count));
         self.drawn_widths.clear();
         for line in live_lines.iter().take(visible_count).map(String::as_str).chain(overflow_line.as_deref()) {
             let line = truncate_end(line, width);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::model::event::{RunStatus, StepKind};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{Failure, FailureClass, RunState, StepState, StepStatus, counted, describe_partial};
+use crate::model::{Failure, FailureClass, RunState, StepKey, StepState, StepStatus, counted, describe_partial};
 
 use super::commands::SuggestedCommands;
 use super::human;
@@ -49,9 +49,11 @@ pub fn render_summary(
         write_line(format!("  {}", name_column.align(&escape_line_breaks(name), &escape_line_breaks(&path))));
     }
     // The failure of a group only repeats the failure of a step inside it.
+    let failed_steps = steps.iter().filter(|step| step.failure.is_some());
+    let groups_with_failed_steps: HashSet<StepKey> = failed_steps.flat_map(|step| step.key.ancestors()).collect();
     for step in &steps {
         let Some(failure) = &step.failure else { continue };
-        if step.kind.is_group() && contains_failed_step(&steps, step) {
+        if step.kind.is_group() && groups_with_failed_steps.contains(&step.key) {
             continue;
         }
         write_line(format!(
@@ -94,10 +96,6 @@ fn message_with_class(failure: &Failure) -> String {
             None => format!("{first_line} ({class})\n{other_lines}"),
         },
     }
-}
-
-fn contains_failed_step(steps: &[&StepState], group: &StepState) -> bool {
-    steps.iter().any(|step| step.failure.is_some() && step.key.is_within(&group.key))
 }
 
 fn render_headline(state: &RunState, owner: Option<&str>, style: TerminalStyle) -> String {

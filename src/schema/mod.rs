@@ -79,13 +79,16 @@ impl Schema {
         set.get(name)
     }
 
-    /// Returns a schema that allows every value that later steps can use.
+    /// Returns a schema that allows every value that later steps can use. All steps without a schema share it, since a
+    /// compiled schema takes tens of kilobytes.
     pub fn any() -> Self {
-        match Self::from_bundle("any", json!(true)) {
+        static ANY: OnceLock<Schema> = OnceLock::new();
+        let compile = || match Self::from_bundle("any", json!(true)) {
             Ok(schema) => schema,
             // `true` is a valid schema in every draft.
             Err(_) => unreachable!("the schema `true` compiles"),
-        }
+        };
+        ANY.get_or_init(compile).clone()
     }
 
     fn from_bundle(name: &str, bundle: Value) -> Result<Self, SchemaError> {

@@ -2,6 +2,7 @@
 //! the user's choice, orch accepts them, restores them, or refuses to resume.
 
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -121,7 +122,8 @@ impl DriftCheck<'_> {
             ));
         }
         let (owned_files, run) = (self.journal.owned_files(&workspace.path_in_journal())?, self.run.0.to_string());
-        let (paths, crash_times) = (self.plan.artifact_paths(), crash_times(self.events, self.last_heartbeat));
+        let paths: HashSet<String> = self.plan.artifact_paths().into_iter().collect();
+        let crash_times = crash_times(self.events, self.last_heartbeat);
         for expected in expected_files(self.events) {
             let crashed_at = crash_times.get(expected.session_index).copied().flatten();
             let is_near_crash =
@@ -229,7 +231,7 @@ impl ArtifactDrift {
     }
 
     /// The paths of the changed and the damaged artifact files, relative to the workspace.
-    pub(crate) fn artifact_paths(&self) -> Vec<&str> {
+    pub(crate) fn artifact_paths(&self) -> HashSet<&str> {
         let changed = self.changed_artifacts.iter().map(|(expected, _)| &expected.artifact);
         changed.chain(&self.torn_artifacts).filter_map(|artifact| artifact.path.as_deref()).collect()
     }

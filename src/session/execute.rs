@@ -1,5 +1,6 @@
 //! Executes a new or resumed run. This process owns the run until the run ends or waits for the user.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -150,7 +151,7 @@ async fn run_to_end(
 ) -> Result<RunState, SessionError> {
     let stop_signal = StopSignal::default();
     let _registration = runner.register_active(context.run, CancelHandle::new(stop_signal.clone(), observer));
-    let mut events = context.events.to_vec();
+    let mut events = Cow::Borrowed(context.events);
     loop {
         let inbox_messages = context.journal.pending_messages(context.run)?;
         context.facts_to_record.extend(inbox_messages.iter().map(|(_, message)| message.clone().into_fact()));
@@ -178,7 +179,7 @@ async fn run_to_end(
                 // The user may have answered in another process while other steps ran.
                 if !context.journal.pending_messages(context.run)?.is_empty() {
                     drop(run);
-                    events = context.journal.events(context.run)?;
+                    events = Cow::Owned(context.journal.events(context.run)?);
                     continue;
                 }
                 run_end
@@ -259,8 +260,8 @@ fn run_parts(
         redactor,
         workspace: context.workspace.folder().to_path_buf(),
         agents_folder: context.journal.agents_folder(context.run),
-        artifact_files: context.plan.artifact_paths(),
-        project_files: context.project_files.clone(),
+        artifact_files: context.plan.artifact_paths().into(),
+        project_files: context.project_files.as_slice().into(),
         env_vars: runner.environment.variable_lookup(),
         rate_limiters: restore_rate_limiters(&context.rate_limiters, events),
         budgets,

@@ -53,7 +53,9 @@ pub(crate) fn protect_project_files(plan: Plan, project: &Project, current_dir: 
 
 /// Returns an error if an artifact file of the plan would overwrite a project file.
 fn check_artifact_paths(plan: &Plan, project_files: &[String]) -> Result<(), SessionError> {
-    let Some(path) = plan.artifact_paths().into_iter().find(|path| project_files.contains(path)) else { return Ok(()) };
+    // `files_in_workspace` returns a sorted list.
+    let is_project_file = |path: &String| project_files.binary_search(path).is_ok();
+    let Some(path) = plan.artifact_paths().into_iter().find(is_project_file) else { return Ok(()) };
     Err(SessionError::usage(format!("the artifact file `{path}` would overwrite a project file"))
         .with_hint("use another --workspace, or rename the `output:`"))
 }

@@ -324,7 +324,7 @@ impl ToolSession {
             tool,
             arguments: arguments.clone(),
             grants: vec![ToolGrant { tool, pattern: None }],
-            reserved: Vec::new(),
+            reserved: [].into(),
             env: Vec::new(),
             sandbox: SandboxSpec::resolve(&Sandbox::default(), project, tool.access()),
             project_network: project.network.clone().filter(|_| tool == BuiltinTool::Fetch),

@@ -18,6 +18,8 @@ pub(super) struct CallIndex {
     /// The calls with a reply of a model or a result of a tool, by request digest. A step that was renamed or moved
     /// before it ended reuses them.
     by_request: HashMap<Digest, Vec<CallKey>>,
+    /// The calls in `by_request` whose own step has taken their outcome, so that no other call takes it.
+    taken_by_own_step: HashSet<CallKey>,
     by_attempt: HashMap<(StepKey, u32), Vec<CallKey>>,
     started: HashMap<CallKey, StartedCall>,
     /// The calls of each step that may have changed something, with the `seq` of their starts. Those of a nested step are
@@ -182,7 +184,12 @@ impl CallIndex {
         if interruption.is_some_and(|failure| failure.unperformed) {
             // The call never began, so orch makes it again.
             self.started.remove(&fact.call);
-            self.effects.values_mut().for_each(|calls| calls.retain(|(_, call)| *call != fact.call));
+            let step = &fact.call.step;
+            for step in step.ancestors().into_iter().chain([step.clone()]) {
+                if let Some(calls) = self.effects.get_mut(&step) {
+                    calls.retain(|(_, call)| *call != fact.call);
+                }
+            }
         } else if interruption.is_some() {
             self.interrupted.insert(fact.call.clone());
         }
@@ -227,6 +234,7 @@ impl CallIndex {
         }
         let is_listed = previous.is_some_and(|(digest, _)| digest == *request_digest);
         if is_transferable && !is_listed {
+            self.taken_by_own_step.remove(call);
             self.by_request.entry(request_digest.clone()).or_default().push(call.clone());
         }
     }
@@ -243,10 +251,9 @@ impl CallIndex {
         let has_same_request = |call: &CallKey| self.outcomes.get(call).is_some_and(|(digest, _)| digest == request);
         if has_same_request(key) {
             let own_outcome = self.outcomes.get(key).map(|(_, outcome)| outcome.clone());
-            // Prevent another call from taking this outcome.
-            if let Some(calls) = self.by_request.get_mut(request) {
-                calls.retain(|call| call != key);
-            }
+            // Prevent another call from taking this outcome. Many calls may have the same request, so do not search for
+            // this one among them.
+            self.taken_by_own_step.insert(key.clone());
             return own_outcome;
         }
         let calls = self.by_request.get(request)?;
@@ -254,7 +261,8 @@ impl CallIndex {
             call.tool_call.is_none() && self.outcomes.get(call).is_some_and(|(_, outcome)| outcome.result.is_err())
         };
         let is_match = |call: &CallKey| {
-            has_same_request(call) && may_take(call) && (call.step == key.step || !is_own_failure(call))
+            let is_free = !self.taken_by_own_step.contains(call) && has_same_request(call);
+            is_free && may_take(call) && (call.step == key.step || !is_own_failure(call))
         };
         let index = calls.iter().position(is_match)?;
         let call = self.by_request.get_mut(request)?.remove(index);

@@ -196,14 +196,10 @@ impl Durable for DryRunDurable {
 
 /// Returns the steps that have a recorded result but are no longer in the plan.
 pub fn removed_steps(events: &[Event], planned: &[StepKey]) -> Vec<StepKey> {
-    let mut removed: Vec<StepKey> = Vec::new();
-    for event in events {
-        if let Fact::StepCompleted(fact) = &event.fact {
-            let key = fact.step.declared_key();
-            if !planned.contains(&key) && !removed.contains(&key) {
-                removed.push(key);
-            }
-        }
-    }
-    removed
+    let mut known: HashSet<StepKey> = planned.iter().cloned().collect();
+    let completed = events.iter().filter_map(|event| match &event.fact {
+        Fact::StepCompleted(fact) => Some(fact.step.declared_key()),
+        _ => None,
+    });
+    completed.filter(|key| known.insert(key.clone())).collect()
 }

@@ -1,12 +1,13 @@
 //! The steps of each `finally` that has started. These steps may still run after a stop or a halt of other steps.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::StepKey;
 
 /// The steps of each `finally` that has started in this session.
 #[derive(Debug, Default)]
-pub(super) struct FinallySteps(Mutex<Vec<StepKey>>);
+pub(super) struct FinallySteps(Mutex<HashSet<StepKey>>);
 
 impl FinallySteps {
     /// Records that a `finally` with these steps has started.
@@ -17,7 +18,29 @@ impl FinallySteps {
     /// Among the `finally` steps that have started, the innermost one that contains `step` or is `step` itself.
     pub(super) fn innermost_enclosing(&self, step: &StepKey) -> Option<StepKey> {
         let steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let enclosing = steps.iter().filter(|key| step == *key || step.is_within(key));
-        enclosing.max_by_key(|key| key.as_str().len()).cloned()
+        if steps.is_empty() {
+            return None;
+        }
+        // The ancestors begin with the outermost one.
+        let enclosing = step.ancestors().into_iter().chain([step.clone()]);
+        enclosing.rev().find(|key| steps.contains(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_step_of_a_finally_encloses_a_step() {
+        let (outer, other) = (StepKey::root("clean"), StepKey::root("cleanup"));
+        let inner = outer.item(1).child("remove");
+        let steps = FinallySteps::default();
+        assert_eq!(steps.innermost_enclosing(&outer), None);
+        steps.add(vec![outer.clone(), inner.clone()]);
+        assert_eq!(steps.innermost_enclosing(&outer).as_ref(), Some(&outer));
+        assert_eq!(steps.innermost_enclosing(&outer.item(2).child("remove")).as_ref(), Some(&outer));
+        assert_eq!(steps.innermost_enclosing(&inner.child("files")).as_ref(), Some(&inner));
+        assert_eq!(steps.innermost_enclosing(&other), None);
     }
 }

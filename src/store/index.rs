@@ -1,18 +1,21 @@
 //! An index over the recorded events of a run. It finds the outcomes of calls, reusable results, and the next attempt
 //! of a step.
 
+mod attempts;
 mod earlier_calls;
 mod edits;
+mod results;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::durable::{CallOutcome, CallReply, StepSpec};
+use crate::durable::{CallOutcome, StepSpec};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, Event, Fact, StepCompleted, StepFailed, StepStarted};
 use crate::model::{Artifact, CallKey, Digest, FailureClass, Fingerprint, McpListing, StepKey};
 
+use self::attempts::Attempt;
+use self::results::{RecordedResult, RecordedResults};
 use super::call_index::CallIndex;
-use super::call_replies::final_replies;
 use super::changed_parts::describe_changes;
 
 /// An index over the events of one run. [`LocalRun`](super::LocalRun) applies each new event to it.
@@ -26,16 +29,16 @@ pub(super) struct Index {
     /// The failed attempts whose conversations the next attempt continues, or whose calls it does not repeat.
     continued_attempts: HashSet<(StepKey, u32)>,
     parsed_calls: HashSet<CallKey>,
-    results: HashMap<Fingerprint, Vec<RecordedResult>>,
-    /// The fingerprint of each result, by its `seq`.
-    fingerprints: HashMap<u64, Fingerprint>,
+    results: RecordedResults,
     /// The execution ids of results whose files the user deleted or reverted, by the `seq` of the result. The loss
     /// counts as a new write, so these ids replace the original ones.
     renewed_ids: HashMap<u64, u64>,
     /// The `seq` of each step's last result.
     last_results: HashMap<StepKey, u64>,
-    attempts: HashMap<StepKey, Vec<StepStarted>>,
-    attempts_by_request: HashMap<Digest, Vec<StepStarted>>,
+    attempts: HashMap<StepKey, Vec<Attempt>>,
+    attempts_by_request: HashMap<Digest, Vec<Arc<StepStarted>>>,
+    /// The steps, items and rounds in which steps have started.
+    started_groups: HashSet<StepKey>,
     /// The attempts whose start this session recorded. An earlier session may have started them too.
     started_attempts: HashSet<(StepKey, u32)>,
     /// The last attempt of each step that has ended.
@@ -45,8 +48,11 @@ pub(super) struct Index {
     /// The steps that the user wants to re-run, each with the `seq` of an event. orch does not reuse their results from
     /// before that event.
     forced_reruns: Vec<(StepKey, u64)>,
-    questions: Vec<ApprovalAsked>,
+    /// The questions of each step.
+    questions: HashMap<StepKey, Vec<ApprovalAsked>>,
     answers: Vec<ApprovalAnswered>,
+    /// The indexes of the answers about each step.
+    answers_by_step: HashMap<StepKey, Vec<usize>>,
     /// The indexes of the answers that a later attempt of their step has taken.
     taken_answers: HashSet<usize>,
     /// The `seq` of the event with which an attempt started first.
@@ -61,15 +67,6 @@ pub(super) struct Index {
 
 /// Lists of tools, by the name of the MCP server.
 type Listings = HashMap<String, Arc<McpListing>>;
-
-/// A result of a step.
-struct RecordedResult {
-    seq: u64,
-    step: StepKey,
-    artifact: Option<Artifact>,
-    /// Whether the user edited the artifact.
-    is_edited: bool,
-}
 
 impl Index {
     pub(super) fn from_events(events: &[Event]) -> Self {
@@ -104,9 +101,8 @@ impl Index {
                     let is_edited = self.is_reparsed_edit(fact);
                     let (seq, step, artifact) = (event.seq, fact.step.clone(), fact.artifact.clone());
                     self.last_results.insert(step.clone(), seq);
-                    let result = RecordedResult { seq, step, artifact, is_edited };
-                    self.results.entry(fact.fingerprint.clone()).or_default().push(result);
-                    self.fingerprints.insert(event.seq, fact.fingerprint.clone());
+                    let fingerprint = fact.fingerprint.clone();
+                    self.results.insert(RecordedResult { seq, step, fingerprint, artifact, is_edited });
                 }
             }
             Fact::StepFailed(fact) => self.step_failed(fact),
@@ -118,8 +114,13 @@ impl Index {
                     .extend(fact.missing_files.iter().filter_map(|file| Some((file.result_seq?, event.seq))));
             }
             Fact::ArtifactAccepted(fact) => self.apply_edit(fact.result_seq, &fact.artifact),
-            Fact::ApprovalAsked(fact) => self.questions.push(fact.clone()),
-            Fact::ApprovalAnswered(fact) => self.answers.push(fact.clone()),
+            Fact::ApprovalAsked(fact) => {
+                self.questions.entry(fact.step.clone()).or_default().push(fact.clone());
+            }
+            Fact::ApprovalAnswered(fact) => {
+                self.answers_by_step.entry(fact.step.clone()).or_default().push(self.answers.len());
+                self.answers.push(fact.clone());
+            }
             Fact::ToolsListed(fact) => {
                 Arc::make_mut(&mut self.listings).insert(fact.listing.server.clone(), fact.listing.clone());
             }
@@ -133,20 +134,11 @@ impl Index {
         }
     }
 
-    fn step_started(&mut self, fact: &StepStarted, seq: u64) {
-        self.started_attempts.insert((fact.step.clone(), fact.attempt));
-        self.first_starts.entry((fact.step.clone(), fact.attempt)).or_insert(seq);
-        self.attempts.entry(fact.step.clone()).or_default().push(fact.clone());
-        if self.replaying {
-            self.attempts_by_request.entry(fact.fingerprint.request.clone()).or_default().push(fact.clone());
-        }
-    }
-
     fn step_failed(&mut self, fact: &StepFailed) {
         self.end_attempt(&fact.step, fact.attempt);
         self.failure_classes.insert(fact.step.clone(), fact.failure.class);
         // The steps inside of an agent's step are those of the pipelines that its model called.
-        let has_called_pipelines = || self.attempts.keys().any(|key| key.is_within(&fact.step));
+        let has_called_pipelines = || self.started_groups.contains(&fact.step);
         let has_calls = || self.calls.has_tool_calls(&fact.step, fact.attempt) || has_called_pipelines();
         let continues_conversation = may_continue_after(fact.failure.class) && has_calls();
         if continues_conversation || self.calls.has_own_effect(&fact.step, fact.attempt) {
@@ -162,45 +154,20 @@ impl Index {
 
     /// Whether a result is the user's edit of the previous result, which orch parsed again under other decode rules.
     fn is_reparsed_edit(&self, fact: &StepCompleted) -> bool {
-        let previous = self.last_results.get(&fact.step);
-        let previous = previous.and_then(|seq| Some((seq, self.fingerprints.get(seq)?)));
-        let has_same_request = |fingerprint: &Fingerprint| fingerprint.request == fact.fingerprint.request;
-        let Some((seq, fingerprint)) = previous.filter(|(_, fingerprint)| has_same_request(fingerprint)) else {
-            return false;
-        };
-        let results = self.results.get(fingerprint).map(Vec::as_slice).unwrap_or_default();
+        let previous = self.last_results.get(&fact.step).and_then(|seq| self.results.get(*seq));
         let value = fact.artifact.as_ref().map(|artifact| &artifact.value);
-        let has_same_value =
-            |result: &RecordedResult| result.artifact.as_ref().map(|artifact| &artifact.value) == value;
-        results.iter().any(|result| result.seq == *seq && result.is_edited && has_same_value(result))
+        previous.is_some_and(|result| {
+            let has_same_request = result.fingerprint.request == fact.fingerprint.request;
+            has_same_request && result.is_edited && result.artifact.as_ref().map(|artifact| &artifact.value) == value
+        })
     }
 
     /// Replaces the artifact of the result with this `seq` by the user's edit.
     fn apply_edit(&mut self, seq: u64, artifact: &Artifact) {
-        let results = self.fingerprints.get(&seq).and_then(|fingerprint| self.results.get_mut(fingerprint));
-        if let Some(result) = results.and_then(|results| results.iter_mut().find(|result| result.seq == seq)) {
+        if let Some(result) = self.results.get_mut(seq) {
             result.artifact = Some(artifact.clone());
             result.is_edited = true;
         }
-    }
-
-    /// Forces a step, its items and its rounds to run again: orch does not reuse their results from before the event
-    /// `before_seq`.
-    pub(super) fn force_rerun(&mut self, step: &StepKey, before_seq: u64) {
-        let is_covered = |key: &StepKey| covers(step, key);
-        for attempts in self.attempts_by_request.values_mut() {
-            attempts.retain(|attempt| !is_covered(&attempt.step));
-        }
-        let last_attempts: Vec<(StepKey, u32)> = self
-            .attempts
-            .iter()
-            .filter(|(key, _)| is_covered(key))
-            .filter_map(|(key, attempts)| Some((key.clone(), attempts.iter().map(|started| started.attempt).max()?)))
-            .collect();
-        for (key, attempt) in last_attempts {
-            self.end_attempt(&key, attempt);
-        }
-        self.forced_reruns.push((step.clone(), before_seq));
     }
 
     /// Whether the user wants a step to re-run, and the step has not completed since.
@@ -216,8 +183,7 @@ impl Index {
 
     /// The last artifact of a step, whether it can be reused or not.
     pub(super) fn last_result(&self, step: &StepKey) -> Option<&Artifact> {
-        let results = self.results.values().flatten().filter(|result| result.step == *step);
-        results.max_by_key(|result| result.seq)?.artifact.as_ref()
+        self.results.of_step(step).next()?.artifact.as_ref()
     }
 
     /// The reason why a step runs again; `None` if it never started.
@@ -225,7 +191,7 @@ impl Index {
         if self.must_rerun(&spec.step) {
             return Some("requested with --from".to_owned());
         }
-        let last = self.attempts.get(&spec.step)?.last()?;
+        let last = &self.attempts.get(&spec.step)?.last()?.start;
         if last.fingerprint == spec.fingerprint {
             let class = self.failure_classes.get(&spec.step);
             return Some(class.map_or_else(|| "it did not complete".to_owned(), |class| format!("failed: {class}")));
@@ -273,56 +239,16 @@ impl Index {
             !is_stale && !is_superseded && (spec.output.is_none() || result.artifact.is_some())
         };
         let fingerprints = || std::iter::once(&spec.fingerprint).chain(&spec.alternative_fingerprints);
-        let find = |is_match: &dyn Fn(&RecordedResult) -> bool| {
-            fingerprints()
-                .find_map(|fingerprint| Some((fingerprint, results.get(fingerprint)?.iter().rposition(is_match)?)))
+        let find_own = |fingerprint: &Fingerprint| {
+            let mut own_results = results.of_step(&spec.step);
+            own_results
+                .find(|result| result.fingerprint == *fingerprint && is_reusable(result))
+                .map(|result| result.seq)
         };
-        let own_result = find(&|result| result.step == spec.step && is_reusable(result));
-        let (fingerprint, index) = own_result.or_else(|| find(&is_reusable))?;
-        let result = results.get_mut(fingerprint)?.remove(index);
-        Some((result.seq, result.artifact))
-    }
-
-    /// The recorded replies to the same request that orch parsed under other rules, latest first. If the user edited
-    /// the last result, the edit comes first.
-    pub(super) fn replies_to_reparse(&self, spec: &StepSpec) -> Vec<CallReply> {
-        if self.must_rerun(&spec.step) {
-            return Vec::new();
-        }
-        let fingerprints = spec.alternative_fingerprints.iter().chain([&spec.fingerprint]);
-        let attempts = fingerprints.filter_map(|fingerprint| self.attempts_by_request.get(&fingerprint.request));
-        let attempts: Vec<&StepStarted> = attempts.flatten().collect();
-        // If the step itself made this request before, the replies to other steps do not count.
-        let has_own_attempts = attempts.iter().any(|started| started.step == spec.step);
-        let attempts = || attempts.iter().filter(|started| !has_own_attempts || started.step == spec.step);
-        let attempts_with_same_rules: HashSet<(&StepKey, u32)> = attempts()
-            .filter(|started| started.fingerprint.decode == spec.fingerprint.decode)
-            .map(|started| (&started.step, started.attempt))
-            .collect();
-        // Such an attempt has only the replies after those of the attempt before it, which has the required call.
-        let continues = |started: &StepStarted| {
-            let previous = attempts().find(|other| other.step == started.step && other.attempt + 1 == started.attempt);
-            previous.is_some_and(|start| self.continued_attempts.contains(&(start.step.clone(), start.attempt)))
-        };
-        let mut replies: Vec<CallReply> = self.edit_as_reply(spec).into_iter().collect();
-        for started in
-            attempts().rev().filter(|started| !attempts_with_same_rules.contains(&(&started.step, started.attempt)))
-        {
-            let recorded = self.calls.replies(&started.step, started.attempt);
-            replies.extend(final_replies(recorded, spec.requires_call && !continues(started)).cloned());
-        }
-        replies
-    }
-
-    /// The attempt to continue: the unfinished attempt with this fingerprint, else a new attempt.
-    pub(super) fn next_attempt(&self, spec: &StepSpec) -> u32 {
-        let first_unfinished = self.last_ended.get(&spec.step).copied().unwrap_or(0) + 1;
-        let started = self.attempts.get(&spec.step).map(Vec::as_slice).unwrap_or_default();
-        let unfinished: Vec<&StepStarted> = started.iter().filter(|start| start.attempt >= first_unfinished).collect();
-        // An unfinished attempt with another fingerprint must not continue, although no event records its end.
-        let stale =
-            unfinished.iter().filter(|start| start.fingerprint != spec.fingerprint).map(|start| start.attempt).max();
-        stale.map_or(first_unfinished, |stale| stale + 1)
+        let own_result = fingerprints().find_map(find_own);
+        let seq =
+            own_result.or_else(|| fingerprints().find_map(|fingerprint| results.find(fingerprint, &is_reusable)))?;
+        results.take(seq).map(|result| (result.seq, result.artifact))
     }
 
     pub(super) fn has_recorded_start(&self, fact: &StepStarted) -> bool {
@@ -335,7 +261,7 @@ impl Index {
         if key.ordinal > 0 {
             return self.calls.has_started(key);
         }
-        self.attempts.get(&key.step).is_some_and(|list| list.iter().any(|start| start.attempt == key.attempt))
+        self.attempts.get(&key.step).is_some_and(|list| list.iter().any(|attempt| attempt.start.attempt == key.attempt))
     }
 
     pub(super) fn is_parsed(&self, call: &CallKey) -> bool {

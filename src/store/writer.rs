@@ -1,5 +1,6 @@
 //! The only writer of a journal: a thread that commits all queued events in one transaction and then acknowledges them.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -284,10 +285,12 @@ impl Worker {
             Fact::StepCompleted(fact) => fact.artifact.as_ref(),
             _ => None,
         });
-        for artifact in artifacts.filter(|artifact| artifact.path.is_some()) {
-            self.unwritten_artifacts.retain(|queued| queued.path != artifact.path);
-            self.unwritten_artifacts.push(artifact.clone());
-        }
+        let with_file = artifacts.filter(|artifact| artifact.path.is_some());
+        let mut paths = HashSet::new();
+        let mut latest: Vec<&Artifact> = with_file.rev().filter(|artifact| paths.insert(&artifact.path)).collect();
+        latest.reverse();
+        self.unwritten_artifacts.retain(|queued| !paths.contains(&queued.path));
+        self.unwritten_artifacts.extend(latest.into_iter().cloned());
     }
 
     /// Writes the queued files. Keeps a file in the queue if it can't be written, so that the next call retries it.
@@ -334,11 +337,13 @@ impl Payload {
 fn collect_jobs(first: WriteJob, receiver: &mpsc::Receiver<WriteJob>) -> Vec<WriteJob> {
     let deadline = Instant::now() + MAX_COMMIT_DELAY;
     let mut jobs = vec![first];
+    let mut checked = 0;
     loop {
         jobs.extend(receiver.try_iter());
-        if jobs.iter().any(|job| job.is_urgent) {
+        if jobs.iter().skip(checked).any(|job| job.is_urgent) {
             return jobs;
         }
+        checked = jobs.len();
         match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(job) => jobs.push(job),
             Err(_) => return jobs,

@@ -27,7 +27,7 @@ async fn every_kind_of_cli_agent_refuses_files_before_it_starts() {
     let agent_env = AgentEnv {
         workspace: folder.path().to_owned(),
         agents_folder: NoFollowFolder::open(folder.path(), FolderAccess::Private).unwrap(),
-        artifacts: Vec::new(),
+        artifacts: Arc::default(),
         variables: Arc::new(|name: &str| (name == "PATH").then(|| std::env::var("PATH").ok()).flatten()),
         insecure_providers: Vec::new(),
         guard: PathBuf::from(env!("CARGO_BIN_EXE_orch")).into(),

@@ -211,7 +211,7 @@ mod tests {
         let transport = McpTransport::Http { url: "https://docs.example".to_owned(), headers: IndexMap::new() };
         let (name, access) = ("docs".to_owned(), McpAccess::Read);
         let server = McpServerSpec { name, transport, tools: None, access };
-        McpInvocation { server, tool: "find".to_owned(), arguments, answers, reserved: Vec::new(), timeout_ms: 1 }
+        McpInvocation { server, tool: "find".to_owned(), arguments, answers, reserved: [].into(), timeout_ms: 1 }
     }
 
     fn output(content: &str) -> McpCallOutput {

@@ -116,7 +116,7 @@ mod tests {
             tool: BuiltinTool::Shell,
             arguments,
             grants: Vec::new(),
-            reserved: Vec::new(),
+            reserved: [].into(),
             env: Vec::new(),
             sandbox: None,
             project_network: None,

@@ -164,7 +164,8 @@ impl AbstractEnv {
     /// Returns an upper bound, in tokens, of the unknown values that a step reads; `None` if one of them is unbounded.
     pub(super) fn max_read_tokens(&self, node: &PlanNode) -> Option<u64> {
         let reads_whole_round = node.previous_reads.iter().any(|read| read.artifact.is_none());
-        let round = self.loop_artifacts.keys().map(String::as_str).filter(|_| reads_whole_round);
+        let round = reads_whole_round.then(|| self.loop_artifacts.keys().map(String::as_str));
+        let round = round.into_iter().flatten();
         let item = self.placeholders.item().is_some().then_some("item");
         let names: BTreeSet<&str> = node.read_artifacts().chain(round).chain(item).collect();
         let unknown_value = |name: &str| self.unknown.get(name).or_else(|| self.loop_artifacts.get(name));

@@ -1,12 +1,11 @@
 //! Compares the budgets of a plan with the forecast.
 
-use std::collections::HashMap;
-
 use crate::model::StepKey;
 use crate::model::budget::Budget;
 
 use super::{CostEstimate, Range, StepForecast};
 use crate::engine::budget::{BudgetScope, Limit};
+use crate::engine::limit_index::LimitIndex;
 use crate::engine::plan::Plan;
 
 /// A budget of the plan, and whether the forecast fits it.
@@ -35,7 +34,7 @@ impl LimitForecast {
     /// Compares each budget of a plan with the forecast of its steps.
     pub fn compare(plan: &Plan, steps: &[StepForecast]) -> Vec<Self> {
         let mut usages: Vec<LimitUsage> = plan.budgets().into_iter().map(LimitUsage::new).collect();
-        let index = ScopeIndex::new(&usages);
+        let index = LimitIndex::new(usages.iter().map(|usage| &usage.scope));
         for step in steps {
             for covering in index.covering(&step.step) {
                 if let Some(usage) = usages.get_mut(covering) {
@@ -44,43 +43,6 @@ impl LimitForecast {
             }
         }
         usages.into_iter().map(LimitUsage::into_forecast).collect()
-    }
-}
-
-/// The limits that cover each step, by their position. With it, the time of the comparison grows with the number of
-/// steps plus the number of limits, and not with their product.
-struct ScopeIndex {
-    /// The limits of the run.
-    whole_run: Vec<usize>,
-    /// The limits of each step, which also cover the steps inside it.
-    by_step: HashMap<StepKey, Vec<usize>>,
-    /// The limits of agents, by the steps of the agents.
-    by_agent_step: HashMap<StepKey, Vec<usize>>,
-}
-
-impl ScopeIndex {
-    fn new(usages: &[LimitUsage]) -> Self {
-        let mut index = Self { whole_run: Vec::new(), by_step: HashMap::new(), by_agent_step: HashMap::new() };
-        for (position, usage) in usages.iter().enumerate() {
-            match &usage.scope {
-                BudgetScope::Run => index.whole_run.push(position),
-                BudgetScope::Step(step) => index.by_step.entry(step.clone()).or_default().push(position),
-                BudgetScope::Agent(_, agent_steps) => {
-                    for step in agent_steps {
-                        index.by_agent_step.entry(step.clone()).or_default().push(position);
-                    }
-                }
-            }
-        }
-        index
-    }
-
-    /// The positions of the limits that cover a step.
-    fn covering(&self, step: &StepKey) -> Vec<usize> {
-        let step = step.declared_key();
-        let ancestors = step.ancestors();
-        let step_limits = ancestors.iter().chain([&step]).filter_map(|step| self.by_step.get(step));
-        self.whole_run.iter().chain(step_limits.chain(self.by_agent_step.get(&step)).flatten()).copied().collect()
     }
 }
 
@@ -133,30 +95,6 @@ impl LimitUsage {
 mod tests {
     use super::*;
     use crate::model::event::StepKind;
-
-    fn usage_of(scope: BudgetScope) -> LimitUsage {
-        LimitUsage::new((scope, Budget::default()))
-    }
-
-    #[test]
-    fn a_limit_covers_the_steps_of_its_scope() {
-        let outer = StepKey::root("outer");
-        let (inner, other) = (outer.child("inner"), StepKey::root("other"));
-        let usages = [
-            usage_of(BudgetScope::Run),
-            usage_of(BudgetScope::Step(outer.clone())),
-            usage_of(BudgetScope::Agent("a".to_owned(), vec![inner.clone(), other.clone()])),
-            usage_of(BudgetScope::Step(StepKey::root("out"))),
-        ];
-        let index = ScopeIndex::new(&usages);
-        for step in [outer.clone(), inner, other, outer.item(2).child("inner")] {
-            let expected: Vec<usize> =
-                (0..usages.len()).filter(|position| usages[*position].scope.covers(&step)).collect();
-            let mut covering = index.covering(&step);
-            covering.sort_unstable();
-            assert_eq!(covering, expected, "{step}");
-        }
-    }
 
     #[test]
     fn the_first_step_that_exceeds_a_limit_decides() {

@@ -90,13 +90,14 @@ impl Index {
 
     /// The latest record of the start of an attempt.
     fn start_of(&self, step: &StepKey, attempt: u32) -> Option<&StepStarted> {
-        self.attempts.get(step)?.iter().rev().find(|start| start.attempt == attempt)
+        let mut latest_first = self.attempts.get(step)?.iter().rev().map(|attempt| &*attempt.start);
+        latest_first.find(|start| start.attempt == attempt)
     }
 
     /// The recorded question with exactly this text; its `expires_at` is the deadline for an answer.
     pub(in crate::store) fn find_question(&self, key: &CallKey, text_digest: &Digest) -> Option<&ApprovalAsked> {
         let is_same = |question: &&ApprovalAsked| question.key() == *key && question.question_digest == *text_digest;
-        self.questions.iter().find(is_same)
+        self.questions.get(&key.step)?.iter().find(is_same)
     }
 
     /// The recorded answer to exactly this text, if it came in time. If an attempt continues the conversation of earlier
@@ -106,7 +107,12 @@ impl Index {
         let is_same = |answer: &&ApprovalAnswered| answer.key() == *key && answer.question_digest == *text_digest;
         let is_in_time =
             |answer: &&ApprovalAnswered| expires_at.is_none_or(|expires_at| answer.answer.at <= expires_at);
-        let own_answer = self.answers.iter().filter(is_same).find(is_in_time).map(|answer| answer.answer.clone());
+        let own_answer = self
+            .answers_about(&key.step)
+            .map(|(_, answer)| answer)
+            .filter(is_same)
+            .find(is_in_time)
+            .map(|answer| answer.answer.clone());
         if own_answer.is_some() {
             return own_answer;
         }
@@ -127,6 +133,12 @@ impl Index {
             let is_earlier = answer.step == key.step && (first..key.attempt).contains(&answer.attempt);
             is_same_call && is_earlier && answer.question_digest == *text_digest && !self.taken_answers.contains(index)
         };
-        self.answers.iter().enumerate().find(is_same).map(|(index, _)| index)
+        self.answers_about(&key.step).find(is_same).map(|(index, _)| index)
+    }
+
+    /// The recorded answers about a step and its calls, with their indexes.
+    fn answers_about(&self, step: &StepKey) -> impl Iterator<Item = (usize, &ApprovalAnswered)> {
+        let indexes = self.answers_by_step.get(step).into_iter().flatten().copied();
+        indexes.filter_map(|index| Some((index, self.answers.get(index)?)))
     }
 }

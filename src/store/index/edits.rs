@@ -3,16 +3,16 @@
 use crate::durable::{CallReply, StepSpec};
 use crate::model::{ChatReply, Content, Fingerprint, StopReason, Usage};
 
-use super::{Index, RecordedResult};
+use super::Index;
+use super::results::RecordedResult;
 
 impl Index {
     /// The last result of a step, if the user edited it and the request is the same.
     pub(super) fn edited_result(&self, spec: &StepSpec) -> Option<&RecordedResult> {
         let mut fingerprints = std::iter::once(&spec.fingerprint).chain(&spec.alternative_fingerprints);
         let mut has_same_request = |other: &Fingerprint| fingerprints.any(|own| own.request == other.request);
-        let last_seq = *self.last_results.get(&spec.step)?;
-        let fingerprint = self.fingerprints.get(&last_seq).filter(|fingerprint| has_same_request(fingerprint))?;
-        self.results.get(fingerprint)?.iter().find(|result| result.seq == last_seq && result.is_edited)
+        let last_result = self.results.get(*self.last_results.get(&spec.step)?)?;
+        (last_result.is_edited && has_same_request(&last_result.fingerprint)).then_some(last_result)
     }
 
     /// The user's edit of a step's last result, in the form of a reply to parse again, if the request is the same.

@@ -163,7 +163,7 @@ impl ToolSite {
             tool,
             arguments: read_arguments(tool, arguments).unwrap(),
             grants: self.grants.iter().map(|text| ToolGrant::parse(text).unwrap()).collect(),
-            reserved: self.reserved.clone(),
+            reserved: self.reserved.as_slice().into(),
             env: Vec::new(),
             sandbox,
             project_network: defaults.network,

@@ -148,7 +148,7 @@ fn probe_cli_agent(registry: &ModelRegistry, cli_agent: &CliAgent, runner: &Runn
     let agent_env = AgentEnv {
         workspace,
         agents_folder: probe_folder.subfolder("agents"),
-        artifacts: Vec::new(),
+        artifacts: Arc::default(),
         variables: runner.environment.variable_lookup(),
         insecure_providers: registry.insecure_providers(),
         guard: runner.environment.guard().to_owned().into(),
