@@ -104,16 +104,15 @@ fn models_of_all_vocabularies_call_tools() {
         };
         let reply = model.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
         assert_eq!((reply.text.as_str(), reply.finish_reason), ("", FinishReason::Complete), "{reply:?}");
-        assert!(!reply.calls.is_empty() && reply.output_tokens <= 700, "{reply:?}");
-        for call in &reply.calls {
-            match call.name.as_str() {
-                "turn_left" => assert!(call.arguments["degrees"] == 45 || call.arguments["degrees"] == 90, "{call:?}"),
-                name => assert_eq!((name, &call.arguments), ("turn_right", &json!({})), "{call:?}"),
-            }
+        assert!(reply.output_tokens <= 700, "{reply:?}");
+        let call = reply.call.unwrap();
+        match call.name.as_str() {
+            "turn_left" => assert!(call.arguments["degrees"] == 45 || call.arguments["degrees"] == 90, "{call:?}"),
+            name => assert_eq!((name, &call.arguments), ("turn_right", &json!({})), "{call:?}"),
         }
         let answer = Request { choice: CallChoice::None, max_tokens: 40, ..request };
         let reply = model.generate(&answer, &mut |_| ControlFlow::Continue(())).unwrap();
-        assert!(reply.calls.is_empty() && !reply.text.contains("<tool_call>"), "{reply:?}");
+        assert!(reply.call.is_none() && !reply.text.contains("<tool_call>"), "{reply:?}");
     }
 }
 

@@ -111,7 +111,7 @@ fn slice_length(slice: &Slice<'_>, min: u64, max: Option<u64>) -> (u64, Option<u
         _ => (sliced_count(start, stop, min), sliced_count(start, stop, max.unwrap_or(u64::MAX))),
     };
     // Without a maximum, only the bounds of the slice can limit the number.
-    let is_limited = max.is_some() || most <= u64::from(u32::MAX);
+    let is_limited = max.is_some() || u32::try_from(most).is_ok();
     (fewest.div_ceil(step), is_limited.then(|| most.div_ceil(step)))
 }
 

@@ -234,7 +234,7 @@ impl<'a> SandboxView<'a> {
         }
         let mut private = self.private.iter().filter(|(_, folder)| path.starts_with(folder) && path != folder);
         let (name, folder) = private.next().filter(|_| !is_visible)?;
-        Some(HidingFolder::Private { name: *name, path: folder.clone() })
+        Some(HidingFolder::Private { name, path: folder.clone() })
     }
 }
 

@@ -92,7 +92,9 @@ mod tests {
     fn steps_keep_their_order_and_the_longest_name_counts() {
         let keys = ["b", "a", "long", "c"].map(StepKey::root);
         let mut steps = RunningSteps::default();
-        keys.iter().for_each(|key| steps.add(key, "running".to_owned()));
+        for key in &keys {
+            steps.add(key, "running".to_owned());
+        }
         let names = |steps: &RunningSteps| steps.iter().map(RunningStep::name).collect::<Vec<_>>();
         assert_eq!((names(&steps).join(" ").as_str(), steps.max_name_width()), ("b a long c", 4));
         steps.remove(&keys[2]);

@@ -247,7 +247,7 @@ impl Index {
         };
         let own_result = fingerprints().find_map(find_own);
         let seq =
-            own_result.or_else(|| fingerprints().find_map(|fingerprint| results.find(fingerprint, &is_reusable)))?;
+            own_result.or_else(|| fingerprints().find_map(|fingerprint| results.find(fingerprint, is_reusable)))?;
         results.take(seq).map(|result| (result.seq, result.artifact))
     }
 

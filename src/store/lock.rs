@@ -78,7 +78,7 @@ pub struct Lock {
     has_machine_restarted: bool,
     /// The length of the file without the line about an earlier boot, if it has one.
     length_without_earlier_boot: Option<u64>,
-    has_heartbeat: Arc<AtomicBool>,
+    is_owner_recorded: Arc<AtomicBool>,
 }
 
 /// Updates the modification time of a lock file, from which other processes learn when its owner was last alive. The
@@ -87,13 +87,13 @@ pub struct Lock {
 pub struct Heartbeat {
     file: Arc<File>,
     length_without_earlier_boot: Option<u64>,
-    has_heartbeat: Arc<AtomicBool>,
+    is_owner_recorded: Arc<AtomicBool>,
 }
 
 impl Heartbeat {
     /// Records that the owner is alive now.
     pub(super) fn record(&self) -> std::io::Result<()> {
-        let is_first = !self.has_heartbeat.swap(true, Ordering::Relaxed);
+        let is_first = !self.is_owner_recorded.swap(true, Ordering::Relaxed);
         if let Some(length) = self.length_without_earlier_boot.filter(|_| is_first) {
             self.file.set_len(length)?;
         }
@@ -149,7 +149,7 @@ impl Lock {
             former_owner_last_seen,
             has_machine_restarted: earlier_boot.is_some(),
             length_without_earlier_boot: earlier_boot.map(|_| own_length),
-            has_heartbeat: Arc::default(),
+            is_owner_recorded: Arc::default(),
         })
     }
 
@@ -176,7 +176,7 @@ impl Lock {
         Ok(Heartbeat {
             file: Arc::new(file),
             length_without_earlier_boot: self.length_without_earlier_boot,
-            has_heartbeat: self.has_heartbeat.clone(),
+            is_owner_recorded: self.is_owner_recorded.clone(),
         })
     }
 
@@ -209,7 +209,7 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // The file shows when a former owner died. Keep the file until the journal contains that time: the first
         // heartbeat comes after the event that records it.
-        let is_death_recorded = self.former_owner_last_seen.is_none() || self.has_heartbeat.load(Ordering::Relaxed);
+        let is_death_recorded = self.former_owner_last_seen.is_none() || self.is_owner_recorded.load(Ordering::Relaxed);
         if self.remove_file_on_drop && is_death_recorded {
             // If the removal fails, the file does no harm: its lock is free, and the next owner overwrites it.
             drop(self.location.remove());

@@ -16,7 +16,7 @@ const FILE: &str = "workspace/x.json";
 /// A project whose run was killed during its second step. A server answers the resume at once.
 fn project_with_killed_run() -> (Server, Orch) {
     let slow = Server::start(|request| {
-        let delay = if prompt_name(request) == "two" { Duration::from_secs(60) } else { Duration::ZERO };
+        let delay = if prompt_name(request) == "two" { Duration::from_mins(1) } else { Duration::ZERO };
         Reply::openai_text(&json!({ "step": "one", "note": "a text" }).to_string()).delay(delay)
     });
     let steps = format!(

@@ -40,7 +40,9 @@ impl Index {
         }
         let mut last_attempts: Vec<(StepKey, u32)> = Vec::new();
         for (key, attempts) in self.attempts.iter_mut().filter(|(key, _)| is_covered(key)) {
-            attempts.iter_mut().for_each(|attempt| attempt.is_reparsable = false);
+            for attempt in attempts.iter_mut() {
+                attempt.is_reparsable = false;
+            }
             let last = attempts.iter().map(|attempt| attempt.start.attempt).max();
             last_attempts.extend(last.map(|last| (key.clone(), last)));
         }

@@ -18,39 +18,40 @@ pub(super) struct RecordedResult {
 /// artifacts, so a step finds its own result by its key.
 #[derive(Default)]
 pub(super) struct RecordedResults {
-    by_seq: HashMap<u64, RecordedResult>,
+    /// By `seq`.
+    results: HashMap<u64, RecordedResult>,
     /// The `seq` of each result with a fingerprint, in ascending order. Some may have been taken.
-    by_fingerprint: HashMap<Fingerprint, Vec<u64>>,
+    seqs_of_fingerprints: HashMap<Fingerprint, Vec<u64>>,
     /// The `seq` of each result of a step, in ascending order. Some may have been taken.
-    by_step: HashMap<StepKey, Vec<u64>>,
+    seqs_of_steps: HashMap<StepKey, Vec<u64>>,
 }
 
 impl RecordedResults {
     /// Adds a result. Its `seq` is larger than those of all others.
     pub(super) fn insert(&mut self, result: RecordedResult) {
-        self.by_fingerprint.entry(result.fingerprint.clone()).or_default().push(result.seq);
-        self.by_step.entry(result.step.clone()).or_default().push(result.seq);
-        self.by_seq.insert(result.seq, result);
+        self.seqs_of_fingerprints.entry(result.fingerprint.clone()).or_default().push(result.seq);
+        self.seqs_of_steps.entry(result.step.clone()).or_default().push(result.seq);
+        self.results.insert(result.seq, result);
     }
 
     /// The result with this `seq`.
     pub(super) fn get(&self, seq: u64) -> Option<&RecordedResult> {
-        self.by_seq.get(&seq)
+        self.results.get(&seq)
     }
 
     /// The result with this `seq`, as a mutable reference.
     pub(super) fn get_mut(&mut self, seq: u64) -> Option<&mut RecordedResult> {
-        self.by_seq.get_mut(&seq)
+        self.results.get_mut(&seq)
     }
 
     /// Removes and returns the result with this `seq`.
     pub(super) fn take(&mut self, seq: u64) -> Option<RecordedResult> {
-        self.by_seq.remove(&seq)
+        self.results.remove(&seq)
     }
 
     /// The results of a step, latest first.
     pub(super) fn of_step(&self, step: &StepKey) -> impl Iterator<Item = &RecordedResult> {
-        self.by_step.get(step).into_iter().flatten().rev().filter_map(|seq| self.by_seq.get(seq))
+        self.seqs_of_steps.get(step).into_iter().flatten().rev().filter_map(|seq| self.results.get(seq))
     }
 
     /// The `seq` of the latest result with this fingerprint that matches, of any step.
@@ -59,14 +60,14 @@ impl RecordedResults {
         fingerprint: &Fingerprint,
         is_match: impl Fn(&RecordedResult) -> bool,
     ) -> Option<u64> {
-        let Self { by_seq, by_fingerprint, .. } = self;
-        let seqs = by_fingerprint.get_mut(fingerprint)?;
+        let Self { results, seqs_of_fingerprints, .. } = self;
+        let seqs = seqs_of_fingerprints.get_mut(fingerprint)?;
         // Forget the results that steps have taken, so that no later search passes over them again.
-        while seqs.last().is_some_and(|seq| !by_seq.contains_key(seq)) {
+        while seqs.last().is_some_and(|seq| !results.contains_key(seq)) {
             seqs.pop();
         }
-        let mut results = seqs.iter().rev().filter_map(|seq| by_seq.get(seq));
-        results.find(|result| is_match(result)).map(|result| result.seq)
+        let mut candidates = seqs.iter().rev().filter_map(|seq| results.get(seq));
+        candidates.find(|result| is_match(result)).map(|result| result.seq)
     }
 }
 
