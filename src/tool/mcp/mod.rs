@@ -37,6 +37,7 @@ mod questions;
 mod redacted;
 mod replies;
 mod result;
+mod retry_ids;
 mod stdio;
 
 pub use context::{Answerer, McpCall, McpContext, StartLimits};

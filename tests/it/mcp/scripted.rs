@@ -68,6 +68,12 @@ impl McpServer {
         self.0.requests().into_iter().filter(is_call).map(|request| request.body["params"].clone()).collect()
     }
 
+    /// The ids of the calls so far.
+    pub(super) fn call_ids(&self) -> Vec<Value> {
+        let is_call = |request: &ReceivedRequest| request.body["method"] == "tools/call";
+        self.0.requests().into_iter().filter(is_call).map(|request| request.body["id"].clone()).collect()
+    }
+
     /// How often the server has listed its tools.
     pub(super) fn list_count(&self) -> usize {
         self.0.requests().iter().filter(|request| request.body["method"] == "tools/list").count()
