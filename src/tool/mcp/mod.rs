@@ -20,10 +20,12 @@
 mod connect;
 mod connection;
 mod context;
+mod event_limit;
 mod failures;
 mod handler;
 mod http;
 mod http_client;
+mod http_post;
 mod json_parts;
 mod legacy;
 mod lines;

@@ -26,6 +26,8 @@ pub(super) enum CallAnswer {
     Accepted,
     /// With an event that has this text as the result.
     Event(&'static str),
+    /// With this HTTP status and this body, as JSON. `ID` stands for the id of the call, and `CUT` for half a character.
+    Body(u16, String),
 }
 
 /// A call that returns a text.
@@ -117,6 +119,9 @@ fn respond(
             CallAnswer::Event(text) => {
                 let data = format!(r#"data: {{"jsonrpc":"2.0","id":{},"result":{text}}}"#, request.body["id"]);
                 Reply::typed("text/event-stream", format!("{data}\n\n"))
+            }
+            CallAnswer::Body(status, body) => {
+                Reply::status(status, body.replace("ID", &request.body["id"].to_string()).replace("CUT", "\\ud83d"))
             }
         },
         ("POST", method) if method.starts_with("notifications/") => Reply::status(202, ""),
