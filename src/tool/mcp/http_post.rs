@@ -49,7 +49,7 @@ impl Post {
             | ClientJsonRpcMessage::Error(_) => (None, false),
         };
         let has_session = self.session_id.is_some();
-        let sent = Sent { id, is_discovery: is_discovery && !has_session, has_session, limits: self.limits };
+        let sent = SentMessage { id, is_discovery: is_discovery && !has_session, has_session, limits: self.limits };
         drop(self);
         sent.read(request.send().await?).await
     }
@@ -78,7 +78,7 @@ impl Post {
 }
 
 /// What is known about a message that was sent.
-struct Sent {
+struct SentMessage {
     /// The id of a request; `None` for any other message, which needs no answer.
     id: Option<RequestId>,
     /// Whether the message asks for the version of the protocol, outside of a session.
@@ -87,7 +87,7 @@ struct Sent {
     limits: StreamableHttpResponseLimits,
 }
 
-impl Sent {
+impl SentMessage {
     async fn read(self, response: Response) -> Result<StreamableHttpPostResponse, HttpError> {
         let status = response.status();
         if let Some(error) = challenge_error(&response) {
