@@ -17,7 +17,7 @@ pub enum CallProgress {
     Output(CallKey, String),
     /// orch prompts for an approval at the terminal. Until the user decides, no other code may write there.
     AwaitingApproval(StepKey),
-    /// The user decided about a question that orch does not record.
+    /// A question ended without an event: the user decided about one that orch does not record, or orch withdrew it.
     ApprovalEnded(StepKey),
     /// orch waits this many milliseconds before it retries the step.
     Backoff(StepKey, u64),

@@ -60,9 +60,9 @@ impl Asker {
     async fn ask(self) -> Result<Value, String> {
         let mut text = self.text.clone();
         for number in 1..=MAX_ANSWER_TRIES {
-            self.observer.on_progress(&CallProgress::AwaitingApproval(self.step.clone()));
+            let open = ShownQuestion::new(&self);
             let decision = (self.prompt)(self.step.clone(), text).await;
-            self.observer.on_progress(&CallProgress::ApprovalEnded(self.step.clone()));
+            drop(open);
             let Some(decision) = decision else {
                 return Err("the user postponed the answer, and the server could not wait for it".to_owned());
             };
@@ -75,6 +75,22 @@ impl Asker {
             }
         }
         Err("no answer of the user fits the question".to_owned())
+    }
+}
+
+/// A question that the user sees. It also ends if its call does, so that nothing waits for the answer any more.
+struct ShownQuestion<'a>(&'a Asker);
+
+impl<'a> ShownQuestion<'a> {
+    fn new(asker: &'a Asker) -> Self {
+        asker.observer.on_progress(&CallProgress::AwaitingApproval(asker.step.clone()));
+        Self(asker)
+    }
+}
+
+impl Drop for ShownQuestion<'_> {
+    fn drop(&mut self) {
+        self.0.observer.on_progress(&CallProgress::ApprovalEnded(self.0.step.clone()));
     }
 }
 

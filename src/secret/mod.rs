@@ -29,7 +29,7 @@ use crate::model::{
 };
 
 pub use stream::StreamRedactor;
-pub use variables::{secrets_among, secrets_in_listed_variables};
+pub use variables::{secrets_among, secrets_for_servers, secrets_in_listed_variables};
 
 /// The minimum length in bytes of a value that the redactor searches for. A shorter value would match ordinary text.
 pub const MIN_NEEDLE_BYTES: usize = 8;

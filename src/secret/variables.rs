@@ -56,6 +56,14 @@ pub fn secrets_in_listed_variables(
     variables.into_iter().filter_map(find_secret).collect()
 }
 
+/// Returns the secrets in variables that `orch.yaml` names for an MCP server, under `headers` or `env`: the values, whatever
+/// they look like. The path of a file or a folder under `env` is no secret, and results of the server contain it. All
+/// values under `headers` are secrets of the project anyway.
+pub fn secrets_for_servers(variables: impl IntoIterator<Item = (String, String)>) -> Vec<(String, SecretString)> {
+    let secrets = variables.into_iter().filter(|(_, value)| !is_path(value) && !is_folder(value));
+    secrets.map(|(name, value)| (name, SecretString::from(value))).collect()
+}
+
 /// Whether a value looks random, or has the form of a credential, such as `Bearer KEY` or `token=KEY`.
 fn looks_like_credential(value: &str) -> bool {
     looks_random(value.trim()) || !secret_parts(value).is_empty()
@@ -93,6 +101,13 @@ fn last_word(name: &str) -> String {
 fn is_path(value: &str) -> bool {
     let value = value.trim();
     ["/", "./", "~/"].iter().any(|start| value.starts_with(start)) && value.contains('.')
+}
+
+/// Whether a value is a path without a point, such as `/home/me/data`. A part that looks random shows that it is none.
+fn is_folder(value: &str) -> bool {
+    let value = value.trim();
+    let is_random = |part: &str| part.len() >= MIN_SECRET_BYTES && looks_random(part);
+    ["/", "./", "../", "~/"].iter().any(|start| value.starts_with(start)) && !value.split('/').any(is_random)
 }
 
 /// The password in a URL: `pw` of `scheme://user:pw@host`.
@@ -165,6 +180,17 @@ mod tests {
             ["/home/me/.cargo/bin", "production", "2026-11-24T10:00:00", "x86_64-unknown-linux-gnu", "info,hyper=warn"]
         {
             assert!(!is_secret("RUST_LOG", value), "{value}");
+        }
+    }
+
+    #[test]
+    fn values_for_servers_are_secrets_unless_they_are_paths() {
+        let is_secret = |value: &str| !secrets_for_servers([("SHOP_LOGIN".to_owned(), value.to_owned())]).is_empty();
+        for value in ["correct horse", "postgres", "x7Kp2qL9", "/x7Kp2qL9x7Kp4Tz1x7Kp2qL9", "https://me:pw@db/x"] {
+            assert!(is_secret(value), "{value}");
+        }
+        for value in ["/home/me/data", "./data", "../data", "~/notes", "/home/me/key.json", "/usr/bin:/bin"] {
+            assert!(!is_secret(value), "{value}");
         }
     }
 

@@ -21,7 +21,7 @@ use crate::model::event::{Event, Fact, MissingFile, RunEnded, RunStarted};
 use crate::model::{Failure, FailureClass, RunId, RunState, RunStatus, StepKey};
 use crate::process::GuardProgram;
 use crate::report::SuggestedCommands;
-use crate::secret::secrets_in_listed_variables;
+use crate::secret::{secrets_for_servers, secrets_in_listed_variables};
 use crate::store::{ApprovalPrompter, Journal, LocalRun, ResultCache, RunParts, StopSignal, Workspace};
 use crate::tool::mcp::McpServers;
 
@@ -308,14 +308,13 @@ fn state_folder(context: &RunContext<'_>) -> PathBuf {
     folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
-/// The secrets among the environment variables that steps and agents list, and the values of headers of MCP servers.
+/// The secrets among the environment variables that steps and agents list, and those that MCP servers receive.
 pub(crate) fn listed_secrets(plan: &Plan, runner: &Runner) -> Vec<(String, SecretString)> {
     let variables = runner.environment.variable_lookup();
     let with_value = |name: &str| Some((name.to_owned(), variables(name)?));
     let listed = secrets_in_listed_variables(plan.variables().into_iter().filter_map(with_value));
-    let headers = plan.mcp_servers().into_iter().flat_map(|(_, server)| server.header_variables());
-    let headers = headers.filter_map(with_value).map(|(name, value)| (name, SecretString::from(value)));
-    listed.into_iter().chain(headers).collect()
+    let of_servers = plan.mcp_servers().into_iter().flat_map(|(_, server)| server.variables());
+    listed.into_iter().chain(secrets_for_servers(of_servers.filter_map(with_value))).collect()
 }
 
 /// The recorded state of a run, after orch failed to write to its journal or to the workspace.

@@ -23,7 +23,7 @@ use crate::model::{
 };
 use crate::network::Network;
 use crate::process::{EndingGroups, GuardProgram, SandboxContext};
-use crate::secret::{Redactor, secrets_in_listed_variables};
+use crate::secret::{Redactor, secrets_for_servers};
 use crate::store::Workspace;
 use crate::tool::mcp::{Answerer, ListedServer, McpCall, McpServers};
 use crate::tool::{self, ToolContext, system_lookup};
@@ -148,7 +148,7 @@ impl Runner {
         let variables = self.environment.variable_lookup();
         let listed = specs.values().flat_map(McpServerSpec::variables);
         let secrets = listed.filter_map(|name| Some((name.to_owned(), variables(name)?)));
-        let redactor = Arc::new(registry.redactor_with(&secrets_in_listed_variables(secrets)));
+        let redactor = Arc::new(registry.redactor_with(&secrets_for_servers(secrets)));
         let workspace = Workspace::open(&workspace_path(request.workspace.as_ref(), self.current_dir()))?;
         let owner = format!("process {} (`orch tools`)", std::process::id());
         let locks = WorkspaceLocks::acquire(&workspace, &owner)?;

@@ -11,7 +11,8 @@ use super::LocalRun;
 
 /// Prompts the user at the terminal.
 pub trait ApprovalPrompter: Send + Sync {
-    /// Shows the question and returns the user's decision; `None` if the user postpones it.
+    /// Shows the question and returns the user's decision; `None` if the user postpones it. Dropping the future withdraws
+    /// the question.
     fn prompt(&self, step: StepKey, question: String) -> BoxFuture<'static, Option<ApprovalDecision>>;
 }
 
@@ -63,8 +64,12 @@ impl LocalRun {
         let finally_step = self.finally_step(&key.step);
         let decision = tokio::select! {
             decision = prompter.prompt(key.step.clone(), approval.text) => decision,
-            () = self.wait_until(expires_at) => return Ok(WaitOutcome::Elapsed),
+            () = self.wait_until(expires_at) => {
+                self.observer.on_progress(&CallProgress::ApprovalEnded(key.step.clone()));
+                return Ok(WaitOutcome::Elapsed);
+            }
             () = self.halted_groups.wait_until_step_halted(&key.step, finally_step.as_ref()) => {
+                self.observer.on_progress(&CallProgress::ApprovalEnded(key.step.clone()));
                 return Err(Interrupt::GroupHalted);
             }
             () = self.wait_until_abandoned(finally_step.is_some(), std::time::Duration::ZERO) => {

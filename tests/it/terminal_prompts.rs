@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::support::mcp::hostile_server;
 use crate::support::{Orch, RunOutput};
 
 /// A pipeline that asks a question while another step runs.
@@ -23,6 +24,8 @@ fn on_terminal(orch: &Orch, typed: &[(&str, &str)]) -> RunOutput {
     let mut command = Command::new("python3");
     command.arg(script).args(typed.iter().flat_map(|(wait, keys)| [*wait, *keys]));
     command.args(["--", env!("CARGO_BIN_EXE_orch"), "pipeline", "run", "pipelines/main.yaml"]);
+    let environment = orch.command(&[]);
+    command.env_clear().envs(environment.get_envs().filter_map(|(name, value)| Some((name, value?))));
     RunOutput::of(&command.current_dir(orch.path()).env("TERM", "xterm").env("USER", "ana").output().unwrap())
 }
 
@@ -34,6 +37,28 @@ fn questions_on_a_terminal_are_asked_one_at_a_time() {
     let verdicts = [orch.json("workspace/one.json"), orch.json("workspace/two.json")];
     assert!(verdicts.contains(&json!({ "approved": true, "note": "fine", "by": "ana" })), "{verdicts:?}");
     assert!(verdicts.contains(&json!({ "approved": true, "note": "", "by": "ana" })), "{verdicts:?}");
+}
+
+#[test]
+fn a_question_of_a_call_whose_time_is_up_is_withdrawn_and_takes_no_input() {
+    let orch = Orch::empty();
+    let mut command = hostile_server("plain");
+    *command.last_mut().unwrap() = "../mcp.log".to_owned();
+    let server = json!({ "command": command, "sandbox": { "enabled": false } });
+    orch.write("orch.yaml", &json!({ "mcp": { "shop": server } }).to_string()).trust();
+    let order = json!({ "id": "order", "call": "shop.order", "args": {}, "timeout": "8s", "on_error": "continue" });
+    let after = json!({ "id": "after", "approve": "Go on?", "output": "verdict" });
+    orch.write("pipelines/main.yaml", &json!({ "name": "ask", "steps": [order, after] }).to_string());
+    // The user begins to type an answer to the first question, and answers only the second one.
+    let typed = [("for later", "type n"), ("for later", "y"), ("note (may be empty)", "fine")];
+    let ran = on_terminal(&orch, &typed);
+    let shown: Vec<&str> = ran.stdout.split_whitespace().collect();
+    let shown = shown.join(" ");
+    let withdrawn = "order: orch no longer waits for this answer: the call or its time is over";
+    for text in ["Which size?", withdrawn, "took longer than 8s"] {
+        assert!(shown.contains(text), "{text}: {}", ran.stdout);
+    }
+    assert_eq!(orch.json("workspace/verdict.json"), json!({ "approved": true, "note": "fine", "by": "ana" }));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod download;
 mod findings;
 mod path_base;
 mod run_result;
+mod terminal_prompter;
 mod ui;
 
 #[cfg(feature = "local")]

@@ -2,19 +2,16 @@
 
 use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Result;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use terminal_size::{Height, Width, terminal_size_of};
 
 use crate::cli::interrupt;
 use crate::diagnostic::{self, Diagnostic};
 use crate::durable::{CallProgress, Observer};
-use crate::model::event::ApprovalDecision;
-use crate::model::visible::{escape_line_breaks, escape_unsafe};
-use crate::model::{Event, RunId, StepKey};
+use crate::model::visible::escape_line_breaks;
+use crate::model::{Event, RunId};
 use crate::report::lines::stop_message;
 use crate::report::screen::{ScreenTerminal, TerminalSize};
 use crate::report::width::wrap_lines;
@@ -26,6 +23,7 @@ use crate::store::ApprovalPrompter;
 
 #[cfg(feature = "local")]
 use super::download::DownloadProgressView;
+use super::terminal_prompter::TerminalPrompter;
 
 /// When to colour the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -248,32 +246,11 @@ fn write_out(text: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Asks the user for approvals on the terminal. The user can answer with yes, no or later.
-#[derive(Default)]
-struct TerminalPrompter {
-    /// A lock that allows only one question at a time.
-    question_lock: Arc<Mutex<()>>,
-}
-
-impl ApprovalPrompter for TerminalPrompter {
-    fn prompt(&self, step: StepKey, question: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        // Do not use a thread of the runtime, because the runtime would wait for it before it shuts down.
-        let question_lock = self.question_lock.clone();
-        std::thread::spawn(move || {
-            let _guard = question_lock.lock().unwrap_or_else(PoisonError::into_inner);
-            // Ignore the error: after Ctrl-C, nothing waits for the answer.
-            drop(sender.send(ask_on_terminal(&step, &question)));
-        });
-        async move { receiver.await.ok().flatten() }.boxed()
-    }
-}
-
 /// The assumed size of a terminal that does not report its size.
 const DEFAULT_SIZE: TerminalSize = TerminalSize { columns: 80, lines: 24 };
 
 /// The size of the terminal of standard error.
-fn stderr_size() -> TerminalSize {
+pub(super) fn stderr_size() -> TerminalSize {
     terminal_size_or_default(std::io::stderr())
 }
 
@@ -294,29 +271,6 @@ fn size_or_default(reported: Option<(Width, Height)>) -> TerminalSize {
         }
         Some(_) | None => DEFAULT_SIZE,
     }
-}
-
-/// Prints a question and reads the answer. Returns `None` if the user wants to answer later.
-fn ask_on_terminal(step: &StepKey, question: &str) -> Option<ApprovalDecision> {
-    let question = escape_unsafe(question);
-    let prompt = format!("\n{step} asks:\n\n{question}\n\napprove? [y]es, [n]o, anything else for later: ");
-    // Ignore the error: standard error may be closed.
-    drop(std::io::stderr().lock().write_all(wrap_lines(&prompt, stderr_size().columns).as_bytes()));
-    let approved = match read_line()?.to_ascii_lowercase().as_str() {
-        "y" | "yes" => true,
-        "n" | "no" => false,
-        _ => return None,
-    };
-    drop(std::io::stderr().lock().write_all(b"note (may be empty): "));
-    let note = read_line()?;
-    Some(ApprovalDecision { approved, note, by: user_name(), at: jiff::Timestamp::now() })
-}
-
-/// Reads a line from standard input. Returns `None` at the end of the input.
-fn read_line() -> Option<String> {
-    let mut text = String::new();
-    let count = std::io::stdin().read_line(&mut text).ok()?;
-    (count > 0).then(|| text.trim().to_owned())
 }
 
 /// The name of the current user.

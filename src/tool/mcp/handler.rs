@@ -62,12 +62,17 @@ impl Handler {
             return ElicitResult::new(ElicitationAction::Cancel);
         }
         let (question, problem) = limited_question(question(request));
-        let Asked { name, is_unclear, given, answerer } = self.calls.ask(&question);
+        let Asked { name, is_unclear, given, answerer, calls } = self.calls.ask(&question);
         let is_unusable = problem.is_some();
         let answer = match (problem, given, answerer) {
             (Some(problem), ..) => Err(problem),
             (None, Some(given), _) => Ok(given),
-            (None, None, Some(answerer)) => answerer(question.clone()).await,
+            (None, None, Some(answerer)) => tokio::select! {
+                biased;
+                answer = answerer(question.clone()) => answer,
+                // Dropping the other future withdraws the question.
+                () = calls.wait_ended() => Err("the call ended before the user answered".to_owned()),
+            },
             (None, None, None) => Err(String::new()),
         };
         match answer {
@@ -208,6 +213,42 @@ mod tests {
             // Without an open call, nothing can answer.
             assert_eq!(handler.answer(request).await.action, ElicitationAction::Cancel);
         }
+    }
+
+    #[tokio::test]
+    async fn a_question_is_withdrawn_when_its_call_ends() {
+        let transport = McpTransport::Http { url: "https://shop.example".to_owned(), headers: IndexMap::new() };
+        let server = McpServerSpec { name: "shop".to_owned(), transport, tools: None, access: McpAccess::Write };
+        let shown = Arc::new(());
+        let on_terminal = shown.clone();
+        let answer = move |_: InputQuestion| -> BoxFuture<'static, Result<Value, String>> {
+            let on_terminal = on_terminal.clone();
+            Box::pin(async move {
+                let _on_terminal = on_terminal;
+                std::future::pending().await
+            })
+        };
+        let answerer: Answerer = Arc::new(answer);
+        let arguments = json!({});
+        let call = McpCall {
+            server: &server,
+            tool: "order",
+            arguments: &arguments,
+            answers: None,
+            answerer: Some(&answerer),
+            timeout: Duration::from_secs(1),
+            on_progress: &|_| {},
+        };
+        let handler = Handler::new();
+        let calls = handler.calls();
+        let turn = calls.begin(&call, false).await;
+        let params = json!({ "mode": "url", "message": "Which?", "elicitationId": "1", "url": "https://a.example" });
+        let mut answered = Box::pin(handler.answer(serde_json::from_value(params).unwrap()));
+        assert!((&mut answered).now_or_never().is_none());
+        assert_eq!(Arc::strong_count(&shown), 3, "the user sees the question");
+        drop(turn);
+        assert_eq!(answered.await.action, ElicitationAction::Cancel);
+        assert_eq!(Arc::strong_count(&shown), 2);
     }
 
     #[test]

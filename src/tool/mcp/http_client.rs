@@ -1,5 +1,5 @@
-//! The HTTP client of the transport. It reads the events of a server before the crate of the protocol does, and lets a
-//! request without an answer fail.
+//! The HTTP client of the transport. It reads the events and the bodies of a server before the crate of the protocol does,
+//! and lets a request without an answer fail.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use rmcp::transport::streamable_http_client::{
 };
 
 use super::http::HttpError;
+use super::http_post::Post;
 use super::messages::read_message;
 
-/// The beginning of the error of the crate for an event over the size limit.
-const TOO_LARGE: &str = "SSE event exceeded the maximum size";
+/// The beginning of the error for an event over the size limit, also that of the crate.
+pub(super) const TOO_LARGE: &str = "SSE event exceeded the maximum size";
 
 /// Whether an event of a server was over the size limit. The crate ends the answer then, and does not say why.
 #[derive(Clone, Debug, Default)]
@@ -92,10 +93,8 @@ impl StreamableHttpClient for HttpClient {
             | ClientJsonRpcMessage::Notification(_)
             | ClientJsonRpcMessage::Error(_) => None,
         };
-        let response = self
-            .inner
-            .post_message_with_response_limits(uri, message, session_id, auth_header, custom_headers, limits)
-            .await?;
+        let post = Post { uri, message, session_id, auth_header, custom_headers, limits };
+        let response = post.send(&self.inner).await?;
         match response {
             StreamableHttpPostResponse::Accepted if request.is_some() => {
                 let reason = "it accepted a request with the HTTP status 202 or 204, and sent no answer";

@@ -20,10 +20,12 @@
 mod connect;
 mod connection;
 mod context;
+mod event_limit;
 mod failures;
 mod handler;
 mod http;
 mod http_client;
+mod http_post;
 mod json_parts;
 mod legacy;
 mod lines;
@@ -37,6 +39,7 @@ mod questions;
 mod redacted;
 mod replies;
 mod result;
+mod retry_ids;
 mod stdio;
 
 pub use context::{Answerer, McpCall, McpContext, StartLimits};

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indexmap::IndexMap;
 use serde_json::{Value, json};
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 
 use crate::model::{Digest, InputAnswers, InputQuestion, InputRequired, canonical_json};
 
@@ -45,6 +45,8 @@ struct OpenCall {
     /// How many questions the server has asked.
     asked: usize,
     unanswered: UnansweredQuestions,
+    /// Dropped with the call, which tells those who subscribed that it has ended.
+    end: watch::Sender<()>,
 }
 
 /// A call that is open until this value is dropped.
@@ -124,6 +126,20 @@ pub(super) struct Asked {
     pub(super) given: Option<Value>,
     /// Answers the question now.
     pub(super) answerer: Option<Answerer>,
+    /// The calls to which the question may belong.
+    pub(super) calls: AskingCalls,
+}
+
+/// Calls to which a question may belong.
+pub(super) struct AskingCalls(Vec<watch::Receiver<()>>);
+
+impl AskingCalls {
+    /// Waits until all of them have ended, so that no call needs the answer any more.
+    pub(super) async fn wait_ended(self) {
+        for mut call in self.0 {
+            while call.changed().await.is_ok() {}
+        }
+    }
 }
 
 /// A question that got no answer during its call.
@@ -150,7 +166,8 @@ impl OpenCalls {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (answerer, given) = (call.answerer.cloned(), call.answers.map(all_answers).unwrap_or_default());
         let (counts, unanswered) = (HashMap::new(), UnansweredQuestions::default());
-        self.lock().push(OpenCall { id, answerer, given, counts, asked: 0, unanswered });
+        let end = watch::Sender::new(());
+        self.lock().push(OpenCall { id, answerer, given, counts, asked: 0, unanswered, end });
         CallTurn { calls: self, id, state: TurnState::NotSent, _gate: gate }
     }
 
@@ -199,6 +216,7 @@ impl OpenCalls {
         let mut calls = self.lock();
         let (is_unclear, key) = (calls.len() > 1 || self.has_abandoned(), question_key(question));
         let answerer = calls.iter().find_map(|call| call.answerer.clone());
+        let asking = AskingCalls(calls.iter().map(|call| call.end.subscribe()).collect());
         let only_call = calls.first_mut().filter(|_| !is_unclear);
         let (name, given) = match only_call {
             Some(call) => {
@@ -210,7 +228,7 @@ impl OpenCalls {
             }
             None => (format!("{key}-1"), None),
         };
-        Asked { name, is_unclear, given, answerer }
+        Asked { name, is_unclear, given, answerer, calls: asking }
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The crate first sends `server/discover`, the beginning of the new protocol, and continues with `initialize` if the
 //! answer is an error. A server of the old protocol may not answer at all. This transport then answers in its place.
+//!
+//! It also gives calls with answers an id of their own ([`RetryIds`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +15,8 @@ use rmcp::model::{
 use rmcp::transport::Transport;
 use rmcp::{RoleClient, service};
 use tokio::time::{Instant, timeout_at};
+
+use super::retry_ids::RetryIds;
 
 /// What happened to the discovery.
 #[derive(Clone, Debug, Default)]
@@ -45,12 +49,14 @@ pub(super) struct ProbedTransport<T> {
     open: Option<(RequestId, Instant)>,
     /// The discovery that this transport answered.
     given_up: Option<RequestId>,
+    retry_ids: RetryIds,
 }
 
 impl<T> ProbedTransport<T> {
     /// Wraps a transport. `discovery` tells what happened.
     pub(super) fn new(inner: T, limit: Option<Duration>, discovery: Discovery) -> Self {
-        Self { inner, limit, discovery, may_ask: false, open: None, given_up: None }
+        let retry_ids = RetryIds::default();
+        Self { inner, limit, discovery, may_ask: false, open: None, given_up: None, retry_ids }
     }
 
     /// Sets whether a server of the old protocol may ask the user during a call. By default, it may not.
@@ -110,6 +116,7 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for ProbedTranspo
                 _ => {}
             }
         }
+        self.retry_ids.replace(&mut item);
         self.inner.send(item)
     }
 
@@ -120,7 +127,8 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for ProbedTranspo
                 Some((_, deadline)) => timeout_at(*deadline, self.inner.receive()).await,
             };
             if let Ok(message) = answer {
-                let message = message?;
+                let mut message = message?;
+                self.retry_ids.restore(&mut message);
                 if !self.observe(&message) {
                     return Some(message);
                 }

@@ -13,13 +13,11 @@ fn reader(mode: &str) -> McpServerSpec {
     McpServerSpec { access: McpAccess::Read, ..McpSite::hostile(mode) }
 }
 
-#[test]
-fn an_answer_that_cannot_be_read_fails_the_call_at_once() {
-    let site = McpSite::new();
-    let spec = McpSite::hostile("plain");
+/// Answers to a request that orch does not accept, each with a part of the reason. `ID` stands for the id of the request.
+pub(super) fn wrong_answers() -> Vec<(String, &'static str)> {
     let result = r#""result":{"content":[{"type":"text","text":"t"}]}"#;
     let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
-    for (line, reason) in [
+    vec![
         (format!(r#"[{{"jsonrpc":"2.0","id":ID,{result}}}]"#), "it is a list of messages"),
         (format!(r#"{{"jsonrpc":"1.0","id":ID,{result}}}"#), "its `jsonrpc` is not"),
         (format!(r#"{{"id":ID,{result}}}"#), "its `jsonrpc` is not"),
@@ -28,7 +26,14 @@ fn an_answer_that_cannot_be_read_fails_the_call_at_once() {
         (r#"{"jsonrpc":"2.0","id":ID,"result":{"structuredContent":Infinity}}"#.to_owned(), "not valid JSON"),
         (r#"{"jsonrpc":"2.0","id":ID,"result":{"isError":true,"isError":false}}"#.to_owned(), "`isError` twice"),
         (r#"{"jsonrpc":"2.0","result":{"content":["#.to_owned(), "not valid JSON"),
-    ] {
+    ]
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_fails_the_call_at_once() {
+    let site = McpSite::new();
+    let spec = McpSite::hostile("plain");
+    for (line, reason) in wrong_answers() {
         let failure = site.call(&spec, "send_line", json!({ "line": line })).unwrap_err();
         assert_eq!(failure.class, FailureClass::AgentError, "{reason}: {failure}");
         let beginning = "the MCP server `peer` does not follow the protocol: its answer can't be read: ";

@@ -15,6 +15,8 @@ mod conformance;
 mod eras;
 mod hostile;
 #[cfg(target_os = "linux")]
+mod json_bodies;
+#[cfg(target_os = "linux")]
 mod later_rounds;
 mod malformed;
 #[cfg(target_os = "linux")]

@@ -100,6 +100,16 @@ fn a_note_that_is_no_answer_is_refused_and_the_run_still_waits() {
 }
 
 #[test]
+fn a_call_with_answers_has_another_id_than_the_call_that_another_process_made() {
+    let server = asking_server();
+    let (_model, orch) = asking_project(&server);
+    orch.run(&RUN).exits(3);
+    assert_eq!(decide(&orch, &["approve", "--note", r#"{"size": "L"}"#]), 0);
+    let ids = server.call_ids();
+    assert!(ids.len() == 2 && ids[0] != ids[1], "{ids:?}");
+}
+
+#[test]
 fn a_user_who_rejects_declines() {
     let server = asking_server();
     let (model, orch) = asking_project(&server);

@@ -26,6 +26,8 @@ pub(super) enum CallAnswer {
     Accepted,
     /// With an event that has this text as the result.
     Event(&'static str),
+    /// With this HTTP status and this body, as JSON. `ID` stands for the id of the call, and `CUT` for half a character.
+    Body(u16, String),
 }
 
 /// A call that returns a text.
@@ -66,6 +68,12 @@ impl McpServer {
     pub(super) fn calls(&self) -> Vec<Value> {
         let is_call = |request: &ReceivedRequest| request.body["method"] == "tools/call";
         self.0.requests().into_iter().filter(is_call).map(|request| request.body["params"].clone()).collect()
+    }
+
+    /// The ids of the calls so far.
+    pub(super) fn call_ids(&self) -> Vec<Value> {
+        let is_call = |request: &ReceivedRequest| request.body["method"] == "tools/call";
+        self.0.requests().into_iter().filter(is_call).map(|request| request.body["id"].clone()).collect()
     }
 
     /// How often the server has listed its tools.
@@ -111,6 +119,9 @@ fn respond(
             CallAnswer::Event(text) => {
                 let data = format!(r#"data: {{"jsonrpc":"2.0","id":{},"result":{text}}}"#, request.body["id"]);
                 Reply::typed("text/event-stream", format!("{data}\n\n"))
+            }
+            CallAnswer::Body(status, body) => {
+                Reply::status(status, body.replace("ID", &request.body["id"].to_string()).replace("CUT", "\\ud83d"))
             }
         },
         ("POST", method) if method.starts_with("notifications/") => Reply::status(202, ""),

@@ -5,8 +5,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::calls::{RUN as RUN_CALLS, calling_project};
 use super::scripted::{CallAnswer, McpServer, Protocol, project, text, tool};
 use crate::secrets::collect_files;
+use crate::support::mcp::hostile_server;
 use crate::support::{Orch, ReceivedRequest, Reply, RunOutput, Server};
 use crate::tool_loop::{RUN, answer, calls};
 
@@ -192,4 +194,27 @@ fn control_characters_of_a_result_are_escaped_in_the_text_and_data_in_json() {
     let data = orch.run(&[&call[..], &["--output", "json"]].concat()).exits(0).stdout;
     let data: Value = serde_json::from_str(&data).unwrap();
     assert_eq!(data["content"], said);
+}
+
+/// The hostile server as a program, whose tool `leak` returns the variable `TOKEN`.
+fn leaking_program() -> Value {
+    let mut command = hostile_server("plain");
+    *command.last_mut().unwrap() = "../mcp.log".to_owned();
+    json!({ "shop": { "command": command, "env": ["TOKEN"], "access": "read", "sandbox": { "enabled": false } } })
+}
+
+#[test]
+fn a_value_for_a_program_is_a_secret_whatever_it_looks_like() {
+    for (value, is_secret) in [("correct horse", true), ("postgres", true), ("/srv/shop/data", false), ("short", false)]
+    {
+        let orch = calling_project(&json!({ "call": "shop.leak", "args": { "how": "text" } }), &[], &leaking_program());
+        let ran = RunOutput::of(&orch.command(&RUN_CALLS).env("TOKEN", value).output().unwrap());
+        assert_eq!(ran.code, 0, "{value}: {ran:?}");
+        let shown = if is_secret { "[secret TOKEN]" } else { value };
+        assert_eq!(orch.json("workspace/found.json"), json!({ "secret": [shown] }));
+        let call = ["tools", "call", "shop.leak", "--args", r#"{"how": "text"}"#];
+        let called = RunOutput::of(&orch.command(&call).env("TOKEN", value).output().unwrap());
+        assert_eq!(called.stdout, format!("the secret is {shown}\n"), "{value}: {called:?}");
+        assert!(!is_secret || !ran.stdout.contains(value), "{ran:?}");
+    }
 }
