@@ -8,12 +8,12 @@
 
 use std::process::ExitCode;
 
-use orch::session::{Environment, ExitStatus, RunRequest, Runner, SessionError};
+use orch::runner::{Environment, ExitStatus, RunRequest, Runner, RunnerError};
 use serde_json::json;
 
 fn main() -> ExitCode {
-    // orch starts this program again as the guard of a run's child processes.
-    if let Some(code) = orch::session::guard_main() {
+    // orch starts this program again as the supervisor of a run's child processes.
+    if let Some(code) = orch::runner::supervisor_main() {
         return code;
     }
     match run() {
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn run() -> Result<ExitStatus, SessionError> {
+async fn run() -> Result<ExitStatus, RunnerError> {
     let mut arguments = std::env::args().skip(1);
     let pipeline = arguments.next().unwrap_or_else(|| "pipelines/default.yaml".to_owned());
     let inputs = arguments.next().map_or_else(|| json!({}), |task| json!({ "task": task }));

@@ -1,10 +1,10 @@
 //! Declarative agent pipelines. A YAML file lists the steps, and separate files contain the prompts and JSON Schemas.
 //! orch runs the steps in a workspace folder.
 //!
-//! [`session`] is the entry point of the library: it runs pipelines as the command line does.
+//! [`runner`] is the entry point of the library: it runs pipelines as the command line does.
 //!
 //! ```
-//! use orch::session::{Environment, RunRequest, Runner};
+//! use orch::runner::{Environment, RunRequest, Runner};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let project = tempfile::tempdir()?;
@@ -33,7 +33,7 @@ pub mod diagnostic;
 pub mod durable;
 pub mod extract;
 pub mod model;
-pub mod session;
+pub mod runner;
 
 #[doc(hidden)]
 pub mod agent;

@@ -25,7 +25,7 @@ use orch::engine::forecast::{LimitForecast, forecast};
 use orch::engine::{PlannedModel, StepDefaults};
 use orch::graph::{Graph, render_dot, render_mermaid, render_svg, render_text};
 use orch::model::{ModelRef, RunStatus};
-use orch::session::{Environment, ResumeRequest, RunRequest, Runner, SessionError, plan_project};
+use orch::runner::{Environment, ResumeRequest, RunRequest, Runner, RunnerError, plan_project};
 use serde_json::{Map, Value};
 
 #[path = "../benches/server/mod.rs"]
@@ -231,7 +231,7 @@ fn forecast_run(folder: &Path) {
     let variables: EnvLookup = Arc::new(|_| None);
     let models = ModelRegistry::new(&project.settings, &variables, folder.join("cache"));
     let planned_model = |name: &str| {
-        let reference = ModelRef::parse(name).ok_or_else(|| SessionError::internal("no model"))?;
+        let reference = ModelRef::parse(name).ok_or_else(|| RunnerError::internal("no model"))?;
         let provider = models.provider(&reference.provider)?;
         Ok(PlannedModel::new(reference, provider.dialect()))
     };

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use orch_confine::confine::{
-    self, AppliedSandbox, Confinement, Connection, Ended, Level, Policy, Probe, Session, Start,
+    self, AppliedSandbox, Connection, Level, Policy, Probe, ProgramEnd, SandboxOptions, SandboxSession, Start,
 };
 use serde::Serialize;
 
@@ -97,9 +97,9 @@ async fn run(
             all.push(connection);
         }
     });
-    let confinement = Confinement { policy, probe, on_connection };
+    let confinement = SandboxOptions { policy, probe, on_connection };
     let input: OwnedFd = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned()?;
-    let (mut session, socket) = match Session::open(&confinement, Some(input)) {
+    let (mut session, socket) = match SandboxSession::open(&confinement, Some(input)) {
         Ok(opened) => opened,
         Err(error) => return Ok((failed(&error), 125)),
     };
@@ -119,7 +119,7 @@ async fn run(
     if applied.is_ok() {
         session.start(&Start::default()).await?;
         match session.ended().await {
-            Ok(Ended { code, limit, unknown, not_started }) => {
+            Ok(ProgramEnd { code, limit, unknown, not_started }) => {
                 outcome.unknown = unknown;
                 outcome.ended = Some((code, limit.map(|limit| limit.to_string()), not_started));
             }
@@ -137,7 +137,7 @@ fn failed(error: &confine::ConfineError) -> DriveResult {
     DriveResult { error: Some(error.to_string()), ..DriveResult::default() }
 }
 
-/// Kills the processes that the program left running, as the guard of orch does.
+/// Kills the processes that the program left running, as the supervisor of orch does.
 fn end_descendants() {
     loop {
         let mut family: Vec<String> = vec![std::process::id().to_string()];

@@ -1,4 +1,4 @@
-//! Parses the JSON text of a reply while the model generates it. Detects repeated items of a list, so that the writer
+//! Parses the JSON text of a reply while the model generates it. Detects repeated items of a list, so that the decoder
 //! can end the list, and file contents, so that the model can write them between code fences.
 //!
 //! Small models often do not end a list. This module detects two kinds of repetition: an object with the same `path` as

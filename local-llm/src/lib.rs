@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalog;
+mod decoder;
 mod error;
 pub mod gguf;
 mod grammar;
@@ -33,7 +34,6 @@ mod threads;
 mod tools;
 mod vocab;
 pub mod weights;
-mod writer;
 
 pub use error::Error;
 pub use model::{FinishReason, GenerateEvent, GeneratedReply, LoadOptions, Model, PromptMessage, Request};

@@ -18,7 +18,7 @@ use crate::process::{self, SandboxNeeds};
 use super::exit::{
     exit_failure, line_too_long_failure, login_hint, no_credit_failure, status_failure, unknown_stop_failure,
 };
-use super::lines::{LineReader, LineSplitter};
+use super::json_lines::{JsonLinesReader, JsonLinesSplitter};
 use super::mcp_servers::{claude_config, claude_rules, server_hosts};
 use super::models::{env_base_url_for_agent, provider_hosts};
 use super::program::{AgentEvent, AgentProgram, TurnFile, TurnJob, TurnResult, create_turn_file, set_event_limits};
@@ -97,7 +97,7 @@ impl AgentProgram for ClaudeAgent {
             let mut spec = job.program_spec(argv, env, stdin, needs).await?;
             set_event_limits(&mut spec);
             let transcript = ClaudeTranscript { sink, result: None, error_code: None, unknown_tools: Vec::new() };
-            let lines = LineSplitter::new(transcript);
+            let lines = JsonLinesSplitter::new(transcript);
             let exit =
                 process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.wait_for_turn_end()).await;
             let (transcript, is_line_too_long) = lines.finish();
@@ -187,7 +187,7 @@ struct ClaudeTranscript<'a> {
     unknown_tools: Vec<String>,
 }
 
-impl LineReader for ClaudeTranscript<'_> {
+impl JsonLinesReader for ClaudeTranscript<'_> {
     fn has_turn_ended(&self) -> bool {
         self.result.is_some()
     }

@@ -19,7 +19,7 @@ use crate::provider::strict_schema;
 use super::exit::{
     describe_exit_code, exit_failure, last_text_suffix, line_too_long_failure, no_credit_failure, status_failure,
 };
-use super::lines::{LineReader, LineSplitter};
+use super::json_lines::{JsonLinesReader, JsonLinesSplitter};
 use super::mcp_servers::{codex_settings, server_hosts};
 use super::models::{env_base_url_for_agent, provider_hosts};
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, create_turn_file, set_event_limits};
@@ -96,7 +96,7 @@ impl AgentProgram for CodexAgent {
             let mut spec = job.program_spec(arguments, env, stdin, needs).await?;
             set_event_limits(&mut spec);
             let constrained = schema_file.is_some();
-            let lines = LineSplitter::new(CodexTranscript::new(sink, empty_reply(job, constrained)));
+            let lines = JsonLinesSplitter::new(CodexTranscript::new(sink, empty_reply(job, constrained)));
             let exit =
                 process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.wait_for_turn_end()).await;
             let (mut transcript, is_line_too_long) = lines.finish();
@@ -211,7 +211,7 @@ struct CodexTranscript<'a> {
     refusals: Vec<String>,
 }
 
-impl LineReader for CodexTranscript<'_> {
+impl JsonLinesReader for CodexTranscript<'_> {
     fn has_turn_ended(&self) -> bool {
         self.is_completed || self.is_failed
     }

@@ -34,7 +34,7 @@ impl TurnJob<'_> {
                 .with_hint("the program must write only its reply to standard output"),
             ProcessError::Hidden { .. }
             | ProcessError::Spawn { .. }
-            | ProcessError::Guard { .. }
+            | ProcessError::Supervisor { .. }
             | ProcessError::NotConfined { .. }
             | ProcessError::Io { .. } => {
                 let failure = Failure::new(FailureClass::AgentError, error.to_string());

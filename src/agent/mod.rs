@@ -13,7 +13,7 @@ mod digest_cache;
 mod endpoints;
 mod exit;
 mod files;
-mod lines;
+mod json_lines;
 #[cfg(feature = "local")]
 pub mod local;
 mod local_models;

@@ -17,7 +17,7 @@ use crate::model::{
     StopReason,
 };
 use crate::offload::run_on_thread;
-use crate::process::{CERTIFICATE_VARIABLES, EndingGroups, GuardProgram, ProgramSpec, SandboxContext, SandboxNeeds};
+use crate::process::{CERTIFICATE_VARIABLES, EndingGroups, ProgramSpec, SandboxContext, SandboxNeeds, SupervisorSpec};
 
 use super::EnvLookup;
 
@@ -63,8 +63,8 @@ pub struct AgentEnv {
     pub variables: EnvLookup,
     /// The providers to which the settings allow sending a key over plain HTTP.
     pub insecure_providers: Vec<String>,
-    /// How to start the guard of each CLI agent, which ends all its processes.
-    pub guard: GuardProgram,
+    /// How to start the supervisor of each CLI agent, which ends all its processes.
+    pub supervisor: SupervisorSpec,
     /// The process groups of interrupted turns, until they have ended.
     pub ending_process_groups: EndingGroups,
     /// The settings and resources that the sandboxes of all programs of the run share.
@@ -199,7 +199,7 @@ impl TurnJob<'_> {
             timeout: Some(self.timeout),
             max_captured_bytes: usize::try_from(MAX_OUTPUT_BYTES).unwrap_or(usize::MAX),
             max_output_bytes: Some(MAX_OUTPUT_BYTES),
-            guard: self.agent_env.guard.clone(),
+            supervisor: self.agent_env.supervisor.clone(),
             ending_process_groups: self.agent_env.ending_process_groups.clone(),
             sandbox,
         })

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::files::{ChangeSet, FileSnapshot, WorkspaceBefore};
+use crate::files::{ChangeSet, FileSnapshot, WorkspaceBaseline};
 use crate::model::failure::RAISE_DEADLINE_HINT;
 use crate::model::step::Access;
 use crate::model::visible::{escape_line_breaks, one_line};
@@ -267,7 +267,7 @@ impl TurnJob<'_> {
         let model = self.turn.request.model.clone();
         let written = self.run_on_thread(move || {
             let no_changes = ChangeSet::default();
-            let before = snapshot.as_ref().map_or(WorkspaceBefore::Planned(&no_changes), WorkspaceBefore::Snapshot);
+            let before = snapshot.as_ref().map_or(WorkspaceBaseline::Planned(&no_changes), WorkspaceBaseline::Snapshot);
             let start = TurnStart {
                 call: &context.call_key,
                 request_digest: &context.request_digest,

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::files::{ChangeSet, FileSnapshot, Tree, WorkspaceBefore};
+use crate::files::{ChangeSet, FileSnapshot, Tree, WorkspaceBaseline};
 use crate::folder::NoFollowFolder;
 use crate::model::{AgentActivity, CallKey, Digest, ModelRef};
 
@@ -34,7 +34,7 @@ pub struct TurnStart<'a> {
     /// When the call starts.
     pub start_time: Timestamp,
     /// The workspace before the call.
-    pub before: WorkspaceBefore<'a>,
+    pub before: WorkspaceBaseline<'a>,
 }
 
 /// The start of a turn, as orch reads it from disk.
@@ -44,18 +44,18 @@ struct RecordedStart {
     request_digest: Digest,
     model: Option<ModelRef>,
     start_time: Timestamp,
-    before: RecordedBefore,
+    before: RecordedBaseline,
 }
 
-/// The form in which orch reads a [`WorkspaceBefore`].
+/// The form in which orch reads a [`WorkspaceBaseline`].
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum RecordedBefore {
+enum RecordedBaseline {
     Snapshot(FileSnapshot),
     Planned(ChangeSet),
 }
 
-impl RecordedBefore {
+impl RecordedBaseline {
     /// Whether the call may change files. For a program that may not, orch records that no change is planned.
     fn may_change(&self) -> bool {
         match self {
@@ -188,9 +188,9 @@ pub fn find_interrupted_turns(
     let is_foreign = |path: &str| workspace.may_be_foreign(path);
     let interrupted_turn = |start: RecordedStart| {
         let activity = match &start.before {
-            RecordedBefore::Snapshot(before) => before.difference_with_foreign(&current_snapshot, &is_foreign),
-            RecordedBefore::Planned(_) if !start.before.may_change() => AgentActivity::default(),
-            RecordedBefore::Planned(planned) => match Tree::open(workspace.folder) {
+            RecordedBaseline::Snapshot(before) => before.difference_with_foreign(&current_snapshot, &is_foreign),
+            RecordedBaseline::Planned(_) if !start.before.may_change() => AgentActivity::default(),
+            RecordedBaseline::Planned(planned) => match Tree::open(workspace.folder) {
                 Ok(tree) => tree.applied_changes(planned, &is_foreign),
                 Err(failure) => AgentActivity::with_unknown_changes(failure.message),
             },
@@ -235,7 +235,7 @@ mod tests {
     }
 
     /// The interrupted turn of a call that started with this knowledge of a workspace that was deleted since.
-    fn turn_in_deleted_workspace(before: WorkspaceBefore<'_>) -> (StartedTurn, InterruptedTurn) {
+    fn turn_in_deleted_workspace(before: WorkspaceBaseline<'_>) -> (StartedTurn, InterruptedTurn) {
         let folder = tempfile::tempdir().unwrap();
         let step = StepKey::root("a");
         let call = CallKey { step, attempt: 1, ordinal: 1, tool_call: Some(1), input_round: None };
@@ -260,7 +260,7 @@ mod tests {
         let change = FileChange { path: "a".to_owned(), before: None, after: None };
         let planned = ChangeSet { files: vec![change], ..ChangeSet::default() };
         let snapshot = FileSnapshot::default();
-        for before in [WorkspaceBefore::Planned(&planned), WorkspaceBefore::Snapshot(&snapshot)] {
+        for before in [WorkspaceBaseline::Planned(&planned), WorkspaceBaseline::Snapshot(&snapshot)] {
             let (started, turn) = turn_in_deleted_workspace(before);
             assert!(started.may_change_files);
             let note = turn.activity.partial_note().unwrap();
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn a_program_that_may_not_change_files_changed_none() {
         let no_changes = ChangeSet::default();
-        let (started, turn) = turn_in_deleted_workspace(WorkspaceBefore::Planned(&no_changes));
+        let (started, turn) = turn_in_deleted_workspace(WorkspaceBaseline::Planned(&no_changes));
         assert!(!started.may_change_files && turn.activity.is_empty(), "{turn:?}");
     }
 }

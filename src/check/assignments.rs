@@ -75,7 +75,7 @@ impl<'a> Checker<'a> {
             result: Some(self.condition_result(expr, scope)),
             is_namespace,
             namespace,
-            origin: ValueOrigin { path: origin_path, previous_of: reader.round_after(expr).cloned() },
+            origin: ValueOrigin { path: origin_path, previous_of: reader.iteration_after(expr).cloned() },
             is_reported: self.diagnostics.len() > finding_count,
         }
     }

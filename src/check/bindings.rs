@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::condition::Condition;
 use super::namespaces::Namespace;
 use super::scope::{InferredValue, Narrowing, depends_on};
-use super::step_scopes::RoundNames;
+use super::step_scopes::IterationNames;
 use super::type_union::merged_type;
 
 /// A variable in scope.
@@ -34,8 +34,8 @@ pub(super) struct ValueOrigin<'a> {
     /// The path of the value, as after `{% set tree = plan.tree %}`, unless a variable of the path has another value
     /// now.
     pub(super) path: Option<String>,
-    /// The round whose previous results the value is, as after `{% set previous = loop.previous %}`.
-    pub(super) previous_of: Option<Arc<RoundNames<'a>>>,
+    /// The iteration whose previous results the value is, as after `{% set previous = loop.previous %}`.
+    pub(super) previous_of: Option<Arc<IterationNames<'a>>>,
 }
 
 /// The condition whose result a variable holds, as after `{% set ready = plan is defined %}`.

@@ -16,7 +16,7 @@ pub(super) fn exit_code_advice(project: &Project, base: &str) -> Option<String> 
     })
 }
 
-/// The command whose output, of this round or of the previous one, is the value of the expression `base`.
+/// The command whose output, of this iteration or of the previous one, is the value of the expression `base`.
 pub(super) fn command_with_output<'a>(project: &'a Project, base: &str) -> Option<(String, &'a Step)> {
     let name = output_name(base);
     steps_with_pointers(&project.pipeline)
@@ -24,13 +24,13 @@ pub(super) fn command_with_output<'a>(project: &'a Project, base: &str) -> Optio
         .find(|(_, step)| step.output.as_deref() == Some(name) && matches!(step.action(), Some(StepAction::Command(_))))
 }
 
-/// The name of the artifact that an expression reads, of this round or of the previous one.
+/// The name of the artifact that an expression reads, of this iteration or of the previous one.
 fn output_name(base: &str) -> &str {
-    base.rsplit_once('.').filter(|(round, _)| is_previous_path(round)).map_or(base, |(_, name)| name)
+    base.rsplit_once('.').filter(|(iteration, _)| is_previous_path(iteration)).map_or(base, |(_, name)| name)
 }
 
 /// Advice about a property that the value of the expression `base` does not have; `None` unless the value is the output
-/// of a command, of this round or of the previous one.
+/// of a command, of this iteration or of the previous one.
 pub(super) fn property_advice(project: &Project, base: &str) -> Option<String> {
     let (name, (pointer, step)) = (output_name(base), command_with_output(project, base)?);
     match output_type(step)? {

@@ -27,8 +27,8 @@ impl ConditionReader<'_, '_> {
     /// When a comparison is true; `None` for any other operator.
     pub(super) fn comparison(self, op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>) -> Option<Condition> {
         use BinOpKind::{Eq, Gt, Gte, In, Lt, Lte, Ne};
-        let test = self.length_test(op, left, right).or_else(|| self.round_test(op, left, right));
-        let result = match (op, test.or_else(|| self.last_round_test(op, left, right))) {
+        let test = self.length_test(op, left, right).or_else(|| self.iteration_test(op, left, right));
+        let result = match (op, test.or_else(|| self.last_iteration_test(op, left, right))) {
             (Eq | Ne | Lt | Lte | Gt | Gte, Some(condition)) => return Some(condition),
             (In, _) => return Some(self.membership(left, right)),
             (Eq, None) => self.equality(left, right),
@@ -57,7 +57,7 @@ impl ConditionReader<'_, '_> {
 
     /// When a comparison of the index of an item with the number of items shows that it is the last, such as
     /// `loop.index < loop.length`.
-    fn last_round_test(self, op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>) -> Option<Condition> {
+    fn last_iteration_test(self, op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>) -> Option<Condition> {
         use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
         let (Expr::GetAttr(first), Expr::GetAttr(second)) = (left, right) else { return None };
         let is_loop = |expr: &Expr<'_>| matches!(expr, Expr::Var(var) if var.id == "loop");
@@ -70,9 +70,9 @@ impl ConditionReader<'_, '_> {
         }
     }
 
-    /// When a comparison of the index of an item or round shows that it is the first or the last, such as
+    /// When a comparison of the index of an item or iteration shows that it is the first or the last, such as
     /// `loop.index > 1` or `loop.revindex > 1`.
-    fn round_test(self, op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>) -> Option<Condition> {
+    fn iteration_test(self, op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>) -> Option<Condition> {
         use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
         let Expr::GetAttr(attribute) = left else { return None };
         let (first_index, edge) = match attribute.name {
@@ -83,7 +83,7 @@ impl ConditionReader<'_, '_> {
             _ => return None,
         };
         let is_loop =
-            self.round(&attribute.expr).is_some() || matches!(&attribute.expr, Expr::Var(var) if var.id == "loop");
+            self.iteration(&attribute.expr).is_some() || matches!(&attribute.expr, Expr::Var(var) if var.id == "loop");
         let key = self.key(&attribute.expr).filter(|_| is_loop)?;
         let is_at_edge = Condition::test(format!("{key}.{edge}"));
         match (op, constant_index(right)?.checked_sub(first_index)?) {

@@ -114,7 +114,7 @@ pub(super) fn path_refusal(path: &str, artifact_files: &[String]) -> Option<Stri
     files::refusals(&json!([{ "path": path, "content": "" }]), reserved).into_iter().next()
 }
 
-/// Reports a folder of a command that lies outside the workspace.
+/// Reports a working directory of a command outside the workspace.
 fn check_cwd(project: &Project, pointer: &str, cwd: &str) -> Option<Diagnostic> {
     if !files::leaves_folder(&constant_template(cwd).extended()) {
         return None;

@@ -10,8 +10,8 @@ impl ConditionReader<'_, '_> {
     /// The name of an expression's value in conditions. Two expressions with the same name have the same value.
     /// `None` if the value depends on a namespace or on a function.
     pub(super) fn key(self, expr: &Expr<'_>) -> Option<String> {
-        if let Some(round) = self.round(expr) {
-            return Some((*round.variable.key).to_owned());
+        if let Some(iteration) = self.iteration(expr) {
+            return Some((*iteration.variable.key).to_owned());
         }
         Some(match expr {
             Expr::Var(var) => self.scope.key(var.id)?.to_owned(),

@@ -100,7 +100,9 @@ fn unreadable_artifact(
         return Some(unknown_artifact(project, scoped_step, name, new_diagnostic));
     };
     let previous_value = scoped_step.scope.names.previous_artifact(name).map(|expression| {
-        format!("`{expression}` is its value in the previous round: use that in the texts, and remove it from `inputs`")
+        format!(
+            "`{expression}` is its value in the previous iteration: use that in the texts, and remove it from `inputs`"
+        )
     });
     if producer.pointer == scoped_step.pointer {
         let message = format!("step `{}` cannot read its own output `{name}`", scoped_step.step.id);

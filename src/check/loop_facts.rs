@@ -1,6 +1,6 @@
 //! Finds the items that exist in the body of a loop: `list[loop.index0]` in a loop over the list, `list[loop.index]`
-//! unless the round is the last, `list[n]` in a loop over `range(list | length)`, and `object[name]` in a loop over the
-//! names of the object.
+//! unless the iteration is the last, `list[n]` in a loop over `range(list | length)`, and `object[name]` in a loop over
+//! the names of the object.
 
 use minijinja::machinery::ast::{BinOpKind, CallArg, Expr, ForLoop};
 
@@ -19,9 +19,9 @@ use crate::template::walk::arg_expr;
 const NOT_LENGTHENING: &[&str] =
     &["list", "map", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "unique"];
 
-/// The indexes of items of a list with as many items as a loop has rounds: that of the current item, from either end,
-/// and that of the item before it, which is the last one in the first round.
-const ROUND_NUMBERS: &[&str] =
+/// The indexes of items of a list with as many items as a loop has iterations: that of the current item, from either
+/// end, and that of the item before it, which is the last one in the first iteration.
+const ITERATION_NUMBERS: &[&str] =
     &["loop.index0", "loop.index - 1", "loop.revindex0", "loop.revindex - 1", "loop.index0 - 1", "loop.index - 2"];
 
 /// The indexes of the item after the current one.
@@ -35,12 +35,13 @@ impl<'a> Checker<'a> {
     pub(super) fn loop_facts(&self, inner: &ForLoop<'a>, iterated: &Type<'a>) -> Vec<(String, Narrowing)> {
         let lists = counted_lists(&inner.iter);
         let lists = lists.iter().flat_map(|path| self.lists_as_long_as(path));
-        let by_round = lists.flat_map(|list| ROUND_NUMBERS.iter().map(move |number| format!("{list}[{number}]")));
+        let by_iteration =
+            lists.flat_map(|list| ITERATION_NUMBERS.iter().map(move |number| format!("{list}[{number}]")));
         let by_number = numbered_items(&inner.target, &inner.iter);
         let has_names = self.element_type(iterated).kind() == Some(TypeKind::Text);
         let by_name = named_items(&inner.target, &inner.iter, has_names);
         let by_outcome = self.outcome_positions(inner);
-        let paths = by_round.chain(by_number).chain(by_name).chain(by_outcome).chain(shifted_items(&inner.iter));
+        let paths = by_iteration.chain(by_number).chain(by_name).chain(by_outcome).chain(shifted_items(&inner.iter));
         paths.map(|path| (path, Narrowing::Defined)).collect()
     }
 
@@ -68,7 +69,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// The paths of the lists that have at least as many items as a loop over the expression has rounds.
+/// The paths of the lists that have at least as many items as a loop over the expression has iterations.
 pub(super) fn counted_lists(expr: &Expr<'_>) -> Vec<String> {
     match expr {
         Expr::Filter(inner) if inner.name == "zip" => {

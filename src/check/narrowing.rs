@@ -110,7 +110,7 @@ impl<'a> Checker<'a> {
                 narrowed.ty = narrowed.ty.without_null();
             }
             let is_nonempty = scope.has_narrowing(Some(&path), &Narrowing::Truthy)
-                || reader.previous_round_exists(expr).is_some_and(|exists| scope.is_implied(&exists));
+                || reader.previous_iteration_exists(expr).is_some_and(|exists| scope.is_implied(&exists));
             if is_nonempty {
                 narrowed.ty = narrowed.ty.without_empty_objects();
             }

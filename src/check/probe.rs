@@ -228,7 +228,7 @@ impl<'a> CompletionProbe<'a> {
         properties.collect()
     }
 
-    /// The members of `loop.previous`: the artifacts of the previous round, with their descriptions, and `steps`.
+    /// The members of `loop.previous`: the artifacts of the previous iteration, with their descriptions, and `steps`.
     fn previous_artifacts(&self, ty: &Type<'a>) -> Vec<VisibleName> {
         let members = self.schemas.members(ty).into_iter();
         let names = members.map(|member| VisibleName {
@@ -251,7 +251,7 @@ impl<'a> CompletionProbe<'a> {
     }
 }
 
-/// Whether a path leads to the statuses of steps: `steps`, or that of the previous round.
+/// Whether a path leads to the statuses of steps: `steps`, or that of the previous iteration.
 pub(super) fn is_steps_path(path: &str) -> bool {
     let previous = path.rsplit_once('.').filter(|(_, name)| *name == ENDED_STEPS).map(|(object, _)| object);
     path == ENDED_STEPS || previous.is_some_and(is_previous_path)

@@ -227,7 +227,7 @@ fn program_mistake(program: &str, arguments: &[String]) -> Option<ListMistake> {
     }
     if SHELL_COMMANDS.contains(&program) {
         let help = match (program, arguments) {
-            ("cd", [folder]) => Some(format!("set the folder of a command with `cwd: {folder}`")),
+            ("cd", [folder]) => Some(format!("set the working directory of a command with `cwd: {folder}`")),
             _ => None,
         };
         return new_mistake(format!("`{program}` is a command of the shell, not a program"), help);

@@ -13,7 +13,7 @@ use super::step_scopes::PROJECT_VARIABLE;
 use super::types::{Property, Type, TypeKind, union};
 use crate::config::child_pointer;
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, equivalents};
-use crate::model::name_scope::{ENDED_STEPS, PARENT_LOOP, PREVIOUS_ROUND};
+use crate::model::name_scope::{ENDED_STEPS, PARENT_LOOP, PREVIOUS_ITERATION};
 use crate::template::expr_range;
 
 /// The property path that begins at this offset, after a name, such as `.build.outputs`.
@@ -127,11 +127,11 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Help for an artifact that only the previous round has.
+    /// Help for an artifact that only the previous iteration has.
     fn previous_value_help(&self, name: &str) -> Option<String> {
         let names = &self.scoped_step?.scope.names;
         let expression = names.previous_artifact(name).filter(|_| names.artifact(name).is_none())?;
-        Some(format!("`{expression}` is its value in the previous round"))
+        Some(format!("`{expression}` is its value in the previous iteration"))
     }
 
     /// Help for a variable of the items of a step in its condition or its list.
@@ -261,16 +261,16 @@ impl<'a> Checker<'a> {
         if is_not_object { equivalents::property_help(base, name) } else { None }
     }
 
-    /// Help for a step that only the previous round has, and for members of the variable `loop` of a round inside a
-    /// `for` loop.
-    fn round_member_help(&self, base: &str, name: &str, names: &[&str]) -> Option<String> {
+    /// Help for a step that only the previous iteration has, and for members of the variable `loop` of an iteration
+    /// inside a `for` loop.
+    fn iteration_member_help(&self, base: &str, name: &str, names: &[&str]) -> Option<String> {
         let scope = &self.scoped_step?.scope.names;
         if base == ENDED_STEPS {
             let expression = scope.previous_step(name)?;
-            return Some(format!("`{expression}` is how the step ended in the previous round"));
+            return Some(format!("`{expression}` is how the step ended in the previous iteration"));
         }
-        let is_in_for_loop = base == "loop" && names.contains(&"revindex") && scope.round().is_some();
-        (is_in_for_loop && matches!(name, PREVIOUS_ROUND | PARENT_LOOP))
+        let is_in_for_loop = base == "loop" && names.contains(&"revindex") && scope.iteration().is_some();
+        (is_in_for_loop && matches!(name, PREVIOUS_ITERATION | PARENT_LOOP))
             .then(|| format!("`loop` belongs to the `for` here; write `{{% set {name} = loop.{name} %}}` before it"))
     }
 
@@ -297,7 +297,7 @@ impl<'a> Checker<'a> {
             }
             _ => {
                 let diagnostic = new_diagnostic(format!("`{base}` has no `{name}`"));
-                if let Some(advice) = advice.or_else(|| self.round_member_help(base, name, names)) {
+                if let Some(advice) = advice.or_else(|| self.iteration_member_help(base, name, names)) {
                     return diagnostic.with_help(advice);
                 }
                 let diagnostic = diagnostic.with_suggestion(name, names.iter().copied());

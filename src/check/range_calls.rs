@@ -79,7 +79,7 @@ fn range_counts(start: NumberRange, stop: NumberRange, step: NumberRange) -> (f6
     counts.reduce(|first, second| (first.0.min(second.0), first.1.max(second.1))).unwrap_or((0.0, f64::INFINITY))
 }
 
-/// Finds a number of items or rounds in an expression.
+/// Finds a number of items or iterations in an expression.
 struct CountFinder<'s, 'a> {
     scope: &'s TypeScope<'a>,
     is_found: bool,
@@ -98,7 +98,7 @@ impl<'t> Visit<'t> for CountFinder<'_, '_> {
     }
 }
 
-/// Whether an expression counts items or rounds, of which there are never very many.
+/// Whether an expression counts items or iterations, of which there are never very many.
 pub(super) fn counts_items(expr: &Expr<'_>, scope: &TypeScope<'_>) -> bool {
     let mut finder = CountFinder { scope, is_found: false };
     walk_expr(expr, &mut finder);

@@ -10,7 +10,7 @@ use super::implication::implies;
 use super::loop_variable::LocalVariable;
 use super::number_range::NumberRange;
 use super::scalars::Scalar;
-use super::step_scopes::RoundNames;
+use super::step_scopes::IterationNames;
 use super::types::{Type, TypeKind};
 pub(super) use super::value_paths::{depends_on, path_below, root_name};
 
@@ -82,8 +82,8 @@ pub(super) struct TypeScope<'a> {
     pub(super) narrowings: HashSet<(String, Narrowing)>,
     /// The conditions that are true here.
     assumptions: Vec<Condition>,
-    /// The round whose variable `loop` is bound, unless a template has bound `loop` again.
-    round: Option<Arc<RoundNames<'a>>>,
+    /// The iteration whose variable `loop` is bound, unless a template has bound `loop` again.
+    iteration: Option<Arc<IterationNames<'a>>>,
     /// The number of values that templates have assigned to variables so far.
     assignment_count: usize,
     /// Whether a variable may have a value that a template derived from another one.
@@ -108,15 +108,15 @@ impl<'a> TypeScope<'a> {
         self.insert(name, binding);
     }
 
-    /// Binds a variable of an item or a round.
+    /// Binds a variable of an item or an iteration.
     pub(super) fn bind_local(&mut self, name: &str, variable: &LocalVariable<'a>) {
         self.bind_artifact(name, variable.ty.clone(), Presence::new(&variable.key, Condition::Always));
     }
 
-    /// Binds the variable `loop` of a round.
-    pub(super) fn bind_round(&mut self, round: &Arc<RoundNames<'a>>) {
-        self.bind_local("loop", &round.variable);
-        self.round = Some(Arc::clone(round));
+    /// Binds the variable `loop` of an iteration.
+    pub(super) fn bind_iteration(&mut self, iteration: &Arc<IterationNames<'a>>) {
+        self.bind_local("loop", &iteration.variable);
+        self.iteration = Some(Arc::clone(iteration));
     }
 
     /// Binds a name to a value that a template assigns to it.
@@ -188,9 +188,9 @@ impl<'a> TypeScope<'a> {
         self.vars.get(name)?.result.as_deref()
     }
 
-    /// The round to which the variable `loop` belongs; `None` if it belongs to a `for` of a template.
-    pub(super) fn round(&self) -> Option<&Arc<RoundNames<'a>>> {
-        self.round.as_ref().filter(|round| self.key("loop") == Some(&*round.variable.key))
+    /// The iteration to which the variable `loop` belongs; `None` if it belongs to a `for` of a template.
+    pub(super) fn iteration(&self) -> Option<&Arc<IterationNames<'a>>> {
+        self.iteration.as_ref().filter(|iteration| self.key("loop") == Some(&*iteration.variable.key))
     }
 
     /// Adds a condition that is true here.

@@ -16,7 +16,7 @@ use super::step_conditions::{EndedStep, KnownFacts, StepCompletion, end_of_loop}
 use super::step_scopes::{Artifacts, ScopedStep, ScopedSteps, VisibleArtifact, VisibleScope};
 use super::types::{Schemas, Type};
 use crate::config::Project;
-use crate::model::name_scope::PREVIOUS_ROUND;
+use crate::model::name_scope::PREVIOUS_ITERATION;
 use crate::model::{Step, StepAction};
 
 /// A cache of the outputs of each called pipeline, by its file.
@@ -27,22 +27,22 @@ pub(super) struct ScopeWalker<'a> {
     project: &'a Project,
     pub(super) scoped_steps: Vec<ScopedStep<'a>>,
     outputs: OutputCache<'a>,
-    /// What precedes the names of values in conditions, so that each value has a name of its own: `loop.previous.` in
-    /// a walk that only computes what the previous round of a loop exported, and the id of a step with `for_each` for
+    /// What precedes the names of values in conditions, so that each value has a name of its own: `loop.previous.` in a
+    /// walk that only computes what the previous iteration of a loop exported, and the id of a step with `for_each` for
     /// the steps inside its items.
     key_prefix: String,
-    /// Whether the walk only computes what the previous round of a loop exported. Such a walk visits nested loops once
-    /// instead of twice, because otherwise the work would double with each nesting level.
-    is_in_previous_round: bool,
+    /// Whether the walk only computes what the previous iteration of a loop exported. Such a walk visits nested loops
+    /// once instead of twice, because otherwise the work would double with each nesting level.
+    is_in_previous_iteration: bool,
     mapped_lists: Rc<MappedLists<'a>>,
 }
 
 impl<'a> ScopeWalker<'a> {
     pub(super) fn new(project: &'a Project, outputs: &OutputCache<'a>) -> Self {
-        let (key_prefix, is_in_previous_round) = (String::new(), false);
+        let (key_prefix, is_in_previous_iteration) = (String::new(), false);
         let mapped_lists = Rc::new(MappedLists::of_pipeline(&project.pipeline));
         let (scoped_steps, outputs) = (Vec::new(), outputs.clone());
-        Self { project, scoped_steps, outputs, key_prefix, is_in_previous_round, mapped_lists }
+        Self { project, scoped_steps, outputs, key_prefix, is_in_previous_iteration, mapped_lists }
     }
 
     /// Adds a step to the list. Returns the artifacts that it exports to later steps, and how it may have ended.
@@ -99,7 +99,7 @@ impl<'a> ScopeWalker<'a> {
         (exported, ended)
     }
 
-    /// The name in conditions of a variable of an item or a round.
+    /// The name in conditions of a variable of an item or an iteration.
     fn local_key(&self, name: &str, step: &Step) -> Rc<str> {
         format!("{}{name}@{}", self.key_prefix, step.id).into()
     }
@@ -119,7 +119,7 @@ impl<'a> ScopeWalker<'a> {
             }
             Some(StepAction::Sequence(_)) => self.visit_sequence(children, &base, scope),
             Some(StepAction::Repeat(_)) => {
-                *scope = self.round_scope(step, &base, scope);
+                *scope = self.iteration_scope(step, &base, scope);
                 self.visit_sequence(children, &base, scope)
             }
             Some(StepAction::Pipeline(file)) => match self.project.called_projects.get(file) {
@@ -137,28 +137,28 @@ impl<'a> ScopeWalker<'a> {
         }
     }
 
-    /// The scope at the start of a round of a loop. A round can read what the previous round exported, so a first walk
-    /// over the steps computes it.
-    fn round_scope(&mut self, step: &'a Step, base: &str, scope: &VisibleScope<'a>) -> VisibleScope<'a> {
+    /// The scope at the start of an iteration of a loop. An iteration can read what the previous iteration exported, so
+    /// a first walk over the steps computes it.
+    fn iteration_scope(&mut self, step: &'a Step, base: &str, scope: &VisibleScope<'a>) -> VisibleScope<'a> {
         let (key, steps) = (self.local_key("loop", step), step.children().1);
-        if self.is_in_previous_round {
-            return scope.for_round(step, &key, None);
+        if self.is_in_previous_iteration {
+            return scope.for_iteration(step, &key, None);
         }
         let step_count = self.scoped_steps.len();
-        self.is_in_previous_round = true;
-        let outer_prefix = std::mem::replace(&mut self.key_prefix, format!("{key}.{PREVIOUS_ROUND}."));
-        let mut previous = scope.for_round(step, &self.local_key("loop", step), None);
+        self.is_in_previous_iteration = true;
+        let outer_prefix = std::mem::replace(&mut self.key_prefix, format!("{key}.{PREVIOUS_ITERATION}."));
+        let mut previous = scope.for_iteration(step, &self.local_key("loop", step), None);
         let artifacts = self.visit_sequence(steps, base, &mut previous);
         self.key_prefix = outer_prefix;
-        self.is_in_previous_round = false;
+        self.is_in_previous_iteration = false;
         self.scoped_steps.truncate(step_count);
         let schemas = Schemas(&self.project.schema_documents);
         let until = end_of_loop(step, schemas, &previous.for_until(self.project, step, &artifacts));
-        let mut round = scope.for_round(step, &key, Some(previous.round_result(steps, artifacts)));
-        // If there was a round before, the condition that ends the loop was false after it.
+        let mut iteration = scope.for_iteration(step, &key, Some(previous.iteration_result(steps, artifacts)));
+        // If there was an iteration before, the condition that ends the loop was false after it.
         let is_first = Condition::test(format!("{key}.first"));
-        round.facts.add_assumption(Condition::any([is_first, until.negate()]).bounded());
-        round
+        iteration.facts.add_assumption(Condition::any([is_first, until.negate()]).bounded());
+        iteration
     }
 
     /// Walks steps one after another, and returns the artifacts that they add to the scope.

@@ -14,7 +14,7 @@ use minijinja::machinery::parse;
 
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
-use crate::template::{PlaceUse, expr_range, place_uses, template_syntax};
+use crate::template::{ValueQuoting, expr_range, template_syntax, value_quotings};
 
 /// Up to this number of paths, the check combines each branch with each earlier path. Above, it combines a further
 /// branch with only one.
@@ -37,8 +37,8 @@ pub(super) fn check<'a>(project: &'a Project, pointer: &str, line: &'a str, pars
     let (mut diagnostics, mut reported) = (Vec::new(), BTreeSet::new());
     for path in &paths {
         let (script, places, values) = path.script();
-        for (place_use, value) in place_uses(&script, &places).into_iter().zip(values) {
-            let PlaceUse::Refused(fault) = place_use else { continue };
+        for (value_quoting, value) in value_quotings(&script, &places).into_iter().zip(values) {
+            let ValueQuoting::Refused(fault) = value_quoting else { continue };
             let file_path = value.file.map(|file| file.path.as_str());
             if !reported.insert((file_path, value.range.start)) {
                 continue;

@@ -61,7 +61,7 @@ impl<'a> Checker<'a> {
         } else {
             self.warning(Code::UnsupportedOperation, expr_range(bound), message)
         };
-        self.report(diagnostic.with_help("round it: `… | int`, or divide with `//`"));
+        self.report(diagnostic.with_help("iteration it: `… | int`, or divide with `//`"));
         ty
     }
 

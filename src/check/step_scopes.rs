@@ -16,7 +16,7 @@ use super::step_conditions::{KnownFacts, StepCompletion, assume_when, required_p
 use super::types::{ObjectMembers, Schemas, Type};
 use crate::config::{Project, child_pointer};
 use crate::model::Step;
-use crate::model::name_scope::{ENDED_STEPS, NameMap, NameScope, RoundResult, RoundScope, TextScope};
+use crate::model::name_scope::{ENDED_STEPS, IterationResult, IterationScope, NameMap, NameScope, TextScope};
 
 /// The variable that gives commands the project's folder.
 pub(super) const PROJECT_VARIABLE: &str = "project";
@@ -40,10 +40,11 @@ impl VisibleArtifact<'_> {
 
 /// The artifacts in scope.
 pub(super) type Artifacts<'a> = NameMap<&'a str, VisibleArtifact<'a>>;
-/// What a round of a loop exports.
-pub(super) type RoundTypes<'a> = RoundResult<&'a str, VisibleArtifact<'a>, Option<StepCompletion>>;
-/// A round of a loop, with its variable `loop`.
-pub(super) type RoundNames<'a> = RoundScope<&'a str, VisibleArtifact<'a>, Option<StepCompletion>, LocalVariable<'a>>;
+/// What an iteration of a loop exports.
+pub(super) type IterationTypes<'a> = IterationResult<&'a str, VisibleArtifact<'a>, Option<StepCompletion>>;
+/// An iteration of a loop, with its variable `loop`.
+pub(super) type IterationNames<'a> =
+    IterationScope<&'a str, VisibleArtifact<'a>, Option<StepCompletion>, LocalVariable<'a>>;
 
 /// What is in scope at a point of a pipeline, and what is known there.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +66,7 @@ pub(super) struct ScopedStep<'a> {
     pub(super) list_scope: VisibleScope<'a>,
     /// The scope of the step, or of an item of its list.
     pub(super) scope: VisibleScope<'a>,
-    /// The scope after the last step inside it; of a loop, at the end of a round.
+    /// The scope after the last step inside it; of a loop, at the end of an iteration.
     pub(super) end_scope: VisibleScope<'a>,
     /// The artifacts that the steps inside it export, for the condition that ends a loop.
     pub(super) inner_artifacts: Artifacts<'a>,
@@ -117,7 +118,7 @@ impl<'a> VisibleScope<'a> {
         }
     }
 
-    /// The variables that a step need not list: inputs, `steps`, and the variables of the item and the round.
+    /// The variables that a step need not list: inputs, `steps`, and the variables of the item and the iteration.
     fn base_scope(&self, project: &'a Project) -> TypeScope<'a> {
         let mut scope = TypeScope::default();
         let schemas = Schemas(&project.schema_documents);
@@ -132,8 +133,8 @@ impl<'a> VisibleScope<'a> {
             scope.bind_local("item", &variables.item);
             scope.bind_local("index", &variables.index);
         }
-        if let Some(round) = self.names.round() {
-            scope.bind_round(round);
+        if let Some(iteration) = self.names.iteration() {
+            scope.bind_iteration(iteration);
         }
         scope
     }
@@ -162,7 +163,7 @@ impl<'a> VisibleScope<'a> {
         scope
     }
 
-    /// The scope of the condition that ends a loop, at the end of a round that exported these artifacts.
+    /// The scope of the condition that ends a loop, at the end of an iteration that exported these artifacts.
     pub(super) fn for_until(&self, project: &'a Project, step: &Step, artifacts: &Artifacts<'a>) -> TypeScope<'a> {
         let mut scope = self.for_when(project, step);
         bind_artifacts(artifacts, &mut scope);
@@ -178,19 +179,19 @@ impl<'a> VisibleScope<'a> {
         scope
     }
 
-    /// The scope at the start of a round of a loop step. `key` is the name of its variable `loop` in conditions.
-    pub(super) fn for_round(&self, step: &Step, key: &str, previous: Option<RoundTypes<'a>>) -> Self {
+    /// The scope at the start of an iteration of a loop step. `key` is the name of its variable `loop` in conditions.
+    pub(super) fn for_iteration(&self, step: &Step, key: &str, previous: Option<IterationTypes<'a>>) -> Self {
         let max = step.repeat.as_ref().map_or(1, |repeat| repeat.max);
-        let ty = loop_type(max, self.names.round().map(|round| &**round), previous.as_ref());
-        let names = self.names.for_round(LocalVariable { ty, key: key.into() }, previous);
+        let ty = loop_type(max, self.names.iteration().map(|iteration| &**iteration), previous.as_ref());
+        let names = self.names.for_iteration(LocalVariable { ty, key: key.into() }, previous);
         Self { names, facts: self.facts.clone() }
     }
 
-    /// What a round of these steps exported that ends with this scope.
-    pub(super) fn round_result(&self, steps: &'a [Step], artifacts: Artifacts<'a>) -> RoundTypes<'a> {
+    /// What an iteration of these steps exported that ends with this scope.
+    pub(super) fn iteration_result(&self, steps: &'a [Step], artifacts: Artifacts<'a>) -> IterationTypes<'a> {
         let completion = |id: &str| self.names.ended_steps().get(id).cloned().flatten();
         let ended_steps = steps.iter().map(|step| (step.id.as_str(), completion(&step.id))).collect();
-        RoundResult { artifacts, ended_steps }
+        IterationResult { artifacts, ended_steps }
     }
 }
 
@@ -203,7 +204,7 @@ impl<'a> ScopedStep<'a> {
             // `when` does not see the item, so the facts of the item's scope already contain what it shows.
             TextScope::Step if self.step.for_each.is_some() => self.scope.for_when(project, self.step),
             TextScope::Step => self.scope.for_step(project, self.step),
-            TextScope::Round => self.end_scope.for_until(project, self.step, &self.inner_artifacts),
+            TextScope::Iteration => self.end_scope.for_until(project, self.step, &self.inner_artifacts),
             TextScope::Reply => self.reply_scope(project),
         }
     }

@@ -180,7 +180,7 @@ impl<'a> TextChecks<'a> {
             }
             Some(StepAction::Repeat(repeat)) => {
                 if let Some(until) = &repeat.until {
-                    let scope = scoped_step.text_scope(self.project, TextScope::Round);
+                    let scope = scoped_step.text_scope(self.project, TextScope::Iteration);
                     self.check_condition(
                         Some(scoped_step),
                         &child_pointer(&child_pointer(step_pointer, "repeat"), "until"),

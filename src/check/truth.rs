@@ -192,7 +192,7 @@ impl<'a> ConditionReader<'_, 'a> {
 
     /// When the value of an expression is defined and not empty.
     pub(super) fn nonempty_value(self, expr: &Expr<'_>) -> Condition {
-        if let Some(condition) = self.previous_round_exists(expr) {
+        if let Some(condition) = self.previous_iteration_exists(expr) {
             return condition;
         }
         let ty = self.value_type(expr);

@@ -109,7 +109,7 @@ pub(super) struct TupleType<'a> {
 /// The members of an object that no schema describes.
 pub(super) type ObjectMembers<'a> = BTreeMap<&'a str, Type<'a>>;
 
-/// The steps that have ended at a point of the pipeline, or in the previous round of a loop, with how each may have
+/// The steps that have ended at a point of the pipeline, or in the previous iteration of a loop, with how each may have
 /// ended; `None` if nothing is known about that.
 pub(super) type StepStatuses<'a> = NameMap<&'a str, Option<StepCompletion>>;
 
@@ -321,7 +321,7 @@ impl<'a> Type<'a> {
         }
     }
 
-    /// Whether it is the type of the empty object, such as that of `loop.previous` in the first round.
+    /// Whether it is the type of the empty object, such as that of `loop.previous` in the first iteration.
     pub(super) fn is_empty_object(&self) -> bool {
         matches!(self, Type::FixedObject(members) if members.is_empty())
     }

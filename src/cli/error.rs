@@ -1,27 +1,27 @@
 //! Converts the errors of commands to session errors.
 //!
 //! Commands return their errors as [`anyhow::Error`]. A function that finds a mistake in the user's request or files
-//! returns a [`SessionError`] with an exit code and hints. Callers add no context to a session error.
+//! returns a [`RunnerError`] with an exit code and hints. Callers add no context to a session error.
 
 use std::io;
 
 use crate::model::Failure;
-use crate::session::SessionError;
+use crate::runner::RunnerError;
 use crate::store::{LockError, StoreError};
 
 /// Converts the error of a command to a session error, which has an exit code and hints.
 ///
 /// The session module converts the errors of lower modules, such as [`StoreError`]. Any other error is a bug in orch.
-pub(super) fn to_session_error(error: anyhow::Error) -> SessionError {
+pub(super) fn to_runner_error(error: anyhow::Error) -> RunnerError {
     error
-        .downcast::<SessionError>()
-        .or_else(|error| error.downcast::<StoreError>().map(SessionError::from))
-        .or_else(|error| error.downcast::<LockError>().map(SessionError::from))
-        .or_else(|error| error.downcast::<Failure>().map(SessionError::from))
+        .downcast::<RunnerError>()
+        .or_else(|error| error.downcast::<StoreError>().map(RunnerError::from))
+        .or_else(|error| error.downcast::<LockError>().map(RunnerError::from))
+        .or_else(|error| error.downcast::<Failure>().map(RunnerError::from))
         .or_else(|error| {
-            if is_output_error(&error) { error.downcast::<io::Error>().map(SessionError::from) } else { Err(error) }
+            if is_output_error(&error) { error.downcast::<io::Error>().map(RunnerError::from) } else { Err(error) }
         })
-        .unwrap_or_else(|error| SessionError::internal(format!("{error:#}")))
+        .unwrap_or_else(|error| RunnerError::internal(format!("{error:#}")))
 }
 
 /// Whether orch could not write its output: whether the error is an I/O error without context, or a broken pipe. All
@@ -37,28 +37,28 @@ mod tests {
     use anyhow::Error;
 
     use super::*;
-    use crate::session::ExitStatus;
+    use crate::runner::ExitStatus;
 
     fn status_and_message(error: Error) -> (ExitStatus, String) {
-        let error = to_session_error(error);
+        let error = to_runner_error(error);
         (error.status(), error.message().to_owned())
     }
 
     #[test]
-    fn a_session_error_keeps_its_exit_code_and_hints() {
-        let error = SessionError::usage("used up").with_status(ExitStatus::Limit).with_hint("raise it");
-        let error = to_session_error(error.into());
+    fn a_runner_error_keeps_its_exit_code_and_hints() {
+        let error = RunnerError::usage("used up").with_status(ExitStatus::Limit).with_hint("raise it");
+        let error = to_runner_error(error.into());
         assert_eq!((error.status(), error.message()), (ExitStatus::Limit, "used up"));
         assert_eq!(error.hints(), ["raise it".to_owned()]);
     }
 
     #[test]
-    fn a_store_error_converts_as_in_the_session() {
+    fn a_store_error_converts_as_in_the_runner() {
         let error = || StoreError::TooOld { path: "journal.db".into(), found: 1, known: 2 };
-        let (expected, printed) = (SessionError::from(error()), to_session_error(error().into()));
+        let (expected, printed) = (RunnerError::from(error()), to_runner_error(error().into()));
         assert_eq!((printed.status(), printed.to_string()), (expected.status(), expected.to_string()));
         assert_eq!(printed.hints(), expected.hints());
-        let printed = to_session_error(LockError::Store(error()).into());
+        let printed = to_runner_error(LockError::Store(error()).into());
         assert_eq!((printed.status(), printed.to_string()), (expected.status(), expected.to_string()));
     }
 
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_broken_pipe_is_an_output_error_even_with_context() {
         let error = || Error::new(io::Error::from(io::ErrorKind::BrokenPipe));
-        assert!(to_session_error(error()).is_broken_pipe());
-        assert!(to_session_error(error().context("the list can't be printed")).is_broken_pipe());
+        assert!(to_runner_error(error()).is_broken_pipe());
+        assert!(to_runner_error(error().context("the list can't be printed")).is_broken_pipe());
     }
 }

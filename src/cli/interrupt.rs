@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::output::wrapped_stop_message;
 use crate::folder::remove_temporary_folders;
-use crate::session::{CancelHandle, ExitStatus};
+use crate::runner::{CancelHandle, ExitStatus};
 
 /// Signals within this time count as one signal.
 const DEBOUNCE: Duration = Duration::from_millis(150);
@@ -20,7 +20,7 @@ const EXIT_GRACE: Duration = Duration::from_millis(1500);
 ///
 /// A separate thread listens, so that it receives signals while the run's thread computes. If the run does not end
 /// within [`EXIT_GRACE`] after the second signal, the process exits. No record is lost, because the journal is durable.
-/// The operating system releases the locks, and the guards end the child processes.
+/// The operating system releases the locks, and the supervisors end the child processes.
 pub(super) fn listen_for_signals(cancel: CancelHandle) {
     let (ready_sender, ready_receiver) = mpsc::channel();
     let thread = std::thread::Builder::new().name("signals".to_owned());

@@ -16,12 +16,12 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::report::SuggestedCommands;
-use crate::session::ExitStatus;
+use crate::runner::ExitStatus;
 
 use args::DIGEST_ARG_ID;
 use commands::pipeline::PipelineCommand;
 use commands::{pipeline, project, runs, tools, utilities};
-use error::to_session_error;
+use error::to_runner_error;
 use output::{ColourChoice, Ui, print_argument_error};
 
 /// Run declarative agent pipelines
@@ -80,13 +80,13 @@ enum TopCommand {
 
 /// Runs the command that the process's arguments specify, and returns its exit code.
 pub fn main() -> ExitCode {
-    // Check this first, because orch starts its own executable as the guard of child processes.
-    if let Some(code) = crate::session::guard_main() {
+    // Check this first, because orch starts its own executable as the supervisor of child processes.
+    if let Some(code) = crate::runner::supervisor_main() {
         return code;
     }
     #[cfg(feature = "failpoints")]
     let _failpoint = crate::crash::activate_from_env();
-    if let Some(folder) = crate::session::user_config_dir() {
+    if let Some(folder) = crate::runner::user_config_dir() {
         crate::store::set_signing_key_folder(folder);
     }
     crate::store::set_copy_hook(interrupt::remove_copies_on_signal);
@@ -113,7 +113,7 @@ pub fn main() -> ExitCode {
     let mut ui = Ui::new(cli.color);
     ui.commands = commands;
     let result = dispatch(cli.command, &mut ui);
-    let code = match result.map_err(to_session_error) {
+    let code = match result.map_err(to_runner_error) {
         Ok(code) => code,
         Err(error) if error.is_broken_pipe() => ExitStatus::Success,
         Err(error) => {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
-use crate::session::{Environment, Runner, SessionError};
+use crate::runner::{Environment, Runner, RunnerError};
 
 use super::output::Ui;
 
 /// The current folder.
-pub(super) fn current_dir() -> Result<PathBuf, SessionError> {
-    std::env::current_dir().map_err(|error| SessionError::usage(format!("the current folder can't be read: {error}")))
+pub(super) fn current_dir() -> Result<PathBuf, RunnerError> {
+    std::env::current_dir().map_err(|error| RunnerError::usage(format!("the current folder can't be read: {error}")))
 }
 
 /// Creates a runner that shows progress and asks questions on the terminal.

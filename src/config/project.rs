@@ -181,7 +181,7 @@ impl Project {
         sources
     }
 
-    /// The artifacts of earlier rounds that the texts of a step read through `loop.previous`.
+    /// The artifacts of earlier iterations that the texts of a step read through `loop.previous`.
     pub fn previous_reads(&self, step: &Step) -> BTreeSet<PreviousRead> {
         template::previous_reads(&step.texts(), &|name| self.prompts.get(name).map(|file| file.text.as_str()))
     }

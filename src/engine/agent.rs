@@ -34,8 +34,8 @@ pub(super) async fn run(
     match agent.tools.as_deref().filter(|tools| !tools.servers.is_empty()) {
         Some(tools) => Box::pin(run_with_servers(interpreter, key, node, agent, tools, scope)).await,
         None => match open(interpreter, key, node, agent, scope).await? {
-            Opened::Ended(result) => Ok(result),
-            Opened::Open(step) => converse(*step, key, agent, scope).await,
+            AgentStepOpening::Ended(result) => Ok(result),
+            AgentStepOpening::Open(step) => converse(*step, key, agent, scope).await,
         },
     }
 }
@@ -57,8 +57,8 @@ async fn run_with_servers(
     // server, only needs to know that the step would run.
     let known_agent = known.map_or_else(|| agent.clone(), |tools| with_tools(agent, tools));
     let step = match open(interpreter, key, node, &known_agent, scope).await? {
-        Opened::Ended(result) => return Ok(result),
-        Opened::Open(step) => *step,
+        AgentStepOpening::Ended(result) => return Ok(result),
+        AgentStepOpening::Open(step) => *step,
     };
     let current = match current_tools(&step, agent, tools, recorded.err()).await? {
         Ok(current) => current,
@@ -72,8 +72,8 @@ async fn run_with_servers(
         return converse(step, key, &known_agent, scope).await;
     }
     match open(interpreter, key, node, &current_agent, scope).await? {
-        Opened::Ended(result) => Ok(result),
-        Opened::Open(step) => converse(*step, key, &current_agent, scope).await,
+        AgentStepOpening::Ended(result) => Ok(result),
+        AgentStepOpening::Open(step) => converse(*step, key, &current_agent, scope).await,
     }
 }
 
@@ -90,7 +90,7 @@ fn tools_value(agent: &AgentNode) -> Option<Value> {
 /// The tools of an agent with the current lists of its servers. A server that does not answer is asked again like an
 /// unavailable provider. `first_failure` is that of the first try, if there has been one.
 async fn current_tools(
-    step: &OpenStep<'_>,
+    step: &OpenAgentStep<'_>,
     agent: &AgentNode,
     tools: &AgentTools,
     first_failure: Option<Failure>,
@@ -116,18 +116,18 @@ async fn current_tools(
 }
 
 /// A step without a valid recorded result: it runs.
-struct OpenStep<'a> {
+struct OpenAgentStep<'a> {
     execution: StepExecution<'a>,
     prompt: RenderedPrompt,
     attempt: u32,
 }
 
 /// The result of opening a step.
-enum Opened<'a> {
+enum AgentStepOpening<'a> {
     /// The step has ended: a recorded result or a recorded reply is still valid, or the step can't run.
     Ended(StepResult),
     /// The step runs.
-    Open(Box<OpenStep<'a>>),
+    Open(Box<OpenAgentStep<'a>>),
 }
 
 /// Opens a step: renders its prompt, and looks for a valid recorded result.
@@ -137,41 +137,43 @@ async fn open<'a>(
     node: &'a PlanNode,
     agent: &AgentNode,
     scope: &mut ValueScope,
-) -> Result<Opened<'a>, Interrupt> {
+) -> Result<AgentStepOpening<'a>, Interrupt> {
     let PreparedStep { prompt, fingerprint, prefix_fingerprints, parts } =
         match prepare(interpreter, key, node, agent, scope).await? {
             Ok(prepared) => prepared,
             Err(failure) => {
                 interpreter.fail(key, node, scope, 0, &failure).await?;
-                return Ok(Opened::Ended(Err(failure)));
+                return Ok(AgentStepOpening::Ended(Err(failure)));
             }
         };
     let reader = ReplyReader::new(interpreter, key, node, agent, scope);
     let mut execution =
         StepExecution::new(interpreter, key, node, fingerprint, parts).with_alternatives(prefix_fingerprints);
     let (replies, attempt) = match execution.begin(scope).await? {
-        StepStart::Reusable(value) => return Ok(Opened::Ended(Ok(value))),
+        StepStart::Reusable(value) => return Ok(AgentStepOpening::Ended(Ok(value))),
         StepStart::Run(replies, attempt) => (replies, attempt),
     };
     for reply in replies.iter().filter(|reply| reply.chat().is_some()) {
         if let Ok(extracted) = reader.read(reply).await? {
-            return execution.finish(scope, attempt, Ok(Some(extracted.value))).await.map(Opened::Ended);
+            return execution.finish(scope, attempt, Ok(Some(extracted.value))).await.map(AgentStepOpening::Ended);
         }
     }
-    Ok(Opened::Open(Box::new(OpenStep { execution, prompt, attempt })))
+    Ok(AgentStepOpening::Open(Box::new(OpenAgentStep { execution, prompt, attempt })))
 }
 
 /// Calls the models of a step until the step accepts a reply.
 async fn converse(
-    step: OpenStep<'_>,
+    step: OpenAgentStep<'_>,
     key: &StepKey,
     agent: &AgentNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let OpenStep { mut execution, prompt, attempt } = step;
+    let OpenAgentStep { mut execution, prompt, attempt } = step;
     let reader = ReplyReader::new(execution.interpreter, key, execution.node, agent, scope);
-    let noted_calls = if agent.tools.is_some() { execution.noted_calls(attempt).await? } else { Vec::new() };
-    let mut conversation = Conversation::new(&execution, agent, &prompt, &reader, scope, attempt, noted_calls);
+    let earlier_call_summaries =
+        if agent.tools.is_some() { execution.earlier_call_summaries(attempt).await? } else { Vec::new() };
+    let mut conversation =
+        Conversation::new(&execution, agent, &prompt, &reader, scope, attempt, earlier_call_summaries);
     let result = conversation.run().await?;
     let (attempt, model_index) = (conversation.attempt(), conversation.model_index());
     execution.set_answering_model(model_index);

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rpds::RedBlackTreeMap;
 
 use crate::model::StepKey;
-use crate::model::name_scope::{PARENT_LOOP, PREVIOUS_ROUND};
+use crate::model::name_scope::{PARENT_LOOP, PREVIOUS_ITERATION};
 use crate::template::lookup;
 
 use super::node::{FileWriter, NodeKind, PipelineNode, PlanBody, PlanNode};
@@ -24,7 +24,7 @@ pub(super) fn annotate_writes(body: &mut PlanBody) {
     }
 }
 
-/// The variable of a round.
+/// The variable of an iteration.
 const LOOP: &str = "loop";
 
 /// A part of an agent's artifact that a value contains.
@@ -47,8 +47,8 @@ struct ArtifactFlow {
     writers: BTreeMap<StepKey, BTreeSet<FileWriter>>,
     /// For each `write` step, the agent steps whose files it writes.
     sources: BTreeMap<StepKey, BTreeSet<StepKey>>,
-    /// Whether the analysis is in the first of its two walks over a loop, which finds the values at the end of a round.
-    /// It then walks inner loops only once, so that the time does not double with each level of nesting.
+    /// Whether the analysis is in the first of its two walks over a loop, which finds the values at the end of an
+    /// iteration. It then walks inner loops only once, so that the time does not double with each level of nesting.
     in_first_walk: bool,
 }
 
@@ -111,15 +111,15 @@ impl ArtifactFlow {
             NodeKind::Repeat(repeat) => {
                 let mut loop_parts = parts_of_member(PARENT_LOOP, &variable_parts(env, LOOP));
                 env.insert_mut(LOOP.to_owned(), loop_parts.clone());
-                // The second walk sees the values at the end of the previous round, as members of `loop.previous`.
+                // The second walk sees the values at the end of the previous iteration, as members of `loop.previous`.
                 if !self.in_first_walk {
-                    let mut round_env = env.clone();
+                    let mut iteration_env = env.clone();
                     self.in_first_walk = true;
-                    self.follow_nodes(&repeat.nodes, Some(key), &mut round_env);
+                    self.follow_nodes(&repeat.nodes, Some(key), &mut iteration_env);
                     self.in_first_walk = false;
                     for name in repeat.nodes.iter().flat_map(PlanNode::artifact_names) {
-                        let artifact_parts = parts_of_member(&name, &variable_parts(&round_env, &name));
-                        loop_parts.extend(parts_of_member(PREVIOUS_ROUND, &artifact_parts));
+                        let artifact_parts = parts_of_member(&name, &variable_parts(&iteration_env, &name));
+                        loop_parts.extend(parts_of_member(PREVIOUS_ITERATION, &artifact_parts));
                     }
                     env.insert_mut(LOOP.to_owned(), loop_parts);
                 }

@@ -57,8 +57,8 @@ pub(super) async fn run(
                 Err(failure) => return fail(interpreter, key, node, scope, failure).await,
             };
             match step.open(scope, None).await? {
-                Opened::Ended(result) => Ok(result),
-                Opened::Open(open) => step.make_attempts(*open, &arguments, scope).await,
+                CallStepOpening::Ended(result) => Ok(result),
+                CallStepOpening::Open(open) => step.make_attempts(*open, &arguments, scope).await,
             }
         }
         CalledTool::Mcp { server, tool } => Box::pin(step.run_mcp(server, tool, scope)).await,
@@ -76,7 +76,7 @@ struct StepCall<'a> {
 }
 
 /// A step without a valid recorded result: it calls the tool.
-struct OpenStep<'a> {
+struct OpenCallStep<'a> {
     execution: StepExecution<'a>,
     attempt: u32,
     /// What determines the result.
@@ -84,11 +84,11 @@ struct OpenStep<'a> {
 }
 
 /// The result of opening a step.
-enum Opened<'a> {
+enum CallStepOpening<'a> {
     /// A recorded result is still valid.
     Ended(StepResult),
     /// The step calls the tool.
-    Open(Box<OpenStep<'a>>),
+    Open(Box<OpenCallStep<'a>>),
 }
 
 impl<'a> StepCall<'a> {
@@ -104,8 +104,8 @@ impl<'a> StepCall<'a> {
         // because a dry run, which asks no server, only needs to know that the step would run.
         let known = recorded.as_ref().ok().and_then(|listing| listing.find(tool)).cloned();
         let mut open = match self.open(scope, known.as_ref()).await? {
-            Opened::Ended(result) => return Ok(result),
-            Opened::Open(open) => open,
+            CallStepOpening::Ended(result) => return Ok(result),
+            CallStepOpening::Open(open) => open,
         };
         let current = self.current_listing(&open, server, recorded.err()).await?;
         let tool = match current.and_then(|listing| McpTool::new(server, find_tool(&listing, tool)?)) {
@@ -120,8 +120,8 @@ impl<'a> StepCall<'a> {
         };
         if known.as_ref() != Some(&tool.definition) {
             open = match self.open(scope, Some(&tool.definition)).await? {
-                Opened::Ended(result) => return Ok(result),
-                Opened::Open(open) => open,
+                CallStepOpening::Ended(result) => return Ok(result),
+                CallStepOpening::Open(open) => open,
             };
         }
         self.make_attempts(*open, &arguments, scope).await
@@ -151,7 +151,7 @@ impl<'a> StepCall<'a> {
         &self,
         scope: &mut ValueScope,
         definition: Option<&McpToolDefinition>,
-    ) -> Result<Opened<'a>, Interrupt> {
+    ) -> Result<CallStepOpening<'a>, Interrupt> {
         let tool = self.call.tool.fingerprint_value(definition);
         let request = json!({ "call": tool, "args": self.written, "tree": workspace_version(self.node, scope) });
         let artifact_type = self.node.output.as_ref().map(|output| output.artifact_type.digest());
@@ -162,28 +162,28 @@ impl<'a> StepCall<'a> {
         let fingerprint = compute_fingerprint(&request, &decode);
         let mut execution = StepExecution::new(self.interpreter, self.key, self.node, fingerprint, parts);
         let (replies, attempt) = match execution.begin(scope).await? {
-            StepStart::Reusable(value) => return Ok(Opened::Ended(Ok(value))),
+            StepStart::Reusable(value) => return Ok(CallStepOpening::Ended(Ok(value))),
             StepStart::Run(replies, attempt) => (replies, attempt),
         };
         // If only the rules by which orch reads the result changed, these are the recorded results. The first that fits
         // the new rules is the result, and orch does not call the tool again.
         for reply in &replies {
             if let Some(Ok(value)) = self.read_reply(reply).await? {
-                return execution.finish(scope, attempt, Ok(value)).await.map(Opened::Ended);
+                return execution.finish(scope, attempt, Ok(value)).await.map(CallStepOpening::Ended);
             }
         }
         if let Some(failure) = execution.unknown_effect().await? {
             execution.record_start(attempt).await?;
-            return execution.finish(scope, attempt, Err(failure)).await.map(Opened::Ended);
+            return execution.finish(scope, attempt, Err(failure)).await.map(CallStepOpening::Ended);
         }
-        Ok(Opened::Open(Box::new(OpenStep { execution, attempt, request })))
+        Ok(CallStepOpening::Open(Box::new(OpenCallStep { execution, attempt, request })))
     }
 
     /// The tools that a server lists now. A server that does not answer is asked again as often as `retry` allows.
     /// `first_failure` is that of the first try, if there has been one.
     async fn current_listing(
         &self,
-        open: &OpenStep<'_>,
+        open: &OpenCallStep<'_>,
         server: &McpServerSpec,
         first_failure: Option<Failure>,
     ) -> Result<ListedTools, Interrupt> {
@@ -209,11 +209,11 @@ impl<'a> StepCall<'a> {
     /// Calls the tool. Repeats a call that only reads as `retry` says.
     async fn make_attempts(
         &self,
-        open: OpenStep<'a>,
+        open: OpenCallStep<'a>,
         arguments: &Value,
         scope: &mut ValueScope,
     ) -> Result<StepResult, Interrupt> {
-        let OpenStep { execution, mut attempt, request } = open;
+        let OpenCallStep { execution, mut attempt, request } = open;
         // `attempt` counts over all sessions of the run, but `retry.max` limits the tries of each session.
         let mut tries_in_session = 1;
         loop {

@@ -268,7 +268,7 @@ fn exit_code_hint(success_codes: &[u8], code: i32) -> String {
     format!("; to count exit code {code} as success, set `expect: {{ exit_code: [{}] }}`", codes.join(", "))
 }
 
-/// Returns a hint with the folder in which the command ran, if the command failed because a file was missing: the
+/// Returns a hint with the working directory of the command, if the command failed because a file was missing: the
 /// file may be in another folder.
 fn folder_hint(output: &CommandOutput) -> String {
     // In other languages than English, only the exit code 127 of a shell shows that a file is missing.

@@ -17,7 +17,7 @@ use crate::model::{
 use crate::provider::labels_failed_results;
 
 use super::agent::request_digest;
-use super::earlier_calls::{NotedCall, earlier_calls_note};
+use super::earlier_calls::{EarlierCallSummary, earlier_calls_note};
 use super::message::{RenderedPrompt, re_ask};
 use super::node::AgentNode;
 use super::planned_model::PlannedModel;
@@ -45,7 +45,7 @@ pub(super) struct Conversation<'a> {
     /// may wait for approvals and may continue in a later session.
     worked: Duration,
     /// The calls of conversations before that of the current attempt, and of its own, which may have changed something.
-    pub(super) noted_calls: Vec<NotedCall>,
+    pub(super) earlier_call_summaries: Vec<EarlierCallSummary>,
 }
 
 /// A request to send, with what does not determine its reply.
@@ -87,7 +87,7 @@ impl<'a> Conversation<'a> {
         reader: &'a ReplyReader<'a>,
         scope: &'a ValueScope,
         attempt: u32,
-        noted_calls: Vec<NotedCall>,
+        earlier_call_summaries: Vec<EarlierCallSummary>,
     ) -> Self {
         Self {
             execution,
@@ -100,7 +100,7 @@ impl<'a> Conversation<'a> {
             started_at: None,
             ended_at: None,
             worked: Duration::ZERO,
-            noted_calls,
+            earlier_call_summaries,
         }
     }
 
@@ -131,7 +131,7 @@ impl<'a> Conversation<'a> {
                 let mut request = self.prompt.first_request(self.execution.node, agent, model);
                 // A model without tools can make no call again.
                 if agent.tools.is_some()
-                    && let Some(note) = earlier_calls_note(&self.noted_calls)
+                    && let Some(note) = earlier_calls_note(&self.earlier_call_summaries)
                     && let Some(message) = request.messages.last_mut()
                 {
                     message.content.append_paragraph(&note);

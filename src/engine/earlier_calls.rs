@@ -31,11 +31,11 @@ impl StepExecution<'_> {
     }
 
     /// The calls of earlier conversations of an agent's step, of which the model of this attempt knows nothing.
-    pub(super) async fn noted_calls(&self, attempt: u32) -> Result<Vec<NotedCall>, Interrupt> {
+    pub(super) async fn earlier_call_summaries(&self, attempt: u32) -> Result<Vec<EarlierCallSummary>, Interrupt> {
         let calls = self.interpreter.durable.earlier_calls(&self.spec, Some(attempt)).await?;
         let to_noted = |call: &EarlierCall| {
             let step = (call.key.step != self.spec.step).then(|| call.key.step.clone());
-            Some(NotedCall { step, ..NotedCall::new(&call.arguments, call.kind, &call.outcome)? })
+            Some(EarlierCallSummary { step, ..EarlierCallSummary::new(&call.arguments, call.kind, &call.outcome)? })
         };
         Ok(calls.iter().filter_map(to_noted).collect())
     }
@@ -62,7 +62,7 @@ fn unknown_effect_failure(call: &EarlierCall, restart: &StepKey) -> Failure {
 }
 
 /// A call of an earlier conversation, as a later one describes it to the model.
-pub(super) struct NotedCall {
+pub(super) struct EarlierCallSummary {
     /// The step of a called pipeline that made the call; `None` for the model's own call.
     step: Option<StepKey>,
     /// The tool and a short form of the arguments.
@@ -72,7 +72,7 @@ pub(super) struct NotedCall {
     is_error: bool,
 }
 
-impl NotedCall {
+impl EarlierCallSummary {
     /// A call that changed something or may have done so; `None` if it did not.
     pub(super) fn new(call: &str, kind: CallKind, outcome: &CallOutcome) -> Option<Self> {
         let of_output = |output: &ToolOutput| Self::with_result(call, &output.content, output.is_error);
@@ -115,7 +115,7 @@ impl NotedCall {
 }
 
 /// What a model learns in the first message of a conversation about the calls of earlier ones; `None` without any.
-pub(super) fn earlier_calls_note(calls: &[NotedCall]) -> Option<String> {
+pub(super) fn earlier_calls_note(calls: &[EarlierCallSummary]) -> Option<String> {
     if calls.is_empty() {
         return None;
     }
@@ -136,9 +136,13 @@ mod tests {
     #[test]
     fn a_note_names_every_call_and_has_the_results_of_the_latest() {
         assert_eq!(earlier_calls_note(&[]), None);
-        let calls: Vec<NotedCall> = (0..=MAX_RESULTS)
+        let calls: Vec<EarlierCallSummary> = (0..=MAX_RESULTS)
             .map(|number| {
-                NotedCall::with_result(&format!("pay.send {number}"), &format!("receipt {number}"), number == 1)
+                EarlierCallSummary::with_result(
+                    &format!("pay.send {number}"),
+                    &format!("receipt {number}"),
+                    number == 1,
+                )
             })
             .collect();
         let note = earlier_calls_note(&calls).unwrap();
@@ -148,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_result_in_a_note_is_short_and_stays_in_its_block() {
-        let call = NotedCall::with_result("pay.send {}", &format!("a\n```\n{}", "x".repeat(5000)), false);
+        let call = EarlierCallSummary::with_result("pay.send {}", &format!("a\n```\n{}", "x".repeat(5000)), false);
         let note = earlier_calls_note(&[call]).unwrap();
         assert!(note.len() < 2000 && note.contains("````json\n") && note.contains("a\\n```"), "{note}");
     }

@@ -50,7 +50,7 @@ pub(super) async fn run_command(
         timeout: command.timeout_ms.map(Duration::from_millis),
         max_captured_bytes: MAX_RECORDED_OUTPUT,
         max_output_bytes: None,
-        guard: performer.guard.clone(),
+        supervisor: performer.supervisor.clone(),
         ending_process_groups: performer.endings.get_or_create(key, &performer.clock),
         sandbox,
     };
@@ -154,7 +154,7 @@ fn process_failure(error: ProcessError, spec: &ProgramSpec) -> Failure {
         return failure;
     }
     match &error {
-        // The system looks up a relative program path from the folder in which the command runs.
+        // The system looks up a relative program path from the working directory of the command.
         ProcessError::NotFound(program) if program.contains(['/', '\\']) => {
             let message = format!("{error}: the command ran in `{}`", spec.cwd.display());
             Failure::new(FailureClass::NotInstalled, message).with_hint(missing_file_hint(program, spec))
@@ -172,7 +172,7 @@ fn process_failure(error: ProcessError, spec: &ProgramSpec) -> Failure {
         }
         ProcessError::Hidden { .. }
         | ProcessError::Spawn { .. }
-        | ProcessError::Guard { .. }
+        | ProcessError::Supervisor { .. }
         | ProcessError::Io { .. }
         | ProcessError::NotConfined { .. }
         | ProcessError::TooMuchOutput { .. } => {
@@ -213,7 +213,7 @@ fn resolve_folder(workspace: &Path, cwd: &str) -> Result<PathBuf, Failure> {
 }
 
 /// Takes a snapshot of the files that are about to be written.
-pub(super) async fn take_snapshot(performer: &Performer, files: FilesToWrite) -> Result<CallOutput, Failure> {
+pub(super) async fn prepare_change_set(performer: &Performer, files: FilesToWrite) -> Result<CallOutput, Failure> {
     let (workspace, project) = (performer.workspace.clone(), performer.project_files.clone());
     run_blocking(move || {
         let entries = files::parse_entries(&files.files)?;

@@ -14,8 +14,8 @@ use crate::template::eval;
 
 use super::compute::takes_long;
 use super::interpret::{Interpreter, PipelineEnd, StepResult};
+use super::iteration_values::{iteration_position, iteration_values};
 use super::node::{NodeKind, PipelineNode, PlanBody, PlanNode, RepeatNode};
-use super::round_values::{round_position, round_values};
 use super::scope::ValueScope;
 use super::step_execution::{StepExecution, StepStart, compute_fingerprint};
 use super::template_failure::expression_failure;
@@ -90,45 +90,47 @@ pub(super) async fn repeat(
     repeat_node: &RepeatNode,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let mut last_round = ScopeDelta::default();
+    let mut last_iteration = ScopeDelta::default();
     let mut first_failure = None;
-    for round in 0..repeat_node.max {
-        // A round sees what the round before it exported only in `loop.previous`.
-        let previous = (round > 0).then(|| round_values(&last_round, &repeat_node.nodes));
-        let mut inner = scope.for_round(round_position(round, repeat_node.max), previous);
-        if let Some(workspace_version) = &last_round.workspace_version {
+    for iteration in 0..repeat_node.max {
+        // An iteration sees what the iteration before it exported only in `loop.previous`.
+        let previous = (iteration > 0).then(|| iteration_values(&last_iteration, &repeat_node.nodes));
+        let mut inner = scope.for_iteration(iteration_position(iteration, repeat_node.max), previous);
+        if let Some(workspace_version) = &last_iteration.workspace_version {
             inner.set_workspace_version(workspace_version.clone());
         }
-        let index = usize::try_from(round).unwrap_or(usize::MAX);
+        let index = usize::try_from(iteration).unwrap_or(usize::MAX);
         let flow = interpreter.run_sequence(&repeat_node.nodes, Some(&key.item(index)), &mut inner).await?;
-        let round_scope = inner.snapshot();
-        last_round = inner.into_delta();
-        first_failure = first_failure.or_else(|| last_round.first_failure.clone());
-        last_round.first_failure.clone_from(&first_failure);
+        let iteration_scope = inner.snapshot();
+        last_iteration = inner.into_delta();
+        first_failure = first_failure.or_else(|| last_iteration.first_failure.clone());
+        last_iteration.first_failure.clone_from(&first_failure);
         if flow == RunFlow::Halt {
-            return finish_group(interpreter, key, node, last_round, flow, scope).await;
+            return finish_group(interpreter, key, node, last_iteration, flow, scope).await;
         }
         let until_result = match &repeat_node.until {
-            Some(until) => Some(interpreter.eval_condition(key, node, until, &round_scope, &last_round).await?),
+            Some(until) => Some(interpreter.eval_condition(key, node, until, &iteration_scope, &last_iteration).await?),
             None => None,
         };
         match until_result {
-            Some(Ok(true)) => return finish_group(interpreter, key, node, last_round, RunFlow::Continue, scope).await,
+            Some(Ok(true)) => {
+                return finish_group(interpreter, key, node, last_iteration, RunFlow::Continue, scope).await;
+            }
             Some(Ok(false)) | None => {}
-            Some(Err(failure)) => return fail_group(interpreter, key, node, last_round, failure, scope).await,
+            Some(Err(failure)) => return fail_group(interpreter, key, node, last_iteration, failure, scope).await,
         }
     }
     match (&repeat_node.until, repeat_node.on_max_iterations) {
         (Some(until), Outcome::Fail) => {
-            let message = format!("`{until}` was not true after {}", counted(repeat_node.max, "round"));
+            let message = format!("`{until}` was not true after {}", counted(repeat_node.max, "iteration"));
             let failure = Failure::new(FailureClass::MaxIterationsReached, message)
                 .with_hint(format!(
-                    "raise `max:`, or set `on_max_iterations: continue` to continue with the last round, then run `orch pipeline resume`; `orch pipeline resume --from {key}` starts the loop again"
+                    "raise `max:`, or set `on_max_iterations: continue` to continue with the last iteration, then run `orch pipeline resume`; `orch pipeline resume --from {key}` starts the loop again"
                 ));
-            fail_group(interpreter, key, node, last_round, failure, scope).await
+            fail_group(interpreter, key, node, last_iteration, failure, scope).await
         }
         (Some(_), Outcome::Continue) | (None, _) => {
-            finish_group(interpreter, key, node, last_round, RunFlow::Continue, scope).await
+            finish_group(interpreter, key, node, last_iteration, RunFlow::Continue, scope).await
         }
     }
 }

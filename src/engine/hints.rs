@@ -96,8 +96,8 @@ fn possible_causes<'n>(node: &'n PlanNode, scope: &ValueScope, values: Option<&[
     }
     for read in &node.previous_reads {
         let Some(name) = read.artifact.as_deref() else { continue };
-        if scope.has_previous_artifact(read) && is_possible(&|origin| origin.may_be_earlier_round(read)) {
-            // A step of the current round has overwritten the file if it has produced the artifact again.
+        if scope.has_previous_artifact(read) && is_possible(&|origin| origin.may_be_earlier_iteration(read)) {
+            // A step of the current iteration has overwritten the file if it has produced the artifact again.
             causes.push(Cause { name, is_in_file: scope.artifact(name).is_none() });
         }
     }
@@ -108,8 +108,8 @@ fn possible_causes<'n>(node: &'n PlanNode, scope: &ValueScope, values: Option<&[
 enum Origin {
     /// An artifact that the step lists under `inputs`.
     Input(String),
-    /// Artifacts of an earlier round.
-    EarlierRound(PreviousRead),
+    /// Artifacts of an earlier iteration.
+    EarlierIteration(PreviousRead),
     /// A value that a resume does not change, such as an input of the run or the outcome of a step.
     Fixed,
     /// Unknown, such as that of an item or of a variable that the template sets: any artifact that the step reads.
@@ -125,7 +125,7 @@ impl Origin {
             return Self::Input(root.clone());
         }
         match root.as_str() {
-            "loop" => PreviousRead::from_members(members).map_or(Self::Fixed, Self::EarlierRound),
+            "loop" => PreviousRead::from_members(members).map_or(Self::Fixed, Self::EarlierIteration),
             ENDED_STEPS | PROJECT_VARIABLE => Self::Fixed,
             root if scope.inputs().any(|(name, _)| name == root) => Self::Fixed,
             _ => Self::Unknown,
@@ -136,14 +136,14 @@ impl Origin {
         match self {
             Self::Input(input) => input == name,
             Self::Unknown => true,
-            Self::EarlierRound(_) | Self::Fixed => false,
+            Self::EarlierIteration(_) | Self::Fixed => false,
         }
     }
 
-    fn may_be_earlier_round(&self, read: &PreviousRead) -> bool {
+    fn may_be_earlier_iteration(&self, read: &PreviousRead) -> bool {
         match self {
-            Self::EarlierRound(PreviousRead { parents, artifact: None }) => read.parents >= *parents,
-            Self::EarlierRound(used) => used == read,
+            Self::EarlierIteration(PreviousRead { parents, artifact: None }) => read.parents >= *parents,
+            Self::EarlierIteration(used) => used == read,
             Self::Unknown => true,
             Self::Input(_) | Self::Fixed => false,
         }

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 
 use crate::agent::CallContext;
 use crate::durable::{CallProgress, Effect};
-use crate::files::{ChangeSet, FileSnapshot, WorkspaceBefore};
+use crate::files::{ChangeSet, FileSnapshot, WorkspaceBaseline};
 use crate::model::event::CallOutput;
 use crate::model::{
     AgentActivity, CallKey, Failure, McpCallKind, McpCallOutput, McpInvocation, McpServerSpec, SandboxUse, ToolOutput,
@@ -76,7 +76,7 @@ async fn record_workspace(
     }
     let snapshot = take_snapshot(performer, invocation).await;
     let record_start = start_recorder(performer, context);
-    let record = move || record_start(WorkspaceBefore::Snapshot(&snapshot)).map(|()| snapshot);
+    let record = move || record_start(WorkspaceBaseline::Snapshot(&snapshot)).map(|()| snapshot);
     run_on_thread(performer.clock.hold_virtual_time(), record).await.map(Some)
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn run_agent_turn(
         artifacts: performer.artifact_files.clone(),
         variables: performer.env_vars.clone(),
         insecure_providers: performer.models.insecure_providers(),
-        guard: performer.guard.clone(),
+        supervisor: performer.supervisor.clone(),
         ending_process_groups: performer.endings.get_or_create(key, &performer.clock),
         sandbox: performer.sandbox.clone(),
     };

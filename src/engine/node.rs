@@ -46,7 +46,7 @@ pub struct PlanNode {
     pub for_each: Option<ForEach>,
     /// The artifacts that it reads.
     pub inputs: Vec<InputRef>,
-    /// The artifacts of earlier rounds that its texts read through `loop.previous`.
+    /// The artifacts of earlier iterations that its texts read through `loop.previous`.
     pub previous_reads: Vec<PreviousRead>,
     /// The artifact that it produces.
     pub output: Option<ArtifactOutput>,
@@ -224,11 +224,11 @@ pub struct ApproveNode {
 pub struct RepeatNode {
     /// The condition that ends it.
     pub until: Option<String>,
-    /// The maximal number of rounds.
+    /// The maximal number of iterations.
     pub max: u32,
-    /// The outcome if the condition is still false after the last round.
+    /// The outcome if the condition is still false after the last iteration.
     pub on_max_iterations: Outcome,
-    /// The steps of a round.
+    /// The steps of an iteration.
     pub nodes: Vec<PlanNode>,
 }
 
@@ -360,7 +360,7 @@ impl PlanNode {
         call.into_iter().flat_map(|call| call.body.outputs.keys()).map(String::as_str)
     }
 
-    /// The names of the artifacts that it reads, of its own round and of earlier rounds.
+    /// The names of the artifacts that it reads, of its own iteration and of earlier iterations.
     pub fn read_artifacts(&self) -> impl Iterator<Item = &str> {
         let inputs = self.inputs.iter().map(|input| input.name.as_str());
         inputs.chain(self.previous_reads.iter().filter_map(|read| read.artifact.as_deref()))

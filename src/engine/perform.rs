@@ -20,7 +20,7 @@ use crate::model::{
     AgentActivity, CallKey, Failure, McpServerSpec, StepKey, ToolsListed, TurnReply, is_unanswered_call,
 };
 use crate::offload::{LARGE_TEXT_BYTES, run_on_thread};
-use crate::process::{GuardProgram, SandboxContext};
+use crate::process::{SandboxContext, SupervisorSpec};
 use crate::secret::Redactor;
 use crate::tool::mcp::McpServers;
 
@@ -64,8 +64,8 @@ pub struct Performer {
     pub file_ledger: Arc<Mutex<FileLedger>>,
     /// The clock for the start and end times of calls.
     pub clock: Arc<dyn Clock>,
-    /// How to start the guard of each command and CLI agent, which ends all its processes.
-    pub guard: GuardProgram,
+    /// How to start the supervisor of each command and CLI agent, which ends all its processes.
+    pub supervisor: SupervisorSpec,
     /// The parts of a sandbox that all programs of the run share.
     pub sandbox: Arc<SandboxContext>,
     /// The MCP servers, which start when they are first needed.
@@ -342,7 +342,7 @@ impl Performer {
             Effect::Command(command) => {
                 self.run_command(&key, &command, interruption).await.map(CallReply::Output).into()
             }
-            Effect::Snapshot(files) => effects::take_snapshot(self, files).await.map(CallReply::Output).into(),
+            Effect::Snapshot(files) => effects::prepare_change_set(self, files).await.map(CallReply::Output).into(),
             Effect::Write(record) => effects::write_files(self, record).await.map(CallReply::Output).into(),
             Effect::Tool(invocation) => self.run_tool(&context, &invocation, interruption).await.into(),
             Effect::McpTool(invocation) => self.run_mcp_tool(&context, &invocation, interruption).await.into(),

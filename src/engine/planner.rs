@@ -42,7 +42,7 @@ pub(super) struct Planner<'a, E> {
 
 /// The properties of the place of a step in its pipeline.
 #[derive(Clone, Copy)]
-struct StepPlace {
+struct StepContext {
     /// Whether the artifacts of the step have files in the workspace.
     has_file: bool,
     /// Whether the step is inside a loop of the pipeline.
@@ -65,23 +65,23 @@ impl<'a, E> Planner<'a, E> {
 
     /// Plans everything in the file.
     pub(super) fn body(&self) -> Result<PlanBody, E> {
-        let place = StepPlace { has_file: self.has_artifact_files, in_loop: false };
+        let context = StepContext { has_file: self.has_artifact_files, in_loop: false };
         Ok(PlanBody {
             name: self.pipeline.name.clone(),
             description: self.pipeline.description.clone(),
-            nodes: self.nodes(&self.pipeline.steps, place)?,
-            finally: self.nodes(&self.pipeline.finally, place)?,
+            nodes: self.nodes(&self.pipeline.steps, context)?,
+            finally: self.nodes(&self.pipeline.finally, context)?,
             budget: self.pipeline.budget.clone(),
             success: self.pipeline.success.clone(),
             outputs: self.pipeline.outputs.clone(),
         })
     }
 
-    fn nodes(&self, steps: &[Step], place: StepPlace) -> Result<Vec<PlanNode>, E> {
-        steps.iter().map(|step| self.node(step, place)).collect()
+    fn nodes(&self, steps: &[Step], context: StepContext) -> Result<Vec<PlanNode>, E> {
+        steps.iter().map(|step| self.node(step, context)).collect()
     }
 
-    fn node(&self, step: &Step, place: StepPlace) -> Result<PlanNode, E> {
+    fn node(&self, step: &Step, context: StepContext) -> Result<PlanNode, E> {
         let output = match &step.output {
             Some(name) => Some(ArtifactOutput { name: name.clone(), artifact_type: self.resolve.artifact_type(step)? }),
             None => None,
@@ -92,22 +92,22 @@ impl<'a, E> Planner<'a, E> {
             // Only the file decides this: `--continue-on-error` must not change the shape of the artifact.
             records_status: step.on_error == Some(OnError::Continue),
         });
-        let children_place = StepPlace {
-            has_file: place.has_file && for_each.is_none(),
-            in_loop: place.in_loop || step.repeat.is_some(),
+        let children_context = StepContext {
+            has_file: context.has_file && for_each.is_none(),
+            in_loop: context.in_loop || step.repeat.is_some(),
         };
         let mut node = PlanNode {
             id: step.id.clone(),
             when: step.when.clone(),
             for_each,
             inputs: step.inputs.iter().map(|text| InputRef::parse(text)).collect(),
-            previous_reads: if place.in_loop {
+            previous_reads: if context.in_loop {
                 previous_reads(&step.texts(), &|name| self.templates.prompt_text(name)).into_iter().collect()
             } else {
                 Vec::new()
             },
             output,
-            has_file: place.has_file,
+            has_file: context.has_file,
             budget: step.budget.clone(),
             access: step.effective_access(&self.pipeline.agents),
             stops_on_failure: match step.on_error {
@@ -115,13 +115,13 @@ impl<'a, E> Planner<'a, E> {
                 Some(OnError::Continue) => false,
                 None => !self.defaults.continue_on_error,
             },
-            kind: self.kind(step, children_place)?,
+            kind: self.kind(step, children_context)?,
         };
         node.access = node.children().map(|child| child.access).fold(node.access, Access::max);
         Ok(node)
     }
 
-    fn kind(&self, step: &Step, place: StepPlace) -> Result<NodeKind, E> {
+    fn kind(&self, step: &Step, context: StepContext) -> Result<NodeKind, E> {
         let Some(kind) = step.action() else {
             return Err(self.resolve.planning_error(format!("step `{}` has no kind", step.id)));
         };
@@ -152,14 +152,14 @@ impl<'a, E> Planner<'a, E> {
                 timeout: step.timeout.map(|duration| duration.0),
             }),
             StepAction::Parallel(steps) => {
-                NodeKind::Parallel(self.nodes(steps, place)?, step.max_parallel.map_or(steps.len(), at_least_one))
+                NodeKind::Parallel(self.nodes(steps, context)?, step.max_parallel.map_or(steps.len(), at_least_one))
             }
-            StepAction::Sequence(steps) => NodeKind::Sequence(self.nodes(steps, place)?),
+            StepAction::Sequence(steps) => NodeKind::Sequence(self.nodes(steps, context)?),
             StepAction::Repeat(repeat) => NodeKind::Repeat(RepeatNode {
                 until: repeat.until.clone(),
                 max: repeat.max,
                 on_max_iterations: repeat.on_max_iterations.unwrap_or(Outcome::Fail),
-                nodes: self.nodes(&repeat.steps, place)?,
+                nodes: self.nodes(&repeat.steps, context)?,
             }),
             StepAction::Pipeline(file) => {
                 let with = step.with.iter().map(|(name, expression)| (name.clone(), expression.0.clone())).collect();

@@ -172,8 +172,8 @@ impl ReplyRules<'_> {
         let variable_values = names
             .filter(|name| Some(name.as_str()) != output)
             .filter_map(|name| Some((name.clone(), json!(digest(&self.scope.lookup_value(&name)?)))));
-        // The digest covers only the members of `loop` that the conditions read: the previous round may be large, and a
-        // change of its other artifacts must not invalidate the result.
+        // The digest covers only the members of `loop` that the conditions read: the previous iteration may be large,
+        // and a change of its other artifacts must not invalidate the result.
         let loop_members = conditions.iter().flat_map(|condition| loop_reads_in_expression(condition));
         let loop_values = loop_members.filter_map(|members| {
             let value = self.scope.lookup_loop_value(&members)?;

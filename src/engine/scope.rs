@@ -1,4 +1,4 @@
-//! The values that a step sees: the inputs, the artifacts and outcomes of earlier steps, and the item or round.
+//! The values that a step sees: the inputs, the artifacts and outcomes of earlier steps, and the item or iteration.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::model::name_scope::{ENDED_STEPS, ItemScope, PreviousRead};
 use crate::model::{Digest, Failure, StepStatus};
 use crate::template::TemplateContext;
 
+use super::iteration_values::{IterationValues, ValueNames, lazy_loop, lazy_steps, loop_value, steps_value};
 use super::node::{InputRef, PlanNode};
-use super::round_values::{RoundValues, ValueNames, lazy_loop, lazy_steps, loop_value, steps_value};
 use super::scope_size::ScopeSize;
 use super::step_execution::fingerprint_part;
 use super::step_outcomes::StepOutcomes;
@@ -71,11 +71,11 @@ impl ValueScope {
         Self { names: self.names.for_item(item, index), ..self.child_scope() }
     }
 
-    /// Creates the scope of a round. `previous` is what the round before it exported.
-    pub(super) fn for_round(&self, position: Value, previous: Option<RoundValues>) -> Self {
+    /// Creates the scope of an iteration. `previous` is what the iteration before it exported.
+    pub(super) fn for_iteration(&self, position: Value, previous: Option<IterationValues>) -> Self {
         let mut size = self.size;
         previous.iter().flat_map(|result| result.artifacts.values()).for_each(|value| size.add(value));
-        Self { names: self.names.for_round(position, previous), size, ..self.child_scope() }
+        Self { names: self.names.for_iteration(position, previous), size, ..self.child_scope() }
     }
 
     /// Returns the additions to this scope.
@@ -118,18 +118,18 @@ impl ValueScope {
             || self.outcomes.last_producer(name, |status| status == StepStatus::Failed).is_some()
     }
 
-    /// Whether an artifact of an earlier round exists.
+    /// Whether an artifact of an earlier iteration exists.
     pub(super) fn has_previous_artifact(&self, read: &PreviousRead) -> bool {
         self.names.artifacts_read(read).next().is_some()
     }
 
-    /// The names of the artifacts of earlier rounds that a step reads, including those that do not exist.
+    /// The names of the artifacts of earlier iterations that a step reads, including those that do not exist.
     pub(super) fn previous_inputs(&self, node: &PlanNode) -> Vec<String> {
-        let reads = node.previous_reads.iter().filter(|read| self.names.has_previous_round(read.parents));
+        let reads = node.previous_reads.iter().filter(|read| self.names.has_previous_iteration(read.parents));
         reads.filter_map(|read| read.artifact.clone()).collect()
     }
 
-    /// The parts of a fingerprint for the artifacts of earlier rounds that a step reads.
+    /// The parts of a fingerprint for the artifacts of earlier iterations that a step reads.
     pub(super) fn previous_parts(&self, node: &PlanNode) -> Vec<FingerprintPart> {
         let artifacts = node.previous_reads.iter().flat_map(|read| self.names.artifacts_read(read));
         let mut parts: Vec<FingerprintPart> = Vec::new();
@@ -152,7 +152,7 @@ impl ValueScope {
         self.workspace_version = Digest::compute(format!("{} {execution_id}", self.workspace_version).as_bytes());
     }
 
-    /// Sets the workspace version to that of another scope, such as the scope of a group or of the previous round.
+    /// Sets the workspace version to that of another scope, such as the scope of a group or of the previous iteration.
     pub(super) fn set_workspace_version(&mut self, workspace_version: Digest) {
         self.workspace_version = workspace_version;
     }
@@ -285,7 +285,7 @@ impl ValueScope {
 
     /// The value to which the names of members lead from the variable `loop`.
     pub(super) fn lookup_loop_value(&self, members: &[String]) -> Option<Value> {
-        loop_value(self.names.round()?, members)
+        loop_value(self.names.iteration()?, members)
     }
 
     /// The variables of an expression that sees every artifact in scope.
@@ -306,8 +306,8 @@ impl ValueScope {
             context.insert("item", item);
             context.insert("index", index);
         }
-        if let Some(round) = self.names.round() {
-            context.insert_lazy("loop", lazy_loop(Arc::clone(round)));
+        if let Some(iteration) = self.names.iteration() {
+            context.insert_lazy("loop", lazy_loop(Arc::clone(iteration)));
         }
         context.insert_lazy(ENDED_STEPS, lazy_steps(self.names.ended_steps().clone()));
         context

@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(producer(&outcomes, "x", None).as_deref(), Some("b"));
         assert_eq!(producer(&outcomes, "x", Some(StepStatus::Failed)).as_deref(), Some("a"));
         assert_eq!(producer(&outcomes, "none", None), None);
-        // In another round, `b` completes, and `d` would produce something else.
+        // In another iteration, `b` completes, and `d` would produce something else.
         outcomes.insert("b", outcome(StepStatus::Completed, &["x", "y"]));
         outcomes.insert("d", outcome(StepStatus::Skipped, &["w"]));
         assert_eq!(producer(&outcomes, "x", None).as_deref(), Some("a"));

@@ -11,7 +11,7 @@ use crate::tool::{self, CallRules};
 
 use super::agent_tools::AgentTools;
 use super::conversation::Conversation;
-use super::earlier_calls::NotedCall;
+use super::earlier_calls::EarlierCallSummary;
 use super::mcp_questions::{MAX_INPUT_ROUNDS, required_input, unanswered_failure};
 use super::pipeline_tools::PipelineCalls;
 use super::step_execution::{digest, unexpected_record};
@@ -32,13 +32,13 @@ pub(super) struct ToolTurn<'t> {
 }
 
 /// A call that orch can perform.
-pub(super) struct ReadCall<'r> {
+pub(super) struct RunnableCall<'r> {
     pub(super) call: RequestedCall<'r>,
     pub(super) target: ToolTarget,
     arguments: Value,
 }
 
-impl ReadCall<'_> {
+impl RunnableCall<'_> {
     /// The tool and the arguments.
     fn text(&self) -> String {
         format!("{} {}", self.target.name(), self.arguments)
@@ -46,13 +46,13 @@ impl ReadCall<'_> {
 }
 
 /// A call that orch can perform, or the error for the model.
-pub(super) type CallOrError<'r> = Result<ReadCall<'r>, Box<ToolCallResult>>;
+pub(super) type CallOrError<'r> = Result<RunnableCall<'r>, Box<ToolCallResult>>;
 
 /// The tool of a call and its arguments, or what is wrong with them; `None` if the agent has no such tool.
-type ReadArguments = Option<(ToolTarget, Result<Value, String>)>;
+type ToolWithArguments = Option<(ToolTarget, Result<Value, String>)>;
 
 /// The result of one call; the failure of the step if orch could not perform the call.
-type OneResult = Result<ToolCallResult, Failure>;
+type SingleCallResult = Result<ToolCallResult, Failure>;
 
 impl Conversation<'_> {
     /// Performs calls one after another. `pipelines` counts the calls of pipelines.
@@ -93,7 +93,7 @@ impl Conversation<'_> {
             let has_costly_schema = target.as_ref().is_some_and(ToolTarget::has_costly_schema);
             has_costly_schema || arguments.to_string().len() >= LARGE_TEXT_BYTES
         });
-        let read = move || -> Vec<ReadArguments> {
+        let read = move || -> Vec<ToolWithArguments> {
             let read_one = |(target, arguments): (Option<ToolTarget>, Value)| {
                 let target = target?;
                 let arguments = target.read_arguments(&arguments);
@@ -108,15 +108,15 @@ impl Conversation<'_> {
         };
         let refused =
             |call: &RequestedCall<'r>, message: String| Err(Box::new(ToolCallResult::new(call, message, true)));
-        let to_read_call = |(call, read): (&RequestedCall<'r>, ReadArguments)| match read {
+        let to_runnable_call = |(call, read): (&RequestedCall<'r>, ToolWithArguments)| match read {
             Some((target, Ok(arguments))) => match self.refusal(turn, &target, &arguments) {
                 Some(message) => refused(call, message),
-                None => Ok(ReadCall { call: *call, target, arguments }),
+                None => Ok(RunnableCall { call: *call, target, arguments }),
             },
             Some((_, Err(message))) => refused(call, message),
             None => refused(call, unknown_tool_text(call.name, turn.tools)),
         };
-        Ok(calls.iter().zip(read_inputs).map(to_read_call).collect())
+        Ok(calls.iter().zip(read_inputs).map(to_runnable_call).collect())
     }
 
     /// The result for the model of a call that needs an approval and that orch would refuse afterwards. Only a server
@@ -174,9 +174,9 @@ impl Conversation<'_> {
     async fn run_one(
         &mut self,
         turn: &ToolTurn<'_>,
-        read: &ReadCall<'_>,
+        read: &RunnableCall<'_>,
         pipelines: &mut PipelineCalls,
-    ) -> Result<OneResult, Interrupt> {
+    ) -> Result<SingleCallResult, Interrupt> {
         if turn.tools.needs_approval(&read.target)
             && let Some(denial) = self.request_approval(turn, read).await?
         {
@@ -197,7 +197,7 @@ impl Conversation<'_> {
     /// Calls a pipeline.
     async fn run_pipeline(
         &mut self,
-        read: &ReadCall<'_>,
+        read: &RunnableCall<'_>,
         pipeline: &PipelineTool,
         pipelines: &mut PipelineCalls,
     ) -> Result<ToolCallResult, Interrupt> {
@@ -207,7 +207,11 @@ impl Conversation<'_> {
         };
         let step = &self.execution.spec.step;
         let result = Box::pin(pipelines.run(self.execution.interpreter, step, node, inputs.clone())).await?;
-        self.noted_calls.push(NotedCall::with_result(&read.text(), &result.content, result.is_error));
+        self.earlier_call_summaries.push(EarlierCallSummary::with_result(
+            &read.text(),
+            &result.content,
+            result.is_error,
+        ));
         Ok(ToolCallResult::from_pipeline(&read.call, result))
     }
 
@@ -216,9 +220,9 @@ impl Conversation<'_> {
     async fn finish_call(
         &mut self,
         turn: &ToolTurn<'_>,
-        read: &ReadCall<'_>,
+        read: &RunnableCall<'_>,
         mut outcome: CallOutcome,
-    ) -> Result<OneResult, Interrupt> {
+    ) -> Result<SingleCallResult, Interrupt> {
         let interpreter = self.execution.interpreter;
         let (caller, key) = (format!("Agent `{}`", self.agent.agent), turn.key.for_tool_call(read.call.position));
         for round in 1..=MAX_INPUT_ROUNDS {
@@ -232,7 +236,7 @@ impl Conversation<'_> {
             self.count_time(std::slice::from_ref(&outcome));
         }
         if let Some(kind) = read.target.call_kind().filter(|kind| kind.is_never_repeated()) {
-            self.noted_calls.extend(NotedCall::new(&read.text(), kind, &outcome));
+            self.earlier_call_summaries.extend(EarlierCallSummary::new(&read.text(), kind, &outcome));
         }
         let restart = || interpreter.plan.restart_point(&self.execution.spec.step.declared_key());
         if let Some(failure) = unanswered_failure(&outcome, restart) {
@@ -242,7 +246,11 @@ impl Conversation<'_> {
     }
 
     /// Waits until the user decides about a call. Returns the result for the model if the user denies the call.
-    async fn request_approval(&self, turn: &ToolTurn<'_>, read: &ReadCall<'_>) -> Result<Option<String>, Interrupt> {
+    async fn request_approval(
+        &self,
+        turn: &ToolTurn<'_>,
+        read: &RunnableCall<'_>,
+    ) -> Result<Option<String>, Interrupt> {
         let text = approval_text(&self.agent.agent, &read.target.name(), &read.arguments);
         let wait = Wait::Approval(ApprovalRequest { text, timeout_ms: None });
         let key = turn.key.for_tool_call(read.call.position);
@@ -262,10 +270,10 @@ impl Conversation<'_> {
     fn tool_call(
         &self,
         turn: &ToolTurn<'_>,
-        read: &ReadCall<'_>,
+        read: &RunnableCall<'_>,
         answers: Option<(u32, InputAnswers)>,
     ) -> Result<Call, Failure> {
-        let ReadCall { call, target, arguments } = read;
+        let RunnableCall { call, target, arguments } = read;
         let tools = turn.tools;
         let timeout_ms = self.time_limits()?.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
         let reserved = self.execution.interpreter.plan.reserved_names().artifacts.clone();

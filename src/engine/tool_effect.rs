@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::agent::{CallContext, TurnStart, write_turn_start};
 use crate::durable::CallProgress;
-use crate::files::{ChangeSet, WorkspaceBefore};
+use crate::files::{ChangeSet, WorkspaceBaseline};
 use crate::model::event::CallOutput;
 use crate::model::{
     AgentActivity, BuiltinTool, Failure, FailureClass, McpCallOutput, ToolCallOutput, ToolInvocation, ToolOutput,
@@ -107,7 +107,7 @@ fn tool_context(performer: &Performer, context: &CallContext) -> ToolContext {
         sandbox: performer.sandbox.clone(),
         network: Arc::new(Network::from_variables(|name| variables(name))),
         variables: performer.env_vars.clone(),
-        guard: performer.guard.clone(),
+        supervisor: performer.supervisor.clone(),
         ending_process_groups: performer.endings.get_or_create(&context.call_key, &performer.clock),
         lookup: system_lookup(),
         redactor: performer.redactor.clone(),
@@ -119,7 +119,7 @@ fn tool_context(performer: &Performer, context: &CallContext) -> ToolContext {
 /// Writes the workspace before a call to disk, so that a resume finds the changes if orch is killed.
 pub(super) fn start_recorder(performer: &Performer, context: &CallContext) -> RecordStart {
     let (agents_folder, context) = (performer.agents_folder.clone(), context.clone());
-    Arc::new(move |before: WorkspaceBefore<'_>| {
+    Arc::new(move |before: WorkspaceBaseline<'_>| {
         let start = TurnStart {
             call: &context.call_key,
             request_digest: &context.request_digest,

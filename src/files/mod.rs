@@ -39,7 +39,7 @@ mod revert_plan;
 mod snapshot;
 mod snapshot_file;
 mod tree;
-mod workspace_before;
+mod workspace_baseline;
 
 use std::path::{Component, Path};
 
@@ -61,7 +61,7 @@ pub use reserved::ReservedFiles;
 pub use revert::UnrecordedChange;
 pub use snapshot::{EXCLUDED_FOLDERS, FileSnapshot};
 pub use tree::Tree;
-pub use workspace_before::WorkspaceBefore;
+pub use workspace_baseline::WorkspaceBaseline;
 
 /// Checks whether `write` may write a path.
 ///

@@ -61,16 +61,16 @@ pub(super) struct RevertPlan<'a> {
 }
 
 /// The outcome for a file, and the reason if orch skips it.
-type Decision = (RevertOutcome, Option<String>);
+type RevertDecision = (RevertOutcome, Option<String>);
 
 /// A file to revert, with what is in its place.
 struct RevertFile<'a> {
     change: &'a FileChange,
-    place: Place,
+    disk_state: DiskState,
 }
 
 /// What is at the path of a file.
-enum Place {
+enum DiskState {
     /// The file with this state; `None` if there is no file.
     Known(Option<FileState>),
     /// Other entries, and why orch can't restore the file as long as they stay.
@@ -88,11 +88,11 @@ impl<'a> RevertFile<'a> {
     /// content of this file, which was moved.
     fn replacement_reason(&self, new: &Self) -> Option<String> {
         let path = escaped_path(self.path());
-        if matches!(&self.place, Place::Occupied(obstacles, _) if obstacles.has_file(new.path())) {
+        if matches!(&self.disk_state, DiskState::Occupied(obstacles, _) if obstacles.has_file(new.path())) {
             return Some(format!("stays, because it is in the place of `{path}`, which orch can't restore"));
         }
         let (Some(before), None) = (&self.change.before, &self.change.after) else { return None };
-        let Place::Known(Some(current)) = &new.place else { return None };
+        let DiskState::Known(Some(current)) = &new.disk_state else { return None };
         let is_moved = before.content == current.content && !before.content.bytes().is_empty();
         is_moved.then(|| format!("stays, because it has the content of `{path}`, which orch can't restore"))
     }
@@ -120,13 +120,13 @@ impl Tree {
             }
             if outcome == RevertOutcome::Reverted {
                 let current = match place {
-                    Place::Known(current) => current,
-                    Place::Occupied(obstacles, _) => {
+                    DiskState::Known(current) => current,
+                    DiskState::Occupied(obstacles, _) => {
                         plan.obstacles.extend(obstacles);
                         None
                     }
                     // orch skips such a file.
-                    Place::Unusable(_) => continue,
+                    DiskState::Unusable(_) => continue,
                 };
                 plan.updates.push(FileUpdate { path: &change.path, current, target: change.before.as_ref() });
             }
@@ -136,36 +136,36 @@ impl Tree {
     }
 
     /// Finds out what is in the place of a file.
-    fn examine(&self, change: &FileChange, rules: &RevertRules<'_>) -> Place {
+    fn examine(&self, change: &FileChange, rules: &RevertRules<'_>) -> DiskState {
         let path = change.path.as_str();
         if let Some(reason) = record_refusal_reason(path, change.before.is_some()) {
-            return Place::Unusable(reason);
+            return DiskState::Unusable(reason);
         }
         let cleaned = if rules.is_preview { Ok(()) } else { remove_leftovers(self, path) };
         let error = match read_state(self, path).and_then(|state| cleaned.map(|()| state)) {
-            Ok(state) => return Place::Known(state),
+            Ok(state) => return DiskState::Known(state),
             Err(error) => error,
         };
         let reason = error.to_string();
         if !matches!(error, AccessError::Refused(_)) {
-            return Place::Unusable(reason);
+            return DiskState::Unusable(reason);
         }
         match self.find_obstacles(path) {
-            Ok(obstacles) if obstacles.is_empty() => Place::Unusable(reason),
-            Ok(obstacles) if change.before.is_some() => Place::Occupied(obstacles, reason),
+            Ok(obstacles) if obstacles.is_empty() => DiskState::Unusable(reason),
+            Ok(obstacles) if change.before.is_some() => DiskState::Occupied(obstacles, reason),
             // The folder that was there before the new file is there again.
-            Ok(_) if rules.original_folders.contains(path) => Place::Known(None),
+            Ok(_) if rules.original_folders.contains(path) => DiskState::Known(None),
             // A folder of the new file no longer exists, so neither does the file.
             Ok(obstacles) if obstacles.replace_folder_of(path, |link| rules.unrecorded.contains_key(link)) => {
-                Place::Known(None)
+                DiskState::Known(None)
             }
-            Ok(_) | Err(_) => Place::Unusable(reason),
+            Ok(_) | Err(_) => DiskState::Unusable(reason),
         }
     }
 
     /// The decision about each file. A new file stays if the file that it replaces can't be restored, and then other
     /// files may not be restored either. So orch decides again until no further file stays.
-    fn decide(&self, files: &[RevertFile<'_>], rules: &RevertRules<'_>) -> Vec<Decision> {
+    fn decide(&self, files: &[RevertFile<'_>], rules: &RevertRules<'_>) -> Vec<RevertDecision> {
         let mut kept: HashMap<&str, String> = HashMap::new();
         loop {
             let decisions = self.decide_with_kept(files, rules, &kept);
@@ -194,7 +194,7 @@ impl Tree {
         files: &[RevertFile<'_>],
         rules: &RevertRules<'_>,
         kept: &HashMap<&str, String>,
-    ) -> Vec<Decision> {
+    ) -> Vec<RevertDecision> {
         let is_removed = |file: &&RevertFile<'_>| {
             file.change.before.is_none()
                 && !kept.contains_key(file.path())
@@ -210,10 +210,10 @@ impl Tree {
             .collect()
     }
 
-    fn decide_file(&self, file: &RevertFile<'_>, rules: &RevertRules<'_>, removed: &HashSet<&str>) -> Decision {
-        match &file.place {
-            Place::Known(current) => self.outcome(file.change, current.as_ref(), rules),
-            Place::Occupied(obstacles, reason) => {
+    fn decide_file(&self, file: &RevertFile<'_>, rules: &RevertRules<'_>, removed: &HashSet<&str>) -> RevertDecision {
+        match &file.disk_state {
+            DiskState::Known(current) => self.outcome(file.change, current.as_ref(), rules),
+            DiskState::Occupied(obstacles, reason) => {
                 let is_link_of_program = |link: &str| rules.unrecorded.contains_key(link);
                 if obstacles.are_removable(removed, &rules.new_folders, is_link_of_program) {
                     self.outcome(file.change, None, rules)
@@ -221,12 +221,12 @@ impl Tree {
                     (RevertOutcome::Skipped, Some(reason.clone()))
                 }
             }
-            Place::Unusable(reason) => (RevertOutcome::Skipped, Some(reason.clone())),
+            DiskState::Unusable(reason) => (RevertOutcome::Skipped, Some(reason.clone())),
         }
     }
 
     /// The decision about a file whose state on disk is `current`.
-    fn outcome(&self, change: &FileChange, current: Option<&FileState>, rules: &RevertRules<'_>) -> Decision {
+    fn outcome(&self, change: &FileChange, current: Option<&FileState>, rules: &RevertRules<'_>) -> RevertDecision {
         let unrecorded = rules.unrecorded.get(change.path.as_str()).copied();
         let (outcome, reason) = outcome_of_states(change, unrecorded, current, rules.force);
         if outcome != RevertOutcome::Reverted || change.before.is_none() {
@@ -246,7 +246,7 @@ fn outcome_of_states(
     unrecorded: Option<&UnrecordedChange>,
     current: Option<&FileState>,
     force: bool,
-) -> Decision {
+) -> RevertDecision {
     if let Some(unrecorded) = unrecorded.filter(|unrecorded| unrecorded.hides_original) {
         return (RevertOutcome::Skipped, Some(unrecorded.reason.clone()));
     }

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::labels::{detail_lines, kind_label, one_line};
-use super::{ConsumedArtifact, Edge, EdgeKind, Graph, GraphNode, NodeShape, ProducedArtifact};
+use super::{ConsumedArtifact, Edge, EdgeKind, Graph, GraphNode, GraphNodeKind, ProducedArtifact};
 use crate::config::{OutputType, Project, output_type};
-use crate::model::name_scope::{ExportedNames, NameMap, NameScope, RoundResult};
+use crate::model::name_scope::{ExportedNames, IterationResult, NameMap, NameScope};
 use crate::model::{Step, StepAction};
 
 impl Graph {
@@ -62,7 +62,7 @@ impl NodeBuilder {
                 number,
                 last_number: self.next_number - 1,
                 id: "finally".to_owned(),
-                shape: NodeShape::Finally,
+                kind: GraphNodeKind::Finally,
                 kind_label: "always, at the end".to_owned(),
                 details: Vec::new(),
                 consumed: Vec::new(),
@@ -100,7 +100,7 @@ impl NodeBuilder {
             number,
             last_number: self.next_number - 1,
             id: step.id.clone(),
-            shape: node_shape(step),
+            kind: node_kind(step),
             kind_label: if called.is_some() && children.is_empty() {
                 format!("{}, steps not shown", kind_label(step, &project.pipeline))
             } else {
@@ -116,17 +116,17 @@ impl NodeBuilder {
     }
 }
 
-fn node_shape(step: &Step) -> NodeShape {
+fn node_kind(step: &Step) -> GraphNodeKind {
     match step.action() {
-        Some(StepAction::Agent { .. }) => NodeShape::Agent,
-        Some(StepAction::Command(_)) => NodeShape::Command,
-        Some(StepAction::Call(_)) => NodeShape::Call,
-        Some(StepAction::Write(_)) => NodeShape::Write,
-        Some(StepAction::Approve(_)) => NodeShape::Approve,
-        Some(StepAction::Parallel(_)) => NodeShape::Parallel,
-        Some(StepAction::Repeat(_)) => NodeShape::Repeat,
-        Some(StepAction::Pipeline(_)) => NodeShape::Pipeline,
-        Some(StepAction::Sequence(_)) | None => NodeShape::Sequence,
+        Some(StepAction::Agent { .. }) => GraphNodeKind::Agent,
+        Some(StepAction::Command(_)) => GraphNodeKind::Command,
+        Some(StepAction::Call(_)) => GraphNodeKind::Call,
+        Some(StepAction::Write(_)) => GraphNodeKind::Write,
+        Some(StepAction::Approve(_)) => GraphNodeKind::Approve,
+        Some(StepAction::Parallel(_)) => GraphNodeKind::Parallel,
+        Some(StepAction::Repeat(_)) => GraphNodeKind::Repeat,
+        Some(StepAction::Pipeline(_)) => GraphNodeKind::Pipeline,
+        Some(StepAction::Sequence(_)) | None => GraphNodeKind::Sequence,
     }
 }
 
@@ -187,16 +187,20 @@ impl EdgeBuilder {
             let kind = EdgeKind::PreviousIteration(read.artifact.unwrap_or_default());
             self.edges.push(Edge { from: *producer, to: node.number, kind });
         }
-        match node.shape {
-            NodeShape::Parallel => node.children.iter().for_each(|child| self.add_node(child, scope)),
-            NodeShape::Pipeline => self.add_sequence(&node.children, &mut ProducerScope::default()),
-            NodeShape::Repeat => {
+        match node.kind {
+            GraphNodeKind::Parallel => node.children.iter().for_each(|child| self.add_node(child, scope)),
+            GraphNodeKind::Pipeline => self.add_sequence(&node.children, &mut ProducerScope::default()),
+            GraphNodeKind::Repeat => {
                 let artifacts: NameMap<String, usize> = node.children.iter().flat_map(exported_artifacts).collect();
-                let previous = RoundResult { artifacts, ended_steps: NameMap::default() };
-                self.add_sequence(&node.children, &mut scope.for_round((), Some(previous)));
+                let previous = IterationResult { artifacts, ended_steps: NameMap::default() };
+                self.add_sequence(&node.children, &mut scope.for_iteration((), Some(previous)));
             }
-            NodeShape::Sequence | NodeShape::Finally => self.add_sequence(&node.children, &mut scope.clone()),
-            NodeShape::Agent | NodeShape::Command | NodeShape::Call | NodeShape::Write | NodeShape::Approve => {}
+            GraphNodeKind::Sequence | GraphNodeKind::Finally => self.add_sequence(&node.children, &mut scope.clone()),
+            GraphNodeKind::Agent
+            | GraphNodeKind::Command
+            | GraphNodeKind::Call
+            | GraphNodeKind::Write
+            | GraphNodeKind::Approve => {}
         }
     }
 }
@@ -207,7 +211,7 @@ fn exported_artifacts(node: &GraphNode) -> Vec<(String, usize)> {
     if !node.produced.is_empty() {
         return node.produced.iter().map(|artifact| (artifact.name.clone(), node.number)).collect();
     }
-    match ExportedNames::of_step(None, node.is_for_each, node.shape == NodeShape::Pipeline) {
+    match ExportedNames::of_step(None, node.is_for_each, node.kind == GraphNodeKind::Pipeline) {
         ExportedNames::OfChildren => node.children.iter().flat_map(exported_artifacts).collect(),
         ExportedNames::OfCalledPipeline | ExportedNames::Nothing | ExportedNames::Output(_) => Vec::new(),
     }

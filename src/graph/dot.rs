@@ -2,7 +2,7 @@
 
 use super::edge_index::index_of;
 use super::labels::truncate_to_width;
-use super::{EdgeKind, Graph, GraphNode, NodeShape};
+use super::{EdgeKind, Graph, GraphNode, GraphNodeKind};
 
 /// The maximum length of a line of a node, in columns.
 const MAX_COLUMNS: usize = 48;
@@ -61,13 +61,17 @@ fn write_node(node: &GraphNode, depth: usize, out: &mut String) {
         out.push_str(&format!("{indent}}}\n"));
         return;
     }
-    let shape = match node.shape {
-        NodeShape::Approve => "hexagon",
-        NodeShape::Command => "component",
-        NodeShape::Call => "cds",
-        NodeShape::Write => "note",
-        NodeShape::Pipeline => "folder",
-        NodeShape::Agent | NodeShape::Parallel | NodeShape::Sequence | NodeShape::Repeat | NodeShape::Finally => "box",
+    let shape = match node.kind {
+        GraphNodeKind::Approve => "hexagon",
+        GraphNodeKind::Command => "component",
+        GraphNodeKind::Call => "cds",
+        GraphNodeKind::Write => "note",
+        GraphNodeKind::Pipeline => "folder",
+        GraphNodeKind::Agent
+        | GraphNodeKind::Parallel
+        | GraphNodeKind::Sequence
+        | GraphNodeKind::Repeat
+        | GraphNodeKind::Finally => "box",
     };
     out.push_str(&format!("{indent}n{} [shape={shape}, label={}];\n", node.number, quote(&lines.join("\n"))));
 }

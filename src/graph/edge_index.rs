@@ -74,14 +74,14 @@ pub(super) fn index_of(nodes: &[GraphNode], number: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::NodeShape;
+    use crate::graph::GraphNodeKind;
 
     fn node(number: usize, children: Vec<GraphNode>) -> GraphNode {
         GraphNode {
             number,
             last_number: children.last().map_or(number, |child| child.last_number),
             id: format!("s{number}"),
-            shape: NodeShape::Sequence,
+            kind: GraphNodeKind::Sequence,
             kind_label: String::new(),
             details: Vec::new(),
             consumed: Vec::new(),

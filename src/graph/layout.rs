@@ -3,7 +3,7 @@
 
 use super::edge_index::EdgeIndex;
 use super::labels::{data_flow_label, display_width, truncate_to_width, wrap};
-use super::{GraphNode, NodeShape};
+use super::{GraphNode, GraphNodeKind};
 
 /// The width of a column of the small text and the height of a line, in pixels.
 const COLUMN_WIDTH: usize = 7;
@@ -153,13 +153,13 @@ fn lay_out_node<'a>(node: &'a GraphNode, edges: &EdgeIndex<'_>) -> PlacedNode<'a
         .chain(data_flow_label(node, edges));
     let lines: Vec<String> =
         lines.flat_map(|line| wrap(&line, MAX_LINE_COLUMNS).into_iter().take(3).collect::<Vec<_>>()).collect();
-    let mut children = match (node.is_group(), node.shape) {
+    let mut children = match (node.is_group(), node.kind) {
         (false, _) => LayoutBlock::default(),
-        (true, NodeShape::Parallel) => lay_out_row(&node.children, edges),
+        (true, GraphNodeKind::Parallel) => lay_out_row(&node.children, edges),
         (true, _) => lay_out_column(&node.children, edges),
     };
     let head_height = PADDING + TITLE_HEIGHT + lines.len() * LINE_HEIGHT;
-    let loop_arrow_width = if node.shape == NodeShape::Repeat { LOOP_ARROW_WIDTH } else { 0 };
+    let loop_arrow_width = if node.kind == GraphNodeKind::Repeat { LOOP_ARROW_WIDTH } else { 0 };
     let line_widths = lines.iter().map(|line| display_width(line) * COLUMN_WIDTH);
     let text_width = line_widths.chain([display_width(&title) * (COLUMN_WIDTH + 1)]).max().unwrap_or(0);
     let body_height = if node.is_group() { children.height + PADDING } else { PADDING / 2 };

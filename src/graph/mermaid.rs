@@ -1,7 +1,7 @@
 //! Renders the graph as a Mermaid flowchart, which GitHub and other code hosts render in Markdown.
 
 use super::labels::truncate_to_width;
-use super::{EdgeKind, Graph, GraphNode, NodeShape};
+use super::{EdgeKind, Graph, GraphNode, GraphNodeKind};
 
 /// The maximum length of a line of a node, in columns.
 const MAX_COLUMNS: usize = 48;
@@ -25,7 +25,7 @@ pub fn render_mermaid(graph: &Graph) -> String {
         out.push_str(&format!("  n{} {arrow} n{}\n", edge.from, edge.to));
     }
     if let (Some(last), false) =
-        (graph.nodes.iter().rfind(|node| node.shape != NodeShape::Finally), graph.outputs.is_empty())
+        (graph.nodes.iter().rfind(|node| node.kind != GraphNodeKind::Finally), graph.outputs.is_empty())
     {
         let names: Vec<&str> = graph.outputs.iter().map(|(name, _)| name.as_str()).collect();
         out.push_str(&format!("  n{} --> outputs([\"{}\"])\n", last.number, escape(&names.join(", "))));
@@ -41,21 +41,23 @@ fn write_node(node: &GraphNode, depth: usize, out: &mut String) {
     if node.is_group() {
         let title: Vec<String> = [format!("<b>{id}</b> · {kind}")].into_iter().chain(lines).collect();
         out.push_str(&format!("{indent}subgraph n{}[\"{}\"]\n", node.number, title.join(" · ")));
-        let direction = if node.shape == NodeShape::Parallel { "LR" } else { "TB" };
+        let direction = if node.kind == GraphNodeKind::Parallel { "LR" } else { "TB" };
         out.push_str(&format!("{indent}  direction {direction}\n"));
         node.children.iter().for_each(|child| write_node(child, depth + 1, out));
         out.push_str(&format!("{indent}end\n"));
         return;
     }
-    let (opening, closing) = match node.shape {
-        NodeShape::Approve => ("{{", "}}"),
-        NodeShape::Command => ("[[", "]]"),
-        NodeShape::Call => ("[\\", "\\]"),
-        NodeShape::Write => ("[/", "/]"),
-        NodeShape::Pipeline => ("[(", ")]"),
-        NodeShape::Agent | NodeShape::Parallel | NodeShape::Sequence | NodeShape::Repeat | NodeShape::Finally => {
-            ("[", "]")
-        }
+    let (opening, closing) = match node.kind {
+        GraphNodeKind::Approve => ("{{", "}}"),
+        GraphNodeKind::Command => ("[[", "]]"),
+        GraphNodeKind::Call => ("[\\", "\\]"),
+        GraphNodeKind::Write => ("[/", "/]"),
+        GraphNodeKind::Pipeline => ("[(", ")]"),
+        GraphNodeKind::Agent
+        | GraphNodeKind::Parallel
+        | GraphNodeKind::Sequence
+        | GraphNodeKind::Repeat
+        | GraphNodeKind::Finally => ("[", "]"),
     };
     let label: Vec<String> = [format!("<b>{id}</b>"), kind].into_iter().chain(lines).collect();
     out.push_str(&format!("{indent}n{}{opening}\"{}\"{closing}\n", node.number, label.join("<br/>")));

@@ -48,7 +48,7 @@ pub struct GraphNode {
     /// The step's id.
     pub id: String,
     /// The kind of the step, which determines the shape of the node in a picture.
-    pub shape: NodeShape,
+    pub kind: GraphNodeKind,
     /// The kind as text, such as `agent coder · auto`.
     pub kind_label: String,
     /// Details, one per line: the prompt, the command, conditions.
@@ -67,7 +67,7 @@ pub struct GraphNode {
 
 /// The kind of step that a node represents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeShape {
+pub enum GraphNodeKind {
     /// Calls a model or a CLI agent.
     Agent,
     /// Runs a command.

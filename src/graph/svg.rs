@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::edge_index::EdgeIndex;
 use super::labels::{display_width, one_line, wrap};
 use super::layout::{Arrow, LINE_HEIGHT, LayoutBlock, PADDING, PlacedNode, TITLE_HEIGHT, lay_out_column};
-use super::{Graph, NodeShape};
+use super::{Graph, GraphNodeKind};
 
 const STYLE: &str = "\
 text{font:11px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;fill:#57606a}\
@@ -70,15 +70,17 @@ fn draw_block(out: &mut String, block: &LayoutBlock<'_>) {
 }
 
 fn draw_node(out: &mut String, node: &PlacedNode<'_>) {
-    let class = match node.node.shape {
+    let class = match node.node.kind {
         _ if node.node.is_group() => "group",
-        NodeShape::Agent => "agent",
-        NodeShape::Command | NodeShape::Call => "command",
-        NodeShape::Write => "write",
-        NodeShape::Approve => "approve",
-        NodeShape::Parallel | NodeShape::Sequence | NodeShape::Repeat | NodeShape::Pipeline | NodeShape::Finally => {
-            "step"
-        }
+        GraphNodeKind::Agent => "agent",
+        GraphNodeKind::Command | GraphNodeKind::Call => "command",
+        GraphNodeKind::Write => "write",
+        GraphNodeKind::Approve => "approve",
+        GraphNodeKind::Parallel
+        | GraphNodeKind::Sequence
+        | GraphNodeKind::Repeat
+        | GraphNodeKind::Pipeline
+        | GraphNodeKind::Finally => "step",
     };
     let PlacedNode { x, y, width, height, .. } = node;
     // Writing to a string can't fail.

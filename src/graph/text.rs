@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::edge_index::EdgeIndex;
 use super::labels::{data_flow_label, display_width, truncate_to_width, wrap};
-use super::{Graph, GraphNode, NodeShape};
+use super::{Graph, GraphNode, GraphNodeKind};
 
 /// The total width, in columns.
 const COLUMNS: usize = 80;
@@ -63,8 +63,8 @@ fn render_box(node: &GraphNode, edges: &EdgeIndex<'_>, columns: usize) -> Vec<St
         let padding = inner_columns.saturating_sub(display_width(&line));
         format!("│ {line}{} │", " ".repeat(padding))
     }));
-    let corner = if node.shape == NodeShape::Repeat { '◀' } else { '╰' };
-    let loop_label = if node.shape == NodeShape::Repeat { "─ repeat " } else { "" };
+    let corner = if node.kind == GraphNodeKind::Repeat { '◀' } else { '╰' };
+    let loop_label = if node.kind == GraphNodeKind::Repeat { "─ repeat " } else { "" };
     let edge_columns = columns.saturating_sub(2 + loop_label.chars().count());
     out.push(format!("{corner}{loop_label}{}╯", "─".repeat(edge_columns)));
     out
@@ -75,8 +75,8 @@ fn render_children(node: &GraphNode, edges: &EdgeIndex<'_>, columns: usize) -> V
     if columns < MIN_BOX_COLUMNS {
         return render_list(&node.children, 0, columns);
     }
-    match node.shape {
-        NodeShape::Parallel => node.children.iter().flat_map(|child| render_box(child, edges, columns)).collect(),
+    match node.kind {
+        GraphNodeKind::Parallel => node.children.iter().flat_map(|child| render_box(child, edges, columns)).collect(),
         _ => render_sequence(&node.children, edges, columns),
     }
 }

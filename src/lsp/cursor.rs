@@ -202,7 +202,7 @@ pub(super) fn yaml_role(file_role: &FileRole, path: &[PathSegment]) -> YamlRole 
         (FileRole::Pipeline, true, ["write" | "stdin"] | ["with", _]) => YamlRole::Expression(TextScope::Step),
         (FileRole::Pipeline, true, ["accept", "-", "that"]) => YamlRole::Expression(TextScope::Reply),
         (FileRole::Pipeline, false, ["success"] | ["outputs", _]) => YamlRole::Expression(TextScope::Step),
-        (FileRole::Pipeline, true, ["repeat", "until"]) => YamlRole::Expression(TextScope::Round),
+        (FileRole::Pipeline, true, ["repeat", "until"]) => YamlRole::Expression(TextScope::Iteration),
         (FileRole::Pipeline, true, ["message" | "approve" | "cwd" | "run"] | ["run", "-"] | ["args", _, ..]) => {
             YamlRole::Template
         }

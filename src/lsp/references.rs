@@ -171,7 +171,7 @@ fn add_uses_in_pipeline(
         for tag in find_tags(&file.text, 0..file.text.len()) {
             let mut occurrences = Vec::new();
             add_occurrences(&file, tag.content_range, name, &mut occurrences);
-            // A step need not list the artifacts of the previous round.
+            // A step need not list the artifacts of the previous iteration.
             occurrences.retain(|target| is_listed || is_input || follows_previous(&file, target.span.start));
             targets.append(&mut occurrences);
         }

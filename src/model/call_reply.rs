@@ -124,8 +124,8 @@ impl CallOutput {
     #[must_use]
     pub fn map_secret_texts(self, redact: impl Fn(&str) -> String) -> Self {
         match self {
-            // The code that runs commands has already redacted the working directory, the sentence about a hidden program,
-            // and the parts of secrets that are left where it truncated the output.
+            // The code that runs commands has already redacted the working directory, the sentence about a hidden
+            // program, and the parts of secrets that are left where it truncated the output.
             Self::Command(output) => Self::Command(CommandOutput {
                 stdout: redact(&output.stdout),
                 stderr: redact(&output.stderr),

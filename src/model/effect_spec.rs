@@ -20,7 +20,7 @@ pub struct CommandSpec {
     pub values: Vec<(String, String)>,
     /// Names of variables that the command inherits from the environment of the run.
     pub env: Vec<String>,
-    /// The folder in which the command runs, relative to the workspace.
+    /// The working directory of the command, relative to the workspace.
     pub cwd: String,
     /// The text for the command's standard input.
     pub stdin: Option<String>,

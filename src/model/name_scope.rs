@@ -1,4 +1,5 @@
-//! The names that the texts of a step can use: artifacts, steps that have ended, and the variables of items and rounds.
+//! The names that the texts of a step can use: artifacts, steps that have ended, and the variables of items and
+//! iterations.
 //!
 //! Four parts of orch decide which names a step sees: the interpreter, the forecast, the check and the graph. Each
 //! attaches other values to the names (values, placeholders, types, producers), but all of them store the names in a
@@ -12,30 +13,30 @@
 //! | `accept` ([`TextScope::Reply`]) | also the reply, by the name of the output |
 //! | a step inside `steps` | what the group sees, and the names that earlier steps of the group export |
 //! | a step inside `parallel` | what the group sees; nothing of its siblings |
-//! | a step inside `repeat` | what the loop sees, the names that earlier steps of the round export, and `loop` |
-//! | `until` ([`TextScope::Round`]) | what the loop sees, everything that the round exported, and `loop` |
+//! | a step inside `repeat` | what the loop sees, the names that earlier steps of the iteration export, and `loop` |
+//! | `until` ([`TextScope::Iteration`]) | what the loop sees, everything that the iteration exported, and `loop` |
 //! | a step of a called pipeline | the inputs of that pipeline and nothing else |
 //! | `finally` | what is in scope after the last of `steps` |
 //! | `outputs` and `success` | what is in scope after the last step of `finally` |
 //!
-//! A round starts without the names of the rounds before it. They are only in `loop.previous`, which is empty in the
-//! first round, and also when an outer loop enters the loop again. In a nested loop, `loop.parent` is the `loop` of the
-//! loop around it. [`ExportedNames`] determines which names later steps see.
+//! An iteration starts without the names of the iterations before it. They are only in `loop.previous`, which is empty
+//! in the first iteration, and also when an outer loop enters the loop again. In a nested loop, `loop.parent` is the
+//! `loop` of the loop around it. [`ExportedNames`] determines which names later steps see.
 //!
-//! A step reads an artifact of its own round only if it lists the artifact in its `inputs`. `until`, `outputs` and
-//! `success` read artifacts without a list, and no text needs to list those of the previous round.
+//! A step reads an artifact of its own iteration only if it lists the artifact in its `inputs`. `until`, `outputs` and
+//! `success` read artifacts without a list, and no text needs to list those of the previous iteration.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
 
-/// The member of `loop` with the results of the previous round.
-pub const PREVIOUS_ROUND: &str = "previous";
+/// The member of `loop` with the results of the previous iteration.
+pub const PREVIOUS_ITERATION: &str = "previous";
 /// The member of `loop` with the variable `loop` of the loop around.
 pub const PARENT_LOOP: &str = "parent";
-/// The variable with the outcomes of the steps that have ended, and the member of [`PREVIOUS_ROUND`] with those of the
-/// previous round.
+/// The variable with the outcomes of the steps that have ended, and the member of [`PREVIOUS_ITERATION`] with those of
+/// the previous iteration.
 pub const ENDED_STEPS: &str = "steps";
 
 /// Values by name. A persistent map, which is cheap to clone.
@@ -51,7 +52,7 @@ pub enum TextScope {
     /// The other texts of the step.
     Step,
     /// The condition that ends a loop.
-    Round,
+    Iteration,
     /// A condition of `accept`.
     Reply,
 }
@@ -63,7 +64,7 @@ pub struct NameScope<K: Ord, A, S, L> {
     artifacts: NameMap<K, A>,
     ended_steps: NameMap<K, S>,
     item: Option<Arc<ItemScope<L>>>,
-    round: Option<Arc<RoundScope<K, A, S, L>>>,
+    iteration: Option<Arc<IterationScope<K, A, S, L>>>,
 }
 
 /// The variables of an item of `for_each`.
@@ -75,35 +76,35 @@ pub struct ItemScope<L> {
     pub index: L,
 }
 
-/// The variable `loop` in a round of `repeat`.
+/// The variable `loop` in an iteration of `repeat`.
 #[derive(Clone, Debug)]
-pub struct RoundScope<K: Ord, A, S, L> {
+pub struct IterationScope<K: Ord, A, S, L> {
     /// The value of the variable. The interpreter stores the members other than `previous` and `parent`; the check, the
     /// type of the whole variable.
     pub variable: L,
-    /// The member `previous`; `None` in the first round, in which it is empty.
-    pub previous: Option<RoundResult<K, A, S>>,
+    /// The member `previous`; `None` in the first iteration, in which it is empty.
+    pub previous: Option<IterationResult<K, A, S>>,
     /// The member `parent`; `None` if no loop of the same pipeline is around.
     pub parent: Option<Arc<Self>>,
 }
 
-/// What the steps of a round export.
+/// What the steps of an iteration export.
 #[derive(Clone, Debug)]
-pub struct RoundResult<K: Ord, A, S> {
+pub struct IterationResult<K: Ord, A, S> {
     /// The artifacts.
     pub artifacts: NameMap<K, A>,
-    /// The steps of the round, without the steps inside groups.
+    /// The steps of the iteration, without the steps inside groups.
     pub ended_steps: NameMap<K, S>,
 }
 
 impl<K: Ord, A, S, L> Default for NameScope<K, A, S, L> {
     /// The scope at the start of a pipeline.
     fn default() -> Self {
-        Self { artifacts: NameMap::default(), ended_steps: NameMap::default(), item: None, round: None }
+        Self { artifacts: NameMap::default(), ended_steps: NameMap::default(), item: None, iteration: None }
     }
 }
 
-impl<K: Ord, A, S> Default for RoundResult<K, A, S> {
+impl<K: Ord, A, S> Default for IterationResult<K, A, S> {
     fn default() -> Self {
         Self { artifacts: NameMap::default(), ended_steps: NameMap::default() }
     }
@@ -116,17 +117,17 @@ impl<K: Ord + Clone + Borrow<str>, A: Clone, S: Clone, L: Clone> NameScope<K, A,
         Self { item: Some(Arc::new(ItemScope { item, index })), ..self.clone() }
     }
 
-    /// The scope at the start of a round. `previous` is the result of the round before it, which the artifacts and the
-    /// ended steps in scope do not include.
+    /// The scope at the start of an iteration. `previous` is the result of the iteration before it, which the artifacts
+    /// and the ended steps in scope do not include.
     #[must_use]
-    pub fn for_round(&self, variable: L, previous: Option<RoundResult<K, A, S>>) -> Self {
-        let round = RoundScope { variable, previous, parent: self.round.clone() };
-        Self { round: Some(Arc::new(round)), ..self.clone() }
+    pub fn for_iteration(&self, variable: L, previous: Option<IterationResult<K, A, S>>) -> Self {
+        let iteration = IterationScope { variable, previous, parent: self.iteration.clone() };
+        Self { iteration: Some(Arc::new(iteration)), ..self.clone() }
     }
 
-    /// The scope at the end of a round that started with this scope.
+    /// The scope at the end of an iteration that started with this scope.
     #[must_use]
-    pub fn after_round(&self, result: &RoundResult<K, A, S>) -> Self {
+    pub fn after_iteration(&self, result: &IterationResult<K, A, S>) -> Self {
         let mut scope = self.clone();
         for (name, value) in &result.artifacts {
             scope.add_artifact(name.clone(), value.clone());
@@ -167,26 +168,26 @@ impl<K: Ord + Clone + Borrow<str>, A: Clone, S: Clone, L: Clone> NameScope<K, A,
         self.item.as_deref()
     }
 
-    /// The variable `loop` of the innermost round.
-    pub fn round(&self) -> Option<&Arc<RoundScope<K, A, S, L>>> {
-        self.round.as_ref()
+    /// The variable `loop` of the innermost iteration.
+    pub fn iteration(&self) -> Option<&Arc<IterationScope<K, A, S, L>>> {
+        self.iteration.as_ref()
     }
 
-    /// The innermost round and the rounds around it.
-    fn rounds(&self) -> impl Iterator<Item = &RoundScope<K, A, S, L>> {
-        std::iter::successors(self.round.as_deref(), |round| round.parent.as_deref())
+    /// The innermost iteration and the iterations around it.
+    fn iterations(&self) -> impl Iterator<Item = &IterationScope<K, A, S, L>> {
+        std::iter::successors(self.iteration.as_deref(), |iteration| iteration.parent.as_deref())
     }
 
-    /// Whether the loop to which this many `parent` members lead is in its second round or a later one.
-    pub fn has_previous_round(&self, parents: usize) -> bool {
-        self.rounds().nth(parents).is_some_and(|round| round.previous.is_some())
+    /// Whether the loop to which this many `parent` members lead is in its second iteration or a later one.
+    pub fn has_previous_iteration(&self, parents: usize) -> bool {
+        self.iterations().nth(parents).is_some_and(|iteration| iteration.previous.is_some())
     }
 
-    /// The artifacts of earlier rounds that this read covers, each with the read of it alone.
+    /// The artifacts of earlier iterations that this read covers, each with the read of it alone.
     pub fn artifacts_read<'s>(&'s self, read: &'s PreviousRead) -> impl Iterator<Item = (PreviousRead, &'s A)> {
-        let rounds = self.rounds().enumerate().skip(read.parents);
-        rounds.flat_map(move |(parents, round)| {
-            let artifacts = round.previous.iter().flat_map(|previous| previous.artifacts.iter());
+        let iterations = self.iterations().enumerate().skip(read.parents);
+        iterations.flat_map(move |(parents, iteration)| {
+            let artifacts = iteration.previous.iter().flat_map(|previous| previous.artifacts.iter());
             artifacts.filter_map(move |(name, value)| {
                 let name = <K as Borrow<str>>::borrow(name);
                 let is_read = match &read.artifact {
@@ -198,22 +199,22 @@ impl<K: Ord + Clone + Borrow<str>, A: Clone, S: Clone, L: Clone> NameScope<K, A,
         })
     }
 
-    /// The expression for the value that an artifact had in the previous round of the innermost loop that exports it;
-    /// `None` if no loop around exports it.
+    /// The expression for the value that an artifact had in the previous iteration of the innermost loop that exports
+    /// it; `None` if no loop around exports it.
     pub fn previous_artifact(&self, name: &str) -> Option<String> {
-        let exports = |round: &RoundScope<K, A, S, L>| {
-            round.previous.as_ref().is_some_and(|previous| previous.artifacts.contains_key(name))
+        let exports = |iteration: &IterationScope<K, A, S, L>| {
+            iteration.previous.as_ref().is_some_and(|previous| previous.artifacts.contains_key(name))
         };
-        let parents = self.rounds().position(exports)?;
+        let parents = self.iterations().position(exports)?;
         Some(PreviousRead { parents, artifact: Some(name.to_owned()) }.expression())
     }
 
-    /// The expression for the outcome of a step in the previous round; `None` if no loop around contains the step.
+    /// The expression for the outcome of a step in the previous iteration; `None` if no loop around contains the step.
     pub fn previous_step(&self, id: &str) -> Option<String> {
-        let contains = |round: &RoundScope<K, A, S, L>| {
-            round.previous.as_ref().is_some_and(|previous| previous.ended_steps.contains_key(id))
+        let contains = |iteration: &IterationScope<K, A, S, L>| {
+            iteration.previous.as_ref().is_some_and(|previous| previous.ended_steps.contains_key(id))
         };
-        let parents = self.rounds().position(contains)?;
+        let parents = self.iterations().position(contains)?;
         Some(format!("{}.{ENDED_STEPS}.{id}", PreviousRead { parents, artifact: None }.expression()))
     }
 }
@@ -251,10 +252,10 @@ impl<'a> ExportedNames<'a> {
     }
 }
 
-/// A read of artifacts of an earlier round, through `loop.previous`.
+/// A read of artifacts of an earlier iteration, through `loop.previous`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PreviousRead {
-    /// How many `parent` members lead from the innermost `loop` to the one whose previous round is read.
+    /// How many `parent` members lead from the innermost `loop` to the one whose previous iteration is read.
     pub parents: usize,
     /// The artifact; `None` for all artifacts of this loop and of the loops around it.
     pub artifact: Option<String>,
@@ -262,14 +263,14 @@ pub struct PreviousRead {
 
 impl PreviousRead {
     /// The read that the members after the variable `loop` stand for, such as `previous` and `review`. `None` if they
-    /// lead to something other than an artifact of an earlier round.
+    /// lead to something other than an artifact of an earlier iteration.
     pub fn from_members(members: &[String]) -> Option<Self> {
         let parents = members.iter().take_while(|name| *name == PARENT_LOOP).count();
         let mut remaining = members.iter().skip(parents).map(String::as_str);
         match (remaining.next(), remaining.next()) {
-            (None, _) | (Some(PREVIOUS_ROUND), None) => Some(Self { parents, artifact: None }),
-            (Some(PREVIOUS_ROUND), Some(ENDED_STEPS)) => None,
-            (Some(PREVIOUS_ROUND), Some(name)) => Some(Self { parents, artifact: Some(name.to_owned()) }),
+            (None, _) | (Some(PREVIOUS_ITERATION), None) => Some(Self { parents, artifact: None }),
+            (Some(PREVIOUS_ITERATION), Some(ENDED_STEPS)) => None,
+            (Some(PREVIOUS_ITERATION), Some(name)) => Some(Self { parents, artifact: Some(name.to_owned()) }),
             (Some(_), _) => None,
         }
     }
@@ -278,19 +279,19 @@ impl PreviousRead {
     pub fn expression(&self) -> String {
         let parents = format!(".{PARENT_LOOP}").repeat(self.parents);
         let artifact = self.artifact.as_ref().map_or_else(String::new, |name| format!(".{name}"));
-        format!("loop{parents}.{PREVIOUS_ROUND}{artifact}")
+        format!("loop{parents}.{PREVIOUS_ITERATION}{artifact}")
     }
 }
 
-/// Whether a path leads to the variable `loop` of a round: `loop`, `loop.parent`, and so on.
+/// Whether a path leads to the variable `loop` of an iteration: `loop`, `loop.parent`, and so on.
 pub fn is_loop_path(path: &str) -> bool {
     let mut names = path.split('.');
     names.next() == Some("loop") && names.all(|name| name == PARENT_LOOP)
 }
 
-/// Whether a path leads to the results of the previous round: `loop.previous`, `loop.parent.previous`, and so on.
+/// Whether a path leads to the results of the previous iteration: `loop.previous`, `loop.parent.previous`, and so on.
 pub fn is_previous_path(path: &str) -> bool {
-    path.rsplit_once('.').is_some_and(|(round, name)| name == PREVIOUS_ROUND && is_loop_path(round))
+    path.rsplit_once('.').is_some_and(|(iteration, name)| name == PREVIOUS_ITERATION && is_loop_path(iteration))
 }
 
 #[cfg(test)]
@@ -299,9 +300,9 @@ mod tests {
 
     type TestScope = NameScope<&'static str, u32, &'static str, u32>;
 
-    fn result(names: &[(&'static str, u32)]) -> RoundResult<&'static str, u32, &'static str> {
+    fn result(names: &[(&'static str, u32)]) -> IterationResult<&'static str, u32, &'static str> {
         let ended_steps = [("test", "failed")].into_iter().collect();
-        RoundResult { artifacts: names.iter().copied().collect(), ended_steps }
+        IterationResult { artifacts: names.iter().copied().collect(), ended_steps }
     }
 
     fn names(scope: &TestScope) -> Vec<&'static str> {
@@ -313,30 +314,32 @@ mod tests {
     }
 
     #[test]
-    fn a_round_sees_the_outer_names_and_keeps_the_previous_round_apart() {
+    fn an_iteration_sees_the_outer_names_and_keeps_the_previous_iteration_apart() {
         let mut outer = TestScope::default();
         outer.add_artifact("plan", 1);
-        let round = outer.for_round(2, Some(result(&[("code", 2)])));
-        assert_eq!(names(&round), ["plan"]);
-        assert!(round.ended_steps().is_empty());
-        assert_eq!(round.previous_artifact("code").as_deref(), Some("loop.previous.code"));
-        assert_eq!(round.previous_step("test").as_deref(), Some("loop.previous.steps.test"));
-        assert_eq!((round.previous_artifact("plan"), round.previous_step("plan")), (None, None));
-        let end = round.after_round(&result(&[("code", 3)]));
+        let iteration = outer.for_iteration(2, Some(result(&[("code", 2)])));
+        assert_eq!(names(&iteration), ["plan"]);
+        assert!(iteration.ended_steps().is_empty());
+        assert_eq!(iteration.previous_artifact("code").as_deref(), Some("loop.previous.code"));
+        assert_eq!(iteration.previous_step("test").as_deref(), Some("loop.previous.steps.test"));
+        assert_eq!((iteration.previous_artifact("plan"), iteration.previous_step("plan")), (None, None));
+        let end = iteration.after_iteration(&result(&[("code", 3)]));
         assert_eq!(names(&end), ["code", "plan"]);
         assert!(end.ended_steps().contains_key("test"));
     }
 
     #[test]
     fn each_entry_into_an_inner_loop_begins_with_nothing() {
-        let outer = TestScope::default().for_round(2, Some(result(&[("code", 2), ("note", 3)])));
-        let inner = outer.for_round(1, None);
+        let outer = TestScope::default().for_iteration(2, Some(result(&[("code", 2), ("note", 3)])));
+        let inner = outer.for_iteration(1, None);
         assert_eq!(inner.previous_artifact("code").as_deref(), Some("loop.parent.previous.code"));
         assert_eq!(inner.artifacts_read(&read(0, Some("code"))).count(), 0);
-        assert!(!inner.has_previous_round(0) && inner.has_previous_round(1) && !inner.has_previous_round(2));
+        assert!(
+            !inner.has_previous_iteration(0) && inner.has_previous_iteration(1) && !inner.has_previous_iteration(2)
+        );
         let values: Vec<u32> = inner.artifacts_read(&read(1, Some("code"))).map(|(_, value)| *value).collect();
         assert_eq!(values, [2]);
-        let second = outer.for_round(2, Some(result(&[("code", 9)])));
+        let second = outer.for_iteration(2, Some(result(&[("code", 9)])));
         let all: Vec<String> = second.artifacts_read(&read(0, None)).map(|(read, _)| read.expression()).collect();
         assert_eq!(all, ["loop.previous.code", "loop.parent.previous.code", "loop.parent.previous.note"]);
         assert_eq!(second.previous_artifact("code").as_deref(), Some("loop.previous.code"));
@@ -344,10 +347,10 @@ mod tests {
 
     #[test]
     fn an_item_replaces_only_the_item_around_it() {
-        let outer = TestScope::default().for_round(5, None).for_item(1, 0);
+        let outer = TestScope::default().for_iteration(5, None).for_item(1, 0);
         let inner = outer.for_item(2, 3);
         assert_eq!(inner.item().map(|names| (names.item, names.index)), Some((2, 3)));
-        assert_eq!(inner.round().map(|round| round.variable), Some(5));
+        assert_eq!(inner.iteration().map(|iteration| iteration.variable), Some(5));
         assert_eq!(outer.item().map(|names| names.item), Some(1));
     }
 
@@ -360,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn members_of_loop_are_reads_of_artifacts_of_earlier_rounds() {
+    fn members_of_loop_are_reads_of_artifacts_of_earlier_iterations() {
         let from = |path: &str| {
             let members: Vec<String> = path.split_terminator('.').map(str::to_owned).collect();
             PreviousRead::from_members(&members)

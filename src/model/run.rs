@@ -59,7 +59,7 @@ pub struct RunState {
     pub failure: Option<Failure>,
     /// The value of the pipeline's `outputs:`, if it has any.
     pub outputs: Option<Value>,
-    /// The steps: first those of the plan, then items and rounds in the order in which they started.
+    /// The steps: first those of the plan, then items and iterations in the order in which they started.
     pub steps: Vec<StepState>,
     /// Steps that the files no longer have; their usage still counts.
     pub removed_steps: Vec<StepState>,
@@ -223,13 +223,13 @@ impl RunState {
                 step.restore_totals(previous);
             }
         }
-        // An item or round counts as removed until it starts again, so that its usage still counts.
+        // An item or iteration counts as removed until it starts again, so that its usage still counts.
         self.removed_steps.extend(previous_steps.into_values().filter(|step| step.calls > 0 || !step.usage.is_empty()));
         self.removed_index =
             self.removed_steps.iter().enumerate().map(|(index, step)| (step.key.clone(), index)).collect();
     }
 
-    /// The index of a step's state. Creates the state of an item, or of a step in a round.
+    /// The index of a step's state. Creates the state of an item, or of a step in an iteration.
     fn ensure_step_index(&mut self, key: &StepKey) -> Option<usize> {
         if let Some(index) = self.step_index.get(key) {
             return Some(*index);
@@ -258,9 +258,9 @@ impl RunState {
         self.step_index.get(key).and_then(|index| self.steps.get(*index))
     }
 
-    /// The steps in the order of the file, with items and rounds in numerical order.
+    /// The steps in the order of the file, with items and iterations in numerical order.
     pub fn steps_in_file_order(&self) -> Vec<&StepState> {
-        // For each ancestor and the step itself: its position in the plan, and its number as an item or round.
+        // For each ancestor and the step itself: its position in the plan, and its number as an item or iteration.
         let sort_key = |key: &StepKey| -> Vec<(usize, usize)> {
             let mut path = Vec::new();
             for ancestor in key.ancestors().into_iter().chain([key.clone()]) {

@@ -130,7 +130,7 @@ impl StepState {
         self.reused || self.reused_from.is_some()
     }
 
-    /// The state of a step that has not started. `step` may be an item of the planned step, or inside a round.
+    /// The state of a step that has not started. `step` may be an item of the planned step, or inside an iteration.
     pub(super) fn new_pending(step: StepKey, planned: &PlannedStep) -> Self {
         Self {
             key: step,

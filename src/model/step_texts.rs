@@ -13,7 +13,7 @@ pub enum StepText<'a> {
     Template(&'a str),
     /// An expression.
     Expression(&'a str),
-    /// The expression that ends a loop. Unlike the others, it sees a round of the loop.
+    /// The expression that ends a loop. Unlike the others, it sees an iteration of the loop.
     Until(&'a str),
 }
 

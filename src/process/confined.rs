@@ -1,8 +1,8 @@
 //! Runs a confined program through a session with `orch __confine`.
 //!
-//! The guard starts `orch __confine` in place of the program. `orch __confine` confines itself, reports the level in
-//! force, and starts the program only after orch allows it. The session ends after the last process of the program has
-//! ended. It then removes the placeholders for protected paths.
+//! The supervisor starts `orch __confine` in place of the program. `orch __confine` confines itself, reports the level
+//! in force, and starts the program only after orch allows it. The session ends after the last process of the program
+//! has ended. It then removes the placeholders for protected paths.
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -14,8 +14,8 @@ use std::time::Duration;
 
 pub use orch_confine::confine::CONFINE_COMMAND;
 use orch_confine::confine::{
-    self, AppliedSandbox, ConfineError, Confinement, Connection, ConnectionOutcome, Ended, Level, Limits, Session,
-    Start,
+    self, AppliedSandbox, ConfineError, Connection, ConnectionOutcome, Level, Limits, ProgramEnd, SandboxOptions,
+    SandboxSession, Start,
 };
 
 use crate::clock::VirtualTimeHold;
@@ -27,7 +27,7 @@ use super::sandbox::{ProgramSandbox, sandbox_level, without_advice};
 
 /// How long `orch __confine` may take to confine itself.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long orch waits for the last report after the guard has reported the end of the program.
+/// How long orch waits for the last report after the supervisor has reported the end of the program.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// What orch records if the last report does not arrive in time.
 const NO_REPORT: &str =
@@ -114,17 +114,17 @@ fn recorded_connection(connection: Connection) -> SandboxConnection {
 /// A confined program, and the session with its `orch __confine`.
 #[derive(Debug)]
 pub(super) struct ConfinedProgram {
-    session: Session,
+    session: SandboxSession,
     sandbox: Arc<ProgramSandbox>,
     record: SandboxRecord,
-    /// The folder in which the program runs.
+    /// The working directory of the program.
     cwd: PathBuf,
     /// The state before the start of the program, which orch compares with the state after its end.
     start: Option<ProgramStart>,
 }
 
 impl ConfinedProgram {
-    /// Opens the session of a program that runs in the folder `cwd` and whose standard input is `input`. Also returns
+    /// Opens the session of a program with the working directory `cwd` and the standard input `input`. Also returns
     /// the standard input of `orch __confine`.
     pub(super) fn open(
         sandbox: &Arc<ProgramSandbox>,
@@ -136,13 +136,13 @@ impl ConfinedProgram {
         let on_connection = Arc::new(move |connection: Connection| {
             shared_record.update(|sandbox| sandbox.connections.push(recorded_connection(connection)));
         });
-        let confinement = Confinement { policy: &sandbox.policy, probe: &sandbox.machine.probe, on_connection };
-        let (session, confine_input) = Session::open(&confinement, input)?;
+        let confinement = SandboxOptions { policy: &sandbox.policy, probe: &sandbox.machine.probe, on_connection };
+        let (session, confine_input) = SandboxSession::open(&confinement, input)?;
         let sandbox = Arc::clone(sandbox);
         Ok((Self { session, sandbox, record, cwd: cwd.to_owned(), start: None }, confine_input))
     }
 
-    /// The command line of `orch __confine`, which the guard starts in place of the program.
+    /// The command line of `orch __confine`, which the supervisor starts in place of the program.
     pub(super) fn confine_argv(orch: &Path, argv: &[String]) -> Vec<OsString> {
         confine::confined_argv(orch, argv)
     }
@@ -177,9 +177,9 @@ impl ConfinedProgram {
         let ended = tokio::time::timeout(REPORT_TIMEOUT, self.session.ended()).await.unwrap_or_else(|_| {
             let has_limits = self.sandbox.policy.limits != Limits::default();
             let unknown = has_limits.then(|| NO_REPORT.to_owned()).into_iter().collect();
-            Ok(Ended { unknown, ..Ended::default() })
+            Ok(ProgramEnd { unknown, ..ProgramEnd::default() })
         });
-        let Ended { limit, unknown, not_started, .. } = ended?;
+        let ProgramEnd { limit, unknown, not_started, .. } = ended?;
         self.record.update(|sandbox| {
             if let Some(limit) = limit {
                 sandbox.limit = Some(without_advice(&limit.to_string()));

@@ -1,5 +1,5 @@
-//! Waits until process groups have ended. The guard of a program (`guard.rs`) ends its group, and exits when no process
-//! of the group is left.
+//! Waits until process groups have ended. The supervisor of a program (`supervisor.rs`) ends its group, and exits when
+//! no process of the group is left.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,13 +19,13 @@ use crate::offload::run_detached;
 use super::confined::{ConfinedProgram, SandboxRecord};
 use super::program_start::StartRecorder;
 
-/// How long orch waits for a group to end. A guard ends a group within half a second, unless a process of the group
-/// waits for a device. The guard then continues without orch, and a resume waits for the lock on the file that the
-/// guard keeps open (`store/programs_lock.rs`).
+/// How long orch waits for a group to end. A supervisor ends a group within half a second, unless a process of the
+/// group waits for a device. The supervisor then continues without orch, and a resume waits for the lock on the file
+/// that the supervisor keeps open (`store/programs_lock.rs`).
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The process groups that guards are ending in the background, and the record of the sandboxes of their programs. orch
-/// waits for these groups before it reads what their programs changed.
+/// The process groups that supervisors are ending in the background, and the record of the sandboxes of their programs.
+/// orch waits for these groups before it reads what their programs changed.
 #[derive(Clone, Debug)]
 pub struct EndingGroups {
     /// For each group, a channel whose value becomes true when the group has ended.
@@ -107,12 +107,12 @@ impl EndingGroups {
     }
 }
 
-/// A group that its guard is ending.
+/// A group that its supervisor is ending.
 #[derive(Debug)]
 pub(super) struct EndingGroup {
-    /// orch's end of the guard's socket, already closed for writing.
+    /// orch's end of the supervisor's socket, already closed for writing.
     pub(super) control: Socket,
-    pub(super) guard: Child,
+    pub(super) supervisor: Child,
     /// The read ends of the program's outputs. Without a reader, SIGPIPE would kill a program that writes while it
     /// handles SIGTERM, before it could clean up.
     pub(super) outputs: Vec<OwnedFd>,
@@ -121,8 +121,8 @@ pub(super) struct EndingGroup {
 }
 
 impl EndingGroup {
-    /// Waits for the group on a separate thread, since the guard runs in real time, not in virtual time. The value of
-    /// the channel becomes true when no process of the group is left, or after [`END_TIMEOUT`].
+    /// Waits for the group on a separate thread, since the supervisor runs in real time, not in virtual time. The value
+    /// of the channel becomes true when no process of the group is left, or after [`END_TIMEOUT`].
     fn wait_on_thread(self, time_hold: VirtualTimeHold) -> watch::Receiver<bool> {
         let (has_ended, receiver) = watch::channel(false);
         run_detached("ending", move || {
@@ -139,14 +139,14 @@ impl EndingGroup {
         while let Some(remaining) = deadline.checked_duration_since(Instant::now()) {
             match self.poll_and_read(remaining) {
                 Ok(false) => {}
-                // Only the guard has the other end of the socket open, so the guard has exited.
-                Ok(true) => return drop(self.guard.wait()),
+                // Only the supervisor has the other end of the socket open, so the supervisor has exited.
+                Ok(true) => return drop(self.supervisor.wait()),
                 Err(_) => return,
             }
         }
     }
 
-    /// Waits until the socket or an output is readable, and reads it. Returns whether the guard has exited.
+    /// Waits until the socket or an output is readable, and reads it. Returns whether the supervisor has exited.
     fn poll_and_read(&mut self, timeout: Duration) -> io::Result<bool> {
         let mut files = vec![PollFd::new(&self.control, PollFlags::IN)];
         if self.drains_outputs {

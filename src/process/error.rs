@@ -31,13 +31,13 @@ pub enum ProcessError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The guard could not be started.
-    #[error("the guard of `{program}`, which is orch itself (`{guard}`), can't be started: {source}")]
-    Guard {
+    /// The supervisor could not be started.
+    #[error("the supervisor of `{program}`, which is orch itself (`{supervisor}`), can't be started: {source}")]
+    Supervisor {
         /// The name of the program.
         program: String,
         /// The executable of orch.
-        guard: String,
+        supervisor: String,
         /// The error of the operating system.
         source: io::Error,
     },
@@ -71,12 +71,12 @@ pub enum ProcessError {
         /// The maximum number of bytes that the program may write to each output.
         max_bytes: u64,
     },
-    /// The program's pipes or its guard failed.
+    /// The program's pipes or its supervisor failed.
     #[error("the connection to `{program}` failed: {source}")]
     Io {
         /// The name of the program.
         program: String,
-        /// The error of the pipe or the guard.
+        /// The error of the pipe or the supervisor.
         source: io::Error,
     },
 }
@@ -96,11 +96,11 @@ pub(super) fn too_many_files_hint(error_number: i32) -> Option<&'static str> {
 }
 
 impl ProcessError {
-    /// What the user can do if the system could not start the program or its guard; `None` if the error does not show
-    /// it.
+    /// What the user can do if the system could not start the program or its supervisor; `None` if the error does not
+    /// show it.
     pub fn start_hint(&self) -> Option<&'static str> {
         match self {
-            Self::Spawn { source, .. } | Self::Guard { source, .. } => too_many_files_hint(source.raw_os_error()?),
+            Self::Spawn { source, .. } | Self::Supervisor { source, .. } => too_many_files_hint(source.raw_os_error()?),
             Self::NotFound(_)
             | Self::Hidden { .. }
             | Self::NotConfined { .. }

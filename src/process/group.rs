@@ -1,4 +1,4 @@
-//! Starts a program under a guard, waits for the program, and ends it with every process that it started.
+//! Starts a program under a supervisor, waits for the program, and ends it with every process that it started.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,20 +18,20 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use super::confined::ConfinedProgram;
 use super::ending_groups::{EndingGroup, EndingGroups};
-use super::guard::{GUARD_COMMAND, WITH_INPUT, WITHOUT_INPUT};
-use super::report::{GuardReport, REPORT_BYTES};
+use super::report::{REPORT_BYTES, SupervisorReport};
+use super::supervisor::{SUPERVISOR_COMMAND, WITH_INPUT, WITHOUT_INPUT};
 use super::{ProcessError, ProgramSpec};
 
-/// How often orch starts a guard until a guard survives long enough to start its program.
+/// How often orch starts a supervisor until a supervisor survives long enough to start its program.
 const MAX_STARTS: usize = 5;
 
-/// A program with its guard. Dropping it ends the remaining processes, which [`EndingGroups`] then tracks.
+/// A program with its supervisor. Dropping it ends the remaining processes, which [`EndingGroups`] then tracks.
 pub(super) struct Group {
-    guard: Option<(UnixStream, Child)>,
+    supervisor: Option<(UnixStream, Child)>,
     ending_groups: EndingGroups,
-    /// The bytes that the guard has sent and orch has not decoded yet.
+    /// The bytes that the supervisor has sent and orch has not decoded yet.
     received: Vec<u8>,
-    /// The process id of the program, after the guard has reported it.
+    /// The process id of the program, after the supervisor has reported it.
     leader_pid: Option<i32>,
     exit_code: Option<i32>,
     /// Copies of the read ends of the program's outputs, for [`EndingGroup`].
@@ -44,11 +44,12 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Starts a program under a guard. [`Group::wait_for_program`] returns the error if the program can't be started.
+    /// Starts a program under a supervisor. [`Group::wait_for_program`] returns the error if the program can't be
+    /// started.
     ///
-    /// Ctrl-C reaches every process in the terminal's process group, including a guard that has not yet left the group
-    /// and not yet installed its signal handlers. Such a guard dies before it starts the program, so orch starts
-    /// another one.
+    /// Ctrl-C reaches every process in the terminal's process group, including a supervisor that has not yet left the
+    /// group and not yet installed its signal handlers. Such a supervisor dies before it starts the program, so orch
+    /// starts another one.
     pub(super) async fn start(spec: &ProgramSpec) -> Result<Self, ProcessError> {
         for _ in 0..MAX_STARTS {
             let mut group = spawn(spec)?;
@@ -79,9 +80,9 @@ impl Group {
         }
     }
 
-    /// Waits for the guard's first report. Returns false if the guard died before it sent a report.
+    /// Waits for the supervisor's first report. Returns false if the supervisor died before it sent a report.
     async fn has_reported(&mut self) -> bool {
-        let Some((control, _)) = &mut self.guard else { return false };
+        let Some((control, _)) = &mut self.supervisor else { return false };
         while self.received.len() < REPORT_BYTES {
             match control.read_buf(&mut self.received).await {
                 Ok(0) | Err(_) => return false,
@@ -91,12 +92,12 @@ impl Group {
         true
     }
 
-    /// Whether a signal killed the guard before the guard was ready to ignore that signal. The guard's socket is
-    /// already closed.
+    /// Whether a signal killed the supervisor before the supervisor was ready to ignore that signal. The supervisor's
+    /// socket is already closed.
     async fn is_interrupted(&mut self) -> bool {
-        let Some((_, guard)) = &mut self.guard else { return false };
+        let Some((_, supervisor)) = &mut self.supervisor else { return false };
         for _ in 0..100 {
-            if let Ok(Some(status)) = guard.try_wait() {
+            if let Ok(Some(status)) = supervisor.try_wait() {
                 let signal = status.signal().and_then(Signal::from_named_raw);
                 return signal.is_some_and(|signal| [Signal::INT, Signal::TERM, Signal::HUP].contains(&signal));
             }
@@ -113,28 +114,28 @@ impl Group {
             if let Some(code) = self.exit_code {
                 return Ok(code);
             }
-            let Some((control, _)) = &mut self.guard else { return Err(io::ErrorKind::NotConnected.into()) };
+            let Some((control, _)) = &mut self.supervisor else { return Err(io::ErrorKind::NotConnected.into()) };
             if self.received.len() < REPORT_BYTES && control.read_buf(&mut self.received).await? == 0 {
-                return Err(self.kill_without_guard());
+                return Err(self.kill_without_supervisor());
             }
             let Some((report, remaining)) = self.received.split_first_chunk::<REPORT_BYTES>() else { continue };
-            let (report, remaining) = (GuardReport::decode(*report), remaining.to_vec());
+            let (report, remaining) = (SupervisorReport::decode(*report), remaining.to_vec());
             self.received = remaining;
             match report {
-                Some(GuardReport::Started(pid)) => self.leader_pid = Some(pid),
-                Some(GuardReport::Exited(code)) => self.exit_code = Some(code),
-                Some(GuardReport::NotStarted(error)) => return Err(io::Error::from_raw_os_error(error)),
+                Some(SupervisorReport::Started(pid)) => self.leader_pid = Some(pid),
+                Some(SupervisorReport::Exited(code)) => self.exit_code = Some(code),
+                Some(SupervisorReport::NotStarted(error)) => return Err(io::Error::from_raw_os_error(error)),
                 None => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
     }
 
-    /// Kills the program's process group, whose guard was killed, and returns the error to report.
-    fn kill_without_guard(&mut self) -> io::Error {
+    /// Kills the program's process group, whose supervisor was killed, and returns the error to report.
+    fn kill_without_supervisor(&mut self) -> io::Error {
         if let Some(leader) = self.leader_pid.take().and_then(Pid::from_raw) {
             let _ = kill_process_group(leader, Signal::KILL);
         }
-        io::Error::other("its guard process was killed")
+        io::Error::other("its supervisor process was killed")
     }
 
     /// Ends the remaining processes, and waits until they and the other groups in [`EndingGroups`] have ended.
@@ -146,13 +147,13 @@ impl Group {
         self.ending_groups.wait_all_ended().await;
     }
 
-    /// Makes the guard end its program, by closing orch's end of the socket for writing.
+    /// Makes the supervisor end its program, by closing orch's end of the socket for writing.
     fn start_ending(&mut self) -> Option<EndingGroup> {
-        let (control, guard) = self.guard.take()?;
-        // An error closes the socket completely, which has the same effect on the guard.
+        let (control, supervisor) = self.supervisor.take()?;
+        // An error closes the socket completely, which has the same effect on the supervisor.
         let control = control.into_std().ok()?;
         drop(control.shutdown(std::net::Shutdown::Write));
-        Some(EndingGroup { control, guard, outputs: std::mem::take(&mut self.outputs), drains_outputs: false })
+        Some(EndingGroup { control, supervisor, outputs: std::mem::take(&mut self.outputs), drains_outputs: false })
     }
 }
 
@@ -165,41 +166,41 @@ impl Drop for Group {
 }
 
 fn spawn(spec: &ProgramSpec) -> Result<Group, ProcessError> {
-    let guard_error = |source| spec.guard_error(source);
+    let supervisor_error = |source| spec.supervisor_error(source);
     let (input, stdin) = match &spec.stdin {
         Some(_) => {
-            let (reader, writer) = io::pipe().map_err(guard_error)?;
+            let (reader, writer) = io::pipe().map_err(supervisor_error)?;
             let writer = ChildStdin::from_std(std::process::ChildStdin::from(OwnedFd::from(writer)));
-            (Some(OwnedFd::from(reader)), Some(writer.map_err(guard_error)?))
+            (Some(OwnedFd::from(reader)), Some(writer.map_err(supervisor_error)?))
         }
         None => (None, None),
     };
     let Some(sandbox) = &spec.sandbox else {
         let argv = spec.argv.iter().map(OsString::from).collect();
-        let mut group = spawn_guard(spec, argv, input).map_err(guard_error)?;
+        let mut group = spawn_supervisor(spec, argv, input).map_err(supervisor_error)?;
         group.stdin = stdin;
         return Ok(group);
     };
     let record = spec.ending_process_groups.sandbox_record();
     let (confined, confine_input) =
         ConfinedProgram::open(sandbox, &spec.cwd, input, record).map_err(|error| spec.confine_error(error))?;
-    let argv = ConfinedProgram::confine_argv(&spec.guard.path, &spec.argv);
-    let mut group = spawn_guard(spec, argv, Some(confine_input)).map_err(guard_error)?;
+    let argv = ConfinedProgram::confine_argv(&spec.supervisor.path, &spec.argv);
+    let mut group = spawn_supervisor(spec, argv, Some(confine_input)).map_err(supervisor_error)?;
     (group.confined, group.stdin) = (Some(confined), stdin);
     Ok(group)
 }
 
-/// Starts a guard that runs this command line with this standard input.
-fn spawn_guard(spec: &ProgramSpec, argv: Vec<OsString>, input: Option<OwnedFd>) -> io::Result<Group> {
-    let (control, guard_socket) = Socket::pair()?;
-    let mut command = Command::new(&spec.guard.path);
-    command.arg0("orch").arg(GUARD_COMMAND).args(argv).current_dir(&spec.cwd).env_clear();
+/// Starts a supervisor that runs this command line with this standard input.
+fn spawn_supervisor(spec: &ProgramSpec, argv: Vec<OsString>, input: Option<OwnedFd>) -> io::Result<Group> {
+    let (control, supervisor_socket) = Socket::pair()?;
+    let mut command = Command::new(&spec.supervisor.path);
+    command.arg0("orch").arg(SUPERVISOR_COMMAND).args(argv).current_dir(&spec.cwd).env_clear();
     command.envs(spec.env.iter().map(|(name, value)| (name, value))).process_group(0);
-    command.stdin(OwnedFd::from(guard_socket)).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut guard = command.spawn()?;
-    let (stdout, stderr) = (guard.stdout.take(), guard.stderr.take());
-    match send_files(&control, input.as_ref().map(OwnedFd::as_fd), spec.guard.locked_file.as_deref()) {
-        // The guard has exited already. `wait_for_program` returns the error.
+    command.stdin(OwnedFd::from(supervisor_socket)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut supervisor = command.spawn()?;
+    let (stdout, stderr) = (supervisor.stdout.take(), supervisor.stderr.take());
+    match send_files(&control, input.as_ref().map(OwnedFd::as_fd), spec.supervisor.locked_file.as_deref()) {
+        // The supervisor has exited already. `wait_for_program` returns the error.
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
         result => result?,
     }
@@ -207,7 +208,7 @@ fn spawn_guard(spec: &ProgramSpec, argv: Vec<OsString>, input: Option<OwnedFd>) 
     let outputs = outputs.into_iter().flatten().map(|pipe| pipe.try_clone_to_owned());
     control.set_nonblocking(true)?;
     Ok(Group {
-        guard: Some((UnixStream::from_std(control)?, guard)),
+        supervisor: Some((UnixStream::from_std(control)?, supervisor)),
         ending_groups: spec.ending_process_groups.clone(),
         received: Vec::new(),
         leader_pid: None,
@@ -220,7 +221,7 @@ fn spawn_guard(spec: &ProgramSpec, argv: Vec<OsString>, input: Option<OwnedFd>) 
     })
 }
 
-/// Sends the guard the standard input of its program and the locked file, if there are any.
+/// Sends the supervisor the standard input of its program and the locked file, if there are any.
 fn send_files(control: &Socket, input: Option<BorrowedFd<'_>>, locked_file: Option<&File>) -> io::Result<()> {
     let files: Vec<BorrowedFd<'_>> = input.into_iter().chain(locked_file.map(File::as_fd)).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];

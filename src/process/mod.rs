@@ -1,10 +1,10 @@
 //! Runs child processes with a time limit and bounded output, and ends every process that they started.
 //!
 //! A program and the processes that it started end with the call, even if the program exits or times out, the caller
-//! drops the call, or orch is killed. A guard process ensures this (`guard.rs`). Its executable is orch itself, whose
-//! path the caller passes. The kernel confines a program that has a sandbox (`sandbox.rs`, `confined.rs`). This module
-//! never blocks the calling thread, unless the system can't start another thread. The caller passes the whole
-//! environment: the program inherits none of orch's variables.
+//! drops the call, or orch is killed. A supervisor process ensures this (`supervisor.rs`). Its executable is orch
+//! itself, whose path the caller passes. The kernel confines a program that has a sandbox (`sandbox.rs`,
+//! `confined.rs`). This module never blocks the calling thread, unless the system can't start another thread. The
+//! caller passes the whole environment: the program inherits none of orch's variables.
 
 mod capped;
 mod capture;
@@ -15,7 +15,6 @@ mod ending_groups;
 mod environment;
 mod error;
 mod group;
-mod guard;
 mod hidden_program;
 mod interactive;
 mod missing_files;
@@ -25,6 +24,7 @@ mod sandbox;
 mod sandbox_paths;
 mod sandbox_probe;
 mod sandbox_protection;
+mod supervisor;
 mod workspace_rules;
 
 use std::fs::File;
@@ -47,7 +47,6 @@ pub use ending_groups::EndingGroups;
 pub use environment::{CERTIFICATE_VARIABLES, command_environment};
 pub use error::ProcessError;
 use group::Group;
-pub use guard::{GUARD_COMMAND, run_guard};
 pub use hidden_program::HiddenProgram;
 pub use interactive::{InteractiveExit, Pipes, run_interactive};
 pub use missing_files::{hidden_file_hint, mentions_missing_file};
@@ -55,6 +54,7 @@ pub use program_start::{ProgramStart, StartRecorder};
 pub use sandbox::{ProgramSandbox, SandboxContext, SandboxNeeds, probable_limit};
 pub use sandbox_probe::{MachineSandbox, SandboxProbe};
 pub use sandbox_protection::{remove_leftover_placeholders, remove_leftover_settings};
+pub use supervisor::{SUPERVISOR_COMMAND, run_supervisor};
 pub use workspace_rules::WorkspaceRules;
 
 /// How long orch reads the output after the program has exited. Processes that the program left running may keep the
@@ -63,17 +63,17 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a program may take to exit by itself after its reply is complete.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How to start the guard of a program: the process between orch and the program. The guard starts the program, and
-/// ends it with every process that it started when the call ends or orch dies (`guard.rs`).
+/// How to start the supervisor of a program: the process between orch and the program. The supervisor starts the
+/// program, and ends it with every process that it started when the call ends or orch dies (`supervisor.rs`).
 #[derive(Clone, Debug)]
-pub struct GuardProgram {
+pub struct SupervisorSpec {
     /// The path of orch's executable.
     pub path: PathBuf,
-    /// A locked file that the guard keeps open until no process of its program is left.
+    /// A locked file that the supervisor keeps open until no process of its program is left.
     pub locked_file: Option<Arc<File>>,
 }
 
-impl From<PathBuf> for GuardProgram {
+impl From<PathBuf> for SupervisorSpec {
     fn from(path: PathBuf) -> Self {
         Self { path, locked_file: None }
     }
@@ -84,7 +84,7 @@ impl From<PathBuf> for GuardProgram {
 pub struct ProgramSpec {
     /// The program and its arguments; at least one entry.
     pub argv: Vec<String>,
-    /// The folder in which the program runs.
+    /// The working directory of the program.
     pub cwd: PathBuf,
     /// The program's whole environment.
     pub env: Vec<(String, String)>,
@@ -97,8 +97,8 @@ pub struct ProgramSpec {
     pub max_captured_bytes: usize,
     /// The maximum number of bytes that the program may write to each output before orch ends it; `None` for no limit.
     pub max_output_bytes: Option<u64>,
-    /// How to start the guard, which ends all processes of the program.
-    pub guard: GuardProgram,
+    /// How to start the supervisor, which ends all processes of the program.
+    pub supervisor: SupervisorSpec,
     /// Tracks the processes that remain when the caller drops the call, until they have ended.
     pub ending_process_groups: EndingGroups,
     /// The sandbox of the program; `None` if orch does not confine it.
@@ -110,8 +110,8 @@ impl ProgramSpec {
         self.argv.first().map_or("", String::as_str)
     }
 
-    /// Converts an error that the guard reported to the program's error. ENOENT means that the program is missing,
-    /// because the guard has already entered the folder. Its sandbox may hide a program that exists.
+    /// Converts an error that the supervisor reported to the program's error. ENOENT means that the program is missing,
+    /// because the supervisor has already entered the working directory. Its sandbox may hide a program that exists.
     fn process_error(&self, source: io::Error) -> ProcessError {
         let program = self.program().to_owned();
         match (source.kind(), source.raw_os_error()) {
@@ -144,14 +144,14 @@ impl ProgramSpec {
         ProcessError::NotConfined { program: self.program().to_owned(), problem, advice }
     }
 
-    /// Converts an error from the start of the guard to the program's error. The guard gets the program's arguments and
-    /// folder, so they may be the cause.
-    fn guard_error(&self, source: io::Error) -> ProcessError {
+    /// Converts an error from the start of the supervisor to the program's error. The supervisor gets the program's
+    /// arguments and folder, so they may be the cause.
+    fn supervisor_error(&self, source: io::Error) -> ProcessError {
         let program = self.program().to_owned();
         if source.kind() == io::ErrorKind::ArgumentListTooLong || !self.cwd.is_dir() {
             return ProcessError::Spawn { program, source };
         }
-        ProcessError::Guard { program, guard: self.guard.path.display().to_string(), source }
+        ProcessError::Supervisor { program, supervisor: self.supervisor.path.display().to_string(), source }
     }
 }
 
@@ -217,7 +217,7 @@ pub async fn run_until(
             tokio::select! {
                 biased;
                 code = &mut exit => Some(match code {
-                    // The reply was complete before the guard or the pipes failed.
+                    // The reply was complete before the supervisor or the pipes failed.
                     Err(_) if reply_complete.as_mut().now_or_never().is_some() => Ok(None),
                     code => code.map(Some),
                 }),
@@ -309,16 +309,19 @@ mod tests {
             timeout: None,
             max_captured_bytes: 1,
             max_output_bytes: None,
-            guard: PathBuf::from("/nowhere/orch").into(),
+            supervisor: PathBuf::from("/nowhere/orch").into(),
             ending_process_groups: EndingGroups::default(),
             sandbox: None,
         }
     }
 
     #[tokio::test]
-    async fn the_error_of_a_guard_that_cannot_be_started_names_the_guard() {
+    async fn the_error_of_a_supervisor_that_cannot_be_started_names_the_supervisor() {
         let error = run(&spec(), &|_, _| {}).await.unwrap_err().to_string();
-        assert!(error.starts_with("the guard of `true`, which is orch itself (`/nowhere/orch`), can't be"), "{error}");
+        assert!(
+            error.starts_with("the supervisor of `true`, which is orch itself (`/nowhere/orch`), can't be"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! The reports that a guard sends to orch over their socket.
+//! The reports that a supervisor sends to orch over their socket.
 
 /// The length of a report on the socket, in bytes.
 pub(super) const REPORT_BYTES: usize = 5;
 
-/// A report of the guard about its program.
+/// A report of the supervisor about its program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GuardReport {
+pub(super) enum SupervisorReport {
     /// The program has started with this process id, which is also the id of its process group.
     Started(i32),
     /// The program can't be started. Contains the system's error number.
@@ -14,7 +14,7 @@ pub(super) enum GuardReport {
     Exited(i32),
 }
 
-impl GuardReport {
+impl SupervisorReport {
     pub(super) fn encode(self) -> [u8; REPORT_BYTES] {
         let (tag, value) = match self {
             Self::Started(pid) => (b'S', pid),
@@ -43,13 +43,13 @@ mod tests {
     #[test]
     fn decode_reverses_encode() {
         for report in [
-            GuardReport::Started(70_000),
-            GuardReport::NotStarted(2),
-            GuardReport::Exited(137),
-            GuardReport::Exited(-1),
+            SupervisorReport::Started(70_000),
+            SupervisorReport::NotStarted(2),
+            SupervisorReport::Exited(137),
+            SupervisorReport::Exited(-1),
         ] {
-            assert_eq!(GuardReport::decode(report.encode()), Some(report));
+            assert_eq!(SupervisorReport::decode(report.encode()), Some(report));
         }
-        assert_eq!(GuardReport::decode(*b"?1234"), None);
+        assert_eq!(SupervisorReport::decode(*b"?1234"), None);
     }
 }

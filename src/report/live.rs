@@ -250,8 +250,8 @@ impl LiveState {
             | CallProgress::Stopping { .. } => {
                 format!("{performer_label} · running")
             }
-            CallProgress::ReadingPrompt(_, read_tokens, total) => {
-                format!("{performer_label} · reading {read_tokens}/{total} tokens")
+            CallProgress::ReadingPrompt(_, processed_tokens, total) => {
+                format!("{performer_label} · reading {processed_tokens}/{total} tokens")
             }
             CallProgress::Text(_, text) => {
                 step.received_bytes += text.len();

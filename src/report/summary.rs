@@ -34,7 +34,7 @@ pub fn render_summary(
     };
     write_line(render_headline(state, owner, style));
     let steps = state.steps_in_file_order();
-    // Each round of a loop writes the same file, so list only the last artifact of each name.
+    // Each iteration of a loop writes the same file, so list only the last artifact of each name.
     let (mut seen_names, mut files) = (HashSet::new(), Vec::new());
     for artifact in steps.iter().rev().filter_map(|step| step.artifact.as_ref()) {
         if let Some(path) = artifact.path.as_ref().filter(|_| seen_names.insert(&artifact.name)) {

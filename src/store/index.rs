@@ -37,7 +37,7 @@ pub(super) struct Index {
     last_results: HashMap<StepKey, u64>,
     attempts: HashMap<StepKey, Vec<Attempt>>,
     attempts_by_request: HashMap<Digest, Vec<Arc<StepStarted>>>,
-    /// The steps, items and rounds in which steps have started.
+    /// The steps, items and iterations in which steps have started.
     started_groups: HashSet<StepKey>,
     /// The attempts whose start this session recorded. An earlier session may have started them too.
     started_attempts: HashSet<(StepKey, u32)>,
@@ -281,7 +281,7 @@ impl Index {
     }
 }
 
-/// Whether `step` is `outer`, an item or a round of `outer`, or a step inside `outer`.
+/// Whether `step` is `outer`, an item or an iteration of `outer`, or a step inside `outer`.
 fn covers(outer: &StepKey, step: &StepKey) -> bool {
     step == outer || step.declared_key() == *outer || step.is_within(outer) || step.declared_key().is_within(outer)
 }

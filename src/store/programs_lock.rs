@@ -1,6 +1,6 @@
-//! A lock on a workspace that the process of a run shares with the guards of the programs that it started. No other run
-//! can use the workspace until all of them have ended. A guard is the supervisor process of a program
-//! (`process/guard.rs`).
+//! A lock on a workspace that the process of a run shares with the supervisors of the programs that it started. No
+//! other run can use the workspace until all of them have ended. A supervisor is the process between orch and a program
+//! (`process/supervisor.rs`).
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Write as _};
@@ -11,15 +11,16 @@ use crate::folder::NoFollowFile;
 
 use super::{LockError, StoreError};
 
-/// The maximum wait for the programs of a process that was killed. Their guards need half a second to end them.
+/// The maximum wait for the programs of a process that was killed. Their supervisors need half a second to end them.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 /// The pause between two attempts to acquire the lock.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// The lock. Only the process that holds the workspace's own lock may acquire it.
 ///
-/// The process of a run shares the open file with the guard of each program. The kernel releases the lock when all of
-/// them have closed the file. So if the process is killed, the guards hold the lock until the programs have ended.
+/// The process of a run shares the open file with the supervisor of each program. The kernel releases the lock when all
+/// of them have closed the file. So if the process is killed, the supervisors hold the lock until the programs have
+/// ended.
 #[derive(Debug)]
 pub struct ProgramsLock {
     file: Option<Arc<File>>,
@@ -66,7 +67,7 @@ impl ProgramsLock {
         Ok(Self { file: Some(Arc::new(file)), lock_file: lock_file.clone() })
     }
 
-    /// The open file to share with the guards of programs.
+    /// The open file to share with the supervisors of programs.
     pub fn shared_file(&self) -> Option<Arc<File>> {
         self.file.clone()
     }
@@ -75,8 +76,8 @@ impl ProgramsLock {
 impl Drop for ProgramsLock {
     fn drop(&mut self) {
         self.file = None;
-        // Keep the file if a guard still holds it, so that the next process waits for the guard. No other process can
-        // open the file between `try_lock` and `remove`, since it would need the lock of the workspace.
+        // Keep the file if a supervisor still holds it, so that the next process waits for the supervisor. No other
+        // process can open the file between `try_lock` and `remove`, since it would need the lock of the workspace.
         if self.lock_file.open().is_ok_and(|file| file.try_lock().is_ok()) {
             drop(self.lock_file.remove());
         }
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guard_with_the_shared_file_holds_the_lock_and_the_error_names_the_former_owner() {
+    fn a_supervisor_with_the_shared_file_holds_the_lock_and_the_error_names_the_former_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("programs.lock");
         let own_folder =
@@ -97,11 +98,11 @@ mod tests {
         let acquire =
             || ProgramsLock::acquire_within(&lock_file, "the workspace `w`", "process 7 (run x)", Duration::ZERO);
         let first = acquire().unwrap();
-        let guard = first.shared_file().unwrap().try_clone().unwrap();
+        let supervisor = first.shared_file().unwrap().try_clone().unwrap();
         drop(first);
         let error = acquire().unwrap_err().to_string();
         assert!(error.contains("the workspace `w`") && error.contains("process 7 (run x)"), "{error}");
-        drop(guard);
+        drop(supervisor);
         drop(acquire().unwrap());
         assert!(!path.exists());
     }

@@ -1,4 +1,5 @@
-//! Finds the members of the variable `loop` of a round that a text reads: `loop.index`, `loop.previous.review.note`.
+//! Finds the members of the variable `loop` of an iteration that a text reads: `loop.index`,
+//! `loop.previous.review.note`.
 //!
 //! Inside a `for` loop of a template, `loop` is another variable.
 
@@ -13,7 +14,7 @@ use super::walk::{Visit, walk_expr, walk_stmt};
 use crate::model::StepText;
 use crate::model::name_scope::PreviousRead;
 
-/// The variable of a round.
+/// The variable of an iteration.
 const LOOP: &str = "loop";
 
 /// The members of `loop` that a text reads. Each entry lists the names that lead from `loop` to the value; an empty
@@ -42,8 +43,8 @@ pub fn loop_reads_in_expression(text: &str) -> LoopReads {
     reader.reads
 }
 
-/// The artifacts of earlier rounds that the texts of a step read, except for the condition that ends a loop, in which
-/// `loop` is that of the step itself. `prompt_text` returns the text of a prompt by its name.
+/// The artifacts of earlier iterations that the texts of a step read, except for the condition that ends a loop, in
+/// which `loop` is that of the step itself. `prompt_text` returns the text of a prompt by its name.
 pub fn previous_reads<'t>(
     texts: &[StepText<'t>],
     prompt_text: &dyn Fn(&str) -> Option<&'t str>,
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_of_earlier_rounds_are_found_through_includes() {
+    fn reads_of_earlier_iterations_are_found_through_includes() {
         let prompt_text = |name: &str| match name {
             "a.md" => Some("{% include 'b.md' %}"),
             "b.md" => Some("{% include 'a.md' %}{{ loop.previous.review }}"),

@@ -43,7 +43,7 @@ pub use lookup::lookup;
 pub use loop_reads::{LoopReads, loop_reads_in_expression, loop_reads_in_template, previous_reads};
 pub(crate) use ranges::{byte_range, expr_range, trailing_name_range};
 pub use shell::ShellScript;
-pub(crate) use shell::{PlaceUse, place_uses};
+pub(crate) use shell::{ValueQuoting, value_quotings};
 pub use sole_expression::sole_expression;
 pub use tags::comments;
 pub(crate) use tags::{follows_dollar, literal_braces_help};
@@ -214,7 +214,7 @@ impl Templates {
                 variables.extend(template.undeclared_variables(false));
             }
             let source = self.sources.get(&name).map(|source| source.text.as_str()).unwrap_or_default();
-            variables.extend(round_variable(source));
+            variables.extend(iteration_variable(source));
             let included = includes(source);
             names.extend(included.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
             next_index += 1;
@@ -228,7 +228,7 @@ impl Templates {
         let template = self.env.template_from_named_str(INLINE, text);
         let own_variables = template.map(|template| template.undeclared_variables(false)).unwrap_or_default();
         let included_variables = includes(text).into_iter().flat_map(|name| self.variables(&name));
-        own_variables.into_iter().chain(round_variable(text)).chain(included_variables).collect()
+        own_variables.into_iter().chain(iteration_variable(text)).chain(included_variables).collect()
     }
 
     fn source(&self, file: &str) -> Option<(Option<&str>, &str, &Inspection)> {
@@ -265,7 +265,7 @@ fn eval_text(expression: &str, context: &TemplateContext) -> Result<Value, Templ
 
 /// The variable `loop`, if a template reads it. `undeclared_variables` omits it if a template only iterates over one of
 /// its members.
-fn round_variable(text: &str) -> Option<String> {
+fn iteration_variable(text: &str) -> Option<String> {
     (!loop_reads_in_template(text).is_empty()).then(|| "loop".to_owned())
 }
 

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::files::{ApplyReport, ChangeSet, FileEntry, ReadPathError, ReservedFiles, Tree, WorkspaceBefore, fold_path};
+use crate::files::{
+    ApplyReport, ChangeSet, FileEntry, ReadPathError, ReservedFiles, Tree, WorkspaceBaseline, fold_path,
+};
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Failure, FailureClass};
 use crate::secret::Redactor;
@@ -179,7 +181,7 @@ impl FileJob {
         if !self.change_gate.enter() {
             return Err(ToolError::Refused("nothing was changed: the call has ended".to_owned()));
         }
-        (self.record_start)(WorkspaceBefore::Planned(change_set)).map_err(ToolError::Failed)?;
+        (self.record_start)(WorkspaceBaseline::Planned(change_set)).map_err(ToolError::Failed)?;
         self.tree.apply(change_set).map_err(|failure| match ToolError::from(failure) {
             ToolError::Refused(message) => {
                 ToolError::Refused(format!("nothing was changed: {}; read the file again", reason_of(&message)))
@@ -234,7 +236,7 @@ pub(super) mod tests {
             access: PathAccess::new(BuiltinTool::Search, &grants, &WorkspaceRules::default()).unwrap(),
             reserved: ReservedPaths::default(),
             redactor: Arc::default(),
-            record_start: Arc::new(|_: WorkspaceBefore<'_>| -> Result<(), Failure> { Ok(()) }),
+            record_start: Arc::new(|_: WorkspaceBaseline<'_>| -> Result<(), Failure> { Ok(()) }),
             is_cancelled: Arc::default(),
             change_gate: Arc::default(),
         }

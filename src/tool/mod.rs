@@ -49,11 +49,11 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::files::{Tree, WorkspaceBefore};
+use crate::files::{Tree, WorkspaceBaseline};
 use crate::model::{BuiltinTool, Failure, ToolInvocation};
 use crate::network::Network;
 use crate::offload::run_on_thread;
-use crate::process::{EndingGroups, GuardProgram, SandboxContext};
+use crate::process::{EndingGroups, SandboxContext, SupervisorSpec};
 use crate::secret::Redactor;
 
 pub use arguments::{read_arguments, read_arguments_with};
@@ -73,7 +73,7 @@ use paths::PathAccess;
 const ENDING_TIME: Duration = Duration::from_secs(5);
 
 /// Stores the state of the workspace before a call changes it.
-pub type RecordStart = Arc<dyn Fn(WorkspaceBefore<'_>) -> Result<(), Failure> + Send + Sync>;
+pub type RecordStart = Arc<dyn Fn(WorkspaceBaseline<'_>) -> Result<(), Failure> + Send + Sync>;
 
 /// Looks up a variable in the environment of this process.
 pub type VariableLookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -88,8 +88,8 @@ pub struct ToolContext {
     pub sandbox: Arc<SandboxContext>,
     /// Looks up variables in the environment of this process.
     pub variables: VariableLookup,
-    /// How to start the guard of a command, which ends all its processes.
-    pub guard: GuardProgram,
+    /// How to start the supervisor of a command, which ends all its processes.
+    pub supervisor: SupervisorSpec,
     /// The process groups of the call, until they have ended.
     pub ending_process_groups: EndingGroups,
     /// The proxies and certificates for pages from the web.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use crate::files::{ChangeSet, FileSnapshot, WorkspaceBefore};
+use crate::files::{ChangeSet, FileSnapshot, WorkspaceBaseline};
 use crate::model::visible::escape_line_breaks;
 use crate::model::{
     AgentActivity, BuiltinTool, CommandPattern, Failure, FailureClass, SandboxSpec, ToolGrant, ToolInvocation,
@@ -148,7 +148,7 @@ impl ShellCall<'_> {
         let hold = self.context.ending_process_groups.hold_virtual_time();
         let record = move || {
             let no_changes = ChangeSet::default();
-            let before = snapshot.as_ref().map_or(WorkspaceBefore::Planned(&no_changes), WorkspaceBefore::Snapshot);
+            let before = snapshot.as_ref().map_or(WorkspaceBaseline::Planned(&no_changes), WorkspaceBaseline::Snapshot);
             record_start(before).map(|()| snapshot)
         };
         run_on_thread(hold, record).await
@@ -182,7 +182,7 @@ impl ShellCall<'_> {
             timeout: Some(self.time_limit()),
             max_captured_bytes: MAX_MESSAGE_OUTPUT,
             max_output_bytes: None,
-            guard: self.context.guard.clone(),
+            supervisor: self.context.supervisor.clone(),
             ending_process_groups: self.context.ending_process_groups.clone(),
             sandbox: Some(sandbox),
         };

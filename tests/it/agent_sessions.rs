@@ -59,9 +59,9 @@ fn running_below(folder: &std::path::Path, but: u32) -> Vec<String> {
     let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
     let pids = all.filter(|path| {
         let text = |name: &str| std::fs::read(path.join(name)).unwrap_or_default();
-        // A guard ends by itself when its program has ended.
-        let is_guard = String::from_utf8_lossy(&text("cmdline")).contains("__guard");
-        !is_guard && String::from_utf8_lossy(&[text("cmdline"), text("environ")].concat()).contains(&folder)
+        // A supervisor ends by itself when its program has ended.
+        let is_supervisor = String::from_utf8_lossy(&text("cmdline")).contains("__supervise");
+        !is_supervisor && String::from_utf8_lossy(&[text("cmdline"), text("environ")].concat()).contains(&folder)
     });
     let pids = pids.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
     pids.filter(|pid| pid.parse() != Ok(but)).collect()

@@ -73,9 +73,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("process", &["clock", "model", "offload", "process"]),
     ("tool", &["tool", "extract", "files", "folder", "model", "network", "offload", "process", "schema", "secret"]),
     (
-        "session",
+        "runner",
         &[
-            "session",
+            "runner",
             "agent",
             "check",
             "clock",
@@ -124,7 +124,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "report",
             "schema",
             "secret",
-            "session",
+            "runner",
             "store",
             "template",
             "tool",
@@ -218,7 +218,7 @@ fn crates_are_imported_only_where_the_architecture_says() {
 fn library_code_neither_prints_nor_exits_nor_reads_the_environment() {
     for (path, text) in sources() {
         // This file alone reads the environment of the process, for programs that run pipelines.
-        if ["cli", "main"].contains(&module_of(&path).as_str()) || path == Path::new("session/environment.rs") {
+        if ["cli", "main"].contains(&module_of(&path).as_str()) || path == Path::new("runner/environment.rs") {
             continue;
         }
         let code = text.split("#[cfg(test)]").next().unwrap();

@@ -192,7 +192,7 @@ fn a_resume_records_the_work_of_a_turn_during_which_orch_was_killed() {
 }
 
 #[test]
-fn an_answer_is_kept_when_the_guard_is_killed_after_the_program_printed_it() {
+fn an_answer_is_kept_when_the_supervisor_is_killed_after_the_program_printed_it() {
     let answers = r#"echo '{"type":"system","subtype":"init","session_id":"s-1"}'
 echo '{"type":"result","subtype":"success","is_error":false,"result":"7","session_id":"s-1","usage":{"input_tokens":1,"output_tokens":1}}'
 kill -9 $PPID; sleep 300"#;

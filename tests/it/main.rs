@@ -63,7 +63,7 @@ mod lsp;
 #[cfg(unix)]
 mod lsp_features;
 #[cfg(unix)]
-mod lsp_previous_round;
+mod lsp_previous_iteration;
 mod mcp;
 #[cfg(all(unix, feature = "local"))]
 mod model_downloads;
@@ -82,7 +82,7 @@ mod pipelines_guide;
 #[cfg(unix)]
 mod placeholders;
 mod plan;
-mod previous_rounds;
+mod previous_iterations;
 mod price_options;
 #[cfg(unix)]
 mod program_files;
@@ -106,6 +106,7 @@ mod resume;
 mod resume_validity;
 mod reverted_files;
 mod run_summary;
+mod runner;
 mod running_runs;
 mod runs;
 #[cfg(target_os = "linux")]
@@ -114,7 +115,6 @@ mod schema_check;
 mod sdk_types;
 mod secrets;
 mod semantics;
-mod session;
 mod shell_completion;
 #[cfg(unix)]
 mod shell_values;

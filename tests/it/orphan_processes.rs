@@ -16,19 +16,19 @@ const PROCESS_TREE: &str = "sh -c 'echo $$ > child.pid; sleep 600 & echo $! > gr
     echo $$ > own.pid; wait";
 const PIDS: [&str; 5] = ["own", "child", "grandchild", "gone", "deaf"];
 
-/// Ctrl-C may reach a guard before it ignores signals: here, the first two guards are ended that way.
+/// Ctrl-C may reach a supervisor before it ignores signals: here, the first two supervisors are ended that way.
 #[tokio::test]
-async fn a_guard_that_is_interrupted_before_it_starts_its_program_is_restarted() {
+async fn a_supervisor_that_is_interrupted_before_it_starts_its_program_is_restarted() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
-    let (guard, count) = (folder.path().join("guard"), folder.path().join("count"));
+    let (supervisor, count) = (folder.path().join("supervisor"), folder.path().join("count"));
     let script = format!(
-        "#!/bin/sh\necho guard >> {count}\n[ $(wc -l < {count}) -gt 2 ] || kill -INT $$\nexec {orch} \"$@\"\n",
+        "#!/bin/sh\necho supervisor >> {count}\n[ $(wc -l < {count}) -gt 2 ] || kill -INT $$\nexec {orch} \"$@\"\n",
         count = count.display(),
         orch = env!("CARGO_BIN_EXE_orch")
     );
-    std::fs::write(&guard, script).unwrap();
-    std::fs::set_permissions(&guard, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(&supervisor, script).unwrap();
+    std::fs::set_permissions(&supervisor, std::fs::Permissions::from_mode(0o755)).unwrap();
     let spec = ProgramSpec {
         argv: vec!["sh".to_owned(), "-c".to_owned(), "cat; exit 7".to_owned()],
         cwd: folder.path().into(),
@@ -37,7 +37,7 @@ async fn a_guard_that_is_interrupted_before_it_starts_its_program_is_restarted()
         timeout: None,
         max_captured_bytes: 100,
         max_output_bytes: None,
-        guard: guard.into(),
+        supervisor: supervisor.into(),
         ending_process_groups: EndingGroups::default(),
         sandbox: None,
     };
@@ -148,7 +148,7 @@ fn no_background_process_outlives_a_successful_command() {
 }
 
 #[test]
-fn a_guard_ignores_signals_and_its_program_does_not() {
+fn a_supervisor_ignores_signals_and_its_program_does_not() {
     let orch = Orch::empty();
     let run = "kill -TERM $PPID; kill -INT $PPID; kill -HUP $PPID; sh -c 'kill -TERM $$; echo survived'; echo $?";
     let step = serde_json::json!({ "id": "asks", "run": run, "output": "said", "schema": "text" });
@@ -159,15 +159,15 @@ fn a_guard_ignores_signals_and_its_program_does_not() {
 }
 
 #[test]
-fn a_command_whose_guard_is_killed_is_ended_and_fails() {
+fn a_command_whose_supervisor_is_killed_is_ended_and_fails() {
     let orch = Orch::empty();
     let run = "echo $$ > own.pid; sleep 1; kill -9 $PPID; sleep 600";
     let step = serde_json::json!({ "id": "kills", "run": run });
-    orch.write("pipelines/main.yaml", &format!("name: unguarded\nsteps: [{step}]\n"));
+    orch.write("pipelines/main.yaml", &format!("name: unsupervised\nsteps: [{step}]\n"));
     let args = ["pipeline", "run", "pipelines/main.yaml", "--quiet"];
-    orch.run(&args).exits(1).says("its guard process was killed");
+    orch.run(&args).exits(1).says("its supervisor process was killed");
     let pid = orch.read("workspace/own.pid").trim().to_owned();
-    wait_for("it survived its guard", || (!is_alive(&pid)).then_some(()));
+    wait_for("it survived its supervisor", || (!is_alive(&pid)).then_some(()));
 }
 
 /// The command writes more than a pipe holds to both outputs when it receives SIGTERM.
@@ -217,8 +217,8 @@ fn commands_are_ended_in_parallel_and_nothing_waits_for_them() {
     assert!(ends.len() == 9 && quick < 8, "{ends:?}");
 }
 
-/// The first command ignores SIGTERM and writes until its guard kills it; the command of the resume writes to the same
-/// file.
+/// The first command ignores SIGTERM and writes until its supervisor kills it; the command of the resume writes to the
+/// same file.
 #[test]
 fn a_resume_waits_until_the_programs_of_a_killed_process_have_ended() {
     let orch = Orch::empty();

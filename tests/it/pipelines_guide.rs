@@ -105,7 +105,7 @@ fn outputs_of_parallel_steps_are_visible_after_the_group() {
 fn a_loop_ends_when_its_condition_holds() {
     let shown = ExampleRun::run("until it is good", "t").exits(0);
     assert_eq!(shown.server.requests().len(), 4);
-    assert!(shown.server.requests()[2].last().contains("no password hash"), "the review of the round before");
+    assert!(shown.server.requests()[2].last().contains("no password hash"), "the review of the iteration before");
     shown.has("fix[1]/review completed");
 }
 

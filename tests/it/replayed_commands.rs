@@ -226,7 +226,7 @@ fn a_command_that_failed_fails_again_in_a_replay() {
     assert_eq!((error(&recorded), run_count(&orch)), (error(&replayed), 1));
 }
 
-/// A loop whose test fails in the first round and passes in the second.
+/// A loop whose test fails in the first iteration and passes in the second.
 const LOOP: &str = r#"  - id: rounds
     repeat:
       until: tests.exit_code == 0
@@ -245,7 +245,7 @@ const LOOP: &str = r#"  - id: rounds
 "#;
 
 #[test]
-fn each_round_of_a_loop_has_its_own_result_of_its_command() {
+fn each_iteration_of_a_loop_has_its_own_result_of_its_command() {
     let lines = "expect:\n  steps: { \"rounds[1]/check\": completed }\n  assert: [\"'OK' in tests.stdout\"]\n";
     for commands in ["", "commands: run\n"] {
         let (server, orch) = project_with_case(LOOP, &format!("{commands}{lines}"));

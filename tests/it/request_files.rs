@@ -30,7 +30,7 @@ async fn every_kind_of_cli_agent_refuses_files_before_it_starts() {
         artifacts: Arc::default(),
         variables: Arc::new(|name: &str| (name == "PATH").then(|| std::env::var("PATH").ok()).flatten()),
         insecure_providers: Vec::new(),
-        guard: PathBuf::from(env!("CARGO_BIN_EXE_orch")).into(),
+        supervisor: PathBuf::from(env!("CARGO_BIN_EXE_orch")).into(),
         ending_process_groups: EndingGroups::default(),
         sandbox: Arc::new(SandboxContext::new(
             SandboxProbe::new(env!("CARGO_BIN_EXE_orch").into()),

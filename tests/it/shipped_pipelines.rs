@@ -71,7 +71,7 @@ fn the_test_cases_of_the_repository_pass_from_their_recordings() {
 }
 
 #[test]
-fn the_recorded_tests_of_iterate_fail_in_the_first_round_and_pass_in_the_second() {
+fn the_recorded_tests_of_iterate_fail_in_the_first_iteration_and_pass_in_the_second() {
     let entries = std::fs::read_dir("pipelines/tests/iterate").unwrap();
     let recordings = entries.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
     let results = recordings.filter_map(|text| {
@@ -167,7 +167,7 @@ fn the_default_pipeline_writes_files_with_spaces_and_umlauts_but_no_reserved_one
 }
 
 #[test]
-fn iterate_ends_after_an_approved_round() {
+fn iterate_ends_after_an_approved_iteration() {
     let server =
         Server::start(
             |request| {
@@ -207,7 +207,7 @@ fn iterate_shows_failing_tests_to_the_engineer_and_never_accepts_code_that_fails
 }
 
 #[test]
-fn iterate_asks_for_approval_after_its_last_round_and_passes_the_note_to_the_engineer() {
+fn iterate_asks_for_approval_after_its_last_iteration_and_passes_the_note_to_the_engineer() {
     let server = Server::start(|request| {
         if is_engineer(request) {
             return code("calc.py", RIGHT);
@@ -228,7 +228,7 @@ fn iterate_asks_for_approval_after_its_last_round_and_passes_the_note_to_the_eng
     let orch = orch.with(&pleased);
     orch.run(&["runs", "reject", id, "--note", "Refuse anything but integers", "--resume"]).exits(0);
     let requests = pleased.requests();
-    assert_eq!(requests.len(), 2, "one round was enough");
+    assert_eq!(requests.len(), 2, "one iteration was enough");
     assert!(requests[0].last().contains("Refuse anything but integers"), "{}", requests[0].last());
     assert!(requests[0].last().contains("whatever it is given"), "the last review too: {}", requests[0].last());
     assert!(requests[0].system().contains("A person looked at the code"));

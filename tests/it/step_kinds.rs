@@ -108,7 +108,7 @@ fn the_list_of_for_each_marks_failed_items_and_keeps_the_others() {
 }
 
 #[test]
-fn a_loop_sees_the_previous_round_and_fails_after_its_maximum() {
+fn a_loop_sees_the_previous_iteration_and_fails_after_its_maximum() {
     let server = answering_server(|step, message| match step {
         "code" => json!({ "text": message.trim() }),
         _ => json!({ "approved": false, "note": format!("not <{message}>") }),
@@ -128,7 +128,7 @@ fn a_loop_sees_the_previous_round_and_fails_after_its_maximum() {
 }
 
 #[test]
-fn a_loop_stops_after_the_round_that_meets_its_condition() {
+fn a_loop_stops_after_the_iteration_that_meets_its_condition() {
     let server = answering_server(|step, message| match step {
         "code" => json!({ "n": message.trim() }),
         _ => json!({ "approved": message.contains('2') }),

@@ -21,7 +21,7 @@ use super::stored_path;
 /// so that another process compares it if orch is killed.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct DamageCheck {
-    /// The folder in which the program starts, without links.
+    /// The working directory of the program, without links.
     #[serde(with = "stored_path::path")]
     cwd: PathBuf,
     /// The valid git folders that the program can change.
@@ -95,7 +95,7 @@ impl DamageCheck {
         }
     }
 
-    /// The folder in which the program starts, without links.
+    /// The working directory of the program, without links.
     pub fn folder(&self) -> &Path {
         &self.cwd
     }

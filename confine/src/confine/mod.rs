@@ -1,10 +1,10 @@
 //! Confines programs: the kernel enforces a policy for a program and all its descendants.
 //!
 //! orch starts its own executable as `orch __confine`. This process confines itself and then starts the program, so the
-//! program and its descendants inherit the confinement. `orch __confine` runs under the guard of the program
-//! (`process/guard.rs`), so the guard also ends it. orch and `orch __confine` communicate over a socket ([`Session`]):
-//! orch sends the policy; `orch __confine` sends the listening sockets of the network, then the level in force, and at
-//! the end the limit that the program reached. If a step fails, the program does not start.
+//! program and its descendants inherit the confinement. `orch __confine` runs under the supervisor of the program
+//! (`process/supervisor.rs`), so the supervisor also ends it. orch and `orch __confine` communicate over a socket
+//! ([`SandboxSession`]): orch sends the policy; `orch __confine` sends the listening sockets of the network, then the
+//! level in force, and at the end the limit that the program reached. If a step fails, the program does not start.
 
 mod address;
 mod command_words;
@@ -52,7 +52,7 @@ pub use policy::{Level, Limits, Mask, Network, PRIVATE_FOLDERS, Policy, Protecte
 pub use probe::{Obstacle, Probe, probe};
 pub use protect::{Seal, is_lock_file, usually_protected};
 pub use proxy::{Connection, ConnectionOutcome, OnConnection};
-pub use session::{Confinement, Ended, Session, confined_argv};
+pub use session::{ProgramEnd, SandboxOptions, SandboxSession, confined_argv};
 pub use wire::{AppliedSandbox, Start};
 
 use error::InStep as _;

@@ -16,7 +16,7 @@ use super::stored_path;
 /// The maximum length of a file that this module reads, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The name of the git folder in a working folder, or of the file that refers to it.
+/// The name of the git folder in a working tree, or of the file that refers to it.
 pub(super) const GIT_ENTRY: &str = ".git";
 /// The settings that git reads in addition to `config`, if `config` says so.
 pub(super) const WORKTREE_SETTINGS: &str = "config.worktree";
@@ -24,7 +24,7 @@ pub(super) const WORKTREE_SETTINGS: &str = "config.worktree";
 pub(super) const COMMON_FOLDER_FILE: &str = "commondir";
 /// The folder with a folder for each linked worktree.
 const WORKTREES: &str = "worktrees";
-/// The file of a linked worktree with the path of the `.git` file in its working folder.
+/// The file of a linked worktree with the path of the `.git` file in its working tree.
 pub(super) const WORKTREE_ENTRY_FILE: &str = "gitdir";
 /// The file that names the current branch.
 pub(super) const HEAD: &str = "HEAD";
@@ -52,7 +52,7 @@ impl GitFolder {
         Self { common: common_folder(&path), path, top }
     }
 
-    /// The git folder to which `.git` in a working folder leads.
+    /// The git folder to which `.git` in a working tree leads.
     pub(super) fn of_working_folder(top: &Path) -> Option<Self> {
         let entry = top.join(GIT_ENTRY);
         let path = if entry.is_dir() { entry } else { referenced_folder(&entry)? };
@@ -153,7 +153,7 @@ pub(super) fn has_valid_head(folder: &Path) -> bool {
     }
 }
 
-/// The `.git` file in the working folder of a linked worktree.
+/// The `.git` file in the working tree of a linked worktree.
 pub(super) fn entry_of_worktree(worktree: &Path) -> Option<PathBuf> {
     let bytes = read_file(&worktree.join(WORKTREE_ENTRY_FILE))?;
     let entry = fs::canonicalize(worktree.join(path_in_file(&bytes))).ok()?;

@@ -1,11 +1,11 @@
 //! A confined program, as orch manages it.
 //!
 //! ```text
-//! Session::open ─► the guard of the program starts `orch __confine` with the returned socket as standard input
-//! Session::confirm ◄─ the level in force, before the program starts
-//! Session::start ─► the program starts
-//! Session::ended ◄─ the exit code, and the limit that the program reached, if any
-//! Session::finish, after the guard has ended all processes
+//! SandboxSession::open ─► the supervisor of the program starts `orch __confine` with the socket as standard input
+//! SandboxSession::confirm ◄─ the level in force, before the program starts
+//! SandboxSession::start ─► the program starts
+//! SandboxSession::ended ◄─ the exit code, and the limit that the program reached, if any
+//! SandboxSession::finish, after the supervisor has ended all processes
 //! ```
 //!
 //! In the meantime, the session serves the network of the program on the runtime.
@@ -35,7 +35,7 @@ use super::wire::{AppliedSandbox, Listener, Report, Request, Start, decode, enco
 
 /// The end of a confined program, as `orch __confine` reported it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ended {
+pub struct ProgramEnd {
     /// The exit code; after a signal, 128 plus its number. `None` if `orch __confine` ended together with the program.
     pub code: Option<i32>,
     /// The limit that the program certainly reached. To find a limit that it probably reached, use
@@ -53,9 +53,9 @@ const MAX_RECORDED: u64 = 10_000;
 /// The maximum time that orch waits for connections to close after the program has ended.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A confined program. Keep this value until all processes of the program have ended. [`Session::finish`], or dropping
-/// the value, removes the placeholders for protected paths.
-pub struct Session {
+/// A confined program. Keep this value until all processes of the program have ended. [`SandboxSession::finish`], or
+/// dropping the value, removes the placeholders for protected paths.
+pub struct SandboxSession {
     socket: UnixStream,
     /// The tasks that serve the listening sockets.
     services: JoinSet<()>,
@@ -69,7 +69,7 @@ pub struct Session {
 }
 
 /// The parameters of a session.
-pub struct Confinement<'a> {
+pub struct SandboxOptions<'a> {
     /// The policy.
     pub policy: &'a Policy,
     /// The capabilities of this machine.
@@ -84,15 +84,15 @@ pub fn confined_argv(orch: &Path, argv: &[String]) -> Vec<OsString> {
     own.into_iter().chain(argv.iter().map(OsString::from)).collect()
 }
 
-impl Session {
+impl SandboxSession {
     /// Opens the socket for a program and sends the policy. Returns the other end of the socket, which must become the
     /// standard input of `orch __confine`. `input` becomes the standard input of the program. Must be called in a
     /// `tokio` runtime.
     ///
     /// # Errors
     /// When this machine can't enforce the policy, or orch can't create a placeholder for a protected path.
-    pub fn open(confinement: &Confinement<'_>, input: Option<OwnedFd>) -> Result<(Self, OwnedFd), ConfineError> {
-        let Confinement { policy, probe, on_connection } = confinement;
+    pub fn open(confinement: &SandboxOptions<'_>, input: Option<OwnedFd>) -> Result<(Self, OwnedFd), ConfineError> {
+        let SandboxOptions { policy, probe, on_connection } = confinement;
         let level = probe.level();
         probe.require(policy.min)?;
         policy.check(level)?;
@@ -166,23 +166,23 @@ impl Session {
     ///
     /// # Errors
     /// When the program did not start.
-    pub async fn ended(&mut self) -> Result<Ended, ConfineError> {
+    pub async fn ended(&mut self) -> Result<ProgramEnd, ConfineError> {
         let mut ended = loop {
             match self.receive().await {
                 Ok((Report::Ended { code, limit, unknown }, _)) => {
-                    break Ended { code: Some(code), limit, unknown, not_started: None };
+                    break ProgramEnd { code: Some(code), limit, unknown, not_started: None };
                 }
                 Ok((Report::NotStarted(errno), _)) => {
-                    break Ended { not_started: Some(errno), ..Ended::default() };
+                    break ProgramEnd { not_started: Some(errno), ..ProgramEnd::default() };
                 }
                 Ok((Report::Failed(error), _)) => return Err(error),
                 Ok((Report::Listening(_) | Report::Confined(_), _)) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
-                    break Ended::default();
+                    break ProgramEnd::default();
                 }
                 Err(error) => {
                     let sentence = format!("orch could not read the report about the end of the program: {error}");
-                    break Ended { unknown: vec![sentence], ..Ended::default() };
+                    break ProgramEnd { unknown: vec![sentence], ..ProgramEnd::default() };
                 }
             }
         };
@@ -247,7 +247,7 @@ fn with_record_limit(report: OnConnection, count: Arc<AtomicU64>) -> OnConnectio
     })
 }
 
-impl Drop for Session {
+impl Drop for SandboxSession {
     fn drop(&mut self) {
         if let Some(folder) = self.applied.as_mut().and_then(|applied| applied.cgroup.take()) {
             // This fails if a process of the group is still running, which is harmless.
@@ -256,10 +256,10 @@ impl Drop for Session {
     }
 }
 
-impl std::fmt::Debug for Session {
+impl std::fmt::Debug for SandboxSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let level: Option<Level> = self.applied.as_ref().map(|applied| applied.level);
-        f.debug_struct("Session").field("level", &level).finish_non_exhaustive()
+        f.debug_struct("SandboxSession").field("level", &level).finish_non_exhaustive()
     }
 }
 
@@ -294,7 +294,7 @@ mod tests {
     /// The end of a program according to the last message of `orch __confine`, which is ended otherwise. A control group
     /// whose counters can't be read enforces the memory limit.
     #[cfg(target_os = "linux")]
-    async fn end_after(message: &impl serde::Serialize) -> Ended {
+    async fn end_after(message: &impl serde::Serialize) -> ProgramEnd {
         let limits = Limits { memory: Some(1 << 20), ..Limits::default() };
         let policy = Policy { min: Level::None, limits, ..Policy::default() };
         let applied = AppliedSandbox {
@@ -307,8 +307,8 @@ mod tests {
         };
         let probe = Probe { best: applied.clone(), has_pid_namespace: false, obstacles: Vec::new() };
         let on_connection: OnConnection = Arc::new(|_: Connection| {});
-        let confinement = Confinement { policy: &policy, probe: &probe, on_connection };
-        let (mut session, socket) = Session::open(&confinement, None).unwrap();
+        let confinement = SandboxOptions { policy: &policy, probe: &probe, on_connection };
+        let (mut session, socket) = SandboxSession::open(&confinement, None).unwrap();
         let confine = Socket::from(socket);
         let _: (Request, Vec<OwnedFd>) = super::super::wire::receive(&confine).unwrap();
         send(&confine, &Report::Confined(applied), &[]).unwrap();

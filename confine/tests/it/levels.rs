@@ -159,7 +159,7 @@ fn all_processes_end_with_the_program_and_with_the_first_stage() {
         let run = fixture.drive("full", &fixture.policy(), &["sh", "-c", "setsid sleep 98 & sleep 0.1"]);
         run.succeeded();
         assert!(!is_sleep_running(98), "{user:?}");
-        // Kill the first stage, as a guard does.
+        // Kill the first stage, as a supervisor does.
         let script = "setsid sleep 97 & echo up; sleep 97";
         let mut command = fixture.command("full", &fixture.policy(), &["sh", "-c", script]);
         let mut child = Running::start(command.stdout(Stdio::piped()));

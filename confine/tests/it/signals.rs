@@ -1,4 +1,4 @@
-//! Tests of the signals that a guard sends to a confined program and to `orch __confine`.
+//! Tests of the signals that a supervisor sends to a confined program and to `orch __confine`.
 
 use std::fs;
 use std::io::Read as _;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use orch_confine::confine::{
-    AppliedSandbox, Confinement, Connection, Ended, Level, Probe, Session, Start, confined_argv,
+    AppliedSandbox, Connection, Level, Probe, ProgramEnd, SandboxOptions, SandboxSession, Start, confined_argv,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -28,7 +28,7 @@ fn a_term_signal_reaches_the_program_which_can_clean_up() {
             let mut command = fixture.command(level, &fixture.policy(), &["sh", "-c", script]);
             let mut child = Running::start(command.stdout(Stdio::piped()));
             child.stdout.take().unwrap().read_exact(&mut [0; 3]).unwrap();
-            // A guard sends the signal to all descendants.
+            // A supervisor sends the signal to all descendants.
             for pid in child.descendants() {
                 let _ = kill_process(pid, Signal::TERM);
             }
@@ -42,7 +42,7 @@ fn a_term_signal_reaches_the_program_which_can_clean_up() {
 
 /// Sends a signal to all processes of `orch __confine` after it has confined itself, and only then allows the program
 /// `touch started` to start.
-fn end_after_early_signal(fixture: &Fixture, level: Level, signal: Signal) -> (Ended, Option<i32>) {
+fn end_after_early_signal(fixture: &Fixture, level: Level, signal: Signal) -> (ProgramEnd, Option<i32>) {
     let (limits_by, cgroup, unenforced) = (None, None, Vec::new());
     let best = AppliedSandbox { level, landlock: 0, has_pid_namespace: true, limits_by, cgroup, unenforced };
     let probe = Probe { best, has_pid_namespace: true, obstacles: Vec::new() };
@@ -50,8 +50,8 @@ fn end_after_early_signal(fixture: &Fixture, level: Level, signal: Signal) -> (E
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let on_connection = Arc::new(|_: Connection| {});
-        let confinement = Confinement { policy: &policy, probe: &probe, on_connection };
-        let (mut session, socket) = Session::open(&confinement, None).unwrap();
+        let confinement = SandboxOptions { policy: &policy, probe: &probe, on_connection };
+        let (mut session, socket) = SandboxSession::open(&confinement, None).unwrap();
         let argv = confined_argv(Path::new(binary()), &["touch", "started"].map(str::to_owned));
         let mut command = Command::new(&argv[0]);
         command.args(&argv[1..]).stdin(socket).current_dir(fixture.path("ws"));

@@ -1,7 +1,7 @@
 //! Generates one reply: an answer, or a call of a tool.
 //!
 //! A reply has several parts if it has a call. The model chooses tokens only where it has a choice: the text, the name
-//! of the tool and its arguments. The tokens between these are given. Each part of the reply has a writer of its own,
+//! of the tool and its arguments. The tokens between these are given. Each part of the reply has a decoder of its own,
 //! and the model reads all parts as one sequence of tokens.
 
 mod call;
@@ -16,11 +16,11 @@ use toktrie::TokenId;
 
 use super::{FinishReason, GenerateEvent, GeneratedReply, Model, PROMPT_BATCH_TOKENS, PrefixCache, Request};
 use crate::Error;
+use crate::decoder::{CallMarkerRule, DecoderStep, ReplyDecoder};
 use crate::grammar::Grammar;
 use crate::reply_stream::{ReplyStream, cut_at_stop};
 use crate::sampler::TokenSampler;
 use crate::tools::{CALL_MARKER, CallChoice};
-use crate::writer::{MarkerRule, ReplyWriter, WriterStep};
 
 /// Generates one reply.
 pub(super) struct Generation<'a> {
@@ -97,8 +97,8 @@ impl<'a> Generation<'a> {
     /// Generates the reply.
     pub(super) fn run(mut self) -> Result<GeneratedReply, Error> {
         match self.request.choice {
-            _ if self.request.tools.is_empty() => self.write_answer(MarkerRule::Ignored)?,
-            CallChoice::None => self.write_answer(MarkerRule::Banned)?,
+            _ if self.request.tools.is_empty() => self.write_answer(CallMarkerRule::Ignored)?,
+            CallChoice::None => self.write_answer(CallMarkerRule::Banned)?,
             CallChoice::Auto => self.write_answer_or_call()?,
             CallChoice::Required => {
                 if self.read_prompt(&[])?.is_continue() {
@@ -110,13 +110,13 @@ impl<'a> Generation<'a> {
         Ok(self.reply)
     }
 
-    fn write_answer(&mut self, rule: MarkerRule) -> Result<(), Error> {
+    fn write_answer(&mut self, rule: CallMarkerRule) -> Result<(), Error> {
         let grammar = self.answer_grammar()?;
-        let mut writer = self.new_writer(grammar, self.token_limit).with_marker_rule(rule);
-        let forced_prefix = writer.forced_prefix();
+        let mut decoder = self.new_decoder(grammar, self.token_limit).with_marker_rule(rule);
+        let forced_prefix = decoder.forced_prefix();
         if self.read_prompt(&forced_prefix)?.is_continue() {
-            let end = self.write_part(&mut writer, self.prompt.len(), ReplyPart::Answer)?;
-            self.finish_answer(&writer, end);
+            let end = self.write_part(&mut decoder, self.prompt.len(), ReplyPart::Answer)?;
+            self.finish_answer(&decoder, end);
         }
         Ok(())
     }
@@ -132,38 +132,38 @@ impl<'a> Generation<'a> {
     /// Writes free text that is the answer, or that comes before a call.
     fn write_text_or_call(&mut self) -> Result<(), Error> {
         let base = self.prompt.len();
-        let mut writer = self.new_writer(None, self.token_limit).with_marker_rule(MarkerRule::EndsText);
-        let end = self.write_part(&mut writer, base, ReplyPart::AnswerOrCall)?;
-        self.finish_answer(&writer, end);
+        let mut decoder = self.new_decoder(None, self.token_limit).with_marker_rule(CallMarkerRule::EndsText);
+        let end = self.write_part(&mut decoder, base, ReplyPart::AnswerOrCall)?;
+        self.finish_answer(&decoder, end);
         if end == PartEnd::CallBegun {
             self.reply.text = text_before_marker(&self.reply.text);
-            let unread = writer.unread_tokens(self.read_count(base)).to_vec();
+            let unread = decoder.unprocessed_tokens(self.processed_count(base)).to_vec();
             self.write_call(unread, "")?;
         }
         Ok(())
     }
 
     /// Writes a part of the reply. The model has read `base` tokens before it.
-    fn write_part(&mut self, writer: &mut ReplyWriter<'_>, base: usize, part: ReplyPart) -> Result<PartEnd, Error> {
+    fn write_part(&mut self, decoder: &mut ReplyDecoder<'_>, base: usize, part: ReplyPart) -> Result<PartEnd, Error> {
         let mut stream = ReplyStream::default();
-        let mut end = self.report_part(writer, &mut stream, part);
+        let mut end = self.report_part(decoder, &mut stream, part);
         while end.is_none() {
-            let tokens = match writer.step(&self.logits)? {
-                WriterStep::Continue(tokens) => tokens,
-                WriterStep::Rewind(prefix_len, tokens) => {
+            let tokens = match decoder.step(&self.logits)? {
+                DecoderStep::Continue(tokens) => tokens,
+                DecoderStep::Rewind(prefix_len, tokens) => {
                     self.cache.truncate(base + prefix_len);
                     tokens
                 }
-                WriterStep::Finish(_) => {
+                DecoderStep::Finish(_) => {
                     let part = if part == ReplyPart::AnswerOrCall { ReplyPart::Answer } else { part };
-                    let _ = self.report_part(writer, &mut stream, part);
+                    let _ = self.report_part(decoder, &mut stream, part);
                     return Ok(PartEnd::Complete);
                 }
-                WriterStep::Truncated => return Ok(PartEnd::Truncated),
+                DecoderStep::Truncated => return Ok(PartEnd::Truncated),
             };
             // If these tokens end the part, the model need not read them now.
-            end = self.report_part(writer, &mut stream, part);
-            if end.is_none() && writer.has_room() {
+            end = self.report_part(decoder, &mut stream, part);
+            if end.is_none() && decoder.has_room() {
                 self.read(&tokens)?;
             }
         }
@@ -171,11 +171,16 @@ impl<'a> Generation<'a> {
     }
 
     /// Reports the progress of a part to the caller. Returns the end of the part if it ends here.
-    fn report_part(&mut self, writer: &ReplyWriter<'_>, stream: &mut ReplyStream, part: ReplyPart) -> Option<PartEnd> {
+    fn report_part(
+        &mut self,
+        decoder: &ReplyDecoder<'_>,
+        stream: &mut ReplyStream,
+        part: ReplyPart,
+    ) -> Option<PartEnd> {
         if part == ReplyPart::Arguments {
             return (self.on_event)(GenerateEvent::CallProgress).is_break().then_some(PartEnd::Cancelled);
         }
-        let (mut document, is_stopped) = cut_at_stop(writer.document(), &self.request.stop);
+        let (mut document, is_stopped) = cut_at_stop(decoder.document(), &self.request.stop);
         if part == ReplyPart::Preamble {
             return self.report_preamble(&document, is_stopped);
         }
@@ -191,15 +196,15 @@ impl<'a> Generation<'a> {
         end
     }
 
-    fn finish_answer(&mut self, writer: &ReplyWriter<'_>, end: PartEnd) {
+    fn finish_answer(&mut self, decoder: &ReplyDecoder<'_>, end: PartEnd) {
         self.reply.finish_reason = match end {
             PartEnd::Complete | PartEnd::CallBegun => FinishReason::Complete,
             PartEnd::Truncated => FinishReason::Length,
             PartEnd::Cancelled => FinishReason::Cancelled,
         };
         // The text of a reply omits an incomplete character at its end.
-        self.reply.text = ReplyStream::default().take_unreported(cut_at_stop(writer.document(), &self.request.stop).0);
-        self.reply.output_tokens += writer.generated_count();
+        self.reply.text = ReplyStream::default().take_unreported(cut_at_stop(decoder.document(), &self.request.stop).0);
+        self.reply.output_tokens += decoder.generated_count();
     }
 
     /// Reads the prompt and the tokens with which the reply begins. Reuses the prefix that is in the cache.
@@ -231,22 +236,22 @@ impl<'a> Generation<'a> {
     }
 
     /// The number of tokens that the model has read after the first `base` ones.
-    fn read_count(&self, base: usize) -> usize {
+    fn processed_count(&self, base: usize) -> usize {
         self.cache.tokens.len().saturating_sub(base)
     }
 
     /// The number of tokens that the reply may still get after those that the model has read and `unread` more.
     fn room(&self, unread: usize) -> usize {
-        self.token_limit.saturating_sub(self.read_count(self.prompt.len()) + unread)
+        self.token_limit.saturating_sub(self.processed_count(self.prompt.len()) + unread)
     }
 
     fn answer_grammar(&self) -> Result<Option<Grammar>, Error> {
         self.request.schema.as_ref().map(|schema| self.model.grammars.build(schema)).transpose()
     }
 
-    fn new_writer(&mut self, grammar: Option<Grammar>, limit: usize) -> ReplyWriter<'a> {
+    fn new_decoder(&mut self, grammar: Option<Grammar>, limit: usize) -> ReplyDecoder<'a> {
         let (model, sampler) = (self.model, self.new_sampler());
-        ReplyWriter::new(&model.vocab, grammar, sampler, limit)
+        ReplyDecoder::new(&model.vocab, grammar, sampler, limit)
     }
 
     /// A sampler for the next choices. The first one has the seed of the request.

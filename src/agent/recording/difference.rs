@@ -84,7 +84,7 @@ fn describe_part(name: &str) -> String {
         "user" => "the user message".to_owned(),
         "assistant" => "an earlier reply".to_owned(),
         "command" => "the command".to_owned(),
-        "cwd" => "the folder of the command".to_owned(),
+        "cwd" => "the working directory of the command".to_owned(),
         "standard input" => "the standard input".to_owned(),
         "tool" => "the name of the tool".to_owned(),
         "arguments" => "the arguments of the tool call".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::session::SessionError;
+use crate::runner::RunnerError;
 
 /// Parses `--agent NAME=MODEL`.
 pub(in crate::cli) fn parse(text: &str) -> Result<(String, String), String> {
@@ -16,12 +16,12 @@ pub(in crate::cli) fn parse(text: &str) -> Result<(String, String), String> {
 ///
 /// # Errors
 /// The command line has two different choices for an agent.
-pub(in crate::cli) fn by_name(choices: &[(String, String)]) -> Result<BTreeMap<String, String>, SessionError> {
+pub(in crate::cli) fn by_name(choices: &[(String, String)]) -> Result<BTreeMap<String, String>, RunnerError> {
     let mut agents = BTreeMap::new();
     for (name, choice) in choices {
         let earlier = agents.insert(name.clone(), choice.clone());
         if earlier.is_some_and(|earlier| earlier != *choice) {
-            return Err(SessionError::usage(format!("--agent replaces the agent `{name}` twice"))
+            return Err(RunnerError::usage(format!("--agent replaces the agent `{name}` twice"))
                 .with_hint("leave out one of the two"));
         }
     }

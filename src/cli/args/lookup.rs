@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::config;
 use crate::diagnostic::{Diagnostic, did_you_mean};
-use crate::session::SessionError;
-use crate::session::execute::resolve_path;
-use crate::session::project_state::{pipeline_files, project_root};
+use crate::runner::RunnerError;
+use crate::runner::execute::resolve_path;
+use crate::runner::project_state::{pipeline_files, project_root};
 
 /// The extensions of pipeline files, the usual one first.
 const EXTENSIONS: &[&str] = &["yaml", "yml"];
@@ -17,7 +17,7 @@ const MAX_LISTED_NAMES: usize = 10;
 ///
 /// # Errors
 /// No pipeline or several pipelines have the name, or the pipeline may be in a folder that can't be read.
-pub(in crate::cli) fn find_pipeline(path_or_name: &Path, current_dir: &Path) -> Result<PathBuf, SessionError> {
+pub(in crate::cli) fn find_pipeline(path_or_name: &Path, current_dir: &Path) -> Result<PathBuf, RunnerError> {
     let Some(name) = parse_name(path_or_name, current_dir) else { return Ok(path_or_name.to_owned()) };
     let root = project_root(current_dir);
     let (files, findings) = pipeline_files(&root, current_dir);
@@ -29,11 +29,11 @@ pub(in crate::cli) fn find_pipeline(path_or_name: &Path, current_dir: &Path) -> 
     let matches: Vec<&PathBuf> = files.iter().filter(has_name).collect();
     match matches.as_slice() {
         [file] => Ok(resolve_path(file, current_dir)),
-        [] if findings.iter().any(Diagnostic::is_error) => Err(SessionError::with_findings(findings)),
+        [] if findings.iter().any(Diagnostic::is_error) => Err(RunnerError::with_findings(findings)),
         [] => Err(not_found_error("pipeline", name, &folder, &files, current_dir)),
         files => {
             let list: Vec<String> = files.iter().map(|file| format!("`{}`", display_path(file, current_dir))).collect();
-            Err(SessionError::usage(format!("{} pipelines are called `{name}`: {}", list.len(), list.join(", ")))
+            Err(RunnerError::usage(format!("{} pipelines are called `{name}`: {}", list.len(), list.join(", ")))
                 .with_hint("select one by its path"))
         }
     }
@@ -43,7 +43,7 @@ pub(in crate::cli) fn find_pipeline(path_or_name: &Path, current_dir: &Path) -> 
 ///
 /// # Errors
 /// No test case has the name.
-pub(in crate::cli) fn find_case(path_or_name: &Path, current_dir: &Path) -> Result<PathBuf, SessionError> {
+pub(in crate::cli) fn find_case(path_or_name: &Path, current_dir: &Path) -> Result<PathBuf, RunnerError> {
     let Some(name) = parse_name(path_or_name, current_dir) else { return Ok(path_or_name.to_owned()) };
     let folder = project_root(current_dir).join("pipelines").join("tests");
     if let Some(file) = find_yaml_file(&folder, name) {
@@ -109,10 +109,10 @@ fn is_yaml(file: &Path) -> bool {
 }
 
 /// The error for an unknown name. `noun` is "pipeline" or "test case".
-fn not_found_error(noun: &str, name: &str, folder: &Path, files: &[PathBuf], current_dir: &Path) -> SessionError {
+fn not_found_error(noun: &str, name: &str, folder: &Path, files: &[PathBuf], current_dir: &Path) -> RunnerError {
     let mut names: Vec<String> = files.iter().filter_map(|file| name_from_file(file, folder)).collect();
     names.sort_unstable();
-    let error = SessionError::usage(format!("there is no {noun} `{name}`"));
+    let error = RunnerError::usage(format!("there is no {noun} `{name}`"));
     let suggestion = did_you_mean(name, names.iter().map(String::as_str)).map(|name| format!("did you mean `{name}`?"));
     let folder = display_path(folder, current_dir);
     error.with_hint(suggestion.unwrap_or_else(|| {

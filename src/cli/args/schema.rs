@@ -4,12 +4,12 @@ use std::path::Path;
 
 use crate::config;
 use crate::diagnostic::{Code as DiagnosticCode, Diagnostic};
+use crate::runner::RunnerError;
+use crate::runner::project_state::project_root;
 use crate::schema::{Schema, SchemaSet};
-use crate::session::SessionError;
-use crate::session::project_state::project_root;
 
 /// Loads a schema by its file or by its name.
-pub(in crate::cli) fn load_schema(name: &str, current_dir: &Path) -> Result<Schema, SessionError> {
+pub(in crate::cli) fn load_schema(name: &str, current_dir: &Path) -> Result<Schema, RunnerError> {
     let direct_path = current_dir.join(name);
     let path = if direct_path.is_file() {
         direct_path
@@ -18,7 +18,7 @@ pub(in crate::cli) fn load_schema(name: &str, current_dir: &Path) -> Result<Sche
         let names = [name.to_owned(), format!("{name}.schema.json")];
         let mut candidates = names.iter().filter_map(|name| config::path_in_folder(&root, "schemas", name));
         candidates.find(|path| path.is_file()).ok_or_else(|| {
-            SessionError::usage(format!("there is no schema `{name}`"))
+            RunnerError::usage(format!("there is no schema `{name}`"))
                 .with_hint("pass a schema file, or the name of a schema in schemas/")
         })?
     };
@@ -41,13 +41,13 @@ pub(in crate::cli) fn load_schema(name: &str, current_dir: &Path) -> Result<Sche
     set.insert(&file, document.value.clone());
     set.get(&file).map_err(|error| {
         let span = document.spans.value(&error.pointer);
-        SessionError::with_findings(vec![
+        RunnerError::with_findings(vec![
             Diagnostic::error(DiagnosticCode::SchemaInvalid, error.message).with_span(&document.file, span),
         ])
     })
 }
 
-fn load_document(path: &Path) -> Result<config::Document, SessionError> {
+fn load_document(path: &Path) -> Result<config::Document, RunnerError> {
     let display_path = path.display().to_string();
     config::load_json(path, &display_path).map_err(|findings| {
         // The user may have passed another file by mistake, such as a pipeline.
@@ -57,6 +57,6 @@ fn load_document(path: &Path) -> Result<config::Document, SessionError> {
             }
             _ => finding,
         });
-        SessionError::with_findings(findings.collect())
+        RunnerError::with_findings(findings.collect())
     })
 }

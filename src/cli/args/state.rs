@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::session::StateFolder;
+use crate::runner::StateFolder;
 
 /// The option that selects the journal.
 #[derive(Clone, Debug, Default, clap::Args)]

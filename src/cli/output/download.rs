@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::report::human::format_bytes;
-use crate::session::{DownloadProgress, DownloadReporter};
+use crate::runner::{DownloadProgress, DownloadReporter};
 
 use super::ui::Ui;
 

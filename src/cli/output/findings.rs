@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::cli::startup::current_dir;
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::model::counted;
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::{ExitStatus, RunnerError};
 
 use super::path_base::PathBase;
 use super::ui::Ui;
@@ -54,11 +54,11 @@ pub(in crate::cli) struct FindingsArgs {
 
 impl FindingsArgs {
     /// The folder to which the paths in the selected format are relative. `None` means the current folder.
-    fn path_base(&self) -> Result<Option<PathBase>, SessionError> {
+    fn path_base(&self) -> Result<Option<PathBase>, RunnerError> {
         let current_dir = current_dir()?;
         match (&self.relative_to, self.format) {
             (Some(_), FindingsFormat::Human) => {
-                let error = SessionError::usage("`--relative-to` requires a machine-readable format");
+                let error = RunnerError::usage("`--relative-to` requires a machine-readable format");
                 Err(error.with_hint("add `--format json`, `sarif`, `github` or `junit`"))
             }
             (Some(folder), _) => PathBase::from_folder(folder, &current_dir).map(Some),
@@ -106,7 +106,7 @@ pub(in crate::cli) fn print_findings(
         FindingsFormat::Github => ui.write_data(&diagnostic::render_github(&findings))?,
         FindingsFormat::Junit => {
             let text = diagnostic::render_junit(&checked_files, &findings)
-                .map_err(|error| SessionError::internal(format!("the JUnit report can't be written: {error}")))?;
+                .map_err(|error| RunnerError::internal(format!("the JUnit report can't be written: {error}")))?;
             ui.write_data(&text)?;
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, SourceFile};
-use crate::session::SessionError;
+use crate::runner::RunnerError;
 
 /// Converts paths relative to the current folder to paths relative to `root`.
 pub(super) struct PathBase {
@@ -19,13 +19,13 @@ pub(super) struct PathBase {
 
 impl PathBase {
     /// Creates the base for a folder that the user selected.
-    pub(super) fn from_folder(folder: &Path, current_dir: &Path) -> Result<Self, SessionError> {
+    pub(super) fn from_folder(folder: &Path, current_dir: &Path) -> Result<Self, RunnerError> {
         let display_path = folder.display();
         let root = current_dir.join(folder).canonicalize().map_err(|error| {
-            SessionError::usage(format!("`--relative-to {display_path}` is not a usable folder: {error}"))
+            RunnerError::usage(format!("`--relative-to {display_path}` is not a usable folder: {error}"))
         })?;
         if !root.is_dir() {
-            return Err(SessionError::usage(format!("`--relative-to {display_path}` is a file, not a folder")));
+            return Err(RunnerError::usage(format!("`--relative-to {display_path}` is a file, not a folder")));
         }
         Ok(Self { root, current_dir: resolve_links(current_dir) })
     }

@@ -5,13 +5,13 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::cli::args::OutputFormat;
-use crate::cli::error::to_session_error;
+use crate::cli::error::to_runner_error;
 use crate::model::visible::escape_line_breaks;
 use crate::model::{RunState, RunStatus};
 use crate::report::SuggestedCommands;
 use crate::report::summary::render_summary;
-use crate::session::project_state::commands_for_journal;
-use crate::session::{ExitStatus, RunResult, SessionError};
+use crate::runner::project_state::commands_for_journal;
+use crate::runner::{ExitStatus, RunResult, RunnerError};
 
 use super::ui::Ui;
 
@@ -38,7 +38,7 @@ pub(in crate::cli) fn print_result(
         ui.print_always(&format!("{label} {}; {INCOMPLETE_RECORDING_ADVICE}", escape_line_breaks(omission)));
     }
     match &result.recording_failure {
-        Some(failure) => Err(SessionError::from(failure.clone())
+        Some(failure) => Err(RunnerError::from(failure.clone())
             .with_status(ExitStatus::Failed)
             .with_hint("orch recorded the run itself")
             .into()),
@@ -70,7 +70,7 @@ fn print_state(
     // The journal contains the run. orch only could not print the report.
     json_result.map_err(|error| {
         let command = commands.with_options(format!("orch runs show {} --output json", state.run));
-        let error = to_session_error(error).with_status(ExitStatus::Failed);
+        let error = to_runner_error(error).with_status(ExitStatus::Failed);
         error.with_hint(format!("`{command}` prints the report again")).into()
     })
 }

@@ -17,8 +17,8 @@ use crate::report::screen::{ScreenTerminal, TerminalSize};
 use crate::report::width::wrap_lines;
 use crate::report::{LineReporter, LiveReporter, SuggestedCommands, TerminalStyle, to_printable};
 #[cfg(feature = "local")]
-use crate::session::DownloadReporter;
-use crate::session::{CancelHandle, Prompter, Reporter, SessionError};
+use crate::runner::DownloadReporter;
+use crate::runner::{CancelHandle, Prompter, Reporter, RunnerError};
 use crate::store::ApprovalPrompter;
 
 #[cfg(feature = "local")]
@@ -128,7 +128,7 @@ impl Ui {
     }
 
     /// Prints the error of a failed command.
-    pub(in crate::cli) fn print_error(&self, error: &SessionError) {
+    pub(in crate::cli) fn print_error(&self, error: &RunnerError) {
         self.print_findings(error.findings());
         if !error.message().is_empty() {
             self.print_always(&format!(

@@ -12,8 +12,8 @@ use crate::model::name_scope::ExportedNames;
 use crate::schema::{self, Schema};
 
 use super::requests::max_reply_tokens;
+use crate::engine::iteration_values::iteration_position;
 use crate::engine::node::{ArtifactType, NodeKind, PlanNode};
-use crate::engine::round_values::round_position;
 use crate::engine::scope::ValueScope;
 
 /// A value that is not known before its step has run.
@@ -41,8 +41,8 @@ pub(super) struct AbstractEnv {
     pub(super) unknown: RedBlackTreeMap<String, UnknownValue>,
     /// Artifacts that may never exist, because their step may not run.
     pub(super) uncertain: RedBlackTreeSet<String>,
-    /// Artifacts that steps of the surrounding loops produce. Their values differ between rounds, and steps may read
-    /// those of the previous round.
+    /// Artifacts that steps of the surrounding loops produce. Their values differ between iterations, and steps may
+    /// read those of the previous iteration.
     pub(super) loop_artifacts: RedBlackTreeMap<String, UnknownValue>,
 }
 
@@ -78,10 +78,13 @@ impl AbstractEnv {
         )
     }
 
-    /// Returns the values in the first round of a loop.
-    pub(super) fn for_first_round(&self, max_rounds: u32) -> Self {
-        let position = round_position(0, max_rounds);
-        self.with_scopes(self.placeholders.for_round(position.clone(), None), self.smallest.for_round(position, None))
+    /// Returns the values in the first iteration of a loop.
+    pub(super) fn for_first_iteration(&self, max_iterations: u32) -> Self {
+        let position = iteration_position(0, max_iterations);
+        self.with_scopes(
+            self.placeholders.for_iteration(position.clone(), None),
+            self.smallest.for_iteration(position, None),
+        )
     }
 
     /// Returns a copy for the steps inside a step.
@@ -163,11 +166,11 @@ impl AbstractEnv {
 
     /// Returns an upper bound, in tokens, of the unknown values that a step reads; `None` if one of them is unbounded.
     pub(super) fn max_read_tokens(&self, node: &PlanNode) -> Option<u64> {
-        let reads_whole_round = node.previous_reads.iter().any(|read| read.artifact.is_none());
-        let round = reads_whole_round.then(|| self.loop_artifacts.keys().map(String::as_str));
-        let round = round.into_iter().flatten();
+        let reads_whole_iteration = node.previous_reads.iter().any(|read| read.artifact.is_none());
+        let iteration = reads_whole_iteration.then(|| self.loop_artifacts.keys().map(String::as_str));
+        let iteration = iteration.into_iter().flatten();
         let item = self.placeholders.item().is_some().then_some("item");
-        let names: BTreeSet<&str> = node.read_artifacts().chain(round).chain(item).collect();
+        let names: BTreeSet<&str> = node.read_artifacts().chain(iteration).chain(item).collect();
         let unknown_value = |name: &str| self.unknown.get(name).or_else(|| self.loop_artifacts.get(name));
         let unknown_values = names.into_iter().filter_map(unknown_value);
         unknown_values.map(|unknown| unknown.max_tokens).try_fold(0_u64, |sum, max| Some(sum.saturating_add(max?)))

@@ -56,7 +56,7 @@ pub enum Prediction {
     Reused,
 }
 
-/// The forecast of one step. A step inside a group has its own forecast, which covers all of its items and rounds.
+/// The forecast of one step. A step inside a group has its own forecast, which covers all of its items and iterations.
 #[derive(Clone, Debug)]
 pub struct StepForecast {
     /// The key of the step: ids joined by `/`.
@@ -65,7 +65,7 @@ pub struct StepForecast {
     pub kind: StepKind,
     /// The prediction for it.
     pub prediction: Prediction,
-    /// The number of its executions, over all items and rounds.
+    /// The number of its executions, over all items and iterations.
     pub executions: Range,
     /// How many of these executions reuse a result of an earlier run.
     pub reused: u64,
@@ -94,7 +94,7 @@ pub struct PromptEstimate {
     pub exact: bool,
 }
 
-/// The estimated requests of an agent step, over all its items and rounds.
+/// The estimated requests of an agent step, over all its items and iterations.
 #[derive(Clone, Debug)]
 pub struct RequestEstimate {
     /// The agent.

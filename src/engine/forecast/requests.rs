@@ -22,8 +22,8 @@ const MARKUP_TOKENS: u64 = 8;
 const SAMPLE_TOKENS: u64 = 1_000_000;
 
 impl ForecastWalk<'_, '_> {
-    /// Estimates the requests of one execution of the step, such as for one item in one round. `is_known` is whether
-    /// the values of all variables in the requests are known.
+    /// Estimates the requests of one execution of the step, such as for one item in one iteration. `is_known` is
+    /// whether the values of all variables in the requests are known.
     pub(super) fn estimate_requests(
         &self,
         node: &PlanNode,

@@ -108,7 +108,8 @@ impl ForecastWalk<'_, '_> {
         }
     }
 
-    /// Forecasts one execution of a step: the whole step, one item, or one round. Returns its value, if it is known.
+    /// Forecasts one execution of a step: the whole step, one item, or one iteration. Returns its value, if it is
+    /// known.
     pub(super) fn forecast_once(
         &mut self,
         node: &PlanNode,
@@ -211,17 +212,17 @@ impl ForecastWalk<'_, '_> {
         let first_step = self.steps.len();
         self.steps.push(new_forecast(node, key));
         let max = u64::from(repeat.max);
-        let mut inner = env.for_first_round(repeat.max);
+        let mut inner = env.for_first_iteration(repeat.max);
         if repeat.max > 1 {
             inner.add_loop_artifacts(repeat.nodes.iter().flat_map(produced_artifacts));
         }
         self.walk_nodes(&repeat.nodes, Some(key), &mut inner);
-        let rounds = Range { min: if repeat.until.is_some() { 1 } else { max }, max: Some(max) };
-        self.steps.iter_mut().skip(first_step + 1).for_each(|step| step.multiply(rounds));
+        let iterations = Range { min: if repeat.until.is_some() { 1 } else { max }, max: Some(max) };
+        self.steps.iter_mut().skip(first_step + 1).for_each(|step| step.multiply(iterations));
         for name in node.children().flat_map(PlanNode::artifact_names) {
             env.copy_artifact(&name, &inner);
-            // The walk covers only the first round. A later round may produce another value, so the artifact counts as
-            // unknown even if the first round reuses a result.
+            // The walk covers only the first iteration. A later iteration may produce another value, so the artifact
+            // counts as unknown even if the first iteration reuses a result.
             env.mark_unknown(&name);
         }
     }

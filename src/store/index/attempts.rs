@@ -31,8 +31,8 @@ impl Index {
         self.attempts.entry(fact.step.clone()).or_default().push(attempt);
     }
 
-    /// Forces a step, its items and its rounds to run again: orch does not reuse their results from before the event
-    /// `before_seq`.
+    /// Forces a step, its items and its iterations to run again: orch does not reuse their results from before the
+    /// event `before_seq`.
     pub(in crate::store) fn force_rerun(&mut self, step: &StepKey, before_seq: u64) {
         let is_covered = |key: &StepKey| covers(step, key);
         for attempts in self.attempts_by_request.values_mut() {

@@ -1,6 +1,6 @@
 //! Heredocs: their delimiters, and their bodies, which begin on a later line.
 
-use super::PlaceUse;
+use super::ValueQuoting;
 use super::fault::ShellFault;
 use super::scanner::{ScriptScanner, ScriptUnit, is_delimiter};
 use super::words::Quoting;
@@ -99,11 +99,11 @@ impl ScriptScanner<'_> {
             self.refuse_until(self.end, &fault);
             self.position.offset = self.end;
         } else {
-            let place_use = match heredoc.executed_by.clone() {
-                Some(command) => PlaceUse::Refused(ShellFault::Executed(command)),
-                None => PlaceUse::Quoted,
+            let value_quoting = match heredoc.executed_by.clone() {
+                Some(command) => ValueQuoting::Refused(ShellFault::Executed(command)),
+                None => ValueQuoting::Quoted,
             };
-            self.expanded_body(&place_use);
+            self.expanded_body(&value_quoting);
         }
         self.end = outer_end;
         if body_end.is_some() {
@@ -113,11 +113,11 @@ impl ScriptScanner<'_> {
     }
 
     /// Scans the body of a heredoc in which the shell expands variables.
-    fn expanded_body(&mut self, place_use: &PlaceUse) {
+    fn expanded_body(&mut self, value_quoting: &ValueQuoting) {
         loop {
             match self.peek() {
                 None => return,
-                Some(ScriptUnit::InsertedValue) => self.take_value(place_use.clone()),
+                Some(ScriptUnit::InsertedValue) => self.take_value(value_quoting.clone()),
                 Some(ScriptUnit::Char('$')) => self.dollar(Quoting::Double),
                 Some(ScriptUnit::Char('`')) => self.backticks(),
                 Some(ScriptUnit::Char('\\')) => {

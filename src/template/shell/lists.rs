@@ -1,6 +1,6 @@
 //! Lists of commands and compound commands.
 
-use super::PlaceUse;
+use super::ValueQuoting;
 use super::fault::ShellFault;
 use super::scanner::{ScriptScanner, ScriptUnit, is_delimiter};
 use super::words::ShellWord;
@@ -148,7 +148,7 @@ impl ScriptScanner<'_> {
         loop {
             match self.peek() {
                 None | Some(ScriptUnit::Char('\n')) => return,
-                Some(ScriptUnit::InsertedValue) => self.take_value(PlaceUse::Comment),
+                Some(ScriptUnit::InsertedValue) => self.take_value(ValueQuoting::Comment),
                 Some(ScriptUnit::Char(_)) => self.advance(),
             }
         }

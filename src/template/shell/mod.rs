@@ -37,7 +37,7 @@ pub struct ShellScript {
 
 /// How a shell takes a value at its place in a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum PlaceUse {
+pub(crate) enum ValueQuoting {
     /// Outside of quotes, as a word or as a part of one.
     Word,
     /// In double quotes or in a heredoc.
@@ -50,7 +50,7 @@ pub(crate) enum PlaceUse {
     Refused(ShellFault),
 }
 
-impl PlaceUse {
+impl ValueQuoting {
     /// Returns the text that refers to a variable at such a place; `None` where the value has no effect.
     fn reference(&self, name: &str) -> Option<String> {
         match self {
@@ -64,7 +64,7 @@ impl PlaceUse {
 
 /// Finds out how a shell takes values at these byte offsets of a script, which are sorted. An offset can occur several
 /// times.
-pub(crate) fn place_uses(script: &str, places: &[usize]) -> Vec<PlaceUse> {
+pub(crate) fn value_quotings(script: &str, places: &[usize]) -> Vec<ValueQuoting> {
     ScriptScanner::new(script, places).scan()
 }
 
@@ -87,10 +87,10 @@ impl Templates {
         template.render_captured_to(context.root_value(), capture.clone()).map_err(|error| convert_error(&error))?;
         let (script, values) = capture.finish().map_err(|error| convert_error(&error))?;
         let places: Vec<usize> = values.iter().map(|value| value.offset).collect();
-        let uses = place_uses(&script, &places);
-        let first_fault = uses.iter().enumerate().find_map(|(index, place_use)| match place_use {
-            PlaceUse::Refused(fault) => Some((index, fault)),
-            PlaceUse::Word | PlaceUse::Quoted | PlaceUse::SingleQuoted | PlaceUse::Comment => None,
+        let uses = value_quotings(&script, &places);
+        let first_fault = uses.iter().enumerate().find_map(|(index, value_quoting)| match value_quoting {
+            ValueQuoting::Refused(fault) => Some((index, fault)),
+            ValueQuoting::Word | ValueQuoting::Quoted | ValueQuoting::SingleQuoted | ValueQuoting::Comment => None,
         });
         let Some((index, fault)) = first_fault else { return Ok(insert_references(&script, values, &uses)) };
         let origin = self.value_origin(&rewritten, context, rendered_offset(&values, index));
@@ -131,14 +131,14 @@ fn refused_value(file: Option<&str>, text: &str, range: Range<usize>, fault: &Sh
 }
 
 /// Inserts a reference to a variable at the place of each value.
-fn insert_references(script_without_values: &str, captured: Vec<CapturedValue>, uses: &[PlaceUse]) -> ShellScript {
+fn insert_references(script_without_values: &str, captured: Vec<CapturedValue>, uses: &[ValueQuoting]) -> ShellScript {
     let (mut script, mut values) = (String::with_capacity(script_without_values.len()), Vec::new());
     let mut copied_until = 0;
-    for (value, place_use) in captured.into_iter().zip(uses) {
+    for (value, value_quoting) in captured.into_iter().zip(uses) {
         script.push_str(script_without_values.get(copied_until..value.offset).unwrap_or_default());
         copied_until = value.offset;
         let name = format!("ORCH_VALUE_{}", values.len() + 1);
-        if let Some(reference) = place_use.reference(&name) {
+        if let Some(reference) = value_quoting.reference(&name) {
             script.push_str(&reference);
             values.push((name, value.text));
         }

@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use super::PlaceUse;
+use super::ValueQuoting;
 use super::fault::ShellFault;
 use super::hazards::VariableUses;
 use super::heredocs::PendingHeredoc;
@@ -60,7 +60,7 @@ pub(super) struct ScriptScanner<'t> {
     pub(super) piped: PipedValues,
     /// Those of the compound commands around it that end with a keyword, from the outermost one.
     pub(super) open_compounds: Vec<PipedValues>,
-    uses: Vec<PlaceUse>,
+    uses: Vec<ValueQuoting>,
     depth: usize,
     retries: usize,
     /// Whether shells read the text before in different ways, so the scanner refuses all following values.
@@ -81,7 +81,7 @@ impl<'t> ScriptScanner<'t> {
             variables: VariableUses::default(),
             piped: PipedValues::default(),
             open_compounds: Vec::new(),
-            uses: vec![PlaceUse::Refused(ShellFault::Undecidable); value_offsets.len()],
+            uses: vec![ValueQuoting::Refused(ShellFault::Undecidable); value_offsets.len()],
             depth: 0,
             retries: MAX_RETRIES,
             is_undecidable: false,
@@ -89,7 +89,7 @@ impl<'t> ScriptScanner<'t> {
     }
 
     /// Scans the whole script. Returns the use of each value.
-    pub(super) fn scan(mut self) -> Vec<PlaceUse> {
+    pub(super) fn scan(mut self) -> Vec<ValueQuoting> {
         self.commands(ListEnd::Script);
         self.refuse_evaluated_assignments();
         self.uses
@@ -170,17 +170,17 @@ impl<'t> ScriptScanner<'t> {
     }
 
     /// Records how the shell takes the value at this position, and skips the value.
-    pub(super) fn take_value(&mut self, place_use: PlaceUse) {
+    pub(super) fn take_value(&mut self, value_quoting: ValueQuoting) {
         let is_undecidable = self.is_undecidable || self.substitution_had_heredoc;
-        let place_use = if is_undecidable { PlaceUse::Refused(ShellFault::Undecidable) } else { place_use };
+        let value_quoting = if is_undecidable { ValueQuoting::Refused(ShellFault::Undecidable) } else { value_quoting };
         if let Some(recorded) = self.uses.get_mut(self.position.next_value) {
-            *recorded = place_use;
+            *recorded = value_quoting;
         }
         self.position.next_value += 1;
     }
 
     pub(super) fn refuse_value(&mut self, fault: ShellFault) {
-        self.take_value(PlaceUse::Refused(fault));
+        self.take_value(ValueQuoting::Refused(fault));
     }
 
     /// Refuses the values up to an offset that the scanner does not read.
@@ -192,9 +192,9 @@ impl<'t> ScriptScanner<'t> {
 
     /// Refuses values that the scanner has read. A value in a comment reaches no command, so it stays as it is.
     pub(super) fn refuse(&mut self, values: Range<usize>, fault: &ShellFault) {
-        for place_use in self.uses.get_mut(values).into_iter().flatten() {
-            if !matches!(place_use, PlaceUse::Refused(_) | PlaceUse::Comment) {
-                *place_use = PlaceUse::Refused(fault.clone());
+        for value_quoting in self.uses.get_mut(values).into_iter().flatten() {
+            if !matches!(value_quoting, ValueQuoting::Refused(_) | ValueQuoting::Comment) {
+                *value_quoting = ValueQuoting::Refused(fault.clone());
             }
         }
     }

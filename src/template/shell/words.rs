@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::PlaceUse;
+use super::ValueQuoting;
 use super::fault::ShellFault;
 use super::lists::is_keyword;
 use super::scanner::{ScanPosition, ScriptScanner, ScriptUnit, is_delimiter};
@@ -139,7 +139,7 @@ impl ScriptScanner<'_> {
             match self.peek() {
                 None => break,
                 Some(ScriptUnit::InsertedValue) => {
-                    self.take_value(PlaceUse::Word);
+                    self.take_value(ValueQuoting::Word);
                     word.add_value();
                 }
                 Some(ScriptUnit::Char(c)) if is_delimiter(c) => break,
@@ -197,7 +197,7 @@ impl ScriptScanner<'_> {
             match self.peek() {
                 None => return self.report_unterminated(first_value, "'"),
                 Some(ScriptUnit::InsertedValue) => {
-                    self.take_value(PlaceUse::SingleQuoted);
+                    self.take_value(ValueQuoting::SingleQuoted);
                     word.add_value();
                 }
                 Some(ScriptUnit::Char(c)) => {
@@ -219,7 +219,7 @@ impl ScriptScanner<'_> {
             match self.peek() {
                 None => return self.report_unterminated(first_value, "\""),
                 Some(ScriptUnit::InsertedValue) => {
-                    self.take_value(PlaceUse::Quoted);
+                    self.take_value(ValueQuoting::Quoted);
                     word.add_value();
                 }
                 Some(ScriptUnit::Char('"')) => return self.advance(),

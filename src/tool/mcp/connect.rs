@@ -32,7 +32,7 @@ const OLD_VERSION: ProtocolVersion = ProtocolVersion::V_2025_11_25;
 
 /// How a connection begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beginning {
+enum ProtocolChoice {
     /// With the new protocol, or with the old one if the server does not know the new one.
     Either,
     /// With the new protocol.
@@ -42,13 +42,13 @@ enum Beginning {
 }
 
 /// Why a connection did not begin.
-struct BeginError {
+struct ConnectError {
     failure: Failure,
     /// Whether another beginning would fail for the same reason.
     is_final: bool,
 }
 
-impl BeginError {
+impl ConnectError {
     fn last(failure: Failure) -> Self {
         Self { failure, is_final: true }
     }
@@ -65,7 +65,7 @@ pub(super) async fn connect(
     let connector = Connector { server, context, processes, deadline };
     let was_silent = connector.is_known_as_silent().await;
     if was_silent {
-        match connector.begin(Beginning::Old, &Discovery::default()).await {
+        match connector.begin(ProtocolChoice::Old, &Discovery::default()).await {
             Ok(connection) => return Ok((connection, None)),
             Err(error) if error.is_final => return Err(error.failure),
             // The server may speak the new protocol only by now.
@@ -91,7 +91,7 @@ impl Connector<'_> {
     /// and does not answer the question for the new one.
     async fn find_protocol(&self) -> Result<(Connection, bool), Failure> {
         let discovery = Discovery::default();
-        let first = self.begin(Beginning::Either, &discovery).await;
+        let first = self.begin(ProtocolChoice::Either, &discovery).await;
         match first {
             Err(error) if error.is_final => Err(error.failure),
             // The server speaks the new protocol, and takes long to start.
@@ -100,12 +100,12 @@ impl Connector<'_> {
                     // How this start of the server ends does not matter.
                     drop(connection.close().await);
                 }
-                Ok((self.begin(Beginning::New, &discovery).await.map_err(|error| error.failure)?, false))
+                Ok((self.begin(ProtocolChoice::New, &discovery).await.map_err(|error| error.failure)?, false))
             }
             Ok(connection) => Ok((connection, discovery.is_silent())),
             // The question may be the reason, for example if the server ends because of it.
             Err(error) => {
-                let connection = self.begin(Beginning::Old, &discovery).await.map_err(|error| error.failure)?;
+                let connection = self.begin(ProtocolChoice::Old, &discovery).await.map_err(|error| error.failure)?;
                 // A server over HTTP may only have been overloaded.
                 let is_program = matches!(self.server.transport, McpTransport::Stdio { .. });
                 Ok((connection, is_program || error.failure.class == FailureClass::Timeout))
@@ -113,22 +113,22 @@ impl Connector<'_> {
         }
     }
 
-    async fn begin(&self, beginning: Beginning, discovery: &Discovery) -> Result<Connection, BeginError> {
+    async fn begin(&self, choice: ProtocolChoice, discovery: &Discovery) -> Result<Connection, ConnectError> {
         match &self.server.transport {
             McpTransport::Stdio { command, env, sandbox } => {
                 let command = ServerCommand { command, env, sandbox: sandbox.as_ref() };
-                self.begin_program(command, beginning, discovery).await
+                self.begin_program(command, choice, discovery).await
             }
             McpTransport::Http { url, headers } => {
                 let name = &self.server.name;
-                let (transport, events) = http::open(name, url, headers, self.context).map_err(BeginError::last)?;
-                let limit = (beginning == Beginning::Either).then_some(self.context.start_limits.http_discovery);
+                let (transport, events) = http::open(name, url, headers, self.context).map_err(ConnectError::last)?;
+                let limit = (choice == ProtocolChoice::Either).then_some(self.context.start_limits.http_discovery);
                 let transport = ProbedTransport::new(self.redacted(transport), None, discovery.clone());
-                match self.serve(transport, beginning, limit).await {
+                match self.serve(transport, choice, limit).await {
                     Ok(service) => {
                         Ok(Connection::new(name, service, ServerEnd::Http(events), self.context.redactor.clone()))
                     }
-                    Err(_) if events.is_too_large() => Err(BeginError::last(too_large_failure(name))),
+                    Err(_) if events.is_too_large() => Err(ConnectError::last(too_large_failure(name))),
                     Err(error) => Err(self.describe(error)),
                 }
             }
@@ -138,26 +138,26 @@ impl Connector<'_> {
     async fn begin_program(
         &self,
         command: ServerCommand<'_>,
-        beginning: Beginning,
+        choice: ProtocolChoice,
         discovery: &Discovery,
-    ) -> Result<Connection, BeginError> {
+    ) -> Result<Connection, ConnectError> {
         let name = &self.server.name;
         let started = ServerProgram::start(command, self.context, self.processes).await;
-        let (program, pipes) = started.map_err(|error| BeginError::last(start_failure(name, error)))?;
-        let limit = (beginning == Beginning::Either).then_some(self.context.start_limits.program_discovery);
+        let (program, pipes) = started.map_err(|error| ConnectError::last(start_failure(name, error)))?;
+        let limit = (choice == ProtocolChoice::Either).then_some(self.context.start_limits.program_discovery);
         let transport = ProbedTransport::new(self.redacted(pipes), limit, discovery.clone());
-        match self.serve(transport, beginning, None).await {
+        match self.serve(transport, choice, None).await {
             Ok(service) => {
                 Ok(Connection::new(name, service, ServerEnd::Program(program), self.context.redactor.clone()))
             }
             Err(error) => {
-                let BeginError { failure, is_final } = self.describe(error);
+                let ConnectError { failure, is_final } = self.describe(error);
                 let exit = program.end().await;
                 let failure = if program.is_message_too_long() { too_large_failure(name) } else { failure };
                 let failure = with_exit(name, failure, exit.as_ref(), &self.context.redactor);
                 // A program that never ran does not run the next time either.
                 let never_ran = matches!(failure.class, FailureClass::NotInstalled | FailureClass::NotConfined);
-                Err(BeginError { failure, is_final: is_final || never_ran })
+                Err(ConnectError { failure, is_final: is_final || never_ran })
             }
         }
     }
@@ -171,7 +171,7 @@ impl Connector<'_> {
     async fn serve<T: Transport<RoleClient> + 'static>(
         &self,
         transport: ProbedTransport<T>,
-        beginning: Beginning,
+        choice: ProtocolChoice,
         limit: Option<Duration>,
     ) -> Result<RunningService<RoleClient, Handler>, ServeError> {
         // A call that only reads ends with the question, and is made again with the answer.
@@ -179,23 +179,23 @@ impl Connector<'_> {
         let transport = transport.may_ask(may_ask);
         let limit = limit.map(|limit| Instant::now() + limit);
         let deadline = limit.map_or(self.deadline, |limit| limit.min(self.deadline));
-        serve(Handler::new(), transport, beginning, deadline).await
+        serve(Handler::new(), transport, choice, deadline).await
     }
 
     /// Why a connection did not begin. After the deadline, no other beginning has time left.
-    fn describe(&self, error: ServeError) -> BeginError {
+    fn describe(&self, error: ServeError) -> ConnectError {
         let name = &self.server.name;
         let is_over = Instant::now() >= self.deadline;
         match error {
             ServeError::Handshake(error) => {
                 let failure = handshake_failure(name, &error, &self.context.redactor);
-                BeginError { failure, is_final: is_over || is_final(&error) }
+                ConnectError { failure, is_final: is_over || is_final(&error) }
             }
             ServeError::TimedOut => {
                 let message =
                     format!("the MCP server `{name}` was not ready within {:?}", self.context.start_limits.total);
                 let failure = Failure::new(FailureClass::Timeout, message).with_hint(slow_start_hint(self.server));
-                BeginError { failure, is_final: is_over }
+                ConnectError { failure, is_final: is_over }
             }
         }
     }
@@ -241,14 +241,14 @@ enum ServeError {
 async fn serve<T: Transport<RoleClient> + 'static>(
     handler: Handler,
     transport: ProbedTransport<T>,
-    beginning: Beginning,
+    choice: ProtocolChoice,
     deadline: Instant,
 ) -> Result<RunningService<RoleClient, Handler>, ServeError> {
     let preferred_versions = NEW_VERSIONS.to_vec();
-    let lifecycle = match beginning {
-        Beginning::Either => ClientLifecycleMode::Auto { preferred_versions, legacy_version: Some(OLD_VERSION) },
-        Beginning::New => ClientLifecycleMode::Discover { preferred_versions },
-        Beginning::Old => ClientLifecycleMode::Initialize,
+    let lifecycle = match choice {
+        ProtocolChoice::Either => ClientLifecycleMode::Auto { preferred_versions, legacy_version: Some(OLD_VERSION) },
+        ProtocolChoice::New => ClientLifecycleMode::Discover { preferred_versions },
+        ProtocolChoice::Old => ClientLifecycleMode::Initialize,
     };
     let service = serve_client_with_lifecycle::<Handler, ProbedTransport<T>, T::Error, TransportAdapterIdentity>(
         handler, transport, lifecycle,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::folder::NoFollowFile;
 use crate::model::{InputAnswers, InputQuestion, McpServerSpec};
 use crate::network::Network;
-use crate::process::{EndingGroups, GuardProgram, SandboxContext};
+use crate::process::{EndingGroups, SandboxContext, SupervisorSpec};
 use crate::secret::Redactor;
 use crate::tool::VariableLookup;
 
@@ -20,8 +20,8 @@ pub struct McpContext {
     pub sandbox: Arc<SandboxContext>,
     /// Looks up variables in the environment of this process.
     pub variables: VariableLookup,
-    /// How to start the guard of a server, which ends all its processes.
-    pub guard: GuardProgram,
+    /// How to start the supervisor of a server, which ends all its processes.
+    pub supervisor: SupervisorSpec,
     /// The clock of the run. Each server gets groups of its own.
     pub ending_process_groups: EndingGroups,
     /// The proxies and certificates for servers over HTTP.

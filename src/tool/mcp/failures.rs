@@ -209,7 +209,7 @@ fn process_failure(server: &str, error: &ProcessError) -> Failure {
         }
         ProcessError::Hidden { .. }
         | ProcessError::Spawn { .. }
-        | ProcessError::Guard { .. }
+        | ProcessError::Supervisor { .. }
         | ProcessError::NotConfined { .. }
         | ProcessError::Timeout { .. }
         | ProcessError::TooMuchOutput { .. }
@@ -232,7 +232,7 @@ pub(super) fn with_exit(server: &str, failure: Failure, exit: Option<&ProgramExi
             error @ (ProcessError::NotFound(_)
             | ProcessError::Hidden { .. }
             | ProcessError::Spawn { .. }
-            | ProcessError::Guard { .. }
+            | ProcessError::Supervisor { .. }
             | ProcessError::NotConfined { .. }),
         )) => return process_failure(server, error),
         Some(Err(error)) => return Failure { message: format!("{}: {error}", failure.message), ..failure },

@@ -15,7 +15,7 @@ use tokio::sync::broadcast;
 
 use crate::model::InputQuestion;
 
-use super::open_calls::{Asked, OpenCalls, Unanswered};
+use super::open_calls::{AskedQuestion, OpenCalls, UnansweredQuestion};
 use super::questions::limited_question;
 
 /// How many notices wait for a call that is slow to read them. The oldest ones are lost.
@@ -62,7 +62,7 @@ impl Handler {
             return ElicitResult::new(ElicitationAction::Cancel);
         }
         let (question, problem) = limited_question(question(request));
-        let Asked { name, is_unclear, given, answerer, calls } = self.calls.ask(&question);
+        let AskedQuestion { name, is_unclear, given, answerer, calls } = self.calls.ask(&question);
         let is_unusable = problem.is_some();
         let answer = match (problem, given, answerer) {
             (Some(problem), ..) => Err(problem),
@@ -80,7 +80,7 @@ impl Handler {
             Ok(content @ Value::Object(_)) => ElicitResult::new(ElicitationAction::Accept).with_content(content),
             Ok(_) => ElicitResult::new(ElicitationAction::Accept),
             Err(reason) => {
-                self.calls.add_unanswered(&Unanswered { name, question, reason, is_unusable, is_unclear });
+                self.calls.add_unanswered(&UnansweredQuestion { name, question, reason, is_unusable, is_unclear });
                 self.notify(Notice::Unanswered);
                 ElicitResult::new(ElicitationAction::Cancel)
             }

@@ -105,7 +105,7 @@ impl Drop for CallTurn<'_> {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct UnansweredQuestions {
     /// The first ones.
-    pub(super) questions: Vec<Unanswered>,
+    pub(super) questions: Vec<UnansweredQuestion>,
     /// The number of the other ones.
     pub(super) omitted: usize,
 }
@@ -117,7 +117,7 @@ impl UnansweredQuestions {
 }
 
 /// What is known about a question that a server asks now.
-pub(super) struct Asked {
+pub(super) struct AskedQuestion {
     /// The name under which the question is answered if the call is made again.
     pub(super) name: String,
     /// Whether the question may belong to another call than the only open one.
@@ -144,7 +144,7 @@ impl AskingCalls {
 
 /// A question that got no answer during its call.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Unanswered {
+pub(super) struct UnansweredQuestion {
     pub(super) name: String,
     pub(super) question: InputQuestion,
     /// Why it has no answer; empty if no person could answer it.
@@ -202,7 +202,7 @@ impl OpenCalls {
     }
 
     /// Adds a question without an answer to the calls that it may belong to.
-    pub(super) fn add_unanswered(&self, unanswered: &Unanswered) {
+    pub(super) fn add_unanswered(&self, unanswered: &UnansweredQuestion) {
         for call in &mut *self.lock() {
             // A call that had too many before it has counted it.
             if call.unanswered.questions.len() < MAX_QUESTIONS {
@@ -212,7 +212,7 @@ impl OpenCalls {
     }
 
     /// Looks for an answer to a question.
-    pub(super) fn ask(&self, question: &InputQuestion) -> Asked {
+    pub(super) fn ask(&self, question: &InputQuestion) -> AskedQuestion {
         let mut calls = self.lock();
         let (is_unclear, key) = (calls.len() > 1 || self.has_abandoned(), question_key(question));
         let answerer = calls.iter().find_map(|call| call.answerer.clone());
@@ -228,7 +228,7 @@ impl OpenCalls {
             }
             None => (format!("{key}-1"), None),
         };
-        Asked { name, is_unclear, given, answerer, calls: asking }
+        AskedQuestion { name, is_unclear, given, answerer, calls: asking }
     }
 }
 
@@ -248,7 +248,7 @@ fn all_answers(answers: &InputAnswers) -> IndexMap<String, Value> {
 }
 
 /// The question that the user has to answer before a call is made again.
-pub(super) fn required_input(call: &McpCall<'_>, asked: Unanswered) -> InputRequired {
+pub(super) fn required_input(call: &McpCall<'_>, asked: UnansweredQuestion) -> InputRequired {
     let state = call.answers.map(|answers| json!(all_answers(answers)).to_string());
     InputRequired { questions: IndexMap::from([(asked.name, asked.question)]), state }
 }
@@ -303,9 +303,9 @@ mod tests {
         assert_eq!(answer_count(answers.as_ref()), 3);
     }
 
-    fn unanswered(name: &str, message: &str) -> Unanswered {
+    fn unanswered(name: &str, message: &str) -> UnansweredQuestion {
         let (name, question) = (name.to_owned(), question(message));
-        Unanswered { name, question, reason: String::new(), is_unusable: false, is_unclear: false }
+        UnansweredQuestion { name, question, reason: String::new(), is_unusable: false, is_unclear: false }
     }
 
     fn answer_count(answers: Option<&InputAnswers>) -> usize {

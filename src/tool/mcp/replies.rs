@@ -11,7 +11,7 @@ use crate::process::shorten_middle;
 
 use super::connection::{Connection, RawReply, RequestError};
 use super::context::McpCall;
-use super::open_calls::{Unanswered, UnansweredQuestions, required_input};
+use super::open_calls::{UnansweredQuestion, UnansweredQuestions, required_input};
 use super::pool::McpServers;
 use super::questions::{MAX_QUESTIONS, redact_question, redact_questions};
 use super::result::{CompleteResult, McpResult, ToolReply};
@@ -94,7 +94,7 @@ impl McpServers {
             let more = counted(omitted, "more question");
             notes.push(format!("[the server asked {more}, which orch cancelled and did not read]"));
         }
-        let redact = |asked: Unanswered| redact_question(asked.question, &self.context.redactor);
+        let redact = |asked: UnansweredQuestion| redact_question(asked.question, &self.context.redactor);
         let unanswered = questions.into_iter().map(redact).collect();
         let result = self.finish(CompleteResult { is_error: true, ..result }, None, notes).await?;
         Ok(McpResult { unanswered, ..result })
@@ -119,7 +119,7 @@ fn unknown_effect(call: &McpCall<'_>) -> &'static str {
 }
 
 /// What the result of a call says about a question that got no answer.
-fn unanswered_note(asked: &Unanswered) -> String {
+fn unanswered_note(asked: &UnansweredQuestion) -> String {
     let when = if asked.is_unclear { "during this call or another one" } else { "during this call" };
     let reason = match (asked.is_unusable, asked.reason.as_str()) {
         (_, "") => "no person could answer".to_owned(),

@@ -183,7 +183,7 @@ async fn program_spec(
         timeout: None,
         max_captured_bytes: MAX_STDERR_BYTES,
         max_output_bytes: None,
-        guard: context.guard.clone(),
+        supervisor: context.supervisor.clone(),
         ending_process_groups: groups.clone(),
         sandbox,
     })

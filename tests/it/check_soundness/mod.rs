@@ -18,8 +18,8 @@ use orch::check::check;
 use orch::config::{Project, load};
 use orch::engine::{PlannedModel, StepDefaults, interpret};
 use orch::model::{Failure, FailureClass, ModelRef};
+use orch::runner::plan_project;
 use orch::schema::Schema;
-use orch::session::plan_project;
 use serde_json::{Map, json};
 
 use generate::{Rng, ValueChoice, fitting_value, schema};

@@ -8,7 +8,7 @@ use orch::config::{Project, load, steps_with_pointers};
 use orch::engine::{PlannedModel, StepDefaults, interpret};
 use orch::model::ModelRef;
 use orch::model::name_scope::TextScope;
-use orch::session::plan_project;
+use orch::runner::plan_project;
 use serde_json::{Map, Value, json};
 
 use super::generate::Rng;

@@ -1,8 +1,8 @@
 //! Which guards show that a value exists, and which do not: what the check reports about values that may be missing.
 
 mod items;
+mod iterations;
 mod outcomes;
-mod rounds;
 mod variables;
 
 use std::fs;
@@ -143,7 +143,7 @@ fn the_condition_of_the_producer_guards_its_artifact() {
 }
 
 #[test]
-fn until_sees_what_the_conditions_of_the_steps_of_the_round_show() {
+fn until_sees_what_the_conditions_of_the_steps_of_the_iteration_show() {
     let steps = |until: &str, when: &str| {
         format!(
             r#"  - id: talk

@@ -137,7 +137,7 @@ fn with_missing_values() -> Vec<Row> {
             repair: |case, _| case.edit("{{ plan.n }}", "{% if plan is defined %}{{ plan.n }}{% endif %}"),
             ..ROW
         },
-        // The first round has no previous round.
+        // The first iteration has no previous iteration.
         Row {
             class: FailureClass::TemplateError,
             setup: |case| {

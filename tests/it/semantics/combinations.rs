@@ -42,13 +42,13 @@ pub(super) fn command(id: &str, access: Access) -> Step {
 }
 
 pub(super) fn with_input(mut step: Step, name: &str, optional: bool) -> Step {
-    step.inputs.push(StepInput { name: name.to_owned(), optional, from_previous_round: false });
+    step.inputs.push(StepInput { name: name.to_owned(), optional, from_previous_iteration: false });
     step
 }
 
-/// Adds a read of the artifact that the previous round produced.
+/// Adds a read of the artifact that the previous iteration produced.
 pub(super) fn with_previous_input(mut step: Step, name: &str) -> Step {
-    step.inputs.push(StepInput { name: name.to_owned(), optional: true, from_previous_round: true });
+    step.inputs.push(StepInput { name: name.to_owned(), optional: true, from_previous_iteration: true });
     step
 }
 

@@ -191,10 +191,10 @@ impl PipelineGenerator {
                     round_artifacts.iter().filter(|artifact| artifact.is_answer).cloned().collect();
                 let until = if self.chance(80) { self.pick(&candidates).map(|artifact| artifact.name) } else { None };
                 for step in &mut steps {
-                    // The steps of a round can use the artifacts of the previous round.
+                    // The steps of a round can use the artifacts of the previous iteration.
                     if let Some(artifact) = self.pick(&round_artifacts).filter(|_| self.chance(50)) {
                         let (name, optional) = (artifact.name, true);
-                        step.inputs.push(StepInput { name, optional, from_previous_round: true });
+                        step.inputs.push(StepInput { name, optional, from_previous_iteration: true });
                     }
                 }
                 let max = u32::try_from(1 + self.random_below(3)).unwrap();
@@ -217,7 +217,7 @@ impl PipelineGenerator {
 fn add_input(inputs: &mut Vec<StepInput>, name: &str, optional: bool) {
     match inputs.iter_mut().find(|input| input.name == name) {
         Some(input) => input.optional &= optional,
-        None => inputs.push(StepInput { name: name.to_owned(), optional, from_previous_round: false }),
+        None => inputs.push(StepInput { name: name.to_owned(), optional, from_previous_iteration: false }),
     }
 }
 

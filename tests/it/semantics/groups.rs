@@ -124,8 +124,8 @@ impl Model<'_> {
         Ok(total)
     }
 
-    /// Evaluates the rounds of a `repeat`.
-    pub(crate) fn evaluate_rounds(
+    /// Evaluates the iterations of a `repeat`.
+    pub(crate) fn evaluate_iterations(
         &self,
         path: &str,
         (until, max, continues, steps): (Option<&String>, u32, bool, &[Step]),
@@ -133,30 +133,30 @@ impl Model<'_> {
         (scope, time, halt_time): (&EvalScope, u64, u64),
     ) -> Evaluation {
         let mut total = Evaluation::new(time, scope);
-        let mut last_round = Evaluation::new(time, scope);
+        let mut last_iteration = Evaluation::new(time, scope);
         for round in 0..max {
             let inner_scope = EvalScope {
                 round: Some(round + 1),
-                previous_round: last_round.artifacts.iter().cloned().collect(),
+                previous_iteration: last_iteration.artifacts.iter().cloned().collect(),
                 workspace_version: total.workspace_version,
                 ..scope.clone()
             };
-            last_round =
+            last_iteration =
                 self.evaluate_steps(&format!("{path}[{round}]"), steps, &inner_scope, total.end_time, halt_time);
-            total.facts.extend(last_round.facts.iter().cloned());
-            total.end_time = last_round.end_time;
-            total.workspace_version = last_round.workspace_version;
-            total.note_failure(last_round.first_failure.as_ref());
-            total.ending = last_round.ending.clone();
-            total.artifacts.clone_from(&last_round.artifacts);
-            total.statuses.clone_from(&last_round.statuses);
+            total.facts.extend(last_iteration.facts.iter().cloned());
+            total.end_time = last_iteration.end_time;
+            total.workspace_version = last_iteration.workspace_version;
+            total.note_failure(last_iteration.first_failure.as_ref());
+            total.ending = last_iteration.ending.clone();
+            total.artifacts.clone_from(&last_iteration.artifacts);
+            total.statuses.clone_from(&last_iteration.statuses);
             if total.ending != Ending::Completed {
                 return total;
             }
             if let Some(name) = until {
                 let is_input = inputs.iter().any(|input| input.name == *name);
                 let outer_value = scope.artifacts.get(name).filter(|_| is_input);
-                let value = last_round
+                let value = last_iteration
                     .artifacts
                     .iter()
                     .find(|(other, _)| other == name)

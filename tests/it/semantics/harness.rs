@@ -13,7 +13,7 @@ use orch::engine::node::{NodeKind, PlanNode};
 use orch::engine::{self, Plan, PlannedModel, StepDefaults};
 use orch::model::event::{Event, Fact, RunResumed, RunStarted};
 use orch::model::{ModelRef, RunId, RunState};
-use orch::session::{SessionError, plan_project, to_run_end};
+use orch::runner::{RunnerError, plan_project, to_run_end};
 use orch::store::{Journal, LocalRun, Lock, RunParts, StopSignal, Workspace};
 use serde_json::Map;
 
@@ -106,7 +106,7 @@ impl Harness {
         }
         let defaults = StepDefaults { continue_on_error, ..StepDefaults::default() };
         let planned_model = |name: &str| {
-            let reference = ModelRef::parse(name).ok_or_else(|| SessionError::internal("no model"))?;
+            let reference = ModelRef::parse(name).ok_or_else(|| RunnerError::internal("no model"))?;
             Ok(PlannedModel::new(reference, "openai"))
         };
         let plan = plan_project(&project, Map::new(), &defaults, &planned_model);

@@ -95,7 +95,7 @@ impl Model<'_> {
                 }
             }
             Kind::Repeat { until, max, continues, steps } => {
-                let evaluation = self.evaluate_rounds(
+                let evaluation = self.evaluate_iterations(
                     path,
                     (until.as_ref(), *max, *continues, steps),
                     &step.inputs,
@@ -289,8 +289,8 @@ impl RunningLeaf<'_> {
 fn step_text(step: &Step, scope: &EvalScope) -> String {
     let mut text = format!("{} {}", step.id, step.revision);
     for input in &step.inputs {
-        let (expression, artifacts) = if input.from_previous_round {
-            (format!("loop.previous.{}", input.name), &scope.previous_round)
+        let (expression, artifacts) = if input.from_previous_iteration {
+            (format!("loop.previous.{}", input.name), &scope.previous_iteration)
         } else {
             (input.name.clone(), &scope.artifacts)
         };

@@ -87,15 +87,15 @@ pub(crate) enum ItemSource {
 pub(crate) struct StepInput {
     pub(crate) name: String,
     pub(crate) optional: bool,
-    /// Whether the text of the step reads the artifact of the previous round, which `inputs` does not list.
-    pub(crate) from_previous_round: bool,
+    /// Whether the text of the step reads the artifact of the previous iteration, which `inputs` does not list.
+    pub(crate) from_previous_iteration: bool,
 }
 
 /// The values that the text of a step can use in addition to the inputs of the step.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TemplateScope {
     pub(crate) has_item: bool,
-    pub(crate) has_round: bool,
+    pub(crate) has_iteration: bool,
     /// Whether the pipeline is called by another one and has the input `p`.
     pub(crate) is_called: bool,
 }
@@ -128,14 +128,14 @@ impl Step {
 
     /// The first required input, which `write` and `with` use.
     pub(crate) fn required_input(&self) -> Option<&StepInput> {
-        self.inputs.iter().find(|input| !input.optional && !input.from_previous_round)
+        self.inputs.iter().find(|input| !input.optional && !input.from_previous_iteration)
     }
 
     /// The template of the step's message, command argument or question.
     fn template_text(&self, scope: TemplateScope) -> String {
         let mut text = format!("{} {}", self.id, self.revision);
-        for StepInput { name, optional, from_previous_round } in &self.inputs {
-            let value = if *from_previous_round { format!("loop.previous.{name}") } else { name.clone() };
+        for StepInput { name, optional, from_previous_iteration } in &self.inputs {
+            let value = if *from_previous_iteration { format!("loop.previous.{name}") } else { name.clone() };
             text += &match optional {
                 true => format!(
                     "|{value}={{% if {value} is defined %}}{{{{ {value} | tojson(indent=0) }}}}{{% else %}}-{{% endif %}}"
@@ -149,7 +149,7 @@ impl Step {
         if scope.has_item {
             text += "|item={{ item | tojson(indent=0) }}@{{ index }}";
         }
-        if scope.has_round {
+        if scope.has_iteration {
             text += "|loop={{ loop.index }}";
         }
         text
@@ -220,8 +220,10 @@ impl Step {
                 }
                 repeat.insert("max".into(), json!(max));
                 repeat.insert("on_max_iterations".into(), json!(if *continues { "continue" } else { "fail" }));
-                repeat
-                    .insert("steps".into(), steps_json(steps, TemplateScope { has_round: true, ..inner_scope }, files));
+                repeat.insert(
+                    "steps".into(),
+                    steps_json(steps, TemplateScope { has_iteration: true, ..inner_scope }, files),
+                );
                 set("repeat", Value::Object(repeat));
             }
             Kind::Steps(steps) => set("steps", steps_json(steps, inner_scope, files)),
@@ -237,7 +239,7 @@ impl Step {
         let inputs: Vec<String> = self
             .inputs
             .iter()
-            .filter(|input| !input.from_previous_round)
+            .filter(|input| !input.from_previous_iteration)
             .map(|input| format!("{}{}", input.name, if input.optional { "?" } else { "" }))
             .collect();
         if !inputs.is_empty() {

@@ -41,8 +41,8 @@ pub(crate) struct EvalScope {
     pub(crate) item: Option<(Value, usize)>,
     pub(crate) round: Option<u32>,
     pub(crate) statuses: BTreeMap<String, &'static str>,
-    /// The artifacts of the previous round; empty in the first round.
-    pub(crate) previous_round: BTreeMap<String, Value>,
+    /// The artifacts of the previous iteration; empty in the first iteration.
+    pub(crate) previous_iteration: BTreeMap<String, Value>,
     /// A number that changes with every execution that writes into the workspace.
     pub(crate) workspace_version: u64,
     /// Whether the step is inside an item or a called pipeline, whose artifacts have no files.

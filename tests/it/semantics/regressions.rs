@@ -59,9 +59,9 @@ fn a_failing_finally_step_fails_a_run_whose_success_is_true() {
 }
 
 #[test]
-fn a_required_input_is_not_taken_from_the_previous_round() {
-    // The second round does not produce `of_b`, and the step that requires it must not get the artifact of the first
-    // round.
+fn a_required_input_is_not_taken_from_the_previous_iteration() {
+    // The second iteration does not produce `of_b`, and the step that requires it must not get the artifact of the
+    // first iteration.
     let conditional =
         Step { when: Some(When::Ok("of_a".into())), ..with_input(command("b", Access::None), "of_a", false) };
     for revision in 0..8 {
@@ -75,7 +75,7 @@ fn a_required_input_is_not_taken_from_the_previous_round() {
 }
 
 #[test]
-fn each_entry_into_an_inner_loop_begins_without_a_previous_round() {
+fn each_entry_into_an_inner_loop_begins_without_a_previous_iteration() {
     let inner = Kind::Repeat {
         until: None,
         max: 2,
@@ -90,7 +90,7 @@ fn each_entry_into_an_inner_loop_begins_without_a_previous_round() {
 }
 
 #[test]
-fn a_skipped_step_leaves_the_artifact_of_the_previous_round_only_in_loop_previous() {
+fn a_skipped_step_leaves_the_artifact_of_the_previous_iteration_only_in_loop_previous() {
     for revision in 0..8 {
         let patch = with_input(agent("patch"), "of_a", false);
         let patch = Step { when: Some(When::Ok("of_a".into())), ..patch };
@@ -173,9 +173,9 @@ fn a_step_that_did_not_run_does_not_count_as_a_write() {
 }
 
 #[test]
-fn the_file_of_a_loop_comes_from_the_last_round_even_if_a_resume_reuses_only_this_round() {
-    // The resume repeats the first round and reuses the second one. The file of the first round must not replace the
-    // file of the second round.
+fn the_file_of_a_loop_comes_from_the_last_iteration_even_if_a_resume_reuses_only_this_iteration() {
+    // The resume repeats the first iteration and reuses the second one. The file of the first iteration must not
+    // replace the file of the second iteration.
     let first = with_continue_on_error(with_previous_input(agent("x"), "of_b"));
     let round = vec![first, agent("b")];
     let repeat = Kind::Repeat { until: None, max: 2, continues: false, steps: round };

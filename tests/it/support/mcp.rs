@@ -181,7 +181,7 @@ impl McpSite {
         let context = McpContext {
             sandbox: Arc::new(SandboxContext::new(SandboxProbe::new(orch.clone()), path.join("workspace"))),
             variables: Arc::new(move |name: &str| lookup.lock().unwrap().get(name).cloned()),
-            guard: orch.into(),
+            supervisor: orch.into(),
             ending_process_groups: EndingGroups::default(),
             network: Arc::new(Network::default()),
             redactor: Arc::new(redactor),

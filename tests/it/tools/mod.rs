@@ -12,7 +12,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use orch::files::WorkspaceBefore;
+use orch::files::WorkspaceBaseline;
 use orch::model::step::Access;
 use orch::model::{AgentActivity, BuiltinTool, ChangedFile, Failure, Sandbox, SandboxSpec, ToolGrant, ToolInvocation};
 use orch::network::Network;
@@ -125,11 +125,11 @@ impl ToolSite {
     fn context(&self) -> ToolContext {
         let orch = PathBuf::from(env!("CARGO_BIN_EXE_orch"));
         let (recorded, error) = (self.recorded.clone(), self.record_error.clone());
-        let record_start = move |before: WorkspaceBefore<'_>| {
+        let record_start = move |before: WorkspaceBaseline<'_>| {
             let mut recorded = recorded.lock().unwrap();
             match before {
-                WorkspaceBefore::Snapshot(_) => recorded.push("snapshot".to_owned()),
-                WorkspaceBefore::Planned(planned) => {
+                WorkspaceBaseline::Snapshot(_) => recorded.push("snapshot".to_owned()),
+                WorkspaceBaseline::Planned(planned) => {
                     recorded.extend(planned.files.iter().map(|change| change.path.clone()));
                 }
             }
@@ -142,7 +142,7 @@ impl ToolSite {
                 ..SandboxContext::new(SandboxProbe::new(orch.clone()), self.path("").components().collect())
             }),
             variables: Arc::new(|name: &str| (name == "PATH").then(|| std::env::var("PATH").ok()).flatten()),
-            guard: orch.into(),
+            supervisor: orch.into(),
             ending_process_groups: EndingGroups::default(),
             network: Arc::new(self.network.clone()),
             lookup: self.lookup.clone(),

@@ -140,7 +140,7 @@ const ROUNDS: &str = "steps:
 ";
 
 #[test]
-fn each_round_asks_its_own_question_with_its_own_timeout() {
+fn each_iteration_asks_its_own_question_with_its_own_timeout() {
     let script = |_: &str, _| ScriptedReply::text("a draft", 10 * MINUTE);
     let answers = |step: &str| (HOUR, step == "fix[2]/ask");
     simulate(ROUNDS, script, async |mut run| {
@@ -152,7 +152,7 @@ fn each_round_asks_its_own_question_with_its_own_timeout() {
         );
         assert_eq!(run.event_times(is_answer), [round, 2 * round, 3 * round]);
     });
-    // A second round without an answer fails at its own timeout.
+    // A second iteration without an answer fails at its own timeout.
     let answers = |step: &str| (if step == "fix[0]/ask" { HOUR } else { 5 * HOUR }, false);
     simulate(ROUNDS, script, async |mut run| {
         assert_eq!(run.run_session_with(session_with_person(answers)).await.unwrap().status, RunStatus::Failed);
@@ -177,7 +177,7 @@ fn a_loop_continues_at_its_round_after_each_restart() {
             let round = 4 * HOUR + 10 * MINUTE;
             assert_eq!(
                 run.event_times(is_question),
-                [0, 1, 2].map(|earlier_rounds| ms(earlier_rounds * round + 10 * MINUTE))
+                [0, 1, 2].map(|earlier_iterations| ms(earlier_iterations * round + 10 * MINUTE))
             );
             for number in 0..3 {
                 let start = ms(number * round);

@@ -20,9 +20,9 @@ use orch::folder::{FolderAccess, NoFollowFolder};
 use orch::model::event::{ApprovalAnswered, ApprovalDecision, CallEnded, Event, Fact, RunResumed, RunStarted};
 use orch::model::{FailureClass, ModelRef, RunId, RunState, StepKey};
 use orch::network::Network;
-use orch::process::{EndingGroups, GuardProgram, SandboxContext, SandboxProbe};
+use orch::process::{EndingGroups, SandboxContext, SandboxProbe, SupervisorSpec};
+use orch::runner::{RunnerError, plan_project, to_run_end};
 use orch::secret::Redactor;
-use orch::session::{SessionError, plan_project, to_run_end};
 use orch::store::{ApprovalPrompter, InboxMessage, Journal, LocalRun, Lock, RunParts, StopSignal, Workspace};
 use orch::tool::mcp::{McpContext, McpServers};
 use serde_json::Map;
@@ -163,7 +163,7 @@ impl SimulatedRun {
     pub(crate) async fn run_session_with(&mut self, script: SessionScript) -> Option<RunState> {
         let (project, models) = self.load();
         let planned_model = |name: &str| {
-            let reference = ModelRef::parse(name).ok_or_else(|| SessionError::internal("no model"))?;
+            let reference = ModelRef::parse(name).ok_or_else(|| RunnerError::internal("no model"))?;
             let provider = models.provider(&reference.provider)?;
             Ok(PlannedModel::new(reference, provider.dialect()))
         };
@@ -179,7 +179,7 @@ impl SimulatedRun {
         };
         let providers =
             project.settings.providers.iter().map(|(name, provider)| (name.clone(), provider_limits(provider)));
-        let guard = GuardProgram::from(std::path::PathBuf::from(env!("CARGO_BIN_EXE_orch")));
+        let supervisor = SupervisorSpec::from(std::path::PathBuf::from(env!("CARGO_BIN_EXE_orch")));
         let sandbox = Arc::new(SandboxContext::new(
             SandboxProbe::new(env!("CARGO_BIN_EXE_orch").into()),
             workspace.folder().to_path_buf(),
@@ -188,7 +188,7 @@ impl SimulatedRun {
         let servers = McpServers::new(McpContext {
             sandbox: sandbox.clone(),
             variables: env_lookup(),
-            guard: guard.clone(),
+            supervisor: supervisor.clone(),
             ending_process_groups: EndingGroups::new(self.clock.clone()),
             network: Arc::new(Network::from_variables(|_| None)),
             redactor: redactor.clone(),
@@ -210,7 +210,7 @@ impl SimulatedRun {
             record_replay: RecordReplay::default(),
             file_ledger: Arc::default(),
             clock: self.clock.clone(),
-            guard,
+            supervisor,
             endings: Arc::default(),
             sandbox,
             mcp: Arc::new(servers),

@@ -200,7 +200,7 @@ fn start_and_wait(
         Ok(pid) => pid,
         Err(errno) => return Ok(not_started(control.as_ref(), name, errno)),
     };
-    // This fails if the program runs as another user, because of a set-uid file. The guard can't signal it either.
+    // This fails if the program runs as another user, because of a set-uid file. The supervisor can't signal it either.
     let _ = signals.pass_on(program_pid);
     // Close this process's copy of the program's input.
     drop(input);
@@ -326,9 +326,9 @@ fn monitor_until_limit(monitor: &UsageMonitor, control: Option<&UnixStream>, fin
         let ending = Ending { code: SIGNAL_BASE + Signal::KILL.as_raw(), limit: Some(limit), unknown: Vec::new() };
         std::process::exit(report_end(control, ending));
     }
-    // If processes remain after these rounds, the guard of orch kills them.
+    // If processes remain after these rounds, the supervisor of orch kills them.
     for signal in std::iter::once(Signal::STOP).chain(std::iter::repeat_n(Signal::KILL, KILL_ROUNDS)) {
-        // Without a list of the processes, the guard of orch kills them too.
+        // Without a list of the processes, the supervisor of orch kills them too.
         for pid in monitor.pids().unwrap_or_default() {
             let _ = kill_process(pid, signal);
         }

@@ -1,7 +1,7 @@
-//! The signals that a guard sends to all processes so that they can clean up.
+//! The signals that a supervisor sends to all processes so that they can clean up.
 //!
-//! A guard sends these signals to the program too, and `orch __confine` must outlive the program to report its end. So
-//! `orch __confine` blocks them in this order:
+//! A supervisor sends these signals to the program too, and `orch __confine` must outlive the program to report its
+//! end. So `orch __confine` blocks them in this order:
 //!
 //! 1. The first stage blocks the signals before it does anything else. The second stage inherits this.
 //! 2. A signal that arrives before the program exists stays pending. This is also true for the first process of a PID
@@ -11,7 +11,8 @@
 //! 4. The program starts with these signals unblocked (`spawn.rs`). They stay blocked in `orch __confine` meanwhile:
 //!    otherwise a signal between the start of the program and the next blocking would end `orch __confine`.
 //! 5. A signal that arrived between steps 3 and 4 may have missed the program, so `orch __confine` sends it to the
-//!    program ([`BlockedSignals::pass_on`]). If the guard has sent the signal to both, the program receives it twice.
+//!    program ([`BlockedSignals::pass_on`]). If the supervisor has sent the signal to both, the program receives it
+//!    twice.
 //! 6. Later signals reach the program directly, and stay pending in `orch __confine`.
 
 use nix::errno::Errno;

@@ -39,14 +39,14 @@ impl Generation<'_> {
     ) -> Result<(), Error> {
         let limit = self.room(unread.len() + closing_len);
         let grammar = self.model.grammars.build_with_spacing(&arguments_schema(tool), JsonSpacing::Spaced)?;
-        let mut writer = self.new_writer(Some(grammar), limit);
-        let forced_prefix = writer.forced_prefix();
+        let mut decoder = self.new_decoder(Some(grammar), limit);
+        let forced_prefix = decoder.forced_prefix();
         unread.extend_from_slice(&forced_prefix);
         self.read(&unread)?;
         let base = self.cache.tokens.len() - forced_prefix.len();
-        let end = self.write_part(&mut writer, base, ReplyPart::Arguments)?;
-        self.reply.output_tokens += writer.generated_count();
-        self.reply.finish_reason = match (end, serde_json::from_slice::<Value>(&writer.document())) {
+        let end = self.write_part(&mut decoder, base, ReplyPart::Arguments)?;
+        self.reply.output_tokens += decoder.generated_count();
+        self.reply.finish_reason = match (end, serde_json::from_slice::<Value>(&decoder.document())) {
             (PartEnd::Complete, Ok(arguments)) => {
                 self.reply.output_tokens += closing_len;
                 self.reply.call = Some(ModelCall { name: tool.name.clone(), arguments });

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::{Generation, PartEnd, ReplyPart, text_before_marker};
 use crate::Error;
+use crate::decoder::CallMarkerRule;
 use crate::model::GenerateEvent;
 use crate::tools::CALL_MARKER;
-use crate::writer::MarkerRule;
 
 /// The maximum number of tokens before the choice. After so much prose, the reply is an answer.
 const MAX_PREAMBLE_TOKENS: usize = 256;
@@ -24,16 +24,16 @@ impl Generation<'_> {
         let base = self.prompt.len();
         let logits_after_prompt = self.logits.clone();
         let limit = MAX_PREAMBLE_TOKENS.min(self.token_limit / 2);
-        let mut writer = self.new_writer(None, limit).with_marker_rule(MarkerRule::EndsText);
-        let end = self.write_part(&mut writer, base, ReplyPart::Preamble)?;
-        self.reply.output_tokens += writer.generated_count();
-        let text = String::from_utf8_lossy(&writer.document()).into_owned();
+        let mut decoder = self.new_decoder(None, limit).with_marker_rule(CallMarkerRule::EndsText);
+        let end = self.write_part(&mut decoder, base, ReplyPart::Preamble)?;
+        self.reply.output_tokens += decoder.generated_count();
+        let text = String::from_utf8_lossy(&decoder.document()).into_owned();
         match end {
             // The reply has this finish reason from the beginning.
             PartEnd::Cancelled => Ok(()),
             PartEnd::CallBegun => {
                 self.reply.text = text_before_marker(&text);
-                let unread = writer.unread_tokens(self.read_count(base)).to_vec();
+                let unread = decoder.unprocessed_tokens(self.processed_count(base)).to_vec();
                 self.write_call(unread, "")
             }
             PartEnd::Complete | PartEnd::Truncated => {
@@ -51,11 +51,11 @@ impl Generation<'_> {
     /// Writes an answer under the grammar of its schema. The model has read the prompt.
     fn write_json(&mut self) -> Result<(), Error> {
         let grammar = self.answer_grammar()?;
-        let mut writer = self.new_writer(grammar, self.token_limit);
-        let forced_prefix = writer.forced_prefix();
+        let mut decoder = self.new_decoder(grammar, self.token_limit);
+        let forced_prefix = decoder.forced_prefix();
         self.read(&forced_prefix)?;
-        let end = self.write_part(&mut writer, self.prompt.len(), ReplyPart::Answer)?;
-        self.finish_answer(&writer, end);
+        let end = self.write_part(&mut decoder, self.prompt.len(), ReplyPart::Answer)?;
+        self.finish_answer(&decoder, end);
         Ok(())
     }
 

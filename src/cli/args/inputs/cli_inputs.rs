@@ -9,8 +9,8 @@ use crate::config::child_pointer;
 use crate::model::Pipeline;
 use crate::schema::Schema;
 
-use crate::session::inputs::{InputLocation, MissingInputs, check_inputs, complete_located_inputs};
-use crate::session::{InputSource, SessionError};
+use crate::runner::inputs::{InputLocation, MissingInputs, check_inputs, complete_located_inputs};
+use crate::runner::{InputSource, RunnerError};
 
 use super::text::{LocatedJson, SourcedText, TextSource, ValueLocation};
 
@@ -44,7 +44,7 @@ struct LocatedInputs {
 }
 
 impl InputSource for CliInputs {
-    fn inputs(&self, pipeline: &Pipeline) -> Result<Map<String, Value>, SessionError> {
+    fn inputs(&self, pipeline: &Pipeline) -> Result<Map<String, Value>, RunnerError> {
         let inputs = self.located_inputs(pipeline)?;
         complete_located_inputs(pipeline, &inputs.values, &|name| inputs.location(name))
     }
@@ -55,16 +55,16 @@ impl CliInputs {
     pub(in crate::cli) fn partial_inputs(
         &self,
         pipeline: &Pipeline,
-    ) -> Result<(Map<String, Value>, MissingInputs), SessionError> {
+    ) -> Result<(Map<String, Value>, MissingInputs), RunnerError> {
         let inputs = self.located_inputs(pipeline)?;
         check_inputs(pipeline, &inputs.values, &|name| inputs.location(name))
     }
 
-    fn located_inputs(&self, pipeline: &Pipeline) -> Result<LocatedInputs, SessionError> {
+    fn located_inputs(&self, pipeline: &Pipeline) -> Result<LocatedInputs, RunnerError> {
         let mut assignments = Vec::new();
         for text in &self.inputs {
             assignments.push(text.split_once('=').ok_or_else(|| {
-                SessionError::usage(format!("`--input {text}` has no `=`")).with_hint("write `--input NAME=VALUE`")
+                RunnerError::usage(format!("`--input {text}` has no `=`")).with_hint("write `--input NAME=VALUE`")
             })?);
         }
         self.check_standard_input(&assignments)?;
@@ -76,7 +76,7 @@ impl CliInputs {
         }
         for (name, value) in assignments {
             if seen_names.contains(&name) {
-                return Err(SessionError::usage(format!("the input `{name}` is given twice")));
+                return Err(RunnerError::usage(format!("the input `{name}` is given twice")));
             }
             seen_names.push(name);
             inputs.insert(name, read_input(pipeline, name, value)?);
@@ -85,7 +85,7 @@ impl CliInputs {
     }
 
     /// Returns an error if several options read standard input, because only the first would receive the content.
-    fn check_standard_input(&self, assignments: &[(&str, &str)]) -> Result<(), SessionError> {
+    fn check_standard_input(&self, assignments: &[(&str, &str)]) -> Result<(), RunnerError> {
         let reads_stdin = |value: &Option<String>| value.as_deref() == Some("-");
         let mut stdin_options = Vec::new();
         stdin_options.extend(reads_stdin(&self.task).then(|| "`--task -`".to_owned()));
@@ -97,7 +97,7 @@ impl CliInputs {
         if stdin_options.len() < 2 {
             return Ok(());
         }
-        Err(SessionError::usage(format!(
+        Err(RunnerError::usage(format!(
             "only one option can read standard input: choose between {}",
             stdin_options.join(" and ")
         ))
@@ -105,7 +105,7 @@ impl CliInputs {
     }
 
     /// Reads the inputs in the file of `--input-file`.
-    fn read_input_file(&self) -> Result<LocatedInputs, SessionError> {
+    fn read_input_file(&self) -> Result<LocatedInputs, RunnerError> {
         const HINT: &str = "pass a JSON file with all inputs, such as `{\"task\": \"…\"}`";
         const LABEL: &str = "the content of `--input-file`";
         let mut inputs = LocatedInputs::default();
@@ -114,10 +114,8 @@ impl CliInputs {
             SourcedText::read(LABEL, TextSource::from_path(path), HINT)?.parse_json(LABEL, "object")?;
         let Value::Object(members) = value else {
             let position = location.map_or_else(|| path.clone(), |location| location.position_of(""));
-            return Err(SessionError::usage(format!(
-                "{position}: {LABEL} must be an object with one member per input"
-            ))
-            .with_hint(HINT));
+            return Err(RunnerError::usage(format!("{position}: {LABEL} must be an object with one member per input"))
+                .with_hint(HINT));
         };
         for (name, value) in members {
             let location =
@@ -127,7 +125,7 @@ impl CliInputs {
         Ok(inputs)
     }
 
-    fn read_task(&self, pipeline: &Pipeline) -> Result<Option<LocatedJson>, SessionError> {
+    fn read_task(&self, pipeline: &Pipeline) -> Result<Option<LocatedJson>, RunnerError> {
         const LABEL: &str = "the task";
         let text = match (&self.task, &self.task_file) {
             (Some(task), _) if task == "-" => SourcedText::read(LABEL, TextSource::Stdin, "")?,
@@ -138,7 +136,7 @@ impl CliInputs {
             (None, None) => return Ok(None),
         };
         if text.text.trim().is_empty() {
-            return Err(SessionError::usage("the task is empty").with_hint("describe the task: `--task \"…\"`"));
+            return Err(RunnerError::usage("the task is empty").with_hint("describe the task: `--task \"…\"`"));
         }
         convert_text(pipeline, "task", text).map(Some)
     }
@@ -159,13 +157,13 @@ impl LocatedInputs {
 }
 
 /// Reads the value of one `--input`.
-fn read_input(pipeline: &Pipeline, name: &str, value: &str) -> Result<LocatedJson, SessionError> {
+fn read_input(pipeline: &Pipeline, name: &str, value: &str) -> Result<LocatedJson, RunnerError> {
     let label = format!("the input `{name}`");
     let text = match value.strip_prefix('@') {
         None => SourcedText::literal(&label, value)?,
         Some(literal) if literal.starts_with('@') => SourcedText::literal(&label, literal)?,
         Some("") => {
-            return Err(SessionError::usage(format!("`--input {name}=@` names no file"))
+            return Err(RunnerError::usage(format!("`--input {name}=@` names no file"))
                 .with_hint(format!("write `--input {name}=@FILE`, or `--input {name}=@@` for a lone `@`")));
         }
         Some(path) => {
@@ -178,7 +176,7 @@ fn read_input(pipeline: &Pipeline, name: &str, value: &str) -> Result<LocatedJso
 }
 
 /// Converts a text to the type of its input: to a string, or to the JSON value in the text.
-fn convert_text(pipeline: &Pipeline, name: &str, text: SourcedText) -> Result<LocatedJson, SessionError> {
+fn convert_text(pipeline: &Pipeline, name: &str, text: SourcedText) -> Result<LocatedJson, RunnerError> {
     let label = format!("the input `{name}`");
     let schema = pipeline.inputs.get(name);
     let types: Option<Vec<&str>> = schema.and_then(|schema| schema.get("type")).map(|value| match value {

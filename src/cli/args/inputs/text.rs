@@ -13,8 +13,8 @@ use crate::diagnostic::SourceFile;
 use crate::model::text::{decode_text, strip_bom};
 use crate::model::visible::one_line;
 
-use crate::session::SessionError;
-use crate::session::inputs::InputLocation;
+use crate::runner::RunnerError;
+use crate::runner::inputs::InputLocation;
 
 /// The maximum size in bytes of an input, and of the file of `--input-file`.
 const MAX_INPUT_BYTES: u64 = 4 * 1024 * 1024;
@@ -58,7 +58,7 @@ impl SourcedText {
     ///
     /// # Errors
     /// The text is too long.
-    pub(super) fn literal(label: &str, text: &str) -> Result<Self, SessionError> {
+    pub(super) fn literal(label: &str, text: &str) -> Result<Self, RunnerError> {
         if text.len() as u64 > MAX_INPUT_BYTES {
             return Err(too_long_error(label));
         }
@@ -70,18 +70,18 @@ impl SourcedText {
     ///
     /// # Errors
     /// orch can't read the source, or the content is not text or is too long.
-    pub(super) fn read(label: &str, source: TextSource, hint: &str) -> Result<Self, SessionError> {
+    pub(super) fn read(label: &str, source: TextSource, hint: &str) -> Result<Self, RunnerError> {
         let mut bytes = Vec::new();
         match &source {
             TextSource::Literal => {}
             TextSource::File(path) => {
                 let result = File::open(path).and_then(|file| file.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes));
-                result.map_err(|error| SessionError::unreadable(path, &error).with_hint(hint))?;
+                result.map_err(|error| RunnerError::unreadable(path, &error).with_hint(hint))?;
             }
             TextSource::Stdin => {
                 let result = std::io::stdin().take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes);
                 result.map_err(|error| {
-                    SessionError::usage(format!("{label} can't be read from standard input: {error}"))
+                    RunnerError::usage(format!("{label} can't be read from standard input: {error}"))
                 })?;
             }
         }
@@ -90,9 +90,9 @@ impl SourcedText {
             return Err(too_long_error(label));
         }
         let text = decode_text(bytes).map_err(|reason| match &source {
-            TextSource::File(path) => SessionError::usage(format!("`{}` {reason}", path.display())).with_hint(hint),
+            TextSource::File(path) => RunnerError::usage(format!("`{}` {reason}", path.display())).with_hint(hint),
             TextSource::Literal | TextSource::Stdin => {
-                SessionError::usage(format!("{label} on standard input {reason}"))
+                RunnerError::usage(format!("{label} on standard input {reason}"))
             }
         })?;
         Ok(Self { text, source })
@@ -102,10 +102,10 @@ impl SourcedText {
     ///
     /// # Errors
     /// The text is invalid JSON, or an object has a duplicate key.
-    pub(super) fn parse_json(&self, label: &str, expected_type: &str) -> Result<LocatedJson, SessionError> {
+    pub(super) fn parse_json(&self, label: &str, expected_type: &str) -> Result<LocatedJson, RunnerError> {
         if self.source == TextSource::Literal {
             let value = serde_json::from_str(&self.text).map_err(|error| {
-                SessionError::usage(format!(
+                RunnerError::usage(format!(
                     "{label} must be {expected_type}, but `{}` is not valid JSON: {error}",
                     one_line(&self.text, 80)
                 ))
@@ -114,7 +114,7 @@ impl SourcedText {
         }
         let document = config::json_document(SourceFile::new(self.source.to_string(), self.text.as_str()));
         let document = document.map_err(|findings| {
-            SessionError::with_findings(findings).with_message(format!("{label} must be JSON of type {expected_type}"))
+            RunnerError::with_findings(findings).with_message(format!("{label} must be JSON of type {expected_type}"))
         })?;
         let value = document.value.clone();
         Ok(LocatedJson {
@@ -165,7 +165,7 @@ impl InputLocation for ValueLocation {
     }
 }
 
-fn too_long_error(label: &str) -> SessionError {
-    let error = SessionError::usage(format!("{label} is longer than {} MiB", MAX_INPUT_BYTES >> 20));
+fn too_long_error(label: &str) -> RunnerError {
+    let error = RunnerError::usage(format!("{label} is longer than {} MiB", MAX_INPUT_BYTES >> 20));
     error.with_hint("write long texts to files of the workspace, and name the files in the input")
 }

@@ -9,8 +9,8 @@ use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::config;
 use crate::graph::{self, Graph};
-use crate::session::execute::resolve_path;
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::execute::resolve_path;
+use crate::runner::{ExitStatus, RunnerError};
 
 /// Draw a pipeline: its steps, groups and the artifacts between them
 ///
@@ -42,7 +42,7 @@ enum GraphFormat {
 pub(super) fn run(args: &GraphArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let path = lookup::find_pipeline(&args.pipeline, &current_dir)?;
-    let project = config::load(&resolve_path(&path, &current_dir)).map_err(SessionError::with_findings)?;
+    let project = config::load(&resolve_path(&path, &current_dir)).map_err(RunnerError::with_findings)?;
     let graph = Graph::from_project(&project);
     let drawing = match args.format {
         GraphFormat::Text => {

@@ -6,9 +6,9 @@ use crate::cli::args::OutputFormat;
 use crate::cli::output::Ui;
 use crate::diagnostic::Diagnostic;
 use crate::model::visible::escape_line_breaks;
-use crate::session::execute::resolve_path;
-use crate::session::project_state::{pipeline_files, project_root};
-use crate::session::{Environment, ExitStatus};
+use crate::runner::execute::resolve_path;
+use crate::runner::project_state::{pipeline_files, project_root};
+use crate::runner::{Environment, ExitStatus};
 use crate::{check, config};
 
 /// List the pipelines of a project

@@ -13,7 +13,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::cli::output::Ui;
-use crate::session::ExitStatus;
+use crate::runner::ExitStatus;
 
 pub(in crate::cli) use plan::PlanArgs;
 pub(in crate::cli) use resume::{ResumeArgs, resume_after_answer};

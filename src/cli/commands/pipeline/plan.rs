@@ -14,9 +14,9 @@ use crate::engine::Plan;
 use crate::engine::forecast::{LimitForecast, StepForecast, forecast};
 use crate::model::Fingerprint;
 use crate::model::budget::Budget;
-use crate::session::passed_variables::variables_needing_agreement;
-use crate::session::prepare::{self, PlanOptions};
-use crate::session::{AgentChoices, ExitStatus, agent_options, execute, find_step, models, project_files};
+use crate::runner::passed_variables::variables_needing_agreement;
+use crate::runner::prepare::{self, PlanOptions};
+use crate::runner::{AgentChoices, ExitStatus, agent_options, execute, find_step, models, project_files};
 use crate::store::{Journal, ResultCache};
 use crate::trust::{Disclosures, VariableDisclosures};
 

@@ -10,7 +10,7 @@ use crate::cli::startup::{runner, runtime};
 use crate::model::RunId;
 use crate::model::budget::Budget;
 use crate::model::visible::escape_line_breaks;
-use crate::session::{ChangedFilesPolicy, DryRun, ExitStatus, PredictedActionKind, ResumeRequest, Runner};
+use crate::runner::{ChangedFilesPolicy, DryRun, ExitStatus, PredictedActionKind, ResumeRequest, Runner};
 
 /// Resume a run that failed or was stopped
 ///

@@ -9,7 +9,7 @@ use crate::cli::output::{Ui, print_result};
 use crate::cli::startup::{runner, runtime};
 use crate::model::budget::Budget;
 use crate::model::{CommandMode, CommandModes};
-use crate::session::{ExitStatus, RunRequest};
+use crate::runner::{ExitStatus, RunRequest};
 
 /// Run a pipeline
 ///

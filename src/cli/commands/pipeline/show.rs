@@ -12,9 +12,9 @@ use crate::config::{self, Project};
 use crate::model::step::CommandLine;
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Step, StepAction, counted};
-use crate::session::execute::resolve_path;
-use crate::session::passed_variables::passed_variables;
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::execute::resolve_path;
+use crate::runner::passed_variables::passed_variables;
+use crate::runner::{ExitStatus, RunnerError};
 use crate::trust::Disclosures;
 
 /// Show a pipeline: its inputs, agents, steps and files
@@ -28,7 +28,7 @@ pub(in crate::cli) struct ShowArgs {
 pub(super) fn run(args: &ShowArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let path = lookup::find_pipeline(&args.pipeline, &current_dir)?;
-    let project = config::load(&resolve_path(&path, &current_dir)).map_err(SessionError::with_findings)?;
+    let project = config::load(&resolve_path(&path, &current_dir)).map_err(RunnerError::with_findings)?;
     ui.write_text(&describe_pipeline(&project, ui))?;
     Ok(ExitStatus::Success)
 }

@@ -14,7 +14,7 @@ use anyhow::Result;
 use crate::agent::Recorder;
 use crate::check;
 use crate::cli::args::{TrustArgs, agents, lookup};
-use crate::cli::error::to_session_error;
+use crate::cli::error::to_runner_error;
 use crate::cli::output::{INCOMPLETE_RECORDING_ADVICE, Ui};
 use crate::cli::startup::{current_dir, runner, runtime};
 use crate::config::{self, Document};
@@ -25,11 +25,11 @@ use crate::model::case::Case;
 use crate::model::visible::{escape_line_breaks, path_for_display};
 use crate::report::human;
 use crate::report::junit::{CaseResult, junit_report};
-use crate::session::execute::{self, resolve_path};
-use crate::session::passed_variables::variables_needing_agreement;
-use crate::session::project_state::{project_root, resolve_link};
-use crate::session::trust::Trusted;
-use crate::session::{AgentChoices, ExitStatus, IsolatedRun, SessionError, inputs, models, prepare};
+use crate::runner::execute::{self, resolve_path};
+use crate::runner::passed_variables::variables_needing_agreement;
+use crate::runner::project_state::{project_root, resolve_link};
+use crate::runner::trust::Trusted;
+use crate::runner::{AgentChoices, ExitStatus, IsolatedRun, RunnerError, inputs, models, prepare};
 use crate::store::{Journal, Workspace};
 
 use case_recordings::UnusedNormalizers;
@@ -93,7 +93,7 @@ pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus> {
     for file in files {
         let start = Instant::now();
         let name = path_for_display(&resolve_path(&file, &current_dir));
-        let problems = match run_case(args, &file, &mut warnings, ui).map_err(to_session_error) {
+        let problems = match run_case(args, &file, &mut warnings, ui).map_err(to_runner_error) {
             Ok(problems) => problems,
             Err(error) if error.status() == ExitStatus::Interrupted => return Err(error.into()),
             Err(error) if error.findings().is_empty() => {
@@ -122,7 +122,7 @@ pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus> {
     match args.format {
         TestFormat::Human => ui.write_text(&format!("\n{} passed, {failed} failed", results.len() - failed))?,
         TestFormat::Junit => {
-            let report = junit_report(&results).map_err(|error| SessionError::internal(error.to_string()))?;
+            let report = junit_report(&results).map_err(|error| RunnerError::internal(error.to_string()))?;
             ui.write_data(&report)?;
         }
     }
@@ -155,20 +155,20 @@ fn print_result(result: &CaseResult, ui: &Ui) -> Result<()> {
 }
 
 /// The files of the selected test cases.
-fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, SessionError> {
+fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, RunnerError> {
     let paths = if args.cases.is_empty() {
         let root = project_root(current_dir);
         vec![root.join("pipelines").join("tests")]
     } else {
         let find_case = |path: &PathBuf| Ok(current_dir.join(lookup::find_case(path, current_dir)?));
-        args.cases.iter().map(find_case).collect::<Result<Vec<_>, SessionError>>()?
+        args.cases.iter().map(find_case).collect::<Result<Vec<_>, RunnerError>>()?
     };
     let hint = "test cases are YAML files in pipelines/tests/; `orch schema case` prints the schema of their format";
     let mut files = Vec::new();
     for path in paths {
         let display_path = path_for_display(&resolve_path(&path, current_dir));
         let read_error = |error: std::io::Error| {
-            SessionError::usage(format!("the test cases of `{display_path}` can't be read: {error}"))
+            RunnerError::usage(format!("the test cases of `{display_path}` can't be read: {error}"))
         };
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => {}
@@ -176,7 +176,7 @@ fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, Sessi
                 if args.cases.is_empty() {
                     continue;
                 }
-                return Err(SessionError::usage(format!("there is no test case `{display_path}`")).with_hint(hint));
+                return Err(RunnerError::usage(format!("there is no test case `{display_path}`")).with_hint(hint));
             }
             Err(error) if args.cases.is_empty() => return Err(read_error(error)),
             // If orch can't read the file, it reports the error when it loads the file.
@@ -195,7 +195,7 @@ fn case_files(args: &TestArgs, current_dir: &Path) -> Result<Vec<PathBuf>, Sessi
     }
     files.sort();
     if files.is_empty() {
-        return Err(SessionError::usage("there are no test cases").with_hint(hint));
+        return Err(RunnerError::usage("there are no test cases").with_hint(hint));
     }
     Ok(files)
 }
@@ -212,10 +212,10 @@ struct CaseWarnings {
 /// passed test, and what the recordings lack.
 fn run_case(args: &TestArgs, file: &Path, warnings: &mut CaseWarnings, ui: &Ui) -> Result<Vec<String>> {
     let current_dir = current_dir()?;
-    let (document, case) = config::load_case(&resolve_path(file, &current_dir)).map_err(SessionError::with_findings)?;
+    let (document, case) = config::load_case(&resolve_path(file, &current_dir)).map_err(RunnerError::with_findings)?;
     let findings = check::check_case_normalizers(&document, &case.normalize);
     if !findings.is_empty() {
-        return Err(SessionError::with_findings(findings).into());
+        return Err(RunnerError::with_findings(findings).into());
     }
     let folder = file.parent().unwrap_or(&current_dir);
     let runner = runner(ui)?;
@@ -253,7 +253,7 @@ fn run_case(args: &TestArgs, file: &Path, warnings: &mut CaseWarnings, ui: &Ui) 
         (RecordReplay { replay, ..RecordReplay::default() }, models::replayed_models(&project))
     };
     let temporary_folder = TemporaryFolder::new()
-        .map_err(|error| SessionError::usage(format!("can't create a temporary folder: {error}")))?;
+        .map_err(|error| RunnerError::usage(format!("can't create a temporary folder: {error}")))?;
     let journal = Journal::open(&temporary_folder.path().join("state"))?;
     let workspace = Workspace::open(&temporary_folder.path().join("workspace"))?;
     runtime.block_on(workspace_setup::prepare_workspace(&case, &root, folder, &runner, workspace.folder()))?;
@@ -269,7 +269,7 @@ fn run_case(args: &TestArgs, file: &Path, warnings: &mut CaseWarnings, ui: &Ui) 
         approver: Arc::new(CannedApprovals::new(case.answers.clone())),
     }))?;
     if execute::exit_status(&state) == ExitStatus::Interrupted {
-        let error = SessionError::usage("interrupted before all test cases had run");
+        let error = RunnerError::usage("interrupted before all test cases had run");
         return Err(error.with_status(ExitStatus::Interrupted).into());
     }
     let mut problems = expectations::compare_with_expected(&case, &state, &workspace);
@@ -303,6 +303,6 @@ fn recordings_folder(document: &Document, case: &Case) -> String {
     case.recordings.clone().unwrap_or_else(|| default_name.to_string_lossy().into_owned())
 }
 
-fn path_error(path: &Path, error: &std::io::Error) -> SessionError {
-    SessionError::usage(format!("`{}`: {error}", path.display()))
+fn path_error(path: &Path, error: &std::io::Error) -> RunnerError {
+    RunnerError::usage(format!("`{}`: {error}", path.display()))
 }

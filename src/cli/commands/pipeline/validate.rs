@@ -17,10 +17,10 @@ use crate::cli::startup::runner;
 use crate::config::{self, Sources};
 use crate::diagnostic::{self, Diagnostic};
 use crate::model::visible::escape_line_breaks;
-use crate::session::execute::resolve_path;
-use crate::session::models::{self, MissingKeys};
-use crate::session::project_state::{pipeline_files, project_root};
-use crate::session::{ExitStatus, Runner, SessionError};
+use crate::runner::execute::resolve_path;
+use crate::runner::models::{self, MissingKeys};
+use crate::runner::project_state::{pipeline_files, project_root};
+use crate::runner::{ExitStatus, Runner, RunnerError};
 use crate::trust::{Disclosures, VariableDisclosures};
 
 use servers::ProbeResults;
@@ -112,7 +112,7 @@ fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitSt
 }
 
 /// The shortest paths of the selected files. Also returns findings for the files and folders that orch can't read.
-fn selected_files(paths: &[PathBuf], current_dir: &Path) -> Result<(Vec<PathBuf>, Vec<Diagnostic>), SessionError> {
+fn selected_files(paths: &[PathBuf], current_dir: &Path) -> Result<(Vec<PathBuf>, Vec<Diagnostic>), RunnerError> {
     let mut findings = Vec::new();
     if paths.is_empty() {
         let root = project_root(current_dir);
@@ -122,7 +122,7 @@ fn selected_files(paths: &[PathBuf], current_dir: &Path) -> Result<(Vec<PathBuf>
             files.extend(cases.iter().map(|name| root.join(name)));
         }
         if files.is_empty() && !findings.iter().any(Diagnostic::is_error) {
-            let error = SessionError::usage("the project has no pipelines");
+            let error = RunnerError::usage("the project has no pipelines");
             return Err(error.with_hint("`orch init` creates a project with one"));
         }
         return Ok((files.iter().map(|path| resolve_path(path, current_dir)).collect(), findings));
@@ -133,7 +133,7 @@ fn selected_files(paths: &[PathBuf], current_dir: &Path) -> Result<(Vec<PathBuf>
             let (contained_files, problems) = config::pipelines_below(path);
             findings.extend(problems);
             if contained_files.is_empty() && !findings.iter().any(Diagnostic::is_error) {
-                let error = SessionError::usage(format!("there is no pipeline in `{}`", display_path(path)));
+                let error = RunnerError::usage(format!("there is no pipeline in `{}`", display_path(path)));
                 return Err(error.with_hint("pipelines are `.yaml` files, usually in a folder `pipelines/`"));
             }
             contained_files

@@ -14,9 +14,9 @@ use crate::cli::startup::{runner, runtime};
 use crate::config;
 use crate::model::visible::escape_line_breaks;
 use crate::model::{McpServerSpec, McpTransport, SandboxLevel, counted};
-use crate::session::passed_variables::project_variables_needing_agreement;
-use crate::session::project_state::{pipeline_files, project_root, project_settings};
-use crate::session::{ExitStatus, Runner};
+use crate::runner::passed_variables::project_variables_needing_agreement;
+use crate::runner::project_state::{pipeline_files, project_root, project_settings};
+use crate::runner::{ExitStatus, Runner};
 use crate::store::Journal;
 use crate::trust::{Disclosures, VariableDisclosures};
 

@@ -10,8 +10,8 @@ use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::config;
 use crate::folder::{FolderAccess, NoFollowFile, NoFollowFolder};
-use crate::session::project_state::resolve_link;
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::project_state::resolve_link;
+use crate::runner::{ExitStatus, RunnerError};
 
 /// Create a project: pipelines, prompts, schemas and orch.yaml
 ///
@@ -70,12 +70,12 @@ pub(in crate::cli) fn run(args: &InitArgs, ui: &Ui) -> Result<ExitStatus> {
     let folder = resolve_link(current_dir()?.join(&args.folder));
     let project_folder = NoFollowFolder::create(&folder, FolderAccess::Ordinary);
     let project_folder = project_folder
-        .map_err(|error| SessionError::usage(format!("`{}` can't be created: {error}", folder.display())))?;
+        .map_err(|error| RunnerError::usage(format!("`{}` can't be created: {error}", folder.display())))?;
     let mut existing_count = 0;
     for (name, text) in PROJECT_FILES.iter().chain([&SETTINGS_FILE]) {
         let path = folder.join(name);
         let write_error =
-            |error: io::Error| SessionError::usage(format!("`{}` can't be written: {error}", path.display()));
+            |error: io::Error| RunnerError::usage(format!("`{}` can't be written: {error}", path.display()));
         match create(&project_folder.file(*name)) {
             Ok(mut file) => {
                 io::Write::write_all(&mut file, text.as_bytes()).map_err(write_error)?;

@@ -7,7 +7,7 @@ use clap::Subcommand;
 
 use crate::cli::output::Ui;
 use crate::config;
-use crate::session::ExitStatus;
+use crate::runner::ExitStatus;
 
 /// Check the schemas of the project, or print the schemas of orch's own files
 #[derive(Debug, Subcommand)]

@@ -11,10 +11,10 @@ use crate::cli::args::OutputFormat;
 use crate::cli::output::Ui;
 use crate::cli::startup::{current_dir, runner};
 use crate::model::visible::path_for_display;
-use crate::session::passed_variables::project_variables;
-use crate::session::project_state::{project_root, project_settings};
-use crate::session::trust::{check_encryption, ledger_error};
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::passed_variables::project_variables;
+use crate::runner::project_state::{project_root, project_settings};
+use crate::runner::trust::{check_encryption, ledger_error};
+use crate::runner::{ExitStatus, RunnerError};
 use crate::trust::{Disclosures, TrustLedger, VariableDisclosures};
 
 use actions::ProjectActions;
@@ -56,7 +56,7 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
         Some(folder) => current_dir.join(folder),
         None => project_root(&current_dir),
     };
-    let root = root.canonicalize().map_err(|error| SessionError::unreadable(&root, &error))?;
+    let root = root.canonicalize().map_err(|error| RunnerError::unreadable(&root, &error))?;
     let runner = runner(ui)?;
     let ledger = runner.trust_ledger();
     if args.revoke {
@@ -66,7 +66,7 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
         ui.print_message(format!("{} {status}", path_for_display(&root)));
         return Ok(ExitStatus::Success);
     }
-    let settings = project_settings(&root, &current_dir).map_err(SessionError::with_findings)?;
+    let settings = project_settings(&root, &current_dir).map_err(RunnerError::with_findings)?;
     let disclosures = Disclosures::from_settings(&settings);
     check_encryption(&disclosures)?;
     let variables = project_variables(&root, &current_dir);
@@ -146,7 +146,7 @@ fn print_disclosures(
     }
 }
 
-fn no_config_dir_error() -> SessionError {
-    SessionError::usage("orch has no folder to record the agreement in: neither XDG_CONFIG_HOME nor HOME is set")
+fn no_config_dir_error() -> RunnerError {
+    RunnerError::usage("orch has no folder to record the agreement in: neither XDG_CONFIG_HOME nor HOME is set")
         .with_hint("set HOME, or pass `--trust DIGEST` to each command; `orch trust --print` prints the digest")
 }

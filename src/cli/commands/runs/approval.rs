@@ -7,8 +7,8 @@ use crate::cli::commands::pipeline::resume_after_answer;
 use crate::cli::output::{Ui, user_name};
 use crate::cli::startup::runner;
 use crate::model::RunStatus;
-use crate::session::project_state::commands_for_journal;
-use crate::session::{AnswerRequest, ExitStatus};
+use crate::runner::project_state::commands_for_journal;
+use crate::runner::{AnswerRequest, ExitStatus};
 
 /// Answer a run that waits for an approval
 ///

@@ -7,8 +7,8 @@ use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::model::{Artifact, RunState, StepState};
-use crate::session::project_state::project_root;
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::project_state::project_root;
+use crate::runner::{ExitStatus, RunnerError};
 use crate::store::RunRow;
 
 use super::{find_run_or_latest, open_journal};
@@ -16,8 +16,8 @@ use super::{find_run_or_latest, open_journal};
 /// Print an artifact as orch recorded it
 ///
 /// Prints the recorded bytes of the artifact's file, even if the file was changed or deleted since. The bytes are text
-/// or JSON, as in the file. If a loop produced the artifact in several rounds, orch prints the artifact of the last
-/// round; --step selects another round, or one item of a list.
+/// or JSON, as in the file. If a loop produced the artifact in several iterations, orch prints the artifact of the last
+/// iteration; --step selects another iteration, or one item of a list.
 #[derive(Debug, clap::Args)]
 #[command(
     allow_missing_positional = true,
@@ -65,7 +65,7 @@ fn select_artifact<'a>(
     args: &RunsArtifactArgs,
     row: &RunRow,
     state: &'a RunState,
-) -> Result<(&'a StepState, &'a Artifact), SessionError> {
+) -> Result<(&'a StepState, &'a Artifact), RunnerError> {
     let artifacts: Vec<(&StepState, &Artifact)> =
         state.steps_in_file_order().into_iter().filter_map(|step| Some((step, step.artifact.as_ref()?))).collect();
     let is_requested = |(step, artifact): &&(&StepState, &Artifact)| {
@@ -80,15 +80,15 @@ fn select_artifact<'a>(
         (None, []) => Err(not_found_error(args, row, &artifacts)),
         (None, steps) => {
             let keys: Vec<String> = steps.iter().map(|(step, _)| format!("`{}`", step.key)).collect();
-            Err(SessionError::usage(format!("several steps of run {} produced `{}`", row.run, args.name))
+            Err(RunnerError::usage(format!("several steps of run {} produced `{}`", row.run, args.name))
                 .with_hint(format!("select one with --step: {}", list_names(&keys))))
         }
     }
 }
 
-fn not_found_error(args: &RunsArtifactArgs, row: &RunRow, artifacts: &[(&StepState, &Artifact)]) -> SessionError {
+fn not_found_error(args: &RunsArtifactArgs, row: &RunRow, artifacts: &[(&StepState, &Artifact)]) -> RunnerError {
     let step_suffix = args.step.as_ref().map(|key| format!(" of step `{key}`")).unwrap_or_default();
-    let error = SessionError::usage(format!("run {} has no artifact `{}`{step_suffix}", row.run, args.name));
+    let error = RunnerError::usage(format!("run {} has no artifact `{}`{step_suffix}", row.run, args.name));
     let mut names: Vec<String> = artifacts.iter().map(|(_, artifact)| format!("`{}`", artifact.name)).collect();
     names.sort_unstable();
     names.dedup();

@@ -9,7 +9,7 @@ use crate::files::{self, ChangeSet, FileChange, FileState};
 use crate::model::event::RunStatus;
 use crate::model::{Artifact, RunState, StepKey, StepState};
 use crate::report::human;
-use crate::session::ExitStatus;
+use crate::runner::ExitStatus;
 use crate::store::{Journal, RunRow};
 
 pub(super) fn run(

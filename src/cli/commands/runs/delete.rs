@@ -8,8 +8,8 @@ use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::model::RunId;
 use crate::report::human;
-use crate::session::ExitStatus;
-use crate::session::project_state::{find_run, project_root};
+use crate::runner::ExitStatus;
+use crate::runner::project_state::{find_run, project_root};
 use crate::store::{GcSummary, Journal, Lock};
 
 use super::open_journal;

@@ -8,10 +8,10 @@ use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::files::{self, ChangeKind, ChangeSet};
 use crate::model::visible::escape_line_breaks;
-use crate::session::ExitStatus;
-use crate::session::project_state::{find_run, project_root};
-use crate::session::recorded_changes::{ChangeGap, RecordedChanges};
-use crate::session::writes::{StepWrite, UnrecordedFile};
+use crate::runner::ExitStatus;
+use crate::runner::project_state::{find_run, project_root};
+use crate::runner::recorded_changes::{ChangeGap, RecordedChanges};
+use crate::runner::writes::{StepWrite, UnrecordedFile};
 use crate::store::{Journal, RunRow};
 
 use super::{compare, find_run_or_latest, open_journal};

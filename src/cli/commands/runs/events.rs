@@ -9,8 +9,8 @@ use crate::model::event::{CallEnded, CallStarted, Event, Fact};
 use crate::model::visible::{escape_line_breaks, one_line};
 use crate::model::{Artifact, ChatReply, ContentBlock, Failure, McpListing, counted};
 use crate::report::human;
-use crate::session::ExitStatus;
-use crate::session::project_state::project_root;
+use crate::runner::ExitStatus;
+use crate::runner::project_state::project_root;
 
 use super::{find_run_or_latest, open_journal};
 

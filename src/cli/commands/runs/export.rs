@@ -11,8 +11,8 @@ use crate::cli::startup::current_dir;
 use crate::files::write_atomically;
 use crate::model::counted;
 use crate::model::visible::path_for_display;
-use crate::session::project_state::project_root;
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::project_state::project_root;
+use crate::runner::{ExitStatus, RunnerError};
 use crate::store::ExportedRun;
 
 use super::{find_run_or_latest, open_journal};
@@ -51,7 +51,7 @@ pub(super) fn run(args: &RunsExportArgs, ui: &Ui) -> Result<ExitStatus> {
         return Ok(ExitStatus::Success);
     };
     write_atomically(file, text.as_bytes(), false).map_err(|error| {
-        let write_error = SessionError::usage(format!("can't write `{}`: {error}", file.display()));
+        let write_error = RunnerError::usage(format!("can't write `{}`: {error}", file.display()));
         match error.kind() {
             ErrorKind::AlreadyExists => write_error.with_hint("select a file that does not exist yet"),
             ErrorKind::NotFound => write_error.with_hint("the folder of the file must exist"),

@@ -8,8 +8,8 @@ use crate::cli::args::{OutputFormat, StateArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::current_dir;
 use crate::model::{RunId, RunStatus};
-use crate::session::ExitStatus;
-use crate::session::project_state::project_root;
+use crate::runner::ExitStatus;
+use crate::runner::project_state::project_root;
 use crate::store::RunRow;
 
 use super::delete::{DeletedRuns, delete_runs};

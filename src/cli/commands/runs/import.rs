@@ -10,9 +10,9 @@ use crate::cli::startup::current_dir;
 use crate::files::{FileChange, FileState, check_path, check_recorded_path, read_file_bounded};
 use crate::model::event::{Event, Fact};
 use crate::model::{RunId, counted};
-use crate::session::project_state::project_root;
-use crate::session::writes::{StepWrite, step_writes};
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::project_state::project_root;
+use crate::runner::writes::{StepWrite, step_writes};
+use crate::runner::{ExitStatus, RunnerError};
 use crate::store::{ExportedRun, ExportedRunError, Journal};
 
 /// Import a run from a file of `orch runs export`
@@ -35,12 +35,11 @@ pub(in crate::cli) struct RunsImportArgs {
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
 pub(super) fn run(args: &RunsImportArgs, ui: &Ui) -> Result<ExitStatus> {
-    let import_error =
-        |reason: String| SessionError::usage(format!("can't import `{}`: {reason}", args.file.display()));
+    let import_error = |reason: String| RunnerError::usage(format!("can't import `{}`: {reason}", args.file.display()));
     let hint = "the file must come from `orch runs export`";
     let bytes = read_file_bounded(&args.file, MAX_FILE_BYTES).map_err(|error| match error.kind() {
         std::io::ErrorKind::FileTooLarge => import_error(error.to_string()).with_hint(hint),
-        _ => SessionError::unreadable(&args.file, &error).with_hint(hint),
+        _ => RunnerError::unreadable(&args.file, &error).with_hint(hint),
     })?;
     let imported = ExportedRun::parse(bytes).map_err(|error| {
         let hint =

@@ -11,8 +11,8 @@ use crate::model::event::ApprovalAsked;
 use crate::model::visible::escape_line_breaks;
 use crate::report::width::{display_width, pad_end, truncate_end};
 use crate::report::{human, to_printable};
-use crate::session::project_state::project_root;
-use crate::session::{ExitStatus, pending_approvals};
+use crate::runner::project_state::project_root;
+use crate::runner::{ExitStatus, pending_approvals};
 use crate::store::{Journal, RunFilter, RunRow};
 
 /// List runs, the latest first

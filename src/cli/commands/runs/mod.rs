@@ -21,8 +21,8 @@ use clap::Subcommand;
 
 use crate::cli::args::StateArgs;
 use crate::cli::output::Ui;
-use crate::session::project_state::find_run;
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::project_state::find_run;
+use crate::runner::{ExitStatus, RunnerError};
 use crate::store::{Journal, RunRow};
 
 /// Inspect, approve, revert, export and delete runs
@@ -76,14 +76,14 @@ pub(in crate::cli) fn dispatch(command: &RunsCommand, ui: &mut Ui) -> Result<Exi
 }
 
 /// Opens the existing journal of a project.
-fn open_journal(state: &StateArgs, root: &Path) -> Result<Journal, SessionError> {
+fn open_journal(state: &StateArgs, root: &Path) -> Result<Journal, RunnerError> {
     state.state_folder().open_journal(root)
 }
 
 /// Finds a run by its ID, or by default the latest run.
-fn find_run_or_latest(journal: &Journal, id: Option<&str>) -> Result<RunRow, SessionError> {
+fn find_run_or_latest(journal: &Journal, id: Option<&str>) -> Result<RunRow, RunnerError> {
     match id {
         Some(id) => find_run(journal, id),
-        None => journal.runs(1)?.into_iter().next().ok_or_else(|| SessionError::usage("there are no runs yet")),
+        None => journal.runs(1)?.into_iter().next().ok_or_else(|| RunnerError::usage("there are no runs yet")),
     }
 }

@@ -11,9 +11,9 @@ use crate::cli::startup::current_dir;
 use crate::files::{RevertOutcome, RevertedFile, Tree, UnrecordedChange};
 use crate::model::RunState;
 use crate::model::visible::escape_line_breaks;
-use crate::session::project_state::{find_run, project_root};
-use crate::session::recorded_changes::{ChangeGap, RecordedChanges};
-use crate::session::{ExitStatus, RunLocks, SessionError, locate, remove_project_placeholders, run_workspace};
+use crate::runner::project_state::{find_run, project_root};
+use crate::runner::recorded_changes::{ChangeGap, RecordedChanges};
+use crate::runner::{ExitStatus, RunLocks, RunnerError, locate, remove_project_placeholders, run_workspace};
 use crate::store::Workspace;
 
 use super::open_journal;
@@ -65,7 +65,7 @@ pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus> {
     let location = locate(&journal, &run, &args.state.state_folder(), &root)?;
     let workspace_path = run_workspace(&journal, row.run, args.workspace.as_ref(), &location, &current_dir)?;
     let workspace = Workspace::open_existing(&workspace_path)?.ok_or_else(|| {
-        SessionError::usage(format!("the workspace `{}` of run {} does not exist", workspace_path.display(), row.run))
+        RunnerError::usage(format!("the workspace `{}` of run {} does not exist", workspace_path.display(), row.run))
     })?;
     let _locks = RunLocks::acquire(&journal, row.run, &workspace)?;
     remove_project_placeholders(&workspace, &location.root, &[])?;
@@ -78,7 +78,7 @@ pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus> {
     } else {
         tree.revert_all(&change_sets, &unrecorded, args.force)
     };
-    let reverted = reverted.map_err(|failure| SessionError::from(failure).with_status(ExitStatus::Failed))?;
+    let reverted = reverted.map_err(|failure| RunnerError::from(failure).with_status(ExitStatus::Failed))?;
     if args.output == OutputFormat::Json {
         let report = json!({
             "run": row.run.to_string(),

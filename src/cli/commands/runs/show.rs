@@ -15,8 +15,8 @@ use crate::model::{ChatReply, ContentBlock, RunId, RunState, SandboxConnection, 
 use crate::process::shorten_middle;
 use crate::report::human;
 use crate::report::summary::{NameColumn, render_step_line, render_summary};
-use crate::session::project_state::{commands_for_journal, project_root};
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::project_state::{commands_for_journal, project_root};
+use crate::runner::{ExitStatus, RunnerError};
 use crate::store::LockHolder;
 
 use super::{find_run_or_latest, open_journal};
@@ -87,7 +87,7 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
 }
 
 /// The calls that the options select, in the order of the conversations.
-fn selected_calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<ShownCall<'e>>, SessionError> {
+fn selected_calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<ShownCall<'e>>, RunnerError> {
     let calls = shown_calls(events);
     let Some(step) = &args.step else { return Ok(calls) };
     let is_selected = |name: &str| {
@@ -99,7 +99,7 @@ fn selected_calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<Sh
         let mut names: Vec<String> = other_calls.iter().map(|call| format!("`{}`", call.key.step)).collect();
         names.dedup();
         names.truncate(20);
-        let error = SessionError::usage(format!("the run has no reply from a step `{step}`"));
+        let error = RunnerError::usage(format!("the run has no reply from a step `{step}`"));
         return Err(if names.is_empty() {
             error
         } else {

@@ -6,9 +6,9 @@ use crate::cli::args::{StateArgs, TrustArgs};
 use crate::cli::output::Ui;
 use crate::cli::startup::{runner, runtime};
 use crate::model::RunId;
-use crate::session::project_state::{project_root, project_settings};
-use crate::session::trackers::{Trackers, delivery_message, format_event_count};
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::project_state::{project_root, project_settings};
+use crate::runner::trackers::{Trackers, delivery_message, format_event_count};
+use crate::runner::{ExitStatus, RunnerError};
 use crate::store::{Journal, Outbox};
 use crate::track::{DeliveryReport, DeliveryStart, TrackerTarget, deliver};
 use crate::trust::VariableDisclosures;
@@ -44,9 +44,9 @@ pub(super) fn run(args: &TrackArgs, ui: &Ui) -> Result<ExitStatus> {
     let runner = runner(ui)?;
     let current_dir = runner.current_dir();
     let root = project_root(current_dir);
-    let settings = project_settings(&root, current_dir).map_err(SessionError::with_findings)?;
+    let settings = project_settings(&root, current_dir).map_err(RunnerError::with_findings)?;
     if settings.tracker.convex.is_none() && settings.tracker.webhook.is_none() {
-        let error = SessionError::usage("orch.yaml has no tracker");
+        let error = RunnerError::usage("orch.yaml has no tracker");
         return Err(error.with_hint("add one under `tracker:`; see docs/tracking.md").into());
     }
     // The command starts no program.

@@ -10,11 +10,11 @@ use crate::cli::startup::{runner, runtime};
 use crate::files::read_to_end_bounded;
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Failure, FailureClass, HumanDuration, InputRequired};
-use crate::session::tool_info::ToolInfo;
-use crate::session::tools::{ToolCallOptions, ToolCallResult, ToolSession};
-use crate::session::{ExitStatus, Runner, SessionError};
+use crate::runner::tool_info::ToolInfo;
+use crate::runner::tools::{ProjectTools, ToolCallOptions, ToolCallOutcome};
+use crate::runner::{ExitStatus, Runner, RunnerError};
 
-use super::{SessionArgs, until_signal};
+use super::{ToolServerArgs, until_signal};
 
 /// Call a tool once
 ///
@@ -52,7 +52,7 @@ pub(in crate::cli) struct ToolsCallArgs {
     output: OutputFormat,
 
     #[command(flatten)]
-    session: SessionArgs,
+    server_args: ToolServerArgs,
 }
 
 /// The maximum size of arguments on standard input, in bytes.
@@ -70,14 +70,14 @@ fn parse_timeout(text: &str) -> Result<HumanDuration, String> {
 pub(super) fn run(args: &ToolsCallArgs, ui: &Ui) -> Result<ExitStatus> {
     let runner = runner(ui)?;
     let arguments = read_arguments(args)?;
-    let session = args.session.open_with_answer(&runner, args.answer.clone())?;
+    let project_tools = args.server_args.open_with_answer(&runner, args.answer.clone())?;
     let result = runtime()?.block_on(async {
-        let result = call(args, arguments, &session, &runner, ui).await;
-        session.close().await;
+        let result = call(args, arguments, &project_tools, &runner, ui).await;
+        project_tools.close().await;
         result
     })?;
     match (result, args.output) {
-        (ToolCallResult::Output { content, is_error, structured }, format) => {
+        (ToolCallOutcome::Output { content, is_error, structured }, format) => {
             match format {
                 // The text is for people; `--output json` has it as data.
                 OutputFormat::Text => ui.write_preformatted(&content)?,
@@ -88,11 +88,11 @@ pub(super) fn run(args: &ToolsCallArgs, ui: &Ui) -> Result<ExitStatus> {
             }
             Ok(if is_error { ExitStatus::Failed } else { ExitStatus::Success })
         }
-        (ToolCallResult::Questions(input), OutputFormat::Text) => {
+        (ToolCallOutcome::Questions(input), OutputFormat::Text) => {
             ui.print_always(&question_text(&args.name, &input));
             Ok(ExitStatus::Waiting)
         }
-        (ToolCallResult::Questions(input), OutputFormat::Json) => {
+        (ToolCallOutcome::Questions(input), OutputFormat::Json) => {
             ui.write_data(&format!("{:#}", json!({ "questions": input.questions })))?;
             Ok(ExitStatus::Waiting)
         }
@@ -103,11 +103,11 @@ pub(super) fn run(args: &ToolsCallArgs, ui: &Ui) -> Result<ExitStatus> {
 async fn call(
     args: &ToolsCallArgs,
     arguments: Map<String, Value>,
-    session: &ToolSession,
+    project_tools: &ProjectTools,
     runner: &Runner,
     ui: &Ui,
-) -> Result<ToolCallResult, SessionError> {
-    let tool = until_signal(session.find(&args.name)).await?;
+) -> Result<ToolCallOutcome, RunnerError> {
+    let tool = until_signal(project_tools.find(&args.name)).await?;
     let arguments = tool.read_arguments(&Value::Object(arguments))?;
     if !tool.only_reads && !args.yes {
         confirm_call(&tool, &arguments, runner)?;
@@ -118,33 +118,33 @@ async fn call(
         wait_for_signal().await;
         Failure::new(FailureClass::Cancelled, "the command was stopped")
     };
-    session.call(&tool, &arguments, &options, interruption).await
+    project_tools.call(&tool, &arguments, &options, interruption).await
 }
 
 /// Asks the user before a call that may change something.
-fn confirm_call(tool: &ToolInfo, arguments: &Value, runner: &Runner) -> Result<(), SessionError> {
+fn confirm_call(tool: &ToolInfo, arguments: &Value, runner: &Runner) -> Result<(), RunnerError> {
     let question = format!("Call `{}` with {arguments}? It may change something.", tool.name);
     match runner.prompter.confirm(&question) {
         Some(true) => Ok(()),
-        Some(false) => Err(SessionError::usage(format!("`{}` was not called", tool.name))),
-        None => Err(SessionError::usage(format!("`{}` may change something", tool.name))
+        Some(false) => Err(RunnerError::usage(format!("`{}` was not called", tool.name))),
+        None => Err(RunnerError::usage(format!("`{}` may change something", tool.name))
             .with_hint("pass --yes to call it, or set `access: read` of its MCP server if no call changes anything")),
     }
 }
 
 /// The arguments of the command line.
-fn read_arguments(args: &ToolsCallArgs) -> Result<Map<String, Value>, SessionError> {
+fn read_arguments(args: &ToolsCallArgs) -> Result<Map<String, Value>, RunnerError> {
     let text = match args.arguments.as_deref() {
         Some("-") => {
             let bytes = read_to_end_bounded(std::io::stdin(), MAX_ARGUMENT_BYTES)
-                .map_err(|error| SessionError::usage(format!("standard input can't be read: {error}")))?;
+                .map_err(|error| RunnerError::usage(format!("standard input can't be read: {error}")))?;
             String::from_utf8_lossy(&bytes).into_owned()
         }
         Some(text) => text.to_owned(),
         None => "{}".to_owned(),
     };
     let mut arguments: Map<String, Value> = serde_json::from_str(&text).map_err(|error| {
-        SessionError::usage(format!("the value of --args is not a JSON object: {error}"))
+        RunnerError::usage(format!("the value of --args is not a JSON object: {error}"))
             .with_hint("for example: --args '{\"path\":\"README.md\"}'")
     })?;
     for (name, value) in &args.argument {

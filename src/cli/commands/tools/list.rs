@@ -10,11 +10,11 @@ use crate::cli::output::Ui;
 use crate::cli::startup::{runner, runtime};
 use crate::model::visible::{escape_line_breaks, escape_unsafe, one_line};
 use crate::report::width::{display_width, pad_end, truncate_end};
-use crate::session::tool_info::{ToolInfo, builtin_tools};
-use crate::session::tools::{ListedTools, ToolSession};
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::tool_info::{ToolInfo, builtin_tools};
+use crate::runner::tools::{ProjectTools, ServerToolList};
+use crate::runner::{ExitStatus, RunnerError};
 
-use super::{SessionArgs, until_signal};
+use super::{ToolServerArgs, until_signal};
 
 /// List the tools of orch and of the MCP servers in orch.yaml
 ///
@@ -30,7 +30,7 @@ pub(in crate::cli) struct ToolsListArgs {
     output: OutputFormat,
 
     #[command(flatten)]
-    session: SessionArgs,
+    server_args: ToolServerArgs,
 }
 
 /// The maximum length of a description in a line, in characters.
@@ -43,10 +43,10 @@ pub(super) fn run(args: &ToolsListArgs, ui: &Ui) -> Result<ExitStatus> {
     let servers = if settings.mcp.is_empty() && args.server.is_none() {
         Vec::new()
     } else {
-        let session = args.session.open(&runner)?;
+        let project_tools = args.server_args.open(&runner)?;
         runtime()?.block_on(async {
-            let listed = until_signal(list_servers(&session, args.server.as_deref())).await;
-            session.close().await;
+            let listed = until_signal(list_servers(&project_tools, args.server.as_deref())).await;
+            project_tools.close().await;
             listed
         })?
     };
@@ -58,7 +58,7 @@ pub(super) fn run(args: &ToolsListArgs, ui: &Ui) -> Result<ExitStatus> {
         print_tools(&tools, ui)?;
     }
     let mut status = ExitStatus::Success;
-    for ListedTools { server, listed } in servers {
+    for ServerToolList { server, listed } in servers {
         match listed {
             Ok(listed) => {
                 for note in listed.notes {
@@ -67,7 +67,7 @@ pub(super) fn run(args: &ToolsListArgs, ui: &Ui) -> Result<ExitStatus> {
                 }
             }
             Err(failure) => {
-                ui.print_error(&SessionError::from(failure));
+                ui.print_error(&RunnerError::from(failure));
                 status = ExitStatus::Usage;
             }
         }
@@ -76,10 +76,10 @@ pub(super) fn run(args: &ToolsListArgs, ui: &Ui) -> Result<ExitStatus> {
 }
 
 /// Lists the tools of one server or of all.
-async fn list_servers(session: &ToolSession, server: Option<&str>) -> Result<Vec<ListedTools>, SessionError> {
+async fn list_servers(project_tools: &ProjectTools, server: Option<&str>) -> Result<Vec<ServerToolList>, RunnerError> {
     match server {
-        Some(name) => Ok(session.list([session.server(name)?]).await),
-        None => Ok(session.list(session.specs().values()).await),
+        Some(name) => Ok(project_tools.list([project_tools.server(name)?]).await),
+        None => Ok(project_tools.list(project_tools.specs().values()).await),
     }
 }
 
@@ -104,10 +104,10 @@ fn printable_line(text: &str) -> String {
     escape_unsafe(&escape_line_breaks(text)).into_owned()
 }
 
-fn to_json(builtin: &[ToolInfo], servers: &[ListedTools]) -> Value {
+fn to_json(builtin: &[ToolInfo], servers: &[ServerToolList]) -> Value {
     let listed = servers.iter().filter_map(|server| server.listed.as_ref().ok());
     let tools = builtin.iter().chain(listed.flat_map(|listed| &listed.tools)).map(ToolInfo::to_json);
-    let servers = servers.iter().map(|ListedTools { server, listed }| match listed {
+    let servers = servers.iter().map(|ServerToolList { server, listed }| match listed {
         Ok(listed) => {
             json!({ "name": server, "protocol_version": listed.protocol_version, "notes": listed.notes, "error": null })
         }

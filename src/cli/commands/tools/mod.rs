@@ -12,8 +12,8 @@ use clap::Subcommand;
 use crate::cli::args::{StateArgs, TrustArgs};
 use crate::cli::interrupt::wait_for_signal;
 use crate::cli::output::Ui;
-use crate::session::tools::{ToolSession, ToolsRequest};
-use crate::session::{ExitStatus, Runner, SessionError};
+use crate::runner::tools::{ProjectTools, ToolsRequest};
+use crate::runner::{ExitStatus, Runner, RunnerError};
 
 /// List, show and call tools of orch and of MCP servers
 #[derive(Debug, Subcommand)]
@@ -25,7 +25,7 @@ pub(in crate::cli) enum ToolsCommand {
 
 /// The options of all commands that may start an MCP server.
 #[derive(Clone, Debug, clap::Args)]
-struct SessionArgs {
+struct ToolServerArgs {
     /// The workspace of the tools [default: `workspace` in the current folder, as for a run]
     #[arg(long, short, value_name = "DIR")]
     workspace: Option<PathBuf>,
@@ -37,14 +37,14 @@ struct SessionArgs {
     state: StateArgs,
 }
 
-impl SessionArgs {
+impl ToolServerArgs {
     /// Opens the tools of the project of the current folder.
-    fn open(&self, runner: &Runner) -> Result<ToolSession, SessionError> {
+    fn open(&self, runner: &Runner) -> Result<ProjectTools, RunnerError> {
         self.open_with_answer(runner, None)
     }
 
-    /// Like [`SessionArgs::open`], with an answer to the questions of servers.
-    fn open_with_answer(&self, runner: &Runner, answer: Option<String>) -> Result<ToolSession, SessionError> {
+    /// Like [`ToolServerArgs::open`], with an answer to the questions of servers.
+    fn open_with_answer(&self, runner: &Runner, answer: Option<String>) -> Result<ProjectTools, RunnerError> {
         let (root, settings) = runner.project_settings()?;
         let request = ToolsRequest {
             workspace: self.workspace.clone(),
@@ -57,7 +57,7 @@ impl SessionArgs {
 }
 
 /// Waits for work that a signal may end.
-async fn until_signal<T>(work: impl Future<Output = Result<T, SessionError>>) -> Result<T, SessionError> {
+async fn until_signal<T>(work: impl Future<Output = Result<T, RunnerError>>) -> Result<T, RunnerError> {
     tokio::select! {
         biased;
         result = work => result,
@@ -66,8 +66,8 @@ async fn until_signal<T>(work: impl Future<Output = Result<T, SessionError>>) ->
 }
 
 /// The error after a signal.
-fn interrupted() -> SessionError {
-    SessionError::usage("the command was stopped").with_status(ExitStatus::Interrupted)
+fn interrupted() -> RunnerError {
+    RunnerError::usage("the command was stopped").with_status(ExitStatus::Interrupted)
 }
 
 pub(in crate::cli) fn dispatch(command: &ToolsCommand, ui: &Ui) -> Result<ExitStatus> {

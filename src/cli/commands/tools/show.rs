@@ -5,10 +5,10 @@ use anyhow::Result;
 use crate::cli::args::OutputFormat;
 use crate::cli::output::Ui;
 use crate::cli::startup::{runner, runtime};
-use crate::session::ExitStatus;
-use crate::session::tool_info::{ToolInfo, builtin_tool};
+use crate::runner::ExitStatus;
+use crate::runner::tool_info::{ToolInfo, builtin_tool};
 
-use super::{SessionArgs, until_signal};
+use super::{ToolServerArgs, until_signal};
 
 /// Show what a tool does, and the schemas of its arguments and its result
 ///
@@ -24,17 +24,17 @@ pub(in crate::cli) struct ToolsShowArgs {
     output: OutputFormat,
 
     #[command(flatten)]
-    session: SessionArgs,
+    server_args: ToolServerArgs,
 }
 
 pub(super) fn run(args: &ToolsShowArgs, ui: &Ui) -> Result<ExitStatus> {
     let tool = if let Some(tool) = builtin_tool(&args.name) {
         tool
     } else {
-        let session = args.session.open(&runner(ui)?)?;
+        let project_tools = args.server_args.open(&runner(ui)?)?;
         runtime()?.block_on(async {
-            let tool = until_signal(session.find(&args.name)).await;
-            session.close().await;
+            let tool = until_signal(project_tools.find(&args.name)).await;
+            project_tools.close().await;
             tool
         })?
     };

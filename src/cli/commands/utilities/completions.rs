@@ -23,8 +23,8 @@ use crate::config;
 use crate::diagnostic::Code as DiagnosticCode;
 use crate::model::visible::{escape_unsafe, one_line};
 use crate::model::{RunState, RunStatus};
-use crate::session::project_state::{find_run, project_root};
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::project_state::{find_run, project_root};
+use crate::runner::{ExitStatus, RunnerError};
 use crate::store::{Journal, RunRow};
 
 /// The environment variable in which the completion script names its shell.
@@ -48,8 +48,7 @@ pub(in crate::cli) struct CompletionsArgs {
 pub(in crate::cli) fn run(args: &CompletionsArgs, ui: &Ui) -> Result<ExitStatus> {
     let shells = Shells::builtins();
     let shell = shells.completer(&args.shell.to_string());
-    let shell =
-        shell.ok_or_else(|| SessionError::usage(format!("orch has no completion script for {}", args.shell)))?;
+    let shell = shell.ok_or_else(|| RunnerError::usage(format!("orch has no completion script for {}", args.shell)))?;
     let mut script = Vec::new();
     shell.write_registration(COMPLETE_VARIABLE, "orch", "orch", "orch", &mut script)?;
     ui.write_data(&String::from_utf8_lossy(&script))?;

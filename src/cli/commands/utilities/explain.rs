@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::cli::output::Ui;
 use crate::diagnostic::{Code as DiagnosticCode, did_you_mean, render_all_explanations, render_explanation};
-use crate::session::{ExitStatus, SessionError};
+use crate::runner::{ExitStatus, RunnerError};
 
 /// Explain a code such as ORCH0305, with an example
 ///
@@ -30,7 +30,7 @@ pub(in crate::cli) fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitStatus> {
     Ok(ExitStatus::Success)
 }
 
-fn find_code(name: &str) -> Result<DiagnosticCode, SessionError> {
+fn find_code(name: &str) -> Result<DiagnosticCode, RunnerError> {
     let uppercase = name.to_ascii_uppercase();
     let full_name = match uppercase.parse::<u16>() {
         Ok(number) => format!("ORCH{number:04}"),
@@ -39,7 +39,7 @@ fn find_code(name: &str) -> Result<DiagnosticCode, SessionError> {
     let code_names = || DiagnosticCode::ALL.iter().map(|code| code.as_str());
     let code = DiagnosticCode::ALL.iter().find(|code| code.as_str() == full_name);
     code.copied().ok_or_else(|| {
-        let error = SessionError::usage(format!("there is no code `{name}`"));
+        let error = RunnerError::usage(format!("there is no code `{name}`"));
         match did_you_mean(&full_name, code_names()) {
             Some(suggestion) => error.with_hint(format!("did you mean `{suggestion}`?")),
             None => error.with_hint("`orch explain` lists all codes"),

@@ -10,8 +10,8 @@ use crate::cli::startup::current_dir;
 use crate::extract::{Options, StopHint, extract};
 use crate::files::{read_file_bounded, read_to_end_bounded};
 use crate::model::text::normalize_reply_bytes;
+use crate::runner::{ExitStatus, RunnerError};
 use crate::schema::render_mismatches;
-use crate::session::{ExitStatus, SessionError};
 
 /// Extract the JSON from a model's reply
 ///
@@ -91,14 +91,14 @@ pub(in crate::cli) fn run(args: &ExtractArgs, ui: &Ui) -> Result<ExitStatus> {
 /// The maximum size of a reply in bytes. orch's providers return smaller replies.
 const MAX_REPLY_BYTES: u64 = 64 << 20;
 
-fn read_reply(file: Option<&Path>) -> Result<Vec<u8>, SessionError> {
+fn read_reply(file: Option<&Path>) -> Result<Vec<u8>, RunnerError> {
     let bytes = match file {
         Some(path) if path != Path::new("-") => read_file_bounded(path, MAX_REPLY_BYTES).map_err(|error| {
-            SessionError::unreadable(path, &error)
+            RunnerError::unreadable(path, &error)
                 .with_hint("pass the file of a reply, or pipe the reply to standard input")
         }),
         _ => read_to_end_bounded(std::io::stdin(), MAX_REPLY_BYTES)
-            .map_err(|error| SessionError::usage(format!("standard input can't be read: {error}"))),
+            .map_err(|error| RunnerError::usage(format!("standard input can't be read: {error}"))),
     }?;
     Ok(normalize_reply_bytes(bytes))
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::lsp::{self, SessionEnd};
-use crate::session::{Environment, ExitStatus};
+use crate::runner::{Environment, ExitStatus};
 
 /// Start the language server for editors
 ///

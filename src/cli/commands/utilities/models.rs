@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use crate::cli::output::Ui;
-use crate::session::ExitStatus;
+use crate::runner::ExitStatus;
 
 /// List, download and add embedded models
 ///
@@ -72,6 +72,6 @@ pub(in crate::cli) fn run(args: &ModelsArgs, ui: &Ui) -> Result<ExitStatus> {
 
 #[cfg(not(feature = "local"))]
 pub(in crate::cli) fn run(_: &ModelsArgs, _: &Ui) -> Result<ExitStatus> {
-    let error = crate::session::SessionError::usage("this orch was built without the embedded models");
+    let error = crate::runner::RunnerError::usage("this orch was built without the embedded models");
     Err(error.with_hint("build it with the feature `local`").into())
 }

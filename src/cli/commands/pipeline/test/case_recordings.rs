@@ -9,7 +9,7 @@ use crate::agent::{Replay, ReplayOptions};
 use crate::config::{self, Document, Project, item_pointer, steps_with_pointers};
 use crate::model::case::Case;
 use crate::model::{CommandMode, CommandModes, Normalizer, Step};
-use crate::session::{SessionError, models};
+use crate::runner::{RunnerError, models};
 
 /// Opens the recordings of a test case in the folder `recordings`. `name` is the name of the test case in messages.
 /// Returns `None` if the test runs without recordings: the pipeline has no agents, the test case names no recordings,
@@ -19,7 +19,7 @@ pub(super) fn open_replay(
     name: &str,
     project: &Project,
     recordings: PathBuf,
-) -> Result<Option<Arc<Replay>>, SessionError> {
+) -> Result<Option<Arc<Replay>>, RunnerError> {
     // If the test case names a folder, a missing folder is a mistake: its commands would run instead of being replayed.
     let names_recordings = case.recordings.is_some() && case.commands != CommandModes::All(CommandMode::Run);
     let needs_recordings = has_agents(project) || names_recordings || case.commands.contains(CommandMode::Replay);
@@ -62,12 +62,12 @@ pub(super) fn warning_about_commands(case: &Case, project: &Project, recordings:
 
 /// Whether a folder has recordings. The folder with the name of the test case may also be the one that the test copies
 /// into its workspace.
-fn has_recordings(case: &Case, recordings: &Path) -> Result<bool, SessionError> {
+fn has_recordings(case: &Case, recordings: &Path) -> Result<bool, RunnerError> {
     if case.workspace.as_deref().is_some_and(|files| Path::new(files).file_name() == recordings.file_name()) {
         return Ok(false);
     }
     let read_error = |error: io::Error| {
-        SessionError::usage(format!("the recordings in `{}` can't be read: {error}", recordings.display()))
+        RunnerError::usage(format!("the recordings in `{}` can't be read: {error}", recordings.display()))
     };
     let entries = match std::fs::read_dir(recordings) {
         Ok(entries) => entries,
@@ -86,10 +86,10 @@ fn has_recordings(case: &Case, recordings: &Path) -> Result<bool, SessionError> 
 }
 
 /// Returns the path, or an error if the path leads out of the project through a link.
-fn check_inside_project(project: &Project, path: PathBuf) -> Result<PathBuf, SessionError> {
+fn check_inside_project(project: &Project, path: PathBuf) -> Result<PathBuf, RunnerError> {
     if config::is_outside_folder(&project.root, &path) {
         let message = format!("`{}` is a link that leads out of the project", path.display());
-        return Err(SessionError::usage(message).with_hint("copy its target into the project"));
+        return Err(RunnerError::usage(message).with_hint("copy its target into the project"));
     }
     Ok(path)
 }

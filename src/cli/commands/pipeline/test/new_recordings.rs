@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::folder::{NoFollowFile, NoFollowFolder, is_temporary_name, new_temporary_name};
-use crate::session::SessionError;
+use crate::runner::RunnerError;
 use crate::store::Lock;
 
 use super::path_error;
@@ -28,13 +28,13 @@ pub(super) struct NewRecordings {
 
 impl NewRecordings {
     /// Creates a folder beside the old recordings. The path `recordings` is relative to the folder of the test case.
-    pub(super) fn create_beside(case_folder: &NoFollowFolder, recordings: &str) -> Result<Self, SessionError> {
+    pub(super) fn create_beside(case_folder: &NoFollowFolder, recordings: &str) -> Result<Self, RunnerError> {
         let name = format!("{}{}", parent_path(recordings), new_temporary_name());
         case_folder.create_subfolder(&name).map_err(|error| path_error(&case_folder.path().join(&name), &error))?;
         let mut new_folder = Self { lock: None, case_folder: case_folder.clone(), name };
         let (file, owner) = (new_folder.file(LOCK_FILE), format!("process {}", std::process::id()));
         let lock = Lock::acquire(&file, "the folder of new recordings", &owner);
-        new_folder.lock = Some(lock.map_err(|error| SessionError::usage(error.to_string()))?);
+        new_folder.lock = Some(lock.map_err(|error| RunnerError::usage(error.to_string()))?);
         Ok(new_folder)
     }
 
@@ -49,7 +49,7 @@ impl NewRecordings {
     /// Moves the new recordings to their destination. Then deletes the old recordings if `delete_old` is set; the
     /// caller does not set it if other test cases may share the folder. If the process dies before the deletion, the
     /// old recordings remain.
-    pub(super) fn replace_old(&self, recordings: &str, delete_old: bool) -> Result<(), SessionError> {
+    pub(super) fn replace_old(&self, recordings: &str, delete_old: bool) -> Result<(), RunnerError> {
         let destination = self.case_folder.path().join(recordings);
         self.case_folder.create_subfolder(recordings).map_err(|error| path_error(&destination, &error))?;
         let old_names = recording_names(&self.case_folder, recordings)?;
@@ -80,14 +80,14 @@ fn parent_path(name: &str) -> &str {
 }
 
 /// The names of the recordings in a folder.
-fn recording_names(case_folder: &NoFollowFolder, name: &str) -> Result<Vec<String>, SessionError> {
+fn recording_names(case_folder: &NoFollowFolder, name: &str) -> Result<Vec<String>, RunnerError> {
     let entries = case_folder.list(name).map_err(|error| path_error(&case_folder.path().join(name), &error))?;
     let names = entries.into_iter().map(|(name, _)| name);
     Ok(names.filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "json")).collect())
 }
 
 /// Deletes the folders of new recordings whose processes have died.
-pub(super) fn remove_abandoned_folders(case_folder: &NoFollowFolder, recordings: &str) -> Result<(), SessionError> {
+pub(super) fn remove_abandoned_folders(case_folder: &NoFollowFolder, recordings: &str) -> Result<(), RunnerError> {
     let parent_folder = parent_path(recordings);
     let Ok(entries) = case_folder.list(parent_folder) else { return Ok(()) };
     for (name, _) in entries.into_iter().filter(|(name, meta)| is_temporary_name(name) && meta.is_dir()) {

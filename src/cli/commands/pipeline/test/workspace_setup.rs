@@ -11,7 +11,7 @@ use crate::cli::interrupt;
 use crate::config;
 use crate::model::case::Case;
 use crate::process::{self, EndingGroups, ProgramSpec};
-use crate::session::{ExitStatus, Runner, SessionError};
+use crate::runner::{ExitStatus, Runner, RunnerError};
 
 /// The time limit for a command of `setup:`.
 const SETUP_TIMEOUT: Duration = Duration::from_mins(1);
@@ -43,7 +43,7 @@ pub(super) async fn prepare_workspace(
     if let Some(files) = &case.workspace {
         let source = folder.join(files);
         if !source.is_dir() {
-            let error = SessionError::usage(format!("`workspace: {files}` is not a folder"));
+            let error = RunnerError::usage(format!("`workspace: {files}` is not a folder"));
             return Err(error.with_hint(format!("orch expects it at `{}`", source.display())).into());
         }
         let (root, destination) = (root.to_owned(), workspace.to_owned());
@@ -83,21 +83,21 @@ struct WorkspaceCopier {
 }
 
 impl WorkspaceCopier {
-    fn copy_all(mut self, source: &Path, destination: &Path) -> Result<(), SessionError> {
+    fn copy_all(mut self, source: &Path, destination: &Path) -> Result<(), RunnerError> {
         self.copy(source, destination, 0)
     }
 
     /// Copies a file, or a folder with its contents, including permissions. Follows links, so that the copy is
     /// independent. Refuses links that lead out of the project, because a model may read the copy.
-    fn copy(&mut self, source: &Path, destination: &Path, depth: usize) -> Result<(), SessionError> {
+    fn copy(&mut self, source: &Path, destination: &Path, depth: usize) -> Result<(), RunnerError> {
         let copy_error =
-            |error: std::io::Error| SessionError::usage(format!("`{}` can't be copied: {error}", source.display()));
+            |error: std::io::Error| RunnerError::usage(format!("`{}` can't be copied: {error}", source.display()));
         if self.interrupted.load(Ordering::Relaxed) {
             return Err(interrupted_error());
         }
         if config::is_outside_folder(&self.root, source) {
             let error =
-                SessionError::usage(format!("`{}` can't be copied: it is outside of the project", source.display()));
+                RunnerError::usage(format!("`{}` can't be copied: it is outside of the project", source.display()));
             return Err(error.with_hint("copy what the case needs into the project"));
         }
         let metadata = std::fs::metadata(source).map_err(copy_error)?;
@@ -106,7 +106,7 @@ impl WorkspaceCopier {
             return std::fs::copy(source, destination).map(drop).map_err(copy_error);
         }
         if !metadata.is_dir() {
-            let error = SessionError::usage(format!(
+            let error = RunnerError::usage(format!(
                 "`{}` can't be copied: it is neither a file nor a folder",
                 source.display()
             ));
@@ -121,7 +121,7 @@ impl WorkspaceCopier {
     }
 
     /// Counts a file or folder before orch copies it, and checks the limits.
-    fn count_and_check(&mut self, source: &Path, bytes: Option<u64>, depth: usize) -> Result<(), SessionError> {
+    fn count_and_check(&mut self, source: &Path, bytes: Option<u64>, depth: usize) -> Result<(), RunnerError> {
         self.file_count += 1;
         self.byte_count = self.byte_count.saturating_add(bytes.unwrap_or_default());
         let limit = if self.file_count > MAX_FILES {
@@ -136,21 +136,21 @@ impl WorkspaceCopier {
         let message = format!(
             "`workspace:` of the case can't be copied: it contains more than {limit}, including those behind links"
         );
-        Err(SessionError::usage(message)
+        Err(RunnerError::usage(message)
             .with_hint(format!("the copy stopped at `{}`", source.display()))
             .with_hint("look for links to parent folders, and create large files with `setup:`"))
     }
 }
 
-fn interrupted_error() -> SessionError {
-    SessionError::usage("interrupted before the run started").with_status(ExitStatus::Interrupted)
+fn interrupted_error() -> RunnerError {
+    RunnerError::usage("interrupted before the run started").with_status(ExitStatus::Interrupted)
 }
 
-/// A hint about the folder in which the commands of `setup:` run.
+/// A hint about the working directory of the commands of `setup:`.
 const WORKSPACE_HINT: &str =
     "it ran in the workspace of the case, which contains only the files of the project that `workspace:` copies";
 
-async fn run_setup_command(argv: &[String], runner: &Runner, workspace: &Path) -> Result<(), SessionError> {
+async fn run_setup_command(argv: &[String], runner: &Runner, workspace: &Path) -> Result<(), RunnerError> {
     let spec = ProgramSpec {
         argv: argv.to_vec(),
         cwd: workspace.to_owned(),
@@ -159,7 +159,7 @@ async fn run_setup_command(argv: &[String], runner: &Runner, workspace: &Path) -
         timeout: Some(SETUP_TIMEOUT),
         max_captured_bytes: MAX_OUTPUT_BYTES,
         max_output_bytes: None,
-        guard: runner.environment.guard().to_owned().into(),
+        supervisor: runner.environment.supervisor().to_owned().into(),
         ending_process_groups: EndingGroups::default(),
         // The user wrote these commands, so they run with all of the user's rights.
         sandbox: None,
@@ -172,14 +172,14 @@ async fn run_setup_command(argv: &[String], runner: &Runner, workspace: &Path) -
     spec.ending_process_groups.wait_all_ended().await;
     let output = output.ok_or_else(interrupted_error)?;
     let output = output.map_err(|error| {
-        SessionError::usage(format!("`setup:` of the case, `{command_line}`: {error}")).with_hint(WORKSPACE_HINT)
+        RunnerError::usage(format!("`setup:` of the case, `{command_line}`: {error}")).with_hint(WORKSPACE_HINT)
     })?;
     if output.code == Some(0) {
         return Ok(());
     }
     let text = [output.stderr.text(), output.stdout.text()].concat();
     let message = format!("`setup:` of the case, `{command_line}`, ended with exit code {}", output.code.unwrap_or(-1));
-    Err(SessionError::usage(message).with_hint(format!("its output: {}", text.trim())).with_hint(WORKSPACE_HINT))
+    Err(RunnerError::usage(message).with_hint(format!("its output: {}", text.trim())).with_hint(WORKSPACE_HINT))
 }
 
 /// The environment of a `run:` step, plus the git variables.

@@ -15,7 +15,7 @@ use similar::TextDiff;
 use crate::cli::output::Ui;
 use crate::diagnostic::{Code, Diagnostic, Fix, SourceFile, non_overlapping_fixes};
 use crate::model::visible::escape_line_breaks;
-use crate::session::SessionError;
+use crate::runner::RunnerError;
 
 /// The maximum number of rounds in which orch applies all edits of a file.
 const MAX_ROUNDS: usize = 10;
@@ -182,9 +182,9 @@ fn replaced_text<'f>(finding: &'f Diagnostic, fix: &Fix) -> (String, &'f str) {
 }
 
 /// Replaces a file by a rename, if its content is still `before`.
-fn replace_file(path: &Path, before: &str, after: &str) -> Result<(), SessionError> {
+fn replace_file(path: &Path, before: &str, after: &str) -> Result<(), RunnerError> {
     let write_error = |error: &std::io::Error| {
-        SessionError::usage(format!("`{}` can't be fixed: {error}", path.display()))
+        RunnerError::usage(format!("`{}` can't be fixed: {error}", path.display()))
             .with_hint("orch did not change the file")
     };
     // If the path is a link, replace its target.
@@ -195,7 +195,7 @@ fn replace_file(path: &Path, before: &str, after: &str) -> Result<(), SessionErr
         None => ("", content.as_str()),
     };
     if text != before {
-        let error = SessionError::usage(format!("`{}` changed during the check", path.display()));
+        let error = RunnerError::usage(format!("`{}` changed during the check", path.display()));
         return Err(error.with_hint("run the command again"));
     }
     let folder = real_path.parent().unwrap_or_else(|| Path::new("."));

@@ -11,9 +11,9 @@ use crate::cli::interrupt::wait_for_signal;
 use crate::cli::startup::runtime;
 use crate::config::{self, Project, Settings};
 use crate::diagnostic::Diagnostic;
-use crate::session::execute::root_and_file;
-use crate::session::tools::{ListedTools, ToolSession, ToolsRequest};
-use crate::session::{ExitStatus, Runner, SessionError};
+use crate::runner::execute::root_and_file;
+use crate::runner::tools::{ProjectTools, ServerToolList, ToolsRequest};
+use crate::runner::{ExitStatus, Runner, RunnerError};
 
 /// What the servers of the checked pipelines say.
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub(super) struct ProbeResults {
     /// The tools that a server does not have.
     pub(super) findings: Vec<Diagnostic>,
     /// The servers that can't be started or reached.
-    pub(super) failures: Vec<SessionError>,
+    pub(super) failures: Vec<RunnerError>,
 }
 
 /// Starts the MCP servers that pipelines name and compares their tools with the names. Skips pipelines that can't be
@@ -46,9 +46,9 @@ pub(super) fn probe_servers(paths: &[PathBuf], trust: &TrustArgs, runner: &Runne
             continue;
         }
         let request = ToolsRequest { trusted_digest: trust.digest(), ..ToolsRequest::default() };
-        let session = runner.open_tools(&root, settings.clone(), &request)?;
+        let project_tools = runner.open_tools(&root, settings.clone(), &request)?;
         let mut listed = ServerTools::new();
-        for ListedTools { server, listed: tools } in list_tools(session, &servers)? {
+        for ServerToolList { server, listed: tools } in list_tools(project_tools, &servers)? {
             match tools {
                 Ok(tools) => {
                     // The name of a tool begins with that of its server and a dot.
@@ -65,17 +65,17 @@ pub(super) fn probe_servers(paths: &[PathBuf], trust: &TrustArgs, runner: &Runne
 }
 
 /// Lists the tools of these servers, and ends the servers.
-fn list_tools(session: ToolSession, servers: &BTreeSet<String>) -> Result<Vec<ListedTools>> {
+fn list_tools(project_tools: ProjectTools, servers: &BTreeSet<String>) -> Result<Vec<ServerToolList>> {
     runtime()?.block_on(async {
-        let specs = servers.iter().filter_map(|name| session.specs().get(name));
+        let specs = servers.iter().filter_map(|name| project_tools.specs().get(name));
         let listed = tokio::select! {
             biased;
-            listed = session.list(specs) => Ok(listed),
+            listed = project_tools.list(specs) => Ok(listed),
             () = wait_for_signal() => {
-                Err(SessionError::usage("the command was stopped").with_status(ExitStatus::Interrupted))
+                Err(RunnerError::usage("the command was stopped").with_status(ExitStatus::Interrupted))
             }
         };
-        session.close().await;
+        project_tools.close().await;
         Ok(listed?)
     })
 }

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 
-use crate::cli::error::to_session_error;
+use crate::cli::error::to_runner_error;
 use crate::cli::output::Ui;
 use crate::config;
 use crate::model::visible::escape_line_breaks;
-use crate::session::project_state::project_root;
-use crate::session::{ExitStatus, Runner};
+use crate::runner::project_state::project_root;
+use crate::runner::{ExitStatus, Runner};
 
 use super::{ValidateArgs, display_path, selected_files, validate_once};
 
@@ -30,7 +30,7 @@ pub(super) fn run(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitS
     let current_dir = runner.current_dir();
     let mut stamps = scan(args, current_dir);
     loop {
-        match validate_once(args, runner, ui).map_err(to_session_error) {
+        match validate_once(args, runner, ui).map_err(to_runner_error) {
             Ok(_) => {}
             Err(error) if error.is_broken_pipe() => return Err(error.into()),
             Err(error) => ui.print_error(&error),

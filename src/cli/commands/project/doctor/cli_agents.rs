@@ -11,8 +11,8 @@ use crate::config::{self, Settings};
 use crate::model::step::Access;
 use crate::model::{CliAgent, CliAgentKind, Sandbox, SandboxSpec};
 use crate::process::{self, EndingGroups, ProcessError, ProgramSpec, command_environment};
-use crate::session::Runner;
-use crate::session::execute::resolve_path;
+use crate::runner::Runner;
+use crate::runner::execute::resolve_path;
 
 use super::DoctorReport;
 
@@ -123,7 +123,7 @@ fn program_version(program: &str, runner: &Runner) -> Result<Option<String>, Str
         timeout: Some(Duration::from_secs(10)),
         max_captured_bytes: 4096,
         max_output_bytes: None,
-        guard: runner.environment.guard().to_owned().into(),
+        supervisor: runner.environment.supervisor().to_owned().into(),
         ending_process_groups: EndingGroups::default(),
         sandbox: None,
     };

@@ -18,7 +18,7 @@ use crate::model::{
 use crate::process::EndingGroups;
 use crate::provider::RequestLimits;
 use crate::report::human;
-use crate::session::{Runner, SessionError};
+use crate::runner::{Runner, RunnerError};
 
 use super::DoctorReport;
 
@@ -138,12 +138,12 @@ async fn probe_model(registry: &ModelRegistry, request: &ChatRequest) -> Result<
 /// Runs one turn in a new empty folder, and deletes the folder afterwards.
 fn probe_cli_agent(registry: &ModelRegistry, cli_agent: &CliAgent, runner: &Runner) -> Result<TurnResult> {
     let folder = tempfile::tempdir()
-        .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
+        .map_err(|error| RunnerError::usage(format!("can't create a folder for the probe: {error}")))?;
     let workspace = folder.path().join("workspace");
     std::fs::create_dir(&workspace)
-        .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
+        .map_err(|error| RunnerError::usage(format!("can't create a folder for the probe: {error}")))?;
     let probe_folder = NoFollowFolder::open(folder.path(), FolderAccess::Private)
-        .map_err(|error| SessionError::usage(format!("can't create a folder for the probe: {error}")))?;
+        .map_err(|error| RunnerError::usage(format!("can't create a folder for the probe: {error}")))?;
     let sandbox = runner.sandbox_host(workspace.clone(), Vec::new(), Vec::new(), None);
     let agent_env = AgentEnv {
         workspace,
@@ -151,7 +151,7 @@ fn probe_cli_agent(registry: &ModelRegistry, cli_agent: &CliAgent, runner: &Runn
         artifacts: Arc::default(),
         variables: runner.environment.variable_lookup(),
         insecure_providers: registry.insecure_providers(),
-        guard: runner.environment.guard().to_owned().into(),
+        supervisor: runner.environment.supervisor().to_owned().into(),
         ending_process_groups: EndingGroups::default(),
         sandbox,
     };

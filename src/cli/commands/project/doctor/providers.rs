@@ -10,7 +10,7 @@ use crate::config::Settings;
 use crate::model::ModelRef;
 use crate::model::name::LOCAL_PROVIDER;
 use crate::provider::{Dialect, Endpoint, is_loopback_address, served_models};
-use crate::session::Runner;
+use crate::runner::Runner;
 
 use super::DoctorReport;
 

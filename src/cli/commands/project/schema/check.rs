@@ -9,10 +9,10 @@ use crate::cli::output::{FindingsArgs, Ui, print_findings};
 use crate::cli::startup::current_dir;
 use crate::config::Document;
 use crate::diagnostic::{Code as DiagnosticCode, Diagnostic};
+use crate::runner::execute::resolve_path;
+use crate::runner::project_state::project_root;
+use crate::runner::{ExitStatus, RunnerError};
 use crate::schema::{Mismatch, Schema};
-use crate::session::execute::resolve_path;
-use crate::session::project_state::project_root;
-use crate::session::{ExitStatus, SessionError};
 use crate::{check, config};
 
 /// Check every schema of the project, or validate an artifact
@@ -52,7 +52,7 @@ pub(super) fn run(args: &SchemaCheckArgs, ui: &Ui) -> Result<ExitStatus> {
 fn check_all(args: &SchemaCheckArgs, current_dir: &Path, ui: &Ui) -> Result<ExitStatus> {
     let root = resolve_path(&project_root(current_dir), current_dir);
     let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root };
-    let project = config::load_schemas(&root).map_err(SessionError::with_findings)?;
+    let project = config::load_schemas(&root).map_err(RunnerError::with_findings)?;
     let names = project.schema_documents.values().map(|document| document.file.path.clone());
     print_findings(&args.findings_args, &names.collect::<Vec<_>>(), check::check(&project), "schema", ui)
 }

@@ -11,8 +11,8 @@ use crate::config::{self, Project, SETTINGS_FILE, Settings};
 use crate::model::step::{Access, CommandLine};
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Agent, BuiltinTool, CliAgentKind, McpTransport, Sandbox, SandboxSpec, Step, StepAction};
-use crate::session::execute::resolve_path;
-use crate::session::project_state::pipeline_files;
+use crate::runner::execute::resolve_path;
+use crate::runner::project_state::pipeline_files;
 use crate::trust::describe_hosts;
 
 use sandbox_origin::{ListedSandbox, SandboxSource};

@@ -11,10 +11,10 @@ use local_llm::weights::{self, WantedFile};
 use crate::agent::{LocalModels, is_valid_own_name};
 use crate::cli::output::{DownloadProgressView, Ui};
 use crate::report::human::format_bytes;
-use crate::session::weights::{
-    self as session_weights, describe_model, download_error, find_embedded_model, to_download_progress,
+use crate::runner::weights::{
+    self as runner_weights, describe_model, download_error, find_embedded_model, to_download_progress,
 };
-use crate::session::{DownloadReporter as _, Runner, SessionError};
+use crate::runner::{DownloadReporter as _, Runner, RunnerError};
 
 use super::{AddArgs, PullArgs};
 
@@ -73,7 +73,7 @@ pub(super) async fn pull_model(local_models: &LocalModels, args: &PullArgs, runn
         if let Some(path) = weights::installed_path(&local_models.cache, spec) {
             ui.print_message(format!("{} already exists: {}", spec.title, path.display()));
         } else {
-            session_weights::download_weights(&local_models.cache, spec, runner).await?;
+            runner_weights::download_weights(&local_models.cache, spec, runner).await?;
         }
         return Ok(());
     };
@@ -100,7 +100,7 @@ async fn install(
     if destination.symlink_metadata().is_ok()
         && spec.is_none_or(|spec| weights::installed_path(&local_models.cache, spec).is_some())
     {
-        return Err(SessionError::usage(format!("{title} already exists: {}", destination.display()))
+        return Err(RunnerError::usage(format!("{title} already exists: {}", destination.display()))
             .with_hint(format!("to replace it, delete it first: rm {}", destination.display()))
             .into());
     }
@@ -116,7 +116,7 @@ async fn install(
     } else if Path::new(source).is_file() {
         weights::install_copy(&local_models.cache, wanted_file, Path::new(source), &show_progress).await
     } else {
-        return Err(SessionError::usage(format!("`{source}` is neither a file nor an http address")).into());
+        return Err(RunnerError::usage(format!("`{source}` is neither a file nor an http address")).into());
     };
     drop(download);
     let path = result.map_err(|error| download_error(&title, &error))?;
@@ -136,7 +136,7 @@ async fn install(
 /// Adds a model file. Copies the file of a catalog model, and links any other file.
 pub(super) async fn add_model(local_models: &LocalModels, args: &AddArgs, ui: &Ui) -> Result<()> {
     let file = &args.file;
-    let read_error = |error| SessionError::usage(format!("`{}` can't be read: {error}", file.display()));
+    let read_error = |error| RunnerError::usage(format!("`{}` can't be read: {error}", file.display()));
     let real_path = fs::canonicalize(file).map_err(read_error)?;
     if args.name.is_none()
         && let Some(spec) = weights::recognize(&real_path).map_err(read_error)?
@@ -150,13 +150,13 @@ pub(super) async fn add_model(local_models: &LocalModels, args: &AddArgs, ui: &U
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let name = args.name.as_deref().unwrap_or(stem);
     check_name(name)?;
-    let add_error = |error| SessionError::usage(format!("`{}` can't be added: {error}", file.display()));
+    let add_error = |error| RunnerError::usage(format!("`{}` can't be added: {error}", file.display()));
     gguf::read_header(&real_path).and_then(|header| header.check()).map_err(add_error)?;
     let destination = local_models.own_model_path(name);
     match fs::read_link(&destination) {
-        Ok(_) => fs::remove_file(&destination).map_err(|error| SessionError::usage(error.to_string()))?,
+        Ok(_) => fs::remove_file(&destination).map_err(|error| RunnerError::usage(error.to_string()))?,
         Err(_) if destination.symlink_metadata().is_ok() => {
-            return Err(SessionError::usage(format!(
+            return Err(RunnerError::usage(format!(
                 "a model `local/{name}` already exists: {}",
                 destination.display()
             ))
@@ -166,13 +166,13 @@ pub(super) async fn add_model(local_models: &LocalModels, args: &AddArgs, ui: &U
         Err(_) => {}
     }
     let link_result = fs::create_dir_all(&local_models.cache).and_then(|()| link(&real_path, &destination));
-    link_result.map_err(|error| SessionError::usage(format!("{} can't be created: {error}", destination.display())))?;
+    link_result.map_err(|error| RunnerError::usage(format!("{} can't be created: {error}", destination.display())))?;
     print_usage(&destination, name, ui)
 }
 
 /// Prints the properties of a model file and how to use the model.
 fn print_usage(file: &Path, name: &str, ui: &Ui) -> Result<()> {
-    let header = gguf::read_header(file).map_err(|error| SessionError::usage(error.to_string()))?;
+    let header = gguf::read_header(file).map_err(|error| RunnerError::usage(error.to_string()))?;
     ui.print_message(format!("local/{name} is {}", describe_model(&header)));
     ui.print_message(format!("use it with `--model local/{name}`, or `model: local/{name}` in a pipeline"));
     Ok(())
@@ -189,7 +189,7 @@ fn link(file: &Path, destination: &Path) -> std::io::Result<()> {
 }
 
 /// Checks that the user may give this name to a model file.
-fn check_name(name: &str) -> Result<(), SessionError> {
+fn check_name(name: &str) -> Result<(), RunnerError> {
     if is_valid_own_name(name) && !["auto", "local"].contains(&name) {
         return Ok(());
     }
@@ -199,14 +199,14 @@ fn check_name(name: &str) -> Result<(), SessionError> {
     } else {
         "must consist of letters, digits, `.`, `_` and `-`"
     };
-    Err(SessionError::usage(format!("the name `{name}` {reason}")).with_hint("choose another name with `--name NAME`"))
+    Err(RunnerError::usage(format!("the name `{name}` {reason}")).with_hint("choose another name with `--name NAME`"))
 }
 
 /// Parses a SHA-256 digest and converts it to lower case.
-fn parse_sha256(text: &str) -> Result<String, SessionError> {
+fn parse_sha256(text: &str) -> Result<String, RunnerError> {
     let digest = text.trim().to_lowercase();
     if digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit()) {
         return Ok(digest);
     }
-    Err(SessionError::usage(format!("`{text}` is not a SHA-256 digest of 64 hexadecimal digits")))
+    Err(RunnerError::usage(format!("`{text}` is not a SHA-256 digest of 64 hexadecimal digits")))
 }

@@ -1,0 +1,277 @@
+//! Records the user's answers to approvals of a run, from any process.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::config::load_from;
+use crate::engine::mcp_questions::{answers_from_text, is_asked_in};
+use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact};
+use crate::model::visible::one_line;
+use crate::model::{RunId, RunState, RunStatus, StepKey};
+use crate::store::{InboxMessage, Journal, RunFilter, RunRow};
+use crate::trust::VariableDisclosures;
+
+use super::agent_choices::AgentChoices;
+use super::error::RunnerError;
+use super::execute::resolve_path;
+use super::location::{locate, pipeline_file, run_workspace};
+use super::passed_variables::variables_needing_agreement;
+use super::project_state::{StateFolder, find_run, project_root, project_settings};
+use super::run_replay::sends_nothing;
+use super::{ResumeRequest, Runner};
+
+/// The maximum number of runs of each status to search for pending approvals.
+const MAX_SEARCHED_RUNS: usize = 1000;
+/// The maximum length of a question in a list of approvals, in characters.
+const MAX_QUESTION_CHARS: usize = 200;
+
+/// The user's answer to an approval; see [`Runner::answer`].
+#[derive(Clone, Debug, Default)]
+pub struct AnswerRequest {
+    /// The run's id or the start of its id. If `None`, orch chooses the only run with a pending approval.
+    pub run: Option<String>,
+    /// The step. Required if several steps of the run have a pending approval.
+    pub step: Option<String>,
+    /// The folder of the journal.
+    pub state: StateFolder,
+    /// Whether the user approves.
+    pub approved: bool,
+    /// The reason, or an instruction for later steps, which can read this text.
+    pub note: String,
+    /// The name of the user who answers.
+    pub user: String,
+    /// Whether the caller resumes the run next. If so, orch checks whether the project is trusted and the workspace is
+    /// usable before it records the answer.
+    pub resumes_next: bool,
+    /// The digest that `orch trust` prints, if the user agreed to what orch.yaml sends to other machines. The resume
+    /// needs it.
+    pub trusted_digest: Option<String>,
+}
+
+/// A recorded answer.
+#[derive(Clone, Debug)]
+pub struct RecordedAnswer {
+    /// The run.
+    pub run: RunId,
+    /// The step.
+    pub step: StepKey,
+    /// The run's status before the answer.
+    pub status: RunStatus,
+    /// The folder of the run's journal.
+    pub state: std::path::PathBuf,
+}
+
+impl Runner {
+    /// Records the user's answer. The answer is valid only for the text that orch showed. If no process executes the
+    /// run, the next resume uses the answer.
+    ///
+    /// # Errors
+    /// No pending approval matches the request, or the note is no answer to the questions of an MCP server.
+    pub fn answer(&self, request: &AnswerRequest) -> Result<RecordedAnswer, RunnerError> {
+        let current_dir = self.current_dir();
+        let journal = request.state.open_journal(&project_root(current_dir))?;
+        let row = find_run_to_answer(&journal, request.run.as_deref())?;
+        let events = journal.events(row.run)?;
+        let approval = approval_to_answer(request, &journal, row.run, &events)?;
+        let run = RunState::fold(row.run, &events);
+        let location = locate(&journal, &run, &request.state, &project_root(current_dir))?;
+        let settings = project_settings(&location.root, current_dir)?;
+        let note = self.model_registry(&location.root, &settings, None).redactor().redact(&request.note);
+        if request.approved {
+            check_answer(&events, &approval, &note)?;
+        }
+        if request.resumes_next {
+            // Check this before recording the answer, so that the user can trust the project and repeat the same
+            // command.
+            if !sends_nothing(run.replay.is_some(), &settings) {
+                let variables = self.variables_of_resume(&journal, &run, &location.root);
+                self.ensure_trusted(&location.root, &settings, &variables, request.trusted_digest.as_deref())?;
+            }
+            run_workspace(&journal, row.run, None, &location, current_dir).map_err(|error| {
+                let resume = format!("orch pipeline resume {} --workspace DIR", row.run);
+                let recorded = location.workspace.display();
+                error.with_hints(vec![format!(
+                    "answer without --resume, then run `{resume}`; the workspace was `{recorded}`"
+                )])
+            })?;
+        }
+        let answer = ApprovalAnswered {
+            step: approval.step.clone(),
+            attempt: approval.attempt,
+            ordinal: approval.ordinal,
+            tool_call: approval.tool_call,
+            input_round: approval.input_round,
+            question_digest: approval.question_digest,
+            answer: ApprovalDecision {
+                approved: request.approved,
+                note,
+                by: request.user.clone(),
+                at: Timestamp::now(),
+            },
+        };
+        journal.send_message(row.run, &InboxMessage::Answer(answer))?;
+        Ok(RecordedAnswer {
+            run: row.run,
+            step: approval.step,
+            status: row.status,
+            state: journal.state_folder().to_owned(),
+        })
+    }
+}
+
+impl Runner {
+    /// The variables that a resume of a run passes to confined programs and that need the user's agreement, as far as the
+    /// files of the project tell. The resume checks them again, and reports files that it can't load.
+    fn variables_of_resume(&self, journal: &Journal, run: &RunState, root: &Path) -> VariableDisclosures {
+        let has_choices = !AgentChoices::for_resume(&ResumeRequest::default(), run).is_empty();
+        let file = pipeline_file(journal, run, root).ok().filter(|_| !has_choices);
+        let load =
+            |file: PathBuf| load_from(&self.environment.sources(), &resolve_path(&file, self.current_dir())).ok();
+        file.and_then(load).map(|project| variables_needing_agreement(&project)).unwrap_or_default()
+    }
+}
+
+/// Checks that a note answers the questions of an MCP server, if the approval asks some.
+///
+/// # Errors
+/// The note does not fit the questions. The run still waits.
+fn check_answer(events: &[Event], approval: &ApprovalAsked, note: &str) -> Result<(), RunnerError> {
+    let asked = events.iter().rev().find_map(|event| match &event.fact {
+        Fact::CallEnded(ended) if ended.call.step == approval.step => {
+            ended.output.as_ref()?.required_input().filter(|input| is_asked_in(input, &approval.question))
+        }
+        _ => None,
+    });
+    let Some(input) = asked.filter(|_| approval.input_round.is_some()) else { return Ok(()) };
+    answers_from_text(input, note).map(drop).map_err(|problem| {
+        let message = format!("the note does not answer the question of step `{}`, which still waits:", approval.step);
+        let hint = "pass the answer as `--note JSON`; the question says which form it has, and `orch runs list` shows \
+                    the runs that wait";
+        RunnerError::usage(message).with_details(problem.lines().map(str::to_owned)).with_hint(hint)
+    })
+}
+
+/// Finds the run with this id, or the only run with a pending approval.
+fn find_run_to_answer(journal: &Journal, name: Option<&str>) -> Result<RunRow, RunnerError> {
+    if let Some(name) = name {
+        return find_run(journal, name);
+    }
+    let mut waiting_runs = Vec::new();
+    for status in [RunStatus::Waiting, RunStatus::Running] {
+        for row in journal.list_runs(&RunFilter { limit: MAX_SEARCHED_RUNS, status: Some(status), pipeline: None })? {
+            let approvals = pending_approvals(journal, row.run, &journal.events(row.run)?)?;
+            waiting_runs.extend((!approvals.is_empty()).then_some((row, approvals)));
+        }
+    }
+    if waiting_runs.len() > 1 {
+        return Err(ambiguous_run_error(&waiting_runs));
+    }
+    waiting_runs
+        .pop()
+        .map(|(row, _)| row)
+        .ok_or_else(|| RunnerError::usage("no run waits for an answer").with_hint("`orch runs list` shows past runs"))
+}
+
+/// The error for several runs with pending approvals. It lists each approval.
+fn ambiguous_run_error(waiting_runs: &[(RunRow, Vec<ApprovalAsked>)]) -> RunnerError {
+    let message = format!("{} runs wait for an answer:", waiting_runs.len());
+    let mut lines = Vec::new();
+    for (row, approvals) in waiting_runs {
+        for approval in approvals {
+            let question = one_line(&approval.question, MAX_QUESTION_CHARS);
+            lines.push(format!("  {}  {}, step `{}`: {question}", row.run, row.pipeline, approval.step));
+        }
+    }
+    RunnerError::usage(message).with_details(lines).with_hint("name the run")
+}
+
+/// The approvals of a run that have no answer yet.
+pub(crate) fn pending_approvals(
+    journal: &Journal,
+    run: RunId,
+    events: &[Event],
+) -> Result<Vec<ApprovalAsked>, RunnerError> {
+    let approvals = RunApprovals::read(journal, run, events)?;
+    Ok(approvals.latest_requests().filter(|approval| !approvals.is_answered(approval)).cloned().collect())
+}
+
+/// The approvals and answers of a run, in its events and in its inbox.
+struct RunApprovals<'e> {
+    events: &'e [Event],
+    inbox: Vec<Fact>,
+}
+
+impl<'e> RunApprovals<'e> {
+    fn read(journal: &Journal, run: RunId, events: &'e [Event]) -> Result<Self, RunnerError> {
+        let inbox = journal.pending_messages(run)?.into_iter().map(|(_, message)| message.into_fact()).collect();
+        Ok(Self { events, inbox })
+    }
+
+    fn facts(&self) -> impl Iterator<Item = &Fact> {
+        self.events.iter().map(|event| &event.fact).chain(&self.inbox)
+    }
+
+    /// The latest approval request of each step. It replaces the earlier requests of the step.
+    fn latest_requests(&self) -> impl Iterator<Item = &ApprovalAsked> {
+        let requests = || {
+            self.facts().filter_map(|fact| if let Fact::ApprovalAsked(request) = fact { Some(request) } else { None })
+        };
+        requests().enumerate().filter_map(move |(index, request)| {
+            let is_replaced = requests().skip(index + 1).any(|later| later.step == request.step);
+            (!is_replaced).then_some(request)
+        })
+    }
+
+    fn is_answered(&self, approval: &ApprovalAsked) -> bool {
+        self.facts().any(|fact| match fact {
+            Fact::ApprovalAnswered(answer) => {
+                answer.key() == approval.key() && answer.question_digest == approval.question_digest
+            }
+            _ => false,
+        })
+    }
+}
+
+/// Finds the approval to answer: the pending approval of the requested step, or the only pending approval of the run.
+///
+/// # Errors
+/// No approval or several approvals match, or the time to answer is over.
+fn approval_to_answer(
+    request: &AnswerRequest,
+    journal: &Journal,
+    run: RunId,
+    events: &[Event],
+) -> Result<ApprovalAsked, RunnerError> {
+    let state = RunState::fold(run, events);
+    let approvals = RunApprovals::read(journal, run, events)?;
+    let is_of_requested_step =
+        |approval: &&ApprovalAsked| request.step.as_ref().is_none_or(|step| approval.step.as_str() == step);
+    let candidates: Vec<&ApprovalAsked> = approvals.latest_requests().filter(is_of_requested_step).collect();
+    let pending: Vec<&&ApprovalAsked> = candidates.iter().filter(|approval| !approvals.is_answered(approval)).collect();
+    let approval = match pending.as_slice() {
+        [approval] => **approval,
+        [] if candidates.is_empty() && request.step.is_some() => {
+            let step = request.step.as_deref().unwrap_or_default();
+            return Err(RunnerError::usage(format!("step `{step}` of run {run} has no pending approval")));
+        }
+        [] if candidates.is_empty() => return Err(RunnerError::usage(format!("run {run} has no pending approval"))),
+        [] => {
+            return Err(RunnerError::usage(format!("every approval of run {run} is answered already"))
+                .with_hint(format!("`orch pipeline resume {run}` continues it")));
+        }
+        approvals => {
+            let steps: Vec<String> = approvals.iter().map(|approval| format!("`{}`", approval.step)).collect();
+            let error = format!("run {run} has several pending approvals, in the steps {}", steps.join(", "));
+            return Err(RunnerError::usage(error).with_hint("name the step after the run"));
+        }
+    };
+    if state.status == RunStatus::Completed {
+        return Err(RunnerError::usage(format!("run {run} is completed")));
+    }
+    if approval.expires_at.is_some_and(|deadline| Timestamp::now() > deadline) {
+        return Err(RunnerError::usage(format!("the time to answer step `{}` is over", approval.step))
+            .with_hint(format!("`orch pipeline resume {run}` continues according to the step's `on_error`")));
+    }
+    Ok(approval.clone())
+}
