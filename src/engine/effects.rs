@@ -212,7 +212,7 @@ fn resolve_folder(workspace: &Path, cwd: &str) -> Result<PathBuf, Failure> {
     Ok(folder)
 }
 
-/// Takes a snapshot of the files that are about to be written.
+/// Computes the change set of a step that is about to write files: each file before and after the change.
 pub(super) async fn prepare_change_set(performer: &Performer, files: FilesToWrite) -> Result<CallOutput, Failure> {
     let (workspace, project) = (performer.workspace.clone(), performer.project_files.clone());
     run_blocking(move || {

@@ -1,4 +1,5 @@
-//! Steps that write files. orch first records a snapshot of the current files. Then it writes either all files or none.
+//! Steps that write files. orch first records the change set: the contents of each file before and after. Then it
+//! writes either all files or none.
 
 use serde_json::{Value, json};
 
@@ -44,8 +45,8 @@ pub(super) async fn run(
     execution.finish(scope, attempt, result.map(Some)).await
 }
 
-/// Takes a snapshot and then writes the files. orch records the snapshot before it writes, so that it can repeat the
-/// write after a crash and can restore the previous contents.
+/// Computes the change set and then writes the files. orch records the change set before it writes, so that it can
+/// repeat the write after a crash and can restore the previous contents.
 async fn write_files(
     execution: &StepExecution<'_>,
     attempt: u32,

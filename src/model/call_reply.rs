@@ -98,7 +98,7 @@ pub struct RecordedReply {
 pub enum CallOutput {
     /// The output of a command that exited.
     Command(CommandOutput),
-    /// A snapshot of the files that a step is about to write.
+    /// The change set of a step that is about to write files: each file before and after the change.
     Snapshot(Value),
     /// The record of the changes after a step has written files.
     Applied(Value),

@@ -28,7 +28,7 @@ pub enum Effect {
     Turn(Box<AgentTurn>),
     /// Runs a command in the workspace.
     Command(CommandSpec),
-    /// Takes a snapshot of the files that are about to be written.
+    /// Reads the files that a step is about to write, and computes the change set.
     Snapshot(FilesToWrite),
     /// Writes the files; the value is the recorded snapshot.
     Write(Value),
@@ -101,7 +101,7 @@ pub enum CallKind {
     Turn,
     /// Runs a command.
     Command,
-    /// Reads the files that are about to be written.
+    /// Reads the files that a step is about to write, and computes the change set.
     Snapshot,
     /// Writes files.
     Apply,

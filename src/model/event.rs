@@ -169,7 +169,7 @@ impl StepKind {
 /// A step of the plan, as recorded when a session starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedStep {
-    /// The key of the step, without items and rounds.
+    /// The key of the step, without items and iterations.
     pub step: StepKey,
     /// The kind of the step.
     #[serde(default)]

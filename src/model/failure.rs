@@ -85,7 +85,7 @@ failure_classes! {
     OutputTooLarge = "output_too_large",
     /// No step failed, but the `success` expression is false.
     SuccessConditionFalse = "success_condition_false",
-    /// A loop ran `max` rounds, and its `until` condition is still false.
+    /// A loop ran `max` iterations, and its `until` condition is still false.
     MaxIterationsReached = "max_iterations_reached",
     /// An agent reached `max_turns` before it completed its reply.
     MaxTurnsReached = "max_turns_reached",

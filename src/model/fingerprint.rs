@@ -44,7 +44,7 @@ pub enum PartKind {
     Input(String),
     /// An artifact that the step reads, by its name.
     Artifact(String),
-    /// An artifact of an earlier round that the step reads, by its expression, such as `loop.previous.review`.
+    /// An artifact of an earlier iteration that the step reads, by its expression, such as `loop.previous.review`.
     Previous(String),
     /// The item of `for_each`.
     Item,

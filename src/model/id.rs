@@ -30,7 +30,7 @@ impl fmt::Display for RunId {
     }
 }
 
-/// A step's position in the plan: ids joined by `/`, with items and rounds as `[n]` from 0.
+/// A step's position in the plan: ids joined by `/`, with items and iterations as `[n]` from 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct StepKey(String);
@@ -47,7 +47,7 @@ impl StepKey {
         Self(format!("{}/{id}", self.0))
     }
 
-    /// The key of an item or round of this step, counted from 0.
+    /// The key of an item or iteration of this step, counted from 0.
     #[must_use]
     pub fn item(&self, index: usize) -> Self {
         Self(format!("{}[{index}]", self.0))
@@ -58,14 +58,14 @@ impl StepKey {
         parent.map_or_else(|| Self::root(id), |parent| parent.child(id))
     }
 
-    /// The key without items and rounds: the step as declared in the pipeline file.
+    /// The key without items and iterations: the step as declared in the pipeline file.
     #[must_use]
     pub fn declared_key(&self) -> Self {
         let ids = self.0.split('/').map(|segment| segment.split('[').next().unwrap_or(segment));
         Self(ids.collect::<Vec<_>>().join("/"))
     }
 
-    /// Whether this is a step inside `other`, or an item or round of `other`.
+    /// Whether this is a step inside `other`, or an item or iteration of `other`.
     pub fn is_within(&self, other: &Self) -> bool {
         self.0.strip_prefix(other.as_str()).is_some_and(|suffix| suffix.starts_with(['/', '[']))
     }
@@ -76,17 +76,17 @@ impl StepKey {
         separators.filter_map(|(index, _)| self.0.get(..index)).map(|prefix| Self(prefix.to_owned())).collect()
     }
 
-    /// The last id, with its item or round number.
+    /// The last id, with its item or iteration number.
     pub fn last_segment(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// The index of the item or round; `None` for a step of the file.
+    /// The index of the item or iteration; `None` for a step of the file.
     pub fn item_index(&self) -> Option<usize> {
         self.0.strip_suffix(']')?.rsplit_once('[')?.1.parse().ok()
     }
 
-    /// Whether this is an item or a round, not a step of the file.
+    /// Whether this is an item or an iteration, not a step of the file.
     pub fn is_item(&self) -> bool {
         self.0.ends_with(']')
     }

@@ -214,20 +214,20 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Repeat {
-    /// The condition that ends the loop: an expression over the artifacts of the round and `loop`. Without it, the
-    /// steps run `max` times.
+    /// The condition that ends the loop: an expression over the artifacts of the iteration and `loop`. Without it,
+    /// the steps run `max` times.
     #[serde(default, deserialize_with = "optional_condition", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Condition>", example = &"review.approved")]
     pub until: Option<String>,
-    /// The maximum number of rounds.
+    /// The maximum number of iterations.
     #[schemars(range(min = 1, max = 1000))]
     #[schemars(example = 3)]
     pub max: u32,
-    /// The result of the step if `until` is still false after `max` rounds. Default: `fail`.
+    /// The result of the step if `until` is still false after `max` iterations. Default: `fail`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"continue")]
     pub on_max_iterations: Option<Outcome>,
-    /// The steps of each round. They can read the artifacts of the previous round as `loop.previous.NAME`.
+    /// The steps of each iteration. They can read the artifacts of the previous iteration as `loop.previous.NAME`.
     #[schemars(length(min = 1))]
     #[schemars(example = json!([{"id": "code", "agent": "coder", "prompt": "coder.md", "output": "code"}]))]
     pub steps: Vec<Step>,
