@@ -1,7 +1,7 @@
-//! Writes a reply token by token: follows the schema, ends repetition, and completes the reply before its limit.
+//! Decodes a reply token by token: keeps to the grammar of its schema, stops repetition, and completes the reply before
+//! its token limit.
 //!
-//! The document that the caller receives and the tokens that the model reads differ only in file contents: see
-//! [`fenced`].
+//! The caller receives the document. The model reads the same tokens, except for file contents: see [`fenced`].
 
 mod fenced;
 mod lines;
@@ -19,14 +19,14 @@ use crate::vocab::Vocab;
 use fenced::FencedContent;
 use rewind::FencedRange;
 
-/// After three quarters of the limit, the decoder ends each string once it has this many tokens.
+/// Once a reply has used three quarters of its limit, the decoder ends each string that has at least this many tokens.
 const MIN_STRING_TOKENS_NEAR_LIMIT: usize = 24;
 
 /// A reply nears its limit when the remaining tokens are at most twice the tokens that close the document, plus this
 /// number.
 const CLOSING_MARGIN: usize = 48;
 
-/// The result of a step.
+/// What the decoder does after it has chosen the next tokens.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum DecoderStep {
     /// The reply continues with these tokens; the model must read them before the next step.
@@ -41,7 +41,7 @@ pub(crate) enum DecoderStep {
     Truncated,
 }
 
-/// What free text may do with the text that begins a call.
+/// Whether free text may contain [`CALL_MARKER`], the text that begins a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallMarkerRule {
     /// The text may contain it like any other text.
@@ -52,7 +52,7 @@ pub(crate) enum CallMarkerRule {
     EndsText,
 }
 
-/// Writes one reply, or the text or the arguments of one.
+/// Decodes one reply, or one part of a reply: its text, or the arguments of a call.
 pub(crate) struct ReplyDecoder<'a> {
     vocab: &'a Vocab,
     grammar: Option<Grammar>,
@@ -64,8 +64,8 @@ pub(crate) struct ReplyDecoder<'a> {
     document_tokens: Vec<TokenId>,
     /// The tokens that the model reads, with file contents between fences. They count towards the limit.
     model_tokens: Vec<TokenId>,
-    /// The length of the prefix of `model_tokens` that the model has read: the tokens from before the current step that
-    /// this step has not removed.
+    /// The number of tokens at the start of `model_tokens` that the model has processed: those from before the current
+    /// step, without those that this step has removed.
     processed_len: usize,
     /// The complete file contents between fences.
     fenced_ranges: Vec<FencedRange>,
@@ -122,7 +122,7 @@ impl<'a> ReplyDecoder<'a> {
         Self { marker_rule, ..self }
     }
 
-    /// The tokens that the model has not read yet, if it has read this number of the reply's tokens.
+    /// The tokens of the reply that the model has not processed yet, if it has processed `processed_count` of them.
     pub(crate) fn unprocessed_tokens(&self, processed_count: usize) -> &[TokenId] {
         self.model_tokens.get(processed_count..).unwrap_or_default()
     }

@@ -49,8 +49,8 @@ fn openai_refuses_tools(name: &str) -> bool {
     prefixes.iter().any(|prefix| name.starts_with(prefix)) || parts.iter().any(|part| name.contains(part))
 }
 
-/// Whether a Claude model accepts a request that forces it to call a tool. It refuses one while it reasons, and from
-/// version 5 on a model reasons unless the request turns that off.
+/// Whether a Claude model accepts a request that forces it to call a tool. It refuses such a request while reasoning is
+/// on. From version 5 on, reasoning is on unless the request turns it off.
 pub fn claude_accepts_forced_calls(name: &str, thinking: Option<ClaudeThinking>) -> bool {
     match thinking {
         Some(ClaudeThinking::Adaptive(_) | ClaudeThinking::Budget(_)) => false,
@@ -69,15 +69,16 @@ pub fn bedrock_accepts_forced_calls(name: &str, thinking: Option<ClaudeThinking>
 }
 
 /// Whether Bedrock may refuse keywords other than `type`, `properties` and `required` at the root of the schema of a
-/// tool. It does so for Amazon Nova, to which an inference profile may lead whose name does not contain the model's
-/// name.
+/// tool. It does so for Amazon Nova. The result is also true for an inference profile whose name does not contain the
+/// name of a model, because it may lead to Amazon Nova.
 pub fn bedrock_limits_tool_schemas(name: &str) -> bool {
     // The name of a model contains its vendor, as in `amazon.nova-pro-v1:0`.
     let is_opaque = name.starts_with("arn:") && name.rsplit_once('/').is_some_and(|(_, id)| !id.contains('.'));
     name.contains("nova") || is_opaque
 }
 
-/// Whether a Gemini model accepts a schema of its reply in a request that also lists tools, as models do from 3 on.
+/// Whether a Gemini model accepts a schema of its reply in a request that also lists tools. Models from version 3 on
+/// do.
 pub fn gemini_accepts_schema_with_tools(name: &str) -> bool {
     let Some((_, version)) = name.rsplit_once("gemini-") else { return false };
     match parse_version(version) {

@@ -22,7 +22,8 @@ use super::report::{REPORT_BYTES, SupervisorReport};
 use super::supervisor::{SUPERVISOR_COMMAND, WITH_INPUT, WITHOUT_INPUT};
 use super::{ProcessError, ProgramSpec};
 
-/// How often orch starts a supervisor until a supervisor survives long enough to start its program.
+/// How many times orch starts another supervisor because a signal killed the previous one before it started its
+/// program.
 const MAX_STARTS: usize = 5;
 
 /// A program with its supervisor. Dropping it ends the remaining processes, which [`EndingGroups`] then tracks.

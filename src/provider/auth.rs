@@ -26,7 +26,7 @@ pub struct UnauthenticatedRequest<'a> {
     pub body: &'a [u8],
     /// The current time.
     pub now: Timestamp,
-    /// The header in which the dialect expects a key, and the prefix before the key in it.
+    /// The header in which the dialect expects a key, and the prefix of the key in that header.
     pub key_header: (&'static str, &'static str),
 }
 

@@ -1,4 +1,4 @@
-//! What all dialects have in common in the tools of a request.
+//! What the requests of all dialects have in common if they offer tools.
 
 use serde_json::Value;
 
@@ -6,8 +6,8 @@ use crate::model::ToolChoice;
 use crate::model::chat::ChatRequest;
 
 /// The schema for the API's own field for structured output. While the model may call tools, only the prompt contains
-/// the schema: not every API accepts both, and the reply may be a call. The request for the final answer lists the
-/// tools again, but does not let the model call them.
+/// the schema: not every API accepts a schema together with tools, and the reply may be a call. The request for the
+/// final answer still lists the tools, but does not let the model call them.
 pub(super) fn native_schema(request: &ChatRequest) -> Option<&Value> {
     let may_call = !request.tools.is_empty() && request.tools.choice != ToolChoice::None;
     request.schema.as_deref().filter(|_| !may_call)

@@ -12,7 +12,7 @@ use crate::model::json_number::integer_value;
 /// The longest wait that orch accepts from a provider: one day, in milliseconds. orch shortens longer waits to it.
 const MAX_WAIT: u64 = 24 * 60 * 60 * 1000;
 
-/// The first year whose dates orch does not calculate with: [`Timestamp`] ends in it.
+/// The first year that orch treats as too far in the future to calculate with, because [`Timestamp`] ends during it.
 const FAR_YEAR: u64 = 9999;
 /// The names of months in HTTP dates.
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -206,8 +206,8 @@ fn parse_duration(text: &str) -> Option<(u64, &str)> {
     if has_unit { Some((round_wait(sum)?, remaining)) } else { None }
 }
 
-/// Rounds milliseconds up to a whole number, at most [`MAX_WAIT`], which is also the wait for a number that is too large
-/// for a float; `None` if they are negative or not a number.
+/// Rounds milliseconds up to a whole number of at most [`MAX_WAIT`], also if the number was too large for a float.
+/// Returns `None` if it is negative or not a number.
 fn round_wait(wait: f64) -> Option<u64> {
     if wait.is_nan() || wait < 0.0 {
         return None;

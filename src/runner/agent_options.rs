@@ -1,5 +1,5 @@
-//! Compares the options of agents with the models of a run, which the files alone may not determine: `auto`, `--model`
-//! and `--agent` choose models too.
+//! Compares the options of agents with the models of a run. The files of a project do not always determine these
+//! models: `auto`, `--model` and `--agent` choose models too.
 
 use serde_json::Value;
 
@@ -18,7 +18,8 @@ struct AgentModel<'a> {
     name: &'a str,
     agent: &'a Agent,
     model: &'a ModelRef,
-    /// Whether the files determine this model, so that the check has reported the options that it refuses.
+    /// Whether the files determine this model. If so, the check has already reported the options that the model
+    /// refuses.
     is_in_files: bool,
     /// Whether the files determine the agent's own model.
     is_own_in_files: bool,
@@ -27,8 +28,8 @@ struct AgentModel<'a> {
     is_other_provider: bool,
 }
 
-/// The agents of one pipeline with the models of their steps: first each agent with its own model, then with the
-/// fallbacks.
+/// The agents of one pipeline with the models of their steps: first each agent with its own model, and then the agents
+/// with the fallbacks of their steps.
 fn agent_models<'a>(project: &'a Project, names: &'a ResolvedModels) -> Vec<AgentModel<'a>> {
     let agents = project.pipeline.agents.iter().filter(|(_, agent)| agent.cli_kind().is_none());
     // An agent that no step uses has no model.
@@ -82,9 +83,9 @@ pub(crate) fn check(project: &Project, models: &ModelRegistry, names: &ResolvedM
     Ok(())
 }
 
-/// Prints notes about the options that make the cost unknown, and about those that orch does not send. The latter only
-/// for models that the files do not name, which are those of `auto`, `--model` and `--agent`: for the others, the check
-/// reports them.
+/// Prints notes about options that make the cost unknown, and about options that orch does not send to a model. The
+/// check has already reported the latter for models that the files name, so these notes are only about the models of
+/// `auto`, `--model` and `--agent`.
 pub(crate) fn note_unsent_options(project: &Project, models: &ModelRegistry, names: &ResolvedModels, runner: &Runner) {
     let mut notes: Vec<String> = Vec::new();
     let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };

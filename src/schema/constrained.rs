@@ -1,10 +1,11 @@
-//! Bounds the length of a reply that a grammar of the schema constrains, as it does for the embedded models.
+//! Computes the maximum length of a reply that a grammar of its schema constrains, as the replies of embedded models
+//! are.
 
 use serde_json::{Map, Value};
 
 use super::Schema;
 
-/// The maximum depth of a schema with a bound.
+/// The maximum nesting depth of a schema. A reply to a deeper schema has no known bound.
 const MAX_DEPTH: usize = 16;
 /// The maximum number of visited parts of a schema, because schemas may be recursive.
 const MAX_VISITS: usize = 2_000;
@@ -44,8 +45,8 @@ struct GrammarBound<'a> {
 }
 
 impl<'a> GrammarBound<'a> {
-    /// The bound of a value. `is_closed` is whether the grammar forbids undeclared properties although the schema does
-    /// not: it does so except behind references and in alternatives.
+    /// The maximum length of a value. `is_closed`: whether the grammar forbids undeclared properties although the
+    /// schema allows them. It forbids them everywhere except behind references and in alternatives.
     fn value_bytes(&mut self, schema: &'a Value, is_closed: bool, depth: usize) -> Option<u64> {
         self.remaining_visits = self.remaining_visits.checked_sub(1)?;
         let map = schema.as_object().filter(|_| depth < MAX_DEPTH)?;

@@ -31,7 +31,8 @@ impl TextWriter {
         }
     }
 
-    /// Adds a mark before or after a word, such as a backtick. In a code block, it would be a part of the code.
+    /// Adds a mark before or after a word, such as a backtick. Adds nothing in a code block, where the mark would
+    /// become a part of the code.
     pub(super) fn push_inline_mark(&mut self, mark: &str) {
         if !self.is_code_block {
             self.flush();
@@ -39,14 +40,14 @@ impl TextWriter {
         }
     }
 
-    /// Makes the next word begin on another line; with `count` 2, after an empty line.
+    /// Begins a new line before the next word; with `count` 2, also inserts an empty line.
     pub(super) fn break_lines(&mut self, count: usize) {
         if !self.is_code_block {
             self.pending_lines = self.pending_lines.max(count);
         }
     }
 
-    /// Begins or ends a list in the current one.
+    /// Begins or ends a list, which may be nested in another list.
     pub(super) fn change_list_depth(&mut self, is_end: bool) {
         self.list_depth = if is_end { self.list_depth.saturating_sub(1) } else { self.list_depth + 1 };
     }
