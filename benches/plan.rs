@@ -1,7 +1,8 @@
 //! `orch pipeline plan` on pipelines that grow: 500 to 8 000 steps, one after another, side by side, and in groups.
 //!
 //! The whole process, as a user runs it. Every step reads the artifacts of two steps before it, and has a budget. Run it
-//! with `cargo bench --bench plan --no-default-features`. The time of a step must not grow with the number of steps.
+//! with `cargo bench --profile dist --bench plan --no-default-features`. The time of a step must not grow with the number
+//! of steps.
 
 #![allow(clippy::disallowed_methods, reason = "a bench is no run: it waits for processes")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]

@@ -3,7 +3,7 @@
 //! The floor is a bare Rust program that makes three HTTP calls: this very file, started again, with
 //! `--bare` over a socket, with `--client` over the HTTP client that orch uses, and with `--durable` over that
 //! client, each reply committed to a database before the next call, which is the least that a run promises.
-//! Run it with `cargo bench --bench process --no-default-features`.
+//! Run it with `cargo bench --profile dist --bench process --no-default-features`.
 
 #![allow(clippy::disallowed_methods, reason = "a bench is no run: it waits for processes")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]

@@ -1,7 +1,7 @@
 //! What recording costs: many runs in one store, many steps in one run, many items at once.
 //!
 //! The floor is the disk: one `fsync` after an append, measured beside. Run it with
-//! `cargo bench --bench store --no-default-features`; a name after `--` picks one part:
+//! `cargo bench --profile dist --bench store --no-default-features`; a name after `--` picks one part:
 //! `runs`, `steps`, `items`.
 
 #![allow(clippy::disallowed_methods, reason = "a bench is no run: it waits for processes")]

@@ -2,7 +2,7 @@
 //!
 //! The whole process, as CI runs it. Every step has a prompt of its own pipeline that reads two
 //! artifacts, and the schemas of a project are shared. Run it with
-//! `cargo bench --bench validate --no-default-features`.
+//! `cargo bench --profile dist --bench validate --no-default-features`.
 
 #![allow(clippy::disallowed_methods, reason = "a bench is no run: it waits for processes")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]
