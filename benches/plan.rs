@@ -1,7 +1,8 @@
 //! `orch pipeline plan` on pipelines that grow: 500 to 8 000 steps, one after another, side by side, and in groups.
 //!
 //! The whole process, as a user runs it. Every step reads the artifacts of two steps before it, and has a budget. Run it
-//! with `cargo bench --bench plan --no-default-features`. The time of a step must not grow with the number of steps.
+//! with `cargo bench --profile dist --bench plan --no-default-features`. The time of a step must not grow with the number
+//! of steps.
 
 #![allow(clippy::disallowed_methods, reason = "a bench is no run: it waits for processes")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]
@@ -9,8 +10,11 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+
+mod measure;
+
+use measure::{Samples, bytes, exponent, print_head, print_row, run_as_helper, time};
 
 const RUNS: usize = 5;
 
@@ -23,29 +27,36 @@ enum Layout {
 }
 
 fn main() {
-    println!("{:<10} {:>6} {:>10} {:>10}", "layout", "steps", "median", "a step");
+    if run_as_helper() {
+        return;
+    }
+    print_head(&["layout", "steps", "median", "a step", "exponent", "CPU", "memory"]);
     for layout in [Layout::Sequence, Layout::Parallel, Layout::Groups] {
+        let mut smaller = None;
         for steps in [500, 1_000, 2_000, 4_000, 8_000] {
-            let project = tempfile::tempdir().unwrap();
-            write(project.path(), layout, steps);
-            let took = median(project.path());
-            let each = took / u32::try_from(steps).unwrap();
-            println!("{:<10} {steps:>6} {took:>10.2?} {each:>10.2?}", format!("{layout:?}"));
+            let samples = sample(layout, steps);
+            let median = samples.wall(5);
+            let growth = smaller.map_or(String::new(), |(count, time)| exponent([count, steps], [time, median]));
+            print_row(&[
+                format!("{layout:?}"),
+                steps.to_string(),
+                time(median),
+                time(median / u32::try_from(steps).unwrap()),
+                growth,
+                time(samples.median(|usage| usage.cpu)),
+                bytes(samples.median(|usage| usage.memory)),
+            ]);
+            smaller = Some((steps, median));
         }
     }
 }
 
-fn median(folder: &Path) -> Duration {
-    let once = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
-        command.args(["pipeline", "plan", "pipelines/main.yaml", "--task", "Build it"]).current_dir(folder);
-        let began = Instant::now();
-        assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
-        began.elapsed()
-    };
-    let mut times: Vec<Duration> = (0..RUNS).map(|_| once()).collect();
-    times.sort();
-    times[RUNS / 2]
+fn sample(layout: Layout, steps: usize) -> Samples {
+    let project = tempfile::tempdir().unwrap();
+    write(project.path(), layout, steps);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+    command.args(["pipeline", "plan", "pipelines/main.yaml", "--task", "Build it"]).current_dir(project.path());
+    Samples::of(&command, RUNS)
 }
 
 /// A pipeline of so many agent steps.

@@ -2,7 +2,7 @@
 //!
 //! A run with one step includes the start of orch and, with a sandbox, the probe of the machine, which happens once in
 //! a process. The time of a step is the difference between a run with many steps and a run with one. Run it with
-//! `cargo bench --bench sandbox --no-default-features`.
+//! `cargo bench --profile dist --bench sandbox --no-default-features`.
 
 #![allow(clippy::disallowed_methods, reason = "a bench is no run: it waits for processes")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]

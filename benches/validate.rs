@@ -2,7 +2,7 @@
 //!
 //! The whole process, as CI runs it. Every step has a prompt of its own pipeline that reads two
 //! artifacts, and the schemas of a project are shared. Run it with
-//! `cargo bench --bench validate --no-default-features`.
+//! `cargo bench --profile dist --bench validate --no-default-features`.
 
 #![allow(clippy::disallowed_methods, reason = "a bench is no run: it waits for processes")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]
@@ -10,41 +10,69 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
+
+mod measure;
+
+use measure::{Samples, bytes, exponent, print_head, print_row, run_as_helper, time};
 
 const STEPS: usize = 25;
 const RUNS: usize = 5;
 
 fn main() {
-    println!("{:<12} {:>6} {:>10} {:>14}", "pipelines", "steps", "median", "a pipeline");
+    if run_as_helper() {
+        return;
+    }
+    print_head(&["pipelines", "steps", "median", "a pipeline", "exponent", "on one core", "CPU", "memory"]);
+    let mut smaller = None;
     for pipelines in [10, 50, 100, 200] {
         let project = tempfile::tempdir().unwrap();
         write(project.path(), pipelines, STEPS);
-        let took = median(project.path());
-        let each = took / u32::try_from(pipelines).unwrap();
-        println!("{pipelines:<12} {:>6} {took:>10.2?} {each:>14.2?}", pipelines * STEPS);
+        print(project.path(), pipelines, pipelines * STEPS, &mut smaller);
     }
-    println!("\n{:<12} {:>6} {:>10} {:>14}", "one pipeline", "steps", "median", "a step");
+    print_head(&["pipelines", "steps", "median", "a step", "exponent", "on one core", "CPU", "memory"]);
+    let mut smaller = None;
     for steps in [100, 1_000, 5_000] {
         let project = tempfile::tempdir().unwrap();
         write(project.path(), 1, steps);
-        let took = median(project.path());
-        println!("{:<12} {steps:>6} {took:>10.2?} {:>14.2?}", "", took / u32::try_from(steps).unwrap());
+        print(project.path(), steps, steps, &mut smaller);
     }
 }
 
-fn median(folder: &Path) -> Duration {
-    let once = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
-        command.args(["pipeline", "validate", "--deny", "warnings"]).current_dir(folder).stderr(Stdio::null());
-        let began = Instant::now();
-        assert!(command.status().unwrap().success(), "the project has findings");
-        began.elapsed()
-    };
-    let mut times: Vec<Duration> = (0..RUNS).map(|_| once()).collect();
-    times.sort();
-    times[RUNS / 2]
+/// A measurement, by which the next one grows.
+struct Smaller {
+    count: usize,
+    median: Duration,
+}
+
+/// Prints the row of a project with so many pipelines, or steps of one pipeline.
+fn print(folder: &Path, count: usize, steps: usize, smaller: &mut Option<Smaller>) {
+    let samples = sample(folder, &[]);
+    let median = samples.wall(5);
+    let growth = |smaller: &Smaller| exponent([smaller.count, count], [smaller.median, median]);
+    let one_core =
+        if cfg!(target_os = "linux") { time(sample(folder, &["taskset", "-c", "0"]).wall(5)) } else { "–".into() };
+    print_row(&[
+        if count == steps { "1".to_owned() } else { count.to_string() },
+        steps.to_string(),
+        time(median),
+        time(median / u32::try_from(count).unwrap()),
+        smaller.as_ref().map_or(String::new(), growth),
+        one_core,
+        time(samples.median(|usage| usage.cpu)),
+        bytes(samples.median(|usage| usage.memory)),
+    ]);
+    *smaller = Some(Smaller { count, median });
+}
+
+/// Validates a project several times, started by another program if `prefix` names one.
+fn sample(folder: &Path, prefix: &[&str]) -> Samples {
+    let validate = [env!("CARGO_BIN_EXE_orch"), "pipeline", "validate", "--deny", "warnings"];
+    let words = [prefix, &validate].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).current_dir(folder);
+    Samples::of(&command, RUNS)
 }
 
 /// A project without a mistake: pipelines of so many steps, a prompt a step, 25 schemas for all.

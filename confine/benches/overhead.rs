@@ -1,5 +1,5 @@
 //! Measures how much time confinement adds to the start of a program: runs `true` bare and confined. Run it with
-//! `cargo bench --bench overhead`.
+//! `cargo bench --profile dist --bench overhead`.
 
 #![allow(clippy::disallowed_methods, reason = "a bench waits for processes")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]

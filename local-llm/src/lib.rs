@@ -17,6 +17,7 @@ mod incremental_json;
 pub mod memory;
 mod model;
 mod network;
+mod ops;
 mod pre_tokenizer;
 mod repack;
 mod reply_stream;

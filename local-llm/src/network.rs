@@ -9,21 +9,13 @@ use candle_core::quantized::gguf_file::Content;
 use candle_core::{D, DType, Device, IndexOp, Tensor};
 
 use crate::Error;
+use crate::ops::{self, Rotation};
 use crate::tensor_reader::{Layer, Linear, TensorReader};
 
 /// The maximum context length in tokens, even if a model supports more.
 pub(crate) const MAX_POSITIONS: usize = 8192;
 
 type NetworkResult<T> = Result<T, candle_core::Error>;
-
-/// The layout of the dimension pairs that the rotary embedding rotates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rotation {
-    /// Two adjacent dimensions form a pair (`llama` files).
-    Interleaved,
-    /// A dimension of the first half of a head and one of the second half form a pair (`qwen2` and `qwen3` files).
-    Halves,
-}
 
 /// The keys and values of all positions processed so far, for every layer.
 pub(crate) struct KvCache {
@@ -183,9 +175,9 @@ impl Transformer {
         let mut x = self.embedding.embedding(&ids)?;
         let mask = if count == 1 { None } else { Some(causal_mask(count, cached_len)?) };
         for (layer, layer_cache) in self.layers.iter().zip(&cache.layers) {
-            let input = candle_nn::ops::rms_norm(&x, &layer.attention_norm, self.epsilon)?;
+            let input = ops::rms_norm(&x, &layer.attention_norm, self.epsilon)?;
             x = (x + self.attend(layer, layer_cache, &input, cached_len, mask.as_ref())?)?;
-            let input = candle_nn::ops::rms_norm(&x, &layer.ffn_norm, self.epsilon)?;
+            let input = ops::rms_norm(&x, &layer.ffn_norm, self.epsilon)?;
             let hidden = (layer.ffn_gate.forward(&input)?.silu()? * layer.ffn_up.forward(&input)?)?;
             x = (x + layer.ffn_down.forward(&hidden)?)?;
         }
@@ -194,7 +186,7 @@ impl Transformer {
             return Ok(None);
         }
         let last = x.i(count - 1..)?.contiguous()?;
-        let input = candle_nn::ops::rms_norm(&last, &self.output_norm, self.epsilon)?;
+        let input = ops::rms_norm(&last, &self.output_norm, self.epsilon)?;
         Ok(Some(self.head.forward(&input)?.flatten_all()?.to_vec1()?))
     }
 
@@ -214,8 +206,8 @@ impl Transformer {
         let mut query = split_heads(layer.query.forward(x)?, self.shape.heads)?;
         let mut key = split_heads(layer.key.forward(x)?, self.shape.kv_heads)?;
         if let Some((query_norm, key_norm)) = &layer.head_norms {
-            query = candle_nn::ops::rms_norm(&query, query_norm, self.epsilon)?;
-            key = candle_nn::ops::rms_norm(&key, key_norm, self.epsilon)?;
+            query = ops::rms_norm(&query, query_norm, self.epsilon)?;
+            key = ops::rms_norm(&key, key_norm, self.epsilon)?;
         }
         let query = self.rotate(&query, cached_len)?;
         let key = self.rotate(&key, cached_len)?.squeeze(0)?;
@@ -236,7 +228,7 @@ impl Transformer {
             ))?,
             None => scores,
         };
-        let weights = candle_nn::ops::softmax_last_dim(&scores)?;
+        let weights = ops::softmax(&scores)?;
         let output = weights.matmul(&values.narrow(1, 0, total)?)?;
         let output = output
             .reshape((self.shape.heads, count, self.shape.head_size))?
@@ -250,10 +242,7 @@ impl Transformer {
         let count = x.dim(2)?;
         let cos = self.cos.narrow(0, cached_len, count)?;
         let sin = self.sin.narrow(0, cached_len, count)?;
-        match self.rotation {
-            Rotation::Interleaved => candle_nn::rotary_emb::rope_i(x, &cos, &sin),
-            Rotation::Halves => candle_nn::rotary_emb::rope(x, &cos, &sin),
-        }
+        ops::rotate(x, &cos, &sin, self.rotation)
     }
 }
 

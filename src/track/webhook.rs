@@ -1,6 +1,6 @@
 //! Posts each event to a webhook, with the same JSON as in the journal, and signs it.
 
-use hmac::{Hmac, Mac as _};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;

@@ -39,6 +39,8 @@ mod doctor;
 #[cfg(feature = "local")]
 mod embedded_model;
 mod equivalents;
+#[cfg(all(target_os = "linux", target_env = "gnu", not(target_feature = "crt-static")))]
+mod executable;
 mod explain;
 mod external_input;
 mod extract;

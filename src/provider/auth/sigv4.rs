@@ -1,7 +1,7 @@
 //! Version 4 of AWS's request signature
 //! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>).
 
-use hmac::{Hmac, Mac as _};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::Url;
 use reqwest::header::HeaderMap;
 use sha2::{Digest as _, Sha256};

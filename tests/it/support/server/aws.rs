@@ -1,7 +1,7 @@
 //! Checks the signatures of requests as AWS does, with an implementation of the published algorithm that shares no code
 //! with orch.
 
-use hmac::{Hmac, Mac as _};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use super::ReceivedRequest;
