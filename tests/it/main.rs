@@ -29,6 +29,7 @@ mod cli_agents;
 mod command_agents;
 mod command_output;
 mod comparison_checks;
+mod continued_recordings;
 mod conversations;
 #[cfg(all(unix, feature = "failpoints"))]
 mod crash;
