@@ -49,6 +49,9 @@ fn options(commands: &CommandModes, project: &Project, run_advice: &str) -> Repl
         normalize_site: "`recordings` of orch.yaml".to_owned(),
         commands: commands.clone(),
         run_advice: run_advice.to_owned(),
+        files_advice: "a replay needs a workspace with the files with which the recorded run began: give these files \
+                       that state, and start a new run with `--replay`"
+            .to_owned(),
         remedy: None,
     }
 }
