@@ -48,7 +48,7 @@ pub(crate) mod recorded_changes;
 mod reporter;
 mod resume;
 mod run_recording;
-mod run_replay;
+pub(crate) mod run_replay;
 mod sandbox;
 mod start;
 pub(crate) mod tool_info;

@@ -43,6 +43,7 @@ mod equivalents;
 mod explain;
 mod external_input;
 mod extract;
+mod failed_cases;
 mod files;
 mod findings;
 mod first_mistakes;
