@@ -9,6 +9,7 @@ use crate::engine::mcp_questions::{answers_from_text, is_asked_in};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact};
 use crate::model::visible::one_line;
 use crate::model::{RunId, RunState, RunStatus, StepKey};
+use crate::report::ResumeOption;
 use crate::store::{InboxMessage, Journal, RunFilter, RunRow};
 use crate::trust::VariableDisclosures;
 
@@ -18,7 +19,7 @@ use super::execute::resolve_path;
 use super::location::{locate, pipeline_file, run_workspace};
 use super::passed_variables::variables_needing_agreement;
 use super::project_state::{StateFolder, find_run, project_root, project_settings};
-use super::run_recording::ResumedProject;
+use super::run_recording::{ResumedProject, required_options};
 use super::run_replay::{replay_of_resume, sends_nothing};
 use super::{ResumeRequest, Runner};
 
@@ -65,6 +66,8 @@ pub struct RecordedAnswer {
     pub status: RunStatus,
     /// The folder of the run's journal.
     pub state: std::path::PathBuf,
+    /// The options that the next resume needs because the record of the run came from elsewhere.
+    pub resume_options: Vec<ResumeOption>,
 }
 
 impl Runner {
@@ -129,6 +132,7 @@ impl Runner {
             step: approval.step,
             status: row.status,
             state: journal.state_folder().to_owned(),
+            resume_options: required_options(&journal, row.run)?,
         })
     }
 }

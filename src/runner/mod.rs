@@ -47,7 +47,7 @@ mod rate_limits;
 pub(crate) mod recorded_changes;
 mod reporter;
 mod resume;
-mod run_recording;
+pub(crate) mod run_recording;
 pub(crate) mod run_replay;
 mod sandbox;
 mod start;

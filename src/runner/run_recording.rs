@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::agent::Recorder;
 use crate::engine::perform::RecordReplay;
-use crate::model::RunState;
+use crate::model::{RunId, RunState};
 use crate::report::ResumeOption;
 use crate::store::Journal;
 
@@ -28,6 +28,13 @@ pub(crate) fn named_folders(request: &ResumeRequest) -> Vec<ResumeOption> {
     ];
     let options = folders.into_iter().filter_map(|(name, folder)| Some(ResumeOption { name, folder: folder?.clone() }));
     options.collect()
+}
+
+/// The options that the next resume of a run needs in any case: of a run from elsewhere, the user must name the
+/// workspace.
+pub(crate) fn required_options(journal: &Journal, run: RunId) -> Result<Vec<ResumeOption>, RunnerError> {
+    let workspace = ResumeOption { name: "--workspace", folder: PathBuf::from("DIR") };
+    Ok(if journal.is_foreign(run)? { vec![workspace] } else { Vec::new() })
 }
 
 /// The project and the journal of a run that is resumed.

@@ -71,6 +71,10 @@ fn an_imported_run_records_only_into_a_folder_that_the_user_names_and_the_next_c
     assert!(!orch.exists("recordings"));
     let ran = orch.run(&["pipeline", "resume", id, "--workspace", "mine", "--record", "recordings"]).exits(3);
     assert!(ran.stderr.contains(&format!("resume {id} --workspace mine --record recordings`")), "{ran:?}");
+    let resume = format!("`orch pipeline resume {id} --workspace DIR`");
+    let shown = orch.run(&["runs", "show", id]).exits(0).stdout;
+    assert!(shown.contains(&resume), "{shown}");
+    orch.run(&["runs", "approve", id]).exits(0).says(&format!("continue with {resume}"));
 }
 
 #[test]

@@ -81,7 +81,8 @@ pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStat
         };
         return resume_after_answer(&request, ui);
     }
-    let resume = commands_for_journal(&answer.state, runner.current_dir(), &ui.commands).resume(answer.run);
+    let commands = commands_for_journal(&answer.state, runner.current_dir(), &ui.commands);
+    let resume = commands.with_resume_options(answer.resume_options).resume(answer.run);
     let next_step =
         if answer.status == RunStatus::Waiting { format!("; continue with `{resume}`") } else { String::new() };
     ui.print_message(format!("{} of run {} is {decision}{next_step}", answer.step, answer.run));
