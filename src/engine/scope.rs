@@ -283,6 +283,20 @@ impl ValueScope {
         }
     }
 
+    /// Returns a copy in which an input, an artifact or the item has another value; `None` for the item outside of one.
+    pub(super) fn with_value(&self, name: &str, value: Value) -> Option<Self> {
+        if name == "item" {
+            return Some(self.for_item(value, self.lookup_value("index")?));
+        }
+        let mut scope = self.child_scope();
+        if self.inputs.contains_key(name) {
+            Arc::make_mut(&mut scope.inputs).insert(name.to_owned(), value);
+        } else {
+            scope.add_artifact(name, Arc::new(value));
+        }
+        Some(scope)
+    }
+
     /// The value to which the names of members lead from the variable `loop`.
     pub(super) fn lookup_loop_value(&self, members: &[String]) -> Option<Value> {
         loop_value(self.names.iteration()?, members)

@@ -5,7 +5,7 @@ use crate::model::{Failure, FailureClass};
 use super::apply::check_recording_paths;
 use super::commit::read_state;
 use super::problem::Problems;
-use super::record::{ChangeSet, FileChange, FileState, describe_difference};
+use super::record::{ChangeSet, FileChange, FileState};
 use super::tree::Tree;
 
 /// Compares a recorded text with the text of a file.
@@ -26,14 +26,13 @@ impl Tree {
                     changes.files.push(FileChange { path: change.path.clone(), before: current, after });
                 }
                 Ok(current) => {
-                    let difference = describe_difference(current.as_ref(), change.before.as_ref());
-                    problems.add_for_path(&change.path, difference);
+                    problems.add_for_path(&change.path, describe_misfit(change, current.as_ref()));
                 }
                 Err(problem) => problems.add_for_path(&change.path, problem),
             }
         }
         let hint = "nothing was written";
-        problems.into_result(FailureClass::PathRefused, "the files differ from the recorded ones", hint)?;
+        problems.into_result(FailureClass::PathRefused, "the files differ from those of the recorded run", hint)?;
         self.apply(&changes)?;
         Ok(changes)
     }
@@ -50,6 +49,23 @@ fn is_recorded(change: &FileChange, current: Option<&FileState>, is_same_text: T
         (None, Some(_)) | (Some(_), None) => false,
     };
     has_content(change.before.as_ref()) || has_content(change.after.as_ref())
+}
+
+/// Describes how a file differs from the file that the recorded run changed.
+fn describe_misfit(change: &FileChange, current: Option<&FileState>) -> String {
+    match (current, change.before.as_ref()) {
+        (None, _) => "does not exist here, but existed in the recorded run".to_owned(),
+        (Some(_), None) => "exists here, but did not exist yet in the recorded run".to_owned(),
+        (Some(current), Some(before)) => {
+            let line = before.content.text().zip(current.content.text()).and_then(|(before, current)| {
+                let is_equal = |(before, current): &(&str, &str)| before == current;
+                let equal = before.lines().zip(current.lines()).take_while(is_equal).count();
+                (before.lines().nth(equal) != current.lines().nth(equal)).then_some(equal)
+            });
+            let from_line = line.map(|index| format!(", from line {} on", index + 1)).unwrap_or_default();
+            format!("has another content than in the recorded run{from_line}")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -111,7 +127,13 @@ mod tests {
         let recorded = ChangeSet { files, ..ChangeSet::default() };
         let tree = Tree::open(folder.path()).unwrap();
         let failure = tree.repeat(&recorded, &is_same_text).unwrap_err();
-        assert!(failure.message.contains("`a` was edited"), "{failure}");
+        let expected = "`a` has another content than in the recorded run, from line 1 on";
+        assert!(failure.message.contains(expected), "{failure}");
+        let files = vec![change("a", None, Some("after")), change("b", Some("old"), Some("after"))];
+        let refused = ChangeSet { files, ..ChangeSet::default() };
+        let failure = tree.repeat(&refused, &is_same_text).unwrap_err();
+        assert!(failure.message.contains("`a` exists here, but did not exist yet in the recorded run"), "{failure}");
+        assert!(failure.message.contains("`b` does not exist here, but existed in the recorded run"), "{failure}");
         assert!(!folder.path().join("new").exists());
         for path in ["../b", "a:b"] {
             let refused = ChangeSet { files: vec![change(path, None, Some("x"))], ..ChangeSet::default() };

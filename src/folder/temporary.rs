@@ -30,6 +30,12 @@ impl TemporaryFolder {
     pub fn path(&self) -> &Path {
         self.0.path()
     }
+
+    /// Keeps the folder, which orch then never removes. Returns its path.
+    pub fn keep(mut self) -> PathBuf {
+        self.0.disable_cleanup(true);
+        self.path().to_owned()
+    }
 }
 
 impl Drop for TemporaryFolder {

@@ -43,6 +43,8 @@ pub struct RunState {
     pub budget: Option<Budget>,
     /// The recordings that it replays, if it calls no models.
     pub replay: Option<RunReplay>,
+    /// The folder into which it records its calls, if any: relative to the root if it is in the project, else absolute.
+    pub recording_folder: Option<String>,
     /// Its status.
     pub status: RunStatus,
     /// When it started.
@@ -90,6 +92,7 @@ impl RunState {
             continue_on_error: false,
             budget: None,
             replay: None,
+            recording_folder: None,
             status: RunStatus::Running,
             started: None,
             ended: None,
@@ -133,6 +136,7 @@ impl RunState {
                 self.continue_on_error = fact.continue_on_error;
                 self.budget.clone_from(&fact.budget);
                 self.replay.clone_from(&fact.replay);
+                self.recording_folder.clone_from(&fact.recording_folder);
                 self.started = Some(event.at);
                 self.set_plan(&fact.steps);
             }
@@ -151,6 +155,7 @@ impl RunState {
                 self.continue_on_error = fact.continue_on_error;
                 self.budget.clone_from(&fact.budget);
                 self.replay.clone_from(&fact.replay);
+                self.recording_folder.clone_from(&fact.recording_folder);
                 self.steps.iter_mut().for_each(StepState::record_lost_call);
                 self.replace_plan(&fact.steps);
             }

@@ -45,6 +45,10 @@ pub struct RunStarted {
     /// The recordings that the run replays, if it calls no models (`--replay`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<RunReplay>,
+    /// The folder into which the run records its calls (`--record`), if any: relative to the project's root if it is in
+    /// the project, else absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording_folder: Option<String>,
     /// The steps, in the order of the file.
     pub steps: Vec<PlannedStep>,
     /// The document of an external tracker that the run belongs to (`--workflow-id`), if any.
@@ -77,6 +81,10 @@ pub struct RunResumed {
     /// The recordings that the run replays from now on, if it calls no models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<RunReplay>,
+    /// The folder into which the run records its calls from now on, if any: relative to the project's root if it is in
+    /// the project, else absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording_folder: Option<String>,
     /// The last heartbeat of the previous session's process, if it died while it owned the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_owner_last_heartbeat: Option<Timestamp>,

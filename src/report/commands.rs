@@ -1,9 +1,18 @@
 //! Adds the necessary options to the commands that messages suggest, so that the user can run these commands unchanged.
 
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::model::RunId;
+
+/// An option with a folder that a resume of a run needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResumeOption {
+    /// The option, such as `--workspace`.
+    pub name: &'static str,
+    /// The folder.
+    pub folder: PathBuf,
+}
 
 /// Builds the commands that messages suggest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +22,8 @@ pub struct SuggestedCommands {
     state_option: String,
     /// The option `--trust` with a space before it, or an empty text.
     trust_option: String,
+    /// The options of a resume.
+    resume_options: Vec<ResumeOption>,
 }
 
 /// The commands that read a journal and therefore accept `--state`.
@@ -20,6 +31,8 @@ const STATE_COMMANDS: &[&str] =
     &["orch runs ", "orch pipeline resume", "orch pipeline run", "orch resume", "orch run "];
 /// The commands that use the latest run when the user names none.
 const RUN_COMMANDS: &[&str] = &["orch pipeline resume", "orch runs show", "orch runs approve", "orch runs reject"];
+/// The commands that resume a run.
+const RESUME_COMMANDS: &[&str] = &["orch pipeline resume", "orch resume"];
 /// The commands that send data to the addresses in orch.yaml and therefore accept `--trust`.
 const TRUST_COMMANDS: &[&str] =
     &["orch pipeline resume", "orch pipeline run", "orch resume", "orch run ", "orch runs track"];
@@ -46,6 +59,12 @@ impl SuggestedCommands {
         Self { run: Some(run), ..self }
     }
 
+    /// Adds these options to the commands that resume a run.
+    #[must_use]
+    pub fn with_resume_options(self, options: Vec<ResumeOption>) -> Self {
+        Self { resume_options: options, ..self }
+    }
+
     /// The command that resumes a run.
     pub fn resume(&self, run: RunId) -> String {
         self.with_options(format!("orch pipeline resume {run}"))
@@ -56,6 +75,13 @@ impl SuggestedCommands {
         let mut command = self.with_run_id(command.to_string());
         let starts_with_any =
             |command: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| command.starts_with(prefix));
+        if starts_with_any(&command, RESUME_COMMANDS) {
+            for ResumeOption { name, folder } in &self.resume_options {
+                if !command.contains(&format!(" {name}")) {
+                    command.push_str(&format!(" {name} {}", quote_for_shell(&folder.display().to_string())));
+                }
+            }
+        }
         if starts_with_any(&command, STATE_COMMANDS) && !command.contains(" --state") {
             command.push_str(&self.state_option);
         }
@@ -123,6 +149,16 @@ mod tests {
         let expected =
             "`orch pipeline resume x --trust ab12` and `orch runs list` and `orch pipeline run p --trust cd`";
         assert_eq!(commands_with_trust.complete_commands(hint), expected);
+    }
+
+    #[test]
+    fn commands_that_resume_get_the_folders_of_the_run() {
+        let option = |name, folder: &str| ResumeOption { name, folder: PathBuf::from(folder) };
+        let options = vec![option("--workspace", "my files"), option("--record", "rec")];
+        let commands = SuggestedCommands::default().with_resume_options(options);
+        let hint = "`orch pipeline resume x --record y` or `orch runs show x`";
+        let expected = "`orch pipeline resume x --record y --workspace 'my files'` or `orch runs show x`";
+        assert_eq!(commands.complete_commands(hint), expected);
     }
 
     #[test]

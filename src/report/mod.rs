@@ -15,7 +15,7 @@ pub mod summary;
 mod tool_failures;
 pub mod width;
 
-pub use commands::SuggestedCommands;
+pub use commands::{ResumeOption, SuggestedCommands};
 pub use lines::LineReporter;
 pub use live::LiveReporter;
 pub use style::{TerminalStyle, to_printable};

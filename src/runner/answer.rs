@@ -9,6 +9,7 @@ use crate::engine::mcp_questions::{answers_from_text, is_asked_in};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact};
 use crate::model::visible::one_line;
 use crate::model::{RunId, RunState, RunStatus, StepKey};
+use crate::report::ResumeOption;
 use crate::store::{InboxMessage, Journal, RunFilter, RunRow};
 use crate::trust::VariableDisclosures;
 
@@ -18,7 +19,8 @@ use super::execute::resolve_path;
 use super::location::{locate, pipeline_file, run_workspace};
 use super::passed_variables::variables_needing_agreement;
 use super::project_state::{StateFolder, find_run, project_root, project_settings};
-use super::run_replay::sends_nothing;
+use super::run_recording::{ResumedProject, required_options};
+use super::run_replay::{replay_of_resume, sends_nothing};
 use super::{ResumeRequest, Runner};
 
 /// The maximum number of runs of each status to search for pending approvals.
@@ -41,12 +43,16 @@ pub struct AnswerRequest {
     pub note: String,
     /// The name of the user who answers.
     pub user: String,
-    /// Whether the caller resumes the run next. If so, orch checks whether the project is trusted and the workspace is
-    /// usable before it records the answer.
+    /// Whether the caller resumes the run next. If so, orch checks whether the project is trusted, and whether the
+    /// workspace and the folders of recordings are usable, before it records the answer.
     pub resumes_next: bool,
     /// The digest that `orch trust` prints, if the user agreed to what orch.yaml sends to other machines. The resume
     /// needs it.
     pub trusted_digest: Option<String>,
+    /// The folder into which the resume records, if it is not the folder of the run; see [`ResumeRequest`].
+    pub recording_folder: Option<PathBuf>,
+    /// The folder of the recordings that the resume replays, if it is not the recorded folder; see [`ResumeRequest`].
+    pub replay_folder: Option<PathBuf>,
 }
 
 /// A recorded answer.
@@ -60,6 +66,8 @@ pub struct RecordedAnswer {
     pub status: RunStatus,
     /// The folder of the run's journal.
     pub state: std::path::PathBuf,
+    /// The options that the next resume needs because the record of the run came from elsewhere.
+    pub resume_options: Vec<ResumeOption>,
 }
 
 impl Runner {
@@ -84,7 +92,15 @@ impl Runner {
         if request.resumes_next {
             // Check this before recording the answer, so that the user can trust the project and repeat the same
             // command.
-            if !sends_nothing(run.replay.is_some(), &settings) {
+            let resume = ResumeRequest {
+                recording_folder: request.recording_folder.clone(),
+                replay_folder: request.replay_folder.clone(),
+                ..ResumeRequest::default()
+            };
+            let replay = replay_of_resume(&resume, &run, &journal, &location.root, current_dir)?;
+            let resumed = ResumedProject { past_state: &run, journal: &journal, root: &location.root };
+            self.check_recording_folder(&resume, &resumed, replay.is_some())?;
+            if !sends_nothing(replay.is_some(), &settings) {
                 let variables = self.variables_of_resume(&journal, &run, &location.root);
                 self.ensure_trusted(&location.root, &settings, &variables, request.trusted_digest.as_deref())?;
             }
@@ -116,6 +132,7 @@ impl Runner {
             step: approval.step,
             status: row.status,
             state: journal.state_folder().to_owned(),
+            resume_options: required_options(&journal, row.run)?,
         })
     }
 }

@@ -120,6 +120,7 @@ pub(crate) fn run_started_fact(
         continue_on_error: false,
         budget: None,
         replay: None,
+        recording_folder: None,
         steps: plan.planned_steps(),
         tracker_workflow_id: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),

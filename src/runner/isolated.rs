@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::agent::ModelRegistry;
 use crate::config::Project;
 use crate::engine::perform::RecordReplay;
-use crate::model::event::{Fact, RunStarted};
+use crate::model::event::{Fact, RunReplay, RunStarted};
 use crate::model::{RunId, RunState};
 use crate::store::{ApprovalPrompter, Journal, Workspace};
 
@@ -31,6 +31,8 @@ pub(crate) struct IsolatedRun<'a> {
     pub(crate) resolved_models: ResolvedModels,
     pub(crate) models: Arc<ModelRegistry>,
     pub(crate) record_replay: RecordReplay,
+    /// What the run stores about the recordings that it replays, if any.
+    pub(crate) replay: Option<RunReplay>,
     pub(crate) journal: &'a Journal,
     pub(crate) workspace: Workspace,
     /// Answers approvals.
@@ -47,6 +49,7 @@ impl Runner {
             resolved_models,
             models,
             record_replay,
+            replay,
             journal,
             workspace,
             approver,
@@ -58,6 +61,7 @@ impl Runner {
         let locks = RunLocks::acquire(journal, run, &workspace)?;
         let started = Fact::RunStarted(RunStarted {
             inputs,
+            replay,
             agents: choices.chosen_agents(),
             model: choices.model,
             models: resolved_models,

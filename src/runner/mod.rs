@@ -47,7 +47,8 @@ mod rate_limits;
 pub(crate) mod recorded_changes;
 mod reporter;
 mod resume;
-mod run_replay;
+pub(crate) mod run_recording;
+pub(crate) mod run_replay;
 mod sandbox;
 mod start;
 pub(crate) mod tool_info;
@@ -66,6 +67,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::engine::perform::RecordReplay;
 use crate::model::{Failure, RunId, RunState};
 use crate::process::{CONFINE_COMMAND, SUPERVISOR_COMMAND, SandboxProbe, run_confine, run_supervisor};
+use crate::report::ResumeOption;
 use crate::store::set_signing_key_folder;
 
 pub use answer::{AnswerRequest, RecordedAnswer};
@@ -185,13 +187,17 @@ pub struct RunResult {
     pub recording_failure: Option<Failure>,
     /// A sentence for each recording that the run has written or replayed, and that lacks, or may lack, changes of files.
     pub recording_omissions: Vec<String>,
+    /// The options that the next resume needs because the run does not record their folders: its record came from
+    /// elsewhere.
+    pub resume_options: Vec<ResumeOption>,
 }
 
 impl RunResult {
     pub(crate) fn new(state: RunState, state_folder: &Path, record_replay: &RecordReplay) -> Self {
         let recording_failure = record_replay.recorder.as_ref().and_then(|recorder| recorder.failure());
         let recording_omissions = record_replay.omissions();
-        Self { state, state_folder: state_folder.to_owned(), recording_failure, recording_omissions }
+        let (state_folder, resume_options) = (state_folder.to_owned(), Vec::new());
+        Self { state, state_folder, recording_failure, recording_omissions, resume_options }
     }
 
     /// The exit code for this run. Incomplete recordings count as a failure.

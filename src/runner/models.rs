@@ -136,6 +136,9 @@ pub(crate) fn replayed_models(project: &Project) -> ResolvedModels {
 
 /// Opens a recorder that writes into `folder`. Inside the project's root, the recorder follows no links, because the
 /// project may contain links that the user does not know. Elsewhere, `folder` may be a link of the user.
+///
+/// # Errors
+/// The folder can't be created or written, or is a link in the project.
 pub(crate) fn open_recorder(folder: &Path, root: &Path, runner: &Runner) -> Result<Arc<Recorder>, RunnerError> {
     let to_runner_error = |error: std::io::Error| {
         let is_link = is_link_refused(&error);
@@ -150,7 +153,12 @@ pub(crate) fn open_recorder(folder: &Path, root: &Path, runner: &Runner) -> Resu
             .map(Recorder::from_folder),
         None => Recorder::new(&super::project_state::resolve_link(folder.to_owned())),
     };
-    recorder.map(Arc::new).map_err(to_runner_error)
+    let recorder = recorder.map_err(to_runner_error)?;
+    recorder.check_writable().map_err(|error| {
+        let message = format!("the recordings can't be written to `{}`: {error}", folder.display());
+        RunnerError::usage(message).with_hint("make the folder writable, or name another folder with --record")
+    })?;
+    Ok(Arc::new(recorder))
 }
 
 /// Opens the recordings in a folder.

@@ -25,9 +25,10 @@ use super::location::{Location, locate, pipeline_file, run_workspace};
 use super::locks::{RunLocks, remove_project_placeholders};
 use super::prepare::{self, PlanOptions, find_step};
 use super::project_state::{StateFolder, find_run_or_latest_incomplete, project_root};
+use super::run_recording::ResumedProject;
 use super::trackers::Trackers;
 use super::trust::Trusted;
-use super::{RunResult, Runner, interrupted_turns, models, project_files, rate_limits, run_replay};
+use super::{RunResult, Runner, interrupted_turns, models, project_files, rate_limits, run_recording, run_replay};
 
 /// The run to resume with [`Runner::resume`], and the options of the resume.
 #[derive(Clone, Debug, Default)]
@@ -133,10 +134,8 @@ impl Runner {
         let replay = replay.map(|replay| run_replay::open_for_resume(replay, &root, &project)).transpose()?;
         self.ensure_sandboxes(&plan, replay.as_deref(), &workspace_path).await?;
         let current_dir = self.current_dir();
-        let recording_folder =
-            request.recording_folder.as_deref().map(|folder| execute::resolve_path(folder, current_dir));
-        let recorder =
-            recording_folder.map(|folder| models::open_recorder(&folder, &project.root, self)).transpose()?;
+        let resumed = ResumedProject { past_state: &past_state, journal: &journal, root: &root };
+        let recorder = self.recorder_of_resume(request, &resumed, replay.is_some())?;
         let record_replay = RecordReplay { recorder, replay, ..RecordReplay::default() };
         let workspace = Workspace::open(&workspace_path)?;
         let locks = RunLocks::acquire(&journal, row.run, &workspace)?;
@@ -174,6 +173,7 @@ impl Runner {
             from: from_step,
             previous_owner_last_heartbeat: locks.run.former_owner_last_seen(),
             missing_files: accepted.missing_files,
+            recording_folder: run_recording::folder_in_record(&record_replay, &root),
             relocated_to: changed_location(&past_state, &root, &workspace, has_moved),
             ..resumed_fact
         };
@@ -204,7 +204,9 @@ impl Runner {
             facts_to_record: facts,
         };
         let state = execute::execute_run(context, self).await?;
-        Ok(RunResult::new(state, journal.state_folder(), &record_replay))
+        let resume_options =
+            if journal.is_foreign(row.run)? { run_recording::named_folders(request) } else { Vec::new() };
+        Ok(RunResult { resume_options, ..RunResult::new(state, journal.state_folder(), &record_replay) })
     }
 
     /// Predicts the action of [`resume`](Self::resume) for each step. Does not change the run, its workspace or its
@@ -334,6 +336,7 @@ impl Runner {
             from: None,
             budget,
             replay,
+            recording_folder: None,
             previous_owner_last_heartbeat: None,
             relocated_to: None,
             missing_files: Vec::new(),

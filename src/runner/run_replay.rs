@@ -18,8 +18,13 @@ use super::{ResumeRequest, Runner, execute, models};
 pub(crate) fn replay_record(folder: &Path, commands: &CommandModes, root: &Path, current_dir: &Path) -> RunReplay {
     let folder = current_dir.join(folder);
     let folder = folder.canonicalize().unwrap_or(folder);
-    let path = folder.strip_prefix(root).unwrap_or(&folder);
-    RunReplay { folder: path.display().to_string().replace('\\', "/"), commands: commands.clone() }
+    RunReplay { folder: path_in_record(&folder, root), commands: commands.clone() }
+}
+
+/// The path of a folder of recordings as a run stores it: relative to the root if it is in the project.
+pub(crate) fn path_in_record(folder: &Path, root: &Path) -> String {
+    let path = folder.strip_prefix(root).unwrap_or(folder);
+    path.display().to_string().replace('\\', "/")
 }
 
 /// Opens the recordings in `folder` for a new run.
@@ -44,6 +49,9 @@ fn options(commands: &CommandModes, project: &Project, run_advice: &str) -> Repl
         normalize_site: "`recordings` of orch.yaml".to_owned(),
         commands: commands.clone(),
         run_advice: run_advice.to_owned(),
+        files_advice: "a replay needs a workspace with the files with which the recorded run began: give these files \
+                       that state, and start a new run with `--replay`"
+            .to_owned(),
         remedy: None,
     }
 }

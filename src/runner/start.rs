@@ -21,7 +21,7 @@ use super::locks::{RunLocks, remove_project_placeholders};
 use super::prepare::{self, PlanOptions};
 use super::project_state::StateFolder;
 use super::trackers::Trackers;
-use super::{RunResult, Runner, clean, models, project_files, rate_limits, run_replay};
+use super::{RunResult, Runner, clean, models, project_files, rate_limits, run_recording, run_replay};
 
 /// The pipeline to run with [`Runner::start`], and the options of the run.
 pub struct RunRequest {
@@ -144,6 +144,7 @@ impl Runner {
         let started = Fact::RunStarted(RunStarted {
             replay: replay_folder
                 .map(|folder| run_replay::replay_record(folder, &request.commands, &root, current_dir)),
+            recording_folder: run_recording::folder_in_record(&record_replay, &root),
             inputs,
             model: request.model.clone(),
             agents: choices.chosen_agents(),

@@ -53,6 +53,31 @@ fn an_imported_run_is_reverted_and_resumed_only_in_a_workspace_that_the_user_nam
 }
 
 #[test]
+fn an_imported_run_records_only_into_a_folder_that_the_user_names_and_the_next_command_names_it_again() {
+    let server = answering_server(|_, _| json!("made"));
+    let steps =
+        "  - { id: one, agent: a, schema: any, prompt: one.md, output: made }\n  - { id: ask, approve: \"ok?\" }\n";
+    let from = project(&server, steps);
+    let (ran, report) = run(&from, &["--record", "recordings"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    let id = report["run"].as_str().unwrap();
+    from.run(&["runs", "export", id, "--to", "run.json"]).exits(0);
+    let orch = project(&server, steps);
+    orch.write("run.json", &from.read("run.json"));
+    orch.run(&["runs", "import", "run.json"]).exits(0);
+    let ran = orch.run(&["pipeline", "resume", id, "--workspace", "mine"]).exits(3);
+    assert!(ran.stderr.contains("this resume records nothing unless you name a folder with --record"), "{ran:?}");
+    assert!(ran.stderr.contains(&format!("`orch pipeline resume {id} --workspace mine`")), "{ran:?}");
+    assert!(!orch.exists("recordings"));
+    let ran = orch.run(&["pipeline", "resume", id, "--workspace", "mine", "--record", "recordings"]).exits(3);
+    assert!(ran.stderr.contains(&format!("resume {id} --workspace mine --record recordings`")), "{ran:?}");
+    let resume = format!("`orch pipeline resume {id} --workspace DIR`");
+    let shown = orch.run(&["runs", "show", id]).exits(0).stdout;
+    assert!(shown.contains(&resume), "{shown}");
+    orch.run(&["runs", "approve", id]).exits(0).says(&format!("continue with {resume}"));
+}
+
+#[test]
 fn an_export_with_paths_outside_of_the_workspace_is_not_imported() {
     let (server, from, _) = project_with_export();
     let export = from.read("run.json");

@@ -29,6 +29,7 @@ mod cli_agents;
 mod command_agents;
 mod command_output;
 mod comparison_checks;
+mod continued_recordings;
 mod conversations;
 #[cfg(all(unix, feature = "failpoints"))]
 mod crash;
@@ -44,6 +45,7 @@ mod executable;
 mod explain;
 mod external_input;
 mod extract;
+mod failed_cases;
 mod files;
 mod findings;
 mod first_mistakes;

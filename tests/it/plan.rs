@@ -120,6 +120,32 @@ fn a_schema_stands_for_an_unknown_value_and_limits_its_size() {
 }
 
 #[test]
+fn members_about_which_no_schema_says_anything_have_placeholders_and_the_known_part_is_estimated() {
+    let server = answering_server(|_, _| json!({ "count": 12, "place": { "name": "here" } }));
+    let message = "A long text that every request has: {{ have.count }} in {{ have.place.name }}";
+    let steps = format!(
+        "  - {{ id: have, {AGENT}, prompt: a.md, output: have }}\n  - {{ id: buy, {AGENT}, prompt: b.md, inputs: [have], message: \"{message}\", output: bought }}\n  - {{ id: show, run: [echo, \"{{{{ have.count }}}}\"], inputs: [have] }}\n  - {{ id: ask, approve: \"{{{{ have.count }}}}?\", inputs: [have] }}\n"
+    );
+    let orch = project(&server, &steps);
+    let plan = plan_report(&orch, &["--task", "do it"]);
+    let buy = step(&plan, "buy");
+    let expected = "A long text that every request has: ‹have.count: any› in ‹have.place.name: any›";
+    assert_eq!(texts(buy)[1], expected);
+    assert!(buy["requests"]["tokens_in"]["min"].as_u64().unwrap() > 5, "{buy:#}");
+    assert_eq!(
+        (texts(step(&plan, "show"))[0], texts(step(&plan, "ask"))[0]),
+        ("echo '‹have.count: any›'", "‹have.count: any›?")
+    );
+    let shown = orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--task", "do it", "--prompts"]).exits(0).stdout;
+    assert!(!shown.contains("undefined"), "{shown}");
+    // Values that no placeholder can stand for leave the text unknown, and the replies still have an estimate.
+    orch.edit("pipelines/main.yaml", message, "{{ have.count / 2 }}");
+    let shown = orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--task", "do it", "--prompts"]).exits(0).stdout;
+    assert!(shown.contains("it depends on values that only the run knows: "), "{shown}");
+    assert!(shown.contains("tokens at least 0 in, 1-"), "{shown}");
+}
+
+#[test]
 fn known_conditions_and_lists_decide_and_unknown_ones_leave_it_open() {
     let server = answering_server(|step, message| json!({ "step": step, "heard": message }));
     let steps = format!(

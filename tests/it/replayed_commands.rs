@@ -178,7 +178,14 @@ fn the_files_that_a_command_changed_are_repeated() {
     orch.write("pipelines/tests/main-files/given.txt", "other\n");
     let said = run_cases(&orch, &[], 1);
     assert!(said.contains("the recorded changes of step `build` don't fit the workspace"), "{said}");
-    assert!(said.contains("no_recording") && said.contains("given.txt"), "{said}");
+    assert!(said.contains("no_recording") && said.contains("`given.txt` has another content"), "{said}");
+    let advice = "the test begins with the files of `workspace: main-files` and `setup`";
+    assert!(said.find(advice).unwrap() < said.find("orch pipeline test --update").unwrap(), "{said}");
+    // Without `workspace:`, the file is absent.
+    orch.edit("pipelines/tests/main.yaml", "workspace: main-files\n", "");
+    let said = run_cases(&orch, &[], 1);
+    assert!(said.contains("`given.txt` does not exist here, but existed in the recorded run"), "{said}");
+    assert!(said.contains("the test case has no `workspace:`") && !said.contains("was deleted"), "{said}");
 }
 
 #[test]

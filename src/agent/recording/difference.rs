@@ -9,6 +9,10 @@ use super::exchange::RequestText;
 
 /// The maximum number of lines of a diff in a message.
 const MAX_DIFF_LINES: usize = 24;
+/// The number of equal lines around the lines that differ.
+const CONTEXT_LINES: usize = 2;
+/// The number of equal characters that a long line shows before its first difference.
+const CHARS_BEFORE_DIFFERENCE: usize = 40;
 /// The maximum number of characters of a line in a message.
 const MAX_LINE_CHARS: usize = 160;
 /// The number of characters of a line that a suggested pattern has before and after the part that changes.
@@ -23,14 +27,17 @@ pub(super) fn describe_difference(recorded: &RequestText, requested: &RequestTex
     let difference = first_difference(recorded, requested);
     if let Some(difference) = &difference {
         lines.push(format!("the first difference is in {}:", difference.site));
-        lines.push(format!("  recorded:  {}", shorten(&difference.recorded)));
-        lines.push(format!("  requested: {}", shorten(&difference.requested)));
+        let (recorded, requested) = (&difference.recorded, &difference.requested);
+        lines.push(format!("  recorded:  {}", shorten_around_difference(recorded, requested)));
+        lines.push(format!("  requested: {}", shorten_around_difference(requested, recorded)));
     }
     let (recorded_text, requested_text) = (recorded.full_text(), requested.full_text());
     let diff = TextDiff::from_lines(&recorded_text, &requested_text);
-    let diff = diff.unified_diff().context_radius(1).to_string();
+    let diff = diff.unified_diff().context_radius(CONTEXT_LINES).to_string();
     lines.push("the difference (- recorded, + requested):".to_owned());
-    lines.extend(diff.lines().take(MAX_DIFF_LINES).map(shorten));
+    // The numbers of lines in the headings of a diff belong to no file.
+    let diff_lines = diff.lines().map(|line| if line.starts_with("@@ ") { "…".to_owned() } else { shorten(line) });
+    lines.extend(diff_lines.take(MAX_DIFF_LINES));
     if diff.lines().count() > MAX_DIFF_LINES {
         lines.push("…".to_owned());
     }
@@ -97,6 +104,17 @@ fn shorten(line: &str) -> String {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
         None => line.to_owned(),
     }
+}
+
+/// Shortens a line so that it shows where it begins to differ from another line.
+fn shorten_around_difference(line: &str, other: &str) -> String {
+    let common = line.chars().zip(other.chars()).take_while(|(first, second)| first == second).count();
+    let hidden = common.saturating_sub(CHARS_BEFORE_DIFFERENCE);
+    if line.chars().count() <= MAX_LINE_CHARS || hidden == 0 {
+        return shorten(line);
+    }
+    let rest: String = line.chars().skip(hidden).collect();
+    format!("…{}", shorten(&rest))
 }
 
 /// The parts of a line that often change from run to run: absolute paths, hexadecimal numbers, and numbers.
@@ -177,6 +195,25 @@ mod tests {
         assert!(text.contains("in the system prompt, which is new:\n  recorded:  (nothing)\n"), "{text}");
         let text = describe_difference(&request("a\nb"), &request("a"), "the test case");
         assert!(text.contains("recorded:  b\n  requested: (the end)\n"), "{text}");
+    }
+
+    #[test]
+    fn a_long_line_is_shown_from_the_part_that_differs() {
+        let line = |end: &str| format!("{}{end}", "long ".repeat(100));
+        let text = describe_difference(&request(&line("red")), &request(&line("blue")), "the test case");
+        assert!(text.contains("recorded:  …") && text.contains(" long red\n"), "{text}");
+        assert!(text.contains("requested: …") && text.contains(" long blue\n"), "{text}");
+    }
+
+    #[test]
+    fn the_difference_has_only_a_few_equal_lines() {
+        let lines = |changed: &str| {
+            let line = |number: i32| if number == 20 { changed.to_owned() } else { format!("line {number}") };
+            (0..40).map(line).collect::<Vec<_>>().join("\n")
+        };
+        let text = describe_difference(&request(&lines("old")), &request(&lines("new")), "the test case");
+        assert!(text.contains("\n line 18\n line 19\n-old\n+new\n line 21\n line 22"), "{text}");
+        assert!(!text.contains("line 17") && !text.contains("line 23") && !text.contains("@@"), "{text}");
     }
 
     #[test]

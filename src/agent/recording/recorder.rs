@@ -18,7 +18,7 @@ use super::mcp_calls::{MCP_LABEL, McpCallRecording};
 use super::mcp_listings::McpListingRecording;
 use super::omissions::RecordingOmissions;
 use super::tool_calls::ToolCallRecording;
-use crate::folder::{FolderAccess, NoFollowFolder};
+use crate::folder::{FolderAccess, NoFollowFolder, new_temporary_name};
 use crate::model::call_reply::CommandOutput;
 use crate::model::effect::CommandSpec;
 use crate::model::{
@@ -98,6 +98,21 @@ impl Recorder {
             first_failure: Mutex::default(),
             omissions: RecordingOmissions::default(),
         }
+    }
+
+    /// The folder, absolute and without links.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Checks that the recorder can write to its folder, before the run calls anything.
+    ///
+    /// # Errors
+    /// A file in the folder can't be created or removed.
+    pub fn check_writable(&self) -> std::io::Result<()> {
+        let file = self.folder.file(new_temporary_name());
+        drop(file.create_new()?);
+        file.remove()
     }
 
     /// The same recorder, without the commands that a replay runs.

@@ -38,6 +38,8 @@ pub struct ReplayOptions {
     pub commands: CommandModes,
     /// How the user can run a command instead of replaying it, for advice.
     pub run_advice: String,
+    /// How the user can give the workspace the files that the recordings need, for advice.
+    pub files_advice: String,
     /// How the user can record a missing reply; by default, with `--record`.
     pub remedy: Option<String>,
 }
@@ -49,6 +51,7 @@ pub struct Replay {
     remedy: String,
     normalize_site: String,
     run_advice: String,
+    files_advice: String,
     commands: CommandModes,
     normalizer: RequestNormalizer,
     replies: RecordingIndex<ReplyRecording>,
@@ -137,6 +140,7 @@ impl Replay {
             remedy: options.remedy.unwrap_or_else(record),
             normalize_site: options.normalize_site,
             run_advice: options.run_advice,
+            files_advice: options.files_advice,
             commands: options.commands,
             replies: RecordingIndex::new(replies, &normalizer),
             command_results: RecordingIndex::new(command_results, &normalizer),
@@ -357,7 +361,8 @@ impl Replay {
     /// The failure of a step whose recorded changes do not fit the files in the workspace.
     pub fn changes_refused(&self, step: &StepKey, failure: &Failure) -> Failure {
         let message = format!("the recorded changes of step `{step}` don't fit the workspace: {}", failure.message);
-        Failure::new(FailureClass::NoRecording, message).with_hint(format!("if this is intended, {}", self.remedy))
+        let hint = format!("{}; only if the files are meant to differ, {}", self.files_advice, self.remedy);
+        Failure::new(FailureClass::NoRecording, message).with_hint(hint)
     }
 
     fn no_recording(&self, what: &str, remedy: &str, nearest: Option<String>) -> Failure {

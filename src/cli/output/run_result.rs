@@ -26,13 +26,9 @@ pub(in crate::cli) fn print_result(
     current_dir: &Path,
     ui: &Ui,
 ) -> Result<ExitStatus> {
-    print_state(
-        &result.state,
-        output,
-        &commands_for_journal(&result.state_folder, current_dir, &ui.commands),
-        current_dir,
-        ui,
-    )?;
+    let commands = commands_for_journal(&result.state_folder, current_dir, &ui.commands)
+        .with_resume_options(result.resume_options.clone());
+    print_state(&result.state, output, &commands, current_dir, ui)?;
     for omission in &result.recording_omissions {
         let label = ui.stderr_style.warning("warning:");
         ui.print_always(&format!("{label} {}; {INCOMPLETE_RECORDING_ADVICE}", escape_line_breaks(omission)));

@@ -11,6 +11,7 @@ use crate::model::Digest;
 use crate::model::name_scope::ExportedNames;
 use crate::schema::{self, Schema};
 
+use super::open_members::{add_placeholder, add_smallest};
 use super::requests::max_reply_tokens;
 use crate::engine::iteration_values::iteration_position;
 use crate::engine::node::{ArtifactType, NodeKind, PlanNode};
@@ -96,6 +97,19 @@ impl AbstractEnv {
     fn with_scopes(&self, placeholders: ValueScope, smallest: ValueScope) -> Self {
         let (unknown, uncertain) = (self.unknown.clone(), self.uncertain.clone());
         Self { placeholders, smallest, unknown, uncertain, loop_artifacts: self.loop_artifacts.clone() }
+    }
+
+    /// Returns a copy in which an unknown value has a member, at this path from the name of its variable. Returns `None`
+    /// if the value is known, or has no such member for certain.
+    pub(super) fn with_member(&self, path: &[String]) -> Option<Self> {
+        let (root, members) = path.split_first()?;
+        if members.is_empty() || !self.unknown.contains_key(root) {
+            return None;
+        }
+        let placeholder = add_placeholder(self.placeholders.lookup_value(root)?, root, members)?;
+        let smallest = add_smallest(self.smallest.lookup_value(root)?, root, members)?;
+        let placeholders = self.placeholders.with_value(root, placeholder)?;
+        Some(self.with_scopes(placeholders, self.smallest.with_value(root, smallest)?))
     }
 
     /// Whether the values of all these variables are known. The values of `steps` and `loop` count as unknown.

@@ -8,6 +8,7 @@
 mod abstract_env;
 mod items;
 mod limits;
+mod open_members;
 mod requests;
 mod step_texts;
 mod walk;

@@ -74,20 +74,21 @@ impl ForecastWalk<'_, '_> {
             Some(prompt.first_request(node, agent, model))
         };
         let (placeholder_request, smallest_request) = (request(&env.placeholders), request(&env.smallest));
+        let (max_reply, min_output) = (max_reply_tokens(node, agent), min_reply_tokens(node));
+        let calls = estimate.calls.max.unwrap_or(1);
+        // The replies do not depend on the values in the request.
+        estimate.output = Range { min: min_output, max: Some(max_reply.saturating_mul(calls)) };
         let Some(smallest_request) = smallest_request.as_ref().or(placeholder_request.as_ref()) else { return };
         let unknown_tokens = if is_known { Some(0) } else { env.max_read_tokens(node) };
-        let max_reply = max_reply_tokens(node, agent);
         let largest_known_request = placeholder_request.as_ref().unwrap_or(smallest_request);
         let first_input = rate_limit::max_text_usage(largest_known_request).input.saturating_add(MARKUP_TOKENS);
         // The tokens of files do not follow from the plan, so the upper bound of a request with files stays open.
         let unknown_tokens = unknown_tokens.filter(|_| !largest_known_request.has_files());
         let first_input = unknown_tokens.map(|unknown_tokens| first_input.saturating_add(unknown_tokens));
-        let (min_input, min_output) = (min_request_tokens(smallest_request), min_reply_tokens(node));
-        let calls = estimate.calls.max.unwrap_or(1);
+        let min_input = min_request_tokens(smallest_request);
         let sum = |inputs: Vec<u64>| inputs.into_iter().fold(0_u64, u64::saturating_add);
         let max_input = self.max_inputs(agent, first_input, calls, max_reply).map(sum);
         estimate.input = Range { min: min_input, max: max_input };
-        estimate.output = Range { min: min_output, max: Some(max_reply.saturating_mul(calls)) };
         let reserved = rate_limit::max_text_usage(smallest_request);
         estimate.reserved_tokens = reserved.total();
         let cost = |model: &PlannedModel, input, output| {

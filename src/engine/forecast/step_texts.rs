@@ -10,6 +10,7 @@ use crate::template::{eval, variables};
 
 use super::PromptEstimate;
 use super::abstract_env::AbstractEnv;
+use super::open_members::undefined_path;
 use crate::engine::command;
 use crate::engine::message::RenderedPrompt;
 use crate::engine::node::{AgentNode, CommandNode, NodeKind, PlanNode};
@@ -50,8 +51,30 @@ fn message_variables(plan: &Plan, node: &PlanNode, agent: &AgentNode, env: &Abst
     input_names.chain(artifact_names).cloned().chain(["item".to_owned()]).collect()
 }
 
+/// The maximum number of members that a step gets placeholders for.
+const MAX_ADDED_MEMBERS: usize = 100;
+
+/// Returns the texts of a step. If they read members of unknown values about which nothing is known, also returns the
+/// values with placeholders for these members.
+pub(super) fn texts_with_read_members(
+    plan: &Plan,
+    node: &PlanNode,
+    env: &AbstractEnv,
+    exact: bool,
+) -> (Vec<PromptEstimate>, Option<AbstractEnv>) {
+    let (mut texts, mut extended) = (step_texts(plan, node, env, exact), None::<AbstractEnv>);
+    for _ in 0..MAX_ADDED_MEMBERS {
+        let path = texts.iter().find_map(|text| undefined_path(text.text.as_ref().err()?));
+        let next = path.and_then(|path| extended.as_ref().unwrap_or(env).with_member(&path));
+        let Some(next) = next else { break };
+        texts = step_texts(plan, node, &next, exact);
+        extended = Some(next);
+    }
+    (texts, extended)
+}
+
 /// Returns the texts of a step: its prompt and message, its command, its call, the paths of its files, or its question.
-pub(super) fn step_texts(plan: &Plan, node: &PlanNode, env: &AbstractEnv, exact: bool) -> Vec<PromptEstimate> {
+fn step_texts(plan: &Plan, node: &PlanNode, env: &AbstractEnv, exact: bool) -> Vec<PromptEstimate> {
     match &node.kind {
         NodeKind::Agent(agent) => agent_texts(plan, node, agent, env),
         NodeKind::Command(command_node) => {

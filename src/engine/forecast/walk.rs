@@ -124,7 +124,7 @@ impl ForecastWalk<'_, '_> {
             }
             NodeKind::Command(_) | NodeKind::Call(_) | NodeKind::Write(_) | NodeKind::Approve(_) => {
                 let exact = env.knows(&step_texts::used_variables(self.plan, node, env));
-                let texts = step_texts::step_texts(self.plan, node, env, exact);
+                let (texts, _) = step_texts::texts_with_read_members(self.plan, node, env, exact);
                 self.steps.push(StepForecast { texts, ..new_forecast(node, key) });
                 None
             }
@@ -162,7 +162,8 @@ impl ForecastWalk<'_, '_> {
         env: &AbstractEnv,
     ) -> Option<Arc<Value>> {
         let exact = env.knows(&step_texts::used_variables(self.plan, node, env));
-        let texts = step_texts::step_texts(self.plan, node, env, exact);
+        let (texts, extended) = step_texts::texts_with_read_members(self.plan, node, env, exact);
+        let env = extended.as_ref().unwrap_or(env);
         let reused_value = if exact && node.access == Access::None {
             let prompt = RenderedPrompt::render(&self.plan.templates, node, agent, &env.placeholders).ok();
             prompt.and_then(|prompt| {

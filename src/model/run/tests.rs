@@ -31,6 +31,7 @@ fn events() -> Vec<Event> {
             continue_on_error: false,
             budget: None,
             replay: None,
+            recording_folder: None,
             steps: vec![planned],
             tracker_workflow_id: None,
             version: "0".into(),

@@ -64,8 +64,19 @@ fn a_replay_stops_if_the_recorded_changes_do_not_fit_the_files() {
     let (ran, report) = replay(&orch, "second");
     let error = &report["steps"][0]["error"];
     assert_eq!((ran.code, &error["class"]), (1, &json!("no_recording")), "{ran:?}");
-    assert!(error["message"].as_str().unwrap().contains("a.txt"), "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("`a.txt` has another content than in the recorded run, from line 1 on"), "{error}");
     assert_eq!(orch.read("second/a.txt"), "another text\n");
+    // A file that the recorded run created is in the way.
+    orch.write("third/a.txt", "one\n").write("third/made/b.txt", "mine\n");
+    let (ran, report) = replay(&orch, "third");
+    let message = report["steps"][0]["error"]["message"].as_str().unwrap();
+    assert!(message.contains("`made/b.txt` exists here, but did not exist yet in the recorded run"), "{message}");
+    let (advice, record) = ("start a new run with `--replay`", "only if the files are meant to differ");
+    assert!(ran.stderr.find(advice).unwrap() < ran.stderr.find(record).unwrap(), "{}", ran.stderr);
+    // The advice works.
+    orch.write("fourth/a.txt", "one\n");
+    assert_eq!(replay(&orch, "fourth").0.code, 0);
 }
 
 #[test]

@@ -349,6 +349,7 @@ fn first_fact(plan: &Plan, workspace: &Workspace, last_heartbeat: Option<jiff::T
             missing_files: Vec::new(),
             budget,
             replay: None,
+            recording_folder: None,
             steps,
             version,
         });
@@ -365,6 +366,7 @@ fn first_fact(plan: &Plan, workspace: &Workspace, last_heartbeat: Option<jiff::T
         continue_on_error: false,
         budget: None,
         replay: None,
+        recording_folder: None,
         steps,
         tracker_workflow_id: None,
         version,

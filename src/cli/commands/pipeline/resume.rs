@@ -7,7 +7,6 @@ use anyhow::Result;
 use crate::cli::args::{OutputFormat, StateArgs, TrustArgs, agents, budget};
 use crate::cli::output::{Ui, print_result};
 use crate::cli::startup::{runner, runtime};
-use crate::model::RunId;
 use crate::model::budget::Budget;
 use crate::model::visible::escape_line_breaks;
 use crate::runner::{ChangedFilesPolicy, DryRun, ExitStatus, PredictedActionKind, ResumeRequest, Runner};
@@ -71,8 +70,8 @@ pub(in crate::cli) struct ResumeArgs {
     #[arg(long, value_name = "LIMITS", value_parser = budget::parse)]
     budget: Option<Budget>,
 
-    /// Write each exchange with a model and each result of a command to this folder, without secrets, for
-    /// `orch pipeline run --replay`
+    /// Write each exchange with a model and each result of a command to this folder, also in later resumes [default: the
+    /// folder into which the run records so far, if any]
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
 
@@ -121,19 +120,8 @@ pub(super) fn run(args: &ResumeArgs, ui: &mut Ui) -> Result<ExitStatus> {
 }
 
 /// Resumes a run after the user has answered its approval.
-pub(in crate::cli) fn resume_after_answer(
-    run: RunId,
-    state: StateArgs,
-    trust: &TrustArgs,
-    ui: &Ui,
-) -> Result<ExitStatus> {
-    let request = ResumeRequest {
-        run: Some(run.to_string()),
-        state: state.state_folder(),
-        trusted_digest: trust.digest(),
-        ..ResumeRequest::default()
-    };
-    resume(&runner(ui)?, &request, OutputFormat::Text, ui)
+pub(in crate::cli) fn resume_after_answer(request: &ResumeRequest, ui: &Ui) -> Result<ExitStatus> {
+    resume(&runner(ui)?, request, OutputFormat::Text, ui)
 }
 
 fn resume(runner: &Runner, request: &ResumeRequest, output: OutputFormat, ui: &Ui) -> Result<ExitStatus> {

@@ -2,6 +2,7 @@
 
 mod case_recordings;
 mod expectations;
+mod failed_run;
 mod new_recordings;
 mod workspace_setup;
 
@@ -29,11 +30,12 @@ use crate::runner::execute::{self, resolve_path};
 use crate::runner::passed_variables::variables_needing_agreement;
 use crate::runner::project_state::{project_root, resolve_link};
 use crate::runner::trust::Trusted;
-use crate::runner::{AgentChoices, ExitStatus, IsolatedRun, RunnerError, inputs, models, prepare};
+use crate::runner::{AgentChoices, ExitStatus, IsolatedRun, RunnerError, inputs, models, prepare, run_replay};
 use crate::store::{Journal, Workspace};
 
 use case_recordings::UnusedNormalizers;
 use expectations::CannedApprovals;
+use failed_run::{FailedRun, STATE_FOLDER, WORKSPACE_FOLDER};
 use new_recordings::NewRecordings;
 
 /// Run the test cases of a project, offline, from recordings
@@ -63,6 +65,10 @@ pub(in crate::cli) struct TestArgs {
     /// Download the embedded model without asking, with --update
     #[arg(long, short, requires = "update")]
     yes: bool,
+
+    /// Keep the workspace and the journal of each failed test case, and print where they are
+    #[arg(long)]
+    keep: bool,
 
     /// The format of the results
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -240,6 +246,7 @@ fn run_case(args: &TestArgs, file: &Path, warnings: &mut CaseWarnings, ui: &Ui) 
     } else {
         None
     };
+    let name = path_for_display(&resolve_path(file, &current_dir));
     let (record_replay, resolved_models) = if let Some(new_recordings) = &new_recordings {
         let resolved_models =
             runtime.block_on(models::resolve_and_install(&project, &registry, None, args.yes, &runner))?;
@@ -248,21 +255,22 @@ fn run_case(args: &TestArgs, file: &Path, warnings: &mut CaseWarnings, ui: &Ui) 
         let recorder = Some(Arc::new(recorder.with_commands(case.commands.clone())));
         (RecordReplay { recorder, ..RecordReplay::default() }, resolved_models)
     } else {
-        let name = path_for_display(&resolve_path(file, &current_dir));
         let replay = case_recordings::open_replay(&case, &name, &project, folder.join(&recordings))?;
         (RecordReplay { replay, ..RecordReplay::default() }, models::replayed_models(&project))
     };
     let temporary_folder = TemporaryFolder::new()
         .map_err(|error| RunnerError::usage(format!("can't create a temporary folder: {error}")))?;
-    let journal = Journal::open(&temporary_folder.path().join("state"))?;
-    let workspace = Workspace::open(&temporary_folder.path().join("workspace"))?;
+    let journal = Journal::open(&temporary_folder.path().join(STATE_FOLDER))?;
+    let workspace = Workspace::open(&temporary_folder.path().join(WORKSPACE_FOLDER))?;
     runtime.block_on(workspace_setup::prepare_workspace(&case, &root, folder, &runner, workspace.folder()))?;
+    let replay_in_record = || run_replay::replay_record(&folder.join(&recordings), &case.commands, &root, &current_dir);
     let state = runtime.block_on(runner.run_isolated(IsolatedRun {
         project: &project,
         inputs,
         choices,
         resolved_models,
         models: registry,
+        replay: record_replay.replay.as_ref().map(|_| replay_in_record()),
         record_replay: record_replay.clone(),
         journal: &journal,
         workspace: workspace.clone(),
@@ -294,7 +302,15 @@ fn run_case(args: &TestArgs, file: &Path, warnings: &mut CaseWarnings, ui: &Ui) 
         Some(_) => problems.push("the recordings are unchanged".to_owned()),
         None => {}
     }
-    Ok(problems)
+    if problems.is_empty() {
+        return Ok(problems);
+    }
+    // The journal is complete and closed before its folder is deleted or kept.
+    drop(journal);
+    let update = if args.update { "--update " } else { "" };
+    let keep_command = format!("orch pipeline test {update}--keep {name}");
+    let failed_run = FailedRun { keep_command, run: state.run, folder: temporary_folder };
+    Ok(if args.keep { failed_run.keep(&problems) } else { failed_run.delete(problems) })
 }
 
 /// The folder of a test case's recordings. By default, it has the name of the test case.

@@ -1,5 +1,7 @@
 //! `orch runs approve` and `orch runs reject`: answer an approval of a run, which another process may execute.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::cli::args::{StateArgs, TrustArgs};
@@ -8,7 +10,7 @@ use crate::cli::output::{Ui, user_name};
 use crate::cli::startup::runner;
 use crate::model::RunStatus;
 use crate::runner::project_state::commands_for_journal;
-use crate::runner::{AnswerRequest, ExitStatus};
+use crate::runner::{AnswerRequest, ExitStatus, ResumeRequest};
 
 /// Answer a run that waits for an approval
 ///
@@ -36,6 +38,15 @@ pub(in crate::cli) struct AnswerArgs {
     #[arg(long)]
     resume: bool,
 
+    /// With --resume, record into this folder, as for `orch pipeline resume` [default: the folder into which the run
+    /// records so far, if any]
+    #[arg(long, value_name = "DIR", requires = "resume")]
+    record: Option<PathBuf>,
+
+    /// With --resume, the folder of the recordings of a replay [default: the folder of the run]
+    #[arg(long, value_name = "DIR", requires = "resume", conflicts_with = "record")]
+    replay: Option<PathBuf>,
+
     #[command(flatten)]
     trust: TrustArgs,
 
@@ -54,13 +65,24 @@ pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStat
         user: args.by.clone().unwrap_or_else(user_name),
         resumes_next: args.resume,
         trusted_digest: args.trust.digest(),
+        recording_folder: args.record.clone(),
+        replay_folder: args.replay.clone(),
     })?;
     let decision = if approved { "approved" } else { "rejected" };
     if args.resume {
         ui.print_message(format!("{} of run {} is {decision}", answer.step, answer.run));
-        return resume_after_answer(answer.run, args.state.clone(), &args.trust, ui);
+        let request = ResumeRequest {
+            run: Some(answer.run.to_string()),
+            state: args.state.state_folder(),
+            trusted_digest: args.trust.digest(),
+            recording_folder: args.record.clone(),
+            replay_folder: args.replay.clone(),
+            ..ResumeRequest::default()
+        };
+        return resume_after_answer(&request, ui);
     }
-    let resume = commands_for_journal(&answer.state, runner.current_dir(), &ui.commands).resume(answer.run);
+    let commands = commands_for_journal(&answer.state, runner.current_dir(), &ui.commands);
+    let resume = commands.with_resume_options(answer.resume_options).resume(answer.run);
     let next_step =
         if answer.status == RunStatus::Waiting { format!("; continue with `{resume}`") } else { String::new() };
     ui.print_message(format!("{} of run {} is {decision}{next_step}", answer.step, answer.run));

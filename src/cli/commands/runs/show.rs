@@ -16,6 +16,7 @@ use crate::process::shorten_middle;
 use crate::report::human;
 use crate::report::summary::{NameColumn, render_step_line, render_summary};
 use crate::runner::project_state::{commands_for_journal, project_root};
+use crate::runner::run_recording::required_options;
 use crate::runner::{ExitStatus, RunnerError};
 use crate::store::LockHolder;
 
@@ -76,7 +77,8 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
     for step in state.steps_in_file_order() {
         ui.write_text(&render_step_line(step, name_column, ui.stdout_style))?;
     }
-    let commands = commands_for_journal(journal.state_folder(), &current_dir, &ui.commands);
+    let commands = commands_for_journal(journal.state_folder(), &current_dir, &ui.commands)
+        .with_resume_options(required_options(&journal, row.run)?);
     let owner = owner.as_ref().map(LockHolder::process);
     let summary = render_summary(&state, owner, ui.stdout_style, ui.stdout_width(), &current_dir, &commands);
     ui.write_text(summary.trim_end())?;

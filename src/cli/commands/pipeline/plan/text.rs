@@ -159,9 +159,14 @@ fn describe_totals(calls: Range, input: Range, output: Range, cost: Option<CostE
     format!(
         "{} call{plural}; tokens {} in, {} out; {cost}",
         format_range(calls),
-        format_range(input),
-        format_range(output)
+        format_estimate(input),
+        format_estimate(output)
     )
+}
+
+/// Formats a range of tokens: `3`, `1-3`, `at least 2`.
+fn format_estimate(range: Range) -> String {
+    if range.max.is_some() { format_range(range) } else { format!("at least {}", human::format_count(range.min)) }
 }
 
 /// Formats a range: `3`, `1-3`, `2 or more`.
@@ -178,7 +183,7 @@ fn format_cost(cost: CostEstimate) -> String {
     match cost.max {
         Some(max_usd) if max_usd <= 0.0 => "no charge".to_owned(),
         Some(max_usd) => format!("{}-{}", format_usd(cost.min), format_usd(max_usd)),
-        None => format!("{} or more", format_usd(cost.min)),
+        None => format!("at least {}", format_usd(cost.min)),
     }
 }
 
@@ -247,7 +252,7 @@ fn push_prompt(out: &mut String, step: &StepForecast, prompt: &PromptEstimate, s
     push_line(out, 0, &style.dim(format!("---- {} of {}{exactness}", prompt.label, step.step)));
     match &prompt.text {
         Ok(text) => push_block(out, text.trim_end()),
-        Err(reason) => push_block(out, reason),
+        Err(reason) => push_block(out, &format!("it depends on values that only the run knows: {reason}")),
     }
     push_line(out, 0, &style.dim("----"));
 }

@@ -32,9 +32,23 @@ pub(super) fn open_replay(
         normalize_site: "the test case".to_owned(),
         commands: case.commands.clone(),
         run_advice: "to run the command instead, set `commands: run` in the test case".to_owned(),
+        files_advice: files_advice(case),
         remedy: Some(format!("record the replies with `orch pipeline test --update {name}`")),
     };
     models::open_recordings(&recordings, options).map(Some)
+}
+
+/// How the user can give the workspace of the test the files that the recordings need.
+fn files_advice(case: &Case) -> String {
+    match &case.workspace {
+        Some(folder) => format!(
+            "the test begins with the files of `workspace: {folder}` and `setup`: give these files the state in which \
+             the recorded run found them"
+        ),
+        None => "the test case has no `workspace:`, so the test begins with an empty folder: put the files with which \
+                 the recorded run began into a folder beside the test case, and name the folder with `workspace:`"
+            .to_owned(),
+    }
 }
 
 /// Whether any step has an agent. Without recordings, the test of a pipeline without agents runs its commands.
