@@ -322,7 +322,9 @@ impl<'a> StepCall<'a> {
             CallReply::Output(CallOutput::McpTool(output)) => {
                 ReceivedResult { output: &output.result, structured: output.structured.as_ref() }
             }
-            CallReply::Output(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_))
+            CallReply::Output(
+                CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_) | CallOutput::Pipeline(_),
+            )
             | CallReply::Turn(_) => return Ok(None),
         };
         let artifact_type = self.node.output.as_ref().map(|output| &output.artifact_type);

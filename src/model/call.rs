@@ -28,7 +28,8 @@ pub struct CallStarted {
     /// turn of a CLI agent, whose usage is then unknown, and for calls without a model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_usage: Option<Usage>,
-    /// A short form of the arguments of a tool call. For a tool of an MCP server, it begins with the name of the tool.
+    /// A short form of the arguments of a tool call. For a tool of an MCP server and for a pipeline, it begins with the
+    /// name of the tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
     /// The digest of the request of a tool call. If the process dies during the call, a resume needs it to record that
@@ -55,7 +56,7 @@ impl CallStarted {
         let arguments = self.arguments.as_deref().unwrap_or_default();
         match self.kind {
             CallKind::Tool(tool) => Some((tool.as_str(), arguments)),
-            CallKind::McpTool(_) => Some(arguments.split_once(' ').unwrap_or((arguments, ""))),
+            CallKind::McpTool(_) | CallKind::Pipeline => Some(arguments.split_once(' ').unwrap_or((arguments, ""))),
             CallKind::Request | CallKind::Turn | CallKind::Command | CallKind::Snapshot | CallKind::Apply => None,
         }
     }

@@ -26,6 +26,7 @@ impl ToolFailures {
                 let (call, result) = match &ended.output {
                     Some(CallOutput::Tool(output)) => (format!("{} {}", output.tool, output.arguments), &output.result),
                     Some(CallOutput::McpTool(output)) => (output.arguments.clone(), &output.result),
+                    Some(CallOutput::Pipeline(output)) => (output.arguments.clone(), &output.result),
                     Some(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_)) | None => {
                         return Vec::new();
                     }

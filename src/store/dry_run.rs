@@ -165,7 +165,10 @@ impl Durable for DryRunDurable {
                 self.add_prediction(fact.step, PredictedAction::Run("its inputs are not known yet".to_owned()));
             }
             StepFact::FinallyStarted(steps) => self.finally_steps.add(steps),
-            StepFact::Started(_) | StepFact::ReplyParsed(_) | StepFact::Completed(_) => {}
+            StepFact::Started(_)
+            | StepFact::ReplyParsed(_)
+            | StepFact::Completed(_)
+            | StepFact::PipelineCallEnded(_) => {}
         }
         async { Ok(0) }.boxed()
     }

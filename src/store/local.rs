@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, join_all};
 use crate::clock::{Clock, VirtualTimeHold};
 use crate::durable::{
     BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Computation, Durable, EarlierCall, ExecutionId, Interrupt,
-    ListTools, ListedTools, Observer, Perform, StepFact, StepSpec, Wait, WaitOutcome,
+    ListTools, ListedTools, Observer, Perform, PipelineCall, PipelineCallStart, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use crate::model::effect::CallKind;
 use crate::model::event::{Event, Fact, StepCompleted, StepReused};
@@ -294,6 +294,7 @@ impl LocalRun {
             StepFact::Completed(fact) => self.enqueue(Fact::StepCompleted(fact)),
             StepFact::Failed(fact) => self.append(Fact::StepFailed(fact)).await?,
             StepFact::Skipped(fact) => self.enqueue(Fact::StepSkipped(fact)),
+            StepFact::PipelineCallEnded(ended) => self.end_called_pipeline(ended).await?,
             StepFact::FinallyStarted(steps) => {
                 self.finally_steps.add(steps);
                 0
@@ -329,6 +330,13 @@ impl Durable for LocalRun {
 
     fn call(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>> {
         self.make_call(call).boxed()
+    }
+
+    fn begin_pipeline_call<'a>(
+        &'a self,
+        call: &'a PipelineCall,
+    ) -> BoxFuture<'a, Result<PipelineCallStart, Interrupt>> {
+        std::future::ready(self.begin_called_pipeline(call)).boxed()
     }
 
     fn call_all(&self, calls: Vec<Call>) -> BoxFuture<'_, Result<Vec<CallOutcome>, Interrupt>> {

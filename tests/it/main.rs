@@ -17,6 +17,7 @@ mod budget;
 mod budget_accounting;
 mod cached_steps;
 mod call_inputs;
+mod called_pipelines;
 mod called_tools;
 mod case_checks;
 mod check;

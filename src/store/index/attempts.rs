@@ -49,6 +49,7 @@ impl Index {
         for (key, attempt) in last_attempts {
             self.end_attempt(&key, attempt);
         }
+        self.calls.forget_pipelines_around(step);
         self.forced_reruns.push((step.clone(), before_seq));
     }
 
