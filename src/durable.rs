@@ -119,6 +119,8 @@ pub struct StepSpec {
     /// Whether the step reads or changes the workspace. If so, orch reuses only its latest result, since older results
     /// do not match the current workspace.
     pub depends_on_workspace: bool,
+    /// Whether the step may change the workspace. If so, the fingerprints of later steps contain the id of its execution.
+    pub may_write: bool,
     /// Whether the model must call a tool before it answers. If so, a reply before the first one with tool calls never
     /// contains the value of the step.
     pub requires_call: bool,

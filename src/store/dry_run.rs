@@ -2,7 +2,8 @@
 //! anything.
 //!
 //! If a step would run, the dry run passes its old result to the later steps, so that it can predict them too. It
-//! predicts [`PredictedAction::MaybeRun`] for a later step that reads such a result.
+//! predicts [`PredictedAction::MaybeRun`] for a later step that reads such a result, or that sees the workspace after such a
+//! step, if its own result is valid for the workspace as that step left it before.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -51,6 +52,9 @@ struct DryRunState {
     reusable: HashMap<u64, bool>,
     /// Artifacts whose values are unknown, because their steps would run.
     unknown_artifacts: BTreeSet<String>,
+    /// Whether a step would run that may change the workspace. If it ends as it did before, the workspace counts as
+    /// unchanged.
+    workspace_may_change: bool,
 }
 
 impl DryRunDurable {
@@ -102,8 +106,12 @@ impl DryRunDurable {
         let old_result = state.index.last_result(&spec.step).cloned();
         let in_finally = self.finally_steps.innermost_enclosing(&spec.step).is_some();
         let reusable = if in_finally { None } else { state.index.take_reusable_result(spec) };
+        let sees_workspace = spec.fingerprint_parts.iter().any(|part| part.kind == PartKind::Workspace);
         let prediction = match (&reusable, unknown_inputs.first()) {
             _ if in_finally => PredictedAction::Run("`finally` runs in each session".to_owned()),
+            (Some(_), None) if sees_workspace && state.workspace_may_change => {
+                PredictedAction::MaybeRun("the workspace may change".to_owned())
+            }
             (Some(_), None) => PredictedAction::Reuse,
             (_, Some(name)) => PredictedAction::MaybeRun(format!("input {name} may change")),
             (None, None) => {
@@ -124,7 +132,9 @@ impl DryRunDurable {
             state.predictions.push((spec.step.clone(), prediction));
         }
         let Some((completed_seq, artifact)) = reusable else {
-            return BeginOutcome::Reusable(old_result.map(Box::new), 0);
+            state.workspace_may_change |= spec.may_write;
+            let execution_id = state.index.last_execution_id(spec).unwrap_or_default();
+            return BeginOutcome::Reusable(old_result.map(Box::new), execution_id);
         };
         state.reusable.insert(completed_seq, is_certain);
         BeginOutcome::Reusable(artifact.map(Box::new), state.index.execution_id(completed_seq))

@@ -220,8 +220,12 @@ impl LocalRun {
             self.flush().await?;
             self.workspace.write_artifact(artifact).map_err(storage_failure)?;
         }
-        let execution_id = self.lock().index.execution_id(result_seq);
-        Ok(BeginOutcome::Reusable(artifact.map(Box::new), execution_id))
+        Ok(BeginOutcome::Reusable(artifact.map(Box::new), self.execution_id(result_seq)))
+    }
+
+    /// The id of the execution whose end has this `seq`.
+    fn execution_id(&self, seq: u64) -> ExecutionId {
+        self.lock().index.execution_id(seq)
     }
 
     /// Whether this session produced the file of an artifact, so that the file on disk may not be up to date yet.
@@ -291,8 +295,8 @@ impl LocalRun {
             }
             // orch does not wait for the commit: after a crash, the interpreter derives this fact from recorded
             // outcomes again. The writer writes the artifact file only after the commit.
-            StepFact::Completed(fact) => self.enqueue(Fact::StepCompleted(fact)),
-            StepFact::Failed(fact) => self.append(Fact::StepFailed(fact)).await?,
+            StepFact::Completed(fact) => self.execution_id(self.enqueue(Fact::StepCompleted(fact))),
+            StepFact::Failed(fact) => self.execution_id(self.append(Fact::StepFailed(fact)).await?),
             StepFact::Skipped(fact) => self.enqueue(Fact::StepSkipped(fact)),
             StepFact::PipelineCallEnded(ended) => self.end_called_pipeline(ended).await?,
             StepFact::FinallyStarted(steps) => {

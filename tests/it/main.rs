@@ -92,6 +92,7 @@ mod provider_errors;
 mod proxies;
 mod recovery_hints;
 mod refused_constants;
+mod repeated_writes;
 mod replay;
 mod replayed_approvals;
 #[cfg(unix)]

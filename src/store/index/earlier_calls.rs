@@ -89,7 +89,7 @@ impl Index {
     }
 
     /// The latest record of the start of an attempt.
-    fn start_of(&self, step: &StepKey, attempt: u32) -> Option<&StepStarted> {
+    pub(super) fn start_of(&self, step: &StepKey, attempt: u32) -> Option<&StepStarted> {
         let mut latest_first = self.attempts.get(step)?.iter().rev().map(|attempt| &*attempt.start);
         latest_first.find(|start| start.attempt == attempt)
     }
