@@ -234,21 +234,29 @@ impl Index {
     /// the same request from any unfinished attempt, since its step may have been renamed or moved, or from a failed
     /// attempt whose conversation continues. Each is taken once.
     pub(super) fn take_outcome(&mut self, key: &CallKey, request: &Digest) -> Option<CallOutcome> {
-        let is_rerun = self.forced_reruns.iter().any(|(step, _)| covers(step, &key.step));
-        let Self { calls, last_ended, continued_attempts, .. } = self;
+        let Self { calls, last_ended, continued_attempts, forced_reruns, first_starts, .. } = self;
+        let forced_reruns = &*forced_reruns;
+        // The user wanted the step to run again after this call.
+        let is_superseded = |call: &CallKey| {
+            let start = first_starts.get(&(call.step.clone(), call.attempt)).copied().unwrap_or_default();
+            runs_again_since(forced_reruns, &key.step, start)
+        };
         let has_ended = |call: &CallKey| last_ended.get(&call.step).is_some_and(|last| *last >= call.attempt);
         let continues =
             |call: &CallKey| call.step == key.step && continued_attempts.contains(&(call.step.clone(), call.attempt));
-        calls.take_outcome(key, request, &|call| !is_rerun && (!has_ended(call) || continues(call)))
+        calls.take_outcome(key, request, &|call| !is_superseded(call) && (!has_ended(call) || continues(call)))
     }
 
     /// The recorded calls of attempts that a resume continues, if it makes the same requests again.
     pub(super) fn continued_calls(&self) -> HashSet<CallKey> {
-        let is_rerun = |step: &StepKey| self.forced_reruns.iter().any(|(outer, _)| covers(outer, step));
+        let is_superseded = |call: &CallKey| {
+            let start = self.first_start(&call.step, call.attempt).unwrap_or_default();
+            runs_again_since(&self.forced_reruns, &call.step, start)
+        };
         let is_continued = |call: &&CallKey| {
             let has_ended = self.last_ended.get(&call.step).is_some_and(|last| *last >= call.attempt);
             let continues_later = self.continued_attempts.contains(&(call.step.clone(), call.attempt));
-            !has_ended || (continues_later && !is_rerun(&call.step))
+            !has_ended || (continues_later && !is_superseded(call))
         };
         self.calls.keys().filter(is_continued).cloned().collect()
     }

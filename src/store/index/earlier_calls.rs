@@ -79,7 +79,7 @@ impl Index {
         !self.calls.effects(step, &(begin..end)).is_empty()
     }
 
-    fn first_start(&self, step: &StepKey, attempt: u32) -> Option<u64> {
+    pub(super) fn first_start(&self, step: &StepKey, attempt: u32) -> Option<u64> {
         self.first_starts.get(&(step.clone(), attempt)).copied()
     }
 

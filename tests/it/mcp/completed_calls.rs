@@ -63,3 +63,15 @@ fn a_recorded_result_is_read_again_after_a_step_that_fails_again() {
     assert_eq!((orch.read("workspace/made.md").trim(), orch.read("workspace/made.txt").as_str()), ("written", "tea\n"));
     assert_eq!(facts_of(&orch, "step_completed").len(), 1);
 }
+
+#[test]
+fn a_call_that_the_user_made_again_is_not_made_once_more() {
+    let orch = ordering_project(&json!({ "id": "hat", "run": "true" }), &json!({ "schema": "any" }));
+    orch.run(&["pipeline", "run", "pipelines/main.yaml"]).exits(1).says("no_json");
+    orch.run(&["pipeline", "resume", "--from", "order"]).exits(1).says("no_json");
+    assert_eq!(orch.read("workspace/made.txt"), "tea\ntea\n");
+    orch.run(&["pipeline", "resume"]).exits(1).says("no_json");
+    orch.edit("pipelines/main.yaml", r#""schema":"any""#, r#""schema":"text""#);
+    orch.run(&["pipeline", "resume"]).exits(0);
+    assert_eq!(orch.read("workspace/made.txt"), "tea\ntea\n", "a resume without --from makes no call");
+}
