@@ -34,6 +34,8 @@ pub enum PredictedAction {
     MaybeRun(String),
     /// The resume skips the step, for this reason.
     Skip(String),
+    /// The step fails again without a call, for this reason: its last call may have changed something.
+    Fail(String),
 }
 
 /// A [`Durable`] that performs nothing and only collects predictions.
@@ -114,15 +116,7 @@ impl DryRunDurable {
             }
             (Some(_), None) => PredictedAction::Reuse,
             (_, Some(name)) => PredictedAction::MaybeRun(format!("input {name} may change")),
-            (None, None) => {
-                let reason = state.index.rerun_reason(spec).unwrap_or_else(|| "it did not run yet".to_owned());
-                let has_replies = !state.index.replies_to_reparse(spec).is_empty();
-                PredictedAction::Run(if has_replies {
-                    format!("{reason}; calls the model only if no recorded reply fits")
-                } else {
-                    reason
-                })
-            }
+            (None, None) => predict_execution(&state.index, spec),
         };
         let is_certain = prediction == PredictedAction::Reuse;
         if !is_certain {
@@ -204,6 +198,29 @@ impl Durable for DryRunDurable {
 
     fn wait(&self, _: CallKey, _: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {
         async { Ok(WaitOutcome::Elapsed) }.boxed()
+    }
+}
+
+/// The prediction for a step without a reusable result.
+fn predict_execution(index: &Index, spec: &StepSpec) -> PredictedAction {
+    let has_replies = !index.replies_to_reparse(spec).is_empty();
+    let made_call = index.unrepeated_call(spec);
+    match made_call {
+        Some(call) if has_replies => {
+            PredictedAction::Run(format!("orch reads the recorded result of `{call}` again, and makes no call"))
+        }
+        Some(call) => PredictedAction::Fail(format!(
+            "`{call}` may have taken effect, and orch does not repeat it; `--from {}` calls the tool again",
+            spec.step.declared_key()
+        )),
+        None => {
+            let reason = index.rerun_reason(spec).unwrap_or_else(|| "it did not run yet".to_owned());
+            PredictedAction::Run(if has_replies {
+                format!("{reason}; calls the model only if no recorded reply fits")
+            } else {
+                reason
+            })
+        }
     }
 }
 

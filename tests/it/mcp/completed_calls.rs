@@ -22,6 +22,12 @@ fn ordering_project(first: &Value, order: &Value) -> Orch {
     orch
 }
 
+/// What `resume --dry-run` prints, with single spaces.
+fn dry_run(orch: &Orch) -> String {
+    let shown = orch.run(&["pipeline", "resume", "--dry-run"]).exits(0).stdout;
+    shown.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn failing_step() -> Value {
     json!({ "id": "hat", "run": CHANGING, "on_error": "continue" })
 }
@@ -58,7 +64,12 @@ fn a_recorded_result_is_read_again_after_a_step_that_fails_again() {
     let orch = ordering_project(&failing_step(), &json!({ "schema": "any" }));
     orch.run(&["pipeline", "run", "pipelines/main.yaml"]).exits(1).says("no_json");
     orch.run(&["pipeline", "resume"]).exits(1).says("no_json");
+    let call = r#"`files.append {"text":"tea"}`"#;
+    let refused = format!("fail order {call} may have taken effect, and orch does not repeat it");
+    assert!(dry_run(&orch).contains(&refused), "{}", dry_run(&orch));
     orch.edit("pipelines/main.yaml", r#""schema":"any""#, r#""schema":"text""#);
+    let read_again = format!("run order orch reads the recorded result of {call} again, and makes no call");
+    assert!(dry_run(&orch).contains(&read_again), "{}", dry_run(&orch));
     orch.run(&["pipeline", "resume"]).exits(1);
     assert_eq!((orch.read("workspace/made.md").trim(), orch.read("workspace/made.txt").as_str()), ("written", "tea\n"));
     assert_eq!(facts_of(&orch, "step_completed").len(), 1);
