@@ -112,7 +112,7 @@ impl Conversation<'_> {
             |call: &RequestedCall<'r>, message: String| Err(Box::new(ToolCallResult::new(call, message, true)));
         let to_runnable_call = |(call, read): (&RequestedCall<'r>, ToolWithArguments)| match read {
             Some((target, Ok(arguments))) => match self.refusal(turn, &target, &arguments) {
-                Some(message) => refused(call, message),
+                Some(message) => Err(Box::new(ToolCallResult::new(call, message, true).with_arguments(call, &target))),
                 None => Ok(RunnableCall { call: *call, target, arguments }),
             },
             Some((_, Err(message))) => refused(call, message),
@@ -182,7 +182,7 @@ impl Conversation<'_> {
         if turn.tools.needs_approval(&read.target)
             && let Some(denial) = self.request_approval(turn, read).await?
         {
-            return Ok(Ok(ToolCallResult::new(&read.call, denial, true)));
+            return Ok(Ok(ToolCallResult::new(&read.call, denial, true).with_arguments(&read.call, &read.target)));
         }
         if let ToolTarget::Pipeline(pipeline) = &read.target {
             return self.run_pipeline(turn, read, pipeline, pipelines).await.map(Ok);

@@ -80,6 +80,9 @@ pub struct SentResult {
     pub tool_call: u32,
     /// The name of the tool in the pipeline file, or what the model wrote if there is no such tool.
     pub name: String,
+    /// A short form of the arguments, if they fit the tool.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arguments: String,
     /// The text that the model receives, without the line `Error:`.
     pub content: String,
     /// Whether the call failed.
@@ -88,6 +91,11 @@ pub struct SentResult {
 }
 
 impl SentResult {
+    /// The name of the tool with a short form of the arguments, for people.
+    pub fn label(&self) -> String {
+        format!("{} {}", self.name, self.arguments).trim_end().to_owned()
+    }
+
     /// The key of the tool call; `request` is the key of the request that contains the result.
     pub fn call_key(&self, request: &CallKey) -> CallKey {
         CallKey { ordinal: self.ordinal, ..request.clone() }.for_tool_call(self.tool_call)

@@ -105,7 +105,7 @@ pub use step_state::{StepState, StepStatus};
 pub use step_texts::{StepText, argument_texts};
 pub use tool::{
     BuiltinTool, ChangedFile, OfferedTools, ToolCallOutput, ToolChoice, ToolDefinition, ToolGrant, ToolInvocation,
-    ToolOutput,
+    ToolOutput, call_summary,
 };
 pub use tool_grant::{CommandPattern, PathPattern};
 pub use usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};

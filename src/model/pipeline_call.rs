@@ -5,10 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::id::{Digest, StepKey};
-use super::tool::ToolOutput;
-
-/// The maximum length of a summary of a call, in characters.
-const MAX_SUMMARY_CHARS: usize = 200;
+use super::tool::{ToolOutput, call_summary};
 
 /// What a call of a pipeline returned to a model, as recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -27,12 +24,7 @@ pub struct PipelineCallOutput {
 
 /// The name of the tool and a short form of the arguments, for events: `design {"topic":"birds"}`.
 pub fn pipeline_call_summary(tool: &str, arguments: &Map<String, Value>) -> String {
-    let text = format!("{tool} {}", Value::Object(arguments.clone()));
-    let mut summary: String = text.chars().take(MAX_SUMMARY_CHARS).collect();
-    if summary.len() < text.len() {
-        summary.push('…');
-    }
-    summary
+    call_summary(&format!("{tool} {}", Value::Object(arguments.clone())))
 }
 
 #[cfg(test)]
@@ -48,6 +40,6 @@ mod tests {
             pipeline_call_summary("design", arguments.as_object().unwrap())
         };
         assert_eq!(summary("birds"), r#"design {"topic":"birds"}"#);
-        assert_eq!(summary(&"x".repeat(500)).chars().count(), MAX_SUMMARY_CHARS + 1);
+        assert_eq!(summary(&"x".repeat(500)).chars().count(), 201);
     }
 }

@@ -39,7 +39,7 @@ impl ToolFailures {
             Fact::CallStarted(started) => {
                 let failed = started.tool_results.iter().filter(|result| result.is_error);
                 let first_shown = failed.filter(|result| self.shown.insert(result.call_key(&started.call)));
-                first_shown.map(|result| describe_failure(&result.name, &result.content)).collect()
+                first_shown.map(|result| describe_failure(&result.label(), &result.content)).collect()
             }
             _ => Vec::new(),
         }

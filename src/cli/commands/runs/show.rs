@@ -185,7 +185,10 @@ fn performer_label(call: &ShownCall<'_>) -> String {
         (None, Some(CallOutput::Tool(output))) => format!("{} {}", output.tool, output.arguments).trim_end().to_owned(),
         (None, Some(CallOutput::McpTool(output))) => output.arguments.clone(),
         (None, Some(CallOutput::Pipeline(output))) => output.arguments.clone(),
-        (None, _) if call.key.tool_call.is_some() => call.tool.as_deref().unwrap_or("tool").to_owned(),
+        (None, _) if call.key.tool_call.is_some() => {
+            let (tool, arguments) = (call.tool.as_deref().unwrap_or("tool"), call.arguments.unwrap_or_default());
+            format!("{tool} {arguments}").trim_end().to_owned()
+        }
         (None, _) => "no model".to_owned(),
     };
     escape_line_breaks(&label).into_owned()

@@ -19,6 +19,8 @@ pub(super) struct ShownCall<'e> {
     pub(super) ended: Option<&'e CallEnded>,
     /// The name of the tool of a tool call, in the pipeline file or, if there is no such tool, in the reply.
     pub(super) tool: Option<String>,
+    /// A short form of the arguments of a tool call, if the run recorded one.
+    pub(super) arguments: Option<&'e str>,
     /// The names of the tools that the reply calls.
     pub(super) requested_tools: Vec<String>,
     /// The result that the model received for a tool call.
@@ -108,6 +110,8 @@ struct CallRecords<'e> {
     tool_names: HashMap<String, String>,
     /// The results that each request leaves out.
     elided_results: HashMap<&'e CallKey, &'e [ElidedResult]>,
+    /// Short forms of the arguments of tool calls.
+    arguments: HashMap<CallKey, &'e str>,
     /// The questions without an answer.
     open_questions: HashSet<CallKey>,
     /// The attempts in whose requests the results of failed calls begin with `Error:`.
@@ -124,8 +128,13 @@ impl<'e> CallRecords<'e> {
                     if started.labels_errors {
                         records.labelled_attempts.insert((started.call.step.clone(), started.call.attempt));
                     }
+                    if let Some((_, arguments)) = started.tool_and_arguments() {
+                        records.arguments.insert(started.call.clone(), arguments);
+                    }
                     for result in &started.tool_results {
-                        records.sent_results.insert(result.call_key(&started.call), result);
+                        let key = result.call_key(&started.call);
+                        records.arguments.entry(key.clone()).or_insert(&result.arguments);
+                        records.sent_results.insert(key, result);
                     }
                 }
                 Fact::CallEnded(ended) if ended.call.tool_call.is_some() => {
@@ -170,8 +179,8 @@ impl<'e> CallRecords<'e> {
         let requested = ended.reply.iter().flat_map(requested_tools);
         let requested_tools = requested.map(|(_, name)| self.shown_name(name)).collect();
         let key = ended.call.clone();
-        let (tool, result, awaited_step) = (None, None, None);
-        ShownCall { key, ended: Some(ended), tool, requested_tools, result, awaited_step, elided_results }
+        let (ended, tool, arguments, result, awaited_step) = (Some(ended), None, None, None, None);
+        ShownCall { key, ended, tool, arguments, requested_tools, result, awaited_step, elided_results }
     }
 
     /// Adds a tool call: each of its ends, or its result alone if orch recorded no end.
@@ -183,10 +192,12 @@ impl<'e> CallRecords<'e> {
         if ends.is_empty() {
             let (result, awaited_step) = (self.sent_result(&key), self.awaited_step(&key, tool));
             let (tool, requested_tools) = (Some(self.shown_name(tool)), Vec::new());
+            let arguments = self.arguments.get(&key).copied();
             calls.push(ShownCall {
                 key,
                 ended: None,
                 tool,
+                arguments,
                 requested_tools,
                 result,
                 awaited_step,
@@ -202,8 +213,9 @@ impl<'e> CallRecords<'e> {
         let recorded = tool_output(ended).map(|output| self.received(&key, &output.content, output.is_error));
         let result = sent.or(recorded);
         let tool = tool.map(|name| self.shown_name(name));
-        let (requested_tools, awaited_step) = (Vec::new(), None);
-        ShownCall { key, ended: Some(ended), tool, requested_tools, result, awaited_step, elided_results: &[] }
+        let arguments = self.arguments.get(&key).copied();
+        let (ended, requested_tools, awaited_step) = (Some(ended), Vec::new(), None);
+        ShownCall { key, ended, tool, arguments, requested_tools, result, awaited_step, elided_results: &[] }
     }
 
     /// The step whose question a tool call waits for. `tool` is the name of the tool in the reply, which a called pipeline
