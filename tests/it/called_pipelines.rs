@@ -106,3 +106,12 @@ fn a_changed_pipeline_is_called_again() {
     let log = orch.read("workspace/log.txt");
     assert!(log.starts_with("deployed\nmailed\nagain\n"), "{log}");
 }
+
+#[test]
+fn a_completed_run_warns_of_the_failed_steps_of_called_pipelines() {
+    let (_server, orch) = project(&json!({ "id": "ok", "run": "true" }));
+    let ran = orch.run(&RUN).exits(0);
+    let shown = format!("{}{}", ran.stdout, ran.stderr);
+    let warning = "warning: step `work/deploy[0]/go`: the command ended with exit code 1";
+    assert!(shown.contains(warning) && !shown.contains("error: "), "{shown}");
+}
