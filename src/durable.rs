@@ -11,6 +11,8 @@
 
 mod earlier_call;
 mod observer;
+mod pipeline_call;
+mod tool_listing;
 
 use std::sync::Arc;
 
@@ -22,6 +24,8 @@ use serde_json::Value;
 
 pub use self::earlier_call::EarlierCall;
 pub use self::observer::{CallProgress, Observer};
+pub use self::pipeline_call::{PipelineCall, PipelineCallEnded, PipelineCallStart};
+pub use self::tool_listing::{ListTools, ListedTools, ListingFreshness};
 use crate::model::call::reported_usage;
 pub use crate::model::effect::{CommandSpec, Effect, FilesToWrite, ModelRequest};
 pub use crate::model::event::CallReply;
@@ -29,8 +33,8 @@ use crate::model::event::{
     ApprovalDecision, FingerprintPart, ReplyParsed, StepCompleted, StepFailed, StepSkipped, StepStarted,
 };
 use crate::model::{
-    AgentActivity, Artifact, CallKey, Digest, EstimatedUsage, Failure, FailureClass, Fingerprint, McpListing,
-    McpServerSpec, ReportedUsage, SandboxUse, StepKey, ToolsListed, UsageTotal,
+    AgentActivity, Artifact, CallKey, Digest, EstimatedUsage, Failure, FailureClass, Fingerprint, McpServerSpec,
+    ReportedUsage, SandboxUse, StepKey, ToolsListed, UsageTotal,
 };
 
 /// One external effect of an attempt.
@@ -115,6 +119,8 @@ pub struct StepSpec {
     /// Whether the step reads or changes the workspace. If so, orch reuses only its latest result, since older results
     /// do not match the current workspace.
     pub depends_on_workspace: bool,
+    /// Whether the step may change the workspace. If so, the fingerprints of later steps contain the id of its execution.
+    pub may_write: bool,
     /// Whether the model must call a tool before it answers. If so, a reply before the first one with tool calls never
     /// contains the value of the step.
     pub requires_call: bool,
@@ -209,33 +215,12 @@ pub enum StepFact {
     Failed(StepFailed),
     /// The step is skipped.
     Skipped(StepSkipped),
+    /// A pipeline that a model called ended. The record is durable before the model receives the result.
+    PipelineCallEnded(PipelineCallEnded),
     /// These steps of a `finally` start now. They run in every session, even if they ended in an earlier one. After a
     /// stop, calls of these steps get a grace period. Time budgets do not limit these steps.
     FinallyStarted(Vec<StepKey>),
 }
-
-/// A request for the tools of an MCP server.
-#[derive(Clone, Debug)]
-pub struct ListTools {
-    /// The step that needs the tools.
-    pub step: StepKey,
-    /// The server.
-    pub server: McpServerSpec,
-    /// Whether a recorded list is enough.
-    pub freshness: ListingFreshness,
-}
-
-/// Which list of tools a step needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListingFreshness {
-    /// The last recorded list of the run, if there is one. So a completed step is reused without its server.
-    Recorded,
-    /// The list of the running server. A step needs it before it calls the server for the first time.
-    Current,
-}
-
-/// The tools of an MCP server, or why orch could not list them.
-pub type ListedTools = Result<Arc<McpListing>, Failure>;
 
 /// A future that may run in parallel with others.
 pub type Branch<'a> = BoxFuture<'a, Result<BranchOutcome, Interrupt>>;
@@ -309,6 +294,14 @@ pub trait Durable: Send + Sync {
         _attempt: Option<u32>,
     ) -> BoxFuture<'a, Result<Vec<EarlierCall>, Interrupt>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Begins a call of a pipeline by a model, unless the call has a recorded result.
+    fn begin_pipeline_call<'a>(
+        &'a self,
+        _call: &'a PipelineCall,
+    ) -> BoxFuture<'a, Result<PipelineCallStart, Interrupt>> {
+        Box::pin(std::future::ready(Ok(PipelineCallStart::Started(Timestamp::UNIX_EPOCH))))
     }
 
     /// Performs calls of one step that may run in parallel, and returns their outcomes in the order of the calls. If

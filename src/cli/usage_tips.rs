@@ -1,4 +1,4 @@
-//! Tips about arguments that a command does not have, in place of those of the parser.
+//! Tips about arguments that a command does not have, in place of those of the parser, and about missing runs.
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -30,8 +30,9 @@ const TIME_LIMITS: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// Adds a tip to the error about an unknown argument: how to pass a task that the user wrote without an option, or the
-/// value of an input, to a command with inputs; and how to limit the time. `arguments` are those of the process.
+/// Adds a tip to the error about a missing run: how to find one. Adds a tip to the error about an unknown argument: how to
+/// pass a task that the user wrote without an option, or the value of an input, to a command with inputs; and how to limit
+/// the time. `arguments` are those of the process.
 pub(super) fn add_tip(error: &mut clap::Error, arguments: &[String]) {
     if let Some(tip) = tip(error, arguments) {
         let tip = StyledStr::from(escape_unsafe(&tip).into_owned());
@@ -40,6 +41,9 @@ pub(super) fn add_tip(error: &mut clap::Error, arguments: &[String]) {
 }
 
 fn tip(error: &clap::Error, arguments: &[String]) -> Option<String> {
+    if error.kind() == ErrorKind::MissingRequiredArgument {
+        return missing_run_tip(error);
+    }
     // The parser has found a similar option.
     let has_similar_option = error.get(ContextKind::SuggestedArg).is_some();
     if error.kind() != ErrorKind::UnknownArgument || has_similar_option {
@@ -70,6 +74,13 @@ fn tip(error: &clap::Error, arguments: &[String]) -> Option<String> {
             format!("to set the input `task`, write `--task {task}`; other inputs are set with `--input NAME=VALUE`")
         }
     })
+}
+
+/// How to find the run that a command needs, because it changes or deletes something.
+fn missing_run_tip(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) else { return None };
+    let names_run = missing.iter().any(|argument| argument.starts_with("<RUN"));
+    names_run.then(|| "`orch runs list` shows the runs, the latest first".to_owned())
 }
 
 /// How to limit the time of the command with this usage.

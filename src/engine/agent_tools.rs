@@ -185,6 +185,11 @@ impl AgentTools {
         }
     }
 
+    /// The digest of the pipelines that the model may call.
+    pub(super) fn pipeline_digest(&self) -> Option<&Digest> {
+        self.pipeline_digest.as_ref()
+    }
+
     /// The grants for one built-in tool.
     pub(super) fn grants_for(&self, tool: BuiltinTool) -> Vec<ToolGrant> {
         self.grants.iter().filter(|grant| grant.tool == tool).cloned().collect()

@@ -153,10 +153,13 @@ impl<'a> StepCall<'a> {
         definition: Option<&McpToolDefinition>,
     ) -> Result<CallStepOpening<'a>, Interrupt> {
         let tool = self.call.tool.fingerprint_value(definition);
-        let request = json!({ "call": tool, "args": self.written, "tree": workspace_version(self.node, scope) });
+        let depends_on_workspace = self.call.tool.depends_on_workspace();
+        let version = if depends_on_workspace { workspace_version(self.node, scope) } else { Value::Null };
+        let request = json!({ "call": tool, "args": self.written, "tree": version });
         let artifact_type = self.node.output.as_ref().map(|output| output.artifact_type.digest());
         let decode = json!({ "contract": artifact_type, "has_schema": self.call.has_schema });
         let mut parts = common_fingerprint_parts(self.node, scope);
+        parts.retain(|part| depends_on_workspace || part.kind != PartKind::Workspace);
         parts.push(fingerprint_part(PartKind::Parameters, &self.written));
         parts.push(fingerprint_part(PartKind::Tools, &tool));
         let fingerprint = compute_fingerprint(&request, &decode);
@@ -322,7 +325,9 @@ impl<'a> StepCall<'a> {
             CallReply::Output(CallOutput::McpTool(output)) => {
                 ReceivedResult { output: &output.result, structured: output.structured.as_ref() }
             }
-            CallReply::Output(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_))
+            CallReply::Output(
+                CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_) | CallOutput::Pipeline(_),
+            )
             | CallReply::Turn(_) => return Ok(None),
         };
         let artifact_type = self.node.output.as_ref().map(|output| &output.artifact_type);

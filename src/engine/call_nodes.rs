@@ -60,6 +60,15 @@ impl CalledTool {
         }
     }
 
+    /// Whether the state of the workspace determines the result of a call. A tool of an MCP server that may change
+    /// something can change more than the workspace, so a change of the workspace is no reason to call it again.
+    pub(super) fn depends_on_workspace(&self) -> bool {
+        match self {
+            Self::Builtin { .. } => true,
+            Self::Mcp { .. } => self.only_reads(),
+        }
+    }
+
     /// What determines the results of the tool besides the arguments, for the fingerprint of a step. `definition` is the
     /// tool as its MCP server lists it; `None` for a tool of orch, and if the tools of the server are not known. It counts
     /// only for a tool that only reads: another definition is no reason to make a call again that changed something.

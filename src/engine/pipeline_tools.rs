@@ -2,7 +2,8 @@
 //!
 //! The steps of a called pipeline are steps of the run. Their keys contain the step of the model, the name of the tool
 //! and the number of the call in the attempt, such as `manage/design[0]/plan`. So a resume continues inside of a
-//! pipeline, and a new attempt of the model reuses what the same calls completed before.
+//! pipeline, and a new attempt of the model reuses what the same calls completed before. orch records what a call returned,
+//! before the model receives it. A resume takes this result, and runs no step of the pipeline again, also if it failed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,9 +12,9 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::durable::Interrupt;
+use crate::durable::{Interrupt, PipelineCall, PipelineCallEnded, PipelineCallStart, StepFact};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{Digest, Failure, StepKey, ToolDefinition};
+use crate::model::{Digest, Failure, PipelineCallOutput, StepKey, ToolDefinition, ToolOutput};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::process::shorten_middle;
 use crate::tool::MAX_CONTENT_BYTES;
@@ -43,6 +44,8 @@ pub(super) struct PipelineCallResult {
     pub(super) is_error: bool,
     /// Whether it may have changed files of the workspace.
     pub(super) changes_files: bool,
+    /// Whether a recorded output has this content.
+    pub(super) is_recorded: bool,
 }
 
 impl PipelineCalls {
@@ -66,35 +69,52 @@ impl PipelineCalls {
         self.workspace_version = next_version(&self.workspace_version, change.as_str());
     }
 
-    /// Runs the pipeline of a node with these arguments. `step` is the step of the model. A failed pipeline is a result
-    /// for the model.
+    /// Runs the pipeline of a node with these arguments, unless the call has a recorded result. A failed pipeline is a
+    /// result for the model.
     pub(super) async fn run(
         &mut self,
         interpreter: Interpreter<'_>,
-        step: &StepKey,
         node: &PlanNode,
+        call: PipelineCall,
         arguments: Map<String, Value>,
     ) -> Result<PipelineCallResult, Interrupt> {
-        let NodeKind::Pipeline(call) = &node.kind else {
+        let NodeKind::Pipeline(pipeline) = &node.kind else {
             return Ok(refusal(format!("`{}` is no pipeline, so nothing was done", node.id)));
         };
-        let inputs = match read_inputs(interpreter, step, node, call, arguments).await? {
+        let inputs = match read_inputs(interpreter, &call.key.step, node, pipeline, arguments).await? {
             Ok(inputs) => inputs,
             Err(message) => return Ok(refusal(message)),
         };
         let count = self.counts.entry(node.id.clone()).or_default();
-        let key = step.child(&node.id).item(*count);
+        let step = call.key.step.child(&node.id).item(*count);
         *count += 1;
+        let started = match interpreter.durable.begin_pipeline_call(&call).await? {
+            PipelineCallStart::Ended(output) => return Ok(self.take_output(&output)),
+            PipelineCallStart::Started(started) => started,
+        };
         let mut scope = ValueScope::new(Map::new(), self.workspace_version.clone());
-        let result = group::run_called(interpreter, &key, node, call, inputs, &mut scope).await?;
-        let changes_files = *scope.workspace_version() != self.workspace_version;
-        self.workspace_version = scope.workspace_version().clone();
-        Ok(match result {
-            Ok(outputs) => {
-                PipelineCallResult { content: outputs_text(outputs.as_deref()), is_error: false, changes_files }
-            }
-            Err(failure) => PipelineCallResult { content: failure_text(&failure), is_error: true, changes_files },
-        })
+        let result = group::run_called(interpreter, &step, node, pipeline, inputs, &mut scope).await?;
+        let version = scope.workspace_version();
+        let change = (*version != self.workspace_version).then(|| version.clone());
+        let (content, is_error) = match result {
+            Ok(outputs) => (outputs_text(outputs.as_deref()), false),
+            Err(failure) => (failure_text(&failure), true),
+        };
+        let result = ToolOutput { content, is_error, ..ToolOutput::default() };
+        let output = PipelineCallOutput { step, arguments: call.summary.clone(), result, change };
+        let taken = self.take_output(&output);
+        let ended = PipelineCallEnded { call, started, output };
+        interpreter.durable.record(StepFact::PipelineCallEnded(ended)).await?;
+        Ok(taken)
+    }
+
+    /// The result of a call with this output. Later calls do not reuse results for the state of the workspace before it.
+    fn take_output(&mut self, output: &PipelineCallOutput) -> PipelineCallResult {
+        if let Some(change) = &output.change {
+            self.note_change(change);
+        }
+        let ToolOutput { content, is_error, .. } = output.result.clone();
+        PipelineCallResult { content, is_error, changes_files: output.change.is_some(), is_recorded: true }
     }
 }
 
@@ -105,7 +125,7 @@ fn next_version(version: &Digest, change: &str) -> Digest {
 
 /// The result of a call that did not start a pipeline.
 fn refusal(content: String) -> PipelineCallResult {
-    PipelineCallResult { content, is_error: true, changes_files: false }
+    PipelineCallResult { content, is_error: true, changes_files: false, is_recorded: false }
 }
 
 /// The inputs of a called pipeline. Work that may take long runs on a separate thread.

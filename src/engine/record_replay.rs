@@ -183,9 +183,13 @@ impl Performer {
         let result = match result {
             Ok(CallOutput::Command(output)) => Ok(output.clone()),
             // A command has no other output.
-            Ok(CallOutput::Snapshot(_) | CallOutput::Applied(_) | CallOutput::Tool(_) | CallOutput::McpTool(_)) => {
-                return;
-            }
+            Ok(
+                CallOutput::Snapshot(_)
+                | CallOutput::Applied(_)
+                | CallOutput::Tool(_)
+                | CallOutput::McpTool(_)
+                | CallOutput::Pipeline(_),
+            ) => return,
             Err(failure) => Err(failure.clone()),
         };
         let (performer, recorder) = (self.clone(), Arc::clone(recorder));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::model::event::{CallEnded, CallKind};
 use crate::model::{CallKey, EstimatedUsage, Event, Fact, ModelRef, Usage, UsageTotal};
 
 use super::call_spend::CallSpend;
@@ -57,6 +58,9 @@ impl SpendHistory {
     /// Applies one event.
     fn apply_event(&mut self, session: &mut PastSession, event: &Event) {
         match &event.fact {
+            // The time of a called pipeline is that of the calls of its steps.
+            Fact::CallStarted(fact) if fact.kind == CallKind::Pipeline => {}
+            Fact::CallEnded(fact) if is_called_pipeline(fact) => {}
             Fact::CallStarted(fact) => {
                 let (model, max_usage) = (fact.model.clone(), fact.max_usage);
                 session.in_flight.insert(fact.call.clone(), InFlightCall { started: event.at, model, max_usage });
@@ -106,4 +110,9 @@ impl SpendHistory {
             self.calls.push(CallSpend { step, model, usage, cost, estimated_cost, replied: false, time });
         }
     }
+}
+
+/// Whether this is the end of a call of a pipeline by a model.
+fn is_called_pipeline(call: &CallEnded) -> bool {
+    call.output.as_ref().is_some_and(|output| output.kind() == CallKind::Pipeline)
 }

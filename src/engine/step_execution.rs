@@ -63,6 +63,7 @@ impl<'a> StepExecution<'a> {
             reusable: node.access == Access::None
                 && matches!(&node.kind, NodeKind::Agent(agent) if agent.tools.is_none() && agent.pipelines.is_empty()),
             depends_on_workspace: node.access != Access::None,
+            may_write: node.access == Access::Write && !node.kind.kind().is_group(),
             requires_call: matches!(&node.kind, NodeKind::Agent(agent)
                 if agent.tools.as_deref().is_some_and(AgentTools::requires_call)),
         };
@@ -170,7 +171,7 @@ impl<'a> StepExecution<'a> {
     }
 
     fn bump_workspace_version(&self, scope: &mut ValueScope, execution_id: ExecutionId) {
-        if self.node.access == Access::Write && !self.node.kind.kind().is_group() {
+        if self.spec.may_write {
             scope.bump_workspace_version(execution_id);
         }
     }

@@ -3,9 +3,11 @@
 
 use serde_json::{Value, json};
 
-use crate::durable::{ApprovalRequest, Call, CallOutcome, Effect, Interrupt, Wait, WaitOutcome};
+use crate::durable::{ApprovalRequest, Call, CallOutcome, Effect, Interrupt, PipelineCall, Wait, WaitOutcome};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{CallKey, Digest, Failure, FailureClass, InputAnswers, McpInvocation, ToolInvocation};
+use crate::model::{
+    CallKey, Digest, Failure, FailureClass, InputAnswers, McpInvocation, ToolInvocation, pipeline_call_summary,
+};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::tool::{self, CallRules};
 
@@ -110,7 +112,7 @@ impl Conversation<'_> {
             |call: &RequestedCall<'r>, message: String| Err(Box::new(ToolCallResult::new(call, message, true)));
         let to_runnable_call = |(call, read): (&RequestedCall<'r>, ToolWithArguments)| match read {
             Some((target, Ok(arguments))) => match self.refusal(turn, &target, &arguments) {
-                Some(message) => refused(call, message),
+                Some(message) => Err(Box::new(ToolCallResult::new(call, message, true).with_arguments(call, &target))),
                 None => Ok(RunnableCall { call: *call, target, arguments }),
             },
             Some((_, Err(message))) => refused(call, message),
@@ -180,10 +182,10 @@ impl Conversation<'_> {
         if turn.tools.needs_approval(&read.target)
             && let Some(denial) = self.request_approval(turn, read).await?
         {
-            return Ok(Ok(ToolCallResult::new(&read.call, denial, true)));
+            return Ok(Ok(ToolCallResult::new(&read.call, denial, true).with_arguments(&read.call, &read.target)));
         }
         if let ToolTarget::Pipeline(pipeline) = &read.target {
-            return self.run_pipeline(read, pipeline, pipelines).await.map(Ok);
+            return self.run_pipeline(turn, read, pipeline, pipelines).await.map(Ok);
         }
         let call = match self.tool_call(turn, read, None) {
             Ok(call) => call,
@@ -197,6 +199,7 @@ impl Conversation<'_> {
     /// Calls a pipeline.
     async fn run_pipeline(
         &mut self,
+        turn: &ToolTurn<'_>,
         read: &RunnableCall<'_>,
         pipeline: &PipelineTool,
         pipelines: &mut PipelineCalls,
@@ -205,8 +208,21 @@ impl Conversation<'_> {
             let text = format!("the arguments of `{}` are not a JSON object, so nothing was done", pipeline.name);
             return Ok(ToolCallResult::new(&read.call, text, true));
         };
-        let step = &self.execution.spec.step;
-        let result = Box::pin(pipelines.run(self.execution.interpreter, step, node, inputs.clone())).await?;
+        // The digest identifies the call by its place in the conversation, as those of other tool calls do. A result is not
+        // valid after a file of the pipelines changed.
+        let request = json!({
+            "turn": turn.request_digest,
+            "position": read.call.position,
+            "arguments": inputs,
+            "pipeline": pipeline.name,
+            "pipelines": turn.tools.pipeline_digest(),
+        });
+        let call = PipelineCall {
+            key: turn.key.for_tool_call(read.call.position),
+            request_digest: digest(&request),
+            summary: pipeline_call_summary(&pipeline.name, inputs),
+        };
+        let result = Box::pin(pipelines.run(self.execution.interpreter, node, call, inputs.clone())).await?;
         self.earlier_call_summaries.push(EarlierCallSummary::with_result(
             &read.text(),
             &result.content,

@@ -41,7 +41,13 @@ impl ToolResult {
     pub(super) fn tool_output(&self) -> Option<&ToolOutput> {
         match &self.output {
             Ok(CallOutput::Tool(output)) => Some(&output.result),
-            Ok(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_) | CallOutput::McpTool(_))
+            Ok(
+                CallOutput::Command(_)
+                | CallOutput::Snapshot(_)
+                | CallOutput::Applied(_)
+                | CallOutput::McpTool(_)
+                | CallOutput::Pipeline(_),
+            )
             | Err(_) => None,
         }
     }
@@ -50,7 +56,13 @@ impl ToolResult {
     pub(super) fn mcp_output(&self) -> Option<Result<&McpCallOutput, &Failure>> {
         match &self.output {
             Ok(CallOutput::McpTool(output)) => Some(Ok(output)),
-            Ok(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_) | CallOutput::Tool(_)) => None,
+            Ok(
+                CallOutput::Command(_)
+                | CallOutput::Snapshot(_)
+                | CallOutput::Applied(_)
+                | CallOutput::Tool(_)
+                | CallOutput::Pipeline(_),
+            ) => None,
             Err(failure) => Some(Err(failure)),
         }
     }

@@ -52,6 +52,8 @@ pub(super) struct ToolCallResult {
     name: String,
     /// The name of the tool for people: that of the pipeline file, or the one that the model invented.
     pub(super) shown_name: String,
+    /// A short form of the arguments, for people; empty if they do not fit the tool.
+    arguments: String,
     /// The digest of the tool and the arguments.
     pub(super) call_digest: Digest,
     content: String,
@@ -70,12 +72,18 @@ impl ToolCallResult {
             id: call.id.to_owned(),
             name: call.name.to_owned(),
             shown_name: call.name.to_owned(),
+            arguments: String::new(),
             call_digest: call.digest(),
             content,
             is_error,
             is_recorded: false,
             changes_files: false,
         }
+    }
+
+    /// The result of a call of this tool whose arguments fit it.
+    pub(super) fn with_arguments(self, call: &RequestedCall<'_>, target: &ToolTarget) -> Self {
+        Self { arguments: target.summarize(call.arguments), ..self }
     }
 
     /// Sets the name of the tool for people.
@@ -87,8 +95,8 @@ impl ToolCallResult {
 
     /// The result of a call of a pipeline.
     pub(super) fn from_pipeline(call: &RequestedCall<'_>, result: PipelineCallResult) -> Self {
-        let PipelineCallResult { content, is_error, changes_files } = result;
-        Self { changes_files, ..Self::new(call, content, is_error) }
+        let PipelineCallResult { content, is_error, changes_files, is_recorded } = result;
+        Self { changes_files, is_recorded, ..Self::new(call, content, is_error) }
     }
 
     /// The digest of what the call returned.
@@ -109,6 +117,7 @@ impl ToolCallResult {
             ordinal,
             tool_call: self.position,
             name: self.shown_name.clone(),
+            arguments: self.arguments.clone(),
             content: self.content.clone(),
             is_error: self.is_error,
         })
@@ -144,14 +153,14 @@ impl ToolCallResult {
                     "the MCP server `{server}` asked for input {MAX_INPUT_ROUNDS} times, so orch ended the call without \
                      a result"
                 );
-                Self::new(call, text, true)
+                Self::new(call, text, true).with_arguments(call, target)
             }
             Ok(CallReply::Output(CallOutput::McpTool(output))) => {
                 recorded(output.result.content, output.result.is_error)
             }
             Ok(_) => return Err(unexpected_record()),
             Err(failure) => match kind.and_then(|kind| interruption_text(kind, &failure, activity)) {
-                Some(text) => Self::new(call, text, true),
+                Some(text) => Self::new(call, text, true).with_arguments(call, target),
                 None => return Err(failure),
             },
         };

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::model::event::CallKind;
 use crate::model::{
     BuiltinTool, Failure, FailureClass, McpCallKind, McpServerSpec, McpToolDefinition, McpToolName, ToolDefinition,
+    call_summary,
 };
 use crate::schema::Schema;
 use crate::tool;
@@ -57,6 +58,14 @@ impl ToolTarget {
             Self::Builtin(_) => false,
             Self::Mcp(tool) => tool.schema.may_take_long(),
             Self::Pipeline(pipeline) => pipeline.parameters.may_take_long(),
+        }
+    }
+
+    /// A short form of the arguments of a call, for people.
+    pub(super) fn summarize(&self, arguments: &Value) -> String {
+        match self {
+            Self::Builtin(tool) => tool.summarize(arguments),
+            Self::Mcp(_) | Self::Pipeline(_) => call_summary(&arguments.to_string()),
         }
     }
 

@@ -28,7 +28,8 @@ pub struct CallStarted {
     /// turn of a CLI agent, whose usage is then unknown, and for calls without a model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_usage: Option<Usage>,
-    /// A short form of the arguments of a tool call. For a tool of an MCP server, it begins with the name of the tool.
+    /// A short form of the arguments of a tool call. For a tool of an MCP server and for a pipeline, it begins with the
+    /// name of the tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments: Option<String>,
     /// The digest of the request of a tool call. If the process dies during the call, a resume needs it to record that
@@ -55,7 +56,7 @@ impl CallStarted {
         let arguments = self.arguments.as_deref().unwrap_or_default();
         match self.kind {
             CallKind::Tool(tool) => Some((tool.as_str(), arguments)),
-            CallKind::McpTool(_) => Some(arguments.split_once(' ').unwrap_or((arguments, ""))),
+            CallKind::McpTool(_) | CallKind::Pipeline => Some(arguments.split_once(' ').unwrap_or((arguments, ""))),
             CallKind::Request | CallKind::Turn | CallKind::Command | CallKind::Snapshot | CallKind::Apply => None,
         }
     }
@@ -79,6 +80,9 @@ pub struct SentResult {
     pub tool_call: u32,
     /// The name of the tool in the pipeline file, or what the model wrote if there is no such tool.
     pub name: String,
+    /// A short form of the arguments, if they fit the tool.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arguments: String,
     /// The text that the model receives, without the line `Error:`.
     pub content: String,
     /// Whether the call failed.
@@ -87,6 +91,11 @@ pub struct SentResult {
 }
 
 impl SentResult {
+    /// The name of the tool with a short form of the arguments, for people.
+    pub fn label(&self) -> String {
+        format!("{} {}", self.name, self.arguments).trim_end().to_owned()
+    }
+
     /// The key of the tool call; `request` is the key of the request that contains the result.
     pub fn call_key(&self, request: &CallKey) -> CallKey {
         CallKey { ordinal: self.ordinal, ..request.clone() }.for_tool_call(self.tool_call)

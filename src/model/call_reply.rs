@@ -14,6 +14,7 @@ use super::chat::ChatReply;
 use super::count::counted;
 use super::effect::CallKind;
 use super::mcp_call::{InputQuestion, InputRequired, McpCallOutput};
+use super::pipeline_call::PipelineCallOutput;
 use super::program::TurnReply;
 use super::tool::{ToolCallOutput, ToolOutput};
 
@@ -92,7 +93,7 @@ pub struct RecordedReply {
     pub agent_activity: Option<Box<AgentActivity>>,
 }
 
-/// The output of a command, a file operation or a tool.
+/// The output of a command, a file operation, a tool or a called pipeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CallOutput {
@@ -106,6 +107,8 @@ pub enum CallOutput {
     Tool(ToolCallOutput),
     /// The output of a tool of an MCP server.
     McpTool(McpCallOutput),
+    /// What a pipeline returned to the model that called it.
+    Pipeline(PipelineCallOutput),
 }
 
 impl CallOutput {
@@ -117,6 +120,7 @@ impl CallOutput {
             Self::Applied(_) => CallKind::Apply,
             Self::Tool(output) => CallKind::Tool(output.tool),
             Self::McpTool(output) => CallKind::McpTool(output.kind),
+            Self::Pipeline(_) => CallKind::Pipeline,
         }
     }
 
@@ -143,6 +147,11 @@ impl CallOutput {
                 unanswered: output.unanswered.into_iter().map(|question| map_question(question, &redact)).collect(),
                 ..output
             }),
+            Self::Pipeline(output) => Self::Pipeline(PipelineCallOutput {
+                arguments: redact(&output.arguments),
+                result: map_tool_output(output.result, &redact),
+                ..output
+            }),
             // Snapshots contain the original files, so that orch can restore them exactly.
             Self::Snapshot(_) | Self::Applied(_) => self,
         }
@@ -152,7 +161,7 @@ impl CallOutput {
     pub fn required_input(&self) -> Option<&InputRequired> {
         match self {
             Self::McpTool(output) => output.input_required.as_deref(),
-            Self::Command(_) | Self::Snapshot(_) | Self::Applied(_) | Self::Tool(_) => None,
+            Self::Command(_) | Self::Snapshot(_) | Self::Applied(_) | Self::Tool(_) | Self::Pipeline(_) => None,
         }
     }
 
@@ -162,11 +171,12 @@ impl CallOutput {
     fn searched_bytes(&self) -> usize {
         match self {
             Self::Command(output) => output.stdout.len().saturating_add(output.stderr.len()),
-            Self::Tool(output) => output.result.byte_len(),
             Self::McpTool(output) => {
                 let structured = output.structured.as_ref().map_or(0, |value| value.to_string().len());
                 output.result.byte_len().saturating_add(structured)
             }
+            Self::Tool(output) => output.result.byte_len(),
+            Self::Pipeline(output) => output.result.byte_len(),
             Self::Snapshot(_) | Self::Applied(_) => 0,
         }
     }
@@ -174,7 +184,7 @@ impl CallOutput {
     /// What the output records about files that orch itself writes.
     pub fn written_files(&self) -> Option<WrittenFiles<'_>> {
         match self {
-            Self::Command(_) | Self::Tool(_) | Self::McpTool(_) => None,
+            Self::Command(_) | Self::Tool(_) | Self::McpTool(_) | Self::Pipeline(_) => None,
             Self::Snapshot(record) => Some(WrittenFiles::Planned(record)),
             Self::Applied(_) => Some(WrittenFiles::Written),
         }
@@ -193,6 +203,7 @@ impl CallOutput {
                 format!("{}{separator}{arguments}: {}", output.tool, describe_result(&output.result))
             }
             Self::McpTool(output) => format!("{}: {}", output.arguments, describe_result(&output.result)),
+            Self::Pipeline(output) => format!("{}: {}", output.arguments, describe_result(&output.result)),
         }
     }
 
@@ -207,7 +218,9 @@ impl CallOutput {
                 format!("exit code {}\n{}{line_end}standard error:\n{}", output.exit_code, output.stdout, output.stderr)
             }
             Self::Snapshot(changes) | Self::Applied(changes) => format!("{changes:#}"),
-            Self::Tool(ToolCallOutput { result, .. }) | Self::McpTool(McpCallOutput { result, .. }) => {
+            Self::Tool(ToolCallOutput { result, .. })
+            | Self::McpTool(McpCallOutput { result, .. })
+            | Self::Pipeline(PipelineCallOutput { result, .. }) => {
                 result.full_output.as_ref().unwrap_or(&result.content).clone()
             }
         }

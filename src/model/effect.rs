@@ -109,6 +109,8 @@ pub enum CallKind {
     Tool(BuiltinTool),
     /// Performs a call of a tool of an MCP server.
     McpTool(McpCallKind),
+    /// Calls a pipeline for a model. The steps of the pipeline have calls of their own.
+    Pipeline,
 }
 
 impl CallKind {
@@ -152,6 +154,13 @@ impl CallKind {
             },
             Self::Tool(tool) => tool_properties(tool),
             Self::McpTool(kind) => mcp_tool_properties(kind),
+            Self::Pipeline => CallProperties {
+                name: "pipeline",
+                workspace: WorkspaceUse::None,
+                ending: CallEnding::CutOff,
+                awaits_start_record: false,
+                keeps_turn_start: false,
+            },
         }
     }
 
@@ -166,7 +175,8 @@ impl CallKind {
         match self {
             Self::Tool(tool) => !tool.only_reads(),
             Self::McpTool(kind) => !kind.only_reads(),
-            Self::Request | Self::Turn | Self::Command | Self::Snapshot | Self::Apply => false,
+            // The steps of a called pipeline follow the rules of their kinds.
+            Self::Request | Self::Turn | Self::Command | Self::Snapshot | Self::Apply | Self::Pipeline => false,
         }
     }
 }

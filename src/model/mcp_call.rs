@@ -9,11 +9,8 @@ use serde_json::Value;
 
 use super::failure::FailureClass;
 use super::mcp::{McpCallKind, McpServerSpec, McpToolName};
-use super::tool::ToolOutput;
+use super::tool::{ToolOutput, call_summary};
 use super::visible::escape_line_breaks;
-
-/// The maximum length of a summary of a call, in characters.
-const MAX_SUMMARY_CHARS: usize = 200;
 
 /// Whether a call of an MCP tool that failed with this class got no usable answer. Unless orch knows otherwise
 /// (`Failure::unperformed`), it is not known whether the server performed the call. A model receives such a failure as
@@ -102,12 +99,7 @@ impl McpInvocation {
 
     /// The tool and a short form of its arguments, for events: `github.list_issues {"repo":"orch"}`.
     pub fn summary(&self) -> String {
-        let text = format!("{} {}", self.tool_name(), self.arguments);
-        let mut summary: String = text.chars().take(MAX_SUMMARY_CHARS).collect();
-        if summary.len() < text.len() {
-            summary.push('…');
-        }
-        summary
+        call_summary(&format!("{} {}", self.tool_name(), self.arguments))
     }
 }
 
@@ -156,6 +148,6 @@ mod tests {
         };
         let summary = invocation.summary();
         assert!(summary.starts_with("files.read_file {\"path\":\"xxx") && summary.ends_with('…'), "{summary}");
-        assert_eq!(summary.chars().count(), MAX_SUMMARY_CHARS + 1);
+        assert_eq!(summary.chars().count(), 201);
     }
 }

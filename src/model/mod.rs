@@ -39,6 +39,7 @@ mod nesting;
 mod normalizer;
 pub mod options;
 pub mod pipeline;
+mod pipeline_call;
 mod placeholder;
 pub mod pricing;
 pub mod program;
@@ -89,6 +90,7 @@ pub use nesting::{MAX_NESTING, MAX_VALUES, count_values, nesting_depth};
 pub use normalizer::{Normalizer, PatternError};
 pub use options::{ModelOptions, ReasoningEffort};
 pub use pipeline::{Agent, InputSchema, Pipeline};
+pub use pipeline_call::{PipelineCallOutput, pipeline_call_summary};
 pub use placeholder::SETTINGS_PLACEHOLDER;
 pub use pricing::PriceBasis;
 pub use program::{AgentTurn, CliAgent, CliAgentKind, TurnEstimate, TurnReply};
@@ -103,7 +105,7 @@ pub use step_state::{StepState, StepStatus};
 pub use step_texts::{StepText, argument_texts};
 pub use tool::{
     BuiltinTool, ChangedFile, OfferedTools, ToolCallOutput, ToolChoice, ToolDefinition, ToolGrant, ToolInvocation,
-    ToolOutput,
+    ToolOutput, call_summary,
 };
 pub use tool_grant::{CommandPattern, PathPattern};
 pub use usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};

@@ -12,7 +12,7 @@ use super::sandbox::SandboxNetwork;
 use super::sandbox_spec::SandboxSpec;
 use super::step::Access;
 
-/// The maximum length of a summary of arguments, in characters.
+/// The maximum length of a summary of a call, in characters.
 const MAX_SUMMARY_CHARS: usize = 200;
 
 /// A tool as a request describes it to the model.
@@ -125,6 +125,25 @@ impl BuiltinTool {
             Self::Fetch => "url",
         }
     }
+
+    /// A short form of the arguments of a call: the path, the command, the regular expression or the address.
+    pub fn summarize(self, arguments: &Value) -> String {
+        let argument = arguments.get(self.main_argument()).and_then(Value::as_str);
+        call_summary(match (self, argument) {
+            (_, Some(text)) => text,
+            (Self::List, None) => arguments.get("glob").and_then(Value::as_str).unwrap_or("."),
+            (_, None) => "",
+        })
+    }
+}
+
+/// The beginning of a text about a call, for events.
+pub fn call_summary(text: &str) -> String {
+    let mut summary: String = text.chars().take(MAX_SUMMARY_CHARS).collect();
+    if summary.len() < text.len() {
+        summary.push('…');
+    }
+    summary
 }
 
 impl fmt::Display for BuiltinTool {
@@ -175,17 +194,7 @@ pub struct ToolInvocation {
 impl ToolInvocation {
     /// A short form of the arguments for events: the path, the command, the regular expression or the address.
     pub fn summary(&self) -> String {
-        let argument = self.arguments.get(self.tool.main_argument()).and_then(Value::as_str);
-        let text = match (self.tool, argument) {
-            (_, Some(text)) => text,
-            (BuiltinTool::List, None) => self.arguments.get("glob").and_then(Value::as_str).unwrap_or("."),
-            (_, None) => "",
-        };
-        let mut summary: String = text.chars().take(MAX_SUMMARY_CHARS).collect();
-        if summary.len() < text.len() {
-            summary.push('…');
-        }
-        summary
+        self.tool.summarize(&self.arguments)
     }
 }
 

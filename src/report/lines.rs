@@ -10,7 +10,7 @@ use crate::model::{Event, Fact, RunId, RunState};
 use super::human;
 use super::style::to_printable;
 use super::summary::describe_step_result;
-use super::tool_failures::ToolFailures;
+use super::tool_failures::{ToolFailures, describe_call_failure};
 
 /// Writes a line for each event that is relevant to users.
 pub struct LineReporter {
@@ -88,7 +88,7 @@ fn render_event(event: &Event, state: &RunState) -> Option<String> {
         }),
         Fact::CallEnded(fact) => {
             let failure = fact.failure.as_ref()?;
-            Some(format!("{}: {failure}", fact.call.step))
+            Some(format!("{}: {}", fact.call.step, describe_call_failure(failure)))
         }
         Fact::ReplyParsed(fact) => {
             let failure = fact.failure.as_ref()?;

@@ -16,7 +16,7 @@ use super::running_steps::{RunningStep, RunningSteps};
 use super::screen::{Screen, ScreenTerminal};
 use super::style::{TerminalStyle, to_printable};
 use super::summary::{NameColumn, render_step_line};
-use super::tool_failures::ToolFailures;
+use super::tool_failures::{ToolFailures, describe_call_failure};
 use super::width::{display_width, pad_end, truncate_end, truncate_start, wrap_lines};
 
 /// The interval between two redraws of the live lines.
@@ -322,7 +322,7 @@ impl Observer for LiveReporter {
             }
             Fact::CallEnded(fact) => {
                 if let Some(failure) = &fact.failure {
-                    inner.write_failure(&fact.call.step, &failure.to_string());
+                    inner.write_failure(&fact.call.step, &describe_call_failure(failure));
                 }
             }
             Fact::ReplyParsed(fact) => {

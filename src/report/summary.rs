@@ -48,6 +48,8 @@ pub fn render_summary(
     for (name, path) in files.into_iter().rev() {
         write_line(format!("  {}", name_column.align(&escape_line_breaks(name), &escape_line_breaks(&path))));
     }
+    // A run may complete in spite of a failed step, for example if a model received the failure.
+    let label = if state.status == RunStatus::Completed { style.warning("warning:") } else { style.error("error:") };
     // The failure of a group only repeats the failure of a step inside it.
     let failed_steps = steps.iter().filter(|step| step.failure.is_some());
     let groups_with_failed_steps: HashSet<StepKey> = failed_steps.flat_map(|step| step.key.ancestors()).collect();
@@ -56,12 +58,7 @@ pub fn render_summary(
         if step.kind.is_group() && groups_with_failed_steps.contains(&step.key) {
             continue;
         }
-        write_line(format!(
-            "{} step {}: {}",
-            style.error("error:"),
-            style.bold(format!("`{}`", step.key)),
-            message_with_class(failure)
-        ));
+        write_line(format!("{label} step {}: {}", style.bold(format!("`{}`", step.key)), message_with_class(failure)));
         if let Some(hint) = &failure.hint {
             write_line(format!("\n{} {}", style.bold("hint:"), commands.complete_commands(hint)));
         }

@@ -1,10 +1,10 @@
-//! Finds the failed tool calls of models in the events of a run, for progress.
+//! Finds the failed tool calls of models in the events of a run, and describes failed calls, for progress.
 
 use std::collections::HashSet;
 
-use crate::model::CallKey;
 use crate::model::event::{CallOutput, Fact};
 use crate::model::visible::one_line;
+use crate::model::{CallKey, Failure, FailureClass};
 
 /// The maximum length of the description of a call, in characters.
 const MAX_CALL_CHARS: usize = 80;
@@ -26,6 +26,7 @@ impl ToolFailures {
                 let (call, result) = match &ended.output {
                     Some(CallOutput::Tool(output)) => (format!("{} {}", output.tool, output.arguments), &output.result),
                     Some(CallOutput::McpTool(output)) => (output.arguments.clone(), &output.result),
+                    Some(CallOutput::Pipeline(output)) => (output.arguments.clone(), &output.result),
                     Some(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_)) | None => {
                         return Vec::new();
                     }
@@ -38,11 +39,26 @@ impl ToolFailures {
             Fact::CallStarted(started) => {
                 let failed = started.tool_results.iter().filter(|result| result.is_error);
                 let first_shown = failed.filter(|result| self.shown.insert(result.call_key(&started.call)));
-                first_shown.map(|result| describe_failure(&result.name, &result.content)).collect()
+                first_shown.map(|result| describe_failure(&result.label(), &result.content)).collect()
             }
             _ => Vec::new(),
         }
     }
+}
+
+/// The failure of a call for a line of the progress. If a line of the failure of a CLI agent or an MCP server announces an
+/// output, such as its standard error, only the last line of the output follows, which usually has the cause. `orch runs
+/// show` has all of it.
+pub(super) fn describe_call_failure(failure: &Failure) -> String {
+    let text = failure.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    let announcement = lines.iter().position(|line| line.ends_with(':'));
+    let Some(announcement) = announcement.filter(|_| failure.class == FailureClass::AgentError) else {
+        return failure.to_string();
+    };
+    let (message, output) = lines.split_at(announcement + 1);
+    let last = output.iter().map(|line| line.trim()).rfind(|line| !line.is_empty());
+    format!("{} {}", message.join("; "), last.unwrap_or_default()).trim_end().to_owned()
 }
 
 fn describe_failure(call: &str, content: &str) -> String {
@@ -60,6 +76,17 @@ fn reason(content: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_failure_of_a_program_is_shown_with_its_last_line() {
+        let describe = |message: &str| describe_call_failure(&Failure::new(FailureClass::AgentError, message));
+        let traceback =
+            "no answer; exit code 1\nthe end of its standard error:\nTraceback:\n  File \"x\"\nKeyError: 'x'\n";
+        let expected = "agent_error: no answer; exit code 1; the end of its standard error: KeyError: 'x'";
+        assert_eq!(describe(traceback), expected);
+        assert_eq!(describe("it ended:\n"), "agent_error: it ended:");
+        assert_eq!(describe("one\ntwo"), "agent_error: one\ntwo", "no output is announced");
+    }
 
     #[test]
     fn the_reason_of_a_failed_command_is_how_it_ended() {

@@ -31,6 +31,8 @@ pub enum PredictedActionKind {
     MaybeRun,
     /// orch skips the step.
     Skip,
+    /// The step fails again without a call, because its last call may have changed something.
+    Fail,
     /// The pipeline no longer contains the step.
     Removed,
 }
@@ -51,6 +53,7 @@ pub(crate) fn predict_actions(
             PredictedAction::Run(reason) => (PredictedActionKind::Run, reason),
             PredictedAction::MaybeRun(reason) => (PredictedActionKind::MaybeRun, reason),
             PredictedAction::Skip(reason) => (PredictedActionKind::Skip, reason),
+            PredictedAction::Fail(reason) => (PredictedActionKind::Fail, reason),
         };
         PredictedStepAction { step, action, reason }
     });

@@ -6,7 +6,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 
 use crate::durable::{CallOutcome, CallReply, EarlierCall};
-use crate::model::event::{CallEnded, CallKind, CallStarted};
+use crate::model::event::{CallEnded, CallKind, CallOutput, CallStarted};
 use crate::model::{CallKey, Digest, Failure, FailureClass, StepKey, is_unanswered_call};
 
 use super::call_replies::{is_without_answer, may_have_succeeded, waits_for_input, without_full_output};
@@ -84,6 +84,18 @@ impl CallIndex {
     /// Whether a call has started.
     pub(super) fn has_started(&self, key: &CallKey) -> bool {
         self.started.contains_key(key)
+    }
+
+    /// Forgets what called pipelines returned that contain this step of the pipeline file: the user wants the step to run
+    /// again.
+    pub(super) fn forget_pipelines_around(&mut self, step: &StepKey) {
+        self.outcomes.retain(|_, (_, outcome)| match &outcome.result {
+            Ok(CallReply::Output(CallOutput::Pipeline(output))) => {
+                let pipeline = output.step.declared_key();
+                *step != pipeline && !step.is_within(&pipeline)
+            }
+            Ok(_) | Err(_) => true,
+        });
     }
 
     /// The calls with an outcome.

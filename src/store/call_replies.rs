@@ -46,7 +46,9 @@ pub(super) fn may_have_succeeded(reply: &CallReply) -> bool {
             let has_succeeded = !output.result.is_error && output.input_required.is_none();
             has_succeeded || !output.unanswered.is_empty()
         }
-        CallReply::Output(CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_))
+        CallReply::Output(
+            CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_) | CallOutput::Pipeline(_),
+        )
         | CallReply::Chat(_)
         | CallReply::Turn(_) => false,
     }

@@ -2,7 +2,8 @@
 //! anything.
 //!
 //! If a step would run, the dry run passes its old result to the later steps, so that it can predict them too. It
-//! predicts [`PredictedAction::MaybeRun`] for a later step that reads such a result.
+//! predicts [`PredictedAction::MaybeRun`] for a later step that reads such a result, or that sees the workspace after such a
+//! step, if its own result is valid for the workspace as that step left it before.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,6 +34,8 @@ pub enum PredictedAction {
     MaybeRun(String),
     /// The resume skips the step, for this reason.
     Skip(String),
+    /// The step fails again without a call, for this reason: its last call may have changed something.
+    Fail(String),
 }
 
 /// A [`Durable`] that performs nothing and only collects predictions.
@@ -51,6 +54,9 @@ struct DryRunState {
     reusable: HashMap<u64, bool>,
     /// Artifacts whose values are unknown, because their steps would run.
     unknown_artifacts: BTreeSet<String>,
+    /// Whether a step would run that may change the workspace. If it ends as it did before, the workspace counts as
+    /// unchanged.
+    workspace_may_change: bool,
 }
 
 impl DryRunDurable {
@@ -102,19 +108,15 @@ impl DryRunDurable {
         let old_result = state.index.last_result(&spec.step).cloned();
         let in_finally = self.finally_steps.innermost_enclosing(&spec.step).is_some();
         let reusable = if in_finally { None } else { state.index.take_reusable_result(spec) };
+        let sees_workspace = spec.fingerprint_parts.iter().any(|part| part.kind == PartKind::Workspace);
         let prediction = match (&reusable, unknown_inputs.first()) {
             _ if in_finally => PredictedAction::Run("`finally` runs in each session".to_owned()),
+            (Some(_), None) if sees_workspace && state.workspace_may_change => {
+                PredictedAction::MaybeRun("the workspace may change".to_owned())
+            }
             (Some(_), None) => PredictedAction::Reuse,
             (_, Some(name)) => PredictedAction::MaybeRun(format!("input {name} may change")),
-            (None, None) => {
-                let reason = state.index.rerun_reason(spec).unwrap_or_else(|| "it did not run yet".to_owned());
-                let has_replies = !state.index.replies_to_reparse(spec).is_empty();
-                PredictedAction::Run(if has_replies {
-                    format!("{reason}; calls the model only if no recorded reply fits")
-                } else {
-                    reason
-                })
-            }
+            (None, None) => predict_execution(&state.index, spec),
         };
         let is_certain = prediction == PredictedAction::Reuse;
         if !is_certain {
@@ -124,7 +126,9 @@ impl DryRunDurable {
             state.predictions.push((spec.step.clone(), prediction));
         }
         let Some((completed_seq, artifact)) = reusable else {
-            return BeginOutcome::Reusable(old_result.map(Box::new), 0);
+            state.workspace_may_change |= spec.may_write;
+            let execution_id = state.index.last_execution_id(spec).unwrap_or_default();
+            return BeginOutcome::Reusable(old_result.map(Box::new), execution_id);
         };
         state.reusable.insert(completed_seq, is_certain);
         BeginOutcome::Reusable(artifact.map(Box::new), state.index.execution_id(completed_seq))
@@ -165,7 +169,10 @@ impl Durable for DryRunDurable {
                 self.add_prediction(fact.step, PredictedAction::Run("its inputs are not known yet".to_owned()));
             }
             StepFact::FinallyStarted(steps) => self.finally_steps.add(steps),
-            StepFact::Started(_) | StepFact::ReplyParsed(_) | StepFact::Completed(_) => {}
+            StepFact::Started(_)
+            | StepFact::ReplyParsed(_)
+            | StepFact::Completed(_)
+            | StepFact::PipelineCallEnded(_) => {}
         }
         async { Ok(0) }.boxed()
     }
@@ -191,6 +198,29 @@ impl Durable for DryRunDurable {
 
     fn wait(&self, _: CallKey, _: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {
         async { Ok(WaitOutcome::Elapsed) }.boxed()
+    }
+}
+
+/// The prediction for a step without a reusable result.
+fn predict_execution(index: &Index, spec: &StepSpec) -> PredictedAction {
+    let has_replies = !index.replies_to_reparse(spec).is_empty();
+    let made_call = index.unrepeated_call(spec);
+    match made_call {
+        Some(call) if has_replies => {
+            PredictedAction::Run(format!("orch reads the recorded result of `{call}` again, and makes no call"))
+        }
+        Some(call) => PredictedAction::Fail(format!(
+            "`{call}` may have taken effect, and orch does not repeat it; `--from {}` calls the tool again",
+            spec.step.declared_key()
+        )),
+        None => {
+            let reason = index.rerun_reason(spec).unwrap_or_else(|| "it did not run yet".to_owned());
+            PredictedAction::Run(if has_replies {
+                format!("{reason}; calls the model only if no recorded reply fits")
+            } else {
+                reason
+            })
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod attempts;
 mod earlier_calls;
 mod edits;
+mod executions;
 mod results;
 
 use std::collections::{HashMap, HashSet};
@@ -14,6 +15,7 @@ use crate::model::event::{ApprovalAnswered, ApprovalAsked, Event, Fact, StepComp
 use crate::model::{Artifact, CallKey, Digest, FailureClass, Fingerprint, McpListing, StepKey};
 
 use self::attempts::Attempt;
+use self::executions::{ExecutionEnd, ExecutionOutcome, Executions};
 use self::results::{RecordedResult, RecordedResults};
 use super::call_index::CallIndex;
 use super::changed_parts::describe_changes;
@@ -30,9 +32,7 @@ pub(super) struct Index {
     continued_attempts: HashSet<(StepKey, u32)>,
     parsed_calls: HashSet<CallKey>,
     results: RecordedResults,
-    /// The execution ids of results whose files the user deleted or reverted, by the `seq` of the result. The loss
-    /// counts as a new write, so these ids replace the original ones.
-    renewed_ids: HashMap<u64, u64>,
+    executions: Executions,
     /// The `seq` of each step's last result.
     last_results: HashMap<StepKey, u64>,
     attempts: HashMap<StepKey, Vec<Attempt>>,
@@ -81,6 +81,7 @@ impl Index {
     }
 
     pub(super) fn apply(&mut self, event: &Event) {
+        self.executions.note_call(&event.fact);
         match &event.fact {
             Fact::StepStarted(fact) => self.step_started(fact, event.seq),
             // A session begins with the records of the calls that the end of the previous process interrupted.
@@ -93,6 +94,7 @@ impl Index {
             }
             Fact::StepCompleted(fact) => {
                 self.end_attempt(&fact.step, fact.attempt);
+                self.execution_completed(fact, event.seq);
                 // The current session needs no result of its own, since its steps have passed it on already.
                 if self.replaying {
                     if !self.listings.is_empty() {
@@ -105,13 +107,14 @@ impl Index {
                     self.results.insert(RecordedResult { seq, step, fingerprint, artifact, is_edited });
                 }
             }
-            Fact::StepFailed(fact) => self.step_failed(fact),
+            Fact::StepFailed(fact) => self.step_failed(fact, event.seq),
             Fact::RunResumed(fact) => {
                 if let Some(step) = &fact.from {
                     self.force_rerun(step, event.seq);
                 }
-                self.renewed_ids
-                    .extend(fact.missing_files.iter().filter_map(|file| Some((file.result_seq?, event.seq))));
+                for result_seq in fact.missing_files.iter().filter_map(|file| file.result_seq) {
+                    self.executions.renew(result_seq, event.seq);
+                }
             }
             Fact::ArtifactAccepted(fact) => self.apply_edit(fact.result_seq, &fact.artifact),
             Fact::ApprovalAsked(fact) => {
@@ -134,8 +137,9 @@ impl Index {
         }
     }
 
-    fn step_failed(&mut self, fact: &StepFailed) {
+    fn step_failed(&mut self, fact: &StepFailed, seq: u64) {
         self.end_attempt(&fact.step, fact.attempt);
+        self.execution_failed(fact, seq);
         self.failure_classes.insert(fact.step.clone(), fact.failure.class);
         // The steps inside of an agent's step are those of the pipelines that its model called.
         let has_called_pipelines = || self.started_groups.contains(&fact.step);
@@ -144,6 +148,25 @@ impl Index {
         if continues_conversation || self.calls.has_own_effect(&fact.step, fact.attempt) {
             self.continued_attempts.insert((fact.step.clone(), fact.attempt));
         }
+    }
+
+    fn execution_completed(&mut self, fact: &StepCompleted, seq: u64) {
+        let outcome = ExecutionOutcome::Completed(fact.artifact.as_ref().map(|artifact| artifact.digest.clone()));
+        self.end_execution(&fact.step, ExecutionEnd { seq, request: fact.fingerprint.request.clone(), outcome });
+    }
+
+    fn execution_failed(&mut self, fact: &StepFailed, seq: u64) {
+        // Without an attempt, the step did nothing.
+        let Some(start) = self.start_of(&fact.step, fact.attempt) else { return };
+        let request = start.fingerprint.request.clone();
+        let outcome = ExecutionOutcome::Failed(fact.failure.class, fact.failure.message.clone());
+        self.end_execution(&fact.step, ExecutionEnd { seq, request, outcome });
+    }
+
+    fn end_execution(&mut self, step: &StepKey, end: ExecutionEnd) {
+        let Self { executions, forced_reruns, .. } = self;
+        let forced_reruns = &*forced_reruns;
+        executions.end(step, end, |seq| runs_again_since(forced_reruns, step, seq));
     }
 
     fn end_attempt(&mut self, step: &StepKey, attempt: u32) {
@@ -176,9 +199,16 @@ impl Index {
         self.forced_reruns.iter().any(|(key, before_seq)| covers(key, step) && has_no_result_since(*before_seq))
     }
 
-    /// The execution id of a reused result, on which later steps with access to the workspace depend.
+    /// The id of the execution whose end has this `seq`, on which later steps with access to the workspace depend.
     pub(super) fn execution_id(&self, seq: u64) -> u64 {
-        self.renewed_ids.get(&seq).copied().unwrap_or(seq)
+        self.executions.id(seq)
+    }
+
+    /// The id that an execution of a step has if it ends as the last one did; `None` if the request is another one, or if
+    /// the user wants the step to run again.
+    pub(super) fn last_execution_id(&self, spec: &StepSpec) -> Option<u64> {
+        let (step, request) = (&spec.step, &spec.fingerprint.request);
+        self.executions.last_id(step, request, |seq| runs_again_since(&self.forced_reruns, step, seq))
     }
 
     /// The last artifact of a step, whether it can be reused or not.
@@ -204,21 +234,29 @@ impl Index {
     /// the same request from any unfinished attempt, since its step may have been renamed or moved, or from a failed
     /// attempt whose conversation continues. Each is taken once.
     pub(super) fn take_outcome(&mut self, key: &CallKey, request: &Digest) -> Option<CallOutcome> {
-        let is_rerun = self.forced_reruns.iter().any(|(step, _)| covers(step, &key.step));
-        let Self { calls, last_ended, continued_attempts, .. } = self;
+        let Self { calls, last_ended, continued_attempts, forced_reruns, first_starts, .. } = self;
+        let forced_reruns = &*forced_reruns;
+        // The user wanted the step to run again after this call.
+        let is_superseded = |call: &CallKey| {
+            let start = first_starts.get(&(call.step.clone(), call.attempt)).copied().unwrap_or_default();
+            runs_again_since(forced_reruns, &key.step, start)
+        };
         let has_ended = |call: &CallKey| last_ended.get(&call.step).is_some_and(|last| *last >= call.attempt);
         let continues =
             |call: &CallKey| call.step == key.step && continued_attempts.contains(&(call.step.clone(), call.attempt));
-        calls.take_outcome(key, request, &|call| !is_rerun && (!has_ended(call) || continues(call)))
+        calls.take_outcome(key, request, &|call| !is_superseded(call) && (!has_ended(call) || continues(call)))
     }
 
     /// The recorded calls of attempts that a resume continues, if it makes the same requests again.
     pub(super) fn continued_calls(&self) -> HashSet<CallKey> {
-        let is_rerun = |step: &StepKey| self.forced_reruns.iter().any(|(outer, _)| covers(outer, step));
+        let is_superseded = |call: &CallKey| {
+            let start = self.first_start(&call.step, call.attempt).unwrap_or_default();
+            runs_again_since(&self.forced_reruns, &call.step, start)
+        };
         let is_continued = |call: &&CallKey| {
             let has_ended = self.last_ended.get(&call.step).is_some_and(|last| *last >= call.attempt);
             let continues_later = self.continued_attempts.contains(&(call.step.clone(), call.attempt));
-            !has_ended || (continues_later && !is_rerun(&call.step))
+            !has_ended || (continues_later && !is_superseded(call))
         };
         self.calls.keys().filter(is_continued).cloned().collect()
     }
@@ -279,6 +317,11 @@ impl Index {
         let at_completion = self.listings_at_completion.get(step).and_then(|listings| listings.get(server).cloned());
         at_completion.or_else(|| self.listing(server))
     }
+}
+
+/// Whether the user wanted a step to run again after the event with this `seq`.
+fn runs_again_since(forced_reruns: &[(StepKey, u64)], step: &StepKey, seq: u64) -> bool {
+    forced_reruns.iter().any(|(outer, before_seq)| *before_seq > seq && covers(outer, step))
 }
 
 /// Whether `step` is `outer`, an item or an iteration of `outer`, or a step inside `outer`.

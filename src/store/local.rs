@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, join_all};
 use crate::clock::{Clock, VirtualTimeHold};
 use crate::durable::{
     BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Computation, Durable, EarlierCall, ExecutionId, Interrupt,
-    ListTools, ListedTools, Observer, Perform, StepFact, StepSpec, Wait, WaitOutcome,
+    ListTools, ListedTools, Observer, Perform, PipelineCall, PipelineCallStart, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use crate::model::effect::CallKind;
 use crate::model::event::{Event, Fact, StepCompleted, StepReused};
@@ -220,8 +220,12 @@ impl LocalRun {
             self.flush().await?;
             self.workspace.write_artifact(artifact).map_err(storage_failure)?;
         }
-        let execution_id = self.lock().index.execution_id(result_seq);
-        Ok(BeginOutcome::Reusable(artifact.map(Box::new), execution_id))
+        Ok(BeginOutcome::Reusable(artifact.map(Box::new), self.execution_id(result_seq)))
+    }
+
+    /// The id of the execution whose end has this `seq`.
+    fn execution_id(&self, seq: u64) -> ExecutionId {
+        self.lock().index.execution_id(seq)
     }
 
     /// Whether this session produced the file of an artifact, so that the file on disk may not be up to date yet.
@@ -291,9 +295,10 @@ impl LocalRun {
             }
             // orch does not wait for the commit: after a crash, the interpreter derives this fact from recorded
             // outcomes again. The writer writes the artifact file only after the commit.
-            StepFact::Completed(fact) => self.enqueue(Fact::StepCompleted(fact)),
-            StepFact::Failed(fact) => self.append(Fact::StepFailed(fact)).await?,
+            StepFact::Completed(fact) => self.execution_id(self.enqueue(Fact::StepCompleted(fact))),
+            StepFact::Failed(fact) => self.execution_id(self.append(Fact::StepFailed(fact)).await?),
             StepFact::Skipped(fact) => self.enqueue(Fact::StepSkipped(fact)),
+            StepFact::PipelineCallEnded(ended) => self.end_called_pipeline(ended).await?,
             StepFact::FinallyStarted(steps) => {
                 self.finally_steps.add(steps);
                 0
@@ -329,6 +334,13 @@ impl Durable for LocalRun {
 
     fn call(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>> {
         self.make_call(call).boxed()
+    }
+
+    fn begin_pipeline_call<'a>(
+        &'a self,
+        call: &'a PipelineCall,
+    ) -> BoxFuture<'a, Result<PipelineCallStart, Interrupt>> {
+        std::future::ready(self.begin_called_pipeline(call)).boxed()
     }
 
     fn call_all(&self, calls: Vec<Call>) -> BoxFuture<'_, Result<Vec<CallOutcome>, Interrupt>> {

@@ -33,6 +33,7 @@ mod lock;
 mod open;
 mod outbox;
 mod owned_files;
+mod pipeline_calls;
 mod programs_lock;
 mod relocate;
 mod result_cache;

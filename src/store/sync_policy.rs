@@ -37,6 +37,8 @@ pub(super) fn may_repeat(kind: CallKind) -> bool {
         CallKind::Request | CallKind::Command => true,
         // A turn changes files, and orch must know which. A snapshot contains the files that the next call replaces.
         CallKind::Turn | CallKind::Snapshot | CallKind::Apply => false,
+        // The steps of a called pipeline that failed would run again.
+        CallKind::Pipeline => false,
         // Of these, only calls that may change something wait for the record of their start.
         CallKind::Tool(_) | CallKind::McpTool(_) => !kind.properties().awaits_start_record,
     }

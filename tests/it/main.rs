@@ -17,6 +17,7 @@ mod budget;
 mod budget_accounting;
 mod cached_steps;
 mod call_inputs;
+mod called_pipelines;
 mod called_tools;
 mod case_checks;
 mod check;
@@ -95,6 +96,7 @@ mod provider_errors;
 mod proxies;
 mod recovery_hints;
 mod refused_constants;
+mod repeated_writes;
 mod replay;
 mod replayed_approvals;
 #[cfg(unix)]

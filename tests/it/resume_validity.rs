@@ -178,6 +178,22 @@ fn a_recorded_reply_is_decoded_again_before_any_request() {
 }
 
 #[test]
+fn a_reply_after_from_is_decoded_again_before_any_request() {
+    let server = Server::start(|_| Reply::openai_text("{\"n\": 3}"));
+    let orch = project(&server, "  - { id: one, agent: a, prompt: one.md, output: x, re_ask: 0 }\n");
+    let schema =
+        |least: u32| json!({ "type": "object", "properties": { "n": { "type": "integer", "minimum": least } } });
+    orch.write("schemas/x.schema.json", &schema(5).to_string());
+    let (_, report) = run(&orch, &[]);
+    let id = report["run"].as_str().unwrap();
+    orch.run(&["pipeline", "resume", id, "--from", "one"]).exits(1);
+    assert_eq!(server.requests().len(), 2);
+    orch.write("schemas/x.schema.json", &schema(2).to_string());
+    orch.run(&["pipeline", "resume", id]).exits(0);
+    assert_eq!(server.requests().len(), 2, "the reply to the request of --from fits now");
+}
+
+#[test]
 fn an_accepted_edit_is_kept_when_the_conditions_change_and_change_back() {
     let server = answering_server(|_, _| json!({ "n": 3 }));
     let steps = |most: u32| {

@@ -330,3 +330,11 @@ fn replies_of_a_step_are_shown_separately_from_its_standard_error() {
         "{ran:?}"
     );
 }
+
+#[test]
+fn a_command_that_needs_a_run_says_how_to_find_one() {
+    let orch = Orch::new();
+    for command in ["revert", "delete"] {
+        orch.run(&["runs", command]).exits(2).says("`orch runs list` shows the runs");
+    }
+}

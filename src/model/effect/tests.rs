@@ -2,9 +2,10 @@ use super::*;
 use crate::model::CliAgent;
 
 fn kinds() -> Vec<CallKind> {
-    let other_kinds = [CallKind::Request, CallKind::Turn, CallKind::Command, CallKind::Snapshot, CallKind::Apply];
+    let files = [CallKind::Snapshot, CallKind::Apply];
+    let other_kinds = [CallKind::Request, CallKind::Turn, CallKind::Command, CallKind::Pipeline];
     let tools = BuiltinTool::ALL.map(CallKind::Tool).into_iter().chain(McpCallKind::ALL.map(CallKind::McpTool));
-    other_kinds.into_iter().chain(tools).collect()
+    other_kinds.into_iter().chain(files).chain(tools).collect()
 }
 
 #[test]

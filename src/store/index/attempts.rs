@@ -49,6 +49,7 @@ impl Index {
         for (key, attempt) in last_attempts {
             self.end_attempt(&key, attempt);
         }
+        self.calls.forget_pipelines_around(step);
         self.forced_reruns.push((step.clone(), before_seq));
     }
 
@@ -72,10 +73,10 @@ impl Index {
     /// The recorded replies to the same request that orch parsed under other rules, latest first. If the user edited
     /// the last result, the edit comes first.
     pub(in crate::store) fn replies_to_reparse(&self, spec: &StepSpec) -> Vec<CallReply> {
-        if self.must_rerun(&spec.step) {
-            return Vec::new();
-        }
-        let attempts = self.attempts_with_same_request(spec);
+        let is_rerun = self.must_rerun(&spec.step);
+        let mut attempts = self.attempts_with_same_request(spec);
+        // If the user wants the step to run again, only its own attempts since then count.
+        attempts.retain(|started| !is_rerun || started.step == spec.step);
         let attempts_with_same_rules: HashSet<(&StepKey, u32)> = attempts
             .iter()
             .filter(|started| started.fingerprint.decode == spec.fingerprint.decode)
@@ -88,7 +89,8 @@ impl Index {
             let previous = attempts.iter().find(is_previous);
             previous.is_some_and(|start| self.continued_attempts.contains(&(start.step.clone(), start.attempt)))
         };
-        let mut replies: Vec<CallReply> = self.edit_as_reply(spec).into_iter().collect();
+        let edit = self.edit_as_reply(spec).filter(|_| !is_rerun);
+        let mut replies: Vec<CallReply> = edit.into_iter().collect();
         for started in attempts
             .iter()
             .rev()

@@ -36,6 +36,19 @@ impl Index {
         self.calls.effects(step, &range)
     }
 
+    /// The last call of a step that calls a tool itself, as a text, if a resume does not make it again: its effect is not
+    /// known, or it took effect and the step failed because of its result.
+    pub(in crate::store) fn unrepeated_call(&self, spec: &StepSpec) -> Option<String> {
+        let calls = self.earlier_calls(spec, None);
+        let last = calls.iter().rfind(|call| call.key.step == spec.step && call.key.tool_call.is_none())?;
+        let has_same_request = || {
+            let start = self.start_of(&spec.step, last.key.attempt);
+            start.is_some_and(|start| start.fingerprint.request == spec.fingerprint.request)
+        };
+        let took_effect = || self.calls.has_own_effect(&spec.step, last.key.attempt) && has_same_request();
+        (last.is_effect_unknown || took_effect()).then(|| last.arguments.clone())
+    }
+
     /// The `seq` of the event after which the calls of a step count: its last completion, or the last time when the user
     /// wanted it to run again.
     fn fresh_start(&self, step: &StepKey) -> u64 {
@@ -79,7 +92,7 @@ impl Index {
         !self.calls.effects(step, &(begin..end)).is_empty()
     }
 
-    fn first_start(&self, step: &StepKey, attempt: u32) -> Option<u64> {
+    pub(super) fn first_start(&self, step: &StepKey, attempt: u32) -> Option<u64> {
         self.first_starts.get(&(step.clone(), attempt)).copied()
     }
 
@@ -89,7 +102,7 @@ impl Index {
     }
 
     /// The latest record of the start of an attempt.
-    fn start_of(&self, step: &StepKey, attempt: u32) -> Option<&StepStarted> {
+    pub(super) fn start_of(&self, step: &StepKey, attempt: u32) -> Option<&StepStarted> {
         let mut latest_first = self.attempts.get(step)?.iter().rev().map(|attempt| &*attempt.start);
         latest_first.find(|start| start.attempt == attempt)
     }

@@ -11,6 +11,8 @@ mod cli_agents;
 #[cfg(target_os = "linux")]
 mod commands;
 #[cfg(target_os = "linux")]
+mod completed_calls;
+#[cfg(target_os = "linux")]
 mod conformance;
 mod eras;
 mod hostile;

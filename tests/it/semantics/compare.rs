@@ -34,7 +34,10 @@ fn expected_ends(pipeline: &TestPipeline, evaluation: &Evaluation) -> StepEnds {
     for fact in facts {
         let path = match fact {
             Fact::StepStarted { path, .. } | Fact::Call { path, .. } | Fact::StepEnded { path, .. } => path,
-            Fact::CallHalted { .. } | Fact::StepResult { .. } | Fact::FileWritten { .. } => continue,
+            Fact::CallHalted { .. }
+            | Fact::StepResult { .. }
+            | Fact::ExecutionEnded { .. }
+            | Fact::FileWritten { .. } => continue,
         };
         seen.insert(path.clone());
         parents.extend(

@@ -40,6 +40,14 @@ pub(crate) enum Fact {
         value: Option<Value>,
         execution: u64,
     },
+    /// A step that contains no other steps ended. `outcome` is `completed` or the class of its failure.
+    ExecutionEnded {
+        time: u64,
+        path: String,
+        fingerprint: String,
+        outcome: String,
+        execution: u64,
+    },
     FileWritten {
         time: u64,
         path: String,
@@ -62,6 +70,7 @@ impl Fact {
             | Self::StepStarted { .. }
             | Self::CallHalted { .. }
             | Self::StepResult { .. }
+            | Self::ExecutionEnded { .. }
             | Self::FileWritten { .. } => None,
         }
     }
@@ -74,6 +83,7 @@ impl Fact {
             | Self::CallHalted { time }
             | Self::StepEnded { time, .. }
             | Self::StepResult { time, .. }
+            | Self::ExecutionEnded { time, .. }
             | Self::FileWritten { time, .. } => *time,
         }
     }
@@ -88,6 +98,14 @@ pub(crate) struct RecordedStep {
     pub(crate) execution: u64,
 }
 
+/// The last end of a step.
+#[derive(Clone, Debug)]
+struct RecordedEnd {
+    fingerprint: String,
+    outcome: String,
+    execution: u64,
+}
+
 /// What the history contains for a step that is about to run.
 pub(crate) enum HistoryLookup<'a> {
     Reusable(&'a RecordedStep),
@@ -100,6 +118,7 @@ pub(crate) enum HistoryLookup<'a> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunHistory {
     steps: Vec<RecordedStep>,
+    last_ends: BTreeMap<String, RecordedEnd>,
     /// The fingerprints and outcomes of the calls of attempts that did not end, by step.
     open_attempts: BTreeMap<String, Vec<(String, ScriptedOutcome)>>,
     call_counts: BTreeMap<String, usize>,
@@ -125,6 +144,12 @@ impl RunHistory {
         } else {
             HistoryLookup::NotFound
         }
+    }
+
+    /// The execution that an end of a step repeats: the last one, if it had the same request and ended in the same way.
+    pub(crate) fn repeated_execution(&self, path: &str, fingerprint: &str, outcome: &str) -> Option<u64> {
+        let last = self.last_ends.get(path)?;
+        (last.fingerprint == fingerprint && last.outcome == outcome).then_some(last.execution)
     }
 
     /// The number of calls of a step that have ended.
@@ -163,6 +188,11 @@ impl RunHistory {
                     value: value.clone(),
                     execution: *execution,
                 }),
+                Fact::ExecutionEnded { path, fingerprint, outcome, execution, .. } => {
+                    let (fingerprint, outcome) = (fingerprint.clone(), outcome.clone());
+                    let end = RecordedEnd { fingerprint, outcome, execution: *execution };
+                    self.last_ends.insert(path.clone(), end);
+                }
                 Fact::FileWritten { path, content, .. } => drop(self.files.insert(path.clone(), content.clone())),
             }
         }

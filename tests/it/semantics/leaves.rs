@@ -195,9 +195,20 @@ impl Model<'_> {
         };
         let mut evaluation = leaf.evaluation;
         let Some(result) = result else { return evaluation };
+        let outcome = result.err().unwrap_or("completed");
+        // A step that repeats its last execution changes nothing for the later steps.
+        let repeated = self.history.repeated_execution(path, &fingerprint, outcome);
+        let execution = repeated.unwrap_or_else(|| self.execution_id(path));
         if access == Access::Write {
-            evaluation.workspace_version = version_after(self.execution_id(path));
+            evaluation.workspace_version = version_after(execution);
         }
+        evaluation.facts.push(Fact::ExecutionEnded {
+            time: evaluation.end_time,
+            path: path.to_owned(),
+            fingerprint: fingerprint.clone(),
+            outcome: outcome.to_owned(),
+            execution,
+        });
         match result {
             Err(class) => self.fail_step(path, evaluation, class),
             Ok(()) => {
@@ -215,7 +226,6 @@ impl Model<'_> {
                     }
                     _ => step.output.is_some().then(|| answer(&text)),
                 };
-                let execution = self.execution_id(path);
                 evaluation.facts.push(Fact::StepResult {
                     time: evaluation.end_time,
                     path: path.to_owned(),

@@ -153,7 +153,12 @@ fn a_test_case_answers_the_questions_about_tool_calls() {
 fn a_test_case_that_leaves_a_question_open_shows_it() {
     let (_server, orch) = project_with_questions(&json!({ "work": [{ "approved": true }] }), &json!({}));
     let ran = orch.run(&["pipeline", "test", "--update"]).exits(1);
-    for part in ["the run waiting, expected completed", "step `work` waits for an answer", "b.txt", "add `work: {"] {
+    for part in [
+        "the run waits for an answer, expected `completed`",
+        "step `work` waits for an answer",
+        "b.txt",
+        "add `work: {",
+    ] {
         assert!(ran.stdout.contains(part), "{part}: {ran:?}");
     }
 }

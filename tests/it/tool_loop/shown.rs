@@ -55,7 +55,8 @@ fn each_result_is_shown_as_the_model_received_it_in_every_dialect() {
         assert_eq!(labels, [has_labels, has_labels, has_labels, has_labels, false], "{dialect}: {results:?}");
 
         let text = orch.run(&["runs", "show", "--replies"]).exits(0).stdout;
-        let headings = ["1 (bash), failed", "2 (read), failed", "3 (read missing.txt), failed", "4 (write), failed"];
+        let headings =
+            ["1 (bash), failed", "2 (read), failed", "3 (read missing.txt), failed", "4 (write b.txt), failed"];
         for (heading, result) in headings.into_iter().chain(["5 (read a.txt)"]).zip(&results) {
             let expected = format!("call work@1#1.{heading}\n{result}");
             assert!(text.contains(&expected), "{dialect}: {expected}\nis not in\n{text}");

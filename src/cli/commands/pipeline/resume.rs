@@ -136,6 +136,7 @@ fn print_dry_run(dry_run: &DryRun, output: OutputFormat, ui: &Ui) -> Result<Exit
         PredictedActionKind::Run => "run",
         PredictedActionKind::MaybeRun => "maybe_run",
         PredictedActionKind::Skip => "skip",
+        PredictedActionKind::Fail => "fail",
         PredictedActionKind::Removed => "removed",
     };
     if output == OutputFormat::Json {

@@ -164,7 +164,10 @@ fn call_text<'c>(call: &ShownCall<'c>) -> Cow<'c, str> {
         return match (&call.result, failure) {
             (Some(result), _) => result.text(),
             (None, Some(failure)) => Cow::Owned(format!("the model received no result: {failure}")),
-            (None, None) => Cow::Borrowed("the model received no result"),
+            (None, None) => match &call.awaited_step {
+                Some(step) => Cow::Owned(format!("the call waits for an answer to the question of step `{step}`")),
+                None => Cow::Borrowed("the model received no result"),
+            },
         };
     }
     let Some(ended) = call.ended else { return Cow::Borrowed("") };
@@ -183,7 +186,11 @@ fn performer_label(call: &ShownCall<'_>) -> String {
         (Some(model), _) => model.to_string(),
         (None, Some(CallOutput::Tool(output))) => format!("{} {}", output.tool, output.arguments).trim_end().to_owned(),
         (None, Some(CallOutput::McpTool(output))) => output.arguments.clone(),
-        (None, _) if call.key.tool_call.is_some() => call.tool.as_deref().unwrap_or("tool").to_owned(),
+        (None, Some(CallOutput::Pipeline(output))) => output.arguments.clone(),
+        (None, _) if call.key.tool_call.is_some() => {
+            let (tool, arguments) = (call.tool.as_deref().unwrap_or("tool"), call.arguments.unwrap_or_default());
+            format!("{tool} {arguments}").trim_end().to_owned()
+        }
         (None, _) => "no model".to_owned(),
     };
     escape_line_breaks(&label).into_owned()

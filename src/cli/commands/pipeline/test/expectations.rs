@@ -15,12 +15,24 @@ use crate::model::{RunState, RunStatus, StepKey, StepState};
 use crate::store::{ApprovalPrompter, Workspace};
 use crate::template::{TemplateContext, eval_bool};
 
+/// What a run with this status does or did.
+fn describe_status(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Running => "did not end",
+        RunStatus::Waiting => "waits for an answer",
+        RunStatus::Completed => "completed",
+        RunStatus::Failed => "failed",
+        RunStatus::Cancelled => "was cancelled",
+        RunStatus::Interrupted => "was interrupted",
+    }
+}
+
 /// Compares the result of a run with the expected result of the test case, and returns the differences.
 pub(super) fn compare_with_expected(case: &Case, state: &RunState, workspace: &Workspace) -> Vec<String> {
     let mut problems = Vec::new();
     let expected = case.expect.status.unwrap_or(RunStatus::Completed);
     if state.status != expected {
-        problems.push(format!("the run {}, expected {}", state.status.as_str(), expected.as_str()));
+        problems.push(format!("the run {}, expected `{}`", describe_status(state.status), expected.as_str()));
         let failures =
             state.steps_in_file_order().into_iter().filter_map(|step| Some((&step.key, step.failure.as_ref()?)));
         for (step, failure) in failures {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 
 use crate::model::call::{ElidedResult, SentResult};
-use crate::model::event::{CallEnded, CallOutput, Event, Fact};
+use crate::model::event::{CallEnded, CallOutput, Event, Fact, StepCompleted, StepFailed};
 use crate::model::{CallKey, ChatReply, ContentBlock, InputRequired, McpToolName, StepKey, ToolOutput};
 use crate::tool::mcp::model_tool_name;
 
@@ -19,10 +19,15 @@ pub(super) struct ShownCall<'e> {
     pub(super) ended: Option<&'e CallEnded>,
     /// The name of the tool of a tool call, in the pipeline file or, if there is no such tool, in the reply.
     pub(super) tool: Option<String>,
+    /// A short form of the arguments of a tool call, if the run recorded one.
+    pub(super) arguments: Option<&'e str>,
     /// The names of the tools that the reply calls.
     pub(super) requested_tools: Vec<String>,
     /// The result that the model received for a tool call.
     pub(super) result: Option<ReceivedResult<'e>>,
+    /// The step whose question waits for an answer before the tool call can end: the step of the model, or one of the
+    /// pipeline that it called.
+    pub(super) awaited_step: Option<StepKey>,
     /// The earlier tool results that a request is the first to leave out.
     pub(super) elided_results: &'e [ElidedResult],
 }
@@ -105,6 +110,10 @@ struct CallRecords<'e> {
     tool_names: HashMap<String, String>,
     /// The results that each request leaves out.
     elided_results: HashMap<&'e CallKey, &'e [ElidedResult]>,
+    /// Short forms of the arguments of tool calls.
+    arguments: HashMap<CallKey, &'e str>,
+    /// The questions without an answer.
+    open_questions: HashSet<CallKey>,
     /// The attempts in whose requests the results of failed calls begin with `Error:`.
     labelled_attempts: HashSet<(StepKey, u32)>,
 }
@@ -119,8 +128,13 @@ impl<'e> CallRecords<'e> {
                     if started.labels_errors {
                         records.labelled_attempts.insert((started.call.step.clone(), started.call.attempt));
                     }
+                    if let Some((_, arguments)) = started.tool_and_arguments() {
+                        records.arguments.insert(started.call.clone(), arguments);
+                    }
                     for result in &started.tool_results {
-                        records.sent_results.insert(result.call_key(&started.call), result);
+                        let key = result.call_key(&started.call);
+                        records.arguments.entry(key.clone()).or_insert(&result.arguments);
+                        records.sent_results.insert(key, result);
                     }
                 }
                 Fact::CallEnded(ended) if ended.call.tool_call.is_some() => {
@@ -129,6 +143,15 @@ impl<'e> CallRecords<'e> {
                 Fact::CallEnded(ended) => {
                     let tools = ended.reply.iter().flat_map(requested_tools);
                     records.in_replies.extend(tools.map(|(position, _)| ended.call.for_tool_call(position)));
+                }
+                Fact::ApprovalAsked(asked) => {
+                    records.open_questions.insert(asked.key());
+                }
+                Fact::ApprovalAnswered(answered) => {
+                    records.open_questions.remove(&answered.key());
+                }
+                Fact::StepCompleted(StepCompleted { step, .. }) | Fact::StepFailed(StepFailed { step, .. }) => {
+                    records.open_questions.retain(|question| question.step != *step);
                 }
                 Fact::ToolsListed(listed) => {
                     for tool in &listed.listing.tools {
@@ -156,7 +179,8 @@ impl<'e> CallRecords<'e> {
         let requested = ended.reply.iter().flat_map(requested_tools);
         let requested_tools = requested.map(|(_, name)| self.shown_name(name)).collect();
         let key = ended.call.clone();
-        ShownCall { key, ended: Some(ended), tool: None, requested_tools, result: None, elided_results }
+        let (ended, tool, arguments, result, awaited_step) = (Some(ended), None, None, None, None);
+        ShownCall { key, ended, tool, arguments, requested_tools, result, awaited_step, elided_results }
     }
 
     /// Adds a tool call: each of its ends, or its result alone if orch recorded no end.
@@ -166,9 +190,19 @@ impl<'e> CallRecords<'e> {
             calls.push(self.ended_tool_call(ended, Some(tool), index + 1 == ends.len()));
         }
         if ends.is_empty() {
-            let result = self.sent_result(&key);
+            let (result, awaited_step) = (self.sent_result(&key), self.awaited_step(&key, tool));
             let (tool, requested_tools) = (Some(self.shown_name(tool)), Vec::new());
-            calls.push(ShownCall { key, ended: None, tool, requested_tools, result, elided_results: &[] });
+            let arguments = self.arguments.get(&key).copied();
+            calls.push(ShownCall {
+                key,
+                ended: None,
+                tool,
+                arguments,
+                requested_tools,
+                result,
+                awaited_step,
+                elided_results: &[],
+            });
         }
     }
 
@@ -179,7 +213,18 @@ impl<'e> CallRecords<'e> {
         let recorded = tool_output(ended).map(|output| self.received(&key, &output.content, output.is_error));
         let result = sent.or(recorded);
         let tool = tool.map(|name| self.shown_name(name));
-        ShownCall { key, ended: Some(ended), tool, requested_tools: Vec::new(), result, elided_results: &[] }
+        let arguments = self.arguments.get(&key).copied();
+        let (ended, requested_tools, awaited_step) = (Some(ended), Vec::new(), None);
+        ShownCall { key, ended, tool, arguments, requested_tools, result, awaited_step, elided_results: &[] }
+    }
+
+    /// The step whose question a tool call waits for. `tool` is the name of the tool in the reply, which a called pipeline
+    /// has too.
+    fn awaited_step(&self, key: &CallKey, tool: &str) -> Option<StepKey> {
+        let calls_of_pipeline = format!("{}/{tool}[", key.step);
+        let is_awaited =
+            |question: &&CallKey| *question == key || question.step.as_str().starts_with(&calls_of_pipeline);
+        self.open_questions.iter().filter(is_awaited).map(|question| question.step.clone()).min()
     }
 
     /// The name of a tool for people: the one in the pipeline file, if the run knows it.
@@ -203,6 +248,7 @@ pub(super) fn tool_output(ended: &CallEnded) -> Option<&ToolOutput> {
     match ended.output.as_ref()? {
         CallOutput::Tool(output) => Some(&output.result),
         CallOutput::McpTool(output) => Some(&output.result).filter(|_| output.input_required.is_none()),
+        CallOutput::Pipeline(output) => Some(&output.result),
         CallOutput::Command(_) | CallOutput::Snapshot(_) | CallOutput::Applied(_) => None,
     }
 }
