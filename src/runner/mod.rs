@@ -47,6 +47,7 @@ mod rate_limits;
 pub(crate) mod recorded_changes;
 mod reporter;
 mod resume;
+mod run_log;
 mod run_replay;
 mod sandbox;
 mod start;
