@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod error;
 mod interrupt;
+mod logging;
 mod output;
 mod startup;
 mod usage_tips;
@@ -22,6 +23,7 @@ use args::DIGEST_ARG_ID;
 use commands::pipeline::PipelineCommand;
 use commands::{pipeline, project, runs, tools, utilities};
 use error::to_runner_error;
+use logging::LogArgs;
 use output::{ColourChoice, Ui, print_argument_error};
 
 /// Run declarative agent pipelines
@@ -38,6 +40,9 @@ struct Cli {
     /// When to colour the output
     #[arg(long, global = true, value_enum, default_value_t = ColourChoice::Auto, value_name = "WHEN", help_heading = "Global options")]
     color: ColourChoice,
+
+    #[command(flatten)]
+    log: LogArgs,
 
     #[command(subcommand)]
     command: TopCommand,
@@ -112,7 +117,7 @@ pub fn main() -> ExitCode {
     };
     let mut ui = Ui::new(cli.color);
     ui.commands = commands;
-    let result = dispatch(cli.command, &mut ui);
+    let result = logging::start(&cli.log).map_err(anyhow::Error::from).and_then(|()| dispatch(cli.command, &mut ui));
     let code = match result.map_err(to_runner_error) {
         Ok(code) => code,
         Err(error) if error.is_broken_pipe() => ExitStatus::Success,

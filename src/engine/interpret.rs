@@ -9,6 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
+use tracing::{Instrument as _, Span, info, info_span, warn};
 
 use crate::durable::{Durable, Interrupt, RunFlow, ScopeDelta, StepFact};
 use crate::model::event::{RunEnded, SkipKind, SkipReason, StepFailed, StepSkipped};
@@ -167,7 +168,7 @@ impl<'a> Interpreter<'a> {
             }
         }
         let result = match &node.for_each {
-            Some(for_each) => for_each::run(self, key, node, for_each, scope).await?,
+            Some(for_each) => for_each::run(self, key, node, for_each, scope).instrument(step_span(key, node)).await?,
             None => self.run_step_body(key, node, scope).await?,
         };
         Ok(add_result_to_scope(node, scope, result))
@@ -183,16 +184,19 @@ impl<'a> Interpreter<'a> {
     where
         'a: 'b,
     {
+        let span = step_span(key, node);
         match &node.kind {
-            NodeKind::Agent(kind) => agent::run(self, key, node, kind, scope).boxed(),
-            NodeKind::Command(kind) => command::run(self, key, node, kind, scope).boxed(),
-            NodeKind::Call(kind) => call::run(self, key, node, kind, scope).boxed(),
-            NodeKind::Write(kind) => write::run(self, key, node, kind, scope).boxed(),
-            NodeKind::Approve(kind) => approve::run(self, key, node, kind, scope).boxed(),
-            NodeKind::Parallel(nodes, limit) => group::parallel(self, key, node, nodes, *limit, scope).boxed(),
-            NodeKind::Repeat(kind) => group::repeat(self, key, node, kind, scope).boxed(),
-            NodeKind::Sequence(nodes) => group::sequence(self, key, node, nodes, scope).boxed(),
-            NodeKind::Pipeline(kind) => group::pipeline(self, key, node, kind, scope).boxed(),
+            NodeKind::Agent(kind) => agent::run(self, key, node, kind, scope).instrument(span).boxed(),
+            NodeKind::Command(kind) => command::run(self, key, node, kind, scope).instrument(span).boxed(),
+            NodeKind::Call(kind) => call::run(self, key, node, kind, scope).instrument(span).boxed(),
+            NodeKind::Write(kind) => write::run(self, key, node, kind, scope).instrument(span).boxed(),
+            NodeKind::Approve(kind) => approve::run(self, key, node, kind, scope).instrument(span).boxed(),
+            NodeKind::Parallel(nodes, limit) => {
+                group::parallel(self, key, node, nodes, *limit, scope).instrument(span).boxed()
+            }
+            NodeKind::Repeat(kind) => group::repeat(self, key, node, kind, scope).instrument(span).boxed(),
+            NodeKind::Sequence(nodes) => group::sequence(self, key, node, nodes, scope).instrument(span).boxed(),
+            NodeKind::Pipeline(kind) => group::pipeline(self, key, node, kind, scope).instrument(span).boxed(),
         }
     }
 
@@ -204,6 +208,7 @@ impl<'a> Interpreter<'a> {
         scope: &mut ValueScope,
         reason: SkipKind,
     ) -> Result<RunFlow, Interrupt> {
+        info!(step = %key, "orch skips the step");
         let reason = SkipReason::new(reason);
         scope.note_skipped_step(node, &reason.message);
         self.durable.record(StepFact::Skipped(StepSkipped { step: key.clone(), reason })).await?;
@@ -219,6 +224,7 @@ impl<'a> Interpreter<'a> {
         attempt: u32,
         failure: &Failure,
     ) -> Result<(), Interrupt> {
+        warn!(step = %key, attempt, class = failure.class.as_str(), "the step failed");
         let failure = hints::with_step_hint(self.plan, node, scope, failure);
         let fact = StepFailed { step: key.clone(), attempt, failure, stops: node.stops_on_failure };
         let execution_id = self.durable.record(StepFact::Failed(fact)).await?;
@@ -228,6 +234,11 @@ impl<'a> Interpreter<'a> {
         }
         Ok(())
     }
+}
+
+/// The span of a step, or of an item of a step with `for_each`, in the log.
+fn step_span(key: &StepKey, node: &PlanNode) -> Span {
+    info_span!("step", step = %key, kind = node.kind.kind().as_str())
 }
 
 /// Decides whether a pipeline succeeded after its last step, and evaluates its outputs.

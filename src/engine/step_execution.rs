@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use tracing::field::display;
+use tracing::info;
 
 use crate::durable::{BeginOutcome, CallReply, ExecutionId, Interrupt, StepFact, StepSpec};
 use crate::model::event::{FingerprintPart, PartKind, StepCompleted, StepStarted};
@@ -87,6 +89,7 @@ impl<'a> StepExecution<'a> {
         self.spec.inputs.extend(scope.previous_inputs(self.node));
         Ok(match self.interpreter.durable.begin(&self.spec).await? {
             BeginOutcome::Reusable(artifact, execution_id) => {
+                info!(step = %self.spec.step, "orch reuses the recorded result");
                 self.bump_workspace_version(scope, execution_id);
                 StepStart::Reusable(artifact.map(|artifact| Arc::new(artifact.value)))
             }
@@ -113,6 +116,9 @@ impl<'a> StepExecution<'a> {
         agent: &str,
         model: Option<ModelRef>,
     ) -> Result<(), Interrupt> {
+        let agent_name = Some(agent).filter(|name| !name.is_empty());
+        let model_name = model.as_ref().map(display);
+        info!(step = %self.spec.step, attempt, agent = agent_name, model = model_name, "the attempt starts");
         let fact = StepStarted {
             step: self.spec.step.clone(),
             attempt,
@@ -153,6 +159,7 @@ impl<'a> StepExecution<'a> {
         attempt: u32,
         value: Option<Value>,
     ) -> Result<Option<Arc<Value>>, Interrupt> {
+        info!(step = %self.spec.step, attempt, "the step completed");
         let artifact = match (&self.spec.output, value) {
             (Some(name), Some(value)) => Some(Artifact::new(name, value, self.spec.path.clone())),
             (Some(_) | None, _) => None,

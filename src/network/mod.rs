@@ -1,5 +1,6 @@
 //! Connections to servers: proxies and certificates from environment variables.
 
+mod logged_request;
 mod roots;
 
 use std::path::PathBuf;
@@ -9,6 +10,8 @@ use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
 
 use crate::model::failure::{Failure, FailureClass};
+
+pub use logged_request::send_logged;
 
 /// A proxy from an environment variable.
 #[derive(Clone, PartialEq, Eq)]

@@ -23,6 +23,7 @@ use super::stream_content::{StreamContent, reports_generation};
 use super::{Endpoint, RequestLimits, UnauthenticatedRequest, error_body, requested_wait};
 use crate::model::chat::ChatReply;
 use crate::model::failure::{Failure, FailureClass};
+use crate::network::send_logged;
 
 /// The largest part of an unusable body that orch reads for the message, in bytes.
 const MAX_QUOTED_BODY: usize = 1024;
@@ -172,7 +173,7 @@ async fn send_request<A: Assembler>(
 
     let first_byte_deadline = Instant::now() + limits.first_byte_timeout;
     progress.may_have_generated = true;
-    let response = timeout_at(first_byte_deadline, request.send())
+    let response = timeout_at(first_byte_deadline, send_logged("provider", "POST", request))
         .await
         .map_err(|_| {
             let limit = format_duration(limits.first_byte_timeout);
@@ -311,7 +312,7 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &RequestLim
     let client = shared_client(&url, limits.connect_timeout, &endpoint.network)?;
     let request = async {
         let deadline = Instant::now() + limits.first_byte_timeout;
-        let response = timeout_at(deadline, client.get(url).send())
+        let response = timeout_at(deadline, send_logged("provider", "GET", client.get(url)))
             .await
             .map_err(|_| {
                 errors::timed_out(

@@ -80,6 +80,11 @@ impl LiveReporter {
         Self { inner, _redraw_stop: redraw_stop }
     }
 
+    /// Returns a writer for permanent lines that are not about an event of the run.
+    pub fn line_writer(&self) -> LineWriter {
+        LineWriter(Arc::downgrade(&self.inner))
+    }
+
     fn inner(&self) -> MutexGuard<'_, LiveState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,7 +93,23 @@ impl LiveReporter {
 impl Drop for LiveReporter {
     /// Removes the live lines of an interrupted run.
     fn drop(&mut self) {
-        self.inner().screen.clear();
+        let inner = &mut *self.inner();
+        // A `LineWriter` on another thread may draw once more.
+        inner.live_lines_disabled = true;
+        inner.screen.clear();
+    }
+}
+
+/// Writes permanent lines above the live lines of a [`LiveReporter`], as long as the reporter exists.
+#[derive(Clone)]
+pub struct LineWriter(Weak<Mutex<LiveState>>);
+
+impl LineWriter {
+    /// Writes a line, or delays it while orch asks the user a question. Returns false if the reporter no longer exists.
+    pub fn write_line(&self, text: &str) -> bool {
+        let Some(inner) = self.0.upgrade() else { return false };
+        inner.lock().unwrap_or_else(PoisonError::into_inner).write_line(text);
+        true
     }
 }
 

@@ -17,5 +17,5 @@ pub mod width;
 
 pub use commands::{ResumeOption, SuggestedCommands};
 pub use lines::LineReporter;
-pub use live::LiveReporter;
+pub use live::{LineWriter, LiveReporter};
 pub use style::{TerminalStyle, to_printable};

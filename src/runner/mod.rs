@@ -47,6 +47,7 @@ mod rate_limits;
 pub(crate) mod recorded_changes;
 mod reporter;
 mod resume;
+mod run_log;
 pub(crate) mod run_recording;
 pub(crate) mod run_replay;
 mod sandbox;

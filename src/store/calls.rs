@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, debug};
 
 use crate::crash::crash_point;
 use crate::durable::{Call, CallOutcome, Effect, Interrupt};
@@ -14,6 +15,7 @@ use crate::model::event::{CallEnded, CallStarted, Fact};
 use crate::model::{Failure, FailureClass, StepKey};
 
 use super::LocalRun;
+use super::call_log::{call_span, log_outcome};
 use super::stop_signal::StopLevel;
 
 /// The longest time that model requests in flight may continue after a stop request.
@@ -33,9 +35,15 @@ impl LocalRun {
 
     /// Makes a call, or returns its recorded outcome.
     pub(super) async fn make_call(&self, call: Call) -> Result<CallOutcome, Interrupt> {
+        let span = call_span(&call);
+        self.recorded_or_new_outcome(call).instrument(span).await
+    }
+
+    async fn recorded_or_new_outcome(&self, call: Call) -> Result<CallOutcome, Interrupt> {
         let recorded = self.lock().index.take_outcome(&call.key, &call.request_digest);
         if let Some(outcome) = recorded {
             self.perform.on_reused(&call);
+            debug!("orch uses the recorded outcome");
             return Ok(outcome);
         }
         let step = call.key.step.clone();
@@ -60,6 +68,7 @@ impl LocalRun {
         if let Some(interrupt) = self.pending_interrupt(&step) {
             return Err(interrupt);
         }
+        debug!("the call has its permit");
         let fact = call_started(&call);
         if properties.awaits_start_record {
             self.append(fact).await?;
@@ -69,9 +78,11 @@ impl LocalRun {
         let started = self.clock.now();
         let Some(outcome) = self.perform_until_stopped(call.clone()).await? else {
             let outcome = self.perform.cancelled_outcome(&call, started).await;
+            log_outcome(&outcome);
             self.append(call_ended(&call, &outcome)).await?;
             return Err(Interrupt::Cancelled);
         };
+        log_outcome(&outcome);
         crash_point!("call::performed");
         drop(permit);
         self.append_outcome(call_ended(&call, &outcome), call.effect.profile().kind).await?;
@@ -104,7 +115,7 @@ impl LocalRun {
                 std::future::pending::<()>().await;
             }
         };
-        let mut task = tokio::spawn(self.perform.perform(call, in_finally, stop_requested.boxed()));
+        let mut task = tokio::spawn(self.perform.perform(call, in_finally, stop_requested.boxed()).in_current_span());
         let task_failure = |error| {
             let failure = Failure::new(FailureClass::Internal, format!("the call ended unexpectedly: {error}"));
             Interrupt::Storage(failure.with_hint("this is a defect of orch"))

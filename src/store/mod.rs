@@ -8,6 +8,7 @@ mod blob;
 mod boot;
 mod branches;
 mod call_index;
+mod call_log;
 mod call_replies;
 mod calls;
 mod changed_parts;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
+use tracing::{Span, debug, debug_span, error};
 
 use crate::crash::crash_point;
 use crate::durable::Observer;
@@ -83,6 +84,7 @@ impl JournalWriter {
         let (jobs, receiver) = mpsc::channel();
         let WriterFiles { path, log, blobs, workspace } = files;
         let identity = JournalIdentity::from_path(&path)?;
+        let run_span = Span::current();
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
@@ -102,7 +104,7 @@ impl JournalWriter {
                     syncs_commits: true,
                     unsynced_since: None,
                 };
-                worker.run(&receiver);
+                run_span.in_scope(|| worker.run(&receiver));
             })
             .map_err(StoreError::WriterNotStarted)?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
@@ -198,6 +200,9 @@ impl Worker {
             Some(failure) => Err(failure.clone()),
             None => files_written.and_then(|()| self.commit(&jobs).map_err(|error| error.run_failure())),
         };
+        if let Err(failure) = &committed {
+            error!(class = failure.class.as_str(), "the journal could not record events");
+        }
         if let (Err(failure), false) = (&committed, has_run_end) {
             self.failure.get_or_insert_with(|| failure.clone());
         }
@@ -253,6 +258,7 @@ impl Worker {
         if events.is_empty() {
             return Ok(());
         }
+        let _span = debug_span!("commit", events = events.len()).entered();
         crash_point!("journal::queued");
         for event in &events {
             payloads.push(Payload::from_event(event, &self.blobs)?);
@@ -262,6 +268,8 @@ impl Worker {
         let error = |source| StoreError::Journal { operation: "write", path: path.clone(), source };
         let is_overdue = self.time_until_sync().is_some_and(|time| time.is_zero());
         let must_sync = is_overdue || jobs.iter().any(|job| job.needs_sync);
+        let bytes = || payloads.iter().map(|payload| payload.body.len()).sum::<usize>();
+        debug!(bytes = bytes(), sync = must_sync, "the writer commits events");
         self.set_commit_sync(must_sync).map_err(error)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;
         for (event, payload) in events.iter().zip(payloads) {

@@ -18,7 +18,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 
 use crate::model::address::http_url_error;
 use crate::model::{Failure, SandboxNetwork, SandboxSpec, ToolGrant, ToolInvocation};
-use crate::network::ProxySetting;
+use crate::network::{ProxySetting, send_logged};
 use crate::offload::run_on_thread;
 use crate::secret::Redactor;
 
@@ -173,7 +173,7 @@ impl PageFetch<'_> {
         };
         let client = self.build_client(url, &addresses, proxy.as_ref())?;
         let request = client.get(url.clone()).header(ACCEPT, HeaderValue::from_static(ACCEPTED_TYPES));
-        let response = request.send().await.map_err(|error| describe_error(url, &error))?;
+        let response = send_logged("fetch", "GET", request).await.map_err(|error| describe_error(url, &error))?;
         Ok((response, proxy))
     }
 

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret as _;
 
 use super::{Tracker, TrackerClock, TrackerDecision, TrackerMessage};
 use crate::model::Failure;
-use crate::network::{Network, ProxySetting, certificate_problem};
+use crate::network::{Network, ProxySetting, certificate_problem, send_logged};
 
 /// The time limit of one request, including its reply.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,7 +69,7 @@ impl HttpSender {
             headers.insert(HeaderName::from_static(name), value);
         }
         let request = self.client.post(tracker.url()).headers(headers).body(message.body.clone());
-        match request.send().await {
+        match send_logged("tracker", "POST", request).await {
             Ok(response) => self.read_reply(response, tracker).await,
             Err(error) => TrackerDecision::RetryLater(self.describe_error(error)),
         }

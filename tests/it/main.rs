@@ -63,6 +63,7 @@ mod json_repair;
 mod kill;
 mod literal_advice;
 mod llamacpp;
+mod logging;
 #[cfg(unix)]
 mod lsp;
 #[cfg(unix)]

@@ -54,12 +54,18 @@ fn has_spinner(row: &str) -> bool {
 
 /// Runs the program on a terminal; each pair of `typed` is the text to wait for and the text to type then.
 fn on_terminal(orch: &Orch, size: (u16, u16), typed: &[(&str, &str)], args: &[&str]) -> TerminalOutput {
+    let output = terminal_command(orch, size, typed, args).output().unwrap();
+    TerminalOutput { ran: RunOutput::of(&output), size }
+}
+
+/// Prepares a run of the program on a terminal.
+fn terminal_command(orch: &Orch, size: (u16, u16), typed: &[(&str, &str)], args: &[&str]) -> Command {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/terminal.py");
     let mut command = Command::new("python3");
     command.arg(script).args(typed.iter().flat_map(|(wait, keys)| [*wait, *keys]));
     command.args(["--", env!("CARGO_BIN_EXE_orch")]).args(args).current_dir(orch.path());
     command.env("TERM", "xterm").env("TERMINAL_SIZE", format!("{}x{}", size.0, size.1)).env("NO_COLOR", "1");
-    TerminalOutput { ran: RunOutput::of(&command.output().unwrap()), size }
+    command
 }
 
 const SIZES: [(u16, u16); 2] = [(80, 24), (120, 30)];
@@ -121,6 +127,29 @@ fn no_step_is_on_the_screen_twice_even_with_more_steps_than_lines() {
             }
         }
         assert!(live > 5 && live < usize::from(size.1) && cut, "{live} lines moved at once");
+        assert!(!shown.screen().iter().any(|row| has_spinner(row)), "{:#?}", shown.screen());
+    }
+}
+
+#[test]
+fn log_records_appear_above_the_live_lines() {
+    for format in ["text", "json"] {
+        let orch = parallel_commands(&six_names(), "sleep 1");
+        let args = [&RUN[..], &["--log-format", format]].concat();
+        let output = terminal_command(&orch, (120, 30), &[], &args).env("ORCH_LOG", "info").output().unwrap();
+        let shown = TerminalOutput { ran: RunOutput::of(&output), size: (120, 30) };
+        assert_eq!(shown.ran.code, 0, "{}", shown.ran.stdout);
+        let is_record = |row: &String| row.contains("orch::engine");
+        let mut frames_with_both = 0;
+        for frame in shown.frames() {
+            let last_record = frame.iter().rposition(is_record);
+            let first_live_line = frame.iter().position(|row| has_spinner(row));
+            if let (Some(record), Some(live_line)) = (last_record, first_live_line) {
+                assert!(record < live_line, "{frame:#?}");
+                frames_with_both += 1;
+            }
+        }
+        assert!(frames_with_both > 0, "{}", shown.ran.stdout);
         assert!(!shown.screen().iter().any(|row| has_spinner(row)), "{:#?}", shown.screen());
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use terminal_size::{Height, Width, terminal_size_of};
 
-use crate::cli::interrupt;
+use crate::cli::{interrupt, logging};
 use crate::diagnostic::{self, Diagnostic};
 use crate::durable::{CallProgress, Observer};
 use crate::model::visible::escape_line_breaks;
@@ -194,7 +194,9 @@ impl Reporter for Ui {
         }
         if self.can_redraw {
             let terminal = ScreenTerminal { out: Box::new(std::io::stderr()), size: Box::new(stderr_size) };
-            return Arc::new(LiveReporter::new(run, events, self.stderr_style, terminal));
+            let reporter = LiveReporter::new(run, events, self.stderr_style, terminal);
+            logging::write_above_live_lines(reporter.line_writer());
+            return Arc::new(reporter);
         }
         Arc::new(LineReporter::new(run, events, Box::new(std::io::stderr())))
     }

@@ -11,6 +11,8 @@ use rmcp::service::{ClientInitializeError, RunningService};
 use rmcp::transport::{Transport, TransportAdapterIdentity};
 use rmcp::{ClientLifecycleMode, RoleClient, serve_client_with_lifecycle};
 use tokio::time::{Instant, timeout_at};
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber as _;
 
 use crate::model::{Failure, FailureClass, McpServerSpec, McpTransport};
 use crate::offload::run_on_thread;
@@ -179,7 +181,9 @@ impl Connector<'_> {
         let transport = transport.may_ask(may_ask);
         let limit = limit.map(|limit| Instant::now() + limit);
         let deadline = limit.map_or(self.deadline, |limit| limit.min(self.deadline));
-        serve(Handler::new(), transport, choice, deadline).await
+        // The crate holds the current span of the log until the connection ends. Without a subscriber, it does not find
+        // the span of the call that needs the server first, which ends earlier.
+        serve(Handler::new(), transport, choice, deadline).with_subscriber(Dispatch::none()).await
     }
 
     /// Why a connection did not begin. After the deadline, no other beginning has time left.

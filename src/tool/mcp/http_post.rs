@@ -18,6 +18,8 @@ use rmcp::transport::streamable_http_client::{
     StreamableHttpResponseLimits,
 };
 
+use crate::network::send_logged;
+
 use super::event_limit::limited_events;
 use super::http::HttpError;
 use super::messages::read_message;
@@ -51,7 +53,7 @@ impl Post {
         let has_session = self.session_id.is_some();
         let sent = SentMessage { id, is_discovery: is_discovery && !has_session, has_session, limits: self.limits };
         drop(self);
-        sent.read(request.send().await?).await
+        sent.read(send_logged("mcp", "POST", request).await?).await
     }
 
     fn request(&self, client: &Client) -> Result<RequestBuilder, HttpError> {

@@ -20,6 +20,8 @@ mod hostile;
 mod json_bodies;
 #[cfg(target_os = "linux")]
 mod later_rounds;
+#[cfg(target_os = "linux")]
+mod log;
 mod malformed;
 #[cfg(target_os = "linux")]
 mod model_calls;

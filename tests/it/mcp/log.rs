@@ -1,0 +1,34 @@
+//! The records of the log about MCP servers.
+
+use serde_json::{Value, json};
+
+use super::calls::calling_project;
+use super::scripted::McpServer;
+use crate::logging::{records, span_names, span_start};
+use crate::support::RunOutput;
+
+#[test]
+fn the_span_of_a_step_ends_before_the_server_that_it_started() {
+    let server = McpServer::echo();
+    let again = json!({ "id": "again", "call": "docs.find", "args": { "text": "argument-52c8" } });
+    let orch = calling_project(&json!({}), &[again], &json!({ "docs": server.settings("write") }));
+    let args = ["pipeline", "run", "pipelines/main.yaml", "--log-format", "json"];
+    let ran = RunOutput::of(&orch.command(&args).env("ORCH_LOG", "trace").output().unwrap()).exits(0);
+    let records = records(&ran.stderr);
+
+    let call = span_start(&records, "call", "call", "again@1#1");
+    assert_eq!(span_names(call), ["run", "step"]);
+    assert_eq!(call["span"]["kind"], "mcp_tool");
+    assert_eq!(call["span"]["server"], "docs");
+    let position = |message: &str, step: &str| {
+        let is_searched = |record: &Value| {
+            record["message"] == message && record["span"]["name"] == "step" && record["span"]["step"] == step
+        };
+        records.iter().position(is_searched).unwrap_or_else(|| panic!("{message} {step}: {records:#?}"))
+    };
+    assert!(position("close", "find") < position("new", "again"));
+    assert!(span_names(span_start(&records, "http_request", "client", "mcp")).is_empty());
+    for text in ["argument-52c8", "about birds", "found about"] {
+        assert!(!records.iter().any(|record| record.to_string().contains(text)), "{text}: {records:#?}");
+    }
+}
