@@ -106,7 +106,7 @@ impl Tree {
         };
         let changes = change_set.files.iter().filter(may_differ);
         let files: Vec<RevertFile<'a>> =
-            changes.map(|change| RevertFile { change, place: self.examine(change, rules) }).collect();
+            changes.map(|change| RevertFile { change, disk_state: self.examine(change, rules) }).collect();
         let decisions = self.decide(&files, rules);
         let mut plan = RevertPlan {
             updates: Vec::new(),
@@ -114,12 +114,12 @@ impl Tree {
             files: Vec::new(),
             restored_folders: HashSet::new(),
         };
-        for (RevertFile { change, place }, (outcome, reason)) in files.into_iter().zip(decisions) {
+        for (RevertFile { change, disk_state }, (outcome, reason)) in files.into_iter().zip(decisions) {
             if outcome != RevertOutcome::Skipped && change.before.is_some() {
                 plan.restored_folders.extend(ancestors_of(&change.path));
             }
             if outcome == RevertOutcome::Reverted {
-                let current = match place {
+                let current = match disk_state {
                     DiskState::Known(current) => current,
                     DiskState::Occupied(obstacles, _) => {
                         plan.obstacles.extend(obstacles);

@@ -224,9 +224,8 @@ mod tests {
         let answer = move |_: InputQuestion| -> BoxFuture<'static, Result<Value, String>> {
             let on_terminal = on_terminal.clone();
             Box::pin(async move {
-                let answer = std::future::pending().await;
-                drop(on_terminal);
-                answer
+                let _on_terminal = on_terminal;
+                std::future::pending().await
             })
         };
         let answerer: Answerer = Arc::new(answer);

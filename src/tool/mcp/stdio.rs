@@ -8,10 +8,10 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::model::{Failure, SandboxSpec};
+use crate::model::{Failure, SandboxSpec, with_project_root};
 use crate::process::{
-    CERTIFICATE_VARIABLES, CappedReader, EndingGroups, InteractiveExit, Pipes, ProcessError, ProgramSpec, SandboxNeeds,
-    command_environment, run_interactive,
+    CERTIFICATE_VARIABLES, CappedReader, EndingGroups, InteractiveExit, Pipes, ProcessError, ProgramSpec,
+    SandboxContext, SandboxNeeds, command_environment, run_interactive,
 };
 
 use super::lines::LineTransport;
@@ -161,6 +161,14 @@ fn closed() -> std::io::Error {
     std::io::ErrorKind::BrokenPipe.into()
 }
 
+/// The command with the project's folder in it.
+fn command_line(command: &[String], sandbox: &SandboxContext) -> Vec<String> {
+    match &sandbox.project_root {
+        Some(root) => command.iter().map(|argument| with_project_root(argument, root)).collect(),
+        None => command.to_vec(),
+    }
+}
+
 async fn program_spec(
     server: ServerCommand<'_>,
     context: &McpContext,
@@ -176,7 +184,7 @@ async fn program_spec(
         }
     };
     Ok(ProgramSpec {
-        argv: server.command.to_vec(),
+        argv: command_line(server.command, &context.sandbox),
         cwd: context.sandbox.workspace.clone(),
         env: command_environment(&*context.variables, server.env.iter().map(String::as_str)),
         stdin: None,
