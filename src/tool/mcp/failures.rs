@@ -18,8 +18,8 @@ use super::stdio::{ProgramExit, StartError};
 
 /// The maximum length of a text of the server in a message, in bytes.
 const MAX_QUOTED_BYTES: usize = 1 << 10;
-/// What the user can do about a server that wants a login.
-const AUTH_HINT: &str = "orch does not support OAuth for MCP servers: put a token into `headers`, as \
+/// What the user can do about a server that wants a login and to which orch sends no credentials.
+pub(super) const AUTH_HINT: &str = "orch does not support OAuth for MCP servers: put a token into `headers`, as \
                          `Authorization: { env: VARIABLE }`";
 /// What the user can do about a message that is too large.
 const TOO_LARGE_HINT: &str = "ask its tools for less at once, for example for one page or one file";
