@@ -95,6 +95,25 @@ impl HiddenProgram {
         format!("{reason}: install {what} outside of `{name}`, or {allowed}, which also lets programs change this path")
     }
 
+    /// What the user can do if this is not a program but a file that a program needs. `allow` names the setting with which
+    /// the sandbox lets programs change a path.
+    pub fn file_hint(&self, allow: impl Fn(&str) -> String) -> String {
+        match &self.folder {
+            HidingFolder::Private { name, path } => {
+                let allowed = allow(&self.installation_in(path).display().to_string());
+                let reason = private_folder_reason(name);
+                format!(
+                    "{reason}: move the file into the project, or {allowed}, which also lets programs change this path"
+                )
+            }
+            HidingFolder::Denied(path) => format!(
+                "move the file into the project, or remove `{}` from `deny_read`; if orch denies it by default, list it \
+                 under `write` of the sandbox",
+                path.display()
+            ),
+        }
+    }
+
     /// The topmost path below a private folder that contains the target.
     fn installation_in(&self, folder: &Path) -> PathBuf {
         let Ok(below) = self.target.strip_prefix(folder) else { return self.target.clone() };
@@ -124,6 +143,17 @@ impl ProgramSpec {
         let lines = output.lines().filter(|line| mentions_missing_file(line));
         let mut words = lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || NAME_SEPARATORS.contains(&c)));
         words.find_map(|word| view.find_hidden_program(word, is_executable))
+    }
+
+    /// The first file or folder that an argument of this program names and that its sandbox hides.
+    pub fn hidden_argument(&self) -> Option<HiddenProgram> {
+        let view = self.view()?;
+        let paths = self.argv.iter().skip(1).map(|argument| match argument.split_once('=') {
+            Some((option, value)) if option.starts_with('-') => value,
+            Some(_) | None => argument.as_str(),
+        });
+        let files = paths.filter(|path| path.contains('/')).map(|path| view.cwd.join(path));
+        files.filter(|file| file.exists()).find_map(|file| view.hidden_program(&file, None))
     }
 
     fn view(&self) -> Option<SandboxView<'_>> {

@@ -189,6 +189,33 @@ fn the_failure_of_an_mcp_server_names_its_hidden_program() {
 }
 
 #[test]
+fn the_failure_of_an_mcp_server_names_its_hidden_script() {
+    if !reaches_full() {
+        return;
+    }
+    let hidden = HiddenProgram::new();
+    let script = hidden.folder.join("lib/server.py");
+    std::fs::write(&script, "print('never')\n").unwrap();
+    let orch = Orch::empty();
+    for argument in [script.display().to_string(), format!("--script={}", script.display())] {
+        let server = json!({ "command": ["sh", "-c", "python3 \"${0#--script=}\"", argument] });
+        orch.write("orch.yaml", &json!({ "mcp": { "files": server } }).to_string()).trust();
+        let ran = orch.run(&["tools", "list", "--server", "files"]);
+        let printed = format!("{}{}", ran.stdout, ran.stderr);
+        for expected in [
+            format!("the sandbox hides `/tmp`, which contains `{}`", script.display()),
+            format!(
+                "move the file into the project, or list `{}` under `mcp.files.sandbox.write`",
+                hidden.folder.display()
+            ),
+        ] {
+            assert!(printed.contains(&expected), "{expected}\n{printed}");
+        }
+        assert!(!printed.contains("in a terminal"), "{printed}");
+    }
+}
+
+#[test]
 fn the_result_of_a_shell_command_names_its_hidden_program() {
     if !reaches_full() {
         return;
