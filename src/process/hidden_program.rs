@@ -165,7 +165,7 @@ impl ProgramSpec {
 }
 
 /// The files that a program in a sandbox sees.
-struct SandboxView<'a> {
+pub(super) struct SandboxView<'a> {
     cwd: &'a Path,
     search_path: &'a str,
     /// Whether mounts hide files. Without them, the kernel checks only the file to which the links of a path lead.
@@ -179,7 +179,7 @@ struct SandboxView<'a> {
 }
 
 impl<'a> SandboxView<'a> {
-    fn new(policy: &Policy, level: Level, cwd: &'a Path, search_path: &'a str) -> Self {
+    pub(super) fn new(policy: &Policy, level: Level, cwd: &'a Path, search_path: &'a str) -> Self {
         let resolve = |path: &PathBuf| fs::canonicalize(path).ok();
         let has_mounts = level == Level::Full && cfg!(target_os = "linux");
         let private_names: &[&'static str] = if has_mounts { PRIVATE_FOLDERS } else { &[] };
@@ -197,7 +197,7 @@ impl<'a> SandboxView<'a> {
 
     /// Returns the program that a word at the beginning of a command line names, if the sandbox hides it. `is_program`
     /// decides whether the file at a path counts; in the folders of `PATH`, only executable files count.
-    fn find_hidden_program(&self, word: &str, is_program: impl Fn(&Path) -> bool) -> Option<HiddenProgram> {
+    pub(super) fn find_hidden_program(&self, word: &str, is_program: impl Fn(&Path) -> bool) -> Option<HiddenProgram> {
         if word.is_empty() {
             return None;
         }
@@ -269,7 +269,7 @@ impl<'a> SandboxView<'a> {
 }
 
 /// Whether a path leads to a file that the system can start.
-fn is_executable(path: &Path) -> bool {
+pub(super) fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 

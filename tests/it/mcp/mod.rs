@@ -23,6 +23,8 @@ mod malformed;
 mod model_calls;
 mod peers;
 #[cfg(target_os = "linux")]
+mod preflight;
+#[cfg(target_os = "linux")]
 mod project_root;
 #[cfg(target_os = "linux")]
 mod questions;

@@ -189,6 +189,29 @@ fn the_failure_of_an_mcp_server_names_its_hidden_program() {
 }
 
 #[test]
+fn a_run_whose_mcp_server_is_hidden_does_not_start() {
+    if !reaches_full() {
+        return;
+    }
+    let hidden = HiddenProgram::new();
+    let steps = json!([
+        { "id": "first", "run": "touch began" },
+        { "id": "find", "call": "files.find", "args": {}, "output": "found" },
+    ]);
+    for sandbox in [json!({}), json!({ "write": ["."] })] {
+        let orch = project_with(&json!({}), &steps);
+        hidden.link(&orch, "hidden-tool");
+        let server = json!({ "command": ["hidden-tool"], "sandbox": sandbox });
+        orch.write("orch.yaml", &json!({ "mcp": { "files": server } }).to_string()).trust();
+        let command = orch.command(&["pipeline", "run", "pipelines/main.yaml", "--workspace", "new"]);
+        let ran = RunOutput::of(&with_search_path(command, &orch).output().unwrap()).exits(2);
+        ran.says("step `find` can't run: the MCP server `files` can't be started: there is no program `hidden-tool`")
+            .says(&hidden.reason(&orch, "hidden-tool"));
+        assert!(!orch.exists("new/began"));
+    }
+}
+
+#[test]
 fn the_failure_of_an_mcp_server_names_its_hidden_script() {
     if !reaches_full() {
         return;
