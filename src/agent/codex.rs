@@ -157,7 +157,7 @@ fn arguments(job: &TurnJob<'_>, base_url: &str, schema_path: Option<String>) -> 
     if !program.tools.iter().any(|name| name == WEB_SEARCH) {
         add("-c", format!("{WEB_SEARCH}=disabled"));
     }
-    for setting in codex_settings(&program.mcp) {
+    for setting in codex_settings(&job.servers_in_project()) {
         add("-c", setting);
     }
     if let Some(model) = &program.model {

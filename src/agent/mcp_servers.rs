@@ -25,6 +25,14 @@ impl TurnJob<'_> {
         &self.turn.program.mcp
     }
 
+    /// The MCP servers of the agent, with the project's folder in their commands.
+    pub(super) fn servers_in_project(&self) -> Vec<McpServerSpec> {
+        match &self.agent_env.sandbox.project_root {
+            Some(root) => self.servers().iter().map(|server| server.in_project(root)).collect(),
+            None => self.servers().to_vec(),
+        }
+    }
+
     /// The names of the variables that the agent gets for its own work and for its MCP servers.
     pub(super) fn variables_with_servers<'a>(&'a self, own: &[&'a str]) -> Vec<&'a str> {
         own.iter().copied().chain(self.servers().iter().flat_map(McpServerSpec::variables)).collect()
@@ -69,7 +77,7 @@ pub(super) fn server_hosts(servers: &[McpServerSpec]) -> Vec<AllowedHost> {
 /// A text contains `${`, which Claude Code would replace.
 pub(super) fn claude_config(job: &TurnJob<'_>) -> Result<Value, Failure> {
     let mut servers = Map::new();
-    for server in job.servers() {
+    for server in &job.servers_in_project() {
         let config = match &server.transport {
             McpTransport::Stdio { command, env, .. } => {
                 check_texts(&server.name, command)?;

@@ -1,11 +1,11 @@
-//! Checks the MCP servers of `orch.yaml`: each has exactly one transport, a valid address and valid headers, and only
-//! keys that apply to its transport.
+//! Checks the MCP servers of `orch.yaml`: each has exactly one transport, a valid address and valid headers, a command
+//! that names no value but the project's folder, and only keys that apply to its transport.
 
 use super::endpoints::header_name_error;
 use crate::config::{Document, McpServerSettings, Settings, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::McpHeader;
 use crate::model::address::http_url_error;
+use crate::model::{McpHeader, unknown_expression};
 
 /// Headers that the protocol uses, so that only orch sets them.
 const PROTOCOL_HEADERS: &[&str] =
@@ -83,7 +83,25 @@ impl ServerCheck<'_> {
             let diagnostic = Diagnostic::error(Code::KeyNotApplicable, message);
             diagnostics.push(self.at_key(diagnostic, &self.key_pointer(key)).with_help(*help));
         }
+        self.check_command(diagnostics);
         self.check_tools(diagnostics);
+    }
+
+    /// Reports expressions other than the project's folder in the arguments of the command.
+    fn check_command(&self, diagnostics: &mut Vec<Diagnostic>) {
+        for (index, argument) in self.server.command.iter().flatten().enumerate() {
+            let Some(expression) = unknown_expression(argument) else { continue };
+            let diagnostic = if expression.split('.').next() == Some("project") {
+                let message = format!("unknown variable `{expression}`");
+                Diagnostic::error(Code::UnknownVariable, message).with_help("write `{{ project.root }}`")
+            } else {
+                let message = format!("orch passes `{{{{ {expression} }}}}` to the MCP server unchanged");
+                let help = "the command of a server can use only `{{ project.root }}`; pass other values as arguments of \
+                            its tools, or as variables: `env: [NAME]`";
+                Diagnostic::warning(Code::LiteralPlaceholder, message).with_help(help)
+            };
+            diagnostics.push(self.at_value(diagnostic, &item_pointer(&self.key_pointer("command"), index)));
+        }
     }
 
     fn check_url(&self, url: &str) -> Option<Diagnostic> {

@@ -75,9 +75,10 @@ impl<'a> Checker<'a> {
             return diagnostic.with_help(help);
         }
         match self.scoped_step {
-            _ if name == PROJECT_VARIABLE => {
-                diagnostic.with_help("only the `run`, `cwd` and `stdin` of a command can use `{{ project.root }}`")
-            }
+            _ if name == PROJECT_VARIABLE => diagnostic.with_help(
+                "only the `run`, `cwd` and `stdin` of a command, and the `command` of an MCP server, can use \
+                 `{{ project.root }}`",
+            ),
             Some(scoped_step) if scoped_step.scope.names.artifact(name).is_some() => {
                 diagnostic.with_help(format!("add `{name}` to the `inputs` of step `{}`", scoped_step.step.id))
             }

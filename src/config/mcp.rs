@@ -14,7 +14,7 @@ use crate::model::{McpAccess, McpHeader, McpServerSpec, McpTransport, Sandbox, S
 #[serde(deny_unknown_fields, default)]
 pub struct McpServerSettings {
     /// The program to start and its arguments. It runs in the workspace, in a sandbox, and speaks MCP on its standard
-    /// input and output.
+    /// input and output. `{{ project.root }}` is the project's folder.
     #[schemars(length(min = 1))]
     #[schemars(example = json!(["github-mcp-server", "stdio"]))]
     pub command: Option<Vec<String>>,

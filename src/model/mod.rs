@@ -33,6 +33,7 @@ pub mod json_number;
 pub mod mcp;
 pub mod mcp_call;
 mod mcp_name;
+mod mcp_project;
 pub mod name;
 pub mod name_scope;
 mod nesting;
@@ -86,6 +87,7 @@ pub use mcp::{
     McpTransport, ToolsListed,
 };
 pub use mcp_call::{InputAnswers, InputQuestion, InputRequired, McpCallOutput, McpInvocation, is_unanswered_call};
+pub use mcp_project::{unknown_expression, with_project_root};
 pub use nesting::{MAX_NESTING, MAX_VALUES, count_values, nesting_depth};
 pub use normalizer::{Normalizer, PatternError};
 pub use options::{ModelOptions, ReasoningEffort};

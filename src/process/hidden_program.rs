@@ -95,6 +95,25 @@ impl HiddenProgram {
         format!("{reason}: install {what} outside of `{name}`, or {allowed}, which also lets programs change this path")
     }
 
+    /// What the user can do if this is not a program but a file that a program needs. `allow` names the setting with which
+    /// the sandbox lets programs change a path.
+    pub fn file_hint(&self, allow: impl Fn(&str) -> String) -> String {
+        match &self.folder {
+            HidingFolder::Private { name, path } => {
+                let allowed = allow(&self.installation_in(path).display().to_string());
+                let reason = private_folder_reason(name);
+                format!(
+                    "{reason}: move the file into the project, or {allowed}, which also lets programs change this path"
+                )
+            }
+            HidingFolder::Denied(path) => format!(
+                "move the file into the project, or remove `{}` from `deny_read`; if orch denies it by default, list it \
+                 under `write` of the sandbox",
+                path.display()
+            ),
+        }
+    }
+
     /// The topmost path below a private folder that contains the target.
     fn installation_in(&self, folder: &Path) -> PathBuf {
         let Ok(below) = self.target.strip_prefix(folder) else { return self.target.clone() };
@@ -126,6 +145,17 @@ impl ProgramSpec {
         words.find_map(|word| view.find_hidden_program(word, is_executable))
     }
 
+    /// The first file or folder that an argument of this program names and that its sandbox hides.
+    pub fn hidden_argument(&self) -> Option<HiddenProgram> {
+        let view = self.view()?;
+        let paths = self.argv.iter().skip(1).map(|argument| match argument.split_once('=') {
+            Some((option, value)) if option.starts_with('-') => value,
+            Some(_) | None => argument.as_str(),
+        });
+        let files = paths.filter(|path| path.contains('/')).map(|path| view.cwd.join(path));
+        files.filter(|file| file.exists()).find_map(|file| view.hidden_program(&file, None))
+    }
+
     fn view(&self) -> Option<SandboxView<'_>> {
         let sandbox = self.sandbox.as_ref()?;
         let search_path = self.env.iter().rev().find(|(name, _)| name == "PATH");
@@ -135,7 +165,7 @@ impl ProgramSpec {
 }
 
 /// The files that a program in a sandbox sees.
-struct SandboxView<'a> {
+pub(super) struct SandboxView<'a> {
     cwd: &'a Path,
     search_path: &'a str,
     /// Whether mounts hide files. Without them, the kernel checks only the file to which the links of a path lead.
@@ -149,7 +179,7 @@ struct SandboxView<'a> {
 }
 
 impl<'a> SandboxView<'a> {
-    fn new(policy: &Policy, level: Level, cwd: &'a Path, search_path: &'a str) -> Self {
+    pub(super) fn new(policy: &Policy, level: Level, cwd: &'a Path, search_path: &'a str) -> Self {
         let resolve = |path: &PathBuf| fs::canonicalize(path).ok();
         let has_mounts = level == Level::Full && cfg!(target_os = "linux");
         let private_names: &[&'static str] = if has_mounts { PRIVATE_FOLDERS } else { &[] };
@@ -167,7 +197,7 @@ impl<'a> SandboxView<'a> {
 
     /// Returns the program that a word at the beginning of a command line names, if the sandbox hides it. `is_program`
     /// decides whether the file at a path counts; in the folders of `PATH`, only executable files count.
-    fn find_hidden_program(&self, word: &str, is_program: impl Fn(&Path) -> bool) -> Option<HiddenProgram> {
+    pub(super) fn find_hidden_program(&self, word: &str, is_program: impl Fn(&Path) -> bool) -> Option<HiddenProgram> {
         if word.is_empty() {
             return None;
         }
@@ -239,7 +269,7 @@ impl<'a> SandboxView<'a> {
 }
 
 /// Whether a path leads to a file that the system can start.
-fn is_executable(path: &Path) -> bool {
+pub(super) fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 

@@ -21,8 +21,9 @@ pub struct SandboxContext {
     pub home: Option<PathBuf>,
     /// The folder of the user's configuration of orch, which no program may read.
     pub configuration: Option<PathBuf>,
-    /// Folders that stay readable, even if they are below a folder that the sandbox hides, such as `/tmp`.
-    pub readable: Vec<PathBuf>,
+    /// The project's folder, which the commands of MCP servers may name; `None` if the programs belong to no project. It
+    /// stays readable, even if it is below a folder that the sandbox hides, such as `/tmp`.
+    pub project_root: Option<PathBuf>,
     /// The files of the project that no program may change, and the folder with the journal; absolute, with links
     /// resolved. Some of the files may not exist.
     pub project_paths: Vec<PathBuf>,
@@ -65,7 +66,7 @@ impl SandboxContext {
             workspace,
             home: None,
             configuration: None,
-            readable: Vec::new(),
+            project_root: None,
             project_paths: Vec::new(),
             state_folder: None,
         }
@@ -99,7 +100,7 @@ impl SandboxContext {
             protect: self.protected_paths(spec.protects_workspace, &write),
             deny_read: self.denied_paths(spec)?,
             write: write.into_iter().chain(needs.writable.iter().cloned()).collect(),
-            read: self.readable.iter().chain(&needs.readable).filter_map(|path| path.canonicalize().ok()).collect(),
+            read: self.project_root.iter().chain(&needs.readable).filter_map(|path| path.canonicalize().ok()).collect(),
             network: policy_network(&spec.network, &needs.hosts)?,
             unix_sockets: spec.unix_sockets,
             limits: confine_limits(&spec.limits),

@@ -193,7 +193,7 @@ pub(super) mod tests {
             probe: SandboxProbe::new("/nowhere/orch".into()),
             home: Some("/home/u".into()),
             configuration: Some("/home/u/.config/orch".into()),
-            readable: vec!["/project".into()],
+            project_root: Some("/project".into()),
             project_paths: ["pipelines/main.yaml", "orch.yaml"].map(|name| workspace.join(name)).into(),
             state_folder: None,
             workspace,

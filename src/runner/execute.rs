@@ -245,7 +245,7 @@ fn run_parts(
     };
     let sandbox = runner.sandbox_host(
         context.workspace.folder().to_path_buf(),
-        vec![PathBuf::from(&*context.plan.project_root)],
+        Some(PathBuf::from(&*context.plan.project_root)),
         protected_paths(context),
         Some(state_folder(context)),
     );

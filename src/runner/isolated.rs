@@ -56,6 +56,7 @@ impl Runner {
         } = isolated;
         let plan = prepare::plan(project, inputs.clone(), &resolved_models, &models, &PlanOptions::default(), self)?;
         self.ensure_sandboxes(&plan, record_replay.replay.as_deref(), workspace.folder()).await?;
+        self.ensure_requirements(&plan, record_replay.replay.as_deref(), workspace.folder(), None).await?;
         let (root, file) = execute::root_and_file(project, self.current_dir());
         let run = RunId(uuid::Uuid::now_v7());
         let locks = RunLocks::acquire(journal, run, &workspace)?;

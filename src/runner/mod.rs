@@ -40,6 +40,7 @@ mod locks;
 pub(crate) mod mcp_servers;
 pub(crate) mod models;
 pub(crate) mod passed_variables;
+pub(crate) mod preflight;
 pub(crate) mod prepare;
 pub(crate) mod project_files;
 pub(crate) mod project_state;

@@ -23,6 +23,7 @@ use super::execute::{self, RunContext};
 use super::inputs;
 use super::location::{Location, locate, pipeline_file, run_workspace};
 use super::locks::{RunLocks, remove_project_placeholders};
+use super::preflight::PastRun;
 use super::prepare::{self, PlanOptions, find_step};
 use super::project_state::{StateFolder, find_run_or_latest_incomplete, project_root};
 use super::run_recording::ResumedProject;
@@ -133,6 +134,8 @@ impl Runner {
         let replay = resumed_fact.replay.as_ref();
         let replay = replay.map(|replay| run_replay::open_for_resume(replay, &root, &project)).transpose()?;
         self.ensure_sandboxes(&plan, replay.as_deref(), &workspace_path).await?;
+        let past_run = PastRun { journal: &journal, run: row.run, from_step: from_step.as_ref() };
+        self.ensure_requirements(&plan, replay.as_deref(), &workspace_path, Some(past_run)).await?;
         let current_dir = self.current_dir();
         let resumed = ResumedProject { past_state: &past_state, journal: &journal, root: &root };
         let recorder = self.recorder_of_resume(request, &resumed, replay.is_some())?;

@@ -32,7 +32,7 @@ impl Runner {
         };
         // The workspace may not exist yet.
         let workspace = resolve_links(workspace).unwrap_or_else(|| workspace.to_owned());
-        let context = self.sandbox_host(workspace, Vec::new(), Vec::new(), None);
+        let context = self.sandbox_host(workspace, None, Vec::new(), None);
         let sandboxes = plan.sandboxes(&is_replayed);
         for PlannedSandbox { step, sandbox, needs_hosts } in sandboxes {
             let machine = self.sandbox_probe.machine().await?;
@@ -45,13 +45,13 @@ impl Runner {
         Ok(())
     }
 
-    /// Creates the parts of a sandbox that all programs in a workspace share. `readable` contains the folders that the
-    /// programs read in addition to the workspace, such as the project. `project_paths` contains the files and folders of
-    /// the project that no program may change. `state_folder` is the folder with the journal.
+    /// Creates the parts of a sandbox that all programs in a workspace share. The programs may read `project_root`, the
+    /// folder of the project. `project_paths` contains the files and folders of the project that no program may change.
+    /// `state_folder` is the folder with the journal.
     pub(crate) fn sandbox_host(
         &self,
         workspace: PathBuf,
-        readable: Vec<PathBuf>,
+        project_root: Option<PathBuf>,
         project_paths: Vec<PathBuf>,
         state_folder: Option<PathBuf>,
     ) -> Arc<SandboxContext> {
@@ -61,7 +61,7 @@ impl Runner {
             workspace,
             home: variables("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
             configuration: self.environment.config_dir().map(ToOwned::to_owned),
-            readable,
+            project_root,
             project_paths,
             state_folder,
         })

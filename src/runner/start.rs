@@ -87,8 +87,8 @@ impl RunRequest {
 impl Runner {
     /// Runs a pipeline to its end, or until it waits for the user.
     ///
-    /// Checks files, inputs, models and keys before the run calls any model. Records every reply in the journal before
-    /// a step uses it, so that the user can resume a run that stops or fails.
+    /// Checks files, inputs, models, keys, and the programs of CLI agents and MCP servers before the run calls any model.
+    /// Records every reply in the journal before a step uses it, so that the user can resume a run that stops or fails.
     ///
     /// # Errors
     /// orch could not start the run. If the started run fails, this function returns a [`RunResult`], not an error.
@@ -117,6 +117,7 @@ impl Runner {
         let plan = prepare::plan(&project, inputs.clone(), &resolved_models, &registry, &options, self)?;
         let workspace_path = execute::workspace_path(request.workspace.as_ref(), current_dir);
         self.ensure_sandboxes(&plan, record_replay.replay.as_deref(), &workspace_path).await?;
+        self.ensure_requirements(&plan, record_replay.replay.as_deref(), &workspace_path, None).await?;
 
         let (root, file) = execute::root_and_file(&project, current_dir);
         let journal = Journal::open(&request.state.path_for(&root))?;

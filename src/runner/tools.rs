@@ -180,7 +180,7 @@ impl Runner {
         let folders = PROJECT_FOLDERS.iter().map(|name| root.join(name)).filter(|folder| folder.is_dir());
         let paths = folders.chain(settings_paths(&root, &[])).filter_map(|path| resolve_links(&path));
         let protected: Vec<PathBuf> = paths.chain([state_folder.clone()]).collect();
-        self.sandbox_host(workspace.folder().to_path_buf(), vec![root], protected, Some(state_folder))
+        self.sandbox_host(workspace.folder().to_path_buf(), Some(root), protected, Some(state_folder))
     }
 
     fn tool_context(

@@ -110,7 +110,9 @@ fn each_failure_of_an_acp_agent_has_its_class() {
     }
     let orch = scripted_project("exit", "");
     orch.edit("pipelines/main.yaml", "[python3,", "[no-such-agent,");
-    assert_eq!(class(&run(&orch, &[]).1), "not_installed");
+    orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "t"])
+        .exits(2)
+        .says("the CLI agent `no-such-agent` is not installed");
 }
 
 #[test]

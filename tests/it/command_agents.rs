@@ -109,10 +109,9 @@ fn a_command_with_endless_output_is_ended() {
 fn a_missing_program_is_named() {
     let orch = project("", "");
     orch.edit("pipelines/main.yaml", "python3,", "no-such-agent,");
-    let (ran, report) = run(&orch, &[]);
-    let (class, message) = error(&report);
-    assert_eq!((ran.code, class.as_str()), (1, "not_installed"), "{message}");
-    assert!(message.contains("`no-such-agent`"), "{message}");
+    orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "t"])
+        .exits(2)
+        .says("step `ask` can't run: the CLI agent `no-such-agent` is not installed");
 }
 
 const HANGS: &str = "import os, subprocess, time\nc = subprocess.Popen(['sleep', '300'])\nopen('pids','w').write(f'{os.getpid()} {c.pid}')\ntime.sleep(300)\n";

@@ -96,7 +96,7 @@ fn the_check_accepts_project_root_only_where_it_is_defined() {
     says("run: '{{ project.root.x }}'", "ORCH");
     says(
         "run: ls, when: \"project.root == 'x'\"",
-        "only the `run`, `cwd` and `stdin` of a command can use `{{ project.root }}`",
+        "only the `run`, `cwd` and `stdin` of a command, and the `command` of an MCP server, can use `{{ project.root }}`",
     );
     let orch = Orch::empty();
     orch.write("pipelines/main.yaml", "name: main\nsteps:\n  - { id: project, run: ls }\n");

@@ -35,5 +35,5 @@ pub(super) fn mcp_servers(job: &TurnJob<'_>, has_http: bool) -> Result<Vec<McpSe
             Err(Error::new(i32::from(ErrorCode::InvalidParams), message))
         }
     };
-    job.servers().iter().map(convert).collect()
+    job.servers_in_project().iter().map(convert).collect()
 }

@@ -18,8 +18,8 @@ use super::stdio::{ProgramExit, StartError};
 
 /// The maximum length of a text of the server in a message, in bytes.
 const MAX_QUOTED_BYTES: usize = 1 << 10;
-/// What the user can do about a server that wants a login.
-const AUTH_HINT: &str = "orch does not support OAuth for MCP servers: put a token into `headers`, as \
+/// What the user can do about a server that wants a login and to which orch sends no credentials.
+pub(super) const AUTH_HINT: &str = "orch does not support OAuth for MCP servers: put a token into `headers`, as \
                          `Authorization: { env: VARIABLE }`";
 /// What the user can do about a message that is too large.
 const TOO_LARGE_HINT: &str = "ask its tools for less at once, for example for one page or one file";
@@ -243,7 +243,14 @@ pub(super) fn with_exit(server: &str, failure: Failure, exit: Option<&ProgramExi
     let lines = if lines.is_empty() { String::new() } else { format!("\nthe end of its standard error:\n{lines}") };
     let message = format!("{}{code}{lines}", failure.message);
     let failure = Failure { message, ..failure };
-    if exit.code.is_some() && failure.hint.is_none() {
+    if failure.hint.is_some() {
+        return failure;
+    }
+    if let Some(hidden) = &exit.hidden_argument {
+        let hint = hidden.file_hint(|path| format!("list `{path}` under `mcp.{server}.sandbox.write`"));
+        return failure.with_hint(format!("{hidden}; {hint}"));
+    }
+    if exit.code.is_some() {
         let hint = format!(
             "run the command of `mcp.{server}` in a terminal, in the workspace, since orch starts it there and its relative \
              paths begin there; a server that downloads itself at its start needs to be installed first, and its \
@@ -260,7 +267,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::process::{CapturedOutput, InteractiveExit};
+    use crate::process::CapturedOutput;
+    use crate::tool::mcp::stdio::ServerExit;
 
     fn transport_error(error: HttpError) -> DynamicTransportError {
         DynamicTransportError::from_parts("http", std::any::TypeId::of::<()>(), Box::new(error))
@@ -287,7 +295,7 @@ mod tests {
         assert!(cut_off.ends_with("HTTP 418: [secret KEY]"), "{cut_off}");
         let mut stderr = CapturedOutput::new(100_000);
         stderr.add(format!("s3cret-value-of-a-key{}\n", "x".repeat((4 << 10) - 10)).as_bytes());
-        let exit = Ok(InteractiveExit { result: (), code: Some(3), stderr });
+        let exit = Ok(ServerExit { code: Some(3), stderr, hidden_argument: None });
         let failure = with_exit("files", closed_failure("files", "now"), Some(&exit), &redactor);
         assert!(!failure.message.contains("of-a-key"), "{failure}");
     }
@@ -347,7 +355,7 @@ mod tests {
     fn a_failure_has_the_exit_code_and_the_last_lines() {
         let mut stderr = CapturedOutput::new(1000);
         stderr.add(b"no token\n");
-        let exit = Ok(InteractiveExit { result: (), code: Some(3), stderr });
+        let exit = Ok(ServerExit { code: Some(3), stderr, hidden_argument: None });
         let redactor = Redactor::default();
         let failure = with_exit("files", closed_failure("files", "before it was ready"), Some(&exit), &redactor);
         let expected = "the MCP server `files` closed the connection before it was ready; it ended with exit code 3\n\

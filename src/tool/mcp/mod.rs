@@ -20,6 +20,7 @@
 mod connect;
 mod connection;
 mod context;
+mod credentials;
 mod event_limit;
 mod failures;
 mod handler;

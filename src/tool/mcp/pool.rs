@@ -15,6 +15,7 @@ use crate::offload::run_on_thread;
 use super::connect::connect;
 use super::connection::{Connection, LIST_TIMEOUT, RawReply, RequestError};
 use super::context::{McpCall, McpContext};
+use super::credentials::with_credentials_hint;
 use super::failures::{asked_failure, closed_failure, too_large_failure, unsent_failure, with_exit};
 use super::listing::ListedServer;
 use super::result::{CompleteResult, McpResult};
@@ -196,6 +197,7 @@ impl McpServers {
         }
         *last_failure = None;
         let connected = self.start(spec, &server).await;
+        let connected = connected.map_err(|failure| with_credentials_hint(failure, spec));
         if let Err(failure) = &connected {
             *last_failure = Some(failure.clone());
             server.failed_starts.fetch_add(1, Ordering::Relaxed);
@@ -301,7 +303,7 @@ impl McpServers {
                 drop(self.forget(name, connection).await);
                 failure
             }
-            RequestError::Failed(failure) => failure,
+            RequestError::Failed(failure) => with_credentials_hint(failure, call.server),
             RequestError::Refused(reason) => Failure::new(FailureClass::AgentError, reason),
             RequestError::Asked | RequestError::Unclear | RequestError::Retired => asked_failure(name),
         }

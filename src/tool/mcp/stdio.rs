@@ -8,10 +8,10 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::model::{Failure, SandboxSpec};
+use crate::model::{Failure, SandboxSpec, with_project_root};
 use crate::process::{
-    CERTIFICATE_VARIABLES, CappedReader, EndingGroups, InteractiveExit, Pipes, ProcessError, ProgramSpec, SandboxNeeds,
-    command_environment, run_interactive,
+    CERTIFICATE_VARIABLES, CappedReader, CapturedOutput, EndingGroups, HiddenProgram, InteractiveExit, Pipes,
+    ProcessError, ProgramSpec, SandboxContext, SandboxNeeds, command_environment, run_interactive,
 };
 
 use super::lines::LineTransport;
@@ -23,7 +23,25 @@ const MAX_STDERR_BYTES: usize = 64 << 10;
 /// A connection over pipes.
 pub(super) type PipeTransport = LineTransport<CappedReader<ChildStdout>, ChildStdin>;
 /// How a server ended.
-pub(super) type ProgramExit = Result<InteractiveExit<()>, ProcessError>;
+pub(super) type ProgramExit = Result<ServerExit, ProcessError>;
+
+/// The end of a server that ran.
+#[derive(Debug)]
+pub(super) struct ServerExit {
+    /// The exit code, if the server ended by itself.
+    pub(super) code: Option<i32>,
+    pub(super) stderr: CapturedOutput,
+    /// A file that an argument of a failed server names and that its sandbox hides.
+    pub(super) hidden_argument: Option<HiddenProgram>,
+}
+
+impl ServerExit {
+    fn new(exit: InteractiveExit<()>, spec: &ProgramSpec) -> Self {
+        let has_failed = exit.code.is_some_and(|code| code != 0);
+        let hidden_argument = if has_failed { spec.hidden_argument() } else { None };
+        Self { code: exit.code, stderr: exit.stderr, hidden_argument }
+    }
+}
 
 /// What orch starts.
 #[derive(Clone, Copy)]
@@ -113,7 +131,10 @@ impl ServerProgram {
             };
             let exit = run_interactive(&spec, work).await?;
             // An exit because of a program that the sandbox hides is an error of the start.
-            spec.hidden_error_of_exit(exit.code).map_or(Ok(exit), Err)
+            match spec.hidden_error_of_exit(exit.code) {
+                Some(error) => Err(error),
+                None => Ok(ServerExit::new(exit, &spec)),
+            }
         });
         let program = Self {
             processes: processes.clone(),
@@ -161,6 +182,14 @@ fn closed() -> std::io::Error {
     std::io::ErrorKind::BrokenPipe.into()
 }
 
+/// The command with the project's folder in it.
+fn command_line(command: &[String], sandbox: &SandboxContext) -> Vec<String> {
+    match &sandbox.project_root {
+        Some(root) => command.iter().map(|argument| with_project_root(argument, root)).collect(),
+        None => command.to_vec(),
+    }
+}
+
 async fn program_spec(
     server: ServerCommand<'_>,
     context: &McpContext,
@@ -176,7 +205,7 @@ async fn program_spec(
         }
     };
     Ok(ProgramSpec {
-        argv: server.command.to_vec(),
+        argv: command_line(server.command, &context.sandbox),
         cwd: context.sandbox.workspace.clone(),
         env: command_environment(&*context.variables, server.env.iter().map(String::as_str)),
         stdin: None,

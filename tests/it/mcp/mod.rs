@@ -27,6 +27,10 @@ mod malformed;
 mod model_calls;
 mod peers;
 #[cfg(target_os = "linux")]
+mod preflight;
+#[cfg(target_os = "linux")]
+mod project_root;
+#[cfg(target_os = "linux")]
 mod questions;
 #[cfg(target_os = "linux")]
 mod questions_during_calls;

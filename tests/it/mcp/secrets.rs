@@ -218,3 +218,23 @@ fn a_value_for_a_program_is_a_secret_whatever_it_looks_like() {
         assert!(!is_secret || !ran.stdout.contains(value), "{ran:?}");
     }
 }
+
+#[test]
+fn the_hint_for_refused_credentials_names_the_variable_that_orch_sent() {
+    for status in [401, 403] {
+        let server = Server::start(move |_: &ReceivedRequest| Reply::status(status, "no"));
+        let orch = Orch::empty();
+        let with_headers = settings(&server);
+        orch.write("orch.yaml", &json!({ "mcp": with_headers }).to_string()).trust();
+        let ran = run(&orch, &["tools", "list", "--server", "docs"]);
+        let printed = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(printed.contains("check the value of DOCS_AUTH (header `Authorization`)"), "{status}: {printed}");
+        assert!(!printed.contains("put a token into `headers`"), "{status}: {printed}");
+        let mut without_headers = with_headers;
+        without_headers["docs"].as_object_mut().unwrap().remove("headers");
+        orch.write("orch.yaml", &json!({ "mcp": without_headers }).to_string()).trust();
+        let ran = run(&orch, &["tools", "list", "--server", "docs"]);
+        let printed = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(printed.contains("put a token into `headers`"), "{status}: {printed}");
+    }
+}

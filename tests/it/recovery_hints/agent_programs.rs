@@ -96,7 +96,8 @@ pub(super) fn rows() -> Vec<Row> {
             setup: |case| {
                 case.pipeline("command: [agent-of-tomorrow]", ASK);
             },
-            says: &["(not_installed)", "install `agent-of-tomorrow`"],
+            says: &["the CLI agent `agent-of-tomorrow` is not installed", "install `agent-of-tomorrow`"],
+            commands: &[],
             repair: |case, _| case.program("agent-of-tomorrow", "cat > /dev/null; echo '{\"n\": 1}'"),
             ..ROW
         },

@@ -189,6 +189,56 @@ fn the_failure_of_an_mcp_server_names_its_hidden_program() {
 }
 
 #[test]
+fn a_run_whose_mcp_server_is_hidden_does_not_start() {
+    if !reaches_full() {
+        return;
+    }
+    let hidden = HiddenProgram::new();
+    let steps = json!([
+        { "id": "first", "run": "touch began" },
+        { "id": "find", "call": "files.find", "args": {}, "output": "found" },
+    ]);
+    for sandbox in [json!({}), json!({ "write": ["."] })] {
+        let orch = project_with(&json!({}), &steps);
+        hidden.link(&orch, "hidden-tool");
+        let server = json!({ "command": ["hidden-tool"], "sandbox": sandbox });
+        orch.write("orch.yaml", &json!({ "mcp": { "files": server } }).to_string()).trust();
+        let command = orch.command(&["pipeline", "run", "pipelines/main.yaml", "--workspace", "new"]);
+        let ran = RunOutput::of(&with_search_path(command, &orch).output().unwrap()).exits(2);
+        ran.says("step `find` can't run: the MCP server `files` can't be started: there is no program `hidden-tool`")
+            .says(&hidden.reason(&orch, "hidden-tool"));
+        assert!(!orch.exists("new/began"));
+    }
+}
+
+#[test]
+fn the_failure_of_an_mcp_server_names_its_hidden_script() {
+    if !reaches_full() {
+        return;
+    }
+    let hidden = HiddenProgram::new();
+    let script = hidden.folder.join("lib/server.py");
+    std::fs::write(&script, "print('never')\n").unwrap();
+    let orch = Orch::empty();
+    for argument in [script.display().to_string(), format!("--script={}", script.display())] {
+        let server = json!({ "command": ["sh", "-c", "python3 \"${0#--script=}\"", argument] });
+        orch.write("orch.yaml", &json!({ "mcp": { "files": server } }).to_string()).trust();
+        let ran = orch.run(&["tools", "list", "--server", "files"]);
+        let printed = format!("{}{}", ran.stdout, ran.stderr);
+        for expected in [
+            format!("the sandbox hides `/tmp`, which contains `{}`", script.display()),
+            format!(
+                "move the file into the project, or list `{}` under `mcp.files.sandbox.write`",
+                hidden.folder.display()
+            ),
+        ] {
+            assert!(printed.contains(&expected), "{expected}\n{printed}");
+        }
+        assert!(!printed.contains("in a terminal"), "{printed}");
+    }
+}
+
+#[test]
 fn the_result_of_a_shell_command_names_its_hidden_program() {
     if !reaches_full() {
         return;

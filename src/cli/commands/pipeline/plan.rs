@@ -15,6 +15,7 @@ use crate::engine::forecast::{LimitForecast, StepForecast, forecast};
 use crate::model::Fingerprint;
 use crate::model::budget::Budget;
 use crate::runner::passed_variables::variables_needing_agreement;
+use crate::runner::preflight::MissingRequirement;
 use crate::runner::prepare::{self, PlanOptions};
 use crate::runner::{AgentChoices, ExitStatus, agent_options, execute, find_step, models, project_files};
 use crate::store::{Journal, ResultCache};
@@ -85,6 +86,8 @@ struct PlanReport<'a> {
     budget_forecasts: Vec<LimitForecast>,
     /// The unset key variables, each with a model that needs the key.
     missing_keys: models::MissingKeys,
+    /// What MCP servers and CLI agents need and this machine lacks.
+    missing_requirements: Vec<MissingRequirement>,
     /// The data that orch sends to other machines because of orch.yaml.
     disclosures: Disclosures,
     /// The variables that the run passes to confined programs, if it can send data to other machines.
@@ -132,6 +135,7 @@ pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus> {
         plan: &plan,
         steps,
         missing_keys: models::missing_keys(resolved_models.values(), &registry),
+        missing_requirements: runner.missing_requirements(&plan),
         is_trusted: runner.is_trusted(&root, &disclosures, &variables)?,
         disclosures,
         variables,

@@ -86,7 +86,7 @@ fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitSt
             fix::apply_fixes(&check_fixable, ui)?;
         }
     }
-    let CheckResults { mut findings, missing_keys, .. } = check_paths(strictness);
+    let CheckResults { mut findings, missing_keys, missing_requirements, .. } = check_paths(strictness);
     findings.extend(load_findings);
     let probed =
         if args.probe { servers::probe_servers(&paths, &args.trust, runner)? } else { ProbeResults::default() };
@@ -105,6 +105,10 @@ fn validate_once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitSt
         }
         for (variable, model) in missing_keys {
             let note = format!("{} {variable} is not set; {model} needs it to run", ui.stderr_style.warning("note:"));
+            ui.print_always(&escape_line_breaks(&note));
+        }
+        for requirement in missing_requirements {
+            let note = format!("{} {requirement}", ui.stderr_style.warning("note:"));
             ui.print_always(&escape_line_breaks(&note));
         }
     }
@@ -166,6 +170,8 @@ struct CheckOptions {
 struct CheckResults {
     findings: Vec<Diagnostic>,
     missing_keys: MissingKeys,
+    /// Sentences about what MCP servers need and this machine lacks.
+    missing_requirements: BTreeSet<String>,
     suppressions: SharedSuppressions,
 }
 
@@ -173,12 +179,13 @@ impl CheckResults {
     fn merge(&mut self, other: Self) {
         self.findings.extend(other.findings);
         self.missing_keys.extend(other.missing_keys);
+        self.missing_requirements.extend(other.missing_requirements);
         self.suppressions.merge(other.suppressions);
     }
 }
 
 /// Checks all files in parallel. Reports a finding only once, even if several pipelines use the same schema. A missing
-/// key is not a finding, because it depends on the machine.
+/// key, variable or program is not a finding, because it depends on the machine.
 fn check_all(paths: &[PathBuf], options: CheckOptions, runner: &Runner) -> CheckResults {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let chunk_size = paths.len().div_ceil(threads).max(1);
@@ -218,6 +225,8 @@ fn check_files(paths: &[PathBuf], options: CheckOptions, runner: &Runner) -> Che
                 results.findings.extend(findings);
                 results.suppressions.merge(suppressions);
                 results.missing_keys.extend(missing_keys(&project, runner));
+                let missing = runner.missing_for_project(&project).into_iter();
+                results.missing_requirements.extend(missing.map(|requirement| requirement.message));
             }
             Err(problems) => results.findings.extend(problems),
         }

@@ -15,6 +15,7 @@ use crate::config;
 use crate::model::visible::escape_line_breaks;
 use crate::model::{McpServerSpec, McpTransport, SandboxLevel, counted};
 use crate::runner::passed_variables::project_variables_needing_agreement;
+use crate::runner::prepare::mcp_servers;
 use crate::runner::project_state::{pipeline_files, project_root, project_settings};
 use crate::runner::{ExitStatus, Runner};
 use crate::store::Journal;
@@ -94,7 +95,7 @@ pub(in crate::cli) fn run(args: &DoctorArgs, ui: &Ui) -> Result<ExitStatus> {
     let providers = providers::report_providers(&registry, &settings, &mut report)?;
     providers::report_default_model(&registry, &runner, &settings, &providers, &mut report)?;
     report_disclosures(&root, &settings, &runner, &mut report)?;
-    report_mcp_servers(&settings, &mut report)?;
+    report_mcp_servers(&root, &settings, &runner, &mut report)?;
     report_sandbox(&runner, &mut report)?;
     let cli_agents = cli_agents::report_cli_agents(&pipelines, &settings, &runner, &mut report)?;
     #[cfg(feature = "local")]
@@ -137,16 +138,25 @@ fn report_disclosures(
     variables.all().iter().try_for_each(|variables| report.print_check(is_ok, "passes", format!("{variables}{note}")))
 }
 
-/// Lists the MCP servers in orch.yaml. Starts and calls none, because a server can be any program.
-fn report_mcp_servers(settings: &config::Settings, report: &mut DoctorReport<'_>) -> Result<()> {
-    let specs = settings.mcp.iter().filter_map(|(name, server)| server.spec(name, &settings.sandbox));
-    for McpServerSpec { name, transport, .. } in specs {
+/// Lists the MCP servers in orch.yaml, and what they need and this machine lacks. Starts and calls none, because a server
+/// can be any program.
+fn report_mcp_servers(
+    root: &Path,
+    settings: &config::Settings,
+    runner: &Runner,
+    report: &mut DoctorReport<'_>,
+) -> Result<()> {
+    for spec in mcp_servers(settings).values() {
+        let McpServerSpec { name, transport, .. } = spec;
         let transport = match transport {
             McpTransport::Stdio { command, .. } => format!("command `{}`, not started", command.join(" ")),
             McpTransport::Http { url, .. } => format!("at {url}, not called"),
         };
         let text = format!("{name}: {transport}; `orch tools list --server {name}` lists its tools");
         report.print_check(None, "mcp", text)?;
+        for missing in runner.missing_for_servers([spec], root) {
+            report.print_check(None, "mcp", missing.message)?;
+        }
     }
     Ok(())
 }

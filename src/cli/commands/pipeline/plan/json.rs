@@ -30,6 +30,7 @@ pub(super) fn plan_json(report: &PlanReport<'_>, selected_step: Option<&StepKey>
         "total": { "calls": range_json(calls), "tokens_in": range_json(input), "tokens_out": range_json(output), "usd": cost.map(cost_json) },
         "budgets": budgets.collect::<Value>(),
         "missing_keys": report.missing_keys.keys().collect::<Vec<_>>(),
+        "missing_requirements": report.missing_requirements.iter().map(|missing| &missing.message).collect::<Vec<_>>(),
         "disclosures": report.disclosures.to_json(),
         "variables": report.variables.to_json(),
         "trusted": report.is_trusted,

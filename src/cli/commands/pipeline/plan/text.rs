@@ -224,6 +224,9 @@ fn push_totals(out: &mut String, report: &PlanReport<'_>, style: TerminalStyle) 
     for (variable, model) in &report.missing_keys {
         push_line(out, 0, &format!("{} {variable} is not set; {model} needs it", style.warning("note:")));
     }
+    for requirement in &report.missing_requirements {
+        push_line(out, 0, &format!("{} {}", style.warning("note:"), requirement.message));
+    }
     for disclosure in report.disclosures.all() {
         let advice = if disclosure.needs_trust() && !report.is_trusted { "; agree with `orch trust`" } else { "" };
         push_line(out, 0, &format!("{} {disclosure}{advice}", style.warning("note:")));

@@ -144,7 +144,7 @@ fn probe_cli_agent(registry: &ModelRegistry, cli_agent: &CliAgent, runner: &Runn
         .map_err(|error| RunnerError::usage(format!("can't create a folder for the probe: {error}")))?;
     let probe_folder = NoFollowFolder::open(folder.path(), FolderAccess::Private)
         .map_err(|error| RunnerError::usage(format!("can't create a folder for the probe: {error}")))?;
-    let sandbox = runner.sandbox_host(workspace.clone(), Vec::new(), Vec::new(), None);
+    let sandbox = runner.sandbox_host(workspace.clone(), None, Vec::new(), None);
     let agent_env = AgentEnv {
         workspace,
         agents_folder: probe_folder.subfolder("agents"),
