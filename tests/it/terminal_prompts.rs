@@ -54,7 +54,7 @@ fn a_question_of_a_call_whose_time_is_up_is_withdrawn_and_takes_no_input() {
     let ran = on_terminal(&orch, &typed);
     let shown: Vec<&str> = ran.stdout.split_whitespace().collect();
     let shown = shown.join(" ");
-    let withdrawn = "order: orch no longer waits for this answer: the call or its time is over";
+    let withdrawn = "order: orch no longer waits for this answer: another process gave it";
     for text in ["Which size?", withdrawn, "took longer than 8s"] {
         assert!(shown.contains(text), "{text}: {}", ran.stdout);
     }

@@ -8,12 +8,12 @@ use crate::cli::output::{Ui, user_name};
 use crate::cli::startup::runner;
 use crate::model::RunStatus;
 use crate::runner::project_state::commands_for_journal;
-use crate::runner::{AnswerRequest, ExitStatus};
+use crate::runner::{AnswerRequest, Delivery, ExitStatus};
 
 /// Answer a run that waits for an approval
 ///
-/// The answer is valid only for the text that the approval shows. To continue the run, use `orch pipeline resume`, or
-/// pass --resume to continue at once.
+/// The answer is valid only for the text that the approval shows. If a process executes the run, the step that asked
+/// continues at once. Otherwise continue the run with `orch pipeline resume`, or pass --resume to continue it at once.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct AnswerArgs {
     /// The ID of the run, or the start of it [default: the only run that waits]
@@ -56,13 +56,20 @@ pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStat
         trusted_digest: args.trust.digest(),
     })?;
     let decision = if approved { "approved" } else { "rejected" };
+    let (run, step) = (answer.message.run, &answer.answer.step);
     if args.resume {
-        ui.print_message(format!("{} of run {} is {decision}", answer.step, answer.run));
-        return resume_after_answer(answer.run, args.state.clone(), &args.trust, ui);
+        ui.print_message(format!("{step} of run {run} is {decision}"));
+        return resume_after_answer(run, args.state.clone(), &args.trust, ui);
     }
-    let resume = commands_for_journal(&answer.state, runner.current_dir(), &ui.commands).resume(answer.run);
-    let next_step =
-        if answer.status == RunStatus::Waiting { format!("; continue with `{resume}`") } else { String::new() };
-    ui.print_message(format!("{} of run {} is {decision}{next_step}", answer.step, answer.run));
+    let next_step = match runner.wait_until_answered(&answer)? {
+        Delivery::Heard(_) => String::new(),
+        Delivery::NotRunning if answer.message.status == RunStatus::Waiting => {
+            let commands = commands_for_journal(&answer.message.state, runner.current_dir(), &ui.commands);
+            format!("; continue with `{}`", commands.resume(run))
+        }
+        Delivery::NotRunning => String::new(),
+        Delivery::NotHeard => "; its process has not heard it yet".to_owned(),
+    };
+    ui.print_message(format!("{step} of run {run} is {decision}{next_step}"));
     Ok(ExitStatus::Success)
 }

@@ -1,0 +1,115 @@
+//! Watches the inbox of a run while this process executes the run.
+//!
+//! A thread asks the journal for new messages every 100 ms. The query uses an index and takes some tens of microseconds,
+//! so it costs about as much as reading the modification time of a file that each sender would have to touch after its
+//! commit. But it needs no second file that could get lost, that a sender could not touch after a crash, or that a copy
+//! or a network file system would not report (inotify sees only the changes of this machine). A sender commits and is
+//! done.
+//!
+//! It is a thread of its own because neither the thread of the run nor the writer of the journal may delay it: a computation
+//! can occupy the one, and a full pipe behind the progress the other. Pauses in virtual time do not see it: it sleeps
+//! in real time, and wakes the run only for a message.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::model::RunId;
+
+use super::inbox::messages_after;
+use super::open::open_read_write;
+use super::{InboxMessage, Journal, StoreError};
+
+/// The pause between two queries.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a watcher reports: a message with its id, or that it can't read the inbox.
+pub type WatchedMessage = Result<(i64, InboxMessage), StoreError>;
+
+/// Watches the inbox of a run until the caller drops it.
+#[derive(Debug)]
+pub struct InboxWatcher {
+    /// Dropping it wakes the thread, which then ends.
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Journal {
+    /// Sends each message to a run after the message `after`, within some 100 ms of its commit. If the inbox can't be
+    /// read, sends the error once and tries again.
+    pub fn watch_inbox(
+        &self,
+        run: RunId,
+        after: i64,
+        messages: UnboundedSender<WatchedMessage>,
+    ) -> Result<InboxWatcher, StoreError> {
+        let (stop, stopped) = channel();
+        let inbox = WatchedInbox { path: self.path.clone(), run, last: after, connection: None };
+        let thread = std::thread::Builder::new()
+            .name("inbox".to_owned())
+            .spawn(move || inbox.watch(&stopped, &messages))
+            .map_err(StoreError::io("watch", &self.path))?;
+        Ok(InboxWatcher { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for InboxWatcher {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // If the thread panicked, the next session reads the messages.
+            drop(thread.join());
+        }
+    }
+}
+
+/// The inbox as the thread sees it.
+struct WatchedInbox {
+    path: PathBuf,
+    run: RunId,
+    /// The id of the last message that was sent.
+    last: i64,
+    /// The connection of the thread. The first query opens it, so that a short run does not pay for it.
+    connection: Option<Connection>,
+}
+
+impl WatchedInbox {
+    fn watch(mut self, stopped: &Receiver<()>, messages: &UnboundedSender<WatchedMessage>) {
+        let mut has_failed = false;
+        while stopped.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            let found = match self.new_messages() {
+                Ok(found) => found,
+                Err(error) => {
+                    // The session has ended if nothing receives.
+                    if !has_failed && messages.send(Err(error)).is_err() {
+                        return;
+                    }
+                    has_failed = true;
+                    continue;
+                }
+            };
+            has_failed = false;
+            for (id, message) in found {
+                self.last = id;
+                if messages.send(Ok((id, message))).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn new_messages(&mut self) -> Result<Vec<(i64, InboxMessage)>, StoreError> {
+        // After an error, the next query opens a connection again.
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => open_read_write(&self.path)?,
+        };
+        let found = messages_after(&connection, &self.path, self.run, self.last)?;
+        self.connection = Some(connection);
+        Ok(found)
+    }
+}
