@@ -113,3 +113,32 @@ impl WatchedInbox {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::model::event::CancelRequested;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watcher_hears_messages_and_does_not_stop_virtual_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join(".orch")).unwrap();
+        let (run, other) = (RunId(uuid::Uuid::now_v7()), RunId(uuid::Uuid::now_v7()));
+        let (sender, mut receiver) = unbounded_channel();
+        let watcher = journal.watch_inbox(run, 0, sender).unwrap();
+        let started = tokio::time::Instant::now();
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        assert_eq!(started.elapsed(), Duration::from_hours(1));
+        let message = |by: &str| InboxMessage::Cancel(CancelRequested { by: by.to_owned(), at: Timestamp::UNIX_EPOCH });
+        journal.send_message(other, &message("a")).unwrap();
+        for by in ["b", "c"] {
+            journal.send_message(run, &message(by)).unwrap();
+            assert_eq!(receiver.recv().await.unwrap().unwrap().1, message(by));
+        }
+        drop(watcher);
+        assert!(receiver.recv().await.is_none(), "each message comes once");
+    }
+}

@@ -51,6 +51,8 @@ mod fix;
 mod follow_up_findings;
 mod graph;
 mod guards;
+#[cfg(unix)]
+mod heard;
 mod imported_runs;
 mod incomplete_replies;
 mod inputs;

@@ -13,6 +13,8 @@ mod commands;
 #[cfg(target_os = "linux")]
 mod conformance;
 mod eras;
+#[cfg(target_os = "linux")]
+mod heard;
 mod hostile;
 #[cfg(target_os = "linux")]
 mod json_bodies;
