@@ -133,9 +133,7 @@ impl LocalRun {
             () = self.halted_groups.wait_until_step_halted(step, finally_step.as_ref()) => {
                 return Err(Interrupt::GroupHalted);
             }
-            () = self.wait_until_abandoned(finally_step.is_some(), std::time::Duration::ZERO) => {
-                return Err(Interrupt::Cancelled);
-            }
+            // A stop ends the other branches, so it ends this wait too.
             () = self.activity.wait_until_blocked() => {}
         }
         self.lock().parked_questions.push((question.key, question.digest));

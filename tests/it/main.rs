@@ -51,7 +51,7 @@ mod fix;
 mod follow_up_findings;
 mod graph;
 mod guards;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod heard;
 mod imported_runs;
 mod incomplete_replies;
