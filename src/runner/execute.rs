@@ -173,7 +173,8 @@ async fn run_to_end(
             owned_since: context.locks.acquired_at,
             runner,
         };
-        let result = hearing.hear_during(context.journal, messages, engine::interpret(&run, context.plan)).await?;
+        let interpreted = Box::pin(engine::interpret(&run, context.plan));
+        let result = hearing.hear_during(context.journal, messages, interpreted).await?;
         // No server may change files after the end of the run is recorded.
         servers.shutdown().await;
         let run_end = match to_run_end(result) {
