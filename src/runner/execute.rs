@@ -29,9 +29,9 @@ use super::Runner;
 use super::cancel::CancelHandle;
 use super::error::{ExitStatus, RunnerError};
 use super::file_drift::FileHistory;
-use super::hearing::{Hearing, raise_again};
 use super::locks::RunLocks;
 use super::mcp_servers::{ServerParts, mcp_servers};
+use super::message_handler::{MessageHandler, raise_again};
 use super::models::ResolvedModels;
 use super::project_state::commands_for_journal;
 use super::rate_limits::restore_rate_limiters;
@@ -165,7 +165,7 @@ async fn run_to_end(
         for fact in std::mem::take(&mut context.facts_to_record) {
             run.enqueue(fact);
         }
-        let hearing = Hearing {
+        let handler = MessageHandler {
             run_id: context.run,
             run: &run,
             budgets: &budgets,
@@ -174,7 +174,7 @@ async fn run_to_end(
             runner,
         };
         let interpreted = Box::pin(engine::interpret(&run, context.plan));
-        let result = hearing.hear_during(context.journal, messages, interpreted).await?;
+        let result = handler.handle_during(context.journal, messages, interpreted).await?;
         // No server may change files after the end of the run is recorded.
         servers.shutdown().await;
         let run_end = match to_run_end(result) {

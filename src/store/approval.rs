@@ -144,7 +144,7 @@ impl LocalRun {
     async fn wait_until_answered(&self, question: &OpenQuestion) -> ApprovalDecision {
         loop {
             // Subscribe before looking, so that no message in between is missed.
-            let heard = self.heard.notified();
+            let heard = self.message_taken.notified();
             let decision = self.lock().index.find_own_answer(&question.key, &question.digest);
             if let Some(decision) = decision {
                 return decision;

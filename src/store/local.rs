@@ -63,8 +63,8 @@ pub struct LocalRun {
     pub(super) writer: JournalWriter,
     pub(super) halted_groups: HaltedGroups,
     pub(super) activity: Arc<BranchActivity>,
-    /// Notified when orch has heard a message of another process.
-    pub(super) heard: Notify,
+    /// Notified when orch has taken a message of another process.
+    pub(super) message_taken: Notify,
     finally_steps: FinallySteps,
     pub(super) current_listings: CurrentListings,
     /// Whether the journal failed to record an event.
@@ -104,7 +104,7 @@ impl LocalRun {
             clock: parts.clock,
             halted_groups: HaltedGroups::default(),
             activity: Arc::default(),
-            heard: Notify::new(),
+            message_taken: Notify::new(),
             has_write_failure: Arc::default(),
             finally_steps: FinallySteps::default(),
             current_listings: CurrentListings::default(),

@@ -22,7 +22,6 @@ mod exported;
 mod finally_steps;
 mod gc;
 mod halted_groups;
-mod heard;
 mod import;
 mod inbox;
 mod inbox_watcher;
@@ -45,6 +44,7 @@ mod schema;
 mod signing_key;
 mod stop_signal;
 mod sync_policy;
+mod take_message;
 mod workspace;
 mod writer;
 

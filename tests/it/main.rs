@@ -51,8 +51,6 @@ mod fix;
 mod follow_up_findings;
 mod graph;
 mod guards;
-#[cfg(target_os = "linux")]
-mod heard;
 mod imported_runs;
 mod incomplete_replies;
 mod inputs;
@@ -109,6 +107,8 @@ mod restarted_machine;
 mod resume;
 mod resume_validity;
 mod reverted_files;
+#[cfg(target_os = "linux")]
+mod run_messages;
 mod run_summary;
 mod runner;
 mod running_runs;

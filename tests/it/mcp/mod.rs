@@ -1,6 +1,8 @@
 //! MCP servers: their settings, their tools, and what orch allows them.
 
 #[cfg(target_os = "linux")]
+mod answers_during_runs;
+#[cfg(target_os = "linux")]
 mod call_kills;
 #[cfg(target_os = "linux")]
 mod calls;
@@ -13,8 +15,6 @@ mod commands;
 #[cfg(target_os = "linux")]
 mod conformance;
 mod eras;
-#[cfg(target_os = "linux")]
-mod heard;
 mod hostile;
 #[cfg(target_os = "linux")]
 mod json_bodies;

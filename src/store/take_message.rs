@@ -22,7 +22,7 @@ impl LocalRun {
         }
         let hold = self.clock.hold_virtual_time();
         let (_, ack) = self.send_next(fact, |writer, event| writer.take_message(message, Some(event)));
-        self.heard.notify_waiters();
+        self.message_taken.notify_waiters();
         self.until_committed(ack, hold).boxed()
     }
 

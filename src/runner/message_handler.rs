@@ -20,7 +20,7 @@ use super::cancel::CancelHandle;
 use super::error::RunnerError;
 
 /// What messages can change in a session of a run.
-pub(super) struct Hearing<'a> {
+pub(super) struct MessageHandler<'a> {
     pub(super) run_id: RunId,
     pub(super) run: &'a LocalRun,
     pub(super) budgets: &'a Budgets,
@@ -30,9 +30,9 @@ pub(super) struct Hearing<'a> {
     pub(super) runner: &'a Runner,
 }
 
-impl Hearing<'_> {
+impl MessageHandler<'_> {
     /// Does the work of a session, and hears the messages that wait in the inbox and those that arrive meanwhile.
-    pub(super) async fn hear_during<T>(
+    pub(super) async fn handle_during<T>(
         &self,
         journal: &Journal,
         pending: Vec<(i64, InboxMessage)>,
@@ -42,23 +42,23 @@ impl Hearing<'_> {
         for (id, message) in pending {
             last = id;
             // The next fact that orch waits for makes these durable too.
-            drop(self.hear(id, message));
+            drop(self.handle(id, message));
         }
         let (sender, receiver) = unbounded_channel();
         let _watcher = journal.watch_inbox(self.run_id, last, sender)?;
         Ok(tokio::select! {
             biased;
-            never = self.hear_messages(receiver) => match never {},
+            never = self.handle_messages(receiver) => match never {},
             result = work => result,
         })
     }
 
-    async fn hear_messages(&self, mut messages: UnboundedReceiver<WatchedMessage>) -> Infallible {
+    async fn handle_messages(&self, mut messages: UnboundedReceiver<WatchedMessage>) -> Infallible {
         loop {
             match messages.recv().await {
                 Some(Ok((id, message))) => {
                     // If the journal can't record it, it can't record the next fact of a step either, which ends the run.
-                    if self.hear(id, message).await.is_err() {
+                    if self.handle(id, message).await.is_err() {
                         break;
                     }
                 }
@@ -72,7 +72,7 @@ impl Hearing<'_> {
     }
 
     /// Applies a message and records it. The returned future resolves when the journal has committed it.
-    fn hear(&self, id: i64, message: InboxMessage) -> BoxFuture<'static, Result<(), Interrupt>> {
+    fn handle(&self, id: i64, message: InboxMessage) -> BoxFuture<'static, Result<(), Interrupt>> {
         let fact = match message {
             // The user meant the session that ran then.
             InboxMessage::Cancel(request) if request.at < self.owned_since => return self.run.discard_message(id),
