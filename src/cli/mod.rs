@@ -56,7 +56,7 @@ enum TopCommand {
     /// Run, resume, check and list pipelines
     #[command(subcommand)]
     Pipeline(PipelineCommand),
-    /// Inspect, approve, revert, export and delete runs
+    /// Inspect, approve, stop, revert, export and delete runs
     #[command(subcommand)]
     Runs(runs::RunsCommand),
     #[command(about = "Run a pipeline; short for `orch pipeline run`")]

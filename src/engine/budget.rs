@@ -62,7 +62,7 @@ pub struct Budgets {
     step_models: StepModels,
     /// Notified when a reservation is released, a call starts or the run ends; waiters then check again whether they
     /// fit.
-    changed: Arc<Notify>,
+    pub(super) changed: Arc<Notify>,
     /// The time during which the processes of earlier sessions owned the run.
     owned_before: Duration,
     started: Instant,
@@ -151,7 +151,7 @@ impl Budgets {
         Arc::new(budgets)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<BudgetLedger>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<BudgetLedger>> {
         self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -9,6 +9,7 @@ mod approve;
 mod artifact_flow;
 pub mod budget;
 mod budget_ledger;
+mod budget_raise;
 mod call;
 mod call_arguments;
 mod call_batches;

@@ -91,7 +91,9 @@ impl SpendHistory {
             | Fact::ArtifactAccepted(_)
             | Fact::ApprovalAsked(_)
             | Fact::ApprovalAnswered(_)
-            | Fact::ToolsListed(_) => {}
+            | Fact::ToolsListed(_)
+            | Fact::CancelRequested(_)
+            | Fact::BudgetRaised(_) => {}
         }
     }
 

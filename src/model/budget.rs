@@ -30,6 +30,15 @@ pub struct Budget {
     pub unreported: Option<Unreported>,
 }
 
+impl Budget {
+    /// Raises the limits that this budget has to those of `limits`. Adds no limit, and lowers none.
+    pub fn raise(&mut self, limits: &Self) {
+        self.usd = self.usd.map(|own| limits.usd.map_or(own, |new| own.max(new)));
+        self.tokens = self.tokens.map(|own| limits.tokens.map_or(own, |new| own.max(new)));
+        self.seconds = self.seconds.map(|own| limits.seconds.map_or(own, |new| own.max(new)));
+    }
+}
+
 /// How to count a reply that does not report its usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -49,4 +58,16 @@ pub enum Unpriced {
     Refuse,
     /// The model may be called, and its calls count as free.
     Allow,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raising_a_budget_neither_adds_nor_lowers_a_limit() {
+        let mut budget = Budget { usd: Some(2.0), tokens: Some(500), ..Budget::default() };
+        budget.raise(&Budget { usd: Some(1.0), tokens: Some(900), seconds: Some(60), ..Budget::default() });
+        assert_eq!(budget, Budget { usd: Some(2.0), tokens: Some(900), ..Budget::default() });
+    }
 }

@@ -19,6 +19,7 @@ pub use super::fingerprint::{Fingerprint, FingerprintPart, PartKind};
 use super::id::{Digest, RunId, StepKey};
 use super::mcp::ToolsListed;
 pub use super::run_event::{MissingFile, RunEnded, RunLocation, RunReplay, RunResumed, RunStarted, RunStatus};
+pub use super::run_request::{BudgetRaised, CancelRequested};
 pub use super::skip::{MissingProducer, SkipKind, SkipReason};
 use super::step::Access;
 
@@ -73,6 +74,10 @@ pub enum Fact {
     ApprovalAnswered(ApprovalAnswered),
     /// An MCP server listed its tools. The list applies to the steps that begin after it.
     ToolsListed(ToolsListed),
+    /// Another process asked the run to stop.
+    CancelRequested(CancelRequested),
+    /// Another process raised the budget of the run.
+    BudgetRaised(BudgetRaised),
 }
 
 impl Fact {
@@ -94,13 +99,20 @@ impl Fact {
             Self::ApprovalAsked(_) => "approval_asked",
             Self::ApprovalAnswered(_) => "approval_answered",
             Self::ToolsListed(_) => "tools_listed",
+            Self::CancelRequested(_) => "cancel_requested",
+            Self::BudgetRaised(_) => "budget_raised",
         }
     }
 
     /// The step that the fact is about; `None` for facts about the run.
     pub fn step(&self) -> Option<&StepKey> {
         match self {
-            Self::RunStarted(_) | Self::RunResumed(_) | Self::RunEnded(_) | Self::ToolsListed(_) => None,
+            Self::RunStarted(_)
+            | Self::RunResumed(_)
+            | Self::RunEnded(_)
+            | Self::ToolsListed(_)
+            | Self::CancelRequested(_)
+            | Self::BudgetRaised(_) => None,
             Self::StepReused(fact) => Some(&fact.step),
             Self::StepStarted(fact) => Some(&fact.step),
             Self::CallStarted(fact) => Some(&fact.call.step),

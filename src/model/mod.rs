@@ -48,6 +48,7 @@ pub mod repeated_keys;
 pub mod report;
 pub mod run;
 mod run_event;
+mod run_request;
 pub mod sandbox;
 mod sandbox_spec;
 mod sandbox_use;

@@ -163,6 +163,8 @@ impl RunState {
                 self.finish(event.at, fact.status, fact.failure.clone());
                 self.outputs.clone_from(&fact.result);
             }
+            // A later session has the raised budget too, as if the user had set it for the run.
+            Fact::BudgetRaised(fact) if fact.budget != Budget::default() => self.budget = Some(fact.budget.clone()),
             _ => self.apply_to_step(event),
         }
     }

@@ -110,6 +110,7 @@ fn render_event(event: &Event, state: &RunState) -> Option<String> {
         Fact::ToolsListed(fact) => {
             (!fact.notes.is_empty()).then(|| format!("MCP server {}: {}", fact.listing.server, fact.notes.join("; ")))
         }
-        Fact::RunEnded(_) | Fact::ArtifactAccepted(_) => None,
+        Fact::BudgetRaised(fact) => Some(fact.to_string()),
+        Fact::RunEnded(_) | Fact::ArtifactAccepted(_) | Fact::CancelRequested(_) => None,
     }
 }

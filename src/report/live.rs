@@ -43,7 +43,7 @@ struct LiveState {
     /// While orch asks the user a question: the permanent lines to write after the answer.
     pending_lines: Option<Vec<String>>,
     /// The number of questions without an answer.
-    open_questions: usize,
+    open_questions: Vec<StepKey>,
     /// The column of the step names.
     name_column: NameColumn,
     tool_failures: ToolFailures,
@@ -64,7 +64,7 @@ impl LiveReporter {
             screen: Screen::new(terminal),
             running_steps: RunningSteps::default(),
             pending_lines: None,
-            open_questions: 0,
+            open_questions: Vec::new(),
             tool_failures: ToolFailures::default(),
             live_lines_disabled: false,
             started_at: Instant::now(),
@@ -190,17 +190,20 @@ impl LiveState {
     }
 
     /// Removes the live lines and delays all output while orch asks the user a question.
-    fn suspend(&mut self) {
-        self.open_questions += 1;
+    fn suspend(&mut self, step: &StepKey) {
+        self.open_questions.push(step.clone());
         self.pending_lines.get_or_insert_with(Vec::new);
         self.screen.clear();
     }
 
-    /// Continues to draw if no other question is open.
-    fn end_question(&mut self) {
-        self.open_questions = self.open_questions.saturating_sub(1);
-        if self.open_questions == 0 {
-            self.resume();
+    /// Continues to draw if no other question is on the terminal. The question of this step may not have been on it:
+    /// another process can answer a question that no user sees here.
+    fn end_question(&mut self, step: &StepKey) {
+        if let Some(index) = self.open_questions.iter().position(|open| open == step) {
+            self.open_questions.swap_remove(index);
+            if self.open_questions.is_empty() {
+                self.resume();
+            }
         }
     }
 
@@ -246,8 +249,8 @@ impl LiveState {
             | CallProgress::Reasoning(call, _)
             | CallProgress::Output(call, _) => &call.step,
             CallProgress::Backoff(key, _) => key,
-            CallProgress::AwaitingApproval(_) => return self.suspend(),
-            CallProgress::ApprovalEnded(_) => return self.end_question(),
+            CallProgress::AwaitingApproval(step) => return self.suspend(step),
+            CallProgress::ApprovalEnded(step) => return self.end_question(step),
             CallProgress::Stopping { immediately } => return self.write_stop_message(*immediately),
         };
         let Some((performer_label, is_model)) =
@@ -361,7 +364,7 @@ impl Observer for LiveReporter {
                 inner.running_steps.clear();
                 inner.screen.clear();
             }
-            Fact::ApprovalAnswered(_) => inner.end_question(),
+            Fact::ApprovalAnswered(fact) => inner.end_question(&fact.step),
             Fact::CallStarted(fact) => inner.show_tool(fact),
             Fact::ToolsListed(fact) => {
                 for note in &fact.notes {
@@ -370,7 +373,9 @@ impl Observer for LiveReporter {
                     inner.write_line(&line);
                 }
             }
-            Fact::ApprovalAsked(_) | Fact::ArtifactAccepted(_) => {}
+            Fact::BudgetRaised(fact) => inner.write_line(&escape_line_breaks(&fact.to_string())),
+            // Progress says that the run stops, also after a signal.
+            Fact::ApprovalAsked(_) | Fact::ArtifactAccepted(_) | Fact::CancelRequested(_) => {}
         }
     }
 

@@ -10,13 +10,14 @@ use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Eve
 use crate::model::visible::one_line;
 use crate::model::{RunId, RunState, RunStatus, StepKey};
 use crate::report::ResumeOption;
-use crate::store::{InboxMessage, Journal, RunFilter, RunRow};
+use crate::store::{Journal, RunFilter, RunRow, SendOutcome};
 use crate::trust::VariableDisclosures;
 
 use super::agent_choices::AgentChoices;
 use super::error::RunnerError;
 use super::execute::resolve_path;
 use super::location::{locate, pipeline_file, run_workspace};
+use super::messages::{Delivery, SentMessage};
 use super::passed_variables::variables_needing_agreement;
 use super::project_state::{StateFolder, find_run, project_root, project_settings};
 use super::run_recording::{ResumedProject, required_options};
@@ -58,14 +59,10 @@ pub struct AnswerRequest {
 /// A recorded answer.
 #[derive(Clone, Debug)]
 pub struct RecordedAnswer {
-    /// The run.
-    pub run: RunId,
-    /// The step.
-    pub step: StepKey,
-    /// The run's status before the answer.
-    pub status: RunStatus,
-    /// The folder of the run's journal.
-    pub state: std::path::PathBuf,
+    /// The answer.
+    pub answer: ApprovalAnswered,
+    /// Its message in the inbox of the run.
+    pub message: SentMessage,
     /// The options that the next resume needs because the record of the run came from elsewhere.
     pub resume_options: Vec<ResumeOption>,
 }
@@ -126,18 +123,40 @@ impl Runner {
                 at: Timestamp::now(),
             },
         };
-        journal.send_message(row.run, &InboxMessage::Answer(answer))?;
-        Ok(RecordedAnswer {
-            run: row.run,
-            step: approval.step,
-            status: row.status,
-            state: journal.state_folder().to_owned(),
-            resume_options: required_options(&journal, row.run)?,
-        })
+        let last_seq = events.last().map_or(0, |event| event.seq);
+        let message = match journal.send_answer(row.run, answer.clone(), last_seq)? {
+            SendOutcome::Sent(id) => SentMessage::new(&journal, row.run, row.status, id).after(&events),
+            SendOutcome::AlreadyAnswered(earlier) => {
+                return Err(answered_error(row.run, &approval.step, &earlier));
+            }
+        };
+        Ok(RecordedAnswer { answer, message, resume_options: required_options(&journal, row.run)? })
     }
 }
 
 impl Runner {
+    /// Waits until the process that executes the run has recorded an answer; see
+    /// [`wait_until_heard`](Self::wait_until_heard).
+    ///
+    /// # Errors
+    /// The question had another answer: the user at the terminal of the run was faster.
+    pub fn wait_until_answered(&self, answer: &RecordedAnswer) -> Result<Delivery, RunnerError> {
+        let delivery = self.wait_until_heard(&answer.message)?;
+        let RecordedAnswer { answer, message, .. } = answer;
+        if let Delivery::Heard(events) = &delivery {
+            let answers = events.iter().filter_map(|event| match &event.fact {
+                Fact::ApprovalAnswered(recorded) => Some(recorded),
+                _ => None,
+            });
+            let mut same =
+                answers.filter(|other| other.key() == answer.key() && other.question_digest == answer.question_digest);
+            if let Some(earlier) = same.next().filter(|recorded| *recorded != answer) {
+                return Err(answered_error(message.run, &answer.step, &earlier.answer));
+            }
+        }
+        Ok(delivery)
+    }
+
     /// The variables that a resume of a run passes to confined programs and that need the user's agreement, as far as the
     /// files of the project tell. The resume checks them again, and reports files that it can't load.
     fn variables_of_resume(&self, journal: &Journal, run: &RunState, root: &Path) -> VariableDisclosures {
@@ -167,6 +186,16 @@ fn check_answer(events: &[Event], approval: &ApprovalAsked, note: &str) -> Resul
                     the runs that wait";
         RunnerError::usage(message).with_details(problem.lines().map(str::to_owned)).with_hint(hint)
     })
+}
+
+/// The error for an answer to a question that another process, or the user at the terminal of the run, has answered.
+fn answered_error(run: RunId, step: &StepKey, earlier: &ApprovalDecision) -> RunnerError {
+    let decision = if earlier.approved { "approved" } else { "rejected" };
+    let by = if earlier.by.is_empty() { String::new() } else { format!(" by {}", earlier.by) };
+    RunnerError::usage(format!(
+        "step `{step}` of run {run} is already answered: {decision}{by}; your answer does not count"
+    ))
+    .with_hint(format!("`orch runs events {run}` shows the recorded answer"))
 }
 
 /// Finds the run with this id, or the only run with a pending approval.

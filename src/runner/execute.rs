@@ -31,6 +31,7 @@ use super::error::{ExitStatus, RunnerError};
 use super::file_drift::FileHistory;
 use super::locks::RunLocks;
 use super::mcp_servers::{ServerParts, mcp_servers};
+use super::message_handler::{MessageHandler, raise_again};
 use super::models::ResolvedModels;
 use super::project_state::commands_for_journal;
 use super::rate_limits::restore_rate_limiters;
@@ -65,8 +66,8 @@ pub(crate) struct RunContext<'a> {
     pub(crate) record_replay: RecordReplay,
     /// The results of earlier runs, if this run may reuse them.
     pub(crate) result_cache: Option<ResultCache>,
-    /// The facts to record before the plan runs: that the run starts or continues, what orch found out about the
-    /// previous session, and the messages in the inbox.
+    /// The facts to record before the plan runs: that the run starts or continues, and what orch found out about the
+    /// previous session.
     pub(crate) facts_to_record: Vec<Fact>,
     /// The trackers that follow the run.
     pub(crate) trackers: Trackers,
@@ -152,34 +153,43 @@ async fn run_to_end(
     runner: &Runner,
 ) -> Result<RunState, RunnerError> {
     let stop_signal = StopSignal::default();
-    let _registration = runner.register_active(context.run, CancelHandle::new(stop_signal.clone(), observer));
+    let cancel = CancelHandle::new(stop_signal.clone(), observer);
+    let _registration = runner.register_active(context.run, cancel.clone());
     let mut events = Cow::Borrowed(context.events);
     loop {
-        let inbox_messages = context.journal.pending_messages(context.run)?;
-        context.facts_to_record.extend(inbox_messages.iter().map(|(_, message)| message.clone().into_fact()));
+        let messages = context.journal.pending_messages(context.run)?;
         let last_heartbeat = context.previous_owner_last_heartbeat();
         let budgets = Budgets::new(context.plan, &events, last_heartbeat, context.models.clone());
+        raise_again(&budgets, events.get(context.events.len()..).unwrap_or_default());
         let (parts, servers) =
             run_parts(&context, &events, observer.clone(), budgets.clone(), stop_signal.clone(), runner)?;
         let run = LocalRun::open(context.journal, parts, &events)?;
         for fact in std::mem::take(&mut context.facts_to_record) {
             run.enqueue(fact);
         }
-        let result = engine::interpret(&run, context.plan).await;
+        let handler = MessageHandler {
+            run_id: context.run,
+            run: &run,
+            budgets: &budgets,
+            cancel: &cancel,
+            owned_since: context.locks.acquired_at,
+            runner,
+        };
+        let interpreted = Box::pin(engine::interpret(&run, context.plan));
+        let result = handler.handle_during(context.journal, messages, interpreted).await?;
         // No server may change files after the end of the run is recorded.
         servers.shutdown().await;
-        let message_ids: Vec<i64> = inbox_messages.iter().map(|(id, _)| *id).collect();
         let run_end = match to_run_end(result) {
             Ok(run_end) if run_end.status == RunStatus::Completed => {
                 // With unknown usage, orch can't know whether the completed run stayed within its budget.
                 budgets.usage_unknown().map_or(run_end, |failure| new_run_end(RunStatus::Failed, Some(failure)))
             }
             Ok(run_end) if run_end.status == RunStatus::Waiting => {
-                if let Err(interrupt) = acknowledge_messages(&run, &context, &message_ids).await {
+                if let Err(interrupt) = run.flush().await {
                     return interrupted_state(interrupt, run, &context, runner);
                 }
-                // The user may have answered in another process while other steps ran.
-                if !context.journal.pending_messages(context.run)?.is_empty() {
+                // The user may have answered in another process while the last branch stopped to wait.
+                if run.has_late_answer() || !context.journal.pending_messages(context.run)?.is_empty() {
                     drop(run);
                     events = Cow::Owned(context.journal.events(context.run)?);
                     continue;
@@ -189,11 +199,7 @@ async fn run_to_end(
             Ok(run_end) => run_end,
             Err(interrupt) => return interrupted_state(interrupt, run, &context, runner),
         };
-        let result = match acknowledge_messages(&run, &context, &message_ids).await {
-            Ok(()) => run.finish(Fact::RunEnded(run_end)).await,
-            Err(interrupt) => Err(interrupt),
-        };
-        return match result {
+        return match run.finish(Fact::RunEnded(run_end)).await {
             Ok(()) => Ok(run.state()),
             Err(interrupt) => interrupted_state(interrupt, run, &context, runner),
         };
@@ -212,15 +218,6 @@ pub fn to_run_end(interpreted: Result<RunEnded, Interrupt>) -> Result<RunEnded, 
         Err(Interrupt::OverBudget(failure)) => Ok(new_run_end(RunStatus::Failed, Some(failure))),
         Err(interrupt @ Interrupt::Storage(_)) => Err(interrupt),
     }
-}
-
-/// Removes messages from the inbox after their facts are durable in the journal.
-async fn acknowledge_messages(run: &LocalRun, context: &RunContext<'_>, message_ids: &[i64]) -> Result<(), Interrupt> {
-    if message_ids.is_empty() {
-        return Ok(());
-    }
-    run.flush().await?;
-    context.journal.remove_messages(message_ids).map_err(|error| Interrupt::Storage(error.failure()))
 }
 
 fn new_run_end(status: RunStatus, failure: Option<Failure>) -> RunEnded {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use crate::model::RunId;
 use crate::process::{remove_leftover_placeholders, remove_leftover_settings};
 use crate::store::{Journal, Lock, ProgramsLock, Workspace};
@@ -17,6 +19,8 @@ pub(crate) struct RunLocks {
     /// it before `_workspace`.
     pub(crate) programs: ProgramsLock,
     _workspace: Lock,
+    /// When this process acquired the lock of the run.
+    pub(crate) acquired_at: Timestamp,
 }
 
 impl RunLocks {
@@ -25,8 +29,9 @@ impl RunLocks {
     pub(crate) fn acquire(journal: &Journal, run: RunId, workspace: &Workspace) -> Result<Self, RunnerError> {
         let owner = format!("process {} (run {run})", std::process::id());
         let run_lock = Lock::acquire(&journal.lock_file(run), &format!("run {run}"), &owner)?.removed_on_drop();
+        let acquired_at = Timestamp::now();
         let WorkspaceLocks { programs, _workspace: workspace_lock } = WorkspaceLocks::acquire(workspace, &owner)?;
-        Ok(Self { run: run_lock, programs, _workspace: workspace_lock })
+        Ok(Self { run: run_lock, programs, _workspace: workspace_lock, acquired_at })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Fac
 use crate::model::{CallKey, Digest, StepKey};
 
 use super::LocalRun;
+use super::branch_activity::BranchActivity;
 
 /// Prompts the user at the terminal.
 pub trait ApprovalPrompter: Send + Sync {
@@ -16,72 +17,140 @@ pub trait ApprovalPrompter: Send + Sync {
     fn prompt(&self, step: StepKey, question: String) -> BoxFuture<'static, Option<ApprovalDecision>>;
 }
 
+/// A recorded question without an answer.
+struct OpenQuestion {
+    key: CallKey,
+    text: String,
+    digest: Digest,
+    expires_at: Option<Timestamp>,
+}
+
 impl LocalRun {
-    /// Returns the recorded answer. Without one, prompts the user at the terminal. Without a terminal, parks the run.
+    /// Returns the answer: the recorded one, that of the user at the terminal, or that of another process. Without a
+    /// terminal, or if its user postpones the answer, parks the run as soon as nothing else can continue.
     pub(super) async fn request_approval(
         &self,
         key: CallKey,
         approval: ApprovalRequest,
     ) -> Result<WaitOutcome, Interrupt> {
-        let text_digest = Digest::compute(approval.text.as_bytes());
-        if let Some(decision) = self.lock().index.find_answer(&key, &text_digest) {
+        let digest = Digest::compute(approval.text.as_bytes());
+        if let Some(decision) = self.lock().index.find_answer(&key, &digest) {
             return Ok(WaitOutcome::Answered(decision));
         }
-        let recorded_expiry = self.lock().index.find_question(&key, &text_digest).map(|question| question.expires_at);
-        let expires_at = if let Some(expires_at) = recorded_expiry {
-            expires_at
-        } else {
-            let expires_at = approval.timeout_ms.and_then(|millis| {
-                self.clock
-                    .now()
-                    .checked_add(SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX)))
-                    .ok()
-            });
-            let CallKey { step, attempt, ordinal, tool_call, input_round } = key.clone();
-            let fact = ApprovalAsked {
-                step,
-                attempt,
-                ordinal,
-                tool_call,
-                input_round,
-                question: approval.text.clone(),
-                question_digest: text_digest.clone(),
-                expires_at,
-            };
-            self.append(Fact::ApprovalAsked(fact)).await?;
-            expires_at
+        let expires_at = self.record_question(&key, &approval, &digest).await?;
+        let question = OpenQuestion { key, text: approval.text, digest, expires_at };
+        if let Some(prompter) = &self.prompter
+            && let Some(outcome) = self.prompt(&**prompter, &question).await?
+        {
+            return Ok(outcome);
+        }
+        self.wait_for_answer(question).await
+    }
+
+    /// Records the question, unless an earlier session has. Returns the deadline for the answer.
+    async fn record_question(
+        &self,
+        key: &CallKey,
+        approval: &ApprovalRequest,
+        digest: &Digest,
+    ) -> Result<Option<Timestamp>, Interrupt> {
+        let recorded_expiry = self.lock().index.find_question(key, digest).map(|question| question.expires_at);
+        if let Some(expires_at) = recorded_expiry {
+            return Ok(expires_at);
+        }
+        let expires_at = approval.timeout_ms.and_then(|millis| {
+            self.clock.now().checked_add(SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))).ok()
+        });
+        let CallKey { step, attempt, ordinal, tool_call, input_round } = key.clone();
+        let fact = ApprovalAsked {
+            step,
+            attempt,
+            ordinal,
+            tool_call,
+            input_round,
+            question: approval.text.clone(),
+            question_digest: digest.clone(),
+            expires_at,
         };
-        let Some(prompter) = &self.prompter else {
-            return if expires_at.is_some_and(|expires_at| self.clock.now() >= expires_at) {
-                Ok(WaitOutcome::Elapsed)
-            } else {
-                Err(Interrupt::Parked)
-            };
-        };
+        self.append(Fact::ApprovalAsked(fact)).await?;
+        Ok(expires_at)
+    }
+
+    /// Asks the user at the terminal, unless another process answers before. Returns `None` if the user postpones the
+    /// answer.
+    async fn prompt(
+        &self,
+        prompter: &dyn ApprovalPrompter,
+        question: &OpenQuestion,
+    ) -> Result<Option<WaitOutcome>, Interrupt> {
         // The user must be able to read the files that the question is about.
         self.flush().await?;
-        self.observer.on_progress(&CallProgress::AwaitingApproval(key.step.clone()));
-        let finally_step = self.finally_step(&key.step);
+        let step = &question.key.step;
+        self.observer.on_progress(&CallProgress::AwaitingApproval(step.clone()));
+        let finally_step = self.finally_step(step);
         let decision = tokio::select! {
-            decision = prompter.prompt(key.step.clone(), approval.text) => decision,
-            () = self.wait_until(expires_at) => {
-                self.observer.on_progress(&CallProgress::ApprovalEnded(key.step.clone()));
-                return Ok(WaitOutcome::Elapsed);
+            biased;
+            heard = self.wait_until_answered(question) => {
+                self.observer.on_progress(&CallProgress::ApprovalEnded(step.clone()));
+                return Ok(Some(WaitOutcome::Answered(heard)));
             }
-            () = self.halted_groups.wait_until_step_halted(&key.step, finally_step.as_ref()) => {
-                self.observer.on_progress(&CallProgress::ApprovalEnded(key.step.clone()));
+            decision = prompter.prompt(step.clone(), question.text.clone()) => decision,
+            () = self.wait_until(question.expires_at) => {
+                self.observer.on_progress(&CallProgress::ApprovalEnded(step.clone()));
+                return Ok(Some(WaitOutcome::Elapsed));
+            }
+            () = self.halted_groups.wait_until_step_halted(step, finally_step.as_ref()) => {
+                self.observer.on_progress(&CallProgress::ApprovalEnded(step.clone()));
                 return Err(Interrupt::GroupHalted);
             }
             () = self.wait_until_abandoned(finally_step.is_some(), std::time::Duration::ZERO) => {
                 return Err(Interrupt::Cancelled);
             }
         };
-        let Some(decision) = decision else { return Err(Interrupt::Parked) };
-        let CallKey { step, attempt, ordinal, tool_call, input_round } = key;
-        let (question_digest, answer) = (text_digest, decision.clone());
+        let Some(decision) = decision else {
+            self.observer.on_progress(&CallProgress::ApprovalEnded(step.clone()));
+            return Ok(None);
+        };
+        let CallKey { step, attempt, ordinal, tool_call, input_round } = question.key.clone();
+        let (question_digest, answer) = (question.digest.clone(), decision.clone());
         let fact = ApprovalAnswered { step, attempt, ordinal, tool_call, input_round, question_digest, answer };
         self.append(Fact::ApprovalAnswered(fact)).await?;
-        Ok(WaitOutcome::Answered(decision))
+        Ok(Some(WaitOutcome::Answered(decision)))
+    }
+
+    /// Waits for the answer of another process while other branches continue. Parks the run when none can continue.
+    async fn wait_for_answer(&self, question: OpenQuestion) -> Result<WaitOutcome, Interrupt> {
+        if question.expires_at.is_some_and(|expires_at| self.clock.now() >= expires_at) {
+            return Ok(WaitOutcome::Elapsed);
+        }
+        let step = &question.key.step;
+        let finally_step = self.finally_step(step);
+        let _wait = BranchActivity::current(&self.activity).begin_wait();
+        tokio::select! {
+            biased;
+            heard = self.wait_until_answered(&question) => return Ok(WaitOutcome::Answered(heard)),
+            () = self.wait_until(question.expires_at) => return Ok(WaitOutcome::Elapsed),
+            () = self.halted_groups.wait_until_step_halted(step, finally_step.as_ref()) => {
+                return Err(Interrupt::GroupHalted);
+            }
+            // A stop ends the other branches, so it ends this wait too.
+            () = self.activity.wait_until_blocked() => {}
+        }
+        self.lock().parked_questions.push((question.key, question.digest));
+        Err(Interrupt::Parked)
+    }
+
+    /// Resolves when orch has heard the answer of another process.
+    async fn wait_until_answered(&self, question: &OpenQuestion) -> ApprovalDecision {
+        loop {
+            // Subscribe before looking, so that no message in between is missed.
+            let heard = self.message_taken.notified();
+            let decision = self.lock().index.find_own_answer(&question.key, &question.digest);
+            if let Some(decision) = decision {
+                return decision;
+            }
+            heard.await;
+        }
     }
 
     /// Resolves at this time; never resolves if it is `None`.

@@ -6,7 +6,7 @@
 //! step, if its own result is valid for the workspace as that step left it before.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -18,7 +18,8 @@ use crate::durable::{
 use crate::model::event::{Event, Fact, PartKind, SkipKind};
 use crate::model::{CallKey, Failure, FailureClass, StepKey};
 
-use super::branches::run_branches;
+use super::branch_activity::BranchActivity;
+use super::branches::{GroupContext, run_branches};
 use super::finally_steps::FinallySteps;
 use super::halted_groups::HaltedGroups;
 use super::index::Index;
@@ -42,6 +43,7 @@ pub enum PredictedAction {
 #[derive(Default)]
 pub struct DryRunDurable {
     halted_groups: HaltedGroups,
+    activity: Arc<BranchActivity>,
     finally_steps: FinallySteps,
     state: Mutex<DryRunState>,
 }
@@ -183,7 +185,8 @@ impl Durable for DryRunDurable {
         branches: Vec<Branch<'a>>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
-        run_branches(&self.halted_groups, || true, group, branches, limit).boxed()
+        let context = GroupContext { halted_groups: &self.halted_groups, activity: &self.activity };
+        run_branches(context, || true, group, branches, limit).boxed()
     }
 
     /// Returns the recorded tools of a server. A dry run starts no server.

@@ -45,7 +45,9 @@ pub(super) fn insert_event(
         | Fact::StepSkipped(_)
         | Fact::ApprovalAsked(_)
         | Fact::ApprovalAnswered(_)
-        | Fact::ToolsListed(_) => Ok(()),
+        | Fact::ToolsListed(_)
+        | Fact::CancelRequested(_)
+        | Fact::BudgetRaised(_) => Ok(()),
     }
 }
 

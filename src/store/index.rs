@@ -132,6 +132,8 @@ impl Index {
             | Fact::CallStarted(_)
             | Fact::RunStarted(_)
             | Fact::RunEnded(_)
+            | Fact::CancelRequested(_)
+            | Fact::BudgetRaised(_)
             | Fact::StepReused(_)
             | Fact::StepSkipped(_) => {}
         }

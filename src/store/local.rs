@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
+use tokio::sync::Notify;
 
 use crate::clock::{Clock, VirtualTimeHold};
 use crate::durable::{
@@ -17,7 +17,8 @@ use crate::model::effect::CallKind;
 use crate::model::event::{Event, Fact, StepCompleted, StepReused};
 use crate::model::{Artifact, CallKey, Digest, Failure, FailureClass, RunId, RunState, StepKey};
 
-use super::branches::run_branches;
+use super::branch_activity::BranchActivity;
+use super::branches::{GroupContext, run_branches};
 use super::finally_steps::FinallySteps;
 use super::halted_groups::HaltedGroups;
 use super::index::Index;
@@ -51,7 +52,7 @@ pub struct RunParts {
 
 /// A run that this process owns.
 pub struct LocalRun {
-    run: RunId,
+    pub(super) run: RunId,
     workspace: Workspace,
     pub(super) perform: Arc<dyn Perform>,
     pub(super) observer: Arc<dyn Observer>,
@@ -59,8 +60,11 @@ pub struct LocalRun {
     pub(super) prompter: Option<Arc<dyn ApprovalPrompter>>,
     result_cache: Option<ResultCache>,
     pub(super) clock: Arc<dyn Clock>,
-    writer: JournalWriter,
+    pub(super) writer: JournalWriter,
     pub(super) halted_groups: HaltedGroups,
+    pub(super) activity: Arc<BranchActivity>,
+    /// Notified when orch has taken a message of another process.
+    pub(super) message_taken: Notify,
     finally_steps: FinallySteps,
     pub(super) current_listings: CurrentListings,
     /// Whether the journal failed to record an event.
@@ -74,6 +78,8 @@ pub(super) struct LocalRunState {
     pub(super) index: Index,
     /// Artifact files that this session produced; the writer may not have written them yet.
     produced_files: HashSet<String>,
+    /// The questions for whose answers this session does not wait any more.
+    pub(super) parked_questions: Vec<(CallKey, Digest)>,
 }
 
 impl LocalRun {
@@ -84,6 +90,7 @@ impl LocalRun {
             state: RunState::fold(parts.run, events),
             index: Index::from_events(events),
             produced_files: HashSet::new(),
+            parked_questions: Vec::new(),
         };
         Ok(Self {
             run: parts.run,
@@ -96,6 +103,8 @@ impl LocalRun {
             result_cache: parts.result_cache,
             clock: parts.clock,
             halted_groups: HaltedGroups::default(),
+            activity: Arc::default(),
+            message_taken: Notify::new(),
             has_write_failure: Arc::default(),
             finally_steps: FinallySteps::default(),
             current_listings: CurrentListings::default(),
@@ -129,6 +138,15 @@ impl LocalRun {
     /// Sends a fact to the writer as the next event of the run. If the fact is not urgent, the writer may delay it, so
     /// that several events share a commit.
     fn send_event(&self, fact: Fact, is_urgent: bool, needs_sync: bool) -> (ExecutionId, AckReceiver) {
+        self.send_next(fact, |writer, event| writer.append(event, is_urgent, needs_sync))
+    }
+
+    /// Applies a fact to the state and the index as the next event of the run, and sends the event to the writer.
+    pub(super) fn send_next(
+        &self,
+        fact: Fact,
+        send: impl FnOnce(&JournalWriter, Event) -> AckReceiver,
+    ) -> (ExecutionId, AckReceiver) {
         let mut shared = self.lock();
         shared.seq += 1;
         let event = Event { run: self.run, seq: shared.seq, at: self.clock.now(), fact };
@@ -140,7 +158,7 @@ impl LocalRun {
             shared.produced_files.insert(path.clone());
         }
         // Send while holding the lock, so that the writer receives the events in the order of their numbers.
-        (shared.seq, self.writer.append(event, is_urgent, needs_sync))
+        (shared.seq, send(&self.writer, event))
     }
 
     /// Queues a fact at once. The returned future resolves when the fact is committed, and on disk if it needs a sync.
@@ -165,13 +183,23 @@ impl LocalRun {
     ) -> impl Future<Output = Result<ExecutionId, Interrupt>> + Send + use<> {
         let hold = self.clock.hold_virtual_time();
         let (execution_id, ack) = self.send_event(fact, true, needs_sync);
+        let committed = self.until_committed(ack, hold);
+        async move { committed.await.map(|()| execution_id) }
+    }
+
+    /// Waits for the commit of an event, and records whether the journal failed to record it.
+    pub(super) fn until_committed(
+        &self,
+        ack: AckReceiver,
+        hold: VirtualTimeHold,
+    ) -> impl Future<Output = Result<(), Interrupt>> + Send + use<> {
         let has_write_failure = self.has_write_failure.clone();
         async move {
             let result = wait_until_committed(ack, hold).await;
             if result.is_err() {
                 has_write_failure.store(true, Ordering::Release);
             }
-            result.map(|()| execution_id)
+            result
         }
     }
 
@@ -185,13 +213,6 @@ impl LocalRun {
         let hold = self.clock.hold_virtual_time();
         let ack = self.writer.flush();
         wait_until_committed(ack, hold).await
-    }
-
-    /// A number from 0 to `max` that depends only on the run and the key.
-    fn jitter(&self, key: &CallKey, max: u64) -> u64 {
-        let seed = Digest::compute(format!("{} {key}", self.run.0).as_bytes());
-        let number = u64::from_str_radix(seed.as_str().get(..12).unwrap_or_default(), 16).unwrap_or_default();
-        number.checked_rem(max.saturating_add(1)).unwrap_or_default()
     }
 
     async fn begin_step(&self, spec: &StepSpec) -> Result<BeginOutcome, Interrupt> {
@@ -358,7 +379,8 @@ impl Durable for LocalRun {
         branches: Vec<Branch<'a>>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
-        run_branches(&self.halted_groups, || self.can_record(), group, branches, limit).boxed()
+        let context = GroupContext { halted_groups: &self.halted_groups, activity: &self.activity };
+        run_branches(context, || self.can_record(), group, branches, limit).boxed()
     }
 
     fn compute(&self, step: StepKey, computation: Computation) -> BoxFuture<'_, Result<(), Interrupt>> {
@@ -370,27 +392,9 @@ impl Durable for LocalRun {
     }
 
     fn wait(&self, key: CallKey, wait: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {
-        async move {
-            let (min, max) = match wait {
-                Wait::DurationBetween(min, max) => (min, max),
-                Wait::Approval(approval) => return self.request_approval(key, approval).await,
-            };
-            let millis = min + self.jitter(&key, max.saturating_sub(min));
-            // If the journal contains the attempt or the request that follows the wait, an earlier session has waited
-            // already.
-            if self.lock().index.has_started(&key) {
-                return Ok(WaitOutcome::Elapsed);
-            }
-            self.observer.on_progress(&crate::durable::CallProgress::Backoff(key.step.clone(), millis));
-            let finally_step = self.finally_step(&key.step);
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(WaitOutcome::Elapsed),
-                () = self.halted_groups.wait_until_step_halted(&key.step, finally_step.as_ref()) => {
-                    Err(Interrupt::GroupHalted)
-                }
-                () = self.wait_until_abandoned(finally_step.is_some(), Duration::ZERO) => Err(Interrupt::Cancelled),
-            }
+        match wait {
+            Wait::DurationBetween(min, max) => self.pause(key, min, max).boxed(),
+            Wait::Approval(approval) => self.request_approval(key, approval).boxed(),
         }
-        .boxed()
     }
 }

@@ -27,7 +27,9 @@ pub(super) fn needs_sync(fact: &Fact) -> bool {
         | Fact::ArtifactAccepted(_)
         | Fact::ApprovalAsked(_)
         | Fact::ApprovalAnswered(_)
-        | Fact::ToolsListed(_) => true,
+        | Fact::ToolsListed(_)
+        | Fact::CancelRequested(_)
+        | Fact::BudgetRaised(_) => true,
     }
 }
 

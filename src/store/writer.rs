@@ -19,6 +19,7 @@ use crate::model::{Artifact, Digest, Failure};
 
 use super::blob::{Blobs, MIN_BLOB_BYTES};
 use super::event_rows::insert_event;
+use super::inbox::remove_messages;
 use super::journal_identity::JournalIdentity;
 use super::{Heartbeat, StoreError, Workspace};
 
@@ -44,6 +45,9 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 struct WriteJob {
     /// The event to record; `None` for a flush.
     event: Option<Event>,
+    /// The message in the inbox that the event records. The writer removes it in the transaction of the event, so that
+    /// orch records it exactly once.
+    message: Option<i64>,
     /// Whether a caller waits for the job, so that the writer must not delay it.
     is_urgent: bool,
     /// Whether the event must be on disk when the writer acknowledges it. Otherwise, it only survives a kill.
@@ -113,17 +117,22 @@ impl JournalWriter {
     /// Queues an event. If it is not urgent, the writer may delay it, so that several events share a commit. If it does
     /// not need a sync, the writer may acknowledge it before it is on disk, so that several commits share a sync.
     pub(super) fn append(&self, event: Event, is_urgent: bool, needs_sync: bool) -> AckReceiver {
-        self.send_job(Some(event), is_urgent, needs_sync)
+        self.send_job(|ack| WriteJob { event: Some(event), message: None, is_urgent, needs_sync, ack })
+    }
+
+    /// Removes a message from the inbox, and records its event in the same transaction, if it has one.
+    pub(super) fn take_message(&self, message: i64, event: Option<Event>) -> AckReceiver {
+        self.send_job(|ack| WriteJob { event, message: Some(message), is_urgent: true, needs_sync: true, ack })
     }
 
     /// Requests an acknowledgement that all queued events are committed and their files are written.
     pub(super) fn flush(&self) -> AckReceiver {
-        self.send_job(None, true, false)
+        self.send_job(|ack| WriteJob { event: None, message: None, is_urgent: true, needs_sync: false, ack })
     }
 
-    fn send_job(&self, event: Option<Event>, is_urgent: bool, needs_sync: bool) -> AckReceiver {
+    fn send_job(&self, new_job: impl FnOnce(AckSender) -> WriteJob) -> AckReceiver {
         let (ack, ack_receiver) = oneshot::channel();
-        let job = WriteJob { event, is_urgent, needs_sync, ack };
+        let job = new_job(ack);
         // If the thread has ended, this drops the sender of the acknowledgement, so the receiver gets an error.
         if let Some(jobs) = &self.jobs {
             drop(jobs.send(job));
@@ -255,7 +264,8 @@ impl Worker {
     fn commit(&mut self, jobs: &[WriteJob]) -> Result<(), StoreError> {
         let mut payloads = Vec::with_capacity(jobs.len());
         let events: Vec<&Event> = jobs.iter().filter_map(|job| job.event.as_ref()).collect();
-        if events.is_empty() {
+        let messages: Vec<i64> = jobs.iter().filter_map(|job| job.message).collect();
+        if events.is_empty() && messages.is_empty() {
             return Ok(());
         }
         let _span = debug_span!("commit", events = events.len()).entered();
@@ -276,6 +286,7 @@ impl Worker {
             payload.restore_blob(&self.blobs)?;
             insert_event(&transaction, event, Some(&self.workspace_path), &payload).map_err(error)?;
         }
+        remove_messages(&transaction, &messages).map_err(error)?;
         crash_point!("journal::commit");
         transaction.commit().map_err(error)?;
         crash_point!("journal::committed");

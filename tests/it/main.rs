@@ -112,6 +112,8 @@ mod restarted_machine;
 mod resume;
 mod resume_validity;
 mod reverted_files;
+#[cfg(target_os = "linux")]
+mod run_messages;
 mod run_summary;
 mod runner;
 mod running_runs;

@@ -67,7 +67,7 @@ async fn a_program_starts_answers_resumes_and_follows_a_run() {
     assert!(!orch.exists("workspace/done"));
 
     let answered = runner.answer(&AnswerRequest { approved: true, user: "Ada".to_owned(), ..AnswerRequest::default() });
-    assert_eq!(answered.unwrap().step.as_str(), "sure");
+    assert_eq!(answered.unwrap().answer.step.as_str(), "sure");
     let result = runner.resume(&ResumeRequest::default()).await.unwrap();
     assert_eq!(result.state.status, RunStatus::Completed);
     assert!(orch.exists("workspace/done") && !runner.cancel(result.state.run), "nothing runs any more");

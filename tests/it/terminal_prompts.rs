@@ -54,11 +54,28 @@ fn a_question_of_a_call_whose_time_is_up_is_withdrawn_and_takes_no_input() {
     let ran = on_terminal(&orch, &typed);
     let shown: Vec<&str> = ran.stdout.split_whitespace().collect();
     let shown = shown.join(" ");
-    let withdrawn = "order: orch no longer waits for this answer: the call or its time is over";
+    let withdrawn = "order: orch no longer waits for this answer: another process gave it";
     for text in ["Which size?", withdrawn, "took longer than 8s"] {
         assert!(shown.contains(text), "{text}: {}", ran.stdout);
     }
     assert_eq!(orch.json("workspace/verdict.json"), json!({ "approved": true, "note": "fine", "by": "ana" }));
+}
+
+#[test]
+fn an_answer_of_another_process_withdraws_the_question_on_the_terminal() {
+    let orch = Orch::empty();
+    orch.write("pipelines/main.yaml", "name: ask\nsteps:\n  - { id: first, approve: Go on?, output: one }\n");
+    let ran = std::thread::scope(|scope| {
+        let terminal = scope.spawn(|| on_terminal(&orch, &[]));
+        // The process at the terminal ends after 30 s without an answer, and then the command finds no question.
+        while !orch.run(&["runs", "events"]).stdout.contains("approval_asked") && !terminal.is_finished() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        orch.run(&["runs", "approve", "--by", "bob"]).exits(0);
+        terminal.join().unwrap()
+    });
+    assert_eq!(ran.code, 0, "{}", ran.stdout);
+    assert_eq!(orch.json("workspace/one.json"), json!({ "approved": true, "note": "", "by": "bob" }));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Asks the user for approvals and for the answers to questions, on the terminal of a run.
 //!
-//! A question is withdrawn if nothing waits for its answer any more, for example because the time of the call is up whose
-//! server asked. Then orch reads no answer to it, and what the user has typed for it is no answer to the next question.
+//! A question is withdrawn if nothing waits for its answer any more, for example because another process gave it or
+//! because the time of the call is up whose server asked. Then orch reads no answer to it, and what the user has typed for it is no answer to the next question.
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -153,7 +153,8 @@ impl TerminalQuestion {
                 discard_input();
                 let step = &self.step;
                 write_wrapped(&format!(
-                    "\n{step}: orch no longer waits for this answer: the call or its time is over\n"
+                    "\n{step}: orch no longer waits for this answer: another process gave it, or the call or its time is \
+                     over\n"
                 ));
             }
         }

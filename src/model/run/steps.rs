@@ -103,7 +103,12 @@ impl RunState {
                 step.status = StepStatus::InProgress;
                 step.question = None;
             }
-            Fact::RunStarted(_) | Fact::RunResumed(_) | Fact::RunEnded(_) | Fact::ToolsListed(_) => {}
+            Fact::RunStarted(_)
+            | Fact::RunResumed(_)
+            | Fact::RunEnded(_)
+            | Fact::ToolsListed(_)
+            | Fact::CancelRequested(_)
+            | Fact::BudgetRaised(_) => {}
         }
     }
 

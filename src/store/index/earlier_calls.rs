@@ -113,19 +113,28 @@ impl Index {
         self.questions.get(&key.step)?.iter().find(is_same)
     }
 
+    /// Whether an answer to exactly this text is recorded, also one that came too late.
+    pub(in crate::store) fn is_answered(&self, key: &CallKey, text_digest: &Digest) -> bool {
+        self.own_answers(key, text_digest).next().is_some()
+    }
+
+    /// The recorded answer to exactly this text under this key, if it came in time.
+    pub(in crate::store) fn find_own_answer(&self, key: &CallKey, text_digest: &Digest) -> Option<ApprovalDecision> {
+        let expires_at = self.find_question(key, text_digest).and_then(|question| question.expires_at);
+        let is_in_time =
+            |answer: &&ApprovalAnswered| expires_at.is_none_or(|expires_at| answer.answer.at <= expires_at);
+        self.own_answers(key, text_digest).find(is_in_time).map(|answer| answer.answer.clone())
+    }
+
+    fn own_answers(&self, key: &CallKey, text_digest: &Digest) -> impl Iterator<Item = &ApprovalAnswered> {
+        let is_same = move |answer: &&ApprovalAnswered| answer.key() == *key && answer.question_digest == *text_digest;
+        self.answers_about(&key.step).map(|(_, answer)| answer).filter(is_same)
+    }
+
     /// The recorded answer to exactly this text, if it came in time. If an attempt continues the conversation of earlier
     /// ones, their answers about calls of tools are valid for it too, each once.
     pub(in crate::store) fn find_answer(&mut self, key: &CallKey, text_digest: &Digest) -> Option<ApprovalDecision> {
-        let expires_at = self.find_question(key, text_digest).and_then(|question| question.expires_at);
-        let is_same = |answer: &&ApprovalAnswered| answer.key() == *key && answer.question_digest == *text_digest;
-        let is_in_time =
-            |answer: &&ApprovalAnswered| expires_at.is_none_or(|expires_at| answer.answer.at <= expires_at);
-        let own_answer = self
-            .answers_about(&key.step)
-            .map(|(_, answer)| answer)
-            .filter(is_same)
-            .find(is_in_time)
-            .map(|answer| answer.answer.clone());
+        let own_answer = self.find_own_answer(key, text_digest);
         if own_answer.is_some() {
             return own_answer;
         }

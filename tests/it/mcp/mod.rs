@@ -1,6 +1,8 @@
 //! MCP servers: their settings, their tools, and what orch allows them.
 
 #[cfg(target_os = "linux")]
+mod answers_during_runs;
+#[cfg(target_os = "linux")]
 mod call_kills;
 #[cfg(target_os = "linux")]
 mod calls;

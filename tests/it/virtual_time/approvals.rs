@@ -213,3 +213,23 @@ fn waiting_for_an_approval_uses_no_budget_even_if_the_process_dies_meanwhile() {
         },
     );
 }
+
+#[test]
+fn a_timeout_ends_while_a_parallel_step_works() {
+    let steps = "steps:
+  - id: both
+    parallel:
+      - { id: ask, approve: Continue?, timeout: 1h, output: signed }
+      - { id: one, agent: a, prompt: p.md, message: both/one, schema: text, output: x, timeout: 4h }
+";
+    simulate(
+        steps,
+        |_, _| ScriptedReply::text("done", 3 * HOUR),
+        async |mut run| {
+            assert_eq!(run.run_session().await.status, RunStatus::Failed);
+            assert_eq!(run.failure("both/ask").unwrap().0, FailureClass::ApprovalTimeout);
+            let failures = run.event_times(|fact| matches!(fact, Fact::StepFailed(_)));
+            assert_eq!(failures.first(), Some(&ms(HOUR)), "{failures:?}");
+        },
+    );
+}

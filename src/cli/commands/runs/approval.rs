@@ -10,12 +10,12 @@ use crate::cli::output::{Ui, user_name};
 use crate::cli::startup::runner;
 use crate::model::RunStatus;
 use crate::runner::project_state::commands_for_journal;
-use crate::runner::{AnswerRequest, ExitStatus, ResumeRequest};
+use crate::runner::{AnswerRequest, Delivery, ExitStatus, ResumeRequest};
 
 /// Answer a run that waits for an approval
 ///
-/// The answer is valid only for the text that the approval shows. To continue the run, use `orch pipeline resume`, or
-/// pass --resume to continue at once.
+/// The answer is valid only for the text that the approval shows. If a process executes the run, the step that asked
+/// continues at once. Otherwise continue the run with `orch pipeline resume`, or pass --resume to continue it at once.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct AnswerArgs {
     /// The ID of the run, or the start of it [default: the only run that waits]
@@ -69,10 +69,11 @@ pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStat
         replay_folder: args.replay.clone(),
     })?;
     let decision = if approved { "approved" } else { "rejected" };
+    let (run, step) = (answer.message.run, &answer.answer.step);
     if args.resume {
-        ui.print_message(format!("{} of run {} is {decision}", answer.step, answer.run));
+        ui.print_message(format!("{step} of run {run} is {decision}"));
         let request = ResumeRequest {
-            run: Some(answer.run.to_string()),
+            run: Some(run.to_string()),
             state: args.state.state_folder(),
             trusted_digest: args.trust.digest(),
             recording_folder: args.record.clone(),
@@ -81,10 +82,15 @@ pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStat
         };
         return resume_after_answer(&request, ui);
     }
-    let commands = commands_for_journal(&answer.state, runner.current_dir(), &ui.commands);
-    let resume = commands.with_resume_options(answer.resume_options).resume(answer.run);
-    let next_step =
-        if answer.status == RunStatus::Waiting { format!("; continue with `{resume}`") } else { String::new() };
-    ui.print_message(format!("{} of run {} is {decision}{next_step}", answer.step, answer.run));
+    let next_step = match runner.wait_until_answered(&answer)? {
+        Delivery::Heard(_) => String::new(),
+        Delivery::NotRunning if answer.message.status == RunStatus::Waiting => {
+            let commands = commands_for_journal(&answer.message.state, runner.current_dir(), &ui.commands);
+            format!("; continue with `{}`", commands.with_resume_options(answer.resume_options).resume(run))
+        }
+        Delivery::NotRunning => String::new(),
+        Delivery::NotHeard => "; its process has not heard it yet".to_owned(),
+    };
+    ui.print_message(format!("{step} of run {run} is {decision}{next_step}"));
     Ok(ExitStatus::Success)
 }

@@ -126,6 +126,8 @@ fn describe_fact(fact: &Fact, length: TextLength) -> String {
             let decision = if fact.answer.approved { "approved" } else { "rejected" };
             format!("{decision} by {}", fact.answer.by)
         }
+        Fact::CancelRequested(fact) => format!("by {}", fact.by),
+        Fact::BudgetRaised(fact) => fact.to_string(),
         Fact::ToolsListed(fact) => {
             let McpListing { server, protocol_version, tools } = &*fact.listing;
             let notes: String = fact.notes.iter().map(|note| format!("; {note}")).collect();

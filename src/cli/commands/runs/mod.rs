@@ -2,6 +2,8 @@
 
 mod approval;
 mod artifact;
+mod budget;
+mod cancel;
 mod compare;
 mod delete;
 mod diff;
@@ -25,7 +27,7 @@ use crate::runner::project_state::find_run;
 use crate::runner::{ExitStatus, RunnerError};
 use crate::store::{Journal, RunRow};
 
-/// Inspect, approve, revert, export and delete runs
+/// Inspect, approve, stop, revert, export and delete runs
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum RunsCommand {
     /// List runs, the latest first
@@ -44,6 +46,10 @@ pub(in crate::cli) enum RunsCommand {
     Approve(approval::AnswerArgs),
     #[command(about = "Reject the waiting step of a run")]
     Reject(approval::AnswerArgs),
+    /// Stop a run that another process executes
+    Cancel(cancel::RunsCancelArgs),
+    /// Raise the budget of a run that is in progress or waits
+    Budget(budget::RunsBudgetArgs),
     /// Deliver runs to the trackers of orch.yaml
     Track(track::TrackArgs),
     /// Export a run as one JSON file
@@ -67,6 +73,8 @@ pub(in crate::cli) fn dispatch(command: &RunsCommand, ui: &mut Ui) -> Result<Exi
         RunsCommand::Revert(args) => revert::run(args, ui),
         RunsCommand::Approve(args) => approval::run(args, true, ui),
         RunsCommand::Reject(args) => approval::run(args, false, ui),
+        RunsCommand::Cancel(args) => cancel::run(args, ui),
+        RunsCommand::Budget(args) => budget::run(args, ui),
         RunsCommand::Track(args) => track::run(args, ui),
         RunsCommand::Export(args) => export::run(args, ui),
         RunsCommand::Import(args) => import::run(args, ui),

@@ -1,0 +1,70 @@
+//! `orch runs budget`: raises the budget of a run while another process executes it, or while it waits.
+
+use anyhow::Result;
+
+use crate::cli::args::StateArgs;
+use crate::cli::output::{Ui, user_name};
+use crate::cli::startup::runner;
+use crate::model::budget::Budget;
+use crate::model::event::{Event, Fact};
+use crate::runner::{Delivery, ExitStatus, RaiseBudgetRequest};
+
+/// Raise the budget of a run that is in progress or waits
+///
+/// The run keeps limits that are higher, and gets no limit that it does not have. The budgets of steps and agents stay
+/// as they are. A run that stopped because its budget was used up continues with `orch pipeline resume --budget`.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct RunsBudgetArgs {
+    /// The ID of the run, or the start of it [default: the only run in progress]
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+
+    /// The new limit in US dollars
+    #[arg(long, value_name = "AMOUNT", value_parser = parse_usd)]
+    usd: Option<f64>,
+
+    /// The new limit of tokens
+    #[arg(long, value_name = "COUNT")]
+    tokens: Option<u64>,
+
+    /// The new limit of seconds during which a process executes the run
+    #[arg(long, value_name = "COUNT")]
+    seconds: Option<u64>,
+
+    /// The name of the person who raises the budget [default: the current user]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Parses an amount of dollars.
+fn parse_usd(text: &str) -> Result<f64, String> {
+    let amount = text.parse().ok().filter(|usd: &f64| usd.is_finite() && *usd >= 0.0);
+    amount.ok_or_else(|| format!("`{text}` is not an amount of dollars"))
+}
+
+pub(super) fn run(args: &RunsBudgetArgs, ui: &Ui) -> Result<ExitStatus> {
+    let runner = runner(ui)?;
+    let RunsBudgetArgs { usd, tokens, seconds, .. } = *args;
+    let message = runner.raise_budget(&RaiseBudgetRequest {
+        run: args.run.clone(),
+        state: args.state.state_folder(),
+        limits: Budget { usd, tokens, seconds, ..Budget::default() },
+        user: args.by.clone().unwrap_or_else(user_name),
+    })?;
+    let run = message.run;
+    ui.print_message(match runner.wait_until_heard(&message)? {
+        Delivery::Heard(events) => {
+            let raised = events.iter().find_map(|Event { fact, .. }| match fact {
+                Fact::BudgetRaised(raise) => Some(raise.to_string()),
+                _ => None,
+            });
+            format!("run {run}: {}", raised.unwrap_or_else(|| "the run has taken the request".to_owned()))
+        }
+        Delivery::NotRunning => format!("the next resume of run {run} raises its budget"),
+        Delivery::NotHeard => format!("run {run} has the request; its process has not heard it yet"),
+    });
+    Ok(ExitStatus::Success)
+}

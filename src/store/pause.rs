@@ -1,0 +1,36 @@
+//! Pauses between two tries of a step.
+
+use std::time::Duration;
+
+use crate::durable::{CallProgress, Interrupt, WaitOutcome};
+use crate::model::{CallKey, Digest};
+
+use super::LocalRun;
+
+impl LocalRun {
+    /// Waits between `min` and `max` milliseconds.
+    pub(super) async fn pause(&self, key: CallKey, min: u64, max: u64) -> Result<WaitOutcome, Interrupt> {
+        let millis = min + self.jitter(&key, max.saturating_sub(min));
+        // If the journal contains the attempt or the request that follows the wait, an earlier session has waited
+        // already.
+        if self.lock().index.has_started(&key) {
+            return Ok(WaitOutcome::Elapsed);
+        }
+        self.observer.on_progress(&CallProgress::Backoff(key.step.clone(), millis));
+        let finally_step = self.finally_step(&key.step);
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(WaitOutcome::Elapsed),
+            () = self.halted_groups.wait_until_step_halted(&key.step, finally_step.as_ref()) => {
+                Err(Interrupt::GroupHalted)
+            }
+            () = self.wait_until_abandoned(finally_step.is_some(), Duration::ZERO) => Err(Interrupt::Cancelled),
+        }
+    }
+
+    /// A number from 0 to `max` that depends only on the run and the key.
+    fn jitter(&self, key: &CallKey, max: u64) -> u64 {
+        let seed = Digest::compute(format!("{} {key}", self.run.0).as_bytes());
+        let number = u64::from_str_radix(seed.as_str().get(..12).unwrap_or_default(), 16).unwrap_or_default();
+        number.checked_rem(max.saturating_add(1)).unwrap_or_default()
+    }
+}
