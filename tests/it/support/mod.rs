@@ -14,6 +14,7 @@ mod orch;
 pub(crate) mod sandbox;
 pub(crate) mod sdk_types;
 pub(crate) mod server;
+mod stored_file;
 pub(crate) mod wait;
 
 use std::io::Write as _;
@@ -22,6 +23,7 @@ pub(crate) use closed_port::ClosedPort;
 pub(crate) use editor::{Editor, completion_labels, split_cursor};
 pub(crate) use orch::{Orch, RunOutput};
 pub(crate) use server::{ReceivedRequest, Reply, Server};
+pub(crate) use stored_file::{assert_stored, stored_difference};
 
 /// Prints that something is not tested here, and why. Writes to standard error directly, because the test harness shows
 /// the output of `println!` and `eprintln!` only for tests that fail. With `ORCH_TEST_REQUIRE=all`, the test fails
