@@ -8,6 +8,7 @@ pub(crate) mod convex;
 mod editor;
 #[path = "../../../local-llm/tests/support/gguf.rs"]
 pub(crate) mod gguf;
+pub(crate) mod llamacpp_process;
 pub(crate) mod mcp;
 mod npm;
 mod orch;
