@@ -47,6 +47,7 @@ mod rate_limits;
 pub(crate) mod recorded_changes;
 mod reporter;
 mod resume;
+mod resume_request;
 mod run_replay;
 mod sandbox;
 mod start;
@@ -81,7 +82,8 @@ pub use inputs::InputSource;
 pub use prepare::plan_project;
 pub use project_state::StateFolder;
 pub use reporter::{DownloadProgress, DownloadReporter, Prompter, Reporter, SilentReporter};
-pub use resume::{DryRun, ResumeRequest};
+pub use resume::DryRun;
+pub use resume_request::ResumeRequest;
 pub use start::RunRequest;
 
 pub(crate) use agent_choices::AgentChoices;

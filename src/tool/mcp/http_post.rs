@@ -19,7 +19,7 @@ use rmcp::transport::streamable_http_client::{
 };
 
 use super::event_limit::limited_events;
-use super::http::HttpError;
+use super::http_error::HttpError;
 use super::messages::read_message;
 use super::probe::is_same_id;
 

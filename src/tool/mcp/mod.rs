@@ -25,6 +25,7 @@ mod failures;
 mod handler;
 mod http;
 mod http_client;
+mod http_error;
 mod http_post;
 mod json_parts;
 mod legacy;
