@@ -9,9 +9,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use orch::model::chat::{ChatRequest, Message, ModelRef, Role, StopReason};
+use orch::model::chat::{ChatRequest, Message, Role, StopReason};
 use orch::model::failure::FailureClass;
-use orch::model::{Content, ContentBlock, OfferedTools, ToolChoice, ToolDefinition};
+use orch::model::{Content, ContentBlock, ModelRef, OfferedTools, ToolChoice, ToolDefinition};
 use orch::provider::{Dialect, Endpoint, RequestLimits, StreamEvent, create_provider, served_models};
 use serde_json::{Value, json};
 

@@ -39,6 +39,7 @@ mod probe;
 mod questions;
 mod redacted;
 mod replies;
+mod request_ids;
 mod result;
 mod retry_ids;
 mod stdio;
