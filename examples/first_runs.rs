@@ -17,16 +17,18 @@
 
 #![allow(clippy::disallowed_methods, reason = "this process may block: it does nothing else")]
 
-use std::error::Error;
+#[path = "common/program.rs"]
+mod program;
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output};
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
+use anyhow::{Context as _, Result, bail, ensure};
+use program::{check_status, run_measurement};
 use serde_json::{Value, json};
-
-type ExampleResult<T> = Result<T, Box<dyn Error>>;
 
 const TASKS: [&str; 30] = [
     "Create a User model with authentication",
@@ -70,22 +72,10 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    // This program also acts as `orch`, so that one cargo command builds both.
-    let first_arg = std::env::args().nth(1).unwrap_or_default();
-    if !first_arg.is_empty() && !first_arg.starts_with("--") || first_arg.starts_with("__") {
-        return orch::cli::main();
-    }
-    match parse_options().and_then(|options| run_and_report(&options)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            drop(writeln!(io::stderr(), "error: {error}"));
-            ExitCode::from(2)
-        }
-    }
+    run_measurement(|| run_and_report(&parse_options()?))
 }
 
-fn parse_options() -> ExampleResult<Options> {
+fn parse_options() -> Result<Options> {
     let mut options = Options {
         model: "qwen2.5-coder-1.5b".to_owned(),
         max_runs: usize::MAX,
@@ -95,14 +85,14 @@ fn parse_options() -> ExampleResult<Options> {
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
-        let mut value = || args.next().ok_or(format!("{arg} has no value"));
+        let mut value = || args.next().with_context(|| format!("{arg} has no value"));
         match arg.as_str() {
             "--model" => options.model = value()?,
             "--runs" => options.max_runs = value()?.parse()?,
             "--tasks" => options.max_tasks = value()?.parse()?,
             "--into" => options.results_file = value()?.into(),
             "--table" => options.table_only = true,
-            _ => return Err(format!("unknown option {arg}: use --model, --runs, --tasks, --into or --table").into()),
+            _ => bail!("unknown option {arg}: use --model, --runs, --tasks, --into or --table"),
         }
     }
     Ok(options)
@@ -110,7 +100,7 @@ fn parse_options() -> ExampleResult<Options> {
 
 /// Runs the tasks without a record and prints the table. Returns whether at least one run is recorded and all recorded
 /// runs completed.
-fn run_and_report(options: &Options) -> ExampleResult<bool> {
+fn run_and_report(options: &Options) -> Result<bool> {
     let mut runs = recorded_runs(options)?;
     if !options.table_only {
         let weights = weights_dir(&options.model)?;
@@ -134,18 +124,18 @@ fn print_progress(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
 }
 
-fn recorded_runs(options: &Options) -> ExampleResult<Vec<Value>> {
+fn recorded_runs(options: &Options) -> Result<Vec<Value>> {
     let text = match fs::read_to_string(&options.results_file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(format!("{}: {error}", options.results_file.display()).into()),
+        Err(error) => return Err(error).context(options.results_file.display().to_string()),
     };
     let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
     Ok(lines.into_iter().filter(|run| run["model"] == options.model.as_str()).collect())
 }
 
 /// Creates a command that runs this program as `orch`, with its own project, home and cache below `folder`.
-fn orch_command(folder: &Path, one_processor: bool) -> ExampleResult<Command> {
+fn orch_command(folder: &Path, one_processor: bool) -> Result<Command> {
     let exe = std::env::current_exe()?;
     let mut command = if one_processor {
         let mut command = Command::new("taskset");
@@ -161,18 +151,16 @@ fn orch_command(folder: &Path, one_processor: bool) -> ExampleResult<Command> {
 }
 
 /// The folder of the weights in the user's cache. Downloads the weights if they are missing.
-fn weights_dir(model: &str) -> ExampleResult<PathBuf> {
+fn weights_dir(model: &str) -> Result<PathBuf> {
     let status = Command::new(std::env::current_exe()?).args(["models", "pull", model]).status()?;
-    if !status.success() {
-        return Err("can't download the weights".into());
-    }
+    ensure!(status.success(), "can't download the weights");
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    Ok(cache.ok_or("neither HOME nor XDG_CACHE_HOME is set")?.join("orch/models"))
+    Ok(cache.context("neither HOME nor XDG_CACHE_HOME is set")?.join("orch/models"))
 }
 
 /// Runs one task and returns its record.
-fn run_task(model: &str, task: usize, weights: &Path) -> ExampleResult<Value> {
+fn run_task(model: &str, task: usize, weights: &Path) -> Result<Value> {
     let temp_dir = tempfile::tempdir()?;
     let folder = temp_dir.path();
     for name in ["project", "home", "cache/orch/models"] {
@@ -192,8 +180,9 @@ fn run_task(model: &str, task: usize, weights: &Path) -> ExampleResult<Value> {
         .args(["--task", TASKS[task]])
         .output()?;
     let seconds = started_at.elapsed().as_secs();
-    let report: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| format!("can't parse the report: {error}\n{}", String::from_utf8_lossy(&output.stderr)))?;
+    let report: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+        format!("can't parse the report; orch printed:\n{}", String::from_utf8_lossy(&output.stderr))
+    })?;
     let events = orch_command(folder, false)?.args(["runs", "events", "--output", "json"]).output()?;
     check_status(&events)?;
     Ok(json!({
@@ -210,19 +199,12 @@ fn run_task(model: &str, task: usize, weights: &Path) -> ExampleResult<Value> {
     }))
 }
 
-fn check_status(output: &Output) -> ExampleResult<()> {
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
-}
-
 /// The failure class of each re-ask of the model.
-fn re_ask_classes(events: &[u8]) -> ExampleResult<Vec<String>> {
+fn re_ask_classes(events: &[u8]) -> Result<Vec<String>> {
     let lines = std::str::from_utf8(events)?.lines();
     let events = lines
-        .map(|line| serde_json::from_str(line).map_err(|error| format!("can't parse an event: {error}\n{line}")))
-        .collect::<Result<Vec<Value>, _>>()?;
+        .map(|line| serde_json::from_str::<Value>(line).with_context(|| format!("can't parse the event:\n{line}")))
+        .collect::<Result<Vec<Value>>>()?;
     Ok(events
         .iter()
         .filter(|event| find_member(event, "re_asks").is_some_and(|value| value == true))
@@ -251,7 +233,7 @@ fn plan_size(report: &Value) -> Value {
 
 /// The files that the run listed, each with its parser result: true, false, null if there is no parser for the
 /// language, or "text" if the file needs no parser.
-fn parse_files(workspace: &Path, report: &Value) -> ExampleResult<Vec<Value>> {
+fn parse_files(workspace: &Path, report: &Value) -> Result<Vec<Value>> {
     let steps = report["steps"].as_array().into_iter().flatten();
     let code = steps.filter(|step| step["name"] == "code").map(|step| &step["output"]).next();
     let entries = code.and_then(|code| code["files"].as_array()).into_iter().flatten();
@@ -268,14 +250,14 @@ fn parse_files(workspace: &Path, report: &Value) -> ExampleResult<Vec<Value>> {
 }
 
 /// The last characters of a file.
-fn last_characters(path: &Path) -> ExampleResult<String> {
+fn last_characters(path: &Path) -> Result<String> {
     let text = fs::read_to_string(path)?;
     let start = text.char_indices().rev().nth(200).map_or(0, |(index, _)| index);
     Ok(text.get(start..).unwrap_or_default().to_owned())
 }
 
 /// Parses a file. Returns its parser result and, if the file is invalid, the parser's message.
-fn parse_file(path: &Path) -> ExampleResult<(Value, Option<String>)> {
+fn parse_file(path: &Path) -> Result<(Value, Option<String>)> {
     let parsers: &[&[&str]] = match path.extension().and_then(|extension| extension.to_str()) {
         Some("py") => &[&["python3", "-c", "import ast, sys; ast.parse(sys.stdin.buffer.read())"]],
         // A `.js` file can be a script or a module.
@@ -293,7 +275,7 @@ fn parse_file(path: &Path) -> ExampleResult<(Value, Option<String>)> {
         let Some((program, args)) = parser.split_first() else { continue };
         // The parser reads standard input, so that it does not look for the file's modules on disk.
         let output = Command::new(program).args(args).stdin(fs::File::open(path)?).output();
-        let output = output.map_err(|error| format!("{program}: {error}"))?;
+        let output = output.with_context(|| format!("can't run {program}"))?;
         if output.status.success() {
             return Ok((json!(true), None));
         }
@@ -309,7 +291,7 @@ fn files_with_result<'r>(run: &'r Value, result: &Value) -> Vec<&'r str> {
     files.filter(|file| file["parses"] == *result).filter_map(|file| file["path"].as_str()).collect()
 }
 
-fn print_table(runs: &[Value]) -> ExampleResult<()> {
+fn print_table(runs: &[Value]) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "| task | processors | exit | seconds | plan | re-asked | does not parse | not checked |")?;
     writeln!(out, "|---|---|---|---|---|---|---|---|")?;

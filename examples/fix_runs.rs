@@ -13,20 +13,21 @@
 
 #![allow(clippy::disallowed_methods, reason = "this process may block: it does nothing else")]
 
+#[path = "common/program.rs"]
+mod program;
 #[path = "fix_runs/projects.rs"]
 mod projects;
 
-use std::error::Error;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output};
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
+use anyhow::{Context as _, Result, bail, ensure};
+use program::{check_status, run_measurement};
 use projects::{BROKEN_PROJECTS, BrokenProject};
 use serde_json::{Value, json};
-
-type ExampleResult<T> = Result<T, Box<dyn Error>>;
 
 struct Options {
     model: String,
@@ -36,22 +37,10 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    // This program also acts as `orch`, so that one cargo command builds both.
-    let first_arg = std::env::args().nth(1).unwrap_or_default();
-    if !first_arg.is_empty() && !first_arg.starts_with("--") || first_arg.starts_with("__") {
-        return orch::cli::main();
-    }
-    match parse_options().and_then(|options| run_all(&options)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            drop(writeln!(io::stderr(), "error: {error}"));
-            ExitCode::from(2)
-        }
-    }
+    run_measurement(|| run_all(&parse_options()?))
 }
 
-fn parse_options() -> ExampleResult<Options> {
+fn parse_options() -> Result<Options> {
     let mut options = Options {
         model: "local/qwen2.5-coder-1.5b".to_owned(),
         project: None,
@@ -60,20 +49,20 @@ fn parse_options() -> ExampleResult<Options> {
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
-        let value = args.next().ok_or(format!("{arg} has no value"))?;
+        let value = args.next().with_context(|| format!("{arg} has no value"))?;
         match arg.as_str() {
             "--model" => options.model = value,
             "--project" => options.project = Some(value),
             "--into" => options.results_file = value.into(),
             "--keep" => options.kept_runs = Some(std::path::absolute(value)?),
-            _ => return Err(format!("unknown option {arg}: use --model, --project, --into or --keep").into()),
+            _ => bail!("unknown option {arg}: use --model, --project, --into or --keep"),
         }
     }
     Ok(options)
 }
 
 /// Runs the pipeline on each selected project. Returns whether at least one ran and all are fixed.
-fn run_all(options: &Options) -> ExampleResult<bool> {
+fn run_all(options: &Options) -> Result<bool> {
     let is_selected = |project: &&BrokenProject| options.project.as_ref().is_none_or(|name| name == project.program);
     if let Some(name) = options.model.strip_prefix("local/") {
         check_status(&Command::new(std::env::current_exe()?).args(["models", "pull", name]).output()?)?;
@@ -92,15 +81,13 @@ fn run_all(options: &Options) -> ExampleResult<bool> {
 }
 
 /// Runs the pipeline on a project and returns the record of the run.
-fn run_project(options: &Options, project: &BrokenProject) -> ExampleResult<Value> {
+fn run_project(options: &Options, project: &BrokenProject) -> Result<Value> {
     let temp_dir = tempfile::tempdir()?;
     let folder = match &options.kept_runs {
         Some(kept_runs) => kept_runs.join(project.program),
         None => temp_dir.path().join("project"),
     };
-    if folder.exists() {
-        return Err(format!("{} exists; remove it, or name another folder with --keep", folder.display()).into());
-    }
+    ensure!(!folder.exists(), "{} exists; remove it, or name another folder with --keep", folder.display());
     write_project(project, &folder)?;
     let started_at = Instant::now();
     let output = orch_command(&folder)?
@@ -110,8 +97,9 @@ fn run_project(options: &Options, project: &BrokenProject) -> ExampleResult<Valu
         .arg(format!("test={}", project.test))
         .output()?;
     let seconds = started_at.elapsed().as_secs();
-    let report: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| format!("can't parse the report: {error}\n{}", String::from_utf8_lossy(&output.stderr)))?;
+    let report: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+        format!("can't parse the report; orch printed:\n{}", String::from_utf8_lossy(&output.stderr))
+    })?;
     Ok(json!({
         "model": options.model,
         "project": project.program,
@@ -124,7 +112,7 @@ fn run_project(options: &Options, project: &BrokenProject) -> ExampleResult<Valu
 }
 
 /// Creates a project of orch whose workspace contains the broken project.
-fn write_project(project: &BrokenProject, folder: &Path) -> ExampleResult<()> {
+fn write_project(project: &BrokenProject, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     check_status(&orch_command(folder)?.arg("init").output()?)?;
     for (name, content) in project.files {
@@ -136,14 +124,10 @@ fn write_project(project: &BrokenProject, folder: &Path) -> ExampleResult<()> {
 }
 
 /// Creates a command that runs this program as `orch` in a folder.
-fn orch_command(folder: &Path) -> ExampleResult<Command> {
+fn orch_command(folder: &Path) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.current_dir(folder);
     Ok(command)
-}
-
-fn check_status(output: &Output) -> ExampleResult<()> {
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned().into()) }
 }
 
 /// The attempts of the agent: the number of tool calls, and the class of the failure if it failed.

@@ -4,12 +4,15 @@
 
 #![allow(clippy::disallowed_methods, reason = "a bench waits for processes")]
 
-use std::io::{BufRead as _, BufReader};
+#[path = "../../tests/it/support/llamacpp_process.rs"]
+#[allow(dead_code)]
+mod llamacpp_process;
+
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use llamacpp_process::LlamaProcess;
 use local_llm::{GeneratedReply, LoadOptions, Model, PromptMessage, Request};
 use serde_json::{Value, json};
 
@@ -121,10 +124,9 @@ fn peak_memory(process: u32) -> u64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
-/// The server of llama.cpp, which exits when its standard input is closed.
+/// The server of llama.cpp.
 struct LlamaServer {
-    process: Child,
-    base_url: String,
+    process: LlamaProcess,
     /// The time until the server is ready, with the start of Python.
     loading: Duration,
     runtime: tokio::runtime::Runtime,
@@ -132,18 +134,12 @@ struct LlamaServer {
 
 impl LlamaServer {
     fn start(python: &Path, model: &Path) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/it/support/llamacpp.py");
         let start = Instant::now();
-        let mut command = Command::new(python);
-        command.arg(script).arg(model).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = command.spawn().unwrap();
-        let mut api_url = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut api_url).unwrap();
-        let base_url = api_url.trim().trim_end_matches("/v1").to_owned();
-        assert!(base_url.starts_with("http://127.0.0.1:"), "the server did not start: {api_url:?}");
+        let process = LlamaProcess::start(python.as_os_str(), model);
+        let loading = start.elapsed();
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { process, base_url, loading: start.elapsed(), runtime }
+        Self { process, loading, runtime }
     }
 
     fn measure(&self) -> Speed {
@@ -170,15 +166,8 @@ impl LlamaServer {
     }
 
     fn post(&self, path: &str, body: &Value) -> Value {
-        let request = reqwest::Client::new().post(format!("{}{path}", self.base_url)).body(body.to_string());
+        let request = reqwest::Client::new().post(format!("{}{path}", self.process.base_url())).body(body.to_string());
         let text = self.runtime.block_on(async { request.send().await.unwrap().text().await.unwrap() });
         serde_json::from_str(&text).unwrap()
-    }
-}
-
-impl Drop for LlamaServer {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
     }
 }

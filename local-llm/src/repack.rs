@@ -2,6 +2,12 @@
 //!
 //! On x86-64, candle's fast kernels repack a matrix when they first use it, and keep both the repacked and the original
 //! weights in memory. If no kernel uses the original weights again, this module frees them.
+//!
+//! candle reads the original weights through the pointer of a storage, which dangles once they are freed. This is sound
+//! because candle reads as many bytes as the storage says that it has, which is none then: a kernel that repacks a freed
+//! matrix panics at its first block. Which kernels repack is a property of the version of candle, so `Cargo.toml` names
+//! one version exactly. Before an update, read the callers of `as_ptr` and `storage_size_in_bytes` in
+//! `candle-core/src/quantized`, and run the tests of this module on a processor with AVX-512.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -27,11 +33,12 @@ pub(crate) struct RepackedMatrix {
 /// The storage through which candle's kernels access the matrix.
 struct MatrixView(Arc<RepackedMatrix>);
 
-/// Frees the original weights of matrices if this processor's kernels allow it. Tests the kernels with the first
-/// matrix.
+/// Frees the original weights of matrices if this processor's kernels allow it. Tests the kernels with the first matrix
+/// of each type, because each type has kernels of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Repacker {
-    every_kernel_repacks: Option<bool>,
+    /// The types whose kernels were tested, each with whether they all use the same repacked form.
+    tested_types: Vec<(GgmlDType, bool)>,
 }
 
 impl Repacker {
@@ -39,11 +46,16 @@ impl Repacker {
     pub(crate) fn wrap_matrix(&mut self, tensor: QTensor) -> Result<QMatMul, Error> {
         // Only these types have a repacked form for every number of rows.
         let is_supported = cfg!(target_arch = "x86_64") && matches!(tensor.dtype(), GgmlDType::Q4K | GgmlDType::Q8_0);
-        if is_supported && self.every_kernel_repacks != Some(false) {
+        if is_supported && self.every_kernel_repacks(tensor.dtype()) != Some(false) {
             Ok(self.wrap(tensor)?.0)
         } else {
             QMatMul::from_arc(Arc::new(tensor))
         }
+    }
+
+    /// Whether all kernels for this type use the same repacked form; `None` if they are not tested yet.
+    fn every_kernel_repacks(&self, dtype: GgmlDType) -> Option<bool> {
+        self.tested_types.iter().find(|(tested, _)| *tested == dtype).map(|(_, repacks)| *repacks)
     }
 
     fn wrap(&mut self, tensor: QTensor) -> Result<(QMatMul, Arc<RepackedMatrix>), Error> {
@@ -56,11 +68,11 @@ impl Repacker {
         let view = QTensor::new(QStorage::Cpu(Box::new(MatrixView(Arc::clone(&repacked)))), shape)?;
         let matrix = QMatMul::from_arc(Arc::new(view))?;
         let mut uses_only_repacked = repacked.repacks_in_product(&matrix, 1, width)?;
-        if uses_only_repacked && self.every_kernel_repacks.is_none() {
+        if uses_only_repacked && self.every_kernel_repacks(dtype).is_none() {
             // The kernel for many rows must neither repack the matrix again nor use the original weights.
             let repacks_again = repacked.repacks_in_product(&matrix, MANY_ROWS, width)?;
             uses_only_repacked = !repacks_again && !repacked.is_original_used.load(Ordering::SeqCst);
-            self.every_kernel_repacks = Some(uses_only_repacked);
+            self.tested_types.push((dtype, uses_only_repacked));
         }
         if uses_only_repacked {
             *repacked.original.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -106,7 +118,8 @@ impl QuantizedType for MatrixView {
         self.0.with_original(|original| original.dequantize(elem_count))
     }
 
-    /// Zero once the weights are freed, so that no caller reads through the dangling pointer.
+    /// Zero once the weights are freed, so that no caller reads through the dangling pointer. Nothing frees weights
+    /// between the calls for a pointer and its size: [`Repacker::wrap`] frees them before it hands out the matrix.
     fn storage_size_in_bytes(&self) -> usize {
         let original = self.0.original.read().unwrap_or_else(PoisonError::into_inner);
         original.as_deref().map_or(0, QuantizedType::storage_size_in_bytes)
@@ -154,14 +167,60 @@ mod tests {
         }
     }
 
+    /// Wraps a matrix of this type; `None` if the kernels of this processor need its original weights.
+    #[cfg(target_arch = "x86_64")]
+    fn freed_matrix(dtype: GgmlDType) -> Option<(QMatMul, Arc<RepackedMatrix>)> {
+        let wrapped = Repacker::default().wrap(QTensor::quantize(&matrix(64, 512), dtype).unwrap()).unwrap();
+        let is_freed = wrapped.1.original.read().unwrap().is_none();
+        is_freed.then_some(wrapped)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn no_kernel_asks_for_freed_weights() {
+        for dtype in [GgmlDType::Q4K, GgmlDType::Q8_0] {
+            let Some((product, freed)) = freed_matrix(dtype) else { continue };
+            freed.is_repacked.store(false, Ordering::SeqCst);
+            for rows in 1..=100 {
+                product.forward(&matrix(rows, 512)).unwrap();
+                assert!(!freed.is_repacked.load(Ordering::SeqCst), "{dtype:?} was repacked again for {rows} rows");
+                assert!(!freed.is_original_used.load(Ordering::SeqCst), "{dtype:?}, {rows} rows");
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn freed_weights_have_no_bytes_to_read() {
+        for dtype in [GgmlDType::Q4K, GgmlDType::Q8_0] {
+            let Some((QMatMul::QTensor(tensor), _)) = freed_matrix(dtype) else { continue };
+            assert_eq!(tensor.storage_size_in_bytes(), 0);
+            assert!(tensor.data().unwrap().is_empty());
+            assert!(tensor.dequantize(&Device::Cpu).is_err());
+            assert!(tensor.embedding(&Tensor::zeros(1, DType::U32, &Device::Cpu).unwrap()).is_err());
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_kernels_of_each_type_are_tested() {
+        let mut repacker = Repacker::default();
+        for dtype in [GgmlDType::Q8_0, GgmlDType::Q4K] {
+            repacker.wrap(QTensor::quantize(&matrix(64, 512), dtype).unwrap()).unwrap();
+            let alone = freed_matrix(dtype).is_some();
+            assert_eq!(repacker.every_kernel_repacks(dtype).unwrap_or(false), alone, "{dtype:?}");
+        }
+    }
+
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn weights_are_freed_if_every_kernel_repacks_them() {
         let mut repacker = Repacker::default();
         let (even, freed) = repacker.wrap(QTensor::quantize(&matrix(64, 512), GgmlDType::Q4K).unwrap()).unwrap();
         let is_freed = freed.original.read().unwrap().is_none();
-        assert_eq!(Some(is_freed), repacker.every_kernel_repacks.or(Some(false)));
-        assert!(is_freed || !std::is_x86_feature_detected!("avx2") || repacker.every_kernel_repacks == Some(false));
+        let every_kernel_repacks = repacker.every_kernel_repacks(GgmlDType::Q4K);
+        assert_eq!(Some(is_freed), every_kernel_repacks.or(Some(false)));
+        assert!(is_freed || !std::is_x86_feature_detected!("avx2") || every_kernel_repacks == Some(false));
         // A matrix with an odd number of rows has no repacked form, so its original weights remain.
         let (odd, remaining) = repacker.wrap(QTensor::quantize(&matrix(63, 512), GgmlDType::Q4K).unwrap()).unwrap();
         assert!(remaining.original.read().unwrap().is_some());

@@ -6,24 +6,26 @@
 #![allow(clippy::print_stdout, reason = "a test may print measurements")]
 
 use std::env;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use local_llm::{LoadOptions, Model, PromptMessage};
 use serde_json::{Value, json};
 
+#[path = "../../tests/it/support/llamacpp_process.rs"]
+#[allow(dead_code)]
+mod llamacpp_process;
 #[path = "support/gguf.rs"]
 #[allow(dead_code)]
 mod support;
 
+use llamacpp_process::LlamaProcess;
 use support::{CHATML, Gguf, SMALL, Sizes, TensorType};
 
-/// The server of llama.cpp, which exits when its standard input is closed.
+/// The server of llama.cpp.
 struct LlamaServer {
-    process: Child,
-    base_url: String,
+    process: LlamaProcess,
     /// Allows only one server at a time, because a server uses all processors.
     _guard: MutexGuard<'static, ()>,
 }
@@ -40,28 +42,8 @@ impl LlamaServer {
             return None;
         };
         let guard = SERVER_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/it/support/llamacpp.py");
-        let mut process = Command::new(python)
-            .arg(script)
-            .arg(model)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut api_url = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut api_url).unwrap();
-        let base_url = api_url.trim().trim_end_matches("/v1").to_owned();
-        assert!(base_url.starts_with("http://127.0.0.1:"), "the server did not start: {api_url:?}");
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Some(Self { process, base_url, _guard: guard })
-    }
-}
-
-impl Drop for LlamaServer {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
+        Some(Self { process: LlamaProcess::start(&python, model), _guard: guard })
     }
 }
 
@@ -72,7 +54,7 @@ const MAX_DIFFERENCE: f64 = 0.4;
 const MAX_MEAN_DIFFERENCE: f64 = 0.08;
 
 async fn post(server: &LlamaServer, path: &str, body: Value) -> Value {
-    let url = format!("{}{path}", server.base_url);
+    let url = format!("{}{path}", server.process.base_url());
     let response = reqwest::Client::new().post(url).body(body.to_string()).send().await.unwrap();
     let (status, text) = (response.status(), response.text().await.unwrap());
     assert!(status.is_success(), "{path}: {status} {text}");

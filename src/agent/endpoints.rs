@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use super::models::EnvLookup;
+use super::env_lookup::EnvLookup;
 use crate::config::{EnvAddresses, ProviderSettings, Settings, StructuredOutput};
 use crate::network::Network;
 use crate::provider::{Auth, AwsAuth, BUILTIN_PROVIDERS, BuiltinProvider, Endpoint, KeyAuth};

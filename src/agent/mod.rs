@@ -11,6 +11,7 @@ mod codex;
 mod command;
 mod digest_cache;
 mod endpoints;
+mod env_lookup;
 mod exit;
 mod files;
 mod json_lines;
@@ -30,9 +31,10 @@ mod turn_start;
 
 pub use auto::{AUTO_CANDIDATES, AutoCandidate, AutoChoice, AutoError, choose_model};
 pub use endpoints::env_addresses;
+pub use env_lookup::EnvLookup;
 pub use exit::install_hint;
 pub use local_models::{LocalModels, is_valid_own_name};
-pub use models::{EnvLookup, ModelRegistry};
+pub use models::ModelRegistry;
 pub use program::{AgentEnv, AgentEvent, CallContext, TurnResult};
 pub use program_starts::{
     ProgramCall, StartedProgram, find_started_programs, program_start_recorder, remove_program_start,

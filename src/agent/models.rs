@@ -15,11 +15,9 @@ use crate::provider::{self, BuiltinProvider, Endpoint, Provider};
 use crate::secret::{MIN_NEEDLE_BYTES, Redactor};
 
 use super::endpoints::{endpoints, env_addresses, env_base_url};
+use super::env_lookup::EnvLookup;
 use super::local_models::LocalModels;
 use super::program::AgentEnv;
-
-/// Looks up an environment variable; empty values count as unset.
-pub type EnvLookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// The models that a project can use, by provider.
 pub struct ModelRegistry {

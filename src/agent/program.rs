@@ -19,7 +19,7 @@ use crate::model::{
 use crate::offload::run_on_thread;
 use crate::process::{CERTIFICATE_VARIABLES, EndingGroups, ProgramSpec, SandboxContext, SandboxNeeds, SupervisorSpec};
 
-use super::EnvLookup;
+use super::env_lookup::EnvLookup;
 
 /// The maximum size of a program's output, in bytes. orch ends a program that writes more.
 const MAX_OUTPUT_BYTES: u64 = 32 << 20;

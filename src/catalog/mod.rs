@@ -11,6 +11,7 @@ mod provider_options;
 mod reasoning;
 mod refused_values;
 mod tools;
+mod version;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -18,7 +19,7 @@ use std::sync::OnceLock;
 use crate::model::{ModelRef, Usage};
 
 use entry::CatalogEntry;
-use reasoning::claude_generation;
+use version::{claude_generation, claude_version, parse_version};
 
 pub use misspelling::{IntendedModel, misspelt_model};
 pub use openai::{follows_openai_rules, is_openai_reasoning_model};
@@ -107,28 +108,12 @@ pub fn bedrock_accepts_cache_points(name: &str) -> bool {
         || earlier_models.iter().any(|model| name.contains(model))
 }
 
-/// The family and the version of a Claude model; `None` for other models and for early Claude models, whose names begin
-/// with the version (`claude-3-5-sonnet`).
-fn claude_version(name: &str) -> Option<(&str, (u32, u32))> {
-    let (_, name) = name.rsplit_once("claude-")?;
-    let (family, version) = name.split_once('-').filter(|(family, _)| family.starts_with(char::is_alphabetic))?;
-    Some((family, parse_version(version)))
-}
-
 /// Whether a Gemini model has a fixed temperature: from 3.6 on, and the lite models of 3.5. These models ignore any
 /// other temperature, and Google has announced that future models will refuse it.
 pub fn gemini_has_fixed_temperature(name: &str) -> bool {
     let Some((_, name)) = name.rsplit_once("gemini-") else { return false };
     let version = parse_version(name);
     version >= (3, 6) || (version == (3, 5) && name.contains("lite"))
-}
-
-/// The major and minor version at the start of a text such as `4-7`, `4.7@20260301` or `4`. A number that is missing or
-/// has three or more digits (a date) becomes 0.
-fn parse_version(text: &str) -> (u32, u32) {
-    let mut numbers = text.split(['-', '.', '@']).map(|part| part.parse::<u32>().ok().filter(|number| *number < 100));
-    let major = numbers.next().flatten().unwrap_or(0);
-    (major, numbers.next().flatten().unwrap_or(0))
 }
 
 /// Whether `name` is the listed model, or a dated, numbered, `latest` or `preview` version of it.

@@ -1,9 +1,10 @@
 //! The options that a model or its API does not accept. orch leaves them out of requests.
 
 use super::reasoning::{
-    BedrockReasoning, ClaudeThinking, GeminiThinking, ReasoningRefusal, bedrock_reasoning, claude_generation,
-    claude_thinking, gemini_thinking, openai_effort,
+    BedrockReasoning, ClaudeThinking, GeminiThinking, ReasoningRefusal, bedrock_reasoning, claude_thinking,
+    gemini_thinking, openai_effort,
 };
+use super::version::claude_generation;
 use super::{
     claude_has_fixed_temperature, follows_openai_rules, gemini_has_fixed_temperature, is_openai_reasoning_model,
 };

@@ -1,7 +1,7 @@
 //! How a request sets the amount of reasoning: with an effort, a level or a token budget, depending on the model.
 
-use super::openai::openai_base_model;
-use super::{claude_version, is_openai_reasoning_model, parse_version};
+use super::openai::{is_openai_reasoning_model, openai_base_model};
+use super::version::{claude_generation, claude_version, parse_version};
 use crate::model::ReasoningEffort;
 
 /// Why a model does not support a reasoning effort.
@@ -143,18 +143,6 @@ fn claude_without_thinking(name: &str, generation: Option<(u32, u32)>) -> Result
         "sonnet" if generation >= (5, 5) => Ok(ClaudeThinking::Off("between_tools")),
         _ => Ok(ClaudeThinking::Off("disabled")),
     }
-}
-
-/// The version of a Claude model, including early models (`claude-3-5-sonnet`); `None` for other models and for names
-/// without a version.
-pub(super) fn claude_generation(name: &str) -> Option<(u32, u32)> {
-    let version = match claude_version(name) {
-        // The first model of these families had version 5.
-        Some(("fable" | "mythos", version)) => version.max((5, 0)),
-        Some((_, version)) => version,
-        None => parse_version(name.rsplit_once("claude-")?.1),
-    };
-    (version != (0, 0)).then_some(version)
 }
 
 /// How a request to the Gemini API sets the reasoning of a model. Gemini 2.5 has a token budget, and later versions

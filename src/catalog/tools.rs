@@ -3,7 +3,7 @@
 use super::openai::openai_base_model;
 use super::options::ModelApi;
 use super::reasoning::ClaudeThinking;
-use super::{claude_generation, parse_version};
+use super::version::{claude_generation, parse_version};
 use crate::model::Dialect;
 
 /// Parts of the names of models at Bedrock that accept no tools.

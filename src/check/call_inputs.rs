@@ -1,7 +1,5 @@
 //! Checks the values that a step passes to a called pipeline against the schemas of its inputs.
 
-use std::ops::Range;
-
 use minijinja::machinery::ast::Expr;
 use serde_json::Value;
 
@@ -9,29 +7,13 @@ use super::infer::{Checker, TextLocation};
 use super::narrowing::{expression_path, member_of};
 use super::number_range::RequiredOrder;
 use super::scope::{Narrowing, TypeScope};
-use super::step_scopes::ScopedStep;
-use super::texts::TextChecks;
+use super::texts::{CallInput, TextChecks};
 use super::types::{SchemaNode, Schemas, Type, TypeKind};
 use super::value_fit::{FitCheck, KnownValue, property_schema};
-use crate::config::{Project, child_pointer};
+use crate::config::child_pointer;
 use crate::diagnostic::Code;
 use crate::schema::Schema;
 use crate::template::{self, TemplateContext, parse_expression};
-
-/// An input of a called pipeline, with the expression of its value.
-pub(super) struct CallInput<'b, 'a> {
-    pub(super) called: &'a Project,
-    pub(super) name: &'b str,
-    /// The location of the expression in the calling pipeline.
-    pub(super) pointer: &'b str,
-    /// The expression.
-    pub(super) text: &'a str,
-    /// The range of the value in the expression.
-    pub(super) range: Range<usize>,
-    /// The step that calls the pipeline, and the scope of the expression.
-    pub(super) scoped_step: &'a ScopedStep<'a>,
-    pub(super) scope: &'b TypeScope<'a>,
-}
 
 /// How a value fits an input of a pipeline or an argument of a tool.
 pub(super) enum InputFit {

@@ -7,7 +7,7 @@ use crate::model::budget::{Budget, Unpriced, Unreported};
 use crate::model::step::Access;
 use crate::model::{Agent, CliAgentKind, Step};
 
-use super::models::{BudgetedSteps, sample_cost, value_span};
+use super::budgeted_steps::{BudgetedSteps, sample_cost};
 
 /// The end of a message about a budget that refuses estimates.
 const REFUSED_ESTIMATES_REASON: &str = ", and a budget sets `unreported: refuse`";
@@ -51,7 +51,7 @@ pub(super) fn check(project: &Project, steps: &[(String, &Step)], budgets: &[&Bu
         };
         let findings =
             [unreported_usage(name, agent, kind, &requirements), unknown_price(project, name, agent, &requirements)];
-        let agent_span = value_span(project, &child_pointer("/agents", name));
+        let agent_span = project.document.spans.value(&child_pointer("/agents", name));
         diagnostics.extend(
             findings
                 .into_iter()

@@ -12,6 +12,7 @@ mod arithmetic;
 mod assignments;
 mod bindings;
 mod booleans;
+mod budgeted_steps;
 mod call_arguments;
 mod call_inputs;
 mod call_steps;

@@ -2,18 +2,19 @@
 //!
 //! Reports nothing about a name that the files alone do not resolve, such as `auto` without a default model.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use minijinja::machinery::ast::{Expr, Stmt};
 use minijinja::machinery::parse;
 
+use super::budgeted_steps::{BudgetedSteps, sample_cost};
 use super::cli_agent_usage;
 use crate::catalog;
 use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::budget::{Budget, Unpriced};
 use crate::model::name::{LOCAL_PROVIDER, max_reply_tokens, resolve_name};
-use crate::model::{BuiltinProvider, ModelRef, PriceBasis, Step, Usage};
+use crate::model::{BuiltinProvider, ModelRef, PriceBasis, Step};
 use crate::template::template_syntax;
 
 /// The number of bytes per token for a lower bound of the tokens of a prompt. Prose has about four bytes per token.
@@ -95,7 +96,7 @@ pub fn resolve_reference(project: &Project, name: &str) -> Option<ModelRef> {
     resolve_name(name, &aliases, &providers, "").ok().filter(|_| name != "auto")
 }
 
-pub(super) fn value_span(project: &Project, pointer: &str) -> std::ops::Range<usize> {
+fn value_span(project: &Project, pointer: &str) -> std::ops::Range<usize> {
     project.document.spans.value(pointer)
 }
 
@@ -167,36 +168,4 @@ fn check_price(project: &Project, pointer: &str, model: &ModelRef, price_option:
     };
     let help = format!("{prices} under `models:` in `orch.yaml`, or set `unpriced: allow` in the budget");
     Some(diagnostic.with_help(help))
-}
-
-/// What a call of a model with few tokens costs, as orch computes it in a run; `None` if its price is unknown.
-pub(super) fn sample_cost(project: &Project, model: &ModelRef) -> Option<f64> {
-    let usage = Usage { input: 1, output: 1, ..Usage::default() };
-    match project.settings.entry_with_prices(model) {
-        Some(entry) => entry.cost(&usage),
-        None => catalog::cost(model, &usage),
-    }
-}
-
-/// The steps to which budgets with a certain property apply, such as a limit in dollars.
-pub(super) struct BudgetedSteps<'a> {
-    /// Whether a budget with the property applies to every step.
-    applies_to_all: bool,
-    /// The pointers of the steps whose own budget has the property.
-    steps: HashSet<&'a str>,
-}
-
-impl<'a> BudgetedSteps<'a> {
-    pub(super) fn new(steps: &'a [(String, &Step)], budgets: &[&Budget], has_property: fn(&Budget) -> bool) -> Self {
-        let steps_with_budget = steps.iter().filter(|(_, step)| step.budget.as_ref().is_some_and(has_property));
-        let steps = steps_with_budget.map(|(pointer, _)| pointer.as_str()).collect();
-        Self { applies_to_all: budgets.iter().any(|budget| has_property(budget)), steps }
-    }
-
-    /// Whether a budget with the property applies to the step at this pointer: the budget of the run, of the step, or
-    /// of an enclosing group.
-    pub(super) fn contains(&self, pointer: &str) -> bool {
-        let mut enclosing = pointer.match_indices('/').map(|(end, _)| &pointer[..end]).chain([pointer]);
-        self.applies_to_all || enclosing.any(|ancestor| self.steps.contains(ancestor))
-    }
 }

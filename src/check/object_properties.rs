@@ -5,7 +5,7 @@ use regex::RegexBuilder;
 use serde_json::{Map, Value};
 
 use super::all_of::intersect;
-use super::schema_keywords::declared_properties;
+use super::schema_walk::declared_properties;
 use super::tags::{constant_test, exclude_values};
 use super::types::{Property, SchemaNode, SchemaPart, Schemas, Type, union};
 use crate::schema::MAX_PATTERN_BYTES;
@@ -64,8 +64,8 @@ impl<'a> Schemas<'a> {
         let cases: Vec<SchemaNode<'a>> = nodes.iter().flat_map(|node| self.cases(*node)).collect();
         let applies = |node: &&SchemaNode<'a>| node.part != SchemaPart::Negated;
         let mut declaring = nodes.iter().filter(applies).chain(&cases);
-        let is_declared_anywhere =
-            declaring.any(|node| declared_properties(node).is_some_and(|properties| properties.contains_key(name)));
+        let is_declared_anywhere = declaring
+            .any(|node| declared_properties(node.schema).is_some_and(|properties| properties.contains_key(name)));
         let mut search = PropertySearch::default();
         for node in nodes {
             match node.part {
@@ -89,7 +89,7 @@ impl<'a> Schemas<'a> {
         is_declared_anywhere: bool,
         search: &mut PropertySearch<'a>,
     ) {
-        let declared = declared_properties(&node);
+        let declared = declared_properties(node.schema);
         search.declared_names.extend(declared.into_iter().flat_map(Map::keys).map(String::as_str));
         search.is_required |= requires(node.schema, name);
         let own_schema = declared.and_then(|properties| properties.get(name));
@@ -131,7 +131,7 @@ impl<'a> Schemas<'a> {
 
     /// Adds what a schema says about a property that applies in some cases only.
     fn search_case(self, case: SchemaNode<'a>, name: &str, search: &mut PropertySearch<'a>) {
-        let declared = declared_properties(&case);
+        let declared = declared_properties(case.schema);
         search.declared_names.extend(declared.into_iter().flat_map(Map::keys).map(String::as_str));
         search.is_required_in_case |= requires(case.schema, name);
         if let Some(schema) = declared.and_then(|properties| properties.get(name)) {
@@ -180,7 +180,7 @@ impl<'a> Schemas<'a> {
         let mut is_closed = false;
         for node in nodes.iter().filter(|node| node.part != SchemaPart::Negated) {
             let patterns = node.schema.get("patternProperties").and_then(Value::as_object);
-            let declared = [declared_properties(node), patterns].into_iter().flatten().flat_map(Map::values);
+            let declared = [declared_properties(node.schema), patterns].into_iter().flatten().flat_map(Map::values);
             types.extend(declared.map(|schema| self.schema_type(node.with_schema(schema))));
             for keyword in ["additionalProperties", "unevaluatedProperties"] {
                 match node.schema.get(keyword) {

@@ -11,12 +11,10 @@ use serde_json::{Map, Value};
 
 use super::all_of::{has_object_keywords, with_object_schemas, without_cases};
 use super::number_range::NumberRange;
+use super::schema_walk::ANNOTATIONS;
 use super::tags::{can_exclude, constant_test, exclude_values};
 use super::types::{ObjectMembers, Property, SchemaNode, SchemaPart, Schemas, TupleType, Type, TypeKind, union};
 use crate::schema::MAX_PATTERN_BYTES;
-
-/// Keywords that do not restrict values.
-pub(super) const ANNOTATIONS: &[&str] = &["title", "description", "$comment", "examples", "default"];
 
 /// The maximum number of cases of a type that a further condition splits.
 const MAX_CASES: usize = 16;
@@ -131,11 +129,6 @@ fn replace_objects<'a>(ty: &Type<'a>, objects: &Type<'a>) -> Type<'a> {
         Some(TypeKind::Object) => objects.clone(),
         _ => branch,
     }))
-}
-
-/// The properties that a schema declares.
-pub(super) fn declared_properties<'a>(node: &SchemaNode<'a>) -> Option<&'a Map<String, Value>> {
-    node.schema.get("properties")?.as_object()
 }
 
 /// The type of `const`, `enum` or `type`.

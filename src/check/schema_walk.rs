@@ -27,6 +27,14 @@ pub(super) const SCHEMA_LIST_KEYWORDS: &[&str] = &["allOf", "anyOf", "oneOf", "p
 pub(super) const SCHEMA_MAP_KEYWORDS: &[&str] =
     &["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
 
+/// Keywords that do not restrict values.
+pub(super) const ANNOTATIONS: &[&str] = &["title", "description", "$comment", "examples", "default"];
+
+/// The properties that a schema declares.
+pub(super) fn declared_properties(schema: &Value) -> Option<&Map<String, Value>> {
+    schema.get("properties")?.as_object()
+}
+
 /// Calls `visit` for a schema and for each schema inside it, with their pointers.
 pub(super) fn visit_schemas(schema: &Value, pointer: &str, visit: &mut dyn FnMut(&Map<String, Value>, &str)) {
     visit_nested(schema, pointer, 0, visit);

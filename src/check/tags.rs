@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::number_range::NumberRange;
-use super::schema_keywords::{ANNOTATIONS, declared_properties};
-use super::schema_walk::named_types;
+use super::schema_walk::{ANNOTATIONS, declared_properties, named_types};
 use super::types::{SchemaNode, Schemas, Type, TypeKind, union};
 
 /// The only value of a schema with `"type": "null"`.
@@ -46,7 +45,7 @@ impl<'a> TagValues<'a> {
 impl<'a> Schemas<'a> {
     /// Whether the objects that fit different schemas differ in the constant of a property.
     pub(super) fn has_tag(self, branches: &[SchemaNode<'a>]) -> bool {
-        let Some(first) = branches.first().and_then(declared_properties) else { return false };
+        let Some(first) = branches.first().and_then(|branch| declared_properties(branch.schema)) else { return false };
         first.keys().any(|name| {
             let mut seen: Vec<TagValues<'a>> = Vec::new();
             branches.iter().all(|branch| {
@@ -59,7 +58,7 @@ impl<'a> Schemas<'a> {
     }
 
     fn tag_values(self, branch: &SchemaNode<'a>, name: &str) -> Option<TagValues<'a>> {
-        let schema = declared_properties(branch)?.get(name)?;
+        let schema = declared_properties(branch.schema)?.get(name)?;
         TagValues::from_schema(self.follow_ref(branch.with_schema(schema))?.schema)
     }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use minijinja::machinery::ast::{Expr, Stmt};
 
 use super::Strictness;
-use super::call_inputs::CallInput;
 use super::infer::{Checker, TextLocation};
 use super::scope::{InferredValue, TypeScope};
 use super::shell_values;
@@ -64,6 +63,21 @@ pub fn check_prompt(file: &Arc<SourceFile>) -> Vec<Diagnostic> {
         .into_iter()
         .map(|error| template_diagnostic(error, |diagnostic, range| diagnostic.with_span(file, range)))
         .collect()
+}
+
+/// An input of a called pipeline, with the expression of its value.
+pub(super) struct CallInput<'b, 'a> {
+    pub(super) called: &'a Project,
+    pub(super) name: &'b str,
+    /// The location of the expression in the calling pipeline.
+    pub(super) pointer: &'b str,
+    /// The expression.
+    pub(super) text: &'a str,
+    /// The range of the value in the expression.
+    pub(super) range: Range<usize>,
+    /// The step that calls the pipeline, and the scope of the expression.
+    pub(super) scoped_step: &'a ScopedStep<'a>,
+    pub(super) scope: &'b TypeScope<'a>,
 }
 
 /// Checks the texts of a project and collects the results.

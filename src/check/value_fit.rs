@@ -9,7 +9,7 @@ use super::all_of::has_early_draft;
 use super::dependent_properties::object_schemas;
 use super::number_range::NumberRange;
 use super::refined_types::requires_property;
-use super::schema_keywords::ANNOTATIONS;
+use super::schema_walk::ANNOTATIONS;
 use super::types::{Property, SchemaNode, SchemaPart, Schemas, Type, TypeKind};
 
 /// Keywords that do not restrict values, beside annotations.

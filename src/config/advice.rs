@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::form::SchemaForm;
 use super::generate;
-use super::shape::has_json_type;
 use crate::diagnostic::equivalents::{self, YamlShape};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::model::HumanDuration;
@@ -261,4 +260,17 @@ fn contains_scalar(text: &str, type_name: &str) -> bool {
 /// Joins names in backticks, with a separator between them.
 pub(super) fn quoted(names: &[&str], separator: &str) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(separator)
+}
+
+/// Whether a value has a type of JSON Schema.
+pub(super) fn has_json_type(value: &Value, name: &str) -> bool {
+    match name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        _ => true,
+    }
 }

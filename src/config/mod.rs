@@ -22,6 +22,7 @@ mod project;
 mod publish;
 mod root;
 mod schema_files;
+mod secret_ref;
 mod settings;
 mod shape;
 mod sources;
@@ -49,8 +50,9 @@ pub use root::{
     SETTINGS_FILE, absolute, find_root, find_root_from, find_root_with_settings, has_settings_file, is_case,
     list_cases, list_pipelines, path_in_folder, pipeline_listing, pipelines_below,
 };
+pub use secret_ref::SecretRef;
 pub use settings::{
-    AwsSettings, Defaults, ModelSettings, ProviderSettings, RecordingSettings, SecretRef, Settings, StructuredOutput,
+    AwsSettings, Defaults, ModelSettings, ProviderSettings, RecordingSettings, Settings, StructuredOutput,
 };
 pub use sources::Sources;
 pub use spans::{Document, SpanIndex, child_pointer, item_pointer};

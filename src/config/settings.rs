@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::mcp::McpServerSettings;
+use super::secret_ref::{ENV_PATTERN, SecretRef};
 use super::tracking::TrackerSettings;
 use crate::model::budget::Budget;
 use crate::model::mcp::MCP_SERVER_PATTERN;
@@ -20,9 +21,6 @@ use crate::model::{Agent, Dialect, HumanDuration, McpHeader, ModelRef, Normalize
 
 /// The pattern of a provider's name, the part of `provider/model` before the slash.
 pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
-
-/// The pattern of the name of an environment variable.
-pub(super) const ENV_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 
 /// The pattern of an AWS region, which becomes a part of an address.
 pub(super) const REGION_PATTERN: &str = "^[a-z0-9]+(-[a-z0-9]+)+$";
@@ -170,16 +168,6 @@ pub enum StructuredOutput {
     Auto,
     /// orch sends no schema; the prompt asks for JSON, and orch extracts it from the reply.
     Off,
-}
-
-/// A reference to a secret.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("writeOnly" = true))]
-pub struct SecretRef {
-    /// The environment variable that holds the secret.
-    #[schemars(example = &"LAB_KEY", regex(pattern = ENV_PATTERN))]
-    pub env: String,
 }
 
 impl Settings {

@@ -5,9 +5,10 @@
 
 use serde_json::{Map, Value};
 
-use super::advice::{self, quoted};
+use super::advice::{self, has_json_type, quoted};
 use super::form::{AdditionalMembers, FormMembers, SchemaForm};
-use super::settings::{ENV_PATTERN, PROVIDER_PATTERN, REGION_PATTERN};
+use super::secret_ref::ENV_PATTERN;
+use super::settings::{PROVIDER_PATTERN, REGION_PATTERN};
 use super::spans::{Document, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::TOOLS_PATTERN;
@@ -319,18 +320,6 @@ fn describe_location(pointer: &str) -> String {
             format!("item {number} of `{list}`")
         }
         [.., key] => format!("`{key}`"),
-    }
-}
-
-pub(super) fn has_json_type(value: &Value, name: &str) -> bool {
-    match name {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "boolean" => value.is_boolean(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "number" => value.is_number(),
-        _ => true,
     }
 }
 

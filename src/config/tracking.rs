@@ -7,7 +7,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::settings::SecretRef;
+use super::secret_ref::{ENV_PATTERN, SecretRef};
 use crate::model::HumanDuration;
 
 /// External services to which orch sends the events of runs.
@@ -68,7 +68,7 @@ pub enum Address {
 #[serde(deny_unknown_fields)]
 struct AddressMapping {
     /// The environment variable that holds the address.
-    #[schemars(example = &"CONVEX_URL", regex(pattern = super::settings::ENV_PATTERN))]
+    #[schemars(example = &"CONVEX_URL", regex(pattern = ENV_PATTERN))]
     env: String,
 }
 

@@ -14,41 +14,18 @@ use tokio::time::Instant;
 
 use crate::agent::ModelRegistry;
 use crate::durable::{Call, CallOutcome};
-use crate::model::budget::{Budget, Unpriced, Unreported};
+use crate::model::budget::{Budget, Limit, Unpriced, Unreported};
 use crate::model::effect::ModelUse;
 use crate::model::event::Event;
 use crate::model::{CliAgent, Failure, FailureClass, ModelRef, PriceBasis, StepKey, TurnEstimate, Usage, UsageTotal};
 
-use super::budget_ledger::{Amount, AmountEstimate, BudgetLedger, ReservedAmount};
+use super::amount::Amount;
+use super::budget_ledger::{AmountEstimate, BudgetLedger, ReservedAmount};
 use super::call_spend::{CallSpend, StepModels};
 use super::limit_index::LimitIndex;
 use super::plan::Plan;
 use super::planned_model::PlannedModel;
 use super::spend_history::SpendHistory;
-
-/// The scope of a limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BudgetScope {
-    /// The whole run.
-    Run,
-    /// A step and the steps inside it.
-    Step(StepKey),
-    /// An agent, by its name, in these steps.
-    Agent(String, Vec<StepKey>),
-}
-
-impl std::fmt::Display for BudgetScope {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Run => f.write_str("the run"),
-            Self::Step(step) => write!(f, "step `{step}`"),
-            Self::Agent(name, _) => write!(f, "agent `{name}`"),
-        }
-    }
-}
-
-/// A limit with its scope.
-pub type Limit = (BudgetScope, Budget);
 
 /// The budgets of a run.
 pub struct Budgets {
@@ -66,17 +43,6 @@ pub struct Budgets {
     /// The time during which the processes of earlier sessions owned the run.
     owned_before: Duration,
     started: Instant,
-}
-
-impl BudgetScope {
-    /// The scope for JSON: `the run`, or `step ID` or `agent NAME` without quotes around the name.
-    pub(crate) fn plain_name(&self) -> String {
-        match self {
-            Self::Run => self.to_string(),
-            Self::Step(step) => format!("step {step}"),
-            Self::Agent(name, _) => format!("agent {name}"),
-        }
-    }
 }
 
 /// The reservation of a call in flight. Dropping it releases it.

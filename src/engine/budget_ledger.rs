@@ -4,24 +4,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::budget::{Budget, Unpriced, Unreported};
+use crate::model::budget::{Budget, BudgetScope, Unpriced, Unreported};
 use crate::model::cost::{format_dollars, format_dollars_rounded};
 use crate::model::{Failure, FailureClass, counted};
 
-use super::budget::BudgetScope;
+use super::amount::{Amount, Unit};
 use super::call_spend::{Certainty, CountedUsage};
 
 /// The tolerance for rounding errors in sums of dollars.
 const ROUNDING_TOLERANCE: f64 = 1e-9;
-
-/// A unit of a limit, other than time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
-    /// Tokens.
-    Tokens,
-    /// US dollars.
-    Usd,
-}
 
 /// The amount that a call reserves, and whether it is an upper or a lower bound.
 #[derive(Clone, Copy, Debug)]
@@ -67,27 +58,6 @@ impl AmountEstimate {
             Self::Upper => "the next request may take",
             Self::Lower => "the next turn takes more than",
         }
-    }
-}
-
-/// An amount in each unit.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Amount {
-    pub(super) tokens: u64,
-    pub(super) usd: f64,
-    pub(super) time: Duration,
-}
-
-impl Amount {
-    pub(super) fn add(&mut self, other: Self) {
-        self.tokens = self.tokens.saturating_add(other.tokens);
-        self.usd += other.usd;
-        self.time = self.time.saturating_add(other.time);
-    }
-
-    pub(super) fn subtract(&mut self, other: Self) {
-        self.tokens = self.tokens.saturating_sub(other.tokens);
-        self.usd = (self.usd - other.usd).max(0.0);
     }
 }
 

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::agent::{ModelRegistry, REPLAY_PROVIDER};
-use crate::model::budget::Unreported;
+use crate::model::budget::{Limit, Unreported};
 use crate::model::{
     CliAgent, CliAgentKind, Failure, FailureClass, ModelRef, PriceBasis, StepKey, TurnEstimate, UsageTotal,
 };
 
-use super::budget::Limit;
-use super::budget_ledger::{Amount, Unit};
+use super::amount::{Amount, Unit};
 use super::plan::Plan;
 
 /// The usage of one call, from its outcome or from its recorded event.

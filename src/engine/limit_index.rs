@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use crate::model::StepKey;
-
-use super::budget::BudgetScope;
+use crate::model::budget::BudgetScope;
 
 /// The limits that cover each step, by their position. So the time of a look-up does not depend on the number of limits,
 /// of which there may be one for each step.

@@ -5,6 +5,7 @@
 
 mod agent;
 mod agent_tools;
+mod amount;
 mod approve;
 mod artifact_flow;
 pub mod budget;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
-use crate::model::budget::Budget;
+use crate::model::budget::{Budget, BudgetScope, Limit};
 use crate::model::effect::CallKind;
 use crate::model::event::PlannedStep;
 use crate::model::step::Step;
@@ -18,7 +18,6 @@ use crate::schema::Schema;
 use crate::template::Templates;
 
 use super::artifact_flow;
-use super::budget::{BudgetScope, Limit};
 use super::node::{AgentNode, ArtifactType, CalledTool, NodeKind, PlanBody, PlanNode};
 use super::plan_index::PlanIndex;
 use super::planned_model::PlannedModel;

@@ -58,7 +58,7 @@ pub use record::{
 pub use repeat::TextComparison;
 pub use repository::repository_files;
 pub use reserved::ReservedFiles;
-pub use revert::UnrecordedChange;
+pub use revert_plan::UnrecordedChange;
 pub use snapshot::{EXCLUDED_FOLDERS, FileSnapshot};
 pub use tree::Tree;
 pub use workspace_baseline::WorkspaceBaseline;

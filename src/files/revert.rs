@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use indexmap::IndexMap;
-
 use crate::model::{Failure, FailureClass};
 
 use super::commit::read_state;
@@ -11,22 +9,8 @@ use super::merge_change_sets;
 use super::path::record_refusal_reason;
 use super::problem::Problems;
 use super::record::{ChangeSet, FileState, RevertOutcome, RevertReport, RevertedFile, states_match};
-use super::revert_plan::{RevertPlan, RevertRules};
+use super::revert_plan::{RevertPlan, RevertRules, UnrecordedChange, UnrecordedChanges};
 use super::tree::{AccessError, Tree};
-
-/// The changes of a file that no change set contains, because its content was not recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnrecordedChange {
-    /// The path relative to the workspace.
-    pub path: String,
-    /// Why orch can't restore the file, after the word `it`: `was changed …`.
-    pub reason: String,
-    /// Whether the first of them came before all recorded changes of the file. Then its original state is unknown.
-    pub hides_original: bool,
-}
-
-/// The files with unrecorded changes, by path.
-pub(super) type UnrecordedChanges<'a> = IndexMap<&'a str, &'a UnrecordedChange>;
 
 fn by_path(unrecorded: &[UnrecordedChange]) -> UnrecordedChanges<'_> {
     unrecorded.iter().map(|change| (change.path.as_str(), change)).collect()

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use indexmap::IndexMap;
+
 use super::commit::{FileUpdate, read_state, remove_leftovers};
 use super::obstacles::Obstacles;
 use super::path::record_refusal_reason;
@@ -10,8 +12,21 @@ use super::record::{
     ChangeKind, ChangeSet, FileChange, FileState, RevertOutcome, RevertedFile, describe_difference, states_match,
 };
 use super::repository::NewEntries;
-use super::revert::{UnrecordedChange, UnrecordedChanges};
 use super::tree::{AccessError, Tree, ancestors_of};
+
+/// The changes of a file that no change set contains, because its content was not recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnrecordedChange {
+    /// The path relative to the workspace.
+    pub path: String,
+    /// Why orch can't restore the file, after the word `it`: `was changed …`.
+    pub reason: String,
+    /// Whether the first of them came before all recorded changes of the file. Then its original state is unknown.
+    pub hides_original: bool,
+}
+
+/// The files with unrecorded changes, by path.
+pub(super) type UnrecordedChanges<'a> = IndexMap<&'a str, &'a UnrecordedChange>;
 
 /// What decides, beside the states of the files, what a revert does.
 pub(super) struct RevertRules<'a> {

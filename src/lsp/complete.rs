@@ -4,11 +4,13 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::checks::Checks;
+use super::completion::{Completion, CompletionKind, new_completion};
 use super::cursor::{EditorCursor, FilePosition, YamlPosition, YamlRole, step_path};
 use super::documents::Documents;
 use super::keys::{self, KeyNode};
 use super::lookups;
-use super::outline::{Outline, PathSegment};
+use super::outline::Outline;
+use super::outline_entry::PathSegment;
 use super::projects::FileRole;
 use super::template_cursor::{ExpectedSyntax, TemplatePosition};
 use super::test_case;
@@ -19,33 +21,6 @@ use crate::template::{FILTERS, FUNCTIONS, TESTS};
 
 /// The maximum number of agents that completion offers. For each agent, completion searches the text for its model.
 const MAX_AGENTS: usize = 1_000;
-
-/// The kind of a completion, which determines its icon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CompletionKind {
-    Key,
-    Value,
-    Variable,
-    Property,
-    Agent,
-    File,
-    Function,
-    Keyword,
-}
-
-/// A completion that the user can choose.
-#[derive(Clone, Debug)]
-pub(super) struct Completion {
-    pub(super) label: String,
-    pub(super) kind: CompletionKind,
-    /// A short note that the editor shows next to the label.
-    pub(super) detail: String,
-    /// A description in sentences.
-    pub(super) documentation: Option<String>,
-    /// The text that replaces `replace_range`.
-    pub(super) insert_text: String,
-    pub(super) replace_range: Range<usize>,
-}
 
 /// The first words of template tags.
 const TAG_KEYWORDS: &[&str] = &[
@@ -115,24 +90,12 @@ fn completions_in_template(
         ExpectedSyntax::Filter => fixed_completions(FILTERS, CompletionKind::Function, "filter"),
         ExpectedSyntax::Test => fixed_completions(TESTS, CompletionKind::Function, "test"),
         ExpectedSyntax::Statement => fixed_completions(TAG_KEYWORDS, CompletionKind::Keyword, ""),
-        ExpectedSyntax::Include => folder_files(cursor, "prompts", documents)
+        ExpectedSyntax::Include => lookups::folder_files(cursor, "prompts", documents)
             .iter()
             .map(|name| new_completion(name, CompletionKind::File, "prompt", None, &template.name_range))
             .collect(),
         ExpectedSyntax::Nothing => Vec::new(),
     }
-}
-
-/// A completion that inserts its label.
-pub(super) fn new_completion(
-    label: &str,
-    kind: CompletionKind,
-    detail: &str,
-    description: Option<&str>,
-    replaced_range: &Range<usize>,
-) -> Completion {
-    let (label, detail, documentation) = (label.to_owned(), detail.to_owned(), description.map(str::to_owned));
-    Completion { insert_text: label.clone(), label, kind, detail, documentation, replace_range: replaced_range.clone() }
 }
 
 fn name_completion(name: &VisibleName, replaced_range: &Range<usize>) -> Completion {
@@ -145,11 +108,6 @@ fn name_completion(name: &VisibleName, replaced_range: &Range<usize>) -> Complet
     let kind = if name.origin == NameOrigin::Property { CompletionKind::Property } else { CompletionKind::Variable };
     let detail = format!("{}{origin}{optional}", name.ty);
     new_completion(&name.name, kind, &detail, name.description.as_deref(), replaced_range)
-}
-
-/// Returns the names of the files in a folder of the project.
-pub(super) fn folder_files(cursor: &EditorCursor, folder: &str, documents: &Documents) -> Vec<String> {
-    documents.sources().list_files(&cursor.project_file.root.join(folder))
 }
 
 fn completions_in_field(cursor: &EditorCursor, field: &YamlPosition, documents: &Documents) -> Vec<Completion> {
@@ -256,12 +214,12 @@ fn project_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &
             completions.collect()
         }
         YamlRole::Artifact => artifact_completions(cursor, field, documents),
-        YamlRole::Prompt => folder_files(cursor, "prompts", documents)
+        YamlRole::Prompt => lookups::folder_files(cursor, "prompts", documents)
             .iter()
             .map(|name| completion(name, CompletionKind::File, "prompt"))
             .collect(),
         YamlRole::Schema | YamlRole::Output => {
-            let names = folder_files(cursor, "schemas", documents);
+            let names = lookups::folder_files(cursor, "schemas", documents);
             let names = names.iter().filter_map(|name| name.strip_suffix(".schema.json"));
             let mut completions: Vec<Completion> =
                 names.map(|name| completion(name, CompletionKind::File, "schema")).collect();

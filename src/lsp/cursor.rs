@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::documents::Documents;
-use super::outline::{Outline, OutlineEntry, PathSegment, ValueStyle};
+use super::outline::Outline;
+use super::outline_entry::{OutlineEntry, PathSegment, ValueStyle};
 use super::projects::{FileRole, ProjectFile, classify_file};
 use super::template_cursor::{self, TemplatePosition};
 use crate::model::name_scope::TextScope;

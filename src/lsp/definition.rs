@@ -1,26 +1,19 @@
 //! Finds the location at which the name at a position is declared or produced.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use super::checks::Checks;
-use super::cursor::{EditorCursor, FilePosition, YamlPosition, YamlRole, step_path};
+use super::cursor::{EditorCursor, FilePosition, YamlPosition, YamlRole};
+use super::definition_target::DefinitionTarget;
 use super::documents::Documents;
 use super::lookups;
-use super::outline::{Outline, PathSegment};
-use super::projects::FileRole;
+use super::named_files::{expected_output_type, resolve_file_name, schema_file};
+use super::outline::Outline;
+use super::outline_entry::PathSegment;
 use super::schema_refs;
 use super::template_cursor::{ExpectedSyntax, TemplatePosition};
-use crate::config::{self, OutputType, SETTINGS_FILE};
-use crate::diagnostic::SourceFile;
-
-/// A definition: a range in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DefinitionTarget {
-    pub(super) file: Arc<SourceFile>,
-    pub(super) span: Range<usize>,
-}
+use crate::config::{self, SETTINGS_FILE};
 
 /// Returns the location at which the name at a position is declared or produced.
 pub(super) fn find_definitions(
@@ -85,47 +78,6 @@ fn definition_in_field(cursor: &EditorCursor, field: &YamlPosition, documents: &
         }
         YamlRole::Model => find_model_alias(cursor, name, documents),
         YamlRole::Expression(_) | YamlRole::Template | YamlRole::Plain => None,
-    }
-}
-
-/// Returns the type that the output at a path of a pipeline must have, determined by the keys of its step.
-pub(super) fn expected_output_type(text: &str, outline: &Outline, path: &[PathSegment]) -> Option<OutputType> {
-    let step = step_path(path)?;
-    let entry = |name: &str| outline.find(&[step, &[PathSegment::Key(name.to_owned())]].concat());
-    let value = |name: &str| text.get(entry(name)?.value_range.clone());
-    config::draft_output_type(value("output")?, value("schema"), |name| entry(name).is_some())
-}
-
-/// Returns the schema file of an output type, or `None` for a type without a schema file.
-pub(super) fn schema_file(cursor: &EditorCursor, output: &OutputType) -> Option<PathBuf> {
-    match output {
-        OutputType::File(name) => config::path_in_folder(&cursor.project_file.root, "schemas", name),
-        OutputType::Text | OutputType::Any | OutputType::BuiltIn(_) => None,
-    }
-}
-
-/// Returns the path of the file that a value names.
-pub(super) fn resolve_file_name(cursor: &EditorCursor, role: YamlRole, name: &str) -> Option<PathBuf> {
-    let root = &cursor.project_file.root;
-    match role {
-        YamlRole::Prompt => config::path_in_folder(root, "prompts", name),
-        YamlRole::Schema => schema_file(cursor, &config::output_type_from_name(name)),
-        YamlRole::Pipeline => {
-            let folder = cursor.path.parent()?;
-            match name.strip_prefix("../") {
-                Some(remaining) if cursor.project_file.role == FileRole::TestCase => {
-                    Some(folder.parent()?.join(remaining))
-                }
-                _ => Some(folder.join(name)),
-            }
-        }
-        YamlRole::Agent
-        | YamlRole::Artifact
-        | YamlRole::Output
-        | YamlRole::Model
-        | YamlRole::Expression(_)
-        | YamlRole::Template
-        | YamlRole::Plain => None,
     }
 }
 

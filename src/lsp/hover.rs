@@ -7,11 +7,13 @@ use serde_json::Value;
 
 use super::checks::Checks;
 use super::cursor::{EditorCursor, FilePosition, YamlPosition, YamlRole};
-use super::definition::{expected_output_type, find_model_alias, resolve_file_name};
+use super::definition::find_model_alias;
 use super::documents::Documents;
 use super::keys::{self, KeyNode};
 use super::lookups;
-use super::outline::{Outline, PathSegment};
+use super::named_files::{expected_output_type, resolve_file_name};
+use super::outline::Outline;
+use super::outline_entry::PathSegment;
 use super::projects::FileRole;
 use super::schema_refs;
 use super::template_cursor::{ExpectedSyntax, TemplatePosition};

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::outline::PathSegment;
+use super::outline_entry::PathSegment;
 use super::projects::FileRole;
 use crate::config;
 

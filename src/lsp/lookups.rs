@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use super::checks::Checks;
 use super::cursor::{EditorCursor, FilePosition, YamlPosition, YamlRole, json_pointer, step_path};
-use super::definition::resolve_file_name;
 use super::documents::Documents;
-use super::outline::{OutlineEntry, PathSegment, ValueStyle};
+use super::named_files::resolve_file_name;
+use super::outline_entry::{OutlineEntry, PathSegment, ValueStyle};
 use super::projects;
 use super::template_cursor::TemplatePosition;
 use crate::check::{self, VisibleName};
@@ -199,4 +199,9 @@ pub(super) fn pipeline_inputs(project: &Project) -> impl Iterator<Item = (&str, 
 pub(super) fn current_file(path: &Path, documents: &Documents) -> Option<Arc<crate::diagnostic::SourceFile>> {
     let display_path = path.to_string_lossy().replace('\\', "/");
     documents.sources().read(path, &display_path).ok()
+}
+
+/// Returns the names of the files in a folder of the project.
+pub(super) fn folder_files(cursor: &EditorCursor, folder: &str, documents: &Documents) -> Vec<String> {
+    documents.sources().list_files(&cursor.project_file.root.join(folder))
 }

@@ -7,16 +7,20 @@
 mod actions;
 mod checks;
 mod complete;
+mod completion;
 mod cursor;
 mod definition;
+mod definition_target;
 mod documents;
 mod hover;
 mod incoming;
 mod keys;
 mod lex;
 mod lookups;
+mod named_files;
 mod outgoing;
 mod outline;
+mod outline_entry;
 mod positions;
 mod projects;
 mod references;
@@ -25,6 +29,7 @@ mod server;
 mod skeleton;
 mod symbols;
 mod template_cursor;
+mod template_tags;
 mod test_case;
 mod tool_names;
 mod wire;
@@ -37,17 +42,10 @@ use std::thread;
 
 use crate::config::EnvAddresses;
 
+pub use server::SessionEnd;
+
 use server::Server;
 use wire::{Incoming, IncomingCall, MessageOutput};
-
-/// How a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionEnd {
-    /// The client ended it properly: `shutdown`, then `exit`.
-    Shutdown,
-    /// The client sent `exit` without `shutdown`, or the stream ended.
-    Abrupt,
-}
 
 /// The capacity of the message queue. When it is full, the server stops reading, which slows the client down.
 const QUEUE_CAPACITY: usize = 256;

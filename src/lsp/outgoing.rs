@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::actions::CodeAction;
-use super::complete::{Completion, CompletionKind};
-use super::definition::DefinitionTarget;
+use super::completion::{Completion, CompletionKind};
+use super::definition_target::DefinitionTarget;
 use super::documents::Documents;
 use super::hover::Hover;
 use super::incoming::ClientCapabilities;

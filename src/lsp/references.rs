@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use super::checks::Checks;
 use super::cursor::{EditorCursor, FilePosition, YamlRole, step_path, yaml_role};
-use super::definition::{self, DefinitionTarget, expected_output_type, resolve_file_name, schema_file};
+use super::definition;
+use super::definition_target::DefinitionTarget;
 use super::documents::Documents;
 use super::lex::{LexemeKind, lex};
 use super::lookups;
-use super::outline::{Outline, PathSegment};
+use super::named_files::{expected_output_type, resolve_file_name, schema_file};
+use super::outline::Outline;
+use super::outline_entry::PathSegment;
 use super::projects::{FileRole, ProjectFile};
-use super::template_cursor::{ExpectedSyntax, TemplatePosition, find_tags};
+use super::template_cursor::{ExpectedSyntax, TemplatePosition};
+use super::template_tags::find_tags;
 use crate::diagnostic::SourceFile;
 use crate::model::name_scope::is_previous_path;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::complete::{Completion, CompletionKind, folder_files};
+use super::completion::{Completion, CompletionKind};
 use super::cursor::EditorCursor;
-use super::definition::DefinitionTarget;
+use super::definition_target::DefinitionTarget;
 use super::documents::Documents;
 use super::lookups;
 use super::projects::FileRole;
@@ -56,7 +56,7 @@ pub(super) fn ref_completions(cursor: &EditorCursor, documents: &Documents) -> V
             completions.push(new_completion(format!("#/{group}/{name}"), CompletionKind::Value, "", description));
         }
     }
-    let other_files = folder_files(cursor, "schemas", documents).into_iter();
+    let other_files = lookups::folder_files(cursor, "schemas", documents).into_iter();
     let other_files = other_files
         .filter(|name| name != own_name && Path::new(name).extension().is_some_and(|extension| extension == "json"));
     completions.extend(other_files.map(|name| new_completion(name, CompletionKind::File, "schema", None)));

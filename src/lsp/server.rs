@@ -16,11 +16,20 @@ use super::documents::Documents;
 use super::incoming::{self, ClientCapabilities};
 use super::positions::{LineIndex, Position};
 use super::wire::{Incoming, IncomingCall, MessageOutput, ResponseError};
-use super::{SessionEnd, actions, complete, definition, hover, outgoing, references, symbols};
+use super::{actions, complete, definition, hover, outgoing, references, symbols};
 use crate::config::EnvAddresses;
 
 /// The pause after an edit before the checks start: too short for a user to notice.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// The client ended it properly: `shutdown`, then `exit`.
+    Shutdown,
+    /// The client sent `exit` without `shutdown`, or the stream ended.
+    Abrupt,
+}
 
 /// The phase of the session with the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

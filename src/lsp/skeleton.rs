@@ -2,7 +2,7 @@
 //! the template is broken around the position.
 
 use super::lex::{Lexeme, lex};
-use super::template_cursor::TemplateTag;
+use super::template_tags::TemplateTag;
 use crate::check::COMPLETION_MARKER;
 use crate::template::inspect_template;
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::cursor::step_path;
-use super::outline::{Outline, OutlineEntry, PathSegment};
+use super::outline::Outline;
+use super::outline_entry::{OutlineEntry, PathSegment};
 
 /// A named part of a file.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use super::cursor::{EditorCursor, YamlPosition};
 use super::documents::Documents;
 use super::lookups;
-use super::outline::PathSegment;
+use super::outline_entry::PathSegment;
 use crate::config::{Project, steps_with_pointers};
 use crate::model::StepAction;
 

@@ -1,11 +1,12 @@
 //! The names of tools that an agent or a step can use: those of orch, and those of the MCP servers in `orch.yaml`. Only
 //! the servers know their tools, so this module offers the ones that `orch.yaml` lists.
 
-use super::complete::{Completion, CompletionKind, new_completion};
+use super::completion::{Completion, CompletionKind, new_completion};
 use super::cursor::{EditorCursor, YamlPosition, step_path};
 use super::documents::Documents;
 use super::lookups;
-use super::outline::{Outline, PathSegment};
+use super::outline::Outline;
+use super::outline_entry::PathSegment;
 use crate::config::SETTINGS_FILE;
 use crate::model::BuiltinTool;
 

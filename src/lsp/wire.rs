@@ -2,6 +2,11 @@
 //!
 //! After a malformed message, the server responds with an error and reads the next message. It skips a body that is
 //! larger than the maximum size, without storing it.
+//!
+//! Messages are written by `lsp-server`, but not read by it: its reader limits neither the length of a header line nor
+//! the size of a body, for which it allocates whatever the header says, and after a malformed message it has no way to
+//! continue with the next one. Its `Response` can't have the `null` as its id that JSON-RPC requires if a request has no
+//! readable id, so this module writes these responses itself.
 
 use std::io::{self, BufRead, Read, Write};
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::outline::{MAX_ENTRIES, OutlineEntry, PathSegment, ValueStyle};
+use super::outline_entry::{MAX_ENTRIES, OutlineEntry, PathSegment, ValueStyle};
 
 /// The maximum nesting depth of flow style.
 const MAX_DEPTH: usize = 64;

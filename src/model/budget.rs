@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::StepKey;
+
 /// A budget. Before each call, orch checks an upper bound of the call's usage against it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +61,41 @@ pub enum Unpriced {
     /// The model may be called, and its calls count as free.
     Allow,
 }
+
+/// What a budget limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BudgetScope {
+    /// The whole run.
+    Run,
+    /// A step and the steps inside it.
+    Step(StepKey),
+    /// An agent, by its name, in these steps.
+    Agent(String, Vec<StepKey>),
+}
+
+impl BudgetScope {
+    /// The scope for JSON: `the run`, or `step ID` or `agent NAME` without quotes around the name.
+    pub(crate) fn plain_name(&self) -> String {
+        match self {
+            Self::Run => self.to_string(),
+            Self::Step(step) => format!("step {step}"),
+            Self::Agent(name, _) => format!("agent {name}"),
+        }
+    }
+}
+
+impl std::fmt::Display for BudgetScope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Run => f.write_str("the run"),
+            Self::Step(step) => write!(f, "step `{step}`"),
+            Self::Agent(name, _) => write!(f, "agent `{name}`"),
+        }
+    }
+}
+
+/// A budget with its scope.
+pub type Limit = (BudgetScope, Budget);
 
 #[cfg(test)]
 mod tests {

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::activity::AgentActivity;
 use super::call_reply::CallOutput;
-use super::chat::{ChatReply, ModelRef};
+use super::chat::ChatReply;
 use super::cost::CostTotal;
 use super::effect::CallKind;
 use super::failure::Failure;
 use super::id::{CallKey, Digest};
+use super::name::ModelRef;
 use super::sandbox_use::SandboxUse;
 use super::usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};
 

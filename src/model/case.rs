@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::command_mode::CommandModes;
 use super::event::RunStatus;
 use super::normalizer::Normalizer;
-use super::step_state::StepStatus;
+use super::step_status::StepStatus;
 
 /// A test case: a pipeline, its inputs, recorded replies and results of commands, and the expected results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

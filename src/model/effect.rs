@@ -9,10 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::chat::{ChatRequest, ModelRef};
+use super::chat::ChatRequest;
 pub use super::effect_spec::{CommandSpec, FilesToWrite, ModelRequest};
 use super::mcp::McpCallKind;
 use super::mcp_call::McpInvocation;
+use super::name::ModelRef;
 use super::pricing::PriceBasis;
 use super::program::{AgentTurn, TurnEstimate};
 use super::tool::{BuiltinTool, ToolInvocation};

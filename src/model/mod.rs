@@ -56,6 +56,7 @@ mod similar_name;
 mod skip;
 pub mod step;
 pub mod step_state;
+mod step_status;
 mod step_texts;
 mod step_values;
 pub mod surrogates;
@@ -72,7 +73,7 @@ pub use builtin_provider::{BUILTIN_PROVIDERS, BuiltinProvider};
 pub use bytes::HumanBytes;
 pub use canonical::canonical_json;
 pub use case::Case;
-pub use chat::{ChatReply, ChatRequest, Message, ModelRef, ReplyDetails, Role, StopReason};
+pub use chat::{ChatReply, ChatRequest, Message, ReplyDetails, Role, StopReason};
 pub use command_mode::{CommandMode, CommandModes};
 pub use content::{Content, ContentBlock};
 pub use cost::CostTotal;
@@ -89,6 +90,7 @@ pub use mcp::{
 };
 pub use mcp_call::{InputAnswers, InputQuestion, InputRequired, McpCallOutput, McpInvocation, is_unanswered_call};
 pub use mcp_project::{unknown_expression, with_project_root};
+pub use name::ModelRef;
 pub use nesting::{MAX_NESTING, MAX_VALUES, count_values, nesting_depth};
 pub use normalizer::{Normalizer, PatternError};
 pub use options::{ModelOptions, ReasoningEffort};
@@ -104,7 +106,8 @@ pub use sandbox_spec::{LooseKey, SandboxOwner, SandboxSpec, allows_agent_host, i
 pub use sandbox_use::{SandboxConnection, SandboxUse};
 pub use similar_name::{SimilarName, most_similar_name};
 pub use step::{Step, StepAction};
-pub use step_state::{StepState, StepStatus};
+pub use step_state::StepState;
+pub use step_status::StepStatus;
 pub use step_texts::{StepText, argument_texts};
 pub use tool::{
     BuiltinTool, ChangedFile, OfferedTools, ToolCallOutput, ToolChoice, ToolDefinition, ToolGrant, ToolInvocation,

@@ -1,8 +1,12 @@
-//! Resolves model names from files and flags.
+//! References to models, and the names in files and flags that resolve to them.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
 
-use super::chat::ModelRef;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::similar_name::most_similar_name;
 
 /// The provider of the embedded models.
@@ -10,6 +14,58 @@ pub const LOCAL_PROVIDER: &str = "local";
 
 /// The prefix before the path of a model file: `local:models/small.gguf`.
 pub const LOCAL_FILE_PREFIX: &str = "local:";
+
+/// A model of a provider, such as `anthropic/claude-sonnet-5`, `lab/qwen3-coder` or `local/smollm2-135m`; or a model
+/// file, such as `local:models/small.gguf`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct ModelRef {
+    /// The provider's name: a built-in one or a key of `providers:` in `orch.yaml`.
+    pub provider: String,
+    /// The name of the model at the provider, which may contain slashes. For a model file: the path, which begins with
+    /// `/`, `./` or `../`.
+    pub model: String,
+}
+
+impl ModelRef {
+    /// A reference to a model of a provider.
+    pub fn new(provider: impl Into<String>, model: impl Into<String>) -> Self {
+        Self { provider: provider.into(), model: model.into() }
+    }
+
+    /// A reference to a model file; a relative path starts at the project's root.
+    pub fn from_file_path(path: &str) -> Self {
+        let model = if is_path(path) { path.to_owned() } else { format!("./{path}") };
+        Self::new(LOCAL_PROVIDER, model)
+    }
+
+    /// The path, if the model is a file.
+    pub fn file_path(&self) -> Option<&str> {
+        (self.provider == LOCAL_PROVIDER && is_path(&self.model)).then_some(self.model.as_str())
+    }
+
+    /// Parses `provider/model` or `local:PATH`; `None` if the slash or a name is missing.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix(LOCAL_FILE_PREFIX) {
+            return (!path.trim().is_empty()).then(|| Self::from_file_path(path));
+        }
+        let (provider, model) = text.split_once('/')?;
+        (!provider.is_empty() && !model.is_empty()).then(|| Self::new(provider, model))
+    }
+}
+
+impl fmt::Display for ModelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.file_path() {
+            Some(path) => write!(f, "{LOCAL_FILE_PREFIX}{}", path.strip_prefix("./").unwrap_or(path)),
+            None => write!(f, "{}/{}", self.provider, self.model),
+        }
+    }
+}
+
+/// Whether an embedded model's name is a path. No name of a built-in model begins with such a prefix.
+fn is_path(name: &str) -> bool {
+    ["/", "./", "../"].iter().any(|prefix| name.starts_with(prefix)) || Path::new(name).is_absolute()
+}
 
 /// The maximum length of a reply of an embedded model in tokens, even if its agent allows more: at a few tokens per
 /// second, a longer reply takes too long to be useful. A reply with a schema is closed before this limit.

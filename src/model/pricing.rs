@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::chat::ModelRef;
+use super::name::ModelRef;
 use super::options::ModelOptions;
 
 /// A model whose list price applies to the tokens of a call, unless an option changes the price.

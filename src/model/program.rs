@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::activity::AgentActivity;
-use super::chat::{ChatReply, ChatRequest, ModelRef};
+use super::chat::{ChatReply, ChatRequest};
 use super::mcp::McpServerSpec;
+use super::name::ModelRef;
 use super::sandbox_spec::SandboxSpec;
 use super::step::Access;
 use super::usage::Usage;

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::event::{RunStatus, SkipReason, StepKind};
 use super::failure::Failure;
 use super::sandbox::SandboxLevel;
-use super::step_state::{ExtractionSummary, StepState, StepStatus};
+use super::step_state::{ExtractionSummary, StepState};
+use super::step_status::StepStatus;
 use super::usage::UsageTotal;
 
 /// The report that `--output json` prints: one object per run.

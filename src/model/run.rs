@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::budget::Budget;
-use super::chat::ModelRef;
 use super::event::{Artifact, Event, Fact, PlannedStep, RunReplay, RunStatus};
 use super::failure::Failure;
 use super::id::{RunId, StepKey};
+use super::name::ModelRef;
 use super::step_state::StepState;
 
 /// The state of a run, computed from its events.

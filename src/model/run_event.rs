@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::budget::Budget;
-use super::chat::ModelRef;
 use super::command_mode::CommandModes;
 use super::event::PlannedStep;
 use super::failure::Failure;
 use super::id::StepKey;
+use super::name::ModelRef;
 
 /// A run started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -222,6 +222,9 @@ pub fn create_provider(endpoint: Endpoint) -> Box<dyn Provider> {
 }
 
 #[cfg(test)]
+mod test_request;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

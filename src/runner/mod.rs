@@ -50,6 +50,7 @@ mod rate_limits;
 pub(crate) mod recorded_changes;
 mod reporter;
 mod resume;
+mod resume_request;
 mod run_log;
 pub(crate) mod run_recording;
 pub(crate) mod run_replay;
@@ -88,7 +89,8 @@ pub use messages::{CancelRequest, Delivery, RaiseBudgetRequest, SentMessage};
 pub use prepare::plan_project;
 pub use project_state::StateFolder;
 pub use reporter::{DownloadProgress, DownloadReporter, Prompter, Reporter, SilentReporter};
-pub use resume::{DryRun, ResumeRequest};
+pub use resume::DryRun;
+pub use resume_request::ResumeRequest;
 pub use start::RunRequest;
 
 pub(crate) use agent_choices::AgentChoices;

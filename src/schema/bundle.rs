@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::SchemaError;
+use super::error::SchemaError;
 
 /// Returns the schema of the file `root`, with every file that it refers to, directly or indirectly, under `$defs`.
 ///

@@ -6,6 +6,7 @@
 
 mod bundle;
 mod constrained;
+mod error;
 mod integers;
 mod mismatch;
 mod pattern;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Value, json};
 
+pub use error::SchemaError;
 pub(crate) use mismatch::json_type_name;
 pub use mismatch::{Mismatch, render_mismatches};
 pub use pattern::MAX_PATTERN_BYTES;
@@ -52,20 +54,6 @@ impl fmt::Debug for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Schema").field(&self.0.name).finish()
     }
-}
-
-/// The reason why orch can't use a schema.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct SchemaError {
-    /// The schema file that contains the mistake.
-    pub file: String,
-    /// The location in that file, as a JSON pointer.
-    pub pointer: String,
-    /// The mistake, in lower case without a full stop.
-    pub message: String,
-    /// Advice on how to fix the mistake.
-    pub help: Option<String>,
 }
 
 impl Schema {

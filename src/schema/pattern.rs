@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::SchemaError;
+use super::error::SchemaError;
 
 /// The maximum length of a pattern in a schema, in bytes. Parsing a pattern takes hundreds of times its size.
 pub const MAX_PATTERN_BYTES: usize = 64 << 10;

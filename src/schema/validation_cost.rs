@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::SchemaError;
+use super::error::SchemaError;
 
 /// The maximum number of visits of one validation, which take a few seconds.
 pub(super) const MAX_VISITS: u64 = 10_000_000;

@@ -13,7 +13,7 @@ use crate::crash::crash_point;
 use crate::folder::NoFollowFile;
 
 use super::event_ids::EventIds;
-use super::journal::AGENTS_FOLDER;
+use super::state_files::AGENTS_FOLDER;
 use super::{Journal, StoreError};
 
 /// The minimum age of a temporary file that counts as a leftover of a process that died.
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use crate::model::event::{Event, Fact, RunEnded};
     use crate::model::{Failure, RunId, RunStatus};
-    use crate::store::writer::Payload;
+    use crate::store::event_rows::Payload;
 
     #[test]
     fn a_blob_collected_before_the_commit_of_its_event_is_written_again() {

@@ -7,10 +7,9 @@ use crate::model::RunId;
 use crate::model::event::{Event, Fact};
 
 use super::event_ids::EventIds;
-use super::event_rows::insert_event;
+use super::event_rows::{Payload, insert_event};
 use super::journal_origin::JournalOrigin;
 use super::signing_key::KeyUnavailable;
-use super::writer::Payload;
 use super::{Journal, StoreError};
 
 impl Journal {

@@ -22,6 +22,7 @@ use super::journal_origin::{JournalOrigin, determine_origin};
 use super::lock::Heartbeat;
 use super::open::{check_state_folder, create_database, is_read_only, open_read_only, open_read_write};
 use super::signing_key::SigningKey;
+use super::state_files::{AGENTS_FOLDER, DATABASE_FILE, MCP_SERVERS_FILE};
 use super::writer::{JournalWriter, WriterFiles};
 use super::{OwnedFiles, StoreError, Workspace, schema};
 
@@ -37,13 +38,6 @@ pub struct Journal {
     /// The folder of the copy from which orch reads, if it can't read the database itself.
     _copy: Option<TemporaryFolder>,
 }
-
-/// The name of the database in the state folder.
-pub(super) const DATABASE_FILE: &str = "journal.db";
-/// The name of the file about MCP servers in the state folder.
-pub(super) const MCP_SERVERS_FILE: &str = "mcp-legacy.json";
-/// The folder in the state folder where CLI agents store their files.
-pub(super) const AGENTS_FOLDER: &str = "agents";
 
 impl Journal {
     /// Opens the journal of a state folder, and creates both if needed. The folder must not be a link.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::folder::NoFollowFolder;
 
 use super::StoreError;
-use super::journal::DATABASE_FILE;
+use super::state_files::DATABASE_FILE;
 
 /// The identity of an open database file: its path, device and inode. SQLite continues to write to a file that was
 /// removed, and the events in that file would be lost.

@@ -14,8 +14,8 @@ use rusqlite::Transaction;
 use crate::folder::{NoFollowFile, NoFollowFolder};
 
 use super::StoreError;
-use super::journal::DATABASE_FILE;
 use super::signing_key::{KeyUnavailable, SigningKey};
+use super::state_files::DATABASE_FILE;
 
 /// The name of the file with the origin note.
 const NOTE_FILE: &str = "location";

@@ -44,6 +44,7 @@ mod result_cache;
 mod runs;
 mod schema;
 mod signing_key;
+mod state_files;
 mod stop_signal;
 mod sync_policy;
 mod take_message;

@@ -16,9 +16,9 @@ use crate::folder::{NoFollowFile, NoFollowFolder, TemporaryFolder};
 
 use super::StoreError;
 use super::copy::create_copy_folder;
-use super::journal::{AGENTS_FOLDER, DATABASE_FILE, MCP_SERVERS_FILE};
 use super::journal_identity::OpeningLock;
 use super::schema::{SET_PAGE_SIZE, database_image};
+use super::state_files::{AGENTS_FOLDER, DATABASE_FILE, MCP_SERVERS_FILE};
 
 /// The suffix of SQLite's rollback journal, from which SQLite undoes an unfinished transaction after a crash.
 const ROLLBACK_SUFFIX: &str = "-journal";

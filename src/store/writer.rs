@@ -15,10 +15,10 @@ use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::folder::NoFollowFile;
 use crate::model::event::{Event, Fact};
-use crate::model::{Artifact, Digest, Failure};
+use crate::model::{Artifact, Failure};
 
-use super::blob::{Blobs, MIN_BLOB_BYTES};
-use super::event_rows::insert_event;
+use super::blob::Blobs;
+use super::event_rows::{Payload, insert_event};
 use super::inbox::remove_messages;
 use super::journal_identity::JournalIdentity;
 use super::{Heartbeat, StoreError, Workspace};
@@ -324,31 +324,6 @@ impl Worker {
             }
         });
         result
-    }
-}
-
-/// A fact as JSON, with the digest of its blob if it is too large for a row.
-pub(super) struct Payload {
-    pub(super) body: String,
-    pub(super) blob: Option<Digest>,
-}
-
-impl Payload {
-    /// Creates the payload of an event. If it needs a blob, the blob is durable when this returns.
-    pub(super) fn from_event(event: &Event, blobs: &Blobs) -> Result<Self, StoreError> {
-        let body = serde_json::to_string(&event.fact)
-            .map_err(|source| StoreError::Serialize { record: "an event", source })?;
-        let blob = if body.len() < MIN_BLOB_BYTES { None } else { Some(blobs.put(body.as_bytes())?) };
-        Ok(Self { body, blob })
-    }
-
-    /// Writes the blob again if a garbage collection has removed it, since no event used it yet. The caller holds the
-    /// write lock, so that no garbage collection runs at the same time.
-    pub(super) fn restore_blob(&self, blobs: &Blobs) -> Result<(), StoreError> {
-        match &self.blob {
-            Some(digest) if !blobs.file(digest.as_str()).exists() => blobs.put(self.body.as_bytes()).map(drop),
-            Some(_) | None => Ok(()),
-        }
     }
 }
 

@@ -79,6 +79,21 @@ fn start_until_tool_use(agents: &Agents) -> Child {
     child
 }
 
+/// Kills orch while its program waits for its model, and waits until the program has ended, too.
+fn kill_during_tool_use(agents: &Agents) {
+    let mut child = start_until_tool_use(agents);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("the end of the program", || running_below(agents.orch.path(), 0).is_empty());
+}
+
+/// Resumes the run, which completes with the answer of the model.
+#[track_caller]
+fn resume_to_the_answer(agents: &Agents, agent: &str) {
+    RunOutput::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
+    assert_eq!(agents.orch.json("workspace/answer.json"), json!({ "n": 1 }), "{agent}");
+}
+
 /// Whether the request contains what the program did before it was interrupted.
 fn remembers(request: &ReceivedRequest) -> bool {
     let text = request.body.to_string();
@@ -91,14 +106,10 @@ fn a_killed_orch_leaves_no_program_behind_and_a_resume_continues_its_session() {
         let slow = Arc::new(AtomicBool::new(true));
         let Some(agents) = Agents::one(&agent, ", schema: any", slow_model(tool, &slow)) else { return };
         write_codex_settings(&agents);
-        let mut child = start_until_tool_use(&agents);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        wait_until("the end of the program", || running_below(agents.orch.path(), 0).is_empty());
+        kill_during_tool_use(&agents);
         slow.store(false, Ordering::SeqCst);
         let before = agents.model_requests().len();
-        RunOutput::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
-        assert_eq!(agents.orch.json("workspace/answer.json"), json!({ "n": 1 }), "{agent}");
+        resume_to_the_answer(&agents, &agent);
         let after: Vec<ReceivedRequest> = agents.model_requests().split_off(before);
         assert!(after.iter().any(remembers), "{agent}: {:#?}", after.iter().map(|r| &r.body).collect::<Vec<_>>());
     }
@@ -110,10 +121,7 @@ fn a_turn_whose_session_is_missing_begins_anew() {
         let slow = Arc::new(AtomicBool::new(true));
         let Some(agents) = Agents::one(&agent, ", schema: any", slow_model(tool, &slow)) else { return };
         write_codex_settings(&agents);
-        let mut child = start_until_tool_use(&agents);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        wait_until("the end of the program", || running_below(agents.orch.path(), 0).is_empty());
+        kill_during_tool_use(&agents);
         slow.store(false, Ordering::SeqCst);
         let homes = agents.orch.path().join(".orch/agents");
         let run = std::fs::read_dir(&homes).unwrap().next().unwrap().unwrap().path();
@@ -124,8 +132,7 @@ fn a_turn_whose_session_is_missing_begins_anew() {
             drop(std::fs::remove_dir_all(home));
         }
         crate::support::agents::create_adapter_folder(&agents.orch.path().join("acp-home"));
-        RunOutput::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
-        assert_eq!(agents.orch.json("workspace/answer.json"), json!({ "n": 1 }), "{agent}");
+        resume_to_the_answer(&agents, &agent);
     }
 }
 
@@ -151,8 +158,7 @@ fn a_killed_program_fails_its_step_and_a_resume_asks_it_again() {
         assert_eq!(work["changed"], json!(["made.txt"]), "{agent}: what it had done is on record");
         wait_until("the end of the program", || running_below(agents.orch.path(), 0).is_empty());
         slow.store(false, Ordering::SeqCst);
-        RunOutput::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
-        assert_eq!(agents.orch.json("workspace/answer.json"), json!({ "n": 1 }), "{agent}");
+        resume_to_the_answer(&agents, &agent);
     }
 }
 

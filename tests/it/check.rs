@@ -12,7 +12,7 @@ use orch::config::{load, pipeline_schema, published_pipeline_schema, published_s
 use orch::diagnostic::{Code, Diagnostic, RenderStyle, render_all};
 use serde_json::Value;
 
-use crate::support::Orch;
+use crate::support::{Orch, assert_stored, stored_difference};
 
 fn validate(pipeline: &Path) -> Vec<Diagnostic> {
     match load(pipeline) {
@@ -35,17 +35,11 @@ fn rendered(folder: &Path, found: &[Diagnostic]) -> String {
 
 #[test]
 fn each_invalid_pipeline_gives_exactly_the_expected_message() {
-    let update = std::env::var_os("ORCH_UPDATE").is_some();
-    let mut wrong = Vec::new();
-    for folder in folders("invalid") {
-        let found = rendered(&folder, &validate(&folder.join("pipelines/main.yaml")));
-        let expected = folder.join("expected.txt");
-        if update {
-            fs::write(&expected, &found).unwrap();
-        } else if fs::read_to_string(&expected).unwrap_or_default() != found {
-            wrong.push(format!("{}\n{found}", folder.display()));
-        }
-    }
+    let difference = |folder: &PathBuf| {
+        let found = rendered(folder, &validate(&folder.join("pipelines/main.yaml")));
+        stored_difference(&folder.join("expected.txt"), &found)
+    };
+    let wrong: Vec<String> = folders("invalid").iter().filter_map(difference).collect();
     assert!(wrong.is_empty(), "{} differ (ORCH_UPDATE=1 writes them anew):\n\n{}", wrong.len(), wrong.join("\n"));
 }
 
@@ -163,11 +157,7 @@ fn the_schema_files_for_editors_are_up_to_date() {
         ("schemas/pipeline.schema.json", published_pipeline_schema()),
         ("schemas/orch.schema.json", published_settings_schema()),
     ] {
-        let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
-        if std::env::var_os("ORCH_UPDATE").is_some() {
-            fs::write(path, &text).unwrap();
-        }
-        assert!(fs::read_to_string(path).unwrap() == text, "{path} is out of date; ORCH_UPDATE=1 writes it anew");
+        assert_stored(path, &format!("{}\n", serde_json::to_string_pretty(&schema).unwrap()));
     }
 }
 

@@ -1,11 +1,9 @@
 //! `orch explain` and docs/checks.md: each example of a code shows what its entry says.
 
-use std::fs;
-
 use orch::diagnostic::{Code, ExampleFile, example_project, explanation, render_all_explanations};
 use serde_json::Value;
 
-use crate::support::Orch;
+use crate::support::{Orch, assert_stored};
 
 /// The project of the examples, in which these files replace the ones of the same name.
 fn project(files: &[&ExampleFile]) -> Orch {
@@ -58,13 +56,7 @@ fn each_wrong_example_gives_its_code_and_each_right_one_gives_none() {
 
 #[test]
 fn the_page_of_checks_is_up_to_date() {
-    if std::env::var_os("ORCH_UPDATE").is_some() {
-        fs::write("docs/checks.md", render_all_explanations()).unwrap();
-    }
-    assert!(
-        fs::read_to_string("docs/checks.md").unwrap() == render_all_explanations(),
-        "ORCH_UPDATE=1 writes docs/checks.md anew"
-    );
+    assert_stored("docs/checks.md", &render_all_explanations());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use orch::config::load;
 use orch::graph::{EdgeKind, Graph, GraphNode, render_dot, render_mermaid, render_svg, render_text};
 
-use crate::support::Orch;
+use crate::support::{Orch, assert_stored};
 
 const EVERY_KIND: &str = "tests/pipelines/valid/graph_of_every_kind/pipelines/main.yaml";
 
@@ -14,23 +14,15 @@ fn graph(path: &str) -> Graph {
     Graph::from_project(&load(Path::new(path)).unwrap())
 }
 
-fn assert_same_picture(name: &str, drawn: &str) {
-    let path = format!("tests/data/graph/{name}");
-    if std::env::var_os("ORCH_UPDATE").is_some() {
-        fs::write(&path, drawn).unwrap();
-    }
-    let kept = fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
-    assert!(kept == drawn, "{path} differs; ORCH_UPDATE=1 writes it anew:\n{drawn}");
-}
-
 #[test]
 fn the_pictures_match_the_stored_ones() {
     for (name, path) in [("default", "pipelines/default.yaml"), ("every_kind", EVERY_KIND)] {
         let graph = graph(path);
-        assert_same_picture(&format!("{name}.txt"), &render_text(&graph));
-        assert_same_picture(&format!("{name}.mmd"), &render_mermaid(&graph));
-        assert_same_picture(&format!("{name}.dot"), &render_dot(&graph));
-        assert_same_picture(&format!("{name}.svg"), &render_svg(&graph));
+        let path = |extension: &str| format!("tests/data/graph/{name}.{extension}");
+        assert_stored(&path("txt"), &render_text(&graph));
+        assert_stored(&path("mmd"), &render_mermaid(&graph));
+        assert_stored(&path("dot"), &render_dot(&graph));
+        assert_stored(&path("svg"), &render_svg(&graph));
     }
 }
 

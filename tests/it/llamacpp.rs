@@ -5,25 +5,23 @@
 #![allow(clippy::print_stdout, reason = "a test may say what it saw")]
 
 use std::env;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use orch::model::chat::{ChatRequest, Message, ModelRef, Role, StopReason};
+use orch::model::chat::{ChatRequest, Message, Role, StopReason};
 use orch::model::failure::FailureClass;
-use orch::model::{Content, ContentBlock, OfferedTools, ToolChoice, ToolDefinition};
+use orch::model::{Content, ContentBlock, ModelRef, OfferedTools, ToolChoice, ToolDefinition};
 use orch::provider::{Dialect, Endpoint, RequestLimits, StreamEvent, create_provider, served_models};
 use serde_json::{Value, json};
 
+use crate::support::llamacpp_process::LlamaProcess;
 use crate::support::print_skipped;
 use crate::support::server::{Reply, Server};
 
-/// The server; it ends when its standard input is closed.
+/// The server.
 struct LlamaServer {
-    process: Child,
-    base_url: String,
+    process: LlamaProcess,
     /// Only one server runs at a time: each computes on both cores, and several would slow one another down.
     _turn: MutexGuard<'static, ()>,
 }
@@ -46,31 +44,11 @@ impl LlamaServer {
             return None;
         };
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/llamacpp.py");
-        let mut process = Command::new(python)
-            .arg(script)
-            .arg(model)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut base_url = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut base_url).unwrap();
-        let base_url = base_url.trim().to_owned();
-        assert!(base_url.starts_with("http://127.0.0.1:"), "the server did not start: {base_url:?}");
-        Some(Self { process, base_url, _turn: turn })
+        Some(Self { process: LlamaProcess::start(&python, model), _turn: turn })
     }
 
     fn endpoint(&self) -> Endpoint {
-        Endpoint::new("llamacpp", Dialect::OpenAi, self.base_url.clone())
-    }
-}
-
-impl Drop for LlamaServer {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
+        Endpoint::new("llamacpp", Dialect::OpenAi, self.process.api_url())
     }
 }
 
@@ -216,7 +194,7 @@ async fn llama_cpp_accepts_tools_and_reads_the_result_of_a_call() {
 /// A server in front of the other one that asks it not to stream, and passes on its single JSON object.
 fn non_streaming(peer: &LlamaServer) -> Server {
     orch::network::install_tls_provider();
-    let server = peer.base_url.trim_end_matches("/v1").to_owned();
+    let server = peer.process.base_url().to_owned();
     Server::start(move |request| {
         let url = format!("{server}{}", request.path);
         let mut body = request.body.clone();
@@ -272,7 +250,7 @@ async fn the_embedded_engine_and_llama_cpp_agree_on_the_probabilities_of_the_fir
     let ours = local_llm::Model::load(std::path::Path::new(&file), &local_llm::LoadOptions::default()).unwrap();
     for text in ["What is the capital of France?", "Write a haiku about rust.", "Antworte auf Deutsch: wer bist du?"] {
         let known = ours.likeliest_tokens(&[local_llm::PromptMessage::new("user", text)], 200).unwrap();
-        let theirs = first_token_probabilities(&peer.base_url, text).await;
+        let theirs = first_token_probabilities(peer.process.api_url(), text).await;
         // Both store weights in different formats, so that tokens of similar probability may change places.
         assert!(known.iter().take(2).any(|(token, ..)| *token == theirs[0].0), "{text}: {known:?} {theirs:?}");
         for (token, log) in theirs {

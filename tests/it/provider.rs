@@ -17,7 +17,8 @@ pub(crate) mod tools;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use orch::model::chat::{ChatReply, ChatRequest, Message, ModelRef, StopReason};
+use orch::model::ModelRef;
+use orch::model::chat::{ChatReply, ChatRequest, Message, StopReason};
 use orch::model::failure::{Failure, FailureClass};
 use orch::model::usage::Usage;
 use orch::network::Network;

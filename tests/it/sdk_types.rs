@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use orch::model::ToolChoice;
-use orch::model::chat::{ChatRequest, ModelRef};
+use orch::model::chat::ChatRequest;
+use orch::model::{ModelRef, ToolChoice};
 use orch::provider::{Dialect, Endpoint};
 use serde_json::{Value, json};
 

@@ -149,11 +149,18 @@ pub(super) fn join_lines(lines: &[String]) -> String {
     lines.join("\n")
 }
 
+/// What identifies an exchange.
+pub(super) struct ExchangeId<'r> {
+    /// The step that made the request.
+    pub(super) step: &'r str,
+    pub(super) position: &'r CallPosition,
+    /// The digest of the request.
+    pub(super) key: &'r Digest,
+}
+
 /// An exchange that a replay can find by its request.
 pub(super) trait Exchange {
-    fn step(&self) -> &str;
-    fn position(&self) -> &CallPosition;
-    fn key(&self) -> &Digest;
+    fn id(&self) -> ExchangeId<'_>;
     fn request(&self) -> RequestText;
 
     /// A part of the name of its file that shows what it is, besides the step.
@@ -163,16 +170,8 @@ pub(super) trait Exchange {
 }
 
 impl Exchange for ReplyRecording {
-    fn step(&self) -> &str {
-        &self.step
-    }
-
-    fn position(&self) -> &CallPosition {
-        &self.call
-    }
-
-    fn key(&self) -> &Digest {
-        &self.key
+    fn id(&self) -> ExchangeId<'_> {
+        ExchangeId { step: &self.step, position: &self.call, key: &self.key }
     }
 
     fn request(&self) -> RequestText {
@@ -184,16 +183,8 @@ impl Exchange for ReplyRecording {
 }
 
 impl Exchange for CommandRecording {
-    fn step(&self) -> &str {
-        &self.step
-    }
-
-    fn position(&self) -> &CallPosition {
-        &self.call
-    }
-
-    fn key(&self) -> &Digest {
-        &self.key
+    fn id(&self) -> ExchangeId<'_> {
+        ExchangeId { step: &self.step, position: &self.call, key: &self.key }
     }
 
     fn request(&self) -> RequestText {

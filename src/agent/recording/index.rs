@@ -25,7 +25,7 @@ impl<E: Exchange> RecordingIndex<E> {
         let (mut by_request, mut by_key) = (BTreeMap::<Digest, Vec<usize>>::new(), BTreeMap::new());
         for (index, recording) in recordings.iter().enumerate() {
             let digest = recording.request().normalized(normalizer).digest();
-            by_key.insert(recording.key().clone(), digest.clone());
+            by_key.insert(recording.id().key.clone(), digest.clone());
             by_request.entry(digest).or_default().push(index);
         }
         Self { recordings, by_request, by_key, request_counts: Mutex::default() }
@@ -41,9 +41,9 @@ impl<E: Exchange> RecordingIndex<E> {
         let digest = self.by_key.get(key).cloned().unwrap_or_else(|| normalized.digest());
         let indexes = self.by_request.get(&digest)?;
         let recordings: Vec<&E> = indexes.iter().filter_map(|index| self.recordings.get(*index)).collect();
-        let is_of_step = |recording: &&E| recording.step() == step.as_str();
+        let is_of_step = |recording: &&E| recording.id().step == step.as_str();
         let mut step_recordings: Vec<&E> = recordings.iter().copied().filter(is_of_step).collect();
-        step_recordings.sort_by(|first, second| first.position().cmp(second.position()));
+        step_recordings.sort_by(|first, second| first.id().position.cmp(second.id().position));
         let mut counts = self.request_counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry((digest, step.clone())).or_default();
         let index = (*count).min(step_recordings.len().saturating_sub(1));
@@ -67,7 +67,7 @@ impl<E: Exchange> RecordingIndex<E> {
         normalizer: &RequestNormalizer,
     ) -> Option<(&E, RequestText)> {
         let declared_key = step.declared_key();
-        let is_of_step = |recording: &&E| StepKey::root(recording.step()).declared_key() == declared_key;
+        let is_of_step = |recording: &&E| StepKey::root(recording.id().step).declared_key() == declared_key;
         let step_recordings: Vec<&E> = self.recordings.iter().filter(is_of_step).collect();
         let candidates = if step_recordings.is_empty() { self.recordings.iter().collect() } else { step_recordings };
         let candidates =

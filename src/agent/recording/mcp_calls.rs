@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::changes::RecordedChanges;
-use super::exchange::{CallPosition, Exchange, RequestPart, RequestText, join_lines, split_lines};
+use super::exchange::{CallPosition, Exchange, ExchangeId, RequestPart, RequestText, join_lines, split_lines};
 use super::paths::RunPaths;
 use super::{RecordingContext, map_texts};
 use crate::model::{
@@ -171,16 +171,8 @@ fn call_text(tool: &McpToolName, arguments: &Value, answers: Option<&Value>) -> 
 }
 
 impl Exchange for McpCallRecording {
-    fn step(&self) -> &str {
-        &self.step
-    }
-
-    fn position(&self) -> &CallPosition {
-        &self.call
-    }
-
-    fn key(&self) -> &Digest {
-        &self.key
+    fn id(&self) -> ExchangeId<'_> {
+        ExchangeId { step: &self.step, position: &self.call, key: &self.key }
     }
 
     fn request(&self) -> RequestText {

@@ -216,7 +216,7 @@ impl Recorder {
     }
 
     fn write(&self, recording: &(impl Exchange + Serialize), step: &StepKey) -> Result<(), Failure> {
-        let name = recording_name(step, recording.label(), recording.key());
+        let name = recording_name(step, recording.label(), recording.id().key);
         self.write_file(self.unused_file_name(name), recording)
     }
 

@@ -383,6 +383,6 @@ impl Replay {
     ) -> Option<String> {
         let (nearest, recorded) = index.find_nearest(step, normalized, &self.normalizer)?;
         let difference = describe_difference(&recorded, normalized, &self.normalize_site);
-        Some(format!("the nearest recording is from step `{}`; {difference}", nearest.step()))
+        Some(format!("the nearest recording is from step `{}`; {difference}", nearest.id().step))
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::RecordingContext;
 use super::changes::RecordedChanges;
-use super::exchange::{CallPosition, Exchange, RequestPart, RequestText, join_lines, split_lines};
+use super::exchange::{CallPosition, Exchange, ExchangeId, RequestPart, RequestText, join_lines, split_lines};
 use super::paths::RunPaths;
 use crate::model::{AgentActivity, BuiltinTool, CallKey, Digest, ToolInvocation, ToolOutput};
 
@@ -79,16 +79,8 @@ fn call_text(tool: BuiltinTool, arguments: &Value) -> RequestText {
 }
 
 impl Exchange for ToolCallRecording {
-    fn step(&self) -> &str {
-        &self.step
-    }
-
-    fn position(&self) -> &CallPosition {
-        &self.call
-    }
-
-    fn key(&self) -> &Digest {
-        &self.key
+    fn id(&self) -> ExchangeId<'_> {
+        ExchangeId { step: &self.step, position: &self.call, key: &self.key }
     }
 
     fn request(&self) -> RequestText {

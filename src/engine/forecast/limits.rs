@@ -1,10 +1,9 @@
 //! Compares the budgets of a plan with the forecast.
 
 use crate::model::StepKey;
-use crate::model::budget::Budget;
+use crate::model::budget::{Budget, BudgetScope, Limit};
 
 use super::{CostEstimate, Range, StepForecast};
-use crate::engine::budget::{BudgetScope, Limit};
 use crate::engine::limit_index::LimitIndex;
 use crate::engine::plan::Plan;
 

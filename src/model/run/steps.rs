@@ -6,7 +6,7 @@ use super::RunState;
 use crate::model::event::{Event, Fact, RunStatus, StepCompleted};
 use crate::model::failure::Failure;
 use crate::model::id::StepKey;
-use crate::model::step_state::StepStatus;
+use crate::model::step_status::StepStatus;
 
 impl RunState {
     /// Sets the final status of the run, and of the steps that have not ended.

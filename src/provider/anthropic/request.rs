@@ -161,18 +161,11 @@ fn content_block(block: &ContentBlock, limits: &RequestLimits) -> Result<Value, 
 #[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
     use super::*;
-    use crate::model::ModelRef;
-
-    fn request(model: &str, options: Value) -> ChatRequest {
-        ChatRequest {
-            options: Box::new(serde_json::from_value(options).unwrap()),
-            ..ChatRequest::new(ModelRef::new("lab", model), vec![Message::user("hi")], 8000)
-        }
-    }
+    use crate::provider::test_request::request_with_options;
 
     fn body(model: &str, options: Value) -> Value {
         let endpoint = Endpoint::new("lab", Dialect::Anthropic, "http://127.0.0.1:1");
-        request_body(&endpoint, &request(model, options), &RequestLimits::default()).unwrap()
+        request_body(&endpoint, &request_with_options(model, options), &RequestLimits::default()).unwrap()
     }
 
     #[test]
@@ -195,8 +188,10 @@ mod tests {
     fn a_temperature_is_not_sent_with_reasoning() {
         let endpoint = Endpoint::new("lab", Dialect::Anthropic, "http://127.0.0.1:1");
         for (effort, sends_temperature) in [("none", true), ("high", false)] {
-            let request =
-                ChatRequest { temperature: Some(0.5), ..request("claude-sonnet-4-5", json!({"reasoning": effort})) };
+            let request = ChatRequest {
+                temperature: Some(0.5),
+                ..request_with_options("claude-sonnet-4-5", json!({"reasoning": effort}))
+            };
             let body = request_body(&endpoint, &request, &RequestLimits::default()).unwrap();
             assert_eq!(body.get("temperature").is_some(), sends_temperature, "{effort}");
             assert_eq!(body.get("thinking").is_some(), !sends_temperature, "{effort}");
@@ -206,7 +201,7 @@ mod tests {
     fn body_with_schema(model: &str, options: Value) -> Value {
         let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
             "additionalProperties": false});
-        let request = ChatRequest { schema: Some(schema.into()), ..request(model, options) };
+        let request = ChatRequest { schema: Some(schema.into()), ..request_with_options(model, options) };
         let endpoint = Endpoint::new("lab", Dialect::Anthropic, "http://127.0.0.1:1");
         request_body(&endpoint, &request, &RequestLimits::default()).unwrap()
     }

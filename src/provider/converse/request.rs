@@ -199,18 +199,11 @@ fn content_block(block: &ContentBlock, limits: &RequestLimits) -> Result<Value, 
 #[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
     use super::*;
-    use crate::model::ModelRef;
-
-    fn request(model: &str, options: Value) -> ChatRequest {
-        ChatRequest {
-            options: Box::new(serde_json::from_value(options).unwrap()),
-            ..ChatRequest::new(ModelRef::new("lab", model), vec![Message::user("hi")], 8000)
-        }
-    }
+    use crate::provider::test_request::request_with_options;
 
     fn body(model: &str, options: Value) -> Value {
         let endpoint = Endpoint::new("lab", Dialect::Converse, "http://127.0.0.1:1");
-        request_body(&endpoint, &request(model, options), &RequestLimits::default()).unwrap()
+        request_body(&endpoint, &request_with_options(model, options), &RequestLimits::default()).unwrap()
     }
 
     #[test]
@@ -243,7 +236,7 @@ mod tests {
             ("au.anthropic.claude-haiku-4-5-20251001-v1:0", false),
             ("anthropic.claude-sonnet-5", false),
         ] {
-            let request = ChatRequest { schema: Some(schema.clone().into()), ..request(model, json!({})) };
+            let request = ChatRequest { schema: Some(schema.clone().into()), ..request_with_options(model, json!({})) };
             let body = request_body(&endpoint, &request, &RequestLimits::default()).unwrap();
             assert_eq!(body.get("outputConfig").is_some(), has_schema, "{model}");
         }

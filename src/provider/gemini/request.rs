@@ -149,18 +149,11 @@ fn push_opaque(parts: &mut Vec<Value>, data: &Value) {
 #[allow(clippy::unwrap_used, reason = "a test that can't continue fails")]
 mod tests {
     use super::*;
-    use crate::model::ModelRef;
-
-    fn request(model: &str, options: Value) -> ChatRequest {
-        ChatRequest {
-            options: Box::new(serde_json::from_value(options).unwrap()),
-            ..ChatRequest::new(ModelRef::new("lab", model), vec![Message::user("hi")], 8000)
-        }
-    }
+    use crate::provider::test_request::request_with_options;
 
     fn body(model: &str, options: Value) -> Value {
         let endpoint = Endpoint::new("lab", Dialect::Gemini, "http://127.0.0.1:1");
-        request_body(&endpoint, &request(model, options), &RequestLimits::default()).unwrap()
+        request_body(&endpoint, &request_with_options(model, options), &RequestLimits::default()).unwrap()
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::pairing::Pairing;
-use super::reply::complete_arguments;
 use crate::provider::assembler::{index_in, text_in};
 use crate::provider::reply_builder::ReplyBuilder;
 use crate::provider::reply_calls::{CallIdentity, PartialCall};
@@ -200,6 +199,11 @@ impl FunctionCalls {
         }
         is_confirmed
     }
+}
+
+/// The complete arguments in a function call or an event: a text, or the object itself from some servers.
+pub(super) fn complete_arguments(object: &Value) -> Option<&Value> {
+    object.get("arguments").filter(|value| value.is_object() || value.as_str().is_some_and(|text| !text.is_empty()))
 }
 
 #[cfg(test)]

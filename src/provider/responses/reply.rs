@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::calls::{CallOfEvent, FunctionCalls};
+use super::calls::{CallOfEvent, FunctionCalls, complete_arguments};
 use super::reasoning::ReasoningItems;
 use super::text::ReceivedText;
 use crate::model::chat::{ChatReply, StopReason};
@@ -60,11 +60,6 @@ pub(super) fn message_text(item: &Value) -> String {
         _ => None,
     };
     list_in(item, "content").filter_map(part_text).collect()
-}
-
-/// The complete arguments in a function call or an event: a text, or the object itself from some servers.
-pub(super) fn complete_arguments(object: &Value) -> Option<&Value> {
-    object.get("arguments").filter(|value| value.is_object() || value.as_str().is_some_and(|text| !text.is_empty()))
 }
 
 /// The key of an output item of this kind: its position, or its id if the server sends no positions.

@@ -106,13 +106,46 @@ async fn read_reply<A: Assembler>(mut assembler: A, mut body: ResponseBody<'_>) 
     Ok(assembler.into_reply())
 }
 
+/// The events of a stream, and an event that keeps its connection alive.
+type StreamCase = (Dialect, &'static [&'static str], &'static str);
+
+/// Asserts that each stream gives the expected reply, however it is split.
+async fn assert_read_for_every_split(streams: &[StreamCase], is_expected: fn(&ChatReply) -> bool) {
+    for &(dialect, events, ping) in streams {
+        for ping in ["", ping] {
+            let complete = stream_bytes(events, ping);
+            for split in 0..=complete.len() {
+                let chunks = vec![complete[..split].to_vec(), complete[split..].to_vec()];
+                let reply = read_chunks(dialect, chunks, false).await.unwrap();
+                assert!(is_expected(&reply), "{dialect} {split}: {reply:?}");
+            }
+            let single_bytes = complete.iter().map(|byte| vec![*byte]).collect();
+            assert!(is_expected(&read_chunks(dialect, single_bytes, false).await.unwrap()), "{dialect}");
+        }
+    }
+}
+
+/// Asserts that each stream, cut off anywhere, gives the expected reply or a failure.
+async fn assert_read_or_failed_if_cut(streams: &[StreamCase], is_expected: fn(&ChatReply) -> bool) {
+    for &(dialect, events, ping) in streams {
+        for ping in ["", ping] {
+            let complete = stream_bytes(events, ping);
+            for (end, is_reset) in (0..complete.len()).flat_map(|end| [(end, false), (end, true)]) {
+                if let Ok(reply) = read_chunks(dialect, vec![complete[..end].to_vec()], is_reset).await {
+                    assert!(is_expected(&reply), "{dialect} {end} {is_reset}: {reply:?}");
+                }
+            }
+        }
+    }
+}
+
 fn is_full_reply(reply: &ChatReply) -> bool {
     (&*reply.text(), reply.stop) == (FULL_TEXT, StopReason::End) && reply.details.is_empty()
 }
 
 /// A stream and a keep-alive event of each dialect. Converse has no stream, but a gateway may send its reply as one
 /// event.
-const COMPLETE_STREAMS: [(Dialect, &[&str], &str); 5] = [
+const COMPLETE_STREAMS: [StreamCase; 5] = [
     (Dialect::OpenAi, OPENAI, ": ping\n\n"),
     (Dialect::Anthropic, ANTHROPIC, "event: ping\ndata: {\"type\":\"ping\"}\n\n"),
     (Dialect::Responses, RESPONSES, "event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n"),
@@ -122,32 +155,12 @@ const COMPLETE_STREAMS: [(Dialect, &[&str], &str); 5] = [
 
 #[tokio::test]
 async fn a_complete_stream_gives_the_full_reply_for_every_split_and_with_pings() {
-    for (dialect, events, ping) in COMPLETE_STREAMS {
-        for ping in ["", ping] {
-            let complete = stream_bytes(events, ping);
-            for split in 0..=complete.len() {
-                let chunks = vec![complete[..split].to_vec(), complete[split..].to_vec()];
-                let reply = read_chunks(dialect, chunks, false).await.unwrap();
-                assert!(is_full_reply(&reply), "{dialect} {split}: {reply:?}");
-            }
-            let single_bytes = complete.iter().map(|byte| vec![*byte]).collect();
-            assert!(is_full_reply(&read_chunks(dialect, single_bytes, false).await.unwrap()), "{dialect}");
-        }
-    }
+    assert_read_for_every_split(&COMPLETE_STREAMS, is_full_reply).await;
 }
 
 #[tokio::test]
 async fn a_cut_stream_gives_the_full_reply_or_a_failure() {
-    for (dialect, events, ping) in COMPLETE_STREAMS {
-        for ping in ["", ping] {
-            let complete = stream_bytes(events, ping);
-            for (end, is_reset) in (0..complete.len()).flat_map(|end| [(end, false), (end, true)]) {
-                if let Ok(reply) = read_chunks(dialect, vec![complete[..end].to_vec()], is_reset).await {
-                    assert!(is_full_reply(&reply), "{dialect} {end} {is_reset}: {reply:?}");
-                }
-            }
-        }
-    }
+    assert_read_or_failed_if_cut(&COMPLETE_STREAMS, is_full_reply).await;
 }
 
 /// Reads a reply that is one JSON value and arrives in chunks. After the last chunk, the body ends properly, or with a

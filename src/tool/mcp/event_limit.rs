@@ -9,7 +9,8 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use rmcp::transport::common::client_side_sse::BoxedSseResponse;
 use sse_stream::SseStream;
 
-use super::http_client::TOO_LARGE;
+/// The beginning of the error for an event over the size limit, also that of the crate.
+pub(super) const TOO_LARGE: &str = "SSE event exceeded the maximum size";
 
 /// The events in the bytes of a body. Ends with an error if an event has more bytes than `max_size`.
 pub(super) fn limited_events<E>(

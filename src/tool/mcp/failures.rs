@@ -12,7 +12,7 @@ use crate::secret::Redactor;
 use crate::tool::http_client::describe_problem;
 
 use super::MAX_MESSAGE_BYTES;
-use super::http::HttpError;
+use super::http_error::HttpError;
 use super::messages::{MAX_VALUES, Rejection};
 use super::stdio::{ProgramExit, StartError};
 

@@ -10,7 +10,7 @@ use reqwest::Url;
 use reqwest::redirect::Policy;
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::common::client_side_sse::ExponentialBackoff;
-use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 
 use crate::model::{Failure, FailureClass, McpHeader};
 use crate::tool::http_client::{build_client, client_builder};
@@ -29,8 +29,6 @@ const MAX_ERROR_BYTES: usize = 4 << 10;
 
 /// A connection over HTTP.
 pub(super) type HttpTransport = StreamableHttpClientTransport<HttpClient>;
-/// An error of such a connection.
-pub(super) type HttpError = StreamableHttpError<reqwest::Error>;
 
 /// Prepares a connection, and tells whether its events are too large. The first message opens it.
 pub(super) fn open(

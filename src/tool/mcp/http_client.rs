@@ -14,12 +14,10 @@ use rmcp::transport::streamable_http_client::{
     SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse, StreamableHttpResponseLimits,
 };
 
-use super::http::HttpError;
+use super::event_limit::TOO_LARGE;
+use super::http_error::HttpError;
 use super::http_post::Post;
 use super::messages::read_message;
-
-/// The beginning of the error for an event over the size limit, also that of the crate.
-pub(super) const TOO_LARGE: &str = "SSE event exceeded the maximum size";
 
 /// Whether an event of a server was over the size limit. The crate ends the answer then, and does not say why.
 #[derive(Clone, Debug, Default)]

@@ -21,9 +21,9 @@ use rmcp::transport::streamable_http_client::{
 use crate::network::send_logged;
 
 use super::event_limit::limited_events;
-use super::http::HttpError;
+use super::http_error::HttpError;
 use super::messages::read_message;
-use super::probe::is_same_id;
+use super::request_ids::is_same_id;
 
 /// The part of a body that is no message which an error contains, in bytes.
 const MAX_QUOTED_BYTES: usize = 256;

@@ -13,7 +13,7 @@ use rmcp::{RoleClient, service};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader, Empty};
 
 use super::messages::read_message;
-use super::probe::is_same_id;
+use super::request_ids::is_same_id;
 
 /// Reads lines with the messages of a server, and writes messages for it.
 pub(super) struct LineTransport<R, W: AsyncWrite> {

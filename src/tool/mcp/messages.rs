@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::model::surrogates::replace_halves;
 
 use super::json_parts::{JsonSize, elements, find, measure, members};
-use super::probe::is_same_id;
+use super::request_ids::is_same_id;
 
 /// The maximum number of JSON values in a message. A value of one byte can take more than a hundred bytes of memory.
 pub(super) const MAX_VALUES: usize = 500_000;

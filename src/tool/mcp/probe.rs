@@ -16,6 +16,7 @@ use rmcp::transport::Transport;
 use rmcp::{RoleClient, service};
 use tokio::time::{Instant, timeout_at};
 
+use super::request_ids::is_same_id;
 use super::retry_ids::RetryIds;
 
 /// What happened to the discovery.
@@ -84,11 +85,6 @@ impl<T> ProbedTransport<T> {
         }
         is_late
     }
-}
-
-/// Whether two ids are the same. Some servers write the number of a request as a text.
-pub(super) fn is_same_id(a: &RequestId, b: &RequestId) -> bool {
-    a.to_string() == b.to_string()
 }
 
 /// The error in place of the server's answer.

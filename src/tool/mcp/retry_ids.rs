@@ -7,7 +7,7 @@ use rmcp::model::{
     ClientJsonRpcMessage, ClientNotification, ClientRequest, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
 };
 
-use super::probe::is_same_id;
+use super::request_ids::is_same_id;
 
 /// The ids of these calls have 52 bits, of which the first one is set. The crate does not count so far, and every program
 /// can read such a number.

@@ -15,6 +15,8 @@ use orch::diagnostic::{Diagnostic, RenderStyle, render_all, render_line};
 use serde::Deserialize;
 use tempfile::TempDir;
 
+use crate::support::assert_stored;
+
 /// The text about the figures in the introduction of docs/checks.md.
 const FIGURES_FILE: &str = "src/diagnostic/explain/mutations.md";
 /// The share of mistakes that the check must report, in percent.
@@ -237,10 +239,5 @@ fn the_check_reports_mistakes_and_accepts_right_idioms() {
     assert!(idioms.failures.is_empty(), "{} false alarms:\n{alarms}", idioms.failures.len());
     let is_enough = mistakes.successes() * 100 >= mistakes.total * MIN_REPORTED_PERCENT;
     assert!(is_enough, "only {} of {} mistakes are reported", mistakes.successes(), mistakes.total);
-    let figures = figures_text(&mistakes, &idioms);
-    if std::env::var_os("ORCH_UPDATE").is_some() {
-        fs::write(FIGURES_FILE, &figures).unwrap();
-    }
-    let written = fs::read_to_string(FIGURES_FILE).unwrap_or_default();
-    assert!(written == figures, "ORCH_UPDATE=1 writes {FIGURES_FILE} anew; it must say:\n{figures}");
+    assert_stored(FIGURES_FILE, &figures_text(&mistakes, &idioms));
 }

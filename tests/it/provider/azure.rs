@@ -1,6 +1,7 @@
 //! Azure OpenAI: its current API under `/openai/v1`, and its classic one with deployments in the path.
 
-use orch::model::chat::{ChatRequest, ModelRef};
+use orch::model::ModelRef;
+use orch::model::chat::ChatRequest;
 use orch::model::failure::FailureClass;
 use orch::provider::{Dialect, Endpoint};
 

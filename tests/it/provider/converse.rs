@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use orch::model::ContentBlock;
-use orch::model::chat::{ChatReply, ChatRequest, ModelRef, StopReason};
+use orch::model::ModelRef;
+use orch::model::chat::{ChatReply, ChatRequest, StopReason};
 use orch::model::failure::{Failure, FailureClass};
 use orch::provider::{AwsAuth, Dialect, Endpoint};
 use serde_json::{Value, json};

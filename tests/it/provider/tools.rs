@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use orch::model::chat::{ChatRequest, Message, ModelRef, Role};
+use orch::model::chat::{ChatRequest, Message, Role};
 use orch::model::failure::FailureClass;
-use orch::model::{Content, ContentBlock, OfferedTools, ToolChoice, ToolDefinition};
+use orch::model::{Content, ContentBlock, ModelRef, OfferedTools, ToolChoice, ToolDefinition};
 use orch::provider::Dialect;
 use serde_json::{Value, json};
 

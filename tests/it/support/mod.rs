@@ -8,12 +8,14 @@ pub(crate) mod convex;
 mod editor;
 #[path = "../../../local-llm/tests/support/gguf.rs"]
 pub(crate) mod gguf;
+pub(crate) mod llamacpp_process;
 pub(crate) mod mcp;
 mod npm;
 mod orch;
 pub(crate) mod sandbox;
 pub(crate) mod sdk_types;
 pub(crate) mod server;
+mod stored_file;
 pub(crate) mod wait;
 
 use std::io::Write as _;
@@ -22,6 +24,7 @@ pub(crate) use closed_port::ClosedPort;
 pub(crate) use editor::{Editor, completion_labels, split_cursor};
 pub(crate) use orch::{Orch, RunOutput};
 pub(crate) use server::{ReceivedRequest, Reply, Server};
+pub(crate) use stored_file::{assert_stored, stored_difference};
 
 /// Prints that something is not tested here, and why. Writes to standard error directly, because the test harness shows
 /// the output of `println!` and `eprintln!` only for tests that fail. With `ORCH_TEST_REQUIRE=all`, the test fails

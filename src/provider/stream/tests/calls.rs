@@ -77,7 +77,7 @@ const RESPONSES_AT_END: &[&str] = &[
 ];
 const CONVERSE: &str = r#"{"output":{"message":{"role":"assistant","content":[{"toolUse":{"toolUseId":"a","name":"read","input":{"path":"Grüße"}}},{"toolUse":{"toolUseId":"b","name":"read","input":{"path":"日本"}}}]}},"stopReason":"tool_use","usage":{"inputTokens":7,"outputTokens":5,"totalTokens":12}}"#;
 
-const STREAMS: [(Dialect, &[&str], &str); 8] = [
+const STREAMS: [StreamCase; 8] = [
     (Dialect::OpenAi, OPENAI, ": ping\n\n"),
     (Dialect::OpenAi, OPENAI_WITH_MISTAKES, ": ping\n\n"),
     (Dialect::Anthropic, ANTHROPIC, "event: ping\ndata: {\"type\":\"ping\"}\n\n"),
@@ -122,32 +122,12 @@ fn has_both_calls(reply: &ChatReply) -> bool {
 
 #[tokio::test]
 async fn calls_are_read_for_every_split_and_with_pings() {
-    for (dialect, events, ping) in STREAMS {
-        for ping in ["", ping] {
-            let complete = stream_bytes(events, ping);
-            for split in 0..=complete.len() {
-                let chunks = vec![complete[..split].to_vec(), complete[split..].to_vec()];
-                let reply = read_chunks(dialect, chunks, false).await.unwrap();
-                assert!(has_both_calls(&reply), "{dialect} {split}: {reply:?}");
-            }
-            let single_bytes = complete.iter().map(|byte| vec![*byte]).collect();
-            assert!(has_both_calls(&read_chunks(dialect, single_bytes, false).await.unwrap()), "{dialect}");
-        }
-    }
+    assert_read_for_every_split(&STREAMS, has_both_calls).await;
 }
 
 #[tokio::test]
 async fn a_cut_stream_gives_both_calls_or_a_failure() {
-    for (dialect, events, ping) in STREAMS {
-        for ping in ["", ping] {
-            let complete = stream_bytes(events, ping);
-            for (end, is_reset) in (0..complete.len()).flat_map(|end| [(end, false), (end, true)]) {
-                if let Ok(reply) = read_chunks(dialect, vec![complete[..end].to_vec()], is_reset).await {
-                    assert!(has_both_calls(&reply), "{dialect} {end} {is_reset}: {reply:?}");
-                }
-            }
-        }
-    }
+    assert_read_or_failed_if_cut(&STREAMS, has_both_calls).await;
 }
 
 #[tokio::test]
