@@ -107,7 +107,7 @@ pub async fn run_turn(
     let state = std::mem::take(&mut *monitor.state());
     activity.tools = state.tools;
     if let Some(sandbox) = agent_env.ending_process_groups.sandbox_use() {
-        let visible_folders = std::iter::once(&agent_env.workspace).chain(&agent_env.sandbox.readable);
+        let visible_folders = std::iter::once(&agent_env.workspace).chain(&agent_env.sandbox.project_root);
         apply_sandbox(turn, &sandbox, &visible_folders.collect::<Vec<_>>(), &mut result);
     }
     if let Err(failure) = &mut result.reply

@@ -1,8 +1,8 @@
 //! Raises the budget of a run while it goes on.
 
-use crate::model::budget::Budget;
+use crate::model::budget::{Budget, BudgetScope};
 
-use super::budget::{BudgetScope, Budgets};
+use super::budget::Budgets;
 
 impl Budgets {
     /// Raises the limits that the run has to these limits, and returns the budget of the run from now on. Calls that

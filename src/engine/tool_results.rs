@@ -96,7 +96,7 @@ impl ToolCallResult {
     /// The result of a call of a pipeline.
     pub(super) fn from_pipeline(call: &RequestedCall<'_>, result: PipelineCallResult) -> Self {
         let PipelineCallResult { content, is_error, changes_files, is_recorded } = result;
-        Self { changes_files, is_recorded, ..Self::new(call, content, is_error) }
+        Self { is_recorded, changes_files, ..Self::new(call, content, is_error) }
     }
 
     /// The digest of what the call returned.

@@ -140,7 +140,7 @@ pub(crate) async fn execute_run(context: RunContext<'_>, runner: &Runner) -> Res
     let last_seq = context.events.last().map_or(0, |event| event.seq);
     let follower = trackers.follow(context.journal.state_folder(), run, last_seq, runner);
     let observer = follower.observer(runner.reporter.observer(run, context.events));
-    let state = log_session(run, run_to_end(context, &observer, runner)).await;
+    let state = log_session(run, Box::pin(run_to_end(context, &observer, runner))).await;
     // Dropping the observer removes the live progress lines, so that later messages do not mix with them.
     drop(observer);
     trackers.finish(follower, run, runner).await;

@@ -72,9 +72,9 @@ impl Runner {
         if missing.is_empty() {
             return Ok(());
         }
-        let reused = past_run.map(|past_run| reused_steps(plan, past_run)).transpose()?.unwrap_or_default();
+        let not_run = past_run.map(|past_run| steps_not_run(plan, past_run)).transpose()?.unwrap_or_default();
         let mut noted = BTreeSet::new();
-        for (step, requirement) in missing.into_iter().filter(|(step, _)| !reused.contains(step)) {
+        for (step, requirement) in missing.into_iter().filter(|(step, _)| !not_run.contains(step)) {
             if requirement.is_fatal {
                 let message = format!("step `{step}` can't run: {}", requirement.message);
                 return Err(RunnerError::usage(message).with_hint(requirement.hint));
@@ -241,18 +241,21 @@ fn cli_agents(plan: &Plan) -> BTreeMap<StepKey, Option<&CliAgent>> {
     steps.collect()
 }
 
-/// The steps whose results a resume reuses, as declared in the pipeline file: all iterations and items of them.
-fn reused_steps(plan: &Plan, past_run: PastRun<'_>) -> Result<BTreeSet<StepKey>, RunnerError> {
-    let (mut reused, mut running) = (BTreeSet::new(), BTreeSet::new());
+/// The steps that a resume does not run, as declared in the pipeline file: all iterations and items of them.
+fn steps_not_run(plan: &Plan, past_run: PastRun<'_>) -> Result<BTreeSet<StepKey>, RunnerError> {
+    let (mut not_run, mut running) = (BTreeSet::new(), BTreeSet::new());
     let events = past_run.journal.events(past_run.run)?;
     for prediction in predict_actions(plan, &events, past_run.from_step)? {
         let steps = match prediction.action {
-            PredictedActionKind::Reuse | PredictedActionKind::Skip | PredictedActionKind::Removed => &mut reused,
+            PredictedActionKind::Reuse
+            | PredictedActionKind::Skip
+            | PredictedActionKind::Fail
+            | PredictedActionKind::Removed => &mut not_run,
             PredictedActionKind::Run | PredictedActionKind::MaybeRun => &mut running,
         };
         steps.insert(prediction.step.declared_key());
     }
-    Ok(reused.difference(&running).cloned().collect())
+    Ok(not_run.difference(&running).cloned().collect())
 }
 
 /// The requirements without those that have the same message as another one.

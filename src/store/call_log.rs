@@ -1,7 +1,6 @@
 //! Logs the calls of a run: keys, kinds, names from the project's files and classes of failures. Never logs what a call
 //! sends or returns, since that may contain secrets.
 
-use tracing::field::display;
 use tracing::{Span, debug, debug_span};
 
 use crate::durable::{Call, CallOutcome, Effect};

@@ -224,8 +224,9 @@ mod tests {
         let answer = move |_: InputQuestion| -> BoxFuture<'static, Result<Value, String>> {
             let on_terminal = on_terminal.clone();
             Box::pin(async move {
-                let _on_terminal = on_terminal;
-                std::future::pending().await
+                let answer = std::future::pending().await;
+                drop(on_terminal);
+                answer
             })
         };
         let answerer: Answerer = Arc::new(answer);
