@@ -19,7 +19,7 @@ const WAIT: &str = "test -e go || { touch waiting; sleep 600; }";
 /// A project whose model calls the pipelines `deploy`, `notify` and `last`, each in a turn of its own. `last` has this
 /// step.
 fn project(last_step: &Value) -> (Server, Orch) {
-    let call = |name: &str| calls([(name, json!({}))]);
+    let call = |name: &'static str| calls([(name, json!({}))]);
     let turns = vec![call("deploy"), call("notify"), call("last"), answer(&json!("fine"))];
     let server = scripted_server(turns);
     let agent = json!({ "pipelines": ["deploy.yaml", "notify.yaml", "last.yaml"] });
