@@ -334,7 +334,8 @@ mod tests {
             ("indirect", format!("leads; `{}` needs it as its interpreter", at("workspace/bin/indirect"))),
             ("secret", format!("`{}`, which contains `{}`", at("denied"), at("denied/tool"))),
         ] {
-            let text = find(&root, word, Level::Full).unwrap().to_string();
+            let hidden = find(&root, word, Level::Full).unwrap_or_else(|| panic!("{word} is not hidden"));
+            let text = hidden.to_string();
             assert!(text.starts_with("the sandbox hides `") && text.contains(&expected), "{word}: {text}");
         }
         for word in ["visible", "sh", "missing", "bin/visible", ""] {

@@ -69,8 +69,8 @@ fn an_imported_run_records_only_into_a_folder_that_the_user_names_and_the_next_c
     assert!(ran.stderr.contains("this resume records nothing unless you name a folder with --record"), "{ran:?}");
     assert!(ran.stderr.contains(&format!("`orch pipeline resume {id} --workspace mine`")), "{ran:?}");
     assert!(!orch.exists("recordings"));
-    let ran = orch.run(&["pipeline", "resume", id, "--workspace", "mine", "--record", "recordings"]).exits(3);
-    assert!(ran.stderr.contains(&format!("resume {id} --workspace mine --record recordings`")), "{ran:?}");
+    let ran = orch.run(&["pipeline", "resume", id, "--workspace", "again", "--record", "recordings"]).exits(3);
+    assert!(ran.stderr.contains(&format!("resume {id} --workspace again --record recordings`")), "{ran:?}");
     let resume = format!("`orch pipeline resume {id} --workspace DIR`");
     let shown = orch.run(&["runs", "show", id]).exits(0).stdout;
     assert!(shown.contains(&resume), "{shown}");

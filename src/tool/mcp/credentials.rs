@@ -41,8 +41,8 @@ fn credentials_hint(server: &McpServerSpec) -> Option<String> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::failures::AUTH_HINT;
     use super::*;
+    use crate::tool::mcp::failures::AUTH_HINT;
 
     fn hint(headers: &Value) -> String {
         let transport = json!({ "http": { "url": "https://docs.example/mcp", "headers": headers } });

@@ -176,7 +176,7 @@ fn a_claim_that_the_tests_pass_leads_to_another_attempt_with_their_output() {
     let requests = server.requests();
     // A call, an answer that `accept` refuses, an answer with a false claim, and then the second attempt.
     let second = requests[3].last();
-    assert!(second.contains("2 + 3 is not 5") && second.contains("\"tests_pass\":true"), "{second}");
+    assert!(second.contains("2 + 3 is not 5") && second.contains("\"tests_pass\": true"), "{second}");
     assert_eq!(requests.len(), 3 + fix.turns.len() + 2);
     assert_eq!(orch.read("workspace/sum.sh"), fix.fixed.1);
 }

@@ -206,7 +206,7 @@ fn push_totals(out: &mut String, report: &PlanReport<'_>, style: TerminalStyle) 
     let (calls, input, output, cost) = sum_requests(&report.steps);
     if calls.max != Some(0) {
         push_line(out, 0, &format!("{}  {}", style.bold("total"), describe_totals(calls, input, output, cost)));
-        push_line(out, 7, &style.dim("the maximum counts every re-ask, iteration and item, but no failed requests"));
+        push_line(out, 7, &style.dim("the maximum counts all re-asks, iterations and items, no failed requests"));
     }
     for forecast in &report.budget_forecasts {
         let scope = &forecast.scope;
