@@ -320,7 +320,7 @@ mod tests {
         write_program(&root.join("denied/tool"), "#!/bin/sh\n");
         symlink("../../npm/lib/cli", bin.join("linked")).unwrap();
         symlink(root.join("denied/tool"), bin.join("secret")).unwrap();
-        write_program(&bin.join("script"), &format!("#!{}\n", at("npm/lib/cli")));
+        write_program(&bin.join("starter"), &format!("#!{}\n", at("npm/lib/cli")));
         write_program(&bin.join("indirect"), "#!/usr/bin/env -S linked x\n");
         write_program(&bin.join("visible"), "#!/bin/sh\n");
         let cli = at("npm/lib/cli");
@@ -330,7 +330,7 @@ mod tests {
                 "../npm/lib/cli",
                 format!("`/tmp`, which contains `{cli}`, to which `{}` leads", at("workspace/../npm/lib/cli")),
             ),
-            ("script", format!("`/tmp`, which contains `{cli}`; `{}` needs it", at("workspace/bin/script"))),
+            ("starter", format!("`/tmp`, which contains `{cli}`; `{}` needs it", at("workspace/bin/starter"))),
             ("indirect", format!("leads; `{}` needs it as its interpreter", at("workspace/bin/indirect"))),
             ("secret", format!("`{}`, which contains `{}`", at("denied"), at("denied/tool"))),
         ] {

@@ -180,16 +180,17 @@ fn of_several_answers_at_the_same_time_one_counts() {
 #[test]
 fn a_question_that_waits_gives_its_place_to_the_next_branch() {
     let steps = "  - id: all
-    for_each: \"[1, 2]\"
-    max_parallel: 1
+    for_each: \"[1, 2, 3]\"
+    max_parallel: 2
     steps:
       - { id: ask, when: item == 1, approve: Go on? }
       - { id: c1, run: [sh, ../wait.sh], access: none }
 ";
     let mut busy = BusyRun::start(steps, "");
-    busy.wait_until_busy(1, 1);
-    busy.orch.run(&["runs", "approve"]).exits(0);
+    // The third item has the place of the first one, which asks.
     busy.wait_until_busy(2, 1);
+    busy.orch.run(&["runs", "approve"]).exits(0);
+    busy.wait_until_busy(3, 1);
     busy.finish().exits(0);
     assert_eq!((busy.count("approval_answered"), busy.count("run_ended")), (1, 1));
 }

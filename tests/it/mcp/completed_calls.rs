@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::kill::latest_run;
 use crate::support::Orch;
 use crate::tool_loop::facts_of;
 
@@ -50,12 +51,13 @@ fn a_completed_call_is_not_made_again_after_a_step_that_fails_again() {
 fn a_completed_call_is_not_made_again_after_a_step_that_the_user_runs_again() {
     let orch = ordering_project(&json!({ "id": "hat", "run": "echo x >> tries" }), &json!({}));
     orch.run(&["pipeline", "run", "pipelines/main.yaml"]).exits(0);
-    orch.run(&["pipeline", "resume", "--from", "hat"]).exits(0);
+    let (run, _) = latest_run(&orch).unwrap();
+    orch.run(&["pipeline", "resume", &run, "--from", "hat"]).exits(0);
     assert_eq!((orch.read("workspace/tries").as_str(), orch.read("workspace/made.txt").as_str()), ("x\nx\n", "tea\n"));
-    orch.run(&["pipeline", "resume", "--from", "order"]).exits(0);
+    orch.run(&["pipeline", "resume", &run, "--from", "order"]).exits(0);
     assert_eq!(orch.read("workspace/made.txt"), "tea\ntea\n");
     orch.edit("pipelines/main.yaml", r#""text":"tea""#, r#""text":"hat""#);
-    orch.run(&["pipeline", "resume"]).exits(0);
+    orch.run(&["pipeline", "resume", &run]).exits(0);
     assert_eq!(orch.read("workspace/made.txt"), "tea\ntea\nhat\n", "other arguments are another call");
 }
 

@@ -66,8 +66,9 @@ fn an_unset_variable_of_a_header_ends_a_run_before_a_model_is_called() {
     let planned = orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--output", "json"]).exits(0).stdout;
     let planned: Value = serde_json::from_str(&planned).unwrap();
     assert_eq!(planned["missing_requirements"], json!([missing]));
+    let asked_before = model.requests().len();
     with_secret(orch.command(&RUN)).exits(0);
-    assert_eq!(model.requests().len(), 1);
+    assert_eq!(model.requests().len(), asked_before + 1);
     let validated = with_secret(orch.command(&["pipeline", "validate"])).exits(0);
     assert!(!validated.stderr.contains("is not set"), "{validated:?}");
 }
@@ -115,8 +116,8 @@ fn a_resume_and_a_replay_need_only_what_their_steps_use() {
     orch.run(&["pipeline", "resume", "--from", "find"]).exits(2).says("step `find` can't run: DOCS_AUTH is not set");
     orch.run(&["pipeline", "resume"]).exits(0).says("find: reused");
     assert_eq!(server.calls().len(), 1);
-    orch.run(&[&RUN[..], &["--replay", "recordings", "--workspace", "second"]].concat()).exits(1);
-    assert_eq!(server.calls().len(), 1, "the replay reached the command and no server");
+    orch.run(&[&RUN[..], &["--replay", "recordings", "--workspace", "second"]].concat()).exits(0);
+    assert_eq!(server.calls().len(), 1, "the replay needs no server");
 }
 
 #[test]
