@@ -6,6 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::step_kinds::project;
+use crate::support::agents::fake_program;
 use crate::support::{Orch, Reply, RunOutput, Server};
 
 fn sent_message(server: &Server) -> String {
@@ -87,9 +88,10 @@ fn the_address_of_claude_code_is_checked_before_it_is_started() {
     let orch = Orch::empty();
     orch.write("pipelines/main.yaml", "name: x\nagents: { a: { cli: claude } }\nsteps:\n  - { id: s, agent: a, prompt: p.md, output: o, schema: text }\n");
     orch.write("prompts/p.md", "Say it.");
+    let path = fake_program(&orch, "claude", "touch started");
     let mut command = orch.command(&["pipeline", "run", "pipelines/main.yaml"]);
-    let ran = RunOutput::of(&command.env("ANTHROPIC_BASE_URL", "localhost:9").output().unwrap());
-    assert_eq!(ran.code, 1, "{ran:?}");
+    let ran = RunOutput::of(&command.env("PATH", path).env("ANTHROPIC_BASE_URL", "localhost:9").output().unwrap());
+    assert!(ran.code == 1 && !orch.exists("workspace/started"), "{ran:?}");
     assert!(ran.stderr.contains("the value of ANTHROPIC_BASE_URL is not the address of an API"), "{ran:?}");
 }
 

@@ -85,7 +85,10 @@ fn tagged_union(rng: &mut Rng, depth: usize) -> Value {
     let (tag, first, second) = tags[rng.below(tags.len())].clone();
     let [first, second] = [("title", first), ("items", second)].map(|(member, constant)| {
         let properties = json!({ tag: { "const": constant }, member: schema(rng, depth + 1) });
-        json!({ "type": "object", "required": [tag, member], "properties": properties })
+        // What else an open object may have is unknown, so no use of it fails predictably.
+        json!({
+            "type": "object", "required": [tag, member], "properties": properties, "additionalProperties": false,
+        })
     });
     json!({ "oneOf": [first, second] })
 }
