@@ -195,7 +195,7 @@ fn headers_go_to_the_server_and_a_refusal_names_what_to_do() {
     for path in ["/challenge", "/plain", "/forbidden"] {
         let failure = site.list(&spec(path, headers.clone())).unwrap_err();
         assert_eq!(failure.class, FailureClass::Auth, "{path}: {failure}");
-        assert!(failure.hint.unwrap().contains("does not support OAuth"), "{path}");
+        assert!(failure.hint.unwrap().starts_with("check the value of AUTH (header `Authorization`)"), "{path}");
     }
     assert_eq!(site.list(&spec("/busy", json!({}))).unwrap_err().class, FailureClass::RateLimited);
     let failure = site.list(&spec("/broken", json!({}))).unwrap_err();
@@ -205,6 +205,8 @@ fn headers_go_to_the_server_and_a_refusal_names_what_to_do() {
     assert_eq!((requests[0].header("x-team"), requests[0].method.as_str()), (Some("blue"), "POST"));
     // A refusal is final: another beginning of the connection would be refused too.
     assert_eq!(requests.iter().filter(|request| request.path == "/plain").count(), 1);
+    let without_headers = site.list(&spec("/challenge", json!({}))).unwrap_err();
+    assert!(without_headers.hint.unwrap().contains("does not support OAuth"));
     let missing = site.list(&spec("/plain", json!({ "Authorization": { "env": "NONE" } }))).unwrap_err();
     assert!(missing.message.ends_with("needs the variable NONE"), "{missing}");
     assert_eq!(missing.class, FailureClass::Auth);
