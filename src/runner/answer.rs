@@ -8,7 +8,7 @@ use crate::config::load_from;
 use crate::engine::mcp_questions::{answers_from_text, is_asked_in};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact};
 use crate::model::visible::one_line;
-use crate::model::{RunId, RunState, RunStatus, StepKey};
+use crate::model::{FailureClass, RunId, RunState, RunStatus, StepKey};
 use crate::report::ResumeOption;
 use crate::store::{Journal, RunFilter, RunRow, SendOutcome};
 use crate::trust::VariableDisclosures;
@@ -139,11 +139,24 @@ impl Runner {
     /// [`wait_until_heard`](Self::wait_until_heard).
     ///
     /// # Errors
-    /// The question had another answer: the user at the terminal of the run was faster.
+    /// The question had another answer: the user at the terminal of the run was faster. Or the time for an answer was
+    /// over.
     pub fn wait_until_answered(&self, answer: &RecordedAnswer) -> Result<Delivery, RunnerError> {
         let delivery = self.wait_until_heard(&answer.message)?;
         let RecordedAnswer { answer, message, .. } = answer;
         if let Delivery::Heard(events) = &delivery {
+            let is_expiry = |event: &Event| match &event.fact {
+                Fact::StepFailed(fact) => {
+                    fact.step == answer.step && fact.failure.class == FailureClass::ApprovalTimeout
+                }
+                _ => false,
+            };
+            if events.iter().any(is_expiry) {
+                let step = &answer.step;
+                let error = RunnerError::usage(format!("the answer came too late: the time of step `{step}` is over"));
+                let hint = format!("`orch pipeline resume {}` asks again", message.run);
+                return Err(error.with_hint(hint));
+            }
             let answers = events.iter().filter_map(|event| match &event.fact {
                 Fact::ApprovalAnswered(recorded) => Some(recorded),
                 _ => None,

@@ -3,7 +3,7 @@
 //! The branches end only after the test opens a gate, which it does after the run has recorded the message and acted on
 //! it. So a run that does not hear the message makes the test wait in vain.
 
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -137,6 +137,26 @@ fn an_answer_continues_its_branch_while_eight_others_work() {
         let signed = busy.orch.json("workspace/signed.json");
         assert_eq!(signed, json!({ "approved": approved, "note": "fine", "by": "ana" }));
     }
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_not_reported_as_one_that_counts() {
+    let step = "      - { id: ask, approve: Go on?, timeout: 2s, on_error: continue }\n";
+    let mut busy = BusyRun::start(&beside_eight_branches(step), "");
+    busy.wait_until_busy(8, 1);
+    let owner = busy.child.as_ref().unwrap().id().to_string();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &owner]).status().unwrap().success());
+    signal("-STOP");
+    let answer = busy.orch.start(&["runs", "approve", "--by", "ana"]);
+    // The deadline passes while the owner is stopped.
+    std::thread::sleep(Duration::from_secs(3));
+    signal("-CONT");
+    let ran = RunOutput::of(&wait::output_of(answer));
+    busy.finish();
+    let facts = busy.facts();
+    let is_failed = facts.iter().any(|fact| fact["step_failed"]["failure"]["class"] == "approval_timeout");
+    assert_eq!(ran.code, if is_failed { 2 } else { 0 }, "{ran:?}");
+    assert!(!is_failed || ran.stderr.contains("too late") || ran.stderr.contains("no run waits"), "{ran:?}");
 }
 
 #[test]
