@@ -133,7 +133,9 @@ impl DriftCheck<'_> {
             };
             if expected.artifact.path.as_ref().is_some_and(|path| paths.contains(path)) {
                 let is_own_content = !matches!(change, FileDrift::OtherRun(_));
-                if self.has_machine_restarted && is_own_content && workspace.is_torn(&expected.artifact)? {
+                let last_heartbeat = self.last_heartbeat.filter(|_| self.has_machine_restarted && is_own_content);
+                let is_torn = |time| workspace.is_torn(&expected.artifact, time);
+                if last_heartbeat.map(is_torn).transpose()?.unwrap_or(false) {
                     drift.torn_artifacts.push(expected.artifact);
                 } else {
                     drift.changed_artifacts.push((expected, change));

@@ -211,13 +211,14 @@ impl Runner {
         self.reporter.info(&format!("run {run}: {}", crate::model::visible::escape_line_breaks(&past_state.pipeline)));
         let events = journal.events(run)?;
         let from_step = from_step.as_ref();
+        let last_seen = Lock::last_seen_before_restart(&journal.lock_file(run));
         let drift_check = DriftCheck {
             journal: &journal,
             run,
             workspace: workspace.as_ref(),
             events: &events,
-            last_heartbeat: None,
-            has_machine_restarted: Lock::would_report_restart(&journal.lock_file(run)),
+            last_heartbeat: last_seen,
+            has_machine_restarted: last_seen.is_some(),
             plan: &plan,
             from_step,
         };

@@ -1,7 +1,7 @@
 //! Kernel locks that decide which process owns a run or a workspace. The kernel releases them when the process ends.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -19,6 +19,14 @@ const MAX_LOCK_BYTES: u64 = 1000;
 /// Begins the line with the id of the boot in which the owner runs. If the machine has restarted since an earlier owner
 /// died, another such line has the id of that owner's boot, until the journal records that the run was resumed.
 const BOOT_PREFIX: &str = "boot ";
+
+/// Begins the line with the time at which an earlier owner was last alive, in nanoseconds since 1970. The file has this
+/// line until the journal records that time.
+const LAST_SEEN_PREFIX: &str = "last seen ";
+
+/// The last line of the content. What follows is left over from a longer content, if a process was killed before it cut
+/// the file.
+const END: &str = "end";
 
 /// Replaces the id of the earlier boot if a power failure destroyed the content of the lock file.
 const UNKNOWN_BOOT: &str = "unknown";
@@ -76,8 +84,8 @@ pub struct Lock {
     former_owner_last_seen: Option<Timestamp>,
     /// Whether the machine has restarted since the former owner died.
     has_machine_restarted: bool,
-    /// The length of the file without the line about an earlier boot, if it has one.
-    length_without_earlier_boot: Option<u64>,
+    /// The length of the file without the lines about a former owner, if it has such lines.
+    own_length: Option<u64>,
     is_owner_recorded: Arc<AtomicBool>,
 }
 
@@ -86,7 +94,7 @@ pub struct Lock {
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     file: Arc<File>,
-    length_without_earlier_boot: Option<u64>,
+    own_length: Option<u64>,
     is_owner_recorded: Arc<AtomicBool>,
 }
 
@@ -94,7 +102,7 @@ impl Heartbeat {
     /// Records that the owner is alive now.
     pub(super) fn record(&self) -> std::io::Result<()> {
         let is_first = !self.is_owner_recorded.swap(true, Ordering::Relaxed);
-        if let Some(length) = self.length_without_earlier_boot.filter(|_| is_first) {
+        if let Some(length) = self.own_length.filter(|_| is_first) {
             self.file.set_len(length)?;
         }
         self.file.set_modified(SystemTime::now())
@@ -119,36 +127,42 @@ impl Lock {
         let write_error = |source| StoreError::Io { operation: "write", path: lock_file.path(), source };
         // A clean exit deletes the file, so a process that died left a non-empty file.
         let meta = file.metadata().map_err(write_error)?;
-        let death_time = if meta.len() == 0 { None } else { Some(meta.modified().map_err(write_error)?) };
-        let earlier_boot = find_earlier_boot(&mut file);
-        if death_time.is_some() {
-            // Truncate only an old file: some file systems write a truncated file to disk when it is closed, which
-            // takes time.
-            file.set_len(0).map_err(write_error)?;
-        }
-        let mut content = owner.to_owned();
+        let lines = read_lines(&mut file).map_err(write_error)?;
+        let modified = if meta.len() == 0 { None } else { Some(meta.modified().map_err(write_error)?) };
+        let former_owner_last_seen = modified.and_then(|time| last_seen(&lines, time));
+        let earlier_boot = find_earlier_boot(&lines);
+        let mut content = format!("{owner}\n");
         if let Some(boot) = current_boot_id() {
-            content.push_str(&format!("\n{BOOT_PREFIX}{boot}\n"));
+            content.push_str(&format!("{BOOT_PREFIX}{boot}\n"));
         }
         let own_length = content.len() as u64;
         if let Some(boot) = &earlier_boot {
             content.push_str(&format!("{BOOT_PREFIX}{boot}\n"));
         }
+        if let Some(time) = former_owner_last_seen {
+            // Until the first heartbeat of this process, the file must show when the former owner was last alive.
+            content.push_str(&format!("{LAST_SEEN_PREFIX}{}\n", time.as_nanosecond()));
+        }
+        let has_former_owner = (content.len() as u64) > own_length;
+        if has_former_owner {
+            content.push_str(&format!("{END}\n"));
+        }
+        // One write replaces the content, so a kill leaves either the old content or the new one.
         file.rewind().map_err(write_error)?;
         file.write_all(content.as_bytes()).map_err(write_error)?;
-        if let Some(time) = death_time {
-            // Until the first heartbeat of this process, the file must show when the former owner was last alive.
-            file.set_modified(time).map_err(write_error)?;
-        }
         crash_point!("lock::owner_written");
-        let former_owner_last_seen = death_time.and_then(|time| Timestamp::try_from(time).ok());
+        // Truncate only a longer file: some file systems write a truncated file to disk when it is closed, which takes
+        // time.
+        if meta.len() > content.len() as u64 {
+            file.set_len(content.len() as u64).map_err(write_error)?;
+        }
         Ok(Self {
             file,
             location: lock_file.clone(),
             remove_file_on_drop: false,
             former_owner_last_seen,
             has_machine_restarted: earlier_boot.is_some(),
-            length_without_earlier_boot: earlier_boot.map(|_| own_length),
+            own_length: has_former_owner.then_some(own_length),
             is_owner_recorded: Arc::default(),
         })
     }
@@ -164,10 +178,14 @@ impl Lock {
         self.has_machine_restarted
     }
 
-    /// The answer of [`has_machine_restarted`](Self::has_machine_restarted) for a process that would acquire the lock
-    /// now.
-    pub fn would_report_restart(lock_file: &NoFollowFile) -> bool {
-        lock_file.open().is_ok_and(|mut file| find_earlier_boot(&mut file).is_some())
+    /// When the former owner was last alive, if the machine has restarted since, for a process that would acquire the
+    /// lock now.
+    pub fn last_seen_before_restart(lock_file: &NoFollowFile) -> Option<Timestamp> {
+        let mut file = lock_file.open().ok()?;
+        let modified = file.metadata().and_then(|meta| meta.modified()).ok()?;
+        let lines = read_lines(&mut file).ok()?;
+        find_earlier_boot(&lines)?;
+        last_seen(&lines, modified)
     }
 
     /// A handle with which this process records that it is alive.
@@ -175,7 +193,7 @@ impl Lock {
         let file = self.file.try_clone().map_err(StoreError::io("open", &self.location.path()))?;
         Ok(Heartbeat {
             file: Arc::new(file),
-            length_without_earlier_boot: self.length_without_earlier_boot,
+            own_length: self.own_length,
             is_owner_recorded: self.is_owner_recorded.clone(),
         })
     }
@@ -253,19 +271,31 @@ fn read_holder(lock_file: &NoFollowFile) -> LockHolder {
     }
 }
 
-/// The boot in which a former owner of the lock file died, if it is not the current boot. A file that can't be read has
-/// none, as a new one.
-fn find_earlier_boot(file: &mut File) -> Option<String> {
-    let current = current_boot_id()?;
+/// The lines of a lock file, up to its end.
+fn read_lines(file: &mut File) -> io::Result<Vec<String>> {
     let mut bytes = Vec::new();
-    file.take(MAX_LOCK_BYTES).read_to_end(&mut bytes).ok()?;
+    file.take(MAX_LOCK_BYTES).read_to_end(&mut bytes)?;
     // A power failure can leave a file of the right length without its bytes.
     if !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0) {
-        return Some(UNKNOWN_BOOT.to_owned());
+        return Ok(vec![String::new(), format!("{BOOT_PREFIX}{UNKNOWN_BOOT}")]);
     }
     let text = String::from_utf8_lossy(&bytes);
-    let mut boots = text.lines().skip(1).filter_map(|line| line.strip_prefix(BOOT_PREFIX));
+    Ok(text.lines().take_while(|line| *line != END).map(str::to_owned).collect())
+}
+
+/// The boot in which a former owner of the lock file died, if it is not the current boot.
+fn find_earlier_boot(lines: &[String]) -> Option<String> {
+    let current = current_boot_id()?;
+    let mut boots = lines.iter().skip(1).filter_map(|line| line.strip_prefix(BOOT_PREFIX));
     boots.find(|boot| *boot != current).map(str::to_owned)
+}
+
+/// When the former owner of a lock file was last alive. A process that died before its first heartbeat has kept the time
+/// of the owner before it.
+fn last_seen(lines: &[String], modified: SystemTime) -> Option<Timestamp> {
+    let mut times = lines.iter().skip(1).filter_map(|line| line.strip_prefix(LAST_SEEN_PREFIX)?.parse().ok());
+    let kept = times.find_map(|nanoseconds| Timestamp::from_nanosecond(nanoseconds).ok());
+    kept.or_else(|| Timestamp::try_from(modified).ok())
 }
 
 #[cfg(test)]
@@ -305,11 +335,8 @@ mod tests {
         let expected = Some(Timestamp::try_from(time).unwrap());
         for _ in 0..2 {
             let lock = Lock::acquire(&lock_file, "run x", "process 9").unwrap().removed_on_drop();
-            assert_eq!(
-                lock.former_owner_last_seen(),
-                expected,
-                "a process without a heartbeat leaves the time unchanged"
-            );
+            let message = "a process without a heartbeat leaves the time unchanged";
+            assert_eq!(lock.former_owner_last_seen(), expected, "{message}");
         }
         let lock = Lock::acquire(&lock_file, "run x", "process 9").unwrap().removed_on_drop();
         lock.heartbeat().unwrap().record().unwrap();
@@ -333,7 +360,7 @@ mod tests {
         ] {
             std::fs::write(&path, content).unwrap();
             for _ in 0..2 {
-                assert_eq!(Lock::would_report_restart(&lock_file), expected, "{content:?}");
+                assert_eq!(Lock::last_seen_before_restart(&lock_file).is_some(), expected, "{content:?}");
                 let lock = Lock::acquire(&lock_file, "run x", "process 9").unwrap();
                 assert_eq!(lock.has_machine_restarted(), expected, "{content:?}");
                 assert_eq!(Lock::holder(&lock_file).unwrap().to_string(), "process 9");
@@ -341,8 +368,32 @@ mod tests {
             let lock = Lock::acquire(&lock_file, "run x", "process 9").unwrap();
             lock.heartbeat().unwrap().record().unwrap();
             drop(lock);
-            assert!(!Lock::would_report_restart(&lock_file), "{content:?}");
+            assert_eq!(Lock::last_seen_before_restart(&lock_file), None, "{content:?}");
             std::fs::remove_file(&path).unwrap();
         }
+    }
+    #[test]
+    fn a_process_that_is_killed_before_its_first_heartbeat_changes_neither_time_nor_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        let (lock_file, path) = (lock_file(folder.path()), folder.path().join("a.lock"));
+        let former = "process 8 (with a description that is longer than the others)\nboot 0000-aaaa\n".repeat(3);
+        std::fs::write(&path, &former).unwrap();
+        let time = SystemTime::now() - Duration::from_secs(100);
+        File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        let seen = Timestamp::try_from(time).unwrap();
+        let lock = Lock::acquire(&lock_file, "run x", "process 9").unwrap();
+        drop(lock);
+        // The process was killed before it cut the longer content of its predecessor, and its write changed the time.
+        let mut content = std::fs::read_to_string(&path).unwrap();
+        content.push_str("ess 8\nboot 0000-bbbb\nlast seen 5\n");
+        std::fs::write(&path, content).unwrap();
+        let lock = Lock::acquire(&lock_file, "run x", "process 10").unwrap();
+        assert_eq!(lock.former_owner_last_seen(), Some(seen));
+        #[cfg(any(target_os = "linux", target_os = "macos"))]
+        assert!(lock.has_machine_restarted());
+        lock.heartbeat().unwrap().record().unwrap();
+        drop(lock);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("process 10\n") && !text.contains("last seen") && !text.contains("aaaa"), "{text}");
     }
 }

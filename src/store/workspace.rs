@@ -3,6 +3,8 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::crash::crash_point;
 use crate::folder::{FolderAccess, NoFollowFile, NoFollowFolder, is_temporary_name};
 use crate::model::{Artifact, Digest};
@@ -13,6 +15,9 @@ use super::{OwnedFiles, StoreError};
 const LOCK_FILE: &str = ".orch.lock";
 /// The name of the lock file of the programs that run in the workspace; see [`ProgramsLock`](super::ProgramsLock).
 const PROGRAMS_LOCK_FILE: &str = ".orch.programs.lock";
+
+/// The maximum time between two heartbeats of a process that writes artifact files, with a margin.
+const MAX_HEARTBEAT_AGE: SignedDuration = SignedDuration::from_secs(2);
 
 /// A workspace folder.
 #[derive(Clone, Debug)]
@@ -150,12 +155,15 @@ impl Workspace {
     }
 
     /// Whether a power failure can have left the file of an artifact in its state: the file has only the first bytes of
-    /// the artifact, or zeros in place of the others. The file must exist.
-    pub fn is_torn(&self, artifact: &Artifact) -> Result<bool, StoreError> {
+    /// the artifact, or zeros in place of the others, and nobody changed it after the last heartbeat of the process that
+    /// wrote it. The file must exist.
+    pub fn is_torn(&self, artifact: &Artifact, last_heartbeat: Timestamp) -> Result<bool, StoreError> {
         let Some(path) = &artifact.path else { return Ok(false) };
         let file = self.folder.file(path);
         let meta = file.metadata().map_err(StoreError::io("read", &file.path()))?;
-        if !meta.is_file() {
+        let modified = meta.modified().map_err(StoreError::io("read", &file.path()))?;
+        let modified = Timestamp::try_from(modified.into_std()).unwrap_or(Timestamp::MAX);
+        if !meta.is_file() || modified.duration_since(last_heartbeat) > MAX_HEARTBEAT_AGE {
             return Ok(false);
         }
         let bytes = self.read(path)?.unwrap_or_default();

@@ -65,12 +65,23 @@ fn torn_states(recorded: &[u8]) -> [Option<Vec<u8>>; 5] {
     ]
 }
 
-fn set_state(orch: &Orch, state: Option<&[u8]>) {
+/// Leaves the file in a state that a power failure caused: nobody has changed it since the last heartbeat of the run.
+fn set_torn_state(orch: &Orch, state: Option<&[u8]>) {
+    set_state(orch, state, Duration::ZERO);
+}
+
+/// Changes the file so long after the last heartbeat of the run.
+fn set_state(orch: &Orch, state: Option<&[u8]>, after_heartbeat: Duration) {
     let path = orch.path().join(FILE);
-    match state {
-        Some(bytes) => fs::write(path, bytes).unwrap(),
-        None => fs::remove_file(path).unwrap(),
-    }
+    let Some(bytes) = state else { return fs::remove_file(path).unwrap() };
+    fs::write(&path, bytes).unwrap();
+    let heartbeat = fs::metadata(lock_file(orch)).unwrap().modified().unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(heartbeat + after_heartbeat).unwrap();
+}
+
+/// An edit by the user.
+fn edit(orch: &Orch, bytes: &[u8]) {
+    set_state(orch, Some(bytes), Duration::from_secs(3));
 }
 
 #[test]
@@ -80,7 +91,7 @@ fn a_resume_after_a_restart_of_the_machine_writes_damaged_files_again() {
     for state in torn_states(&recorded) {
         let (server, orch) = project_with_killed_run();
         pretend_restart(&orch);
-        set_state(&orch, state.as_deref());
+        set_torn_state(&orch, state.as_deref());
         let ran = orch.run(&["pipeline", "resume"]).exits(0);
         assert_eq!(fs::read(orch.path().join(FILE)).unwrap(), recorded, "{state:?}");
         assert_eq!(server.requests().len(), 1, "{state:?}: the reply of the first step was paid for before");
@@ -96,13 +107,14 @@ fn an_edit_before_a_restart_of_the_machine_is_never_overwritten_without_asking()
     pretend_restart(&orch);
     let mut longer = recorded.clone();
     longer.extend(b"\n\n");
-    for edited in [&b"{}\n"[..], &longer[..], &b"\0\0edited"[..]] {
-        set_state(&orch, Some(edited));
+    // A user may also shorten or empty the file.
+    for edited in [&b"{}\n"[..], &longer[..], &b"\0\0edited"[..], &recorded[..5], &b""[..]] {
+        edit(&orch, edited);
         orch.run(&["pipeline", "resume"]).exits(2).says("x.json` was changed").says("--accept-changed");
         assert_eq!(fs::read(orch.path().join(FILE)).unwrap(), edited);
     }
     // The lock file still shows the restart after the resumes that orch refused.
-    set_state(&orch, Some(&[]));
+    set_torn_state(&orch, Some(&[]));
     orch.run(&["pipeline", "resume", "--dry-run"]).exits(0);
     orch.run(&["pipeline", "resume"]).exits(0).says("was incomplete after a restart");
     assert_eq!(fs::read(orch.path().join(FILE)).unwrap(), recorded);
@@ -113,11 +125,11 @@ fn without_a_restart_of_the_machine_every_changed_file_is_an_edit() {
     let (_server, orch) = project_with_killed_run();
     let recorded = fs::read(orch.path().join(FILE)).unwrap();
     for state in torn_states(&recorded).iter().flatten() {
-        set_state(&orch, Some(state));
+        set_torn_state(&orch, Some(state));
         orch.run(&["pipeline", "resume"]).exits(2).says("x.json` was changed");
         assert_eq!(&fs::read(orch.path().join(FILE)).unwrap(), state);
     }
-    set_state(&orch, None);
+    set_torn_state(&orch, None);
     orch.run(&["pipeline", "resume"]).exits(0);
     assert_eq!(fs::read(orch.path().join(FILE)).unwrap(), recorded);
 }
