@@ -45,20 +45,40 @@ fn parse_usd(text: &str) -> Result<f64, String> {
     amount.ok_or_else(|| format!("`{text}` is not an amount of dollars"))
 }
 
+/// Says which of the wanted limits did not raise the budget that the run has now.
+fn unraised_suffix(wanted: &Budget, budget: &Budget) -> String {
+    let reasons = [
+        unraised_reason("dollars", wanted.usd, budget.usd),
+        unraised_reason("tokens", wanted.tokens, budget.tokens),
+        unraised_reason("seconds", wanted.seconds, budget.seconds),
+    ];
+    let reasons: Vec<String> = reasons.into_iter().flatten().collect();
+    if reasons.is_empty() { String::new() } else { format!("; not raised: {}", reasons.join(", and ")) }
+}
+
+fn unraised_reason<T: PartialOrd>(unit: &str, wanted: Option<T>, limit: Option<T>) -> Option<String> {
+    let wanted = wanted?;
+    match limit {
+        None => Some(format!("the run has no limit of {unit}")),
+        Some(limit) => (limit > wanted).then(|| format!("the limit of {unit} was higher already")),
+    }
+}
+
 pub(super) fn run(args: &RunsBudgetArgs, ui: &Ui) -> Result<ExitStatus> {
     let runner = runner(ui)?;
     let RunsBudgetArgs { usd, tokens, seconds, .. } = *args;
+    let limits = Budget { usd, tokens, seconds, ..Budget::default() };
     let message = runner.raise_budget(&RaiseBudgetRequest {
         run: args.run.clone(),
         state: args.state.state_folder(),
-        limits: Budget { usd, tokens, seconds, ..Budget::default() },
+        limits: limits.clone(),
         user: args.by.clone().unwrap_or_else(user_name),
     })?;
     let run = message.run;
     ui.print_message(match runner.wait_until_heard(&message)? {
         Delivery::Heard(events) => {
             let raised = events.iter().find_map(|Event { fact, .. }| match fact {
-                Fact::BudgetRaised(raise) => Some(raise.to_string()),
+                Fact::BudgetRaised(raise) => Some(format!("{raise}{}", unraised_suffix(&limits, &raise.budget))),
                 _ => None,
             });
             format!("run {run}: {}", raised.unwrap_or_else(|| "the run has taken the request".to_owned()))
