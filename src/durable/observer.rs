@@ -1,6 +1,6 @@
 //! The interface for code that follows a run: it receives recorded events, and progress that is not recorded.
 
-use crate::model::{CallKey, Event, StepKey};
+use crate::model::{CallKey, Event, Failure, StepKey};
 
 /// Progress of a call in flight. orch does not record progress, and may omit updates.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub enum CallProgress {
     AwaitingApproval(StepKey),
     /// A question ended without an event: the user decided about one that orch does not record, or orch withdrew it.
     ApprovalEnded(StepKey),
+    /// An MCP server gave no list of its tools, so the step will ask again.
+    ListingFailed(StepKey, Box<Failure>),
     /// orch waits this many milliseconds before it retries the step.
     Backoff(StepKey, u64),
     /// The user asked the run to stop.

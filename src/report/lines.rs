@@ -10,7 +10,7 @@ use crate::model::{Event, Fact, RunId, RunState};
 use super::human;
 use super::style::to_printable;
 use super::summary::describe_step_result;
-use super::tool_failures::{ToolFailures, describe_call_failure};
+use super::tool_failures::{ToolFailures, describe_call_failure, describe_program_failure};
 
 /// Writes a line for each event that is relevant to users.
 pub struct LineReporter {
@@ -50,6 +50,10 @@ impl Observer for LineReporter {
             CallProgress::Backoff(step, millis) => {
                 let pause = human::format_duration(std::time::Duration::from_millis(*millis));
                 format!("{step}: waiting {pause} before the next attempt")
+            }
+            CallProgress::ListingFailed(step, failure) => {
+                to_printable(&escape_line_breaks(&format!("{step}: {}", describe_program_failure(failure))))
+                    .into_owned()
             }
             CallProgress::Stopping { immediately } => format!("\n{}", stop_message(*immediately)),
             CallProgress::Sent(_)

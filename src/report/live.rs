@@ -16,7 +16,7 @@ use super::running_steps::{RunningStep, RunningSteps};
 use super::screen::{Screen, ScreenTerminal};
 use super::style::{TerminalStyle, to_printable};
 use super::summary::{NameColumn, render_step_line};
-use super::tool_failures::{ToolFailures, describe_call_failure};
+use super::tool_failures::{ToolFailures, describe_call_failure, describe_program_failure};
 use super::width::{display_width, pad_end, truncate_end, truncate_start, wrap_lines};
 
 /// The interval between two redraws of the live lines.
@@ -249,6 +249,9 @@ impl LiveState {
             | CallProgress::Reasoning(call, _)
             | CallProgress::Output(call, _) => &call.step,
             CallProgress::Backoff(key, _) => key,
+            CallProgress::ListingFailed(key, failure) => {
+                return self.write_failure(key, &describe_program_failure(failure));
+            }
             CallProgress::AwaitingApproval(step) => return self.suspend(step),
             CallProgress::ApprovalEnded(step) => return self.end_question(step),
             CallProgress::Stopping { immediately } => return self.write_stop_message(*immediately),
@@ -271,6 +274,7 @@ impl LiveState {
             CallProgress::Sent(_)
             | CallProgress::AwaitingApproval(_)
             | CallProgress::ApprovalEnded(_)
+            | CallProgress::ListingFailed(..)
             | CallProgress::Stopping { .. } => {
                 format!("{performer_label} · running")
             }

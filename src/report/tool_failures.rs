@@ -50,12 +50,14 @@ impl ToolFailures {
 /// output, such as its standard error, only the last line of the output follows, which usually has the cause. `orch runs
 /// show` has all of it.
 pub(super) fn describe_call_failure(failure: &Failure) -> String {
+    if failure.class == FailureClass::AgentError { describe_program_failure(failure) } else { failure.to_string() }
+}
+
+/// The failure of a program, with only the last line of an output that a line of it announces.
+pub(super) fn describe_program_failure(failure: &Failure) -> String {
     let text = failure.to_string();
     let lines: Vec<&str> = text.lines().collect();
-    let announcement = lines.iter().position(|line| line.ends_with(':'));
-    let Some(announcement) = announcement.filter(|_| failure.class == FailureClass::AgentError) else {
-        return failure.to_string();
-    };
+    let Some(announcement) = lines.iter().position(|line| line.ends_with(':')) else { return text };
     let (message, output) = lines.split_at(announcement + 1);
     let last = output.iter().map(|line| line.trim()).rfind(|line| !line.is_empty());
     format!("{} {}", message.join("; "), last.unwrap_or_default()).trim_end().to_owned()

@@ -7,8 +7,9 @@ use crate::durable::{ApprovalRequest, CallProgress, Interrupt, WaitOutcome};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Fact};
 use crate::model::{CallKey, Digest, StepKey};
 
-use super::LocalRun;
 use super::branch_activity::BranchActivity;
+use super::inbox::read_messages;
+use super::{InboxMessage, LocalRun};
 
 /// Prompts the user at the terminal.
 pub trait ApprovalPrompter: Send + Sync {
@@ -95,9 +96,9 @@ impl LocalRun {
                 return Ok(Some(WaitOutcome::Answered(heard)));
             }
             decision = prompter.prompt(step.clone(), question.text.clone()) => decision,
-            () = self.wait_until(question.expires_at) => {
+            expired = self.wait_until_expired(question) => {
                 self.observer.on_progress(&CallProgress::ApprovalEnded(step.clone()));
-                return Ok(Some(WaitOutcome::Elapsed));
+                return expired.map(|()| Some(WaitOutcome::Elapsed));
             }
             () = self.halted_groups.wait_until_step_halted(step, finally_step.as_ref()) => {
                 self.observer.on_progress(&CallProgress::ApprovalEnded(step.clone()));
@@ -129,7 +130,7 @@ impl LocalRun {
         tokio::select! {
             biased;
             heard = self.wait_until_answered(&question) => return Ok(WaitOutcome::Answered(heard)),
-            () = self.wait_until(question.expires_at) => return Ok(WaitOutcome::Elapsed),
+            expired = self.wait_until_expired(&question) => return expired.map(|()| WaitOutcome::Elapsed),
             () = self.halted_groups.wait_until_step_halted(step, finally_step.as_ref()) => {
                 return Err(Interrupt::GroupHalted);
             }
@@ -154,9 +155,24 @@ impl LocalRun {
     }
 
     /// Resolves at this time; never resolves if it is `None`.
-    async fn wait_until(&self, time: Option<Timestamp>) {
-        let Some(time) = time else { return std::future::pending().await };
-        let remaining = time.duration_since(self.clock.now());
+    /// Resolves when the time for an answer is over. Never resolves if another process has answered in time: this process
+    /// will hear that answer.
+    async fn wait_until_expired(&self, question: &OpenQuestion) -> Result<(), Interrupt> {
+        let Some(expires_at) = question.expires_at else { return std::future::pending().await };
+        let remaining = expires_at.duration_since(self.clock.now());
         tokio::time::sleep(std::time::Duration::try_from(remaining).unwrap_or_default()).await;
+        let messages = read_messages(&self.journal_path, self.run);
+        let messages = messages.map_err(|error| Interrupt::Storage(error.run_failure()))?;
+        let is_in_time = |message: &InboxMessage| match message {
+            InboxMessage::Answer(answer) => {
+                let is_same = answer.key() == question.key && answer.question_digest == question.digest;
+                is_same && answer.answer.at <= expires_at
+            }
+            InboxMessage::Cancel(_) | InboxMessage::RaiseBudget(_) => false,
+        };
+        if messages.iter().any(|(_, message)| is_in_time(message)) {
+            return std::future::pending().await;
+        }
+        Ok(())
     }
 }

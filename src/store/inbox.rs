@@ -9,6 +9,7 @@ use crate::crash::crash_point;
 use crate::model::RunId;
 use crate::model::event::{ApprovalAnswered, ApprovalDecision, BudgetRaised, CancelRequested, Event, Fact};
 
+use super::open::open_read_write;
 use super::{Journal, StoreError};
 
 /// A message to the process that owns a run.
@@ -112,6 +113,12 @@ pub(super) fn remove_messages(connection: &Connection, ids: &[i64]) -> rusqlite:
         crash_point!("inbox::removed");
     }
     Ok(())
+}
+
+/// All messages to a run, with their row ids, oldest first, read over a connection of their own. `path` is the database
+/// file.
+pub(super) fn read_messages(path: &Path, run: RunId) -> Result<Vec<(i64, InboxMessage)>, StoreError> {
+    messages_after(&open_read_write(path)?, path, run, 0)
 }
 
 /// The messages to a run after the message `after`, with their row ids, oldest first. `path` is the database file.

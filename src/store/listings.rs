@@ -45,6 +45,7 @@ impl LocalRun {
             Some(Ok(listing)) => return Ok(Ok(listing.clone())),
             // The server failed while this step waited for the answer to another one, and would take as long again.
             Some(Err(failure)) if current.failures.load(Ordering::Relaxed) != failures_before => {
+                self.lock().listing_failures.insert(step, failure.clone());
                 return Ok(Err(failure.clone()));
             }
             Some(Err(_)) | None => {}
@@ -67,6 +68,7 @@ impl LocalRun {
             Err(failure) => {
                 *answer = Some(Err(failure.clone()));
                 current.failures.fetch_add(1, Ordering::Relaxed);
+                self.lock().listing_failures.insert(step, failure.clone());
                 return Ok(Err(failure));
             }
         };

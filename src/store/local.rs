@@ -1,6 +1,7 @@
 //! Implements [`Durable`] for one run on this machine, over the journal.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -60,6 +61,8 @@ pub struct LocalRun {
     pub(super) prompter: Option<Arc<dyn ApprovalPrompter>>,
     result_cache: Option<ResultCache>,
     pub(super) clock: Arc<dyn Clock>,
+    /// The database of the journal.
+    pub(super) journal_path: PathBuf,
     pub(super) writer: JournalWriter,
     pub(super) halted_groups: HaltedGroups,
     pub(super) activity: Arc<BranchActivity>,
@@ -80,6 +83,8 @@ pub(super) struct LocalRunState {
     produced_files: HashSet<String>,
     /// The questions for whose answers this session does not wait any more.
     pub(super) parked_questions: Vec<(CallKey, Digest)>,
+    /// Why a server gave no list of its tools, for the steps that wait before they ask again.
+    pub(super) listing_failures: HashMap<StepKey, Failure>,
 }
 
 impl LocalRun {
@@ -91,6 +96,7 @@ impl LocalRun {
             index: Index::from_events(events),
             produced_files: HashSet::new(),
             parked_questions: Vec::new(),
+            listing_failures: HashMap::new(),
         };
         Ok(Self {
             run: parts.run,
@@ -102,6 +108,7 @@ impl LocalRun {
             prompter: parts.prompter,
             result_cache: parts.result_cache,
             clock: parts.clock,
+            journal_path: journal.path.clone(),
             halted_groups: HaltedGroups::default(),
             activity: Arc::default(),
             message_taken: Notify::new(),

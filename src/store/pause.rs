@@ -16,6 +16,10 @@ impl LocalRun {
         if self.lock().index.has_started(&key) {
             return Ok(WaitOutcome::Elapsed);
         }
+        // No event records why a server gave no list.
+        if let Some(failure) = self.lock().listing_failures.remove(&key.step) {
+            self.observer.on_progress(&CallProgress::ListingFailed(key.step.clone(), Box::new(failure)));
+        }
         self.observer.on_progress(&CallProgress::Backoff(key.step.clone(), millis));
         let finally_step = self.finally_step(&key.step);
         tokio::select! {

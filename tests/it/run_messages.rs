@@ -140,7 +140,7 @@ fn an_answer_continues_its_branch_while_eight_others_work() {
 }
 
 #[test]
-fn an_answer_that_comes_too_late_is_not_reported_as_one_that_counts() {
+fn an_answer_counts_if_it_was_given_in_time_and_is_refused_otherwise() {
     let step = "      - { id: ask, approve: Go on?, timeout: 2s, on_error: continue }\n";
     let mut busy = BusyRun::start(&beside_eight_branches(step), "");
     busy.wait_until_busy(8, 1);
@@ -154,8 +154,15 @@ fn an_answer_that_comes_too_late_is_not_reported_as_one_that_counts() {
     let ran = RunOutput::of(&wait::output_of(answer));
     busy.finish();
     let facts = busy.facts();
+    let time_of = |kind: &str, pointer: &str| {
+        let text = facts.iter().find_map(|fact| fact[kind].pointer(pointer)?.as_str())?;
+        Some(text.parse::<jiff::Timestamp>().unwrap())
+    };
+    let expires_at = time_of("approval_asked", "/expires_at").unwrap();
+    let is_in_time = time_of("approval_answered", "/answer/at").is_some_and(|at| at <= expires_at);
     let is_failed = facts.iter().any(|fact| fact["step_failed"]["failure"]["class"] == "approval_timeout");
-    assert_eq!(ran.code, if is_failed { 2 } else { 0 }, "{ran:?}");
+    // A busy machine may start the command too late. An answer in time counts, although the owner hears it later.
+    assert_eq!((is_failed, ran.code), (!is_in_time, if is_in_time { 0 } else { 2 }), "{ran:?}");
     assert!(!is_failed || ran.stderr.contains("too late") || ran.stderr.contains("no run waits"), "{ran:?}");
 }
 
@@ -262,7 +269,8 @@ fn a_raised_budget_lets_a_waiting_request_start_while_the_others_work() {
     let raised = busy.orch.run(&["runs", "budget", "--tokens", "100000", "--usd", "1", "--by", "ana"]).exits(0);
     raised.says("the budget of the run is now 100000 tokens, raised by ana");
     busy.wait_until_busy(8, 0);
-    busy.orch.run(&["runs", "budget", "--tokens", "5"]).exits(0).says("is now 100000 tokens");
+    let lower = busy.orch.run(&["runs", "budget", "--tokens", "5"]).exits(0);
+    lower.says("is now 100000 tokens").says("not raised: the limit of tokens was higher already");
     busy.orch.run(&["runs", "budget"]).exits(2).says("no limit is given");
     busy.finish().exits(0);
     let facts = busy.facts();

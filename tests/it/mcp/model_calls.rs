@@ -157,6 +157,18 @@ fn a_step_fails_before_its_first_request_if_its_server_lacks_a_tool() {
 }
 
 #[test]
+fn the_progress_says_why_a_step_asks_its_server_again() {
+    let settings = json!({ "docs": { "command": ["python3", "missing.py"], "sandbox": { "enabled": false } } });
+    let (agent, step) = (json!({ "tools": ["docs.find"] }), json!({ "retry": { "max": 2, "backoff": "1ms" } }));
+    let (_model, orch) = project(vec![answer(&json!("fine"))], &agent, &step, &settings);
+    let (ran, _) = run(&orch);
+    let wait = ran.stderr.find("work: waiting").unwrap_or_else(|| panic!("{ran:?}"));
+    let before = &ran.stderr[..wait];
+    assert!(before.contains("work: ") && before.contains("missing.py"), "{ran:?}");
+    assert!(!before.contains("\\n"), "the line has only the last line of the server's output: {ran:?}");
+}
+
+#[test]
 fn a_step_fails_if_its_server_cannot_be_reached() {
     let server = McpServer::echo();
     let settings = json!({ "docs": server.settings("read") });
