@@ -1,4 +1,4 @@
-//! Raises the budget of a run while it goes on.
+//! Raises the budget of a run in progress.
 
 use crate::model::budget::{Budget, BudgetScope};
 

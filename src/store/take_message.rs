@@ -1,4 +1,4 @@
-//! Records the messages of other processes while the run goes on.
+//! Records the messages of other processes to a run in progress.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;

@@ -155,7 +155,7 @@ impl Workspace {
     }
 
     /// Whether a power failure can have left the file of an artifact in its state: the file has only the first bytes of
-    /// the artifact, or zeros in place of the others, and nobody changed it after the last heartbeat of the process that
+    /// the artifact, or zeros in place of the others, and it was not changed after the last heartbeat of the process that
     /// wrote it. The file must exist.
     pub fn is_torn(&self, artifact: &Artifact, last_heartbeat: Timestamp) -> Result<bool, StoreError> {
         let Some(path) = &artifact.path else { return Ok(false) };

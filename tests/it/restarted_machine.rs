@@ -65,7 +65,7 @@ fn torn_states(recorded: &[u8]) -> [Option<Vec<u8>>; 5] {
     ]
 }
 
-/// Leaves the file in a state that a power failure caused: nobody has changed it since the last heartbeat of the run.
+/// Leaves the file in a state that a power failure caused: it was not changed after the last heartbeat of the run.
 fn set_torn_state(orch: &Orch, state: Option<&[u8]>) {
     set_state(orch, state, Duration::ZERO);
 }
