@@ -297,8 +297,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Queues the files of artifacts that are durable now: the events that record artifacts need a sync. For several artifacts with the same path, queues only the
-    /// last.
+    /// Queues the files of artifacts, which are durable now, because the events that record them need a sync. For several
+    /// artifacts with the same path, queues only the last.
     fn queue_artifacts(&mut self, events: &[&Event]) {
         let artifacts = events.iter().filter_map(|event| match &event.fact {
             Fact::StepCompleted(fact) => fact.artifact.as_ref(),

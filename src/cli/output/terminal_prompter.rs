@@ -1,7 +1,8 @@
 //! Asks the user for approvals and for the answers to questions, on the terminal of a run.
 //!
 //! A question is withdrawn if nothing waits for its answer any more, for example because another process gave it or
-//! because the time of the call is up whose server asked. Then orch reads no answer to it, and what the user has typed for it is no answer to the next question.
+//! because the time of the call is up whose server asked. Then orch reads no answer to it, and does not take what the user
+//! has typed for it as the answer to the next question.
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
