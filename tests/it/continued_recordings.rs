@@ -119,17 +119,27 @@ fn options_for_recordings_of_an_answer_need_resume_and_fit_the_run() {
     orch.run(&["runs", "approve", &replay, "--resume", "--replay", "moved"]).exits(0);
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn a_folder_that_can_not_be_written_is_an_error_before_the_first_request() {
     use std::os::unix::fs::PermissionsExt as _;
+
+    use crate::store::disk::Disk;
+    use crate::support::print_skipped;
+
     let (server, orch) = project_with_question();
     let folder = orch.path().join("recordings");
     std::fs::create_dir(&folder).unwrap();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o500)).unwrap();
-    if std::fs::write(folder.join("probe"), "").is_ok() {
-        // The superuser may write everywhere.
-        return;
+    // The superuser may write into every folder, except on a disk that is read-only.
+    let is_superuser = std::fs::write(folder.join("probe"), "").is_ok();
+    let disk = is_superuser.then(|| Disk::small(&folder, 16)).flatten();
+    match &disk {
+        Some(disk) => disk.remount("ro"),
+        None if is_superuser => {
+            return print_skipped("a folder that can't be written is not tested", "this user may not mount a disk");
+        }
+        None => {}
     }
     let ran = orch.run(&[&RUN[..], &["--record", "recordings"]].concat()).exits(2);
     assert!(ran.stderr.contains("the recordings can't be written to `recordings`"), "{ran:?}");

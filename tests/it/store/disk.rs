@@ -12,17 +12,17 @@ use crate::step_kinds::{answering_server, project};
 use crate::support::{Orch, Reply, RunOutput, Server, print_skipped};
 
 /// A disk of so many KiB that is mounted at a folder until the value is dropped; `None` where mounting is not allowed.
-pub(super) struct Disk(PathBuf);
+pub(crate) struct Disk(PathBuf);
 
 impl Disk {
-    pub(super) fn small(folder: &Path, size: u32) -> Option<Self> {
+    pub(crate) fn small(folder: &Path, size: u32) -> Option<Self> {
         std::fs::create_dir_all(folder).unwrap();
         let (option, folder) = (format!("size={size}k"), folder.to_owned());
         let done = Command::new("mount").args(["-t", "tmpfs", "-o", &option, "none"]).arg(&folder).output().ok()?;
         done.status.success().then_some(Self(folder))
     }
 
-    pub(super) fn remount(&self, option: &str) {
+    pub(crate) fn remount(&self, option: &str) {
         let options = format!("remount,{option}");
         let done = Command::new("mount").args(["-o", &options]).arg(&self.0).output().unwrap();
         assert!(done.status.success(), "{done:?}");

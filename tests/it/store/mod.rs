@@ -1,7 +1,7 @@
 //! The store: two processes for one run, damage, full and read-only disks.
 
 mod damage;
-mod disk;
+pub(crate) mod disk;
 mod full_workspace;
 
 use std::path::Path;
