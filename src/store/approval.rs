@@ -16,6 +16,9 @@ pub trait ApprovalPrompter: Send + Sync {
     /// Shows the question and returns the user's decision; `None` if the user postpones it. Dropping the future withdraws
     /// the question.
     fn prompt(&self, step: StepKey, question: String) -> BoxFuture<'static, Option<ApprovalDecision>>;
+
+    /// Shows that another process has answered the question of a step, which is withdrawn next.
+    fn show_other_answer(&self, _step: &StepKey, _decision: &ApprovalDecision) {}
 }
 
 /// A recorded question without an answer.
@@ -89,9 +92,14 @@ impl LocalRun {
         let step = &question.key.step;
         self.observer.on_progress(&CallProgress::AwaitingApproval(step.clone()));
         let finally_step = self.finally_step(step);
+        let answered_elsewhere = async {
+            let decision = self.wait_until_answered(question).await;
+            prompter.show_other_answer(step, &decision);
+            decision
+        };
         let decision = tokio::select! {
             biased;
-            heard = self.wait_until_answered(question) => {
+            heard = answered_elsewhere => {
                 self.observer.on_progress(&CallProgress::ApprovalEnded(step.clone()));
                 return Ok(Some(WaitOutcome::Answered(heard)));
             }
@@ -154,7 +162,6 @@ impl LocalRun {
         }
     }
 
-    /// Resolves at this time; never resolves if it is `None`.
     /// Resolves when the time for an answer is over. Never resolves if another process has answered in time: this process
     /// will hear that answer.
     async fn wait_until_expired(&self, question: &OpenQuestion) -> Result<(), Interrupt> {
