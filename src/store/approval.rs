@@ -19,6 +19,12 @@ pub trait ApprovalPrompter: Send + Sync {
 
     /// Shows that another process has answered the question of a step, which is withdrawn next.
     fn show_other_answer(&self, _step: &StepKey, _decision: &ApprovalDecision) {}
+
+    /// Whether the user chose the name in the answers to the questions of this step, so that a replay does not replace it
+    /// by the recorded name.
+    fn has_chosen_name(&self, _step: &StepKey) -> bool {
+        false
+    }
 }
 
 /// A recorded question without an answer.
@@ -32,11 +38,29 @@ struct OpenQuestion {
 impl LocalRun {
     /// Returns the answer: the recorded one, that of the user at the terminal, or that of another process. Without a
     /// terminal, or if its user postpones the answer, parks the run as soon as nothing else can continue.
+    ///
+    /// In a replay, the answer to an approval step has the recorded name, because later requests may contain it.
     pub(super) async fn request_approval(
         &self,
         key: CallKey,
         approval: ApprovalRequest,
     ) -> Result<WaitOutcome, Interrupt> {
+        let is_approval_step = key.tool_call.is_none() && key.input_round.is_none();
+        let (step, question) = (key.step.clone(), approval.text.clone());
+        let mut outcome = self.answer_of_user(key, approval).await?;
+        if let WaitOutcome::Answered(decision) = &mut outcome
+            && is_approval_step
+        {
+            let recorded_name = self.perform.on_answered(&step, &question, decision);
+            let is_chosen = self.prompter.as_ref().is_some_and(|prompter| prompter.has_chosen_name(&step));
+            if let Some(name) = recorded_name.filter(|_| !is_chosen) {
+                decision.by = name;
+            }
+        }
+        Ok(outcome)
+    }
+
+    async fn answer_of_user(&self, key: CallKey, approval: ApprovalRequest) -> Result<WaitOutcome, Interrupt> {
         let digest = Digest::compute(approval.text.as_bytes());
         if let Some(decision) = self.lock().index.find_answer(&key, &digest) {
             return Ok(WaitOutcome::Answered(decision));
