@@ -2,6 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
+use tracing::info;
 
 use crate::durable::{ApprovalRequest, CallProgress, Interrupt, WaitOutcome};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Fact};
@@ -9,6 +10,7 @@ use crate::model::{CallKey, Digest, StepKey};
 
 use super::branch_activity::BranchActivity;
 use super::inbox::read_messages;
+use super::wait_log::{WaitReason, log_wait};
 use super::{InboxMessage, LocalRun};
 
 /// Prompts the user at the terminal.
@@ -47,7 +49,7 @@ impl LocalRun {
     ) -> Result<WaitOutcome, Interrupt> {
         let is_approval_step = key.tool_call.is_none() && key.input_round.is_none();
         let (step, question) = (key.step.clone(), approval.text.clone());
-        let mut outcome = self.answer_of_user(key, approval).await?;
+        let mut outcome = log_wait(&key, WaitReason::Answer, self.answer_of_user(key.clone(), approval)).await?;
         if let WaitOutcome::Answered(decision) = &mut outcome
             && is_approval_step
         {
@@ -66,6 +68,7 @@ impl LocalRun {
             return Ok(WaitOutcome::Answered(decision));
         }
         let expires_at = self.record_question(&key, &approval, &digest).await?;
+        info!(on_terminal = self.prompter.is_some(), "orch asks the user");
         let question = OpenQuestion { key, text: approval.text, digest, expires_at };
         if let Some(prompter) = &self.prompter
             && let Some(outcome) = self.prompt(&**prompter, &question).await?

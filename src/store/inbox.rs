@@ -25,6 +25,15 @@ pub enum InboxMessage {
 }
 
 impl InboxMessage {
+    /// The name of the kind, for the log.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Answer(_) => "answer",
+            Self::Cancel(_) => "cancel",
+            Self::RaiseBudget(_) => "raise_budget",
+        }
+    }
+
     /// The fact that the owner of the run records for the message.
     pub fn into_fact(self) -> Fact {
         match self {

@@ -48,6 +48,7 @@ mod state_files;
 mod stop_signal;
 mod sync_policy;
 mod take_message;
+mod wait_log;
 mod workspace;
 mod writer;
 
