@@ -41,6 +41,7 @@ mod pipeline_calls;
 mod programs_lock;
 mod relocate;
 mod result_cache;
+mod reused_file;
 mod runs;
 mod schema;
 mod signing_key;
