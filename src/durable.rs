@@ -378,6 +378,12 @@ pub trait Perform: Send + Sync + 'static {
     /// Notifies the implementation that a call is not performed, because an earlier session recorded its outcome.
     fn on_reused(&self, _call: &Call) {}
 
+    /// Notifies the implementation of the answer to the question of an approval step. Returns the name of the person who
+    /// answered it in the recorded run, if this run is a replay.
+    fn on_answered(&self, _step: &StepKey, _question: &str, _decision: &ApprovalDecision) -> Option<String> {
+        None
+    }
+
     /// Returns the outcome of a call that started at `started` and that the caller dropped after a stop. The outcome
     /// has no reply, but its time and usage count against the budgets.
     fn cancelled_outcome<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome>;

@@ -4,6 +4,7 @@
 //! and replay it without a model. A replay compares requests after it has replaced their parts that change from run to
 //! run: paths, durations, times, and what the normalizers of the project and of the test case match.
 
+mod answers;
 mod blocks;
 mod changes;
 mod difference;

@@ -5,6 +5,7 @@
 //! among them, the writer redacts the secrets of the environment in every record.
 
 mod filter;
+mod targets;
 
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
@@ -59,6 +60,9 @@ pub(super) fn write_above_live_lines(lines: LineWriter) {
 /// `ORCH_LOG` has a wrong directive, or the file of the log can't be opened.
 pub(super) fn start(args: &LogArgs) -> Result<(), RunnerError> {
     let Some(filter) = requested_filter(args)? else { return Ok(()) };
+    for warning in filter.warnings() {
+        write_to_stderr(&to_printable(&format!("warning: {warning}")));
+    }
     if filter.max_level() == LevelFilter::OFF {
         return Ok(());
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
+use tracing::info;
 
 use crate::agent::CallContext;
 use crate::durable::{CallProgress, Observer};
@@ -61,7 +62,10 @@ impl Asker {
         let mut text = self.text.clone();
         for number in 1..=MAX_ANSWER_TRIES {
             let open = ShownQuestion::new(&self);
+            info!(step = %self.step, "orch asks the user during the call");
             let decision = (self.prompt)(self.step.clone(), text).await;
+            let approved = decision.as_ref().map(|decision| decision.approved);
+            info!(step = %self.step, approved, "the user answered or postponed the answer");
             drop(open);
             let Some(decision) = decision else {
                 return Err("the user postponed the answer, and the server could not wait for it".to_owned());

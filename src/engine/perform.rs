@@ -16,6 +16,7 @@ use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelReque
 use crate::files::FileLedger;
 use crate::folder::NoFollowFolder;
 use crate::model::effect::{CallEnding, UsageBound};
+use crate::model::event::ApprovalDecision;
 use crate::model::{
     AgentActivity, CallKey, Failure, McpServerSpec, StepKey, ToolsListed, TurnReply, is_unanswered_call,
 };
@@ -162,6 +163,10 @@ impl Perform for Performer {
 
     fn on_reused(&self, call: &Call) {
         self.skip_recording(call);
+    }
+
+    fn on_answered(&self, step: &StepKey, question: &str, decision: &ApprovalDecision) -> Option<String> {
+        self.exchange_answer(step, question, decision)
     }
 
     fn cancelled_outcome<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome> {

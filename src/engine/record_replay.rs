@@ -11,9 +11,10 @@ use crate::agent::{
 };
 use crate::durable::{Call, CommandSpec, Effect, ModelRequest};
 use crate::files::{ChangeSet, FileSnapshot, Tree};
-use crate::model::event::CallOutput;
+use crate::model::event::{ApprovalDecision, CallOutput};
 use crate::model::{
-    AgentActivity, AgentTurn, CallKey, ChatReply, Failure, McpInvocation, McpListing, McpServerSpec, ToolInvocation,
+    AgentActivity, AgentTurn, CallKey, ChatReply, Failure, McpInvocation, McpListing, McpServerSpec, StepKey,
+    ToolInvocation,
 };
 use crate::offload::run_on_thread;
 
@@ -85,6 +86,20 @@ impl Performer {
                 Effect::Snapshot(_) | Effect::Write(_) => {}
             }
         }
+    }
+
+    /// Records the answer to a question of an approval. In a replay, returns the recorded name of the person who answered.
+    pub(super) fn exchange_answer(
+        &self,
+        step: &StepKey,
+        question: &str,
+        decision: &ApprovalDecision,
+    ) -> Option<String> {
+        let (RecordReplay { recorder, replay, .. }, context) = (&self.record_replay, self.recording_context());
+        if let Some(recorder) = recorder {
+            recorder.record_answer(step, question, decision, &context);
+        }
+        replay.as_ref()?.answerer(step, question, &context)
     }
 
     /// Returns the model's reply, or the recorded reply in a replay. Records the reply if there is a recorder.

@@ -5,6 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::id::{CallKey, Digest, StepKey};
+use super::visible::one_line;
+
+/// The maximum length of a name or a note in a message about an answer, in characters.
+const MAX_SHOWN_CHARS: usize = 200;
 
 /// A step asked the user for an approval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,6 +81,11 @@ impl ApprovalAnswered {
             input_round: *input_round,
         }
     }
+
+    /// Whether another answer is to the same question.
+    pub fn answers_same_question(&self, other: &Self) -> bool {
+        self.key() == other.key() && self.question_digest == other.question_digest
+    }
 }
 
 /// The user's answer.
@@ -92,4 +101,46 @@ pub struct ApprovalDecision {
     pub by: String,
     /// When the user answered.
     pub at: Timestamp,
+}
+
+impl ApprovalDecision {
+    /// Who answered and how, for messages: `answered by ana (approved: looks fine)`.
+    pub fn summary(&self) -> String {
+        format!("{} ({})", self.answered_by(), self.verdict())
+    }
+
+    /// `answered by ana`, or `answered` if the name is not known.
+    pub fn answered_by(&self) -> String {
+        if self.by.is_empty() {
+            return "answered".to_owned();
+        }
+        format!("answered by {}", one_line(&self.by, MAX_SHOWN_CHARS))
+    }
+
+    /// `approved` or `rejected`, with the note if there is one.
+    pub fn verdict(&self) -> String {
+        let verdict = if self.approved { "approved" } else { "rejected" };
+        if self.note.trim().is_empty() {
+            return verdict.to_owned();
+        }
+        format!("{verdict}: {}", one_line(&self.note, MAX_SHOWN_CHARS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_of_an_answer_names_the_person_and_stays_on_one_line() {
+        let decision = |approved, note: &str, by: &str| ApprovalDecision {
+            approved,
+            note: note.to_owned(),
+            by: by.to_owned(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        assert_eq!(decision(true, "", "ana").summary(), "answered by ana (approved)");
+        assert_eq!(decision(false, "too\nrisky ", "bob").summary(), "answered by bob (rejected: too\\nrisky)");
+        assert_eq!(decision(true, "", "").summary(), "answered (approved)");
+    }
 }

@@ -82,6 +82,14 @@ impl CannedAnswers {
             Self::InOrder(answers) => answers.get(index),
         }
     }
+
+    /// Whether an answer names the person who gives it.
+    pub fn has_name(&self) -> bool {
+        match self {
+            Self::Same(answer) => answer.by.is_some(),
+            Self::InOrder(answers) => answers.iter().any(|answer| answer.by.is_some()),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for CannedAnswers {
@@ -131,6 +139,10 @@ pub struct CannedAnswer {
     #[serde(default)]
     #[schemars(example = &"fine")]
     pub note: String,
+    /// The name of the person who answers. Default: the name in the recordings, or `test` if they have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1), example = &"ana")]
+    pub by: Option<String>,
 }
 
 /// The expected results of a run.
@@ -185,7 +197,7 @@ mod tests {
     #[test]
     fn one_answer_is_for_all_questions_and_a_list_has_one_for_each() {
         let answers = |value: Value| serde_json::from_value::<CannedAnswers>(value).unwrap();
-        let answer = |approved| CannedAnswer { approved, note: String::new() };
+        let answer = |approved| CannedAnswer { approved, note: String::new(), by: None };
         let same = answers(json!({ "approved": true }));
         assert_eq!((same.get(0), same.get(7)), (Some(&answer(true)), Some(&answer(true))));
         let listed = answers(json!([{ "approved": true }, { "approved": false }]));

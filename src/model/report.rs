@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::event::{RunStatus, SkipReason, StepKind};
+use super::event::{ApprovalDecision, RunStatus, SkipReason, StepKind};
 use super::failure::Failure;
 use super::sandbox::SandboxLevel;
 use super::step_state::{ExtractionSummary, StepState};
@@ -87,6 +87,10 @@ pub struct StepReport {
     /// The question to the user, while the step waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<String>,
+    /// The answer to the question, if the run has not continued with it yet: `orch pipeline resume` does. Absent while
+    /// the question is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<ApprovalDecision>,
     /// The tokens of all its calls.
     pub usage: UsageTotal,
     /// The cost in US dollars; null if no price applies to a call, or a call's usage is unknown.
@@ -136,6 +140,7 @@ impl StepReport {
             reused: step.reused,
             reused_from: step.reused_from.map(|run| run.to_string()),
             question: step.question.clone().filter(|_| step.status == StepStatus::Waiting),
+            answer: step.pending_answer().cloned(),
             usage: step.usage,
             cost_usd: step.cost.exact(),
             estimated_cost_usd: step.cost.upper_bound(),

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::budget::Budget;
-use super::event::{Artifact, Event, Fact, PlannedStep, RunReplay, RunStatus};
+use super::event::{ApprovalAnswered, Artifact, Event, Fact, PlannedStep, RunReplay, RunStatus};
 use super::failure::Failure;
-use super::id::{RunId, StepKey};
+use super::id::{Digest, RunId, StepKey};
 use super::name::ModelRef;
 use super::step_state::StepState;
 
@@ -206,6 +206,17 @@ impl RunState {
     pub fn mark_interrupted(&mut self) {
         self.status = RunStatus::Interrupted;
         self.steps.iter_mut().for_each(StepState::record_lost_call);
+    }
+
+    /// Adds an answer that no process has recorded as an event yet. A resume continues its step with it.
+    pub fn add_pending_answer(&mut self, answer: &ApprovalAnswered) {
+        let Some(step) = self.step_index.get(&answer.step).and_then(|index| self.steps.get_mut(*index)) else {
+            return;
+        };
+        let is_asked = |question: &String| Digest::compute(question.as_bytes()) == answer.question_digest;
+        if step.question.as_ref().is_some_and(is_asked) {
+            step.answer = Some(answer.answer.clone());
+        }
     }
 
     /// Sets the steps of a plan, all pending.

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::activity::AgentActivity;
 use super::cost::CostTotal;
-use super::event::{Artifact, CallEnded, CallStarted, PlannedStep, ReplyParsed, SkipReason, StepKind};
+use super::event::{
+    ApprovalDecision, Artifact, CallEnded, CallStarted, PlannedStep, ReplyParsed, SkipReason, StepKind,
+};
 use super::failure::Failure;
 use super::id::{RunId, StepKey};
 use super::name::ModelRef;
@@ -64,6 +66,8 @@ pub struct StepState {
     pub extraction: Option<ExtractionSummary>,
     /// The question to the user, while the step waits.
     pub question: Option<String>,
+    /// The answer to the question, if the run has not continued with it yet.
+    pub answer: Option<ApprovalDecision>,
     /// The call to a model or a CLI agent whose end is not recorded yet.
     open_call: Option<OpenCall>,
 }
@@ -120,6 +124,7 @@ impl StepState {
             reused_from: None,
             extraction: None,
             question: None,
+            answer: None,
             open_call: None,
         }
     }
@@ -146,6 +151,16 @@ impl StepState {
         self.extraction = earlier.extraction;
         // A question without an answer still waits, and orch does not record it a second time.
         self.question = earlier.question;
+    }
+
+    /// Whether it waits for the user's answer.
+    pub fn is_asking(&self) -> bool {
+        self.status == StepStatus::Waiting && self.answer.is_none()
+    }
+
+    /// The answer to its question, if it waits only because the run has not continued with the answer.
+    pub fn pending_answer(&self) -> Option<&ApprovalDecision> {
+        self.answer.as_ref().filter(|_| self.status == StepStatus::Waiting)
     }
 
     /// Marks a call to a model or a CLI agent as open, until its end is recorded.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::model::event::{RunStatus, StepKind};
+use crate::model::event::{ApprovalDecision, RunStatus, StepKind};
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Failure, FailureClass, RunState, StepKey, StepState, StepStatus, counted, describe_partial};
 
@@ -70,6 +70,11 @@ pub fn render_summary(
         }
     }
     for step in steps.iter().filter(|step| step.status == StepStatus::Waiting) {
+        if let Some(answer) = step.pending_answer() {
+            let (label, step) = (style.success("answered:"), style.bold(format!("`{}`", step.key)));
+            write_line(format!("{label} the question of step {step} was {}", answer.summary()));
+            continue;
+        }
         let question = step.question.as_deref().unwrap_or_default();
         write_line(format!(
             "{} step {} asks:\n\n{question}\n",
@@ -157,6 +162,9 @@ fn suggest_next_command(state: &RunState, commands: &SuggestedCommands) -> Optio
         }
         RunStatus::Failed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => None,
         RunStatus::Failed => state.failure.as_ref().and_then(|failure| resume_after_limit(failure, &resume)),
+        RunStatus::Waiting if is_answered(state) => {
+            Some(format!("`{resume}` continues the run with what was answered"))
+        }
         RunStatus::Waiting => Some(format!(
             "answer with `{}` or `{}` (--note adds a reason), then run `{resume}`",
             commands.with_options(format!("orch runs approve {}", state.run)),
@@ -171,11 +179,17 @@ fn suggest_next_command(state: &RunState, commands: &SuggestedCommands) -> Optio
     }
 }
 
+/// Whether every question of a run has an answer, so that the run only needs a resume.
+fn is_answered(state: &RunState) -> bool {
+    let has_answer = state.steps.iter().any(|step| step.pending_answer().is_some());
+    has_answer && !state.steps.iter().any(StepState::is_asking)
+}
+
 /// Suggests what the user can do about a run that another process executes now.
 fn suggest_while_running(state: &RunState, commands: &SuggestedCommands) -> String {
     let command = |words: &str| commands.with_options(format!("orch runs {words}"));
     let run = state.run;
-    let answer = if state.steps.iter().any(|step| step.status == StepStatus::Waiting) {
+    let answer = if state.steps.iter().any(StepState::is_asking) {
         let (approve, reject) = (command(&format!("approve {run}")), command(&format!("reject {run}")));
         format!("answer the question in the run's terminal; if it has none, with `{approve}` or `{reject}`. ")
     } else {
@@ -293,7 +307,9 @@ impl NameColumn {
 pub fn describe_step_result(step: &StepState) -> String {
     let status = match step.reused_from {
         // For a step that did not complete, show its status even if orch reused the result.
-        _ if step.status != StepStatus::Completed => step.status.as_str().to_owned(),
+        _ if step.status != StepStatus::Completed => {
+            step.pending_answer().map_or_else(|| step.status.as_str().to_owned(), ApprovalDecision::summary)
+        }
         Some(run) => format!("reused from run {run}"),
         None if step.reused => "reused".to_owned(),
         None => step.status.as_str().to_owned(),

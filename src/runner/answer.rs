@@ -20,6 +20,7 @@ use super::location::{locate, pipeline_file, run_workspace};
 use super::messages::{Delivery, SentMessage};
 use super::passed_variables::variables_needing_agreement;
 use super::project_state::{StateFolder, find_run, project_root, project_settings};
+use super::run_questions::RunApprovals;
 use super::run_recording::{ResumedProject, required_options};
 use super::run_replay::{replay_of_resume, sends_nothing};
 use super::{ResumeRequest, Runner};
@@ -144,28 +145,32 @@ impl Runner {
     pub fn wait_until_answered(&self, answer: &RecordedAnswer) -> Result<Delivery, RunnerError> {
         let delivery = self.wait_until_heard(&answer.message)?;
         let RecordedAnswer { answer, message, .. } = answer;
-        if let Delivery::Heard(events) = &delivery {
-            let is_expiry = |event: &Event| match &event.fact {
-                Fact::StepFailed(fact) => {
-                    fact.step == answer.step && fact.failure.class == FailureClass::ApprovalTimeout
-                }
-                _ => false,
-            };
-            if events.iter().any(is_expiry) {
-                let step = &answer.step;
-                let error = RunnerError::usage(format!("the answer came too late: the time of step `{step}` is over"));
-                let hint = format!("`orch pipeline resume {}` asks again", message.run);
-                return Err(error.with_hint(hint));
+        let later_events;
+        let events = match &delivery {
+            Delivery::Heard(events) => events,
+            // The process may have recorded another answer, and ended before it looked at this one.
+            Delivery::NotRunning | Delivery::NotHeard => {
+                later_events = message.later_events()?;
+                &later_events
             }
-            let answers = events.iter().filter_map(|event| match &event.fact {
-                Fact::ApprovalAnswered(recorded) => Some(recorded),
-                _ => None,
-            });
-            let mut same =
-                answers.filter(|other| other.key() == answer.key() && other.question_digest == answer.question_digest);
-            if let Some(earlier) = same.next().filter(|recorded| *recorded != answer) {
-                return Err(answered_error(message.run, &answer.step, &earlier.answer));
-            }
+        };
+        let mut answers = events.iter().filter_map(|event| match &event.fact {
+            Fact::ApprovalAnswered(recorded) => Some(recorded),
+            _ => None,
+        });
+        match answers.find(|other| other.answers_same_question(answer)) {
+            Some(recorded) if recorded == answer => return Ok(delivery),
+            Some(earlier) => return Err(answered_error(message.run, &answer.step, &earlier.answer)),
+            None => {}
+        }
+        let is_expiry = |event: &Event| match &event.fact {
+            Fact::StepFailed(fact) => fact.step == answer.step && fact.failure.class == FailureClass::ApprovalTimeout,
+            _ => false,
+        };
+        if events.iter().any(is_expiry) {
+            let step = &answer.step;
+            let error = RunnerError::usage(format!("the answer came too late: the time of step `{step}` is over"));
+            return Err(error.with_hint(format!("`orch pipeline resume {}` asks again", message.run)));
         }
         Ok(delivery)
     }
@@ -203,12 +208,14 @@ fn check_answer(events: &[Event], approval: &ApprovalAsked, note: &str) -> Resul
 
 /// The error for an answer to a question that another process, or the user at the terminal of the run, has answered.
 fn answered_error(run: RunId, step: &StepKey, earlier: &ApprovalDecision) -> RunnerError {
-    let decision = if earlier.approved { "approved" } else { "rejected" };
-    let by = if earlier.by.is_empty() { String::new() } else { format!(" by {}", earlier.by) };
-    RunnerError::usage(format!(
-        "step `{step}` of run {run} is already answered: {decision}{by}; your answer does not count"
-    ))
-    .with_hint(format!("`orch runs events {run}` shows the recorded answer"))
+    let message = format!("{}; your answer does not count", answered_before(run, step, earlier));
+    RunnerError::usage(message).with_hint(format!("`orch runs events {run}` shows the recorded answer"))
+}
+
+/// Says who answered a question before.
+fn answered_before(run: RunId, step: &StepKey, earlier: &ApprovalDecision) -> String {
+    let (by, verdict) = (earlier.answered_by(), earlier.verdict());
+    format!("the question of step `{step}` of run {run} was {by} before ({verdict})")
 }
 
 /// Finds the run with this id, or the only run with a pending approval.
@@ -217,19 +224,44 @@ fn find_run_to_answer(journal: &Journal, name: Option<&str>) -> Result<RunRow, R
         return find_run(journal, name);
     }
     let mut waiting_runs = Vec::new();
-    for status in [RunStatus::Waiting, RunStatus::Running] {
-        for row in journal.list_runs(&RunFilter { limit: MAX_SEARCHED_RUNS, status: Some(status), pipeline: None })? {
-            let approvals = pending_approvals(journal, row.run, &journal.events(row.run)?)?;
-            waiting_runs.extend((!approvals.is_empty()).then_some((row, approvals)));
+    let mut last_answer: Option<(RunId, ApprovalAnswered)> = None;
+    for row in runs_to_search(journal)? {
+        let events = journal.events(row.run)?;
+        let approvals = RunApprovals::read(journal, row.run, &events)?;
+        if let Some(answer) = approvals.last_answer()
+            && last_answer.as_ref().is_none_or(|(_, last)| last.answer.at < answer.answer.at)
+        {
+            last_answer = Some((row.run, answer.clone()));
+        }
+        if matches!(row.status, RunStatus::Waiting | RunStatus::Running) {
+            let pending: Vec<ApprovalAsked> = approvals.pending().cloned().collect();
+            waiting_runs.extend((!pending.is_empty()).then_some((row, pending)));
         }
     }
     if waiting_runs.len() > 1 {
         return Err(ambiguous_run_error(&waiting_runs));
     }
-    waiting_runs
-        .pop()
-        .map(|(row, _)| row)
-        .ok_or_else(|| RunnerError::usage("no run waits for an answer").with_hint("`orch runs list` shows past runs"))
+    waiting_runs.pop().map(|(row, _)| row).ok_or_else(|| {
+        // Another user may have answered the question that this user has seen.
+        let last = last_answer.map(|(run, last)| format!(": {}", answered_before(run, &last.step, &last.answer)));
+        RunnerError::usage(format!("no run waits for an answer{}", last.unwrap_or_default()))
+            .with_hint("`orch runs list` shows past runs")
+    })
+}
+
+/// The runs that may wait for an answer, and the latest run, which may have got one.
+fn runs_to_search(journal: &Journal) -> Result<Vec<RunRow>, RunnerError> {
+    let mut rows = Vec::new();
+    for (status, limit) in
+        [(Some(RunStatus::Waiting), MAX_SEARCHED_RUNS), (Some(RunStatus::Running), MAX_SEARCHED_RUNS), (None, 1)]
+    {
+        for row in journal.list_runs(&RunFilter { limit, status, pipeline: None })? {
+            if rows.iter().all(|other: &RunRow| other.run != row.run) {
+                rows.push(row);
+            }
+        }
+    }
+    Ok(rows)
 }
 
 /// The error for several runs with pending approvals. It lists each approval.
@@ -243,53 +275,6 @@ fn ambiguous_run_error(waiting_runs: &[(RunRow, Vec<ApprovalAsked>)]) -> RunnerE
         }
     }
     RunnerError::usage(message).with_details(lines).with_hint("name the run")
-}
-
-/// The approvals of a run that have no answer yet.
-pub(crate) fn pending_approvals(
-    journal: &Journal,
-    run: RunId,
-    events: &[Event],
-) -> Result<Vec<ApprovalAsked>, RunnerError> {
-    let approvals = RunApprovals::read(journal, run, events)?;
-    Ok(approvals.latest_requests().filter(|approval| !approvals.is_answered(approval)).cloned().collect())
-}
-
-/// The approvals and answers of a run, in its events and in its inbox.
-struct RunApprovals<'e> {
-    events: &'e [Event],
-    inbox: Vec<Fact>,
-}
-
-impl<'e> RunApprovals<'e> {
-    fn read(journal: &Journal, run: RunId, events: &'e [Event]) -> Result<Self, RunnerError> {
-        let inbox = journal.pending_messages(run)?.into_iter().map(|(_, message)| message.into_fact()).collect();
-        Ok(Self { events, inbox })
-    }
-
-    fn facts(&self) -> impl Iterator<Item = &Fact> {
-        self.events.iter().map(|event| &event.fact).chain(&self.inbox)
-    }
-
-    /// The latest approval request of each step. It replaces the earlier requests of the step.
-    fn latest_requests(&self) -> impl Iterator<Item = &ApprovalAsked> {
-        let requests = || {
-            self.facts().filter_map(|fact| if let Fact::ApprovalAsked(request) = fact { Some(request) } else { None })
-        };
-        requests().enumerate().filter_map(move |(index, request)| {
-            let is_replaced = requests().skip(index + 1).any(|later| later.step == request.step);
-            (!is_replaced).then_some(request)
-        })
-    }
-
-    fn is_answered(&self, approval: &ApprovalAsked) -> bool {
-        self.facts().any(|fact| match fact {
-            Fact::ApprovalAnswered(answer) => {
-                answer.key() == approval.key() && answer.question_digest == approval.question_digest
-            }
-            _ => false,
-        })
-    }
 }
 
 /// Finds the approval to answer: the pending approval of the requested step, or the only pending approval of the run.
@@ -306,19 +291,10 @@ fn approval_to_answer(
     let approvals = RunApprovals::read(journal, run, events)?;
     let is_of_requested_step =
         |approval: &&ApprovalAsked| request.step.as_ref().is_none_or(|step| approval.step.as_str() == step);
-    let candidates: Vec<&ApprovalAsked> = approvals.latest_requests().filter(is_of_requested_step).collect();
-    let pending: Vec<&&ApprovalAsked> = candidates.iter().filter(|approval| !approvals.is_answered(approval)).collect();
+    let pending: Vec<&ApprovalAsked> = approvals.pending().filter(is_of_requested_step).collect();
     let approval = match pending.as_slice() {
-        [approval] => **approval,
-        [] if candidates.is_empty() && request.step.is_some() => {
-            let step = request.step.as_deref().unwrap_or_default();
-            return Err(RunnerError::usage(format!("step `{step}` of run {run} has no pending approval")));
-        }
-        [] if candidates.is_empty() => return Err(RunnerError::usage(format!("run {run} has no pending approval"))),
-        [] => {
-            return Err(RunnerError::usage(format!("every approval of run {run} is answered already"))
-                .with_hint(format!("`orch pipeline resume {run}` continues it")));
-        }
+        [approval] => *approval,
+        [] => return Err(nothing_to_answer(request.step.as_deref(), &state, &approvals)),
         approvals => {
             let steps: Vec<String> = approvals.iter().map(|approval| format!("`{}`", approval.step)).collect();
             let error = format!("run {run} has several pending approvals, in the steps {}", steps.join(", "));
@@ -333,4 +309,21 @@ fn approval_to_answer(
             .with_hint(format!("`orch pipeline resume {run}` continues according to the step's `on_error`")));
     }
     Ok(approval.clone())
+}
+
+/// The error for a run, or its step with this name, without a pending approval. Says who answered the last one.
+fn nothing_to_answer(step: Option<&str>, state: &RunState, approvals: &RunApprovals<'_>) -> RunnerError {
+    let run = state.run;
+    let answers = approvals.latest_answers().filter(|answer| step.is_none_or(|step| answer.step.as_str() == step));
+    let error = match (answers.max_by_key(|answer| answer.answer.at), step) {
+        (Some(last), _) => answered_error(run, &last.step, &last.answer),
+        (None, Some(step)) => {
+            return RunnerError::usage(format!("step `{step}` of run {run} has no pending approval"));
+        }
+        (None, None) => return RunnerError::usage(format!("run {run} has no pending approval")),
+    };
+    if state.status == RunStatus::Waiting {
+        return error.with_hint(format!("`orch pipeline resume {run}` continues it"));
+    }
+    error
 }

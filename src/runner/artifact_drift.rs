@@ -190,6 +190,13 @@ impl ArtifactDrift {
         }
     }
 
+    /// The artifacts whose files [`apply_choice`](Self::apply_choice) writes.
+    pub(crate) fn restored_artifacts(&self, choice: ChangedFilesPolicy) -> impl Iterator<Item = &Artifact> {
+        let is_discarded = choice == ChangedFilesPolicy::Discard;
+        let changed = self.changed_artifacts.iter().filter(move |_| is_discarded);
+        changed.map(|(expected, _)| &expected.artifact).chain(&self.torn_artifacts)
+    }
+
     /// Checks that [`ChangedFilesPolicy::Discard`] could restore the removed files.
     pub(crate) fn check_discard(&self) -> Result<(), RunnerError> {
         self.history.check_restorable(&self.removed_files)

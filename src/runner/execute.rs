@@ -35,7 +35,7 @@ use super::message_handler::{MessageHandler, raise_again};
 use super::models::ResolvedModels;
 use super::project_state::commands_for_journal;
 use super::rate_limits::restore_rate_limiters;
-use super::run_log::log_session;
+use super::run_log::{log_restart, log_session};
 use super::trackers::Trackers;
 
 /// A run that is about to start or continue.
@@ -140,7 +140,8 @@ pub(crate) async fn execute_run(context: RunContext<'_>, runner: &Runner) -> Res
     let last_seq = context.events.last().map_or(0, |event| event.seq);
     let follower = trackers.follow(context.journal.state_folder(), run, last_seq, runner);
     let observer = follower.observer(runner.reporter.observer(run, context.events));
-    let state = log_session(run, Box::pin(run_to_end(context, &observer, runner))).await;
+    let is_resumed = !context.events.is_empty();
+    let state = log_session(run, is_resumed, Box::pin(run_to_end(context, &observer, runner))).await;
     // Dropping the observer removes the live progress lines, so that later messages do not mix with them.
     drop(observer);
     trackers.finish(follower, run, runner).await;
@@ -191,6 +192,7 @@ async fn run_to_end(
                 // The user may have answered in another process while the last branch stopped to wait.
                 if run.has_late_answer() || !context.journal.pending_messages(context.run)?.is_empty() {
                     drop(run);
+                    log_restart();
                     events = Cow::Owned(context.journal.events(context.run)?);
                     continue;
                 }

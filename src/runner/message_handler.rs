@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tracing::info;
 
 use crate::durable::Interrupt;
 use crate::engine::budget::Budgets;
@@ -73,6 +74,7 @@ impl MessageHandler<'_> {
 
     /// Applies a message and records it. The returned future resolves when the journal has committed it.
     fn handle(&self, id: i64, message: InboxMessage) -> BoxFuture<'static, Result<(), Interrupt>> {
+        info!(kind = message.kind(), "the run takes a message of another process");
         let fact = match message {
             // The user meant the session that ran then.
             InboxMessage::Cancel(request) if request.at < self.owned_since => return self.run.discard_message(id),

@@ -80,6 +80,11 @@ impl SentMessage {
     pub(super) fn after(self, events: &[Event]) -> Self {
         Self { event_count: events.last().map_or(0, |event| event.seq), ..self }
     }
+
+    /// The events of the run since the message was sent.
+    pub(super) fn later_events(&self) -> Result<Vec<Event>, RunnerError> {
+        Ok(open_journal(&self.state)?.events_after(self.run, self.event_count)?)
+    }
 }
 
 impl Runner {

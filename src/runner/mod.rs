@@ -52,6 +52,7 @@ mod reporter;
 mod resume;
 mod resume_request;
 mod run_log;
+mod run_questions;
 pub(crate) mod run_recording;
 pub(crate) mod run_replay;
 mod sandbox;
@@ -94,11 +95,11 @@ pub use resume_request::ResumeRequest;
 pub use start::RunRequest;
 
 pub(crate) use agent_choices::AgentChoices;
-pub(crate) use answer::pending_approvals;
 pub(crate) use isolated::IsolatedRun;
 pub(crate) use location::{locate, run_workspace};
 pub(crate) use locks::{RunLocks, remove_project_placeholders};
 pub(crate) use prepare::find_step;
+pub(crate) use run_questions::{AnsweredQuestion, RunQuestions};
 
 /// Starts, resumes, answers, cancels and follows runs.
 pub struct Runner {

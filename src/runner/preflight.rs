@@ -11,7 +11,8 @@ use crate::agent::{EnvLookup, Replay, install_hint};
 use crate::config::Project;
 use crate::engine::{Plan, PlannedModel};
 use crate::model::{
-    CliAgent, McpServerSpec, McpTransport, RunId, SandboxSpec, StepKey, is_outside_workspace, with_project_root,
+    CliAgent, Failure, McpServerSpec, McpTransport, RunId, SandboxLevel, SandboxSpec, StepKey, is_outside_workspace,
+    with_project_root,
 };
 use crate::process::{CERTIFICATE_VARIABLES, ProcessError, ProgramPlace, SandboxContext, SandboxNeeds};
 use crate::store::Journal;
@@ -44,7 +45,7 @@ pub(crate) struct PastRun<'a> {
 }
 
 /// Where the programs of a project start.
-struct ProjectPlace {
+pub(super) struct ProjectPlace {
     root: PathBuf,
     workspace: PathBuf,
     variables: EnvLookup,
@@ -86,14 +87,18 @@ impl Runner {
         Ok(())
     }
 
-    /// What is missing for the steps of a plan, for notes. Starts no program, so it finds none that a sandbox hides.
-    pub(crate) fn missing_requirements(&self, plan: &Plan) -> Vec<MissingRequirement> {
+    /// What is missing for the steps of a plan, for notes. If the sandbox of a server could hide its program, starts orch
+    /// itself to find out which level of sandboxes works here.
+    pub(crate) async fn missing_requirements(&self, plan: &Plan) -> Vec<MissingRequirement> {
         let workspace = workspace_path(None, self.current_dir());
         let place = self.project_place(Path::new(&*plan.project_root), &workspace);
-        unique(place.missing_in_plan(plan).into_iter().map(|(_, requirement)| requirement))
+        let mut missing = place.missing_in_plan(plan);
+        missing.extend(Box::pin(self.hidden_servers(plan, &place)).await);
+        unique(missing.into_iter().map(|(_, requirement)| requirement))
     }
 
-    /// What is missing for the MCP servers whose tools a pipeline names, for notes.
+    /// What is missing for the MCP servers whose tools a pipeline names, for notes. Starts no program, so it finds none
+    /// that a sandbox hides.
     pub(crate) fn missing_for_project(&self, project: &Project) -> Vec<MissingRequirement> {
         let (root, _) = root_and_file(project, self.current_dir());
         let names = crate::check::named_servers(project);
@@ -112,7 +117,15 @@ impl Runner {
         unique(servers.into_iter().flat_map(|server| place.missing_for_server(server)))
     }
 
-    fn project_place(&self, root: &Path, workspace: &Path) -> ProjectPlace {
+    /// The program of an MCP server of the project in the folder `root`, if its sandbox hides it, for notes. May start orch
+    /// itself, as [`missing_requirements`](Self::missing_requirements) does.
+    pub(crate) async fn hidden_server(&self, server: &McpServerSpec, root: &Path) -> Option<MissingRequirement> {
+        let place = self.project_place(root, &workspace_path(None, self.current_dir()));
+        let context = self.sandbox_host(place.workspace.clone(), Some(place.root.clone()), Vec::new(), None);
+        place.hidden_program(server, &context).await
+    }
+
+    pub(super) fn project_place(&self, root: &Path, workspace: &Path) -> ProjectPlace {
         // The workspace may not exist yet.
         let workspace = resolve_links(workspace).unwrap_or_else(|| workspace.to_owned());
         ProjectPlace { root: root.to_owned(), workspace, variables: self.environment.variable_lookup() }
@@ -208,13 +221,26 @@ impl ProjectPlace {
 
     /// The program of a server, if its sandbox hides it.
     async fn hidden_program(&self, server: &McpServerSpec, context: &SandboxContext) -> Option<MissingRequirement> {
+        let Failure { message, hint, .. } = self.hidden_failure(server, context).await?;
+        Some(MissingRequirement { message, hint: hint.unwrap_or_default(), is_fatal: true })
+    }
+
+    /// The failure with which a server would not start because its sandbox hides its program.
+    pub(super) async fn hidden_failure(&self, server: &McpServerSpec, context: &SandboxContext) -> Option<Failure> {
         let McpTransport::Stdio { command, sandbox: Some(sandbox), .. } = &server.transport else { return None };
         let program = with_project_root(command.first()?, &self.root);
         // The folders of the workspace may not exist yet, and a program there is visible in any case.
         let write = sandbox.write.iter().filter(|path| is_outside_workspace(path)).cloned().collect();
         let sandbox = SandboxSpec { write, ..sandbox.clone() };
         let certificates = CERTIFICATE_VARIABLES.iter().filter_map(|name| (self.variables)(name));
-        let needs = SandboxNeeds { readable: certificates.map(PathBuf::from).collect(), ..SandboxNeeds::default() };
+        // The program does not start, so it needs no folder of its own for temporary files, which some levels create.
+        let machine = context.probe.machine().await.ok()?;
+        let has_own_tmp = machine.level() == SandboxLevel::Full && cfg!(target_os = "linux");
+        let needs = SandboxNeeds {
+            readable: certificates.map(PathBuf::from).collect(),
+            temporary_folder: (!has_own_tmp).then(|| self.workspace.clone()),
+            ..SandboxNeeds::default()
+        };
         // Another check reports a sandbox that this machine can't enforce.
         let sandbox = context.prepare(&sandbox, needs).await.ok()?;
         let search_path = (self.variables)("PATH");
@@ -223,7 +249,7 @@ impl ProjectPlace {
         let allow = |path: &str| format!("list `{path}` under `mcp.{}.sandbox.write`", server.name);
         let failure = ProcessError::Hidden { program, hidden }.hidden_failure(allow)?;
         let message = format!("the MCP server `{}` can't be started: {}", server.name, failure.message);
-        Some(MissingRequirement { message, hint: failure.hint.unwrap_or_default(), is_fatal: true })
+        Some(Failure { message, ..failure })
     }
 }
 

@@ -136,6 +136,9 @@ impl Runner {
             paths.iter().map(String::as_str).filter(|path| !edited.contains(path)),
             &owned_files,
         )?;
+        for artifact in drift.restored_artifacts(request.changed_files) {
+            journal.record_file(row.run, &workspace.path_in_journal(), artifact)?;
+        }
         let accepted = drift.apply_choice(&workspace, request.changed_files, &project, self)?;
         refuse_secrets(&accepted, &registry)?;
 

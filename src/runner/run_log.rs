@@ -6,12 +6,14 @@ use crate::model::{RunId, RunState};
 
 use super::error::RunnerError;
 
-/// Runs a session in a span with the id of the run, and logs how the session ended.
+/// Runs a session in a span with the id of the run, and logs how the session started and ended.
 pub(super) async fn log_session(
     run: RunId,
+    is_resumed: bool,
     session: impl Future<Output = Result<RunState, RunnerError>>,
 ) -> Result<RunState, RunnerError> {
     let logged = async {
+        info!(resumed = is_resumed, "the session starts");
         let result = session.await;
         match &result {
             Ok(state) => info!(status = state.status.as_str(), "the session ended"),
@@ -21,4 +23,9 @@ pub(super) async fn log_session(
         result
     };
     logged.instrument(info_span!("run", run = %run)).await
+}
+
+/// Logs that the steps begin again in the same session, because the user answered while the run stopped to wait.
+pub(super) fn log_restart() {
+    info!("the steps begin again with the answer of the user");
 }

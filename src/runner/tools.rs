@@ -34,6 +34,7 @@ use super::error::{ExitStatus, RunnerError};
 use super::execute::workspace_path;
 use super::locks::{WorkspaceLocks, remove_project_placeholders};
 use super::mcp_servers::{ServerParts, mcp_servers};
+use super::preflight::ProjectPlace;
 use super::prepare;
 use super::project_files::{resolve_links, settings_paths};
 use super::project_state::{StateFolder, project_root, project_settings};
@@ -112,6 +113,7 @@ pub(crate) struct ProjectTools {
     specs: IndexMap<String, McpServerSpec>,
     servers: Arc<McpServers>,
     context: ToolContext,
+    place: ProjectPlace,
     answer: Option<String>,
     /// Answers the questions of a server of the old protocol during a call, with the same answer.
     answerer: Option<Answerer>,
@@ -154,6 +156,7 @@ impl Runner {
         let locks = WorkspaceLocks::acquire(&workspace, &owner)?;
         let root = resolve_links(root).unwrap_or_else(|| root.to_owned());
         remove_project_placeholders(&workspace, &root, &[])?;
+        let place = self.project_place(&root, workspace.folder());
         let sandbox = self.tools_sandbox(root, &workspace, &request.state);
         let supervisor = SupervisorSpec {
             path: self.environment.supervisor().to_owned(),
@@ -170,7 +173,7 @@ impl Runner {
         let context = self.tool_context(sandbox, supervisor, redactor);
         let answer = request.answer.clone();
         let answerer = answer.clone().map(answerer);
-        Ok(ProjectTools { settings, specs, servers, context, answer, answerer, _locks: locks })
+        Ok(ProjectTools { settings, specs, servers, context, place, answer, answerer, _locks: locks })
     }
 
     /// What the sandboxes of tools share: the files of the project are readable, and no tool may change them.
@@ -210,10 +213,13 @@ impl ProjectTools {
         &self.specs
     }
 
-    /// Starts these MCP servers and lists their tools.
+    /// Starts these MCP servers and lists their tools. Does not start a server whose program its sandbox hides.
     pub(crate) async fn list<'a>(&self, specs: impl IntoIterator<Item = &'a McpServerSpec>) -> Vec<ServerToolList> {
         let list = |server: &'a McpServerSpec| async move {
-            let listed = self.servers.list(server).await.map(|listed| ServerTools::new(server, listed));
+            let listed = match self.place.hidden_failure(server, &self.context.sandbox).await {
+                Some(failure) => Err(failure),
+                None => self.servers.list(server).await.map(|listed| ServerTools::new(server, listed)),
+            };
             ServerToolList { server: server.name.clone(), listed }
         };
         join_all(specs.into_iter().map(list)).await

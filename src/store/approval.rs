@@ -2,6 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
+use tracing::info;
 
 use crate::durable::{ApprovalRequest, CallProgress, Interrupt, WaitOutcome};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Fact};
@@ -9,6 +10,7 @@ use crate::model::{CallKey, Digest, StepKey};
 
 use super::branch_activity::BranchActivity;
 use super::inbox::read_messages;
+use super::wait_log::{WaitReason, log_wait};
 use super::{InboxMessage, LocalRun};
 
 /// Prompts the user at the terminal.
@@ -16,6 +18,15 @@ pub trait ApprovalPrompter: Send + Sync {
     /// Shows the question and returns the user's decision; `None` if the user postpones it. Dropping the future withdraws
     /// the question.
     fn prompt(&self, step: StepKey, question: String) -> BoxFuture<'static, Option<ApprovalDecision>>;
+
+    /// Shows that another process has answered the question of a step, which is withdrawn next.
+    fn show_other_answer(&self, _step: &StepKey, _decision: &ApprovalDecision) {}
+
+    /// Whether the user chose the name in the answers to the questions of this step, so that a replay does not replace it
+    /// by the recorded name.
+    fn has_chosen_name(&self, _step: &StepKey) -> bool {
+        false
+    }
 }
 
 /// A recorded question without an answer.
@@ -29,16 +40,35 @@ struct OpenQuestion {
 impl LocalRun {
     /// Returns the answer: the recorded one, that of the user at the terminal, or that of another process. Without a
     /// terminal, or if its user postpones the answer, parks the run as soon as nothing else can continue.
+    ///
+    /// In a replay, the answer to an approval step has the recorded name, because later requests may contain it.
     pub(super) async fn request_approval(
         &self,
         key: CallKey,
         approval: ApprovalRequest,
     ) -> Result<WaitOutcome, Interrupt> {
+        let is_approval_step = key.tool_call.is_none() && key.input_round.is_none();
+        let (step, question) = (key.step.clone(), approval.text.clone());
+        let mut outcome = log_wait(&key, WaitReason::Answer, self.answer_of_user(key.clone(), approval)).await?;
+        if let WaitOutcome::Answered(decision) = &mut outcome
+            && is_approval_step
+        {
+            let recorded_name = self.perform.on_answered(&step, &question, decision);
+            let is_chosen = self.prompter.as_ref().is_some_and(|prompter| prompter.has_chosen_name(&step));
+            if let Some(name) = recorded_name.filter(|_| !is_chosen) {
+                decision.by = name;
+            }
+        }
+        Ok(outcome)
+    }
+
+    async fn answer_of_user(&self, key: CallKey, approval: ApprovalRequest) -> Result<WaitOutcome, Interrupt> {
         let digest = Digest::compute(approval.text.as_bytes());
         if let Some(decision) = self.lock().index.find_answer(&key, &digest) {
             return Ok(WaitOutcome::Answered(decision));
         }
         let expires_at = self.record_question(&key, &approval, &digest).await?;
+        info!(on_terminal = self.prompter.is_some(), "orch asks the user");
         let question = OpenQuestion { key, text: approval.text, digest, expires_at };
         if let Some(prompter) = &self.prompter
             && let Some(outcome) = self.prompt(&**prompter, &question).await?
@@ -89,9 +119,14 @@ impl LocalRun {
         let step = &question.key.step;
         self.observer.on_progress(&CallProgress::AwaitingApproval(step.clone()));
         let finally_step = self.finally_step(step);
+        let answered_elsewhere = async {
+            let decision = self.wait_until_answered(question).await;
+            prompter.show_other_answer(step, &decision);
+            decision
+        };
         let decision = tokio::select! {
             biased;
-            heard = self.wait_until_answered(question) => {
+            heard = answered_elsewhere => {
                 self.observer.on_progress(&CallProgress::ApprovalEnded(step.clone()));
                 return Ok(Some(WaitOutcome::Answered(heard)));
             }
@@ -154,7 +189,6 @@ impl LocalRun {
         }
     }
 
-    /// Resolves at this time; never resolves if it is `None`.
     /// Resolves when the time for an answer is over. Never resolves if another process has answered in time: this process
     /// will hear that answer.
     async fn wait_until_expired(&self, question: &OpenQuestion) -> Result<(), Interrupt> {

@@ -109,7 +109,8 @@ fn insert_result(connection: &Connection, run: &str, seq: i64, fact: &StepComple
     Ok(())
 }
 
-fn insert_file(
+/// Records that orch writes the file of an artifact into a workspace, if both exist.
+pub(super) fn insert_file(
     connection: &Connection,
     workspace_path: Option<&str>,
     run: &str,

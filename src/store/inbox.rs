@@ -25,6 +25,15 @@ pub enum InboxMessage {
 }
 
 impl InboxMessage {
+    /// The name of the kind, for the log.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Answer(_) => "answer",
+            Self::Cancel(_) => "cancel",
+            Self::RaiseBudget(_) => "raise_budget",
+        }
+    }
+
     /// The fact that the owner of the run records for the message.
     pub fn into_fact(self) -> Fact {
         match self {
@@ -64,9 +73,7 @@ impl Journal {
         let facts = recorded.into_iter().map(|Event { fact, .. }| fact).chain(pending);
         let mut answers =
             facts.filter_map(|fact| if let Fact::ApprovalAnswered(fact) = fact { Some(fact) } else { None });
-        let is_same =
-            |other: &ApprovalAnswered| other.key() == answer.key() && other.question_digest == answer.question_digest;
-        if let Some(earlier) = answers.find(is_same) {
+        if let Some(earlier) = answers.find(|other| other.answers_same_question(&answer)) {
             return Ok(SendOutcome::AlreadyAnswered(earlier.answer));
         }
         let id = insert_message(&transaction, run, &InboxMessage::Answer(answer))?.map_err(write_error)?;

@@ -13,10 +13,11 @@ use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::folder::{FolderAccess, NoFollowFile, NoFollowFolder, TemporaryFolder};
 use crate::model::event::{Event, Fact};
-use crate::model::{MAX_NESTING, MAX_VALUES, RunId, count_values, nesting_depth};
+use crate::model::{Artifact, MAX_NESTING, MAX_VALUES, RunId, count_values, nesting_depth};
 
 use super::blob::Blobs;
 use super::event_ids::EventIds;
+use super::event_rows::insert_file;
 use super::journal_identity::{OpeningLock, check_no_orphaned_log};
 use super::journal_origin::{JournalOrigin, determine_origin};
 use super::lock::Heartbeat;
@@ -260,6 +261,14 @@ impl Journal {
             owned_files.add(path, digest, run, event);
         }
         Ok(owned_files)
+    }
+
+    /// Records that a run is about to write the file of an artifact into a workspace, so that orch knows the file as its
+    /// own later.
+    pub fn record_file(&self, run: RunId, workspace: &str, artifact: &Artifact) -> Result<(), StoreError> {
+        let (run, micros) = (run.0.to_string(), Timestamp::now().as_microsecond());
+        insert_file(self.reader(), Some(workspace), &run, micros, Some(artifact))
+            .map_err(|error| self.sqlite_error("write", error))
     }
 
     /// The damage that SQLite's quick check finds in the database; `None` if it is intact.

@@ -245,7 +245,7 @@ impl LocalRun {
         if let Some(artifact) = artifact.as_ref().filter(|artifact| artifact.path.is_some())
             && (self.is_produced(artifact) || !self.workspace.is_up_to_date(artifact).map_err(storage_failure)?)
         {
-            self.flush().await?;
+            self.record_reused_file(artifact).await?;
             self.workspace.write_artifact(artifact).map_err(storage_failure)?;
         }
         Ok(BeginOutcome::Reusable(artifact.map(Box::new), self.execution_id(result_seq)))

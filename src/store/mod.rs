@@ -41,6 +41,7 @@ mod pipeline_calls;
 mod programs_lock;
 mod relocate;
 mod result_cache;
+mod reused_file;
 mod runs;
 mod schema;
 mod signing_key;
@@ -48,6 +49,7 @@ mod state_files;
 mod stop_signal;
 mod sync_policy;
 mod take_message;
+mod wait_log;
 mod workspace;
 mod writer;
 

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 use tracing::{Span, debug, debug_span, error};
@@ -15,10 +16,10 @@ use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::folder::NoFollowFile;
 use crate::model::event::{Event, Fact};
-use crate::model::{Artifact, Failure};
+use crate::model::{Artifact, Failure, RunId};
 
 use super::blob::Blobs;
-use super::event_rows::{Payload, insert_event};
+use super::event_rows::{Payload, insert_event, insert_file};
 use super::inbox::remove_messages;
 use super::journal_identity::JournalIdentity;
 use super::{Heartbeat, StoreError, Workspace};
@@ -41,6 +42,13 @@ const MAX_SYNC_DELAY: Duration = Duration::from_millis(200);
 /// The interval at which the writer records a heartbeat.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The file of an artifact that an earlier session recorded and that is missing in the workspace of this session.
+pub(super) struct ReusedFile {
+    pub(super) run: RunId,
+    pub(super) artifact: Artifact,
+    pub(super) at: Timestamp,
+}
+
 /// A request to the writer thread.
 struct WriteJob {
     /// The event to record; `None` for a flush.
@@ -48,6 +56,8 @@ struct WriteJob {
     /// The message in the inbox that the event records. The writer removes it in the transaction of the event, so that
     /// orch records it exactly once.
     message: Option<i64>,
+    /// The file of a recorded artifact that orch is about to write, so that it recognizes the file as its own later.
+    reused_file: Option<ReusedFile>,
     /// Whether a caller waits for the job, so that the writer must not delay it.
     is_urgent: bool,
     /// Whether the event must be on disk when the writer acknowledges it. Otherwise, it only survives a kill.
@@ -56,6 +66,11 @@ struct WriteJob {
 }
 
 impl WriteJob {
+    /// A job that records nothing.
+    fn flush(ack: AckSender) -> Self {
+        Self { event: None, message: None, reused_file: None, is_urgent: true, needs_sync: false, ack }
+    }
+
     fn is_run_end(&self) -> bool {
         matches!(&self.event, Some(Event { fact: Fact::RunEnded(_), .. }))
     }
@@ -117,17 +132,22 @@ impl JournalWriter {
     /// Queues an event. If it is not urgent, the writer may delay it, so that several events share a commit. If it does
     /// not need a sync, the writer may acknowledge it before it is on disk, so that several commits share a sync.
     pub(super) fn append(&self, event: Event, is_urgent: bool, needs_sync: bool) -> AckReceiver {
-        self.send_job(|ack| WriteJob { event: Some(event), message: None, is_urgent, needs_sync, ack })
+        self.send_job(|ack| WriteJob { event: Some(event), is_urgent, needs_sync, ..WriteJob::flush(ack) })
     }
 
     /// Removes a message from the inbox, and records its event in the same transaction, if it has one.
     pub(super) fn take_message(&self, message: i64, event: Option<Event>) -> AckReceiver {
-        self.send_job(|ack| WriteJob { event, message: Some(message), is_urgent: true, needs_sync: true, ack })
+        self.send_job(|ack| WriteJob { event, message: Some(message), needs_sync: true, ..WriteJob::flush(ack) })
     }
 
     /// Requests an acknowledgement that all queued events are committed and their files are written.
     pub(super) fn flush(&self) -> AckReceiver {
-        self.send_job(|ack| WriteJob { event: None, message: None, is_urgent: true, needs_sync: false, ack })
+        self.send_job(WriteJob::flush)
+    }
+
+    /// Like [`flush`](Self::flush), and records that orch writes this file next.
+    pub(super) fn record_file(&self, file: ReusedFile) -> AckReceiver {
+        self.send_job(|ack| WriteJob { reused_file: Some(file), ..WriteJob::flush(ack) })
     }
 
     fn send_job(&self, new_job: impl FnOnce(AckSender) -> WriteJob) -> AckReceiver {
@@ -265,7 +285,8 @@ impl Worker {
         let mut payloads = Vec::with_capacity(jobs.len());
         let events: Vec<&Event> = jobs.iter().filter_map(|job| job.event.as_ref()).collect();
         let messages: Vec<i64> = jobs.iter().filter_map(|job| job.message).collect();
-        if events.is_empty() && messages.is_empty() {
+        let files: Vec<&ReusedFile> = jobs.iter().filter_map(|job| job.reused_file.as_ref()).collect();
+        if events.is_empty() && messages.is_empty() && files.is_empty() {
             return Ok(());
         }
         let _span = debug_span!("commit", events = events.len()).entered();
@@ -285,6 +306,10 @@ impl Worker {
         for (event, payload) in events.iter().zip(payloads) {
             payload.restore_blob(&self.blobs)?;
             insert_event(&transaction, event, Some(&self.workspace_path), &payload).map_err(error)?;
+        }
+        for ReusedFile { run, artifact, at } in files {
+            let (run, micros) = (run.0.to_string(), at.as_microsecond());
+            insert_file(&transaction, Some(&self.workspace_path), &run, micros, Some(artifact)).map_err(error)?;
         }
         remove_messages(&transaction, &messages).map_err(error)?;
         crash_point!("journal::commit");

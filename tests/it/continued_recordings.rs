@@ -31,9 +31,10 @@ fn replay(orch: &Orch, folder: &str) -> RunOutput {
     orch.run(&["runs", "approve", &run, "--resume"])
 }
 
-/// The number of recordings in a folder.
+/// The number of recordings in a folder, without those of answers.
 fn recording_count(orch: &Orch, folder: &str) -> usize {
-    orch.files().iter().filter(|name| name.starts_with(&format!("{folder}/"))).count()
+    let is_counted = |name: &&String| name.starts_with(&format!("{folder}/")) && !name.contains(".answer.");
+    orch.files().iter().filter(is_counted).count()
 }
 
 /// The folder of recordings in each start and resume of the latest run.

@@ -78,6 +78,54 @@ fn an_imported_run_records_only_into_a_folder_that_the_user_names_and_the_next_c
 }
 
 #[test]
+fn an_imported_run_continues_in_the_workspace_that_its_first_resume_used() {
+    let server = answering_server(|_, _| json!("made"));
+    let steps =
+        "  - { id: one, agent: a, schema: any, prompt: one.md, output: made }\n  - { id: ask, approve: \"ok?\" }\n";
+    let from = project(&server, steps);
+    let (ran, report) = run(&from, &[]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    let id = report["run"].as_str().unwrap();
+    from.run(&["runs", "export", id, "--to", "run.json"]).exits(0);
+    let made = from.read("workspace/made.json");
+    let orch = project(&server, steps);
+    orch.write("run.json", &from.read("run.json"));
+    orch.run(&["runs", "import", "run.json"]).exits(0);
+    let resume_in = |workspace: &str, options: &[&str]| {
+        orch.run(&[&["pipeline", "resume", id, "--workspace", workspace], options].concat())
+    };
+    // A file of the user is in the place of the artifact, also if it has the same bytes.
+    orch.write("user/made.json", &made).write("edited/made.json", "\"mine\"\n");
+    resume_in("user", &[]).exits(2).says("user/made.json");
+    resume_in("edited", &[]).exits(2).says("was changed since this run wrote it");
+
+    for (workspace, options) in [("mine", &[][..]), ("edited", &["--discard-changed"])] {
+        resume_in(workspace, options).exits(3);
+        assert_eq!(orch.read(&format!("{workspace}/made.json")), made);
+        resume_in(workspace, &[]).exits(3);
+        // The protection of the user's changes stays.
+        orch.write(&format!("{workspace}/made.json"), "\"changed\"\n");
+        resume_in(workspace, &[]).exits(2).says("was changed since this run wrote it");
+        orch.write(&format!("{workspace}/made.json"), &made);
+    }
+    resume_in("user", &[]).exits(2).says("user/made.json");
+    assert_eq!(orch.read("user/made.json"), made);
+    orch.run(&["runs", "approve", id]).exits(0);
+    resume_in("mine", &[]).exits(0);
+    assert_eq!(server.requests().len(), 1);
+    // The record still came from elsewhere.
+    orch.run(&["runs", "revert", id]).exits(2).says("came from elsewhere");
+
+    // A run of this machine may continue in another workspace, too.
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    let own = report["run"].as_str().unwrap();
+    for _ in 0..2 {
+        orch.run(&["pipeline", "resume", own, "--workspace", "other"]).exits(3);
+    }
+}
+
+#[test]
 fn an_export_with_paths_outside_of_the_workspace_is_not_imported() {
     let (server, from, _) = project_with_export();
     let export = from.read("run.json");

@@ -135,6 +135,59 @@ fn a_filter_selects_modules_and_levels() {
 }
 
 #[test]
+fn a_module_that_does_not_log_is_reported_once() {
+    let server = Server::always(Reply::openai_text("hello"));
+    let orch = project(&server);
+    let ran = run_with(&orch, &[("ORCH_LOG", "orch::stor=debug,orch::stor=info")], &["--log-format", "json"]).exits(0);
+    let warning = "warning: `orch::stor` in the variable ORCH_LOG matches no record of the log; did you mean \
+                   `orch::store`? The modules that log are orch::engine, orch::network, orch::runner, orch::store, \
+                   orch::tool, hyper_util";
+    assert_eq!(ran.stderr.matches(warning).count(), 1, "{}", ran.stderr);
+    assert!(records(&ran.stderr).is_empty());
+    for filter in ["orch::stor=debug,info", "orch::store::calls=debug", "debug"] {
+        let ran = run_with(&orch, &[("ORCH_LOG", filter)], &["--log-format", "json"]).exits(0);
+        assert_eq!(ran.stderr.contains("warning: `orch::stor`"), filter.contains("stor="), "{}", ran.stderr);
+        assert!(!records(&ran.stderr).is_empty(), "{filter}");
+    }
+}
+
+#[test]
+fn waits_questions_and_answers_are_logged_without_their_texts() {
+    let server = Server::start(|_| Reply::status(429, "busy"));
+    let orch = project(&server);
+    let steps = concat!(
+        "name: main\nagents: { a: { model: lab/test } }\nsteps:\n",
+        "  - { id: fails, agent: a, prompt: fails.md, output: x, schema: text, retry: { max: 2, backoff: 10ms }, on_error: continue }\n",
+        "  - { id: sign, approve: question-71f3, output: verdict }\n",
+    );
+    orch.write("prompts/fails.md", "Fail.").write("pipelines/main.yaml", steps);
+    let log = ["--log-format", "json"];
+    let first = run_with(&orch, &[("ORCH_LOG", "info")], &log).exits(3);
+    let answer = ["runs", "approve", "--note", "note-71f3", "--by", "name-71f3", "--resume", "--log-format", "json"];
+    let second = RunOutput::of(&orch.command(&answer).env("ORCH_LOG", "info").output().unwrap()).exits(0);
+    let (first, second) = (records(&first.stderr), records(&second.stderr));
+    let find = |records: &[Value], message: &str| {
+        let found = records.iter().find(|record| record["message"] == message).cloned();
+        found.unwrap_or_else(|| panic!("no record {message:?}: {records:#?}"))
+    };
+
+    assert_eq!(find(&first, "the session starts")["resumed"], false);
+    let pause = find(&first, "the step waits before the next try");
+    assert_eq!(span_names(&pause), ["run", "step", "wait"]);
+    assert_eq!((&pause["spans"][2]["step"], &pause["spans"][2]["reason"]), (&"fails".into(), &"retry".into()));
+    let asked = find(&first, "orch asks the user");
+    assert_eq!(asked["spans"][2]["call"], "sign@1#1");
+    assert_eq!((&asked["spans"][2]["reason"], &asked["on_terminal"]), (&"answer".into(), &false.into()));
+    find(&first, "the run stops until the user answers");
+    assert_eq!(find(&second, "the session starts")["resumed"], true);
+    assert_eq!(find(&second, "the run takes a message of another process")["kind"], "answer");
+    assert_eq!(find(&second, "the user answered")["approved"], true);
+    for record in first.iter().chain(&second) {
+        assert!(!record.to_string().contains("-71f3"), "{record}");
+    }
+}
+
+#[test]
 fn a_wrong_directive_ends_the_command_before_the_run() {
     let server = Server::always(Reply::openai_text("hello"));
     let orch = project(&server);

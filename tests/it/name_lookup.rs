@@ -1,6 +1,6 @@
 //! Lookup of pipelines, runs and questions without paths and ids: by name, the latest run, the only waiting run.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::Orch;
 
@@ -124,9 +124,31 @@ fn the_question_of_a_waiting_run_is_in_its_report_and_in_the_list() {
     );
     let text = orch.run(&["runs", "list"]).exits(0).stdout;
     assert!(text.contains("step `sign_off` asks: Shall it be built, and who pays for it?"), "{text}");
-    // An answered question is not listed any more.
-    orch.run(&["runs", "approve", "--resume"]).exits(0);
-    assert!(list_runs(&orch)[0].get("questions").is_none());
+    // An answered question is not open, and the run only needs a resume.
+    orch.run(&["runs", "approve", "--by", "ana", "--note", "fine"]).exits(0);
+    let row = &list_runs(&orch)[0];
+    assert!(row.get("questions").is_none() && row["status"] == "waiting", "{row}");
+    let answered = &row["answered_questions"][0];
+    assert_eq!((&answered["step"], &answered["question"]), (&"sign_off".into(), &question.into()));
+    let answer = json!({ "approved": true, "note": "fine", "by": "ana" });
+    let without_time =
+        |answer: &Value| json!({ "approved": answer["approved"], "note": answer["note"], "by": answer["by"] });
+    assert_eq!(without_time(&answered["answer"]), answer);
+    let text = orch.run(&["runs", "list"]).exits(0).stdout;
+    let resume = format!("`orch pipeline resume {}` continues the run", row["run"].as_str().unwrap());
+    assert!(text.contains("step `sign_off` was answered by ana (approved: fine)") && !text.contains("asks"), "{text}");
+    assert!(text.contains(&resume), "{text}");
+    let shown: Value = serde_json::from_str(&orch.run(&["runs", "show", "--output", "json"]).exits(0).stdout).unwrap();
+    assert_eq!(without_time(&shown["steps"][0]["answer"]), answer);
+    let text = orch.run(&["runs", "show"]).exits(0).stdout;
+    assert!(text.contains("· sign_off   answered by ana (approved: fine)"), "{text}");
+    assert!(text.contains("answered: the question of step `sign_off` was answered by ana (approved: fine)"), "{text}");
+    assert!(text.contains(&resume) && !text.contains("orch runs approve") && !text.contains("asks:"), "{text}");
+    let ran = orch.run(&["pipeline", "resume", "--output", "json"]).exits(0);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert!(report["steps"][0].get("answer").is_none() && report["steps"][0].get("question").is_none(), "{report}");
+    let row = &list_runs(&orch)[0];
+    assert!(row.get("questions").is_none() && row.get("answered_questions").is_none(), "{row}");
     let text = orch.run(&["runs", "list"]).exits(0).stdout;
     assert!(!text.contains("asks"), "{text}");
 }

@@ -85,6 +85,45 @@ fn a_replay_continues_after_a_decision_on_a_terminal() {
 }
 
 #[test]
+fn a_replay_and_a_test_case_give_an_answer_the_recorded_name() {
+    let server = answering_server(|step, message| json!({ "step": step, "heard": message.trim() }));
+    let steps = format!(
+        "  - {{ id: ask, approve: \"ok?\", output: verdict }}\n  - {{ id: work, {AGENT}, prompt: code.md, inputs: [verdict], message: \"{{{{ verdict.by }}}} said {{{{ verdict.note }}}}\", output: done }}\n"
+    );
+    let orch = project(&server, &steps);
+    orch.run(&[&RUN[..], &["--record", "pipelines/tests/main"]].concat()).exits(3);
+    decide(&orch, "approve", &["--by", "ana", "--resume"]).exits(0);
+    assert_eq!(orch.json("workspace/done.json")["heard"], "ana said as agreed");
+    let answers: Vec<String> = orch.files().into_iter().filter(|name| name.contains("/ask.answer.")).collect();
+    assert_eq!(answers.len(), 1, "{:?}", orch.files());
+    assert_eq!(orch.json(&answers[0])["answer"], json!({ "approved": true, "note": "as agreed", "by": "ana" }));
+
+    // Another person answers the replay.
+    orch.run(&[&RUN[..], &["--replay", "pipelines/tests/main", "--workspace", "second"]].concat()).exits(3);
+    decide(&orch, "approve", &["--by", "bob", "--resume"]).exits(0);
+    assert_eq!(orch.json("second/done.json"), orch.json("workspace/done.json"));
+    assert_eq!(orch.json("second/verdict.json")["by"], "ana");
+    let facts = crate::tool_loop::facts_of(&orch, "approval_answered");
+    assert_eq!(facts[0]["answer"]["by"], "bob", "the journal has the person who answered");
+
+    let case = |by: &str| {
+        let answer = format!("{{ approved: true, note: as agreed{by} }}");
+        let text = format!("pipeline: ../main.yaml\ninputs: {{ task: do it }}\nanswers: {{ ask: {answer} }}\n");
+        orch.write("pipelines/tests/main.yaml", &text);
+        orch.run(&["pipeline", "test"])
+    };
+    case("").exits(0);
+    case(", by: ana").exits(0);
+    let ran = case(", by: bob").exits(1);
+    assert!(ran.stdout.contains("no_recording") && ran.stdout.contains("bob said as agreed"), "{ran:?}");
+    assert_eq!(server.requests().len(), 1);
+    // Without a recorded name, the name is `test`.
+    std::fs::remove_file(orch.path().join(&answers[0])).unwrap();
+    let ran = case("").exits(1);
+    assert!(ran.stdout.contains("test said as agreed"), "{ran:?}");
+}
+
+#[test]
 fn a_decision_that_was_not_recorded_fails_without_a_request() {
     let orch = recorded_project("approve");
     start_replay(&orch);

@@ -192,10 +192,10 @@ fn of_several_answers_at_the_same_time_one_counts() {
     let outputs: Vec<RunOutput> = answers.into_iter().map(|child| RunOutput::of(&wait::output_of(child))).collect();
     let accepted: Vec<usize> = (0..4).filter(|number| outputs[*number].code == 0).collect();
     assert_eq!(accepted.len(), 1, "{outputs:?}");
-    let is_told = |output: &&RunOutput| {
-        // A process that begins after the answer finds no pending approval at all.
-        output.code == 2 && (output.stderr.contains("already") || output.stderr.contains("no run waits"))
-    };
+    // This also holds for a process that begins after the answer and finds no pending approval.
+    let verdict = if accepted[0] % 2 == 0 { "approved" } else { "rejected" };
+    let winner = format!("was answered by user {} before ({verdict})", accepted[0]);
+    let is_told = |output: &&RunOutput| output.code == 2 && output.stderr.contains(&winner);
     assert_eq!(outputs.iter().filter(is_told).count(), 3, "{outputs:?}");
     busy.wait_until_completed("all/branch/then");
     busy.finish().exits(0);
@@ -302,11 +302,36 @@ fn of_two_answers_to_a_waiting_run_one_counts() {
     let orch = project(&server, "  - { id: ask, approve: Go on? }\n");
     orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "do it"]).exits(3);
     let run = crate::kill::latest_run(&orch).unwrap().0;
-    let answers: Vec<Child> = (0..4).map(|_| orch.start(&["runs", "approve", &run])).collect();
-    let codes: Vec<i32> =
-        answers.into_iter().map(|child| RunOutput::of(&wait::output_of(child))).map(|output| output.code).collect();
-    assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
-    assert_eq!(codes.iter().filter(|code| **code == 2).count(), 3, "{codes:?}");
+    let answers: Vec<Child> = (0..4)
+        .map(|number| orch.start(&["runs", "approve", &run, "--by", &format!("user {number}"), "--note", "fine"]))
+        .collect();
+    let outputs: Vec<RunOutput> = answers.into_iter().map(|child| RunOutput::of(&wait::output_of(child))).collect();
+    let accepted: Vec<usize> = (0..4).filter(|number| outputs[*number].code == 0).collect();
+    assert_eq!(accepted.len(), 1, "{outputs:?}");
+    let winner = format!(
+        "the question of step `ask` of run {run} was answered by user {} before (approved: fine); your answer does not \
+         count",
+        accepted[0]
+    );
+    let is_told = |output: &&RunOutput| output.code == 2 && output.stderr.contains(&winner);
+    assert_eq!(outputs.iter().filter(is_told).count(), 3, "{outputs:?}");
+    orch.run(&["runs", "reject", "--by", "late"])
+        .exits(2)
+        .says(&format!("was answered by user {} before", accepted[0]));
     orch.run(&["pipeline", "resume", &run]).exits(0);
     assert_eq!(crate::tool_loop::facts_of(&orch, "approval_answered").len(), 1);
+    // Whoever comes after the end of the run learns of the answer too.
+    for args in [&["runs", "reject"][..], &["runs", "reject", &run], &["runs", "reject", &run, "ask"]] {
+        orch.run(args).exits(2).says(&format!("was answered by user {} before (approved: fine)", accepted[0]));
+    }
+}
+
+#[test]
+fn an_answer_with_resume_to_a_run_in_progress_lets_its_process_continue() {
+    let mut busy = BusyRun::start(&beside_eight_branches(ASKING_BRANCH), "");
+    busy.wait_until_busy(8, 1);
+    busy.orch.run(&["runs", "approve", "--resume"]).exits(0).says("the process that executes the run continues it");
+    busy.wait_until_completed("all/branch/then");
+    busy.finish().exits(0);
+    busy.assert_heard_once("approval_answered");
 }

@@ -29,6 +29,11 @@ fn on_terminal(orch: &Orch, typed: &[(&str, &str)]) -> RunOutput {
     RunOutput::of(&command.current_dir(orch.path()).env("TERM", "xterm").env("USER", "ana").output().unwrap())
 }
 
+/// What the terminal showed, without the line breaks that its width requires.
+fn words(ran: &RunOutput) -> String {
+    ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn questions_on_a_terminal_are_asked_one_at_a_time() {
     let orch = project_with_question();
@@ -52,9 +57,8 @@ fn a_question_of_a_call_whose_time_is_up_is_withdrawn_and_takes_no_input() {
     // The user begins to type an answer to the first question, and answers only the second one.
     let typed = [("for later", "type n"), ("for later", "y"), ("note (may be empty)", "fine")];
     let ran = on_terminal(&orch, &typed);
-    let shown: Vec<&str> = ran.stdout.split_whitespace().collect();
-    let shown = shown.join(" ");
-    let withdrawn = "order: orch no longer waits for this answer: another process gave it";
+    let shown = words(&ran);
+    let withdrawn = "order: orch no longer waits for this answer: the step, its call or its time is over";
     for text in ["Which size?", withdrawn, "took longer than 8s"] {
         assert!(shown.contains(text), "{text}: {}", ran.stdout);
     }
@@ -62,20 +66,33 @@ fn a_question_of_a_call_whose_time_is_up_is_withdrawn_and_takes_no_input() {
 }
 
 #[test]
+fn what_was_typed_before_a_question_does_not_answer_it() {
+    let steps = "  - { id: first, approve: Go on?, output: one }\n  - { id: second, approve: Really?, on_reject: continue, output: two }\n";
+    // After the note of the first question, the user types lines, or the beginning of a line, before the second one.
+    for typed_early in ["fine\ny\nsure", "type fine\ny"] {
+        let orch = Orch::empty();
+        orch.write("pipelines/main.yaml", &format!("name: ask\nsteps:\n{steps}"));
+        let typed = [("for later", "y"), ("empty", typed_early), ("for later", "n"), ("empty", "too late")];
+        let ran = on_terminal(&orch, &typed);
+        assert_eq!(ran.code, 0, "{typed_early:?}: {}", ran.stdout);
+        let discarded = "second asks: Really? note: orch discarded what you typed before this question approve?";
+        assert!(words(&ran).contains(discarded), "{typed_early:?}: {}", ran.stdout);
+        assert_eq!(ran.stdout.matches("orch discarded").count(), 1, "{}", ran.stdout);
+        assert_eq!(orch.json("workspace/one.json"), json!({ "approved": true, "note": "fine", "by": "ana" }));
+        assert_eq!(orch.json("workspace/two.json"), json!({ "approved": false, "note": "too late", "by": "ana" }));
+    }
+}
+
+#[test]
 fn an_answer_of_another_process_withdraws_the_question_on_the_terminal() {
     let orch = Orch::empty();
     orch.write("pipelines/main.yaml", "name: ask\nsteps:\n  - { id: first, approve: Go on?, output: one }\n");
-    let ran = std::thread::scope(|scope| {
-        let terminal = scope.spawn(|| on_terminal(&orch, &[]));
-        // The process at the terminal ends after 30 s without an answer, and then the command finds no question.
-        while !orch.run(&["runs", "events"]).stdout.contains("approval_asked") && !terminal.is_finished() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        orch.run(&["runs", "approve", "--by", "bob"]).exits(0);
-        terminal.join().unwrap()
-    });
+    let approve = format!("run '{}' runs approve --by bob --note fine", env!("CARGO_BIN_EXE_orch"));
+    let ran = on_terminal(&orch, &[("for later", &approve)]);
     assert_eq!(ran.code, 0, "{}", ran.stdout);
-    assert_eq!(orch.json("workspace/one.json"), json!({ "approved": true, "note": "", "by": "bob" }));
+    let winner = "first: the question was answered by bob (approved: fine); your answer does not count";
+    assert!(words(&ran).contains(winner), "{}", ran.stdout);
+    assert_eq!(orch.json("workspace/one.json"), json!({ "approved": true, "note": "fine", "by": "bob" }));
 }
 
 #[test]

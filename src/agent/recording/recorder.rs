@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::RecordingContext;
+use super::answers::{ANSWER_LABEL, AnswerRecording};
 use super::blocks::replied_calls;
 use super::changes::RecordedChanges;
 use super::exchange::{
@@ -21,6 +22,7 @@ use super::tool_calls::ToolCallRecording;
 use crate::folder::{FolderAccess, NoFollowFolder, new_temporary_name};
 use crate::model::call_reply::CommandOutput;
 use crate::model::effect::CommandSpec;
+use crate::model::event::ApprovalDecision;
 use crate::model::{
     AgentActivity, CallKey, ChatReply, ChatRequest, CommandMode, CommandModes, Digest, Failure, FailureClass,
     McpCallOutput, McpInvocation, McpListing, StepKey, ToolInvocation, ToolOutput,
@@ -166,6 +168,19 @@ impl Recorder {
     pub fn record_listing(&self, listing: &McpListing, context: &RecordingContext<'_>) {
         let recording = McpListingRecording::new(listing, context);
         self.note_failure(self.write_file(McpListingRecording::file_name(&listing.server), &recording));
+    }
+
+    /// Records the answer to a question of an approval, in place of an earlier recording of the same question.
+    pub fn record_answer(
+        &self,
+        step: &StepKey,
+        question: &str,
+        decision: &ApprovalDecision,
+        context: &RecordingContext<'_>,
+    ) {
+        let recording = AnswerRecording::new(step, question, decision, context);
+        let name = recording_name(step, Some(ANSWER_LABEL), &recording.digest());
+        self.note_failure(self.write_file(format!("{name}.json"), &recording));
     }
 
     fn note_failure(&self, result: Result<(), Failure>) {

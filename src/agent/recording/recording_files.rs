@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::answers::AnswerRecording;
 use super::exchange::{CommandRecording, ReplyRecording};
 use super::mcp_calls::McpCallRecording;
 use super::mcp_listings::McpListingRecording;
@@ -22,6 +23,7 @@ pub(super) enum RecordingFile {
     ToolCall(Box<ToolCallRecording>),
     McpCall(Box<McpCallRecording>),
     McpListing(Box<McpListingRecording>),
+    Answer(Box<AnswerRecording>),
 }
 
 /// The files of a folder of recordings. Files with the same request are in the order in which orch recorded them.
@@ -64,6 +66,9 @@ pub(super) fn read_recording(path: &Path) -> Result<RecordingFile, String> {
     }
     if value.get("mcp_listing").is_some() {
         return serde_json::from_value(value).map(RecordingFile::McpListing).map_err(parse_error);
+    }
+    if value.get("question").is_some() {
+        return serde_json::from_value(value).map(RecordingFile::Answer).map_err(parse_error);
     }
     serde_json::from_value(value).map(RecordingFile::Reply).map_err(parse_error)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::RecordingContext;
+use super::answers::AnswerRecording;
 use super::blocks::replied_content;
 use super::changes::RecordedChanges;
 use super::difference::describe_difference;
@@ -60,6 +61,7 @@ pub struct Replay {
     mcp_calls: RecordingIndex<McpCallRecording>,
     /// The tools of MCP servers, by the names of their files.
     mcp_listings: BTreeMap<String, McpListingRecording>,
+    pub(super) answers: Vec<AnswerRecording>,
     omissions: RecordingOmissions,
 }
 
@@ -117,13 +119,14 @@ impl Replay {
         let normalizer = RequestNormalizer::new(&options.normalizers)
             .map_err(|error| format!("a pattern of `normalize` can't be used: {}", error.message))?;
         let (mut replies, mut command_results, mut tool_calls) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut mcp_calls, mut mcp_listings) = (Vec::new(), BTreeMap::new());
+        let (mut mcp_calls, mut mcp_listings, mut answers) = (Vec::new(), BTreeMap::new(), Vec::new());
         for path in recording_paths(folder)? {
             match read_recording(&path)? {
                 RecordingFile::Reply(recording) => replies.push(*recording),
                 RecordingFile::Command(recording) => command_results.push(*recording),
                 RecordingFile::ToolCall(recording) => tool_calls.push(*recording),
                 RecordingFile::McpCall(recording) => mcp_calls.push(*recording),
+                RecordingFile::Answer(recording) => answers.push(*recording),
                 RecordingFile::McpListing(recording) => {
                     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                     mcp_listings.insert(name, *recording);
@@ -131,7 +134,7 @@ impl Replay {
             }
         }
         let has_tools = !tool_calls.is_empty() || !mcp_calls.is_empty() || !mcp_listings.is_empty();
-        if replies.is_empty() && command_results.is_empty() && !has_tools {
+        if replies.is_empty() && command_results.is_empty() && answers.is_empty() && !has_tools {
             return Err(format!("there are no recordings in `{}`", folder.display()));
         }
         let record = || format!("run the pipeline with `--record {}` to record it again", folder.display());
@@ -147,6 +150,7 @@ impl Replay {
             tool_calls: RecordingIndex::new(tool_calls, &normalizer),
             mcp_calls: RecordingIndex::new(mcp_calls, &normalizer),
             mcp_listings,
+            answers,
             normalizer,
             omissions: RecordingOmissions::default(),
         })

@@ -4,14 +4,16 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::runner::RunnerError;
 
+use super::targets::unknown_target_warning;
+
 /// The variable that turns the log on.
 pub(super) const VARIABLE: &str = "ORCH_LOG";
 
 /// The crate whose records a level without a target turns on.
-const OWN_CRATE: &str = "orch";
+pub(super) const OWN_CRATE: &str = "orch";
 
 /// The crates whose records the log may contain. Other libraries log headers, bodies and messages, which contain secrets.
-const LOGGED_CRATES: [&str; 2] = [OWN_CRATE, "hyper_util"];
+pub(super) const LOGGED_CRATES: [&str; 2] = [OWN_CRATE, "hyper_util"];
 
 const LEVEL_NAMES: &str = "off, error, warn, info, debug and trace";
 
@@ -46,6 +48,15 @@ impl LogFilter {
     pub(super) fn level_of(&self, target: &str) -> LevelFilter {
         let matching = self.0.iter().filter(|directive| directive.matches(target));
         matching.max_by_key(|directive| directive.target.len()).map_or(LevelFilter::OFF, |directive| directive.level)
+    }
+
+    /// The warnings about directives that match no record, each once.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> =
+            self.0.iter().filter_map(|directive| unknown_target_warning(&directive.target)).collect();
+        warnings.sort();
+        warnings.dedup();
+        warnings
     }
 
     /// The most detailed level of any record.

@@ -6,6 +6,7 @@ mod findings;
 mod path_base;
 mod run_result;
 mod terminal_prompter;
+mod typed_input;
 mod ui;
 
 #[cfg(feature = "local")]

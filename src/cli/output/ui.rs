@@ -24,6 +24,7 @@ use crate::store::ApprovalPrompter;
 #[cfg(feature = "local")]
 use super::download::DownloadProgressView;
 use super::terminal_prompter::TerminalPrompter;
+use super::typed_input::{DISCARDED_NOTE, discard_earlier_input};
 
 /// When to colour the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -220,10 +221,11 @@ impl Prompter for Ui {
         if !self.can_redraw || !std::io::stdin().is_terminal() {
             return None;
         }
+        let note = if discard_earlier_input() { DISCARDED_NOTE } else { "" };
         drop(write!(
             std::io::stderr().lock(),
             "{}",
-            self.wrap_for_stderr(&format!("{} [y/N] ", to_printable(question)))
+            self.wrap_for_stderr(&format!("{note}{} [y/N] ", to_printable(question)))
         ));
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).ok()?;

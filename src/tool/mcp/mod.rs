@@ -43,6 +43,7 @@ mod replies;
 mod request_ids;
 mod result;
 mod retry_ids;
+mod server_log;
 mod stdio;
 
 pub use context::{Answerer, McpCall, McpContext, StartLimits};

@@ -19,6 +19,7 @@ use super::credentials::with_credentials_hint;
 use super::failures::{asked_failure, closed_failure, too_large_failure, unsent_failure, with_exit};
 use super::listing::ListedServer;
 use super::result::{CompleteResult, McpResult};
+use super::server_log::{log_end, log_start};
 use super::stdio::{ProgramExit, ServerProcesses};
 
 /// The MCP servers of a run. Dropping this value ends them too, but does not wait for their processes.
@@ -30,6 +31,7 @@ pub struct McpServers {
 
 /// One server over all of its starts.
 struct Server {
+    name: String,
     processes: Arc<ServerProcesses>,
     /// Held while the server starts or ends, so that this happens only once at a time. Has the failure of the latest
     /// start, if it failed.
@@ -60,7 +62,12 @@ impl Server {
     async fn close(&self) -> Option<ProgramExit> {
         let connection = lock(&self.connection).take();
         let exit = match connection {
-            Some(connection) => connection.close().await,
+            Some(connection) => {
+                let ended_by_itself = connection.is_closed();
+                let exit = connection.close().await;
+                log_end(&self.name, ended_by_itself, exit.as_ref());
+                exit
+            }
             None => None,
         };
         self.processes.wait_ended().await;
@@ -166,6 +173,7 @@ impl McpServers {
         }
         let groups = self.context.ending_process_groups.with_same_clock();
         let server = Arc::new(Server {
+            name: name.to_owned(),
             processes: Arc::new(ServerProcesses::new(groups)),
             starting: tokio::sync::Mutex::default(),
             failed_starts: AtomicU64::new(0),
@@ -196,7 +204,8 @@ impl McpServers {
             return Err(failure.clone());
         }
         *last_failure = None;
-        let connected = self.start(spec, &server).await;
+        let is_restart = server.listed().is_some();
+        let connected = log_start(spec, is_restart, self.start(spec, &server)).await;
         let connected = connected.map_err(|failure| with_credentials_hint(failure, spec));
         if let Err(failure) = &connected {
             *last_failure = Some(failure.clone());

@@ -27,6 +27,17 @@ fn the_span_of_a_step_ends_before_the_server_that_it_started() {
         records.iter().position(is_searched).unwrap_or_else(|| panic!("{message} {step}: {records:#?}"))
     };
     assert!(position("close", "find") < position("new", "again"));
+    let event = |message: &str| {
+        let found: Vec<&Value> = records.iter().filter(|record| record["message"] == message).collect();
+        assert_eq!(found.len(), 1, "{message}: {records:#?}");
+        found[0]
+    };
+    let started = event("orch starts the MCP server");
+    let span = started["spans"].as_array().unwrap().last().unwrap();
+    assert_eq!((&span["name"], &span["server"]), (&"server_start".into(), &"docs".into()));
+    assert_eq!((&span["transport"], &started["restart"]), (&"http".into(), &false.into()));
+    event("the MCP server is ready");
+    assert_eq!(event("orch ended the MCP server")["server"], "docs");
     assert!(span_names(span_start(&records, "http_request", "client", "mcp")).is_empty());
     for text in ["argument-52c8", "about birds", "found about"] {
         assert!(!records.iter().any(|record| record.to_string().contains(text)), "{text}: {records:#?}");

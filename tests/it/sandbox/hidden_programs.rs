@@ -208,6 +208,27 @@ fn a_run_whose_mcp_server_is_hidden_does_not_start() {
         ran.says("step `find` can't run: the MCP server `files` can't be started: there is no program `hidden-tool`")
             .says(&hidden.reason(&orch, "hidden-tool"));
         assert!(!orch.exists("new/began"));
+        let message = format!(
+            "the MCP server `files` can't be started: there is no program `hidden-tool` in its sandbox: {}",
+            hidden.reason(&orch, "hidden-tool")
+        );
+        let run = |args: &[&str]| RunOutput::of(&with_search_path(orch.command(args), &orch).output().unwrap());
+        let commands: [&[&str]; 4] = [
+            &["pipeline", "plan", "pipelines/main.yaml"],
+            &["doctor"],
+            &["tools", "list"],
+            &["tools", "show", "files.x"],
+        ];
+        for command in commands {
+            let ran = run(command);
+            assert!(format!("{}{}", ran.stdout, ran.stderr).contains(&message), "{command:?}: {message}\n{ran:?}");
+        }
+        let planned = run(&["pipeline", "plan", "pipelines/main.yaml", "--output", "json"]).exits(0).stdout;
+        let planned: Value = serde_json::from_str(&planned).unwrap();
+        assert_eq!(planned["missing_requirements"], json!([message]));
+        // `validate` starts no program, also not to find out which level of sandboxes works.
+        let validated = run(&["pipeline", "validate"]);
+        assert!(!validated.stderr.contains("can't be started"), "{validated:?}");
     }
 }
 

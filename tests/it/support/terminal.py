@@ -1,8 +1,8 @@
 """Runs a program on its own terminal and types keys when it prints given texts.
 
 Arguments: pairs of a text to wait for and the keys to type, then `--` and the program.
-The keys `^C` interrupt the program, `pause` waits without typing, and `type TEXT` types a text without
-the key that ends a line.
+The keys `^C` interrupt the program, `pause` waits without typing, `type TEXT` types a text without
+the key that ends a line, and `run COMMAND` runs a shell command without typing.
 TERMINAL_SIZE is the size of the terminal, such as `80x24`.
 Prints the output of the program, and exits with the program's exit code, or with 99 after a
 time-out.
@@ -13,6 +13,7 @@ import os
 import pty
 import select
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -43,6 +44,9 @@ while time.time() - start < TIMEOUT_SECONDS:
         if keys == "pause":
             # orch counts two signals within a shorter time as one.
             time.sleep(0.3)
+            continue
+        if keys.startswith("run "):
+            subprocess.run(keys.removeprefix("run "), shell=True, stdout=subprocess.DEVNULL, check=True)
             continue
         if keys.startswith("type "):
             os.write(terminal, keys.removeprefix("type ").encode())

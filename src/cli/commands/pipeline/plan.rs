@@ -135,7 +135,7 @@ pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus> {
         plan: &plan,
         steps,
         missing_keys: models::missing_keys(resolved_models.values(), &registry),
-        missing_requirements: runner.missing_requirements(&plan),
+        missing_requirements: runtime()?.block_on(runner.missing_requirements(&plan)),
         is_trusted: runner.is_trusted(&root, &disclosures, &variables)?,
         disclosures,
         variables,

@@ -154,7 +154,8 @@ fn report_mcp_servers(
         };
         let text = format!("{name}: {transport}; `orch tools list --server {name}` lists its tools");
         report.print_check(None, "mcp", text)?;
-        for missing in runner.missing_for_servers([spec], root) {
+        let hidden = runtime()?.block_on(runner.hidden_server(spec, root));
+        for missing in runner.missing_for_servers([spec], root).into_iter().chain(hidden) {
             report.print_check(None, "mcp", missing.message)?;
         }
     }

@@ -8,7 +8,6 @@ use crate::cli::args::{StateArgs, TrustArgs};
 use crate::cli::commands::pipeline::resume_after_answer;
 use crate::cli::output::{Ui, user_name};
 use crate::cli::startup::runner;
-use crate::model::RunStatus;
 use crate::runner::project_state::commands_for_journal;
 use crate::runner::{AnswerRequest, Delivery, ExitStatus, ResumeRequest};
 
@@ -70,7 +69,8 @@ pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStat
     })?;
     let decision = if approved { "approved" } else { "rejected" };
     let (run, step) = (answer.message.run, &answer.answer.step);
-    if args.resume {
+    let delivery = runner.wait_until_answered(&answer)?;
+    if args.resume && !matches!(delivery, Delivery::Heard(_)) {
         ui.print_message(format!("{step} of run {run} is {decision}"));
         let request = ResumeRequest {
             run: Some(run.to_string()),
@@ -82,13 +82,13 @@ pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStat
         };
         return resume_after_answer(&request, ui);
     }
-    let next_step = match runner.wait_until_answered(&answer)? {
+    let next_step = match delivery {
+        Delivery::Heard(_) if args.resume => "; the process that executes the run continues it".to_owned(),
         Delivery::Heard(_) => String::new(),
-        Delivery::NotRunning if answer.message.status == RunStatus::Waiting => {
+        Delivery::NotRunning => {
             let commands = commands_for_journal(&answer.message.state, runner.current_dir(), &ui.commands);
             format!("; continue with `{}`", commands.with_resume_options(answer.resume_options).resume(run))
         }
-        Delivery::NotRunning => String::new(),
         Delivery::NotHeard => "; its process has not heard it yet".to_owned(),
     };
     ui.print_message(format!("{step} of run {run} is {decision}{next_step}"));

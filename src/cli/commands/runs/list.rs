@@ -12,13 +12,15 @@ use crate::model::visible::escape_line_breaks;
 use crate::report::width::{display_width, pad_end, truncate_end};
 use crate::report::{human, to_printable};
 use crate::runner::project_state::project_root;
-use crate::runner::{ExitStatus, pending_approvals};
+use crate::runner::run_recording::required_options;
+use crate::runner::{AnsweredQuestion, ExitStatus, RunQuestions};
 use crate::store::{Journal, RunFilter, RunRow};
 
 /// List runs, the latest first
 ///
-/// For a run that waits for an approval, orch also prints the open questions. On a terminal, orch truncates lines to
-/// the width of the terminal. In a pipe or a file, it prints the full task and questions.
+/// For a run that waits for an approval, orch also prints the open questions, and the answers with which a resume
+/// continues the run. On a terminal, orch truncates lines to the width of the terminal. In a pipe or a file, it prints
+/// the full task and questions.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct RunsListArgs {
     /// The maximum number of runs
@@ -90,11 +92,18 @@ pub(super) fn run(args: &RunsListArgs, ui: &Ui) -> Result<ExitStatus> {
     for row in rows {
         let questions = match &journal {
             Some(journal) if row.status == RunStatus::Waiting => {
-                pending_approvals(journal, row.run, &journal.events(row.run)?)?
+                RunQuestions::read(journal, row.run, &journal.events(row.run)?)?
             }
-            Some(_) | None => Vec::new(),
+            Some(_) | None => RunQuestions::default(),
         };
-        listed_runs.push(ListedRun { row, questions });
+        let resume = match &journal {
+            Some(journal) if questions.open.is_empty() && !questions.answered.is_empty() => {
+                let commands = ui.commands.clone().with_resume_options(required_options(journal, row.run)?);
+                Some(commands.resume(row.run))
+            }
+            Some(_) | None => None,
+        };
+        listed_runs.push(ListedRun { row, questions, resume });
     }
     if args.output == OutputFormat::Json {
         let runs: Vec<_> = listed_runs.iter().map(ListedRun::to_json).collect();
@@ -112,7 +121,9 @@ pub(super) fn run(args: &RunsListArgs, ui: &Ui) -> Result<ExitStatus> {
 /// A run in the list, with its open questions.
 struct ListedRun {
     row: RunRow,
-    questions: Vec<ApprovalAsked>,
+    questions: RunQuestions,
+    /// The command that continues the run, if all its questions have answers.
+    resume: Option<String>,
 }
 
 impl ListedRun {
@@ -124,10 +135,17 @@ impl ListedRun {
 
     fn to_json(&self) -> serde_json::Value {
         let mut json = run_json(&self.row);
-        if !self.questions.is_empty() {
-            let questions =
-                self.questions.iter().map(|question| json!({ "step": question.step, "question": question.question }));
-            json["questions"] = questions.collect();
+        let question_json = |asked: &ApprovalAsked| json!({ "step": asked.step, "question": asked.question });
+        if !self.questions.open.is_empty() {
+            json["questions"] = self.questions.open.iter().map(question_json).collect();
+        }
+        if !self.questions.answered.is_empty() {
+            let answered = self.questions.answered.iter().map(|AnsweredQuestion { asked, answer }| {
+                let mut question = question_json(asked);
+                question["answer"] = json!(answer.answer);
+                question
+            });
+            json["answered_questions"] = answered.collect();
         }
         json
     }
@@ -186,15 +204,21 @@ impl RunTable {
             run.format_duration(),
             width = self.duration_width
         );
-        let questions = run.questions.iter().map(|question| {
+        let questions = run.questions.open.iter().map(|question| {
             let label = format!("step `{}` asks: ", escape_line_breaks(question.step.as_str()));
             let text = self.fit_to_line(&question.question, QUESTION_INDENT.len() + display_width(&label));
             format!("{label}{text}")
         });
+        let answers = run.questions.answered.iter().map(|AnsweredQuestion { asked, answer }| {
+            let label = format!("step `{}` was ", escape_line_breaks(asked.step.as_str()));
+            let text = self.fit_to_line(&answer.answer.summary(), QUESTION_INDENT.len() + display_width(&label));
+            format!("{label}{text}")
+        });
+        let resume = run.resume.as_ref().map(|command| format!("`{command}` continues the run"));
         // Without a terminal, print one line for each run, so that scripts can process the list.
         let separator = if self.terminal_columns.is_some() { format!("\n{QUESTION_INDENT}") } else { "  ".to_owned() };
-        let line = std::iter::once(line.trim_end().to_owned()).chain(questions).collect::<Vec<_>>().join(&separator);
-        ui.write_text(&line)
+        let lines = std::iter::once(line.trim_end().to_owned()).chain(questions).chain(answers).chain(resume);
+        ui.write_text(&lines.collect::<Vec<_>>().join(&separator))
     }
 
     /// Joins the lines of a text, and truncates the text to the remaining width of the terminal.

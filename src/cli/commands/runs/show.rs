@@ -17,7 +17,7 @@ use crate::report::human;
 use crate::report::summary::{NameColumn, render_step_line, render_summary};
 use crate::runner::project_state::{commands_for_journal, project_root};
 use crate::runner::run_recording::required_options;
-use crate::runner::{ExitStatus, RunnerError};
+use crate::runner::{ExitStatus, RunQuestions, RunnerError};
 use crate::store::LockHolder;
 
 use super::{find_run_or_latest, open_journal};
@@ -57,6 +57,8 @@ pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus> {
     if state.status == RunStatus::Running && owner.is_none() {
         state.mark_interrupted();
     }
+    let questions = RunQuestions::read(&journal, row.run, &events)?;
+    questions.answered.iter().for_each(|question| state.add_pending_answer(&question.answer));
     if args.output == OutputFormat::Json {
         let mut report = serde_json::to_value(state.report())?;
         if args.replies {

@@ -99,11 +99,16 @@ impl CannedApprovals {
         Self { answers, asked: Mutex::default() }
     }
 
-    /// The answer to the next question of a step. Counts the question.
-    fn next_answer(&self, step: &StepKey) -> Option<&CannedAnswer> {
+    /// The answers to the questions of a step.
+    fn answers(&self, step: &StepKey) -> Option<&CannedAnswers> {
         let declared_key = step.declared_key();
         let names = [step.as_str(), step.last_segment(), declared_key.as_str(), declared_key.last_segment()];
-        let answers = names.into_iter().find_map(|name| self.answers.get(name))?;
+        names.into_iter().find_map(|name| self.answers.get(name))
+    }
+
+    /// The answer to the next question of a step. Counts the question.
+    fn next_answer(&self, step: &StepKey) -> Option<&CannedAnswer> {
+        let answers = self.answers(step)?;
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let count = asked.entry(step.clone()).or_default();
         let answer = answers.get(*count);
@@ -117,9 +122,13 @@ impl ApprovalPrompter for CannedApprovals {
         let decision = self.next_answer(&step).map(|answer| ApprovalDecision {
             approved: answer.approved,
             note: answer.note.clone(),
-            by: "test".to_owned(),
+            by: answer.by.clone().unwrap_or_else(|| "test".to_owned()),
             at: jiff::Timestamp::now(),
         });
         async move { decision }.boxed()
+    }
+
+    fn has_chosen_name(&self, step: &StepKey) -> bool {
+        self.answers(step).is_some_and(CannedAnswers::has_name)
     }
 }
