@@ -56,6 +56,8 @@ pub mod folder;
 #[doc(hidden)]
 pub mod graph;
 #[doc(hidden)]
+pub mod history;
+#[doc(hidden)]
 pub mod lsp;
 #[doc(hidden)]
 pub mod network;

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use crate::durable::{CallProgress, Interrupt, WaitOutcome};
-use crate::model::{CallKey, Digest};
+use crate::history::pause_millis;
+use crate::model::CallKey;
 
 use super::LocalRun;
 
 impl LocalRun {
     /// Waits between `min` and `max` milliseconds.
     pub(super) async fn pause(&self, key: CallKey, min: u64, max: u64) -> Result<WaitOutcome, Interrupt> {
-        let millis = min + self.jitter(&key, max.saturating_sub(min));
+        let millis = pause_millis(self.run, &key, min, max);
         // If the journal contains the attempt or the request that follows the wait, an earlier session has waited
         // already.
         if self.lock().index.has_started(&key) {
@@ -24,17 +25,10 @@ impl LocalRun {
         let finally_step = self.finally_step(&key.step);
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(WaitOutcome::Elapsed),
-            () = self.halted_groups.wait_until_step_halted(&key.step, finally_step.as_ref()) => {
+            () = self.halt_signal.wait_until_step_halted(&key.step, finally_step.as_ref()) => {
                 Err(Interrupt::GroupHalted)
             }
             () = self.wait_until_abandoned(finally_step.is_some(), Duration::ZERO) => Err(Interrupt::Cancelled),
         }
-    }
-
-    /// A number from 0 to `max` that depends only on the run and the key.
-    fn jitter(&self, key: &CallKey, max: u64) -> u64 {
-        let seed = Digest::compute(format!("{} {key}", self.run.0).as_bytes());
-        let number = u64::from_str_radix(seed.as_str().get(..12).unwrap_or_default(), 16).unwrap_or_default();
-        number.checked_rem(max.saturating_add(1)).unwrap_or_default()
     }
 }
