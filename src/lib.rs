@@ -36,6 +36,8 @@ pub mod model;
 pub mod runner;
 
 #[doc(hidden)]
+pub mod accounts;
+#[doc(hidden)]
 pub mod agent;
 #[doc(hidden)]
 pub mod catalog;

@@ -55,6 +55,7 @@ mod run_log;
 pub(crate) mod run_recording;
 pub(crate) mod run_replay;
 mod sandbox;
+mod session_budgets;
 mod start;
 pub(crate) mod tool_info;
 pub(crate) mod tools;

@@ -47,6 +47,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("offload", &["offload", "clock"]),
     ("durable", &["durable", "model"]),
     ("history", &["durable", "history", "model"]),
+    ("accounts", &["accounts", "durable", "files", "model"]),
     ("schema", &["schema", "model"]),
     ("template", &["template", "model", "diagnostic"]),
     ("secret", &["secret", "model"]),
@@ -77,6 +78,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "runner",
         &[
             "runner",
+            "accounts",
             "agent",
             "check",
             "clock",
@@ -139,8 +141,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "engine", "agent", "clock", "durable", "extract", "files", "folder", "model", "network", "offload",
-            "process", "provider", "schema", "secret", "template", "tool",
+            "engine", "accounts", "agent", "clock", "durable", "extract", "files", "folder", "model", "network",
+            "offload", "process", "provider", "schema", "secret", "template", "tool",
         ],
     ),
 ];
