@@ -17,8 +17,8 @@
 //! A recorded result is valid for a step whose fingerprint, or an alternative one, equals that of the result. A step
 //! takes its own latest result first, then the latest one of any step of the run. Each result is taken once. It is not
 //! valid if the user asked since to run the step again, and if the step depends on the workspace, only the latest result
-//! of a step is. A recorded outcome of a call is valid for the call with the same key and the same request, and for the
-//! same request of another attempt or step, once.
+//! of a step is. The recorded outcome of a call is valid for the call with the same key and the same request. Replies of
+//! models and results of tools are also valid for the same request of another attempt or step, each once.
 //!
 //! # Execution ids
 //!
