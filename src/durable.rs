@@ -8,33 +8,82 @@
 //! An implementation receives a [`Perform`] when it is built. It guarantees that an outcome returned by
 //! [`Durable::call`] is durable, that it performs a call at most once per recorded outcome, and that it never loses a
 //! fact that [`Durable::record`] acknowledged.
+//!
+//! The rules below hold for every implementation. The module `history` computes them from the recorded events, so an
+//! implementation adds only storage, concurrency and time.
+//!
+//! # Reuse
+//!
+//! A recorded result is valid for a step whose fingerprint, or an alternative one, equals that of the result. A step
+//! takes its own latest result first, then the latest one of any step of the run. Each result is taken once. It is not
+//! valid if the user asked since to run the step again, and if the step depends on the workspace, only the latest result
+//! of a step is. The recorded outcome of a call is valid for the call with the same key and the same request. Replies of
+//! models and results of tools are also valid for the same request of another attempt or step, each once.
+//!
+//! # Execution ids
+//!
+//! The events of a run form one history, over all its sessions. The position of an event is its `seq`, from 1. The
+//! [`ExecutionId`] of an execution is the position of the event with which the step completed or failed. If an execution
+//! has the same request as the last one of its step, it has the id of that one in two cases: no call since then may have
+//! changed the workspace, or both ended in the same way (with the same artifact, or with the same failure). In both
+//! cases, the user must not have asked in between to run the step again. If the user deleted or reverted files that an
+//! execution wrote, its id becomes the position of the event that records this.
+//!
+//! # Halted groups
+//!
+//! A branch that ends with [`RunFlow::Halt`] halts its group. From then on, no branch of the group starts
+//! ([`BranchOutcome::NotStarted`]), and no step below the key of the group starts or makes a call. Calls in flight run to
+//! their end and are recorded. Then their branches end at their next call or wait, with [`Interrupt::GroupHalted`]: the
+//! group to which the halt belongs turns this into [`BranchOutcome::Cancelled`], and a group inside of it ends with the
+//! interrupt. No event records a halt, since a resume reaches it again from the recorded failure.
+//!
+//! A failure to write files ([`Interrupt::Storage`]) halts the group too, and the group ends with it. A group in which a
+//! branch waits for the user ends with [`Interrupt::Parked`], unless it is halted: its failure ends it whatever the user
+//! decides.
+//!
+//! # `finally`
+//!
+//! [`StepFact::FinallyStarted`] names the steps of a `finally` before the first of them begins. From then on, until the
+//! end of the session, these rules hold for them and for the steps inside of them:
+//!
+//! - They reuse no recorded result of the run.
+//! - A halted group around them does not halt them; a halted group inside of them does.
+//! - After a stop, they still start and make calls, each with a grace period. A second request to stop ends them too.
+//! - Time budgets do not limit them. Other budgets do, call by call, even after one of them has ended the run.
+//!
+//! No event records this fact either: the interpreter reports it in each session.
+//!
+//! # What crosses the interface
+//!
+//! All arguments and results of [`Durable`] can be serialized, and are the same after deserialization, except for
+//! [`Branch`] and [`Computation`]: these are code, which only the process of the interpreter can run. A [`Failure`] does
+//! not keep `unusable_values`, from which the engine derives hints before it records the failure.
 
+mod branch;
 mod earlier_call;
 mod observer;
 mod pipeline_call;
+mod step;
 mod tool_listing;
-
-use std::sync::Arc;
+mod wait;
 
 use futures_util::future::BoxFuture;
-use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+pub use self::branch::{Branch, BranchOutcome, RunFlow, ScopeDelta, StepOutcome};
 pub use self::earlier_call::EarlierCall;
 pub use self::observer::{CallProgress, Observer};
 pub use self::pipeline_call::{PipelineCall, PipelineCallEnded, PipelineCallStart};
+pub use self::step::{BeginOutcome, ExecutionId, StepFact, StepSpec};
 pub use self::tool_listing::{ListTools, ListedTools, ListingFreshness};
+pub use self::wait::{ApprovalRequest, Wait, WaitOutcome};
 use crate::model::call::reported_usage;
 pub use crate::model::effect::{CommandSpec, Effect, FilesToWrite, ModelRequest};
 pub use crate::model::event::CallReply;
-use crate::model::event::{
-    ApprovalDecision, FingerprintPart, ReplyParsed, StepCompleted, StepFailed, StepSkipped, StepStarted,
-};
 use crate::model::{
-    AgentActivity, Artifact, CallKey, Digest, EstimatedUsage, Failure, FailureClass, Fingerprint, McpServerSpec,
-    ReportedUsage, SandboxUse, StepKey, ToolsListed, UsageTotal,
+    AgentActivity, CallKey, Digest, EstimatedUsage, Failure, FailureClass, McpServerSpec, ReportedUsage, SandboxUse,
+    StepKey, ToolsListed, UsageTotal,
 };
 
 /// One external effect of an attempt.
@@ -95,94 +144,9 @@ impl CallOutcome {
     }
 }
 
-/// A step that is about to run, with the fingerprints that a recorded result must match to be reused.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StepSpec {
-    /// The step.
-    pub step: StepKey,
-    /// The digests of everything that determines its result.
-    pub fingerprint: Fingerprint,
-    /// Other fingerprints whose results are equally valid: those of the same list of models without the last fallbacks.
-    /// The fallbacks after the model that replied do not change its request.
-    pub alternative_fingerprints: Vec<Fingerprint>,
-    /// The artifacts that the step may read, including those that do not exist.
-    pub inputs: Vec<String>,
-    /// The name of the artifact that it produces, if any.
-    pub output: Option<String>,
-    /// The workspace file that contains the artifact, as a relative path.
-    pub path: Option<String>,
-    /// The parts of the fingerprint, each with a kind and a digest. orch compares them to explain why a result is no
-    /// longer valid.
-    pub fingerprint_parts: Vec<FingerprintPart>,
-    /// Whether other runs may reuse a result with the same fingerprint.
-    pub reusable: bool,
-    /// Whether the step reads or changes the workspace. If so, orch reuses only its latest result, since older results
-    /// do not match the current workspace.
-    pub depends_on_workspace: bool,
-    /// Whether the step may change the workspace. If so, the fingerprints of later steps contain the id of its execution.
-    pub may_write: bool,
-    /// Whether the model must call a tool before it answers. If so, a reply before the first one with tool calls never
-    /// contains the value of the step.
-    pub requires_call: bool,
-}
-
-/// Identifies one execution of a step. A result that depends on an execution is not valid after another execution of
-/// the same step.
-pub type ExecutionId = u64;
-
-/// The result of [`Durable::begin`].
-#[derive(Clone, Debug)]
-pub enum BeginOutcome {
-    /// A recorded result with this fingerprint is still valid. Contains its artifact, and the id of the execution that
-    /// produced it.
-    Reusable(Option<Box<Artifact>>, ExecutionId),
-    /// orch sent the same request before, but parsed its reply by other rules. The interpreter parses the recorded
-    /// replies again, latest first. If none fits, it continues with `attempt`.
-    Reparse {
-        /// The recorded replies.
-        replies: Vec<CallReply>,
-        /// The attempt to continue with.
-        attempt: u32,
-        /// Why the step runs again, if it ran before.
-        rerun_reason: Option<String>,
-    },
-    /// No recorded result is valid. The interpreter continues with this attempt, which may have started already. If the
-    /// step ran before, the text says why it runs again.
-    Attempt(u32, Option<String>),
-}
-
-/// A reason to wait.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Wait {
-    /// A pause between these two durations, in milliseconds. The implementation chooses a duration that differs between
-    /// runs, so that parallel runs do not all retry at once.
-    DurationBetween(u64, u64),
-    /// The user's decision about an approval.
-    Approval(ApprovalRequest),
-}
-
-/// A request for the user's approval.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApprovalRequest {
-    /// The text that the user sees.
-    pub text: String,
-    /// How long the run waits for the decision, in milliseconds.
-    pub timeout_ms: Option<u64>,
-}
-
-/// How a wait ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WaitOutcome {
-    /// The time has passed.
-    Elapsed,
-    /// The user decided.
-    Answered(ApprovalDecision),
-}
-
 /// Why the interpreter must stop before the current step has an outcome. orch never records an interrupt as an outcome.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum Interrupt {
     /// The user or the system asked the run to stop.
     #[error("the run was interrupted")]
@@ -199,78 +163,6 @@ pub enum Interrupt {
     /// The journal, a blob or the workspace failed.
     #[error("{0}")]
     Storage(Failure),
-}
-
-/// A decision of the interpreter to record.
-#[derive(Clone, Debug)]
-pub enum StepFact {
-    /// An attempt started.
-    Started(StepStarted),
-    /// A reply was parsed, or could not be parsed.
-    ReplyParsed(ReplyParsed),
-    /// The step completed. The interpreter derives this fact from outcomes that are durable already. It becomes durable
-    /// before every later fact, and orch writes the artifact file only then.
-    Completed(StepCompleted),
-    /// The step failed and is not retried.
-    Failed(StepFailed),
-    /// The step is skipped.
-    Skipped(StepSkipped),
-    /// A pipeline that a model called ended. The record is durable before the model receives the result.
-    PipelineCallEnded(PipelineCallEnded),
-    /// These steps of a `finally` start now. They run in every session, even if they ended in an earlier one. After a
-    /// stop, calls of these steps get a grace period. Time budgets do not limit these steps.
-    FinallyStarted(Vec<StepKey>),
-}
-
-/// A future that may run in parallel with others.
-pub type Branch<'a> = BoxFuture<'a, Result<BranchOutcome, Interrupt>>;
-
-/// Whether the steps after a step may run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunFlow {
-    /// They may run.
-    Continue,
-    /// They may not run, because a step failed and its failure stops the steps after it.
-    Halt,
-}
-
-/// How a branch ended.
-#[derive(Clone, Debug)]
-pub enum BranchOutcome {
-    /// It ran to its end. Contains what its steps added to the scope, and whether it halts the group.
-    Ended(Box<ScopeDelta>, RunFlow),
-    /// orch ended it early, because a parallel branch failed.
-    Cancelled,
-    /// It did not start, because a parallel branch had failed.
-    NotStarted,
-}
-
-/// What a group of steps adds to the scope of the steps that follow.
-#[derive(Clone, Debug, Default)]
-pub struct ScopeDelta {
-    /// The artifacts, by name.
-    pub artifacts: IndexMap<String, Arc<Value>>,
-    /// How the steps ended, by step id.
-    pub steps: IndexMap<String, StepOutcome>,
-    /// The first failure of a step, at any depth.
-    pub first_failure: Option<Failure>,
-    /// The id of the step that halted the sequence, and its failure.
-    pub halted_by: Option<(String, Failure)>,
-    /// A digest that identifies the state of the workspace after these steps.
-    pub workspace_version: Option<Digest>,
-    /// The result of an item of a `for_each`: its value, if it has one, or its failure.
-    pub item_result: Option<Result<Option<Arc<Value>>, Failure>>,
-}
-
-/// How a step ended.
-#[derive(Clone, Debug)]
-pub struct StepOutcome {
-    /// `completed`, `failed`, `skipped` or `cancelled`.
-    pub status: crate::model::StepStatus,
-    /// Why it failed or was skipped.
-    pub error: Option<String>,
-    /// The artifacts that the step produces when it completes.
-    pub outputs: Arc<[String]>,
 }
 
 /// A computation for [`Durable::compute`].
@@ -388,3 +280,6 @@ pub trait Perform: Send + Sync + 'static {
     /// has no reply, but its time and usage count against the budgets.
     fn cancelled_outcome<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome>;
 }
+
+#[cfg(test)]
+mod tests;

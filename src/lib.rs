@@ -36,6 +36,8 @@ pub mod model;
 pub mod runner;
 
 #[doc(hidden)]
+pub mod accounts;
+#[doc(hidden)]
 pub mod agent;
 #[doc(hidden)]
 pub mod catalog;
@@ -55,6 +57,8 @@ pub mod files;
 pub mod folder;
 #[doc(hidden)]
 pub mod graph;
+#[doc(hidden)]
+pub mod history;
 #[doc(hidden)]
 pub mod lsp;
 #[doc(hidden)]

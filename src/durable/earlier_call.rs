@@ -1,12 +1,14 @@
 //! Calls that a step made before.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::CallKey;
 use crate::model::event::CallKind;
 
 use super::CallOutcome;
 
 /// A call that changed something before, or that may have done so.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EarlierCall {
     /// The key.
     pub key: CallKey,

@@ -2,11 +2,12 @@
 //! call itself, and records only its start and its result.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{CallKey, Digest, PipelineCallOutput};
 
 /// A call of a pipeline by a model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PipelineCall {
     /// The key of the tool call.
     pub key: CallKey,
@@ -17,7 +18,8 @@ pub struct PipelineCall {
 }
 
 /// The result of [`Durable::begin_pipeline_call`](super::Durable::begin_pipeline_call).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PipelineCallStart {
     /// The call has ended before, with this result. No step of the pipeline runs again.
     Ended(Box<PipelineCallOutput>),
@@ -26,7 +28,7 @@ pub enum PipelineCallStart {
 }
 
 /// The end of a call of a pipeline.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PipelineCallEnded {
     /// The call.
     pub call: PipelineCall,

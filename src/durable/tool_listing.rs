@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Failure, McpListing, McpServerSpec, StepKey};
 
 /// A request for the tools of an MCP server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ListTools {
     /// The step that needs the tools.
     pub step: StepKey,
@@ -16,7 +18,8 @@ pub struct ListTools {
 }
 
 /// Which list of tools a step needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ListingFreshness {
     /// The last recorded list of the run, if there is one. So a completed step is reused without its server.
     Recorded,

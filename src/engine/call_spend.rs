@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::accounts::{Amount, Certainty, CountedUsage, UncountedLimit, Unit};
 use crate::agent::{ModelRegistry, REPLAY_PROVIDER};
-use crate::model::budget::{Limit, Unreported};
+use crate::model::budget::Unreported;
 use crate::model::{
     CliAgent, CliAgentKind, Failure, FailureClass, ModelRef, PriceBasis, StepKey, TurnEstimate, UsageTotal,
 };
 
-use super::amount::{Amount, Unit};
 use super::plan::Plan;
 
 /// The usage of one call, from its outcome or from its recorded event.
@@ -24,26 +24,6 @@ pub(super) struct CallSpend {
     /// Whether a complete reply arrived.
     pub(super) replied: bool,
     pub(super) time: Duration,
-}
-
-/// How certain the usage of a call is, for one unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Certainty {
-    /// The provider reported it, or orch computed it from reported values.
-    Reported,
-    /// It is an upper estimate of unreported usage.
-    Estimated,
-    /// No price applies.
-    Unpriced,
-    /// The provider did not report it, and no estimate exists.
-    Unknown,
-}
-
-/// The amount that a call counts against budgets.
-pub(super) struct CountedUsage {
-    pub(super) amount: Amount,
-    pub(super) tokens_certainty: Certainty,
-    pub(super) usd_certainty: Certainty,
 }
 
 /// The models and CLI agents of a plan, by step and model.
@@ -91,7 +71,13 @@ impl StepModels {
         let estimate = step_model.map(|step_model| step_model.estimate).unwrap_or_default();
         let (tokens, usd) = (count_tokens(call, estimate.tokens), count_dollars(call, step_model, models));
         let amount = Amount { tokens: tokens.0, usd: usd.0, time: call.time };
-        CountedUsage { amount, tokens_certainty: tokens.1, usd_certainty: usd.1 }
+        CountedUsage {
+            step: call.step.clone(),
+            amount,
+            tokens_certainty: tokens.1,
+            usd_certainty: usd.1,
+            replied: call.replied,
+        }
     }
 }
 
@@ -100,11 +86,10 @@ impl StepModels {
     pub(super) fn unknown_usage_failure(
         &self,
         call: &CallSpend,
-        limit: &Limit,
-        unit: Unit,
+        uncounted: &UncountedLimit,
         counted: &CountedUsage,
     ) -> Failure {
-        let (scope, budget) = limit;
+        let UncountedLimit { scope, limit, unit } = uncounted;
         let (key, certainty, quantity) = match unit {
             Unit::Tokens => ("tokens", counted.tokens_certainty, "its token count"),
             Unit::Usd => ("usd", counted.usd_certainty, "its cost"),
@@ -127,7 +112,7 @@ impl StepModels {
                 "set `unreported: estimate` in the budget, so that orch counts the upper estimate".to_owned()
             }
             (_, Some(step_model)) if step_model.program.is_some() => {
-                let refuses_estimates = budget.unreported == Some(Unreported::Refuse);
+                let refuses_estimates = limit.unreported == Some(Unreported::Refuse);
                 let budget_change = if refuses_estimates { " and `unreported: estimate` in the budget" } else { "" };
                 format!(
                     "set the maximum of one turn as `estimate: {{ {key}: … }}` of agent `{}`{budget_change}, or remove `{key}` from the budget",

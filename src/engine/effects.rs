@@ -226,13 +226,10 @@ pub(super) async fn prepare_change_set(performer: &Performer, files: FilesToWrit
 
 /// Writes files, given their snapshot.
 pub(super) async fn write_files(performer: &Performer, record: Value) -> Result<CallOutput, Failure> {
-    let (workspace, ledger) = (performer.workspace.clone(), performer.file_ledger.clone());
+    let (workspace, written_files) = (performer.workspace.clone(), performer.files.clone());
     run_blocking(move || {
         let change_set: ChangeSet = serde_json::from_value(record).map_err(unreadable_record)?;
-        // Hold the lock while the files change, so that no other step checks for missing files meanwhile.
-        let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        let applied = Tree::open(&workspace)?.apply(&change_set)?;
-        ledger.record(&change_set);
+        let applied = written_files.apply(&Tree::open(&workspace)?, &change_set)?;
         serde_json::to_value(&applied).map(CallOutput::Applied).map_err(unreadable_record)
     })
     .await
@@ -241,29 +238,16 @@ pub(super) async fn write_files(performer: &Performer, record: Value) -> Result<
 /// Returns the files of earlier steps that a command or a turn deleted or reverted. `files` is the record of the turn's
 /// own changes.
 pub(super) fn find_reverted_files(performer: &Performer, files: Option<Value>) -> Vec<String> {
-    let mut ledger = performer.file_ledger.lock().unwrap_or_else(PoisonError::into_inner);
     // orch serialized this record a moment ago, so parsing it does not fail.
     if let Some(change_set) = files.and_then(|files| serde_json::from_value(files).ok()) {
-        ledger.record(&change_set);
+        performer.files.record(&change_set);
     }
     let tree = Tree::open(&performer.workspace).ok();
     if tree.is_none() && performer.workspace.exists() {
         // The workspace exists but can't be opened, so the states of its files are unknown.
         return Vec::new();
     }
-    ledger.reverted_files(tree.as_ref()).into_iter().map(|file| file.path).collect()
-}
-
-/// Stops tracking these files, since the outcome of the call records them as reverted.
-pub(super) fn stop_tracking(performer: &Performer, paths: &[String]) {
-    // A step that writes files may hold the lock for long, so wait for it only if there are paths.
-    if paths.is_empty() {
-        return;
-    }
-    let mut ledger = performer.file_ledger.lock().unwrap_or_else(PoisonError::into_inner);
-    for path in paths {
-        ledger.forget(path);
-    }
+    performer.files.reverted(tree.as_ref())
 }
 
 fn unreadable_record(error: serde_json::Error) -> Failure {

@@ -115,7 +115,8 @@ async fn run_in_parallel(
         async move {
             let result = interpreter.run_step_body(&key, node, &mut inner).await?;
             let flow = if result.is_err() && node.stops_on_failure { RunFlow::Halt } else { RunFlow::Continue };
-            let delta = ScopeDelta { item_result: Some(result), workspace_version: None, ..inner.into_delta() };
+            let item_result = Some(result.map(Option::unwrap_or_default));
+            let delta = ScopeDelta { item_result, workspace_version: None, ..inner.into_delta() };
             Ok(BranchOutcome::Ended(Box::new(delta), flow))
         }
         .boxed()
@@ -127,7 +128,7 @@ async fn run_in_parallel(
         item_results.push(match outcome {
             BranchOutcome::Ended(delta, _) => {
                 scope.note_failure(delta.first_failure);
-                delta.item_result
+                delta.item_result.map(|result| result.map(Some))
             }
             BranchOutcome::Cancelled | BranchOutcome::NotStarted => None,
         });

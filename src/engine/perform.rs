@@ -1,19 +1,19 @@
 //! Performs calls: sends requests to models, runs commands, writes files. Redacts every result before orch records it.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::{BudgetAccount, FileAccount, RateAccount};
 use crate::agent::{
     CallContext, EnvLookup, ModelRegistry, TurnResult, program_start_recorder, remove_program_start, remove_turn_start,
 };
 use crate::clock::Clock;
 use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelRequest, Observer, Perform, Permit};
-use crate::files::FileLedger;
 use crate::folder::NoFollowFolder;
 use crate::model::effect::{CallEnding, UsageBound};
 use crate::model::event::ApprovalDecision;
@@ -25,13 +25,12 @@ use crate::process::{SandboxContext, SupervisorSpec};
 use crate::secret::Redactor;
 use crate::tool::mcp::McpServers;
 
-use super::budget::Budgets;
+use super::budget_meter::{BudgetMeter, rated_request};
 use super::call_endings::CallEndings;
 use super::effects;
 use super::interruption::{dropped_failure, wait_for_interruption};
 pub use super::mcp_answerer::QuestionPrompter;
 use super::mcp_effect::{call_sandbox, called_server, end_dropped_call, list_tools};
-use super::rate_limit::RateLimiters;
 pub use super::record_replay::RecordReplay;
 use super::tool_effect::ToolResult;
 use super::usage_bound::{failure_with_plausible_usage, unreported_usage, with_plausible_usage};
@@ -56,13 +55,15 @@ pub struct Performer {
     /// The environment of this process.
     pub env_vars: EnvLookup,
     /// The limits of concurrent calls and of request rates.
-    pub rate_limiters: Arc<RateLimiters>,
+    pub rates: Arc<dyn RateAccount>,
     /// The budgets of the run.
-    pub budgets: Arc<Budgets>,
+    pub budgets: Arc<dyn BudgetAccount>,
+    /// Computes the amounts that count against the budgets.
+    pub meter: Arc<BudgetMeter>,
     /// Records exchanges with models and commands, or replays them.
     pub record_replay: RecordReplay,
     /// The files that steps wrote into the workspace.
-    pub file_ledger: Arc<Mutex<FileLedger>>,
+    pub files: Arc<dyn FileAccount>,
     /// The clock for the start and end times of calls.
     pub clock: Arc<dyn Clock>,
     /// How to start the supervisor of each command and CLI agent, which ends all its processes.
@@ -80,16 +81,20 @@ pub struct Performer {
 impl Perform for Performer {
     fn acquire_permit<'a>(&'a self, call: &'a Call, in_finally: bool) -> BoxFuture<'a, Result<Permit, Interrupt>> {
         async move {
-            let reservation = self.budgets.reserve(call, in_finally).await.map_err(Interrupt::OverBudget)?;
+            let claim = self.meter.claim(call, in_finally);
+            let reservation = self.budgets.clone().reserve(claim).await.map_err(Interrupt::OverBudget)?;
             let permit = tokio::select! {
                 biased;
                 // The time budget may run out while the call waits for its permit. Then the call does not start.
                 failure = self.time_limit_reached(&call.key.step, in_finally) => {
                     return Err(Interrupt::OverBudget(failure.without_call_details()));
                 }
-                permit = self.rate_limiters.acquire(call) => permit,
+                permit = self.rates.acquire(rated_request(call)) => permit,
             };
-            self.budgets.check_not_ended(in_finally).map_err(Interrupt::OverBudget)?;
+            // A parallel call may have used up a budget while this call waited.
+            if let Some(failure) = self.budgets.end_reason().filter(|_| !in_finally) {
+                return Err(Interrupt::OverBudget(failure));
+            }
             Ok(Box::new((reservation, permit)) as Permit)
         }
         .boxed()
@@ -104,7 +109,7 @@ impl Perform for Performer {
             let properties = call.effect.properties();
             let runs_program = properties.workspace.runs_program();
             let server = called_server(&call.effect).cloned();
-            let call_timer = performer.budgets.track_call(&step);
+            let call_timer = performer.budgets.clone().start_call(&step);
             let EffectResult { result, cost, activity } =
                 performer.perform_until_ended(call, started, in_finally, stop).await;
             // The record of a call without a result distinguishes files that did not change from files that orch did not
@@ -119,7 +124,7 @@ impl Perform for Performer {
                 if runs_program { performer.reverted_files(&result, activity.as_deref()).await } else { Vec::new() };
             // Stop tracking these files only now: if the caller dropped this future during the scan, orch would never
             // record that the files were reverted.
-            effects::stop_tracking(&performer, &reverted_files);
+            performer.files.forget(&reverted_files);
             let result = performer.redact_result(result).await;
             let (estimated, estimated_cost) = (None, None);
             let sandbox = call_sandbox(&performer, &key, server.as_ref(), runs_program);
@@ -137,7 +142,7 @@ impl Perform for Performer {
             let outcome = performer.with_cost(outcome, &bound);
             drop(call_timer);
             performer.endings.forget(&key);
-            performer.budgets.settle(&step, model.as_ref(), &outcome);
+            performer.meter.settle(&*performer.budgets, &step, model.as_ref(), &outcome);
             outcome
         }
         .boxed()
@@ -181,7 +186,7 @@ impl Perform for Performer {
             self.endings.forget(&call.key);
             let reverted_files =
                 if runs_program { self.reverted_files(&Err(failure.clone()), None).await } else { Vec::new() };
-            effects::stop_tracking(self, &reverted_files);
+            self.files.forget(&reverted_files);
             let ended = self.clock.now();
             let (result, estimated, estimated_cost) = (Err(failure), None, None);
             let outcome = CallOutcome {
@@ -197,7 +202,7 @@ impl Perform for Performer {
                 sandbox,
             };
             let outcome = self.with_cost(outcome, &call.effect.usage_bound());
-            self.budgets.settle(&call.key.step, call.effect.model(), &outcome);
+            self.meter.settle(&*self.budgets, &call.key.step, call.effect.model(), &outcome);
             outcome
         }
         .boxed()
@@ -364,9 +369,10 @@ impl Performer {
     ) -> EffectResult {
         let provider = &model_request.request.model.provider;
         let reply = self.exchange_reply(key, model_request, started, cancellation).await;
-        let reply = reply
-            .map_err(|failure| failure_with_plausible_usage(self.rate_limiters.refine_unreached(provider, failure)));
-        self.rate_limiters.observe_reply(&model_request.request.model.provider, &reply);
+        let has_responded = self.rates.observe(provider, reply.as_ref().err());
+        // A failure to connect means something else after the provider has responded in this run.
+        let refine = |failure: Failure| Failure { unreached: failure.unreached && !has_responded, ..failure };
+        let reply = reply.map_err(|failure| failure_with_plausible_usage(refine(failure)));
         reply.map(with_plausible_usage).map(CallReply::Chat).into()
     }
 

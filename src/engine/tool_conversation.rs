@@ -14,7 +14,7 @@ use crate::model::{
     Usage,
 };
 
-use super::rate_limit::text_bytes;
+use super::request_size::text_bytes;
 
 /// The assumed number of bytes of a token for an upper estimate. Most texts have more.
 const BYTES_PER_TOKEN: u64 = 3;

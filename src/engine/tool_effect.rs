@@ -109,7 +109,7 @@ pub(super) fn replayed_tool(
 fn record_changes(performer: &Performer, files: Option<&Value>) {
     // orch serialized this record a moment ago, so parsing it does not fail.
     if let Some(change_set) = files.and_then(|files| serde_json::from_value::<ChangeSet>(files.clone()).ok()) {
-        performer.file_ledger.lock().unwrap_or_else(PoisonError::into_inner).record(&change_set);
+        performer.files.record(&change_set);
     }
 }
 

@@ -63,7 +63,8 @@ pub enum Unpriced {
 }
 
 /// What a budget limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BudgetScope {
     /// The whole run.
     Run,

@@ -3,18 +3,17 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use secrecy::SecretString;
 use serde_json::Map;
 
+use crate::accounts::{LocalFiles, RateLimiters};
 use crate::agent::ModelRegistry;
 use crate::clock::SystemClock;
 use crate::config::Project;
 use crate::durable::{Interrupt, Observer};
-use crate::engine::budget::Budgets;
 use crate::engine::perform::{Performer, QuestionPrompter, RecordReplay};
-use crate::engine::rate_limit::RateLimiters;
 use crate::engine::{self, Plan};
 use crate::files::ChangeSet;
 use crate::model::event::{Event, Fact, MissingFile, RunEnded, RunStarted};
@@ -31,11 +30,12 @@ use super::error::{ExitStatus, RunnerError};
 use super::file_drift::FileHistory;
 use super::locks::RunLocks;
 use super::mcp_servers::{ServerParts, mcp_servers};
-use super::message_handler::{MessageHandler, raise_again};
+use super::message_handler::MessageHandler;
 use super::models::ResolvedModels;
 use super::project_state::commands_for_journal;
 use super::rate_limits::restore_rate_limiters;
 use super::run_log::{log_restart, log_session};
+use super::session_budgets::SessionBudgets;
 use super::trackers::Trackers;
 
 /// A run that is about to start or continue.
@@ -159,9 +159,7 @@ async fn run_to_end(
     let mut events = Cow::Borrowed(context.events);
     loop {
         let messages = context.journal.pending_messages(context.run)?;
-        let last_heartbeat = context.previous_owner_last_heartbeat();
-        let budgets = Budgets::new(context.plan, &events, last_heartbeat, context.models.clone());
-        raise_again(&budgets, events.get(context.events.len()..).unwrap_or_default());
+        let budgets = SessionBudgets::open(&context, &events, context.previous_owner_last_heartbeat());
         let (parts, servers) =
             run_parts(&context, &events, observer.clone(), budgets.clone(), stop_signal.clone(), runner)?;
         let run = LocalRun::open(context.journal, parts, &events)?;
@@ -171,7 +169,7 @@ async fn run_to_end(
         let handler = MessageHandler {
             run_id: context.run,
             run: &run,
-            budgets: &budgets,
+            budgets: &*budgets.account,
             cancel: &cancel,
             owned_since: context.locks.acquired_at,
             runner,
@@ -230,7 +228,7 @@ fn run_parts(
     context: &RunContext<'_>,
     events: &[Event],
     observer: Arc<dyn Observer>,
-    budgets: Arc<Budgets>,
+    budgets: SessionBudgets,
     stop_signal: StopSignal,
     runner: &Runner,
 ) -> Result<(RunParts, Arc<McpServers>), RunnerError> {
@@ -266,14 +264,15 @@ fn run_parts(
         artifact_files: context.plan.artifact_paths().into(),
         project_files: context.project_files.as_slice().into(),
         env_vars: runner.environment.variable_lookup(),
-        rate_limiters: restore_rate_limiters(&context.rate_limiters, events),
-        budgets,
+        rates: restore_rate_limiters(&context.rate_limiters, events),
+        budgets: budgets.account,
+        meter: budgets.meter,
         record_replay: context.record_replay.clone().with_folders(
             context.workspace.folder(),
             Path::new(&*context.plan.project_root),
             runner.environment.variable_lookup()("TMPDIR"),
         ),
-        file_ledger: Arc::new(Mutex::new(ledger)),
+        files: Arc::new(LocalFiles::new(ledger)),
         clock: Arc::new(SystemClock),
         supervisor,
         endings: Arc::default(),

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::info;
 
+use crate::accounts::BudgetAccount;
 use crate::durable::Interrupt;
-use crate::engine::budget::Budgets;
 use crate::model::RunId;
-use crate::model::event::{BudgetRaised, Event, Fact};
+use crate::model::event::{BudgetRaised, Fact};
 use crate::store::{InboxMessage, Journal, LocalRun, WatchedMessage};
 
 use super::Runner;
@@ -24,7 +24,7 @@ use super::error::RunnerError;
 pub(super) struct MessageHandler<'a> {
     pub(super) run_id: RunId,
     pub(super) run: &'a LocalRun,
-    pub(super) budgets: &'a Budgets,
+    pub(super) budgets: &'a dyn BudgetAccount,
     pub(super) cancel: &'a CancelHandle,
     /// When this process became the owner of the run.
     pub(super) owned_since: Timestamp,
@@ -90,14 +90,5 @@ impl MessageHandler<'_> {
             drop(self.cancel.announce_stop(is_second));
         }
         recorded
-    }
-}
-
-/// Raises budgets as messages did that this session has heard. `events` are the events of the session.
-pub(super) fn raise_again(budgets: &Budgets, events: &[Event]) {
-    for event in events {
-        if let Fact::BudgetRaised(raise) = &event.fact {
-            budgets.raise(&raise.budget);
-        }
     }
 }

@@ -56,6 +56,7 @@ mod run_questions;
 pub(crate) mod run_recording;
 pub(crate) mod run_replay;
 mod sandbox;
+mod session_budgets;
 mod start;
 pub(crate) mod tool_info;
 pub(crate) mod tools;

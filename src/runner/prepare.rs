@@ -9,7 +9,7 @@ use crate::agent::ModelRegistry;
 use crate::check;
 use crate::config::{self, Project, Settings};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
-use crate::engine::budget;
+use crate::engine::budget_check;
 use crate::engine::{ArtifactType, Plan, PlannedModel, Resolve, StepDefaults};
 use crate::model::budget::Budget;
 use crate::model::{McpServerSpec, Pipeline, Step, StepKey};
@@ -134,7 +134,7 @@ pub fn plan_project(
 /// reports its usage or has an estimate.
 fn check_budget_units(plan: &Plan, models: &ModelRegistry) -> Result<(), RunnerError> {
     let budgets = plan.budgets();
-    if let Some((cli_agent, unit, refuses_estimates)) = budget::find_uncounted_agent(&budgets, plan.models()) {
+    if let Some((cli_agent, unit, refuses_estimates)) = budget_check::find_uncounted_agent(&budgets, plan.models()) {
         let usage = if unit == "usd" { "its cost" } else { "its tokens" };
         let allow = if refuses_estimates { " and `unreported: estimate` in the budget" } else { "" };
         return Err(RunnerError::usage(format!("{cli_agent} does not report {usage}, and a budget limits `{unit}`"))
@@ -143,7 +143,7 @@ fn check_budget_units(plan: &Plan, models: &ModelRegistry) -> Result<(), RunnerE
                  out of the budget"
             )));
     }
-    match budget::find_unpriced_model(&budgets, plan.models(), models) {
+    match budget_check::find_unpriced_model(&budgets, plan.models(), models) {
         // Replayed replies cost nothing.
         Some(model) if model.reference.provider != crate::agent::REPLAY_PROVIDER => {
             let remedy = match model.program {

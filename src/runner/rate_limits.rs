@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::accounts::{DEFAULT_CONCURRENCY, ProviderLimits, RateLimiters};
 use crate::config::Project;
-use crate::engine::rate_limit::{DEFAULT_CONCURRENCY, ProviderLimits, RateLimiters};
 use crate::model::BuiltinProvider;
 use crate::model::event::Event;
 use crate::model::name::LOCAL_PROVIDER;

@@ -1,11 +1,12 @@
 //! Approvals: records the question and the answer. Parks the run if orch can't prompt the user now.
 
 use futures_util::future::BoxFuture;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tracing::info;
 
 use crate::durable::{ApprovalRequest, CallProgress, Interrupt, WaitOutcome};
-use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Fact};
+use crate::history::{approval_answered, approval_asked, question_digest};
+use crate::model::event::{ApprovalDecision, Fact};
 use crate::model::{CallKey, Digest, StepKey};
 
 use super::branch_activity::BranchActivity;
@@ -63,7 +64,7 @@ impl LocalRun {
     }
 
     async fn answer_of_user(&self, key: CallKey, approval: ApprovalRequest) -> Result<WaitOutcome, Interrupt> {
-        let digest = Digest::compute(approval.text.as_bytes());
+        let digest = question_digest(&approval);
         if let Some(decision) = self.lock().index.find_answer(&key, &digest) {
             return Ok(WaitOutcome::Answered(decision));
         }
@@ -89,20 +90,8 @@ impl LocalRun {
         if let Some(expires_at) = recorded_expiry {
             return Ok(expires_at);
         }
-        let expires_at = approval.timeout_ms.and_then(|millis| {
-            self.clock.now().checked_add(SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))).ok()
-        });
-        let CallKey { step, attempt, ordinal, tool_call, input_round } = key.clone();
-        let fact = ApprovalAsked {
-            step,
-            attempt,
-            ordinal,
-            tool_call,
-            input_round,
-            question: approval.text.clone(),
-            question_digest: digest.clone(),
-            expires_at,
-        };
+        let fact = approval_asked(key, approval, self.clock.now());
+        let expires_at = fact.expires_at;
         self.append(Fact::ApprovalAsked(fact)).await?;
         Ok(expires_at)
     }
@@ -135,7 +124,7 @@ impl LocalRun {
                 self.observer.on_progress(&CallProgress::ApprovalEnded(step.clone()));
                 return expired.map(|()| Some(WaitOutcome::Elapsed));
             }
-            () = self.halted_groups.wait_until_step_halted(step, finally_step.as_ref()) => {
+            () = self.halt_signal.wait_until_step_halted(step, finally_step.as_ref()) => {
                 self.observer.on_progress(&CallProgress::ApprovalEnded(step.clone()));
                 return Err(Interrupt::GroupHalted);
             }
@@ -147,9 +136,7 @@ impl LocalRun {
             self.observer.on_progress(&CallProgress::ApprovalEnded(step.clone()));
             return Ok(None);
         };
-        let CallKey { step, attempt, ordinal, tool_call, input_round } = question.key.clone();
-        let (question_digest, answer) = (question.digest.clone(), decision.clone());
-        let fact = ApprovalAnswered { step, attempt, ordinal, tool_call, input_round, question_digest, answer };
+        let fact = approval_answered(&question.key, &question.digest, decision.clone());
         self.append(Fact::ApprovalAnswered(fact)).await?;
         Ok(Some(WaitOutcome::Answered(decision)))
     }
@@ -166,7 +153,7 @@ impl LocalRun {
             biased;
             heard = self.wait_until_answered(&question) => return Ok(WaitOutcome::Answered(heard)),
             expired = self.wait_until_expired(&question) => return expired.map(|()| WaitOutcome::Elapsed),
-            () = self.halted_groups.wait_until_step_halted(step, finally_step.as_ref()) => {
+            () = self.halt_signal.wait_until_step_halted(step, finally_step.as_ref()) => {
                 return Err(Interrupt::GroupHalted);
             }
             // A stop ends the other branches, so it ends this wait too.

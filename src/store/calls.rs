@@ -8,15 +8,13 @@ use tokio::sync::oneshot;
 use tracing::{Instrument as _, debug};
 
 use crate::crash::crash_point;
-use crate::durable::{Call, CallOutcome, Effect, Interrupt};
-use crate::model::call_reply::RecordedReply;
-use crate::model::effect::{CallEnding, EffectProfile, ModelUse};
-use crate::model::event::{CallEnded, CallStarted, Fact};
+use crate::durable::{Call, CallOutcome, Interrupt};
+use crate::history::{StopLevel, call_ended, call_started, outcome_or_interrupt};
+use crate::model::effect::CallEnding;
 use crate::model::{Failure, FailureClass, StepKey};
 
 use super::LocalRun;
 use super::call_log::{call_span, log_outcome};
-use super::stop_signal::StopLevel;
 
 /// The longest time that model requests in flight may continue after a stop request.
 const GRACE_PERIOD: Duration = Duration::from_secs(10);
@@ -25,12 +23,10 @@ impl LocalRun {
     /// The reason why no new call may start for this step now; `None` if a call may start.
     pub(super) fn pending_interrupt(&self, step: &StepKey) -> Option<Interrupt> {
         let finally_step = self.finally_step(step);
-        if self.halted_groups.is_step_halted(step, finally_step.as_ref()) {
+        if self.halt_signal.is_step_halted(step, finally_step.as_ref()) {
             return Some(Interrupt::GroupHalted);
         }
-        let level = self.stop_signal.level();
-        (level > StopLevel::Run && !(level == StopLevel::Stop && finally_step.is_some()))
-            .then_some(Interrupt::Cancelled)
+        (!self.stop_signal.level().allows_calls(finally_step.is_some())).then_some(Interrupt::Cancelled)
     }
 
     /// Makes a call, or returns its recorded outcome.
@@ -58,7 +54,7 @@ impl LocalRun {
         let finally_step = self.finally_step(&step);
         let permit = tokio::select! {
             biased;
-            () = self.halted_groups.wait_until_step_halted(&step, finally_step.as_ref()) => {
+            () = self.halt_signal.wait_until_step_halted(&step, finally_step.as_ref()) => {
                 return Err(Interrupt::GroupHalted);
             }
             permit = self.perform.acquire_permit(&call, finally_step.is_some()) => permit?,
@@ -88,15 +84,7 @@ impl LocalRun {
         self.append_outcome(call_ended(&call, &outcome), call.effect.profile().kind).await?;
         self.perform.on_recorded(&call);
         crash_point!("call::recorded");
-        // A call that the budget ended is recorded, but has no outcome: orch repeats it once there is budget, unless it
-        // is a tool call that may have changed files.
-        match &outcome.result {
-            Err(failure) if failure.class == FailureClass::BudgetExceeded => {
-                Err(Interrupt::OverBudget(failure.clone().without_call_details()))
-            }
-            Err(failure) if failure.class == FailureClass::Cancelled => Err(Interrupt::Cancelled),
-            Ok(_) | Err(_) => Ok(outcome),
-        }
+        outcome_or_interrupt(outcome)
     }
 
     /// Performs the call. Returns `None` if a stop forced orch to drop the call before it had an outcome.
@@ -153,76 +141,4 @@ impl LocalRun {
             () = tokio::time::sleep(if in_finally { GRACE_PERIOD } else { grace_period }) => {}
         }
     }
-}
-
-/// The event that records that a call started.
-fn call_started(call: &Call) -> Fact {
-    let EffectProfile { kind, model_use } = call.effect.profile();
-    let (model, max_usage) = match model_use {
-        Some(ModelUse { request, bound, .. }) => (Some(request.model.clone()), bound.max_usage),
-        None => (None, None),
-    };
-    let mut fact = CallStarted {
-        call: call.key.clone(),
-        kind,
-        model,
-        max_usage,
-        arguments: None,
-        request_digest: None,
-        elided_results: Vec::new(),
-        tool_results: Vec::new(),
-        labels_errors: false,
-    };
-    match &call.effect {
-        Effect::ModelRequest(request) => {
-            fact.elided_results.clone_from(&request.elided_results);
-            fact.tool_results.clone_from(&request.tool_results);
-            fact.labels_errors = request.labels_errors;
-        }
-        Effect::Tool(invocation) => {
-            fact.arguments = Some(invocation.summary());
-            fact.request_digest = Some(call.request_digest.clone());
-        }
-        Effect::McpTool(invocation) => {
-            fact.arguments = Some(invocation.summary());
-            fact.request_digest = Some(call.request_digest.clone());
-        }
-        Effect::Turn(_) | Effect::Command(_) | Effect::Snapshot(_) | Effect::Write(_) => {}
-    }
-    Fact::CallStarted(fact)
-}
-
-/// The event that records how a call ended.
-fn call_ended(call: &Call, outcome: &CallOutcome) -> Fact {
-    let CallOutcome {
-        started,
-        ended,
-        result,
-        agent_activity,
-        cost,
-        estimated,
-        estimated_cost,
-        reverted_files,
-        sandbox,
-    } = outcome.clone();
-    let (recorded, failure) = match result {
-        Ok(reply) => (reply.into_recorded(), None),
-        Err(failure) => (RecordedReply::default(), Some(failure)),
-    };
-    Fact::CallEnded(CallEnded {
-        call: call.key.clone(),
-        request_digest: call.request_digest.clone(),
-        model: call.effect.model().cloned(),
-        started,
-        ended,
-        reply: recorded.reply,
-        output: recorded.output,
-        failure,
-        agent_activity: recorded.agent_activity.or(agent_activity),
-        cost,
-        estimated,
-        estimated_cost,
-        reverted_files,
-        sandbox,
-    })
 }

@@ -15,14 +15,13 @@ use crate::durable::{
     BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Durable, ExecutionId, Interrupt, ListTools, ListedTools,
     StepFact, StepSpec, Wait, WaitOutcome,
 };
+use crate::history::HistoryIndex;
 use crate::model::event::{Event, Fact, PartKind, SkipKind};
 use crate::model::{CallKey, Failure, FailureClass, StepKey};
 
 use super::branch_activity::BranchActivity;
 use super::branches::{GroupContext, run_branches};
-use super::finally_steps::FinallySteps;
-use super::halted_groups::HaltedGroups;
-use super::index::Index;
+use super::halt_signal::HaltSignal;
 
 /// The action of a resume for a step, as a dry run predicts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,15 +41,14 @@ pub enum PredictedAction {
 /// A [`Durable`] that performs nothing and only collects predictions.
 #[derive(Default)]
 pub struct DryRunDurable {
-    halted_groups: HaltedGroups,
+    halt_signal: HaltSignal,
     activity: Arc<BranchActivity>,
-    finally_steps: FinallySteps,
     state: Mutex<DryRunState>,
 }
 
 #[derive(Default)]
 struct DryRunState {
-    index: Index,
+    index: HistoryIndex,
     predictions: Vec<(StepKey, PredictedAction)>,
     /// The reusable results by the `seq` of their events, and whether the reuse is certain.
     reusable: HashMap<u64, bool>,
@@ -64,7 +62,7 @@ struct DryRunState {
 impl DryRunDurable {
     /// Creates a dry run over the events of a run; `rerun_step` is the step to re-run, if any.
     pub fn new(events: &[Event], rerun_step: Option<&StepKey>) -> Self {
-        let mut index = Index::from_events(events);
+        let mut index = HistoryIndex::from_events(events);
         if let Some(step) = rerun_step {
             index.force_rerun(step, u64::MAX);
         }
@@ -108,8 +106,8 @@ impl DryRunDurable {
         let reads = spec.inputs.iter().map(String::as_str).chain(artifact_parts);
         let unknown_inputs: Vec<&str> = reads.filter(|name| state.unknown_artifacts.contains(*name)).collect();
         let old_result = state.index.last_result(&spec.step).cloned();
-        let in_finally = self.finally_steps.innermost_enclosing(&spec.step).is_some();
-        let reusable = if in_finally { None } else { state.index.take_reusable_result(spec) };
+        let in_finally = state.index.finally_step(&spec.step).is_some();
+        let reusable = state.index.take_reusable_result(spec);
         let sees_workspace = spec.fingerprint_parts.iter().any(|part| part.kind == PartKind::Workspace);
         let prediction = match (&reusable, unknown_inputs.first()) {
             _ if in_finally => PredictedAction::Run("`finally` runs in each session".to_owned()),
@@ -170,7 +168,7 @@ impl Durable for DryRunDurable {
                 // produces the value.
                 self.add_prediction(fact.step, PredictedAction::Run("its inputs are not known yet".to_owned()));
             }
-            StepFact::FinallyStarted(steps) => self.finally_steps.add(steps),
+            StepFact::FinallyStarted(steps) => self.lock().index.start_finally(steps),
             StepFact::Started(_)
             | StepFact::ReplyParsed(_)
             | StepFact::Completed(_)
@@ -185,7 +183,7 @@ impl Durable for DryRunDurable {
         branches: Vec<Branch<'a>>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
-        let context = GroupContext { halted_groups: &self.halted_groups, activity: &self.activity };
+        let context = GroupContext { halt_signal: &self.halt_signal, activity: &self.activity };
         run_branches(context, || true, group, branches, limit).boxed()
     }
 
@@ -205,7 +203,7 @@ impl Durable for DryRunDurable {
 }
 
 /// The prediction for a step without a reusable result.
-fn predict_execution(index: &Index, spec: &StepSpec) -> PredictedAction {
+fn predict_execution(index: &HistoryIndex, spec: &StepSpec) -> PredictedAction {
     let has_replies = !index.replies_to_reparse(spec).is_empty();
     let made_call = index.unrepeated_call(spec);
     match made_call {

@@ -58,7 +58,7 @@ impl LocalRun {
         let listed = tokio::select! {
             biased;
             listed = self.perform.list_tools(server) => listed,
-            () = self.halted_groups.wait_until_step_halted(&step, finally_step.as_ref()) => {
+            () = self.halt_signal.wait_until_step_halted(&step, finally_step.as_ref()) => {
                 return Err(Interrupt::GroupHalted);
             }
             () = self.wait_until_abandoned(finally_step.is_some(), Duration::ZERO) => return Err(Interrupt::Cancelled),

@@ -14,15 +14,14 @@ use crate::durable::{
     BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Computation, Durable, EarlierCall, ExecutionId, Interrupt,
     ListTools, ListedTools, Observer, Perform, PipelineCall, PipelineCallStart, StepFact, StepSpec, Wait, WaitOutcome,
 };
+use crate::history::{EarlierResult, HistoryIndex, ReusedStep, StepRecord, completed_with};
 use crate::model::effect::CallKind;
-use crate::model::event::{Event, Fact, StepCompleted, StepReused};
+use crate::model::event::{Event, Fact, StepCompleted};
 use crate::model::{Artifact, CallKey, Digest, Failure, FailureClass, RunId, RunState, StepKey};
 
 use super::branch_activity::BranchActivity;
 use super::branches::{GroupContext, run_branches};
-use super::finally_steps::FinallySteps;
-use super::halted_groups::HaltedGroups;
-use super::index::Index;
+use super::halt_signal::HaltSignal;
 use super::listings::CurrentListings;
 use super::stop_signal::StopSignal;
 use super::sync_policy::{may_repeat, needs_sync};
@@ -64,11 +63,10 @@ pub struct LocalRun {
     /// The database of the journal.
     pub(super) journal_path: PathBuf,
     pub(super) writer: JournalWriter,
-    pub(super) halted_groups: HaltedGroups,
+    pub(super) halt_signal: HaltSignal,
     pub(super) activity: Arc<BranchActivity>,
     /// Notified when orch has taken a message of another process.
     pub(super) message_taken: Notify,
-    finally_steps: FinallySteps,
     pub(super) current_listings: CurrentListings,
     /// Whether the journal failed to record an event.
     has_write_failure: Arc<AtomicBool>,
@@ -78,7 +76,7 @@ pub struct LocalRun {
 pub(super) struct LocalRunState {
     seq: u64,
     state: RunState,
-    pub(super) index: Index,
+    pub(super) index: HistoryIndex,
     /// Artifact files that this session produced; the writer may not have written them yet.
     produced_files: HashSet<String>,
     /// The questions for whose answers this session does not wait any more.
@@ -93,7 +91,7 @@ impl LocalRun {
         let shared = LocalRunState {
             seq: events.last().map_or(0, |event| event.seq),
             state: RunState::fold(parts.run, events),
-            index: Index::from_events(events),
+            index: HistoryIndex::from_events(events),
             produced_files: HashSet::new(),
             parked_questions: Vec::new(),
             listing_failures: HashMap::new(),
@@ -109,11 +107,10 @@ impl LocalRun {
             result_cache: parts.result_cache,
             clock: parts.clock,
             journal_path: journal.path.clone(),
-            halted_groups: HaltedGroups::default(),
+            halt_signal: HaltSignal::default(),
             activity: Arc::default(),
             message_taken: Notify::new(),
             has_write_failure: Arc::default(),
-            finally_steps: FinallySteps::default(),
             current_listings: CurrentListings::default(),
             shared: Mutex::new(shared),
         })
@@ -223,23 +220,11 @@ impl LocalRun {
     }
 
     async fn begin_step(&self, spec: &StepSpec) -> Result<BeginOutcome, Interrupt> {
-        // A step of `finally` runs in each session, even if it has a recorded result.
-        let in_finally = self.finally_step(&spec.step).is_some();
-        let recorded_result = if in_finally { None } else { self.lock().index.take_reusable_result(spec) };
-        let Some((result_seq, artifact)) = recorded_result else { return self.start_attempt(spec) };
+        let reused = self.lock().index.reuse_step(spec);
+        let Some(ReusedStep { fact, artifact, execution_id }) = reused else { return self.start_attempt(spec) };
         // Thousands of reused steps in a row would delay other work on the thread, such as a stop request.
         tokio::task::coop::consume_budget().await;
-        let mut reused = StepReused::new(spec.step.clone(), result_seq);
-        let artifact = match (artifact, &spec.output) {
-            (Some(recorded), Some(name)) => {
-                let artifact = Artifact { name: name.clone(), path: spec.path.clone(), ..recorded.clone() };
-                reused.renamed_artifact =
-                    (artifact.name != recorded.name || artifact.path != recorded.path).then(|| artifact.clone());
-                Some(artifact)
-            }
-            (_, None) | (None, _) => None,
-        };
-        self.enqueue(Fact::StepReused(reused));
+        self.enqueue(Fact::StepReused(fact));
         // The file is usually up to date, so flush only if it is not.
         let storage_failure = |error: StoreError| Interrupt::Storage(error.run_failure());
         if let Some(artifact) = artifact.as_ref().filter(|artifact| artifact.path.is_some())
@@ -248,7 +233,7 @@ impl LocalRun {
             self.record_reused_file(artifact).await?;
             self.workspace.write_artifact(artifact).map_err(storage_failure)?;
         }
-        Ok(BeginOutcome::Reusable(artifact.map(Box::new), self.execution_id(result_seq)))
+        Ok(BeginOutcome::Reusable(artifact.map(Box::new), execution_id))
     }
 
     /// The id of the execution whose end has this `seq`.
@@ -270,68 +255,39 @@ impl LocalRun {
                 fingerprints.find_map(|fingerprint| Some((cache.next_result(fingerprint).transpose()?, fingerprint)));
             let cached = cached.map(|(result, fingerprint)| Ok((result?, fingerprint))).transpose();
             let cached = cached.map_err(|error: StoreError| Interrupt::Storage(error.run_failure()))?;
-            if let (Some(((run, artifact), fingerprint)), Some(name)) = (cached, &spec.output) {
-                let artifact = Artifact { name: name.clone(), path: spec.path.clone(), ..artifact };
-                let fact = StepCompleted {
-                    step: spec.step.clone(),
-                    attempt: 0,
-                    fingerprint: fingerprint.clone(),
-                    reused_from: Some(run),
-                    artifact: Some(artifact.clone()),
-                };
+            let earlier = cached.map(|((run, artifact), fingerprint)| {
+                let fingerprint = fingerprint.clone();
+                EarlierResult { run, fingerprint, artifact }
+            });
+            if let Some(fact) = earlier.and_then(|result| completed_with(result, spec)) {
+                let artifact = fact.artifact.clone().map(Box::new);
                 let execution_id = self.enqueue(Fact::StepCompleted(fact));
-                return Ok(BeginOutcome::Reusable(Some(Box::new(artifact)), execution_id));
+                return Ok(BeginOutcome::Reusable(artifact, execution_id));
             }
         }
-        let shared = self.lock();
-        let attempt = shared.index.next_attempt(spec);
-        let replies = shared.index.replies_to_reparse(spec);
-        let rerun_reason = shared.index.rerun_reason(spec);
-        Ok(if replies.is_empty() {
-            BeginOutcome::Attempt(attempt, rerun_reason)
-        } else {
-            BeginOutcome::Reparse { replies, attempt, rerun_reason }
-        })
+        Ok(self.lock().index.open_attempt(spec))
     }
 
-    /// Among the `finally` steps that have started, the innermost one that contains `step` or is `step` itself.
+    /// The step of a `finally` that has started and that contains `step` or is `step` itself.
     pub(super) fn finally_step(&self, step: &StepKey) -> Option<StepKey> {
-        self.finally_steps.innermost_enclosing(step)
+        self.lock().index.finally_step(step)
     }
 
     async fn record_fact(&self, fact: StepFact) -> Result<ExecutionId, Interrupt> {
-        Ok(match fact {
-            StepFact::Started(fact) => {
-                if self.lock().index.has_recorded_start(&fact) {
-                    return Ok(0);
-                }
+        let record = self.lock().index.record_of(fact, self.clock.now());
+        let seq = match record {
+            StepRecord::Nothing => return Ok(0),
+            StepRecord::Start(fact) => {
                 // A step does not start if it could not make a call now.
                 if let Some(interrupt) = self.pending_interrupt(&fact.step) {
                     return Err(interrupt);
                 }
                 self.enqueue(Fact::StepStarted(fact))
             }
-            StepFact::ReplyParsed(fact) => {
-                if self.lock().index.is_parsed(&fact.call) {
-                    return Ok(0);
-                }
-                if fact.failure.is_some() && !fact.re_asks {
-                    // The next line of the output may be about the wait before a retry, so the reason comes first.
-                    return self.append(Fact::ReplyParsed(fact)).await;
-                }
-                self.enqueue(Fact::ReplyParsed(fact))
-            }
-            // orch does not wait for the commit: after a crash, the interpreter derives this fact from recorded
-            // outcomes again. The writer writes the artifact file only after the commit.
-            StepFact::Completed(fact) => self.execution_id(self.enqueue(Fact::StepCompleted(fact))),
-            StepFact::Failed(fact) => self.execution_id(self.append(Fact::StepFailed(fact)).await?),
-            StepFact::Skipped(fact) => self.enqueue(Fact::StepSkipped(fact)),
-            StepFact::PipelineCallEnded(ended) => self.end_called_pipeline(ended).await?,
-            StepFact::FinallyStarted(steps) => {
-                self.finally_steps.add(steps);
-                0
-            }
-        })
+            StepRecord::Queue(fact) => self.enqueue(fact),
+            StepRecord::Await(fact) => self.append(fact).await?,
+        };
+        Ok(self.execution_id(seq))
     }
 }
 
@@ -386,7 +342,7 @@ impl Durable for LocalRun {
         branches: Vec<Branch<'a>>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
-        let context = GroupContext { halted_groups: &self.halted_groups, activity: &self.activity };
+        let context = GroupContext { halt_signal: &self.halt_signal, activity: &self.activity };
         run_branches(context, || self.can_record(), group, branches, limit).boxed()
     }
 

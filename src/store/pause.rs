@@ -5,7 +5,8 @@ use std::time::Duration;
 use tracing::info;
 
 use crate::durable::{CallProgress, Interrupt, WaitOutcome};
-use crate::model::{CallKey, Digest};
+use crate::history::pause_millis;
+use crate::model::CallKey;
 
 use super::LocalRun;
 use super::wait_log::{WaitReason, log_wait};
@@ -13,7 +14,7 @@ use super::wait_log::{WaitReason, log_wait};
 impl LocalRun {
     /// Waits between `min` and `max` milliseconds.
     pub(super) async fn pause(&self, key: CallKey, min: u64, max: u64) -> Result<WaitOutcome, Interrupt> {
-        let millis = min + self.jitter(&key, max.saturating_sub(min));
+        let millis = pause_millis(self.run, &key, min, max);
         log_wait(&key, WaitReason::Retry, self.pause_for(&key, millis)).await
     }
 
@@ -32,17 +33,10 @@ impl LocalRun {
         let finally_step = self.finally_step(&key.step);
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(WaitOutcome::Elapsed),
-            () = self.halted_groups.wait_until_step_halted(&key.step, finally_step.as_ref()) => {
+            () = self.halt_signal.wait_until_step_halted(&key.step, finally_step.as_ref()) => {
                 Err(Interrupt::GroupHalted)
             }
             () = self.wait_until_abandoned(finally_step.is_some(), Duration::ZERO) => Err(Interrupt::Cancelled),
         }
-    }
-
-    /// A number from 0 to `max` that depends only on the run and the key.
-    fn jitter(&self, key: &CallKey, max: u64) -> u64 {
-        let seed = Digest::compute(format!("{} {key}", self.run.0).as_bytes());
-        let number = u64::from_str_radix(seed.as_str().get(..12).unwrap_or_default(), 16).unwrap_or_default();
-        number.checked_rem(max.saturating_add(1)).unwrap_or_default()
     }
 }

@@ -1,7 +1,8 @@
-//! Calls of pipelines by models: takes their recorded results, and records their starts and ends.
+//! Calls of pipelines by models: takes their recorded results, and records their starts.
 
-use crate::durable::{CallReply, ExecutionId, Interrupt, PipelineCall, PipelineCallEnded, PipelineCallStart};
-use crate::model::event::{CallEnded, CallKind, CallOutput, CallStarted, Fact};
+use crate::durable::{CallReply, Interrupt, PipelineCall, PipelineCallStart};
+use crate::history::pipeline_call_started;
+use crate::model::event::CallOutput;
 
 use super::LocalRun;
 
@@ -15,39 +16,7 @@ impl LocalRun {
         if let Some(interrupt) = self.pending_interrupt(&call.key.step) {
             return Err(interrupt);
         }
-        self.enqueue(Fact::CallStarted(CallStarted {
-            call: call.key.clone(),
-            kind: CallKind::Pipeline,
-            model: None,
-            max_usage: None,
-            arguments: Some(call.summary.clone()),
-            request_digest: Some(call.request_digest.clone()),
-            elided_results: Vec::new(),
-            tool_results: Vec::new(),
-            labels_errors: false,
-        }));
+        self.enqueue(pipeline_call_started(call));
         Ok(PipelineCallStart::Started(self.clock.now()))
-    }
-
-    /// Records what a called pipeline returned, and waits until the record is durable.
-    pub(super) async fn end_called_pipeline(&self, ended: PipelineCallEnded) -> Result<ExecutionId, Interrupt> {
-        let PipelineCallEnded { call, started, output } = ended;
-        let fact = Fact::CallEnded(CallEnded {
-            call: call.key,
-            request_digest: call.request_digest,
-            model: None,
-            started,
-            ended: self.clock.now(),
-            reply: None,
-            output: Some(CallOutput::Pipeline(output)),
-            failure: None,
-            agent_activity: None,
-            cost: None,
-            estimated: None,
-            estimated_cost: None,
-            reverted_files: Vec::new(),
-            sandbox: None,
-        });
-        self.append_outcome(fact, CallKind::Pipeline).await
     }
 }

@@ -2,16 +2,7 @@
 
 use tokio::sync::watch;
 
-/// Whether and how urgently a run must stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum StopLevel {
-    /// The run continues.
-    Run,
-    /// Calls in flight get a grace period.
-    Stop,
-    /// Calls in flight end at once.
-    Abort,
-}
+use crate::history::StopLevel;
 
 /// Stops a run: gracefully at the first request, and at once at the second. Clones stop the same run.
 #[derive(Clone, Debug)]

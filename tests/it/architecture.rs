@@ -46,6 +46,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &["clock"]),
     ("offload", &["offload", "clock"]),
     ("durable", &["durable", "model"]),
+    ("history", &["durable", "history", "model"]),
+    ("accounts", &["accounts", "durable", "files", "model"]),
     ("schema", &["schema", "model"]),
     ("template", &["template", "model", "diagnostic"]),
     ("secret", &["secret", "model"]),
@@ -60,7 +62,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lsp", &["lsp", "check", "config", "diagnostic", "model", "template"]),
     ("network", &["network", "model"]),
     ("provider", &["provider", "catalog", "clock", "model", "network", "secret"]),
-    ("store", &["store", "clock", "crash", "durable", "folder", "model", "offload"]),
+    ("store", &["store", "clock", "crash", "durable", "folder", "history", "model", "offload"]),
     ("report", &["report", "durable", "model"]),
     ("track", &["track", "durable", "model", "network", "secret", "store"]),
     (
@@ -76,6 +78,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "runner",
         &[
             "runner",
+            "accounts",
             "agent",
             "check",
             "clock",
@@ -138,8 +141,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "engine", "agent", "clock", "durable", "extract", "files", "folder", "model", "network", "offload",
-            "process", "provider", "schema", "secret", "template", "tool",
+            "engine", "accounts", "agent", "clock", "durable", "extract", "files", "folder", "model", "network",
+            "offload", "process", "provider", "schema", "secret", "template", "tool",
         ],
     ),
 ];
@@ -212,6 +215,19 @@ fn crates_are_imported_only_where_the_architecture_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_rules_of_a_history_are_pure() {
+    let modules: Vec<(PathBuf, String)> =
+        sources().into_iter().filter(|(path, _)| module_of(path) == "history").collect();
+    assert!(modules.len() > 5, "src/history/ is not where this test expects it");
+    for (path, text) in modules {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for word in ["tokio", "futures_util", "rusqlite", "std::fs", "std::thread", "::now()", "async ", "Mutex"] {
+            assert!(!code.contains(word), "src/{} has {word}", path.display());
+        }
+    }
 }
 
 #[test]

@@ -122,6 +122,7 @@ mod runs;
 mod sandbox;
 mod schema_check;
 mod sdk_types;
+mod second_durable;
 mod secrets;
 mod semantics;
 mod shell_completion;

@@ -1,10 +1,10 @@
 //! Compares the budgets of a plan with the forecast.
 
+use crate::accounts::LimitIndex;
 use crate::model::StepKey;
 use crate::model::budget::{Budget, BudgetScope, Limit};
 
 use super::{CostEstimate, Range, StepForecast};
-use crate::engine::limit_index::LimitIndex;
 use crate::engine::plan::Plan;
 
 /// A budget of the plan, and whether the forecast fits it.

@@ -10,7 +10,7 @@ use crate::engine::PlannedModel;
 use crate::engine::agent_tools::AgentTools;
 use crate::engine::message::RenderedPrompt;
 use crate::engine::node::{AgentNode, ArtifactType, PlanNode};
-use crate::engine::rate_limit;
+use crate::engine::request_size::max_text_usage;
 
 /// Bytes per token of natural language, for lower bounds.
 const BYTES_PER_TOKEN: usize = 4;
@@ -81,7 +81,7 @@ impl ForecastWalk<'_, '_> {
         let Some(smallest_request) = smallest_request.as_ref().or(placeholder_request.as_ref()) else { return };
         let unknown_tokens = if is_known { Some(0) } else { env.max_read_tokens(node) };
         let largest_known_request = placeholder_request.as_ref().unwrap_or(smallest_request);
-        let first_input = rate_limit::max_text_usage(largest_known_request).input.saturating_add(MARKUP_TOKENS);
+        let first_input = max_text_usage(largest_known_request).input.saturating_add(MARKUP_TOKENS);
         // The tokens of files do not follow from the plan, so the upper bound of a request with files stays open.
         let unknown_tokens = unknown_tokens.filter(|_| !largest_known_request.has_files());
         let first_input = unknown_tokens.map(|unknown_tokens| first_input.saturating_add(unknown_tokens));
@@ -89,7 +89,7 @@ impl ForecastWalk<'_, '_> {
         let sum = |inputs: Vec<u64>| inputs.into_iter().fold(0_u64, u64::saturating_add);
         let max_input = self.max_inputs(agent, first_input, calls, max_reply).map(sum);
         estimate.input = Range { min: min_input, max: max_input };
-        let reserved = rate_limit::max_text_usage(smallest_request);
+        let reserved = max_text_usage(smallest_request);
         estimate.reserved_tokens = reserved.total();
         let cost = |model: &PlannedModel, input, output| {
             let usage = Usage { input, output, ..Usage::default() };

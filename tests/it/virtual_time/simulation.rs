@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use orch::accounts::{LocalFiles, ProviderLimits, RateLimiters};
 use orch::agent::{EnvLookup, ModelRegistry};
 use orch::clock::Clock as _;
 use orch::config::{self, Project};
 use orch::durable::{CallProgress, Observer};
-use orch::engine::budget::Budgets;
+use orch::engine::budget_meter::BudgetMeter;
 use orch::engine::perform::{Performer, RecordReplay};
-use orch::engine::rate_limit::{ProviderLimits, RateLimiters};
 use orch::engine::{self, Plan, PlannedModel, StepDefaults};
 use orch::folder::{FolderAccess, NoFollowFolder};
 use orch::model::event::{ApprovalAnswered, ApprovalDecision, CallEnded, Event, Fact, RunResumed, RunStarted};
@@ -196,8 +196,9 @@ impl SimulatedRun {
             start_limits: orch::tool::mcp::StartLimits::default(),
             can_ask: false,
         });
+        let meter = Arc::new(BudgetMeter::new(&plan, models.clone()));
         let performer = Performer {
-            models: models.clone(),
+            models,
             observer: observer.clone(),
             redactor,
             workspace: workspace.folder().to_path_buf(),
@@ -205,10 +206,11 @@ impl SimulatedRun {
             artifact_files: plan.artifact_paths().into(),
             project_files: Arc::default(),
             env_vars: env_lookup(),
-            rate_limiters: Arc::new(RateLimiters::new(64, providers)),
-            budgets: Budgets::new(&plan, &events, self.crash_time, models),
+            rates: Arc::new(RateLimiters::new(64, providers)),
+            budgets: meter.local_budgets(&plan, &events, self.crash_time),
+            meter,
             record_replay: RecordReplay::default(),
-            file_ledger: Arc::default(),
+            files: Arc::new(LocalFiles::default()),
             clock: self.clock.clone(),
             supervisor,
             endings: Arc::default(),

@@ -1,9 +1,9 @@
 use serde_json::json;
 
 use super::*;
+use crate::history::call_replies::final_replies;
 use crate::model::event::CallOutput;
 use crate::model::{BuiltinTool, McpCallKind, SandboxUse, ToolCallOutput, ToolOutput};
-use crate::store::call_replies::final_replies;
 
 fn tool_key(attempt: u32) -> CallKey {
     CallKey { step: StepKey::root("code"), attempt, ordinal: 1, tool_call: Some(1), input_round: None }

@@ -3,10 +3,10 @@
 use crate::durable::{CallReply, StepSpec};
 use crate::model::{ChatReply, Content, Fingerprint, StopReason, Usage};
 
-use super::Index;
+use super::HistoryIndex;
 use super::results::RecordedResult;
 
-impl Index {
+impl HistoryIndex {
     /// The last result of a step, if the user edited it and the request is the same.
     pub(super) fn edited_result(&self, spec: &StepSpec) -> Option<&RecordedResult> {
         let mut fingerprints = std::iter::once(&spec.fingerprint).chain(&spec.alternative_fingerprints);

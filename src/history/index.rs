@@ -1,5 +1,5 @@
-//! An index over the recorded events of a run. It finds the outcomes of calls, reusable results, and the next attempt
-//! of a step.
+//! The index over the recorded events of a run: it finds the outcomes of calls, the results that are still valid, and the
+//! next attempt of a step.
 
 mod attempts;
 mod earlier_calls;
@@ -19,12 +19,14 @@ use self::executions::{ExecutionEnd, ExecutionOutcome, Executions};
 use self::results::{RecordedResult, RecordedResults};
 use super::call_index::CallIndex;
 use super::changed_parts::describe_changes;
+use super::finally_steps::FinallySteps;
 
-/// An index over the events of one run. [`LocalRun`](super::LocalRun) applies each new event to it.
+/// An index over the events of one run. An implementation of [`Durable`](crate::durable::Durable) builds it from the
+/// events of the earlier sessions, and applies each event of its own session to it.
 ///
 /// It does not store the outcomes and results of the current session, since no step needs them again.
 #[derive(Default)]
-pub(super) struct Index {
+pub struct HistoryIndex {
     /// Whether `apply` receives events of earlier sessions.
     replaying: bool,
     calls: CallIndex,
@@ -63,13 +65,16 @@ pub(super) struct Index {
     listings: Arc<Listings>,
     /// The lists of tools when a step completed last, unless no server had listed its tools by then.
     listings_at_completion: HashMap<StepKey, Arc<Listings>>,
+    /// The steps of each `finally` that has started in this session. No event records them.
+    finally_steps: FinallySteps,
 }
 
 /// Lists of tools, by the name of the MCP server.
 type Listings = HashMap<String, Arc<McpListing>>;
 
-impl Index {
-    pub(super) fn from_events(events: &[Event]) -> Self {
+impl HistoryIndex {
+    /// Builds the index from the events of earlier sessions, in their order.
+    pub fn from_events(events: &[Event]) -> Self {
         let mut index = Self { replaying: true, ..Self::default() };
         for event in events {
             index.apply(event);
@@ -80,7 +85,8 @@ impl Index {
         index
     }
 
-    pub(super) fn apply(&mut self, event: &Event) {
+    /// Applies an event of the current session.
+    pub fn apply(&mut self, event: &Event) {
         self.executions.note_call(&event.fact);
         match &event.fact {
             Fact::StepStarted(fact) => self.step_started(fact, event.seq),
@@ -137,6 +143,16 @@ impl Index {
             | Fact::StepReused(_)
             | Fact::StepSkipped(_) => {}
         }
+    }
+
+    /// Notes that these steps of a `finally` start in this session.
+    pub fn start_finally(&mut self, steps: Vec<StepKey>) {
+        self.finally_steps.add(steps);
+    }
+
+    /// Among the steps of each `finally` that has started, the innermost one that contains `step` or is `step` itself.
+    pub fn finally_step(&self, step: &StepKey) -> Option<StepKey> {
+        self.finally_steps.innermost_enclosing(step)
     }
 
     fn step_failed(&mut self, fact: &StepFailed, seq: u64) {
@@ -202,24 +218,24 @@ impl Index {
     }
 
     /// The id of the execution whose end has this `seq`, on which later steps with access to the workspace depend.
-    pub(super) fn execution_id(&self, seq: u64) -> u64 {
+    pub fn execution_id(&self, seq: u64) -> u64 {
         self.executions.id(seq)
     }
 
     /// The id that an execution of a step has if it ends as the last one did; `None` if the request is another one, or if
     /// the user wants the step to run again.
-    pub(super) fn last_execution_id(&self, spec: &StepSpec) -> Option<u64> {
+    pub fn last_execution_id(&self, spec: &StepSpec) -> Option<u64> {
         let (step, request) = (&spec.step, &spec.fingerprint.request);
         self.executions.last_id(step, request, |seq| runs_again_since(&self.forced_reruns, step, seq))
     }
 
     /// The last artifact of a step, whether it can be reused or not.
-    pub(super) fn last_result(&self, step: &StepKey) -> Option<&Artifact> {
+    pub fn last_result(&self, step: &StepKey) -> Option<&Artifact> {
         self.results.of_step(step).next()?.artifact.as_ref()
     }
 
     /// The reason why a step runs again; `None` if it never started.
-    pub(super) fn rerun_reason(&self, spec: &StepSpec) -> Option<String> {
+    pub fn rerun_reason(&self, spec: &StepSpec) -> Option<String> {
         if self.must_rerun(&spec.step) {
             return Some("requested with --from".to_owned());
         }
@@ -235,7 +251,7 @@ impl Index {
     /// Takes the recorded outcome of a call, if its request was the same. Otherwise takes a reply or a tool result for
     /// the same request from any unfinished attempt, since its step may have been renamed or moved, or from a failed
     /// attempt whose conversation continues. Each is taken once.
-    pub(super) fn take_outcome(&mut self, key: &CallKey, request: &Digest) -> Option<CallOutcome> {
+    pub fn take_outcome(&mut self, key: &CallKey, request: &Digest) -> Option<CallOutcome> {
         let Self { calls, last_ended, continued_attempts, forced_reruns, first_starts, .. } = self;
         let forced_reruns = &*forced_reruns;
         // The user wanted the step to run again after this call.
@@ -250,7 +266,7 @@ impl Index {
     }
 
     /// The recorded calls of attempts that a resume continues, if it makes the same requests again.
-    pub(super) fn continued_calls(&self) -> HashSet<CallKey> {
+    pub fn continued_calls(&self) -> HashSet<CallKey> {
         let is_superseded = |call: &CallKey| {
             let start = self.first_start(&call.step, call.attempt).unwrap_or_default();
             runs_again_since(&self.forced_reruns, &call.step, start)
@@ -265,8 +281,12 @@ impl Index {
 
     /// Takes a reusable result for a step: its own result with this fingerprint, or else the result of another step.
     /// Each result is taken once. If the user edited the step's last result for the same request, this takes no earlier
-    /// result, so that orch parses the edit first. Returns the `seq` of the result and its artifact.
-    pub(super) fn take_reusable_result(&mut self, spec: &StepSpec) -> Option<(u64, Option<Artifact>)> {
+    /// result, so that orch parses the edit first. Takes none for a step of a `finally`, which runs in each session.
+    /// Returns the `seq` of the result and its artifact.
+    pub fn take_reusable_result(&mut self, spec: &StepSpec) -> Option<(u64, Option<Artifact>)> {
+        if self.finally_step(&spec.step).is_some() {
+            return None;
+        }
         let edit_seq = self.edited_result(spec).map(|result| result.seq);
         let Self { results, forced_reruns, last_results, .. } = self;
         let is_reusable = |result: &RecordedResult| {
@@ -291,31 +311,33 @@ impl Index {
         results.take(seq).map(|result| (result.seq, result.artifact))
     }
 
+    /// Whether this session has recorded the start of an attempt.
     pub(super) fn has_recorded_start(&self, fact: &StepStarted) -> bool {
         self.started_attempts.contains(&(fact.step.clone(), fact.attempt))
     }
 
     /// Whether the attempt of this key has started before. If the key is that of a call, whether the call has started
     /// before.
-    pub(super) fn has_started(&self, key: &CallKey) -> bool {
+    pub fn has_started(&self, key: &CallKey) -> bool {
         if key.ordinal > 0 {
             return self.calls.has_started(key);
         }
         self.attempts.get(&key.step).is_some_and(|list| list.iter().any(|attempt| attempt.start.attempt == key.attempt))
     }
 
+    /// Whether an earlier session recorded how orch parsed the reply to a call.
     pub(super) fn is_parsed(&self, call: &CallKey) -> bool {
         self.parsed_calls.contains(call)
     }
 
     /// The tools that an MCP server listed last.
-    pub(super) fn listing(&self, server: &str) -> Option<Arc<McpListing>> {
+    pub fn listing(&self, server: &str) -> Option<Arc<McpListing>> {
         self.listings.get(server).cloned()
     }
 
     /// The tools of an MCP server with which a step completed last, or else those that it listed last. Another step may
     /// have recorded a changed list since, which does not make the result invalid.
-    pub(super) fn listing_for(&self, step: &StepKey, server: &str) -> Option<Arc<McpListing>> {
+    pub fn listing_for(&self, step: &StepKey, server: &str) -> Option<Arc<McpListing>> {
         let at_completion = self.listings_at_completion.get(step).and_then(|listings| listings.get(server).cloned());
         at_completion.or_else(|| self.listing(server))
     }

@@ -4,7 +4,7 @@ use crate::durable::{EarlierCall, StepSpec};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, FingerprintPart, PartKind, StepStarted};
 use crate::model::{CallKey, Digest, Fingerprint, StepKey};
 
-use super::{Index, covers};
+use super::{HistoryIndex, covers};
 
 /// What determines the first request of a conversation. The schema is a part of it, although it does not belong to the
 /// request digest of the step.
@@ -21,11 +21,11 @@ impl<'a> FirstRequest<'a> {
     }
 }
 
-impl Index {
+impl HistoryIndex {
     /// The calls of a step and of the steps inside of it that changed something, or may have done so, since the step last
     /// completed or was forced to run again. With the number of an attempt, only the calls that the conversation of this
     /// attempt does not contain. None of this depends on what the request of the step was then.
-    pub(in crate::store) fn earlier_calls(&self, spec: &StepSpec, attempt: Option<u32>) -> Vec<EarlierCall> {
+    pub fn earlier_calls(&self, spec: &StepSpec, attempt: Option<u32>) -> Vec<EarlierCall> {
         let step = &spec.step;
         let begin = attempt.and_then(|attempt| {
             let request = FirstRequest::new(&spec.fingerprint, &spec.fingerprint_parts);
@@ -38,7 +38,7 @@ impl Index {
 
     /// The last call of a step that calls a tool itself, as a text, if a resume does not make it again: its effect is not
     /// known, or it took effect and the step failed because of its result.
-    pub(in crate::store) fn unrepeated_call(&self, spec: &StepSpec) -> Option<String> {
+    pub fn unrepeated_call(&self, spec: &StepSpec) -> Option<String> {
         let calls = self.earlier_calls(spec, None);
         let last = calls.iter().rfind(|call| call.key.step == spec.step && call.key.tool_call.is_none())?;
         let has_same_request = || {
@@ -108,18 +108,18 @@ impl Index {
     }
 
     /// The recorded question with exactly this text; its `expires_at` is the deadline for an answer.
-    pub(in crate::store) fn find_question(&self, key: &CallKey, text_digest: &Digest) -> Option<&ApprovalAsked> {
+    pub fn find_question(&self, key: &CallKey, text_digest: &Digest) -> Option<&ApprovalAsked> {
         let is_same = |question: &&ApprovalAsked| question.key() == *key && question.question_digest == *text_digest;
         self.questions.get(&key.step)?.iter().find(is_same)
     }
 
     /// Whether an answer to exactly this text is recorded, also one that came too late.
-    pub(in crate::store) fn is_answered(&self, key: &CallKey, text_digest: &Digest) -> bool {
+    pub fn is_answered(&self, key: &CallKey, text_digest: &Digest) -> bool {
         self.own_answers(key, text_digest).next().is_some()
     }
 
     /// The recorded answer to exactly this text under this key, if it came in time.
-    pub(in crate::store) fn find_own_answer(&self, key: &CallKey, text_digest: &Digest) -> Option<ApprovalDecision> {
+    pub fn find_own_answer(&self, key: &CallKey, text_digest: &Digest) -> Option<ApprovalDecision> {
         let expires_at = self.find_question(key, text_digest).and_then(|question| question.expires_at);
         let is_in_time =
             |answer: &&ApprovalAnswered| expires_at.is_none_or(|expires_at| answer.answer.at <= expires_at);
@@ -133,7 +133,7 @@ impl Index {
 
     /// The recorded answer to exactly this text, if it came in time. If an attempt continues the conversation of earlier
     /// ones, their answers about calls of tools are valid for it too, each once.
-    pub(in crate::store) fn find_answer(&mut self, key: &CallKey, text_digest: &Digest) -> Option<ApprovalDecision> {
+    pub fn find_answer(&mut self, key: &CallKey, text_digest: &Digest) -> Option<ApprovalDecision> {
         let own_answer = self.find_own_answer(key, text_digest);
         if own_answer.is_some() {
             return own_answer;

@@ -7,8 +7,8 @@ use crate::durable::{CallReply, StepSpec};
 use crate::model::StepKey;
 use crate::model::event::StepStarted;
 
-use super::{Index, covers};
-use crate::store::call_replies::final_replies;
+use super::{HistoryIndex, covers};
+use crate::history::call_replies::final_replies;
 
 /// An attempt of a step that has started.
 pub(super) struct Attempt {
@@ -18,7 +18,7 @@ pub(super) struct Attempt {
     is_reparsable: bool,
 }
 
-impl Index {
+impl HistoryIndex {
     pub(super) fn step_started(&mut self, fact: &StepStarted, seq: u64) {
         self.started_attempts.insert((fact.step.clone(), fact.attempt));
         self.first_starts.entry((fact.step.clone(), fact.attempt)).or_insert(seq);
@@ -33,7 +33,7 @@ impl Index {
 
     /// Forces a step, its items and its iterations to run again: orch does not reuse their results from before the
     /// event `before_seq`.
-    pub(in crate::store) fn force_rerun(&mut self, step: &StepKey, before_seq: u64) {
+    pub fn force_rerun(&mut self, step: &StepKey, before_seq: u64) {
         let is_covered = |key: &StepKey| covers(step, key);
         for attempts in self.attempts_by_request.values_mut() {
             attempts.retain(|attempt| !is_covered(&attempt.step));
@@ -72,7 +72,7 @@ impl Index {
 
     /// The recorded replies to the same request that orch parsed under other rules, latest first. If the user edited
     /// the last result, the edit comes first.
-    pub(in crate::store) fn replies_to_reparse(&self, spec: &StepSpec) -> Vec<CallReply> {
+    pub fn replies_to_reparse(&self, spec: &StepSpec) -> Vec<CallReply> {
         let is_rerun = self.must_rerun(&spec.step);
         let mut attempts = self.attempts_with_same_request(spec);
         // If the user wants the step to run again, only its own attempts since then count.
@@ -103,7 +103,7 @@ impl Index {
     }
 
     /// The attempt to continue: the unfinished attempt with this fingerprint, else a new attempt.
-    pub(in crate::store) fn next_attempt(&self, spec: &StepSpec) -> u32 {
+    pub(in crate::history) fn next_attempt(&self, spec: &StepSpec) -> u32 {
         let first_unfinished = self.last_ended.get(&spec.step).copied().unwrap_or(0) + 1;
         let started = self.attempts.get(&spec.step).into_iter().flatten().map(|attempt| &attempt.start);
         let unfinished = started.filter(|start| start.attempt >= first_unfinished);

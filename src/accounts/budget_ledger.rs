@@ -8,28 +8,10 @@ use crate::model::budget::{Budget, BudgetScope, Unpriced, Unreported};
 use crate::model::cost::{format_dollars, format_dollars_rounded};
 use crate::model::{Failure, FailureClass, counted};
 
-use super::amount::{Amount, Unit};
-use super::call_spend::{Certainty, CountedUsage};
+use super::amount::{Amount, AmountEstimate, Certainty, CountedUsage, ReservedAmount, Unit};
 
 /// The tolerance for rounding errors in sums of dollars.
 const ROUNDING_TOLERANCE: f64 = 1e-9;
-
-/// The amount that a call reserves, and whether it is an upper or a lower bound.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ReservedAmount {
-    pub(super) amount: Amount,
-    pub(super) tokens_estimate: AmountEstimate,
-    pub(super) usd_estimate: AmountEstimate,
-}
-
-impl ReservedAmount {
-    /// The reservation of a call that uses no model.
-    pub(super) const NOTHING: Self = Self {
-        amount: Amount { tokens: 0, usd: 0.0, time: Duration::ZERO },
-        tokens_estimate: AmountEstimate::Upper,
-        usd_estimate: AmountEstimate::Upper,
-    };
-}
 
 /// A budget with the amounts that count against it.
 pub(super) struct BudgetLedger {
@@ -40,25 +22,6 @@ pub(super) struct BudgetLedger {
     pub(super) reservation_count: usize,
     /// When the calls in flight started.
     pub(super) call_starts: Vec<Instant>,
-}
-
-/// How an estimate before a call relates to the actual amount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AmountEstimate {
-    /// The amount is an upper bound.
-    Upper,
-    /// The amount is a lower bound: the actual amount is larger, so a sum that equals the limit does not fit.
-    Lower,
-}
-
-impl AmountEstimate {
-    /// The words before the estimate in a message.
-    pub(super) fn phrase(self) -> &'static str {
-        match self {
-            Self::Upper => "the next request may take",
-            Self::Lower => "the next turn takes more than",
-        }
-    }
 }
 
 impl BudgetLedger {
@@ -119,8 +82,8 @@ impl BudgetLedger {
     }
 
     /// Returns the limited unit for which the certainty of a call's usage does not suffice, if any.
-    pub(super) fn unknown_unit(&self, counted: &CountedUsage, replied: bool) -> Option<Unit> {
-        let refuses_estimates = replied && self.limit.unreported == Some(Unreported::Refuse);
+    pub(super) fn unknown_unit(&self, counted: &CountedUsage) -> Option<Unit> {
+        let refuses_estimates = counted.replied && self.limit.unreported == Some(Unreported::Refuse);
         let is_insufficient = |certainty| match certainty {
             Certainty::Reported => false,
             Certainty::Estimated => refuses_estimates,

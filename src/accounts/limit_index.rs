@@ -7,7 +7,7 @@ use crate::model::budget::BudgetScope;
 
 /// The limits that cover each step, by their position. So the time of a look-up does not depend on the number of limits,
 /// of which there may be one for each step.
-pub(super) struct LimitIndex {
+pub struct LimitIndex {
     /// The limits of the run.
     whole_run: Vec<usize>,
     /// The limits of each step, which also cover the steps inside it.
@@ -18,7 +18,7 @@ pub(super) struct LimitIndex {
 
 impl LimitIndex {
     /// Creates the index of limits with these scopes.
-    pub(super) fn new<'s>(scopes: impl IntoIterator<Item = &'s BudgetScope>) -> Self {
+    pub fn new<'s>(scopes: impl IntoIterator<Item = &'s BudgetScope>) -> Self {
         let mut index = Self { whole_run: Vec::new(), by_step: HashMap::new(), by_agent_step: HashMap::new() };
         for (position, scope) in scopes.into_iter().enumerate() {
             match scope {
@@ -35,7 +35,7 @@ impl LimitIndex {
     }
 
     /// The positions of the limits that cover a step, in ascending order.
-    pub(super) fn covering(&self, step: &StepKey) -> Vec<usize> {
+    pub fn covering(&self, step: &StepKey) -> Vec<usize> {
         let step = step.declared_key();
         let ancestors = step.ancestors();
         let step_limits = ancestors.iter().chain([&step]).filter_map(|step| self.by_step.get(step));
