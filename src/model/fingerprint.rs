@@ -18,6 +18,13 @@ pub struct Fingerprint {
     pub decode: Digest,
 }
 
+impl Fingerprint {
+    /// The bytes of both digests; `None` if one of them is no digest.
+    pub fn to_bytes(&self) -> Option<[[u8; 32]; 2]> {
+        Some([self.request.to_bytes()?, self.decode.to_bytes()?])
+    }
+}
+
 /// A part of the data that a fingerprint covers, with its own digest. orch compares the parts of two attempts to name
 /// the parts that changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

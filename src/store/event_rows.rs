@@ -49,16 +49,14 @@ pub(super) fn insert_event(
     let (kind, step) = (event.fact.kind(), event.fact.step());
     let id = EventIds::find_or_create(connection, &run)?.id(seq)?;
     connection
-        .prepare_cached(
-            "INSERT INTO events (id, run, seq, at, kind, step, body, blob) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![id, run, seq, micros, kind, step.map(StepKey::as_str), body, blob])?;
+        .prepare_cached("INSERT INTO events (id, at, kind, step, body, blob) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![id, micros, kind, step.map(StepKey::as_str), body, blob])?;
     match &event.fact {
         Fact::RunStarted(fact) => insert_run(connection, &run, micros, fact),
         Fact::RunResumed(_) => set_status(connection, &run, RunStatus::Running, None),
         Fact::RunEnded(fact) => set_status(connection, &run, fact.status, Some(micros)),
         Fact::StepCompleted(fact) => {
-            insert_result(connection, &run, seq, fact)?;
+            insert_result(connection, id, fact)?;
             insert_file(connection, workspace_path, &run, micros, fact.artifact.as_ref())
         }
         Fact::ArtifactAccepted(fact) => insert_file(connection, workspace_path, &run, micros, Some(&fact.artifact)),
@@ -94,18 +92,20 @@ fn set_status(connection: &Connection, run: &str, status: RunStatus, ended: Opti
     Ok(())
 }
 
-fn insert_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
+/// Inserts the result of a step. `id` is the id of the event.
+fn insert_result(connection: &Connection, id: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
     // A reused result is recorded under the run that produced it.
     if fact.artifact.is_none() || fact.reused_from.is_some() {
         return Ok(());
     }
-    let (request, decode) = (fact.fingerprint.request.as_str(), fact.fingerprint.decode.as_str());
+    // An imported run may contain anything as a digest. No step has such a fingerprint.
+    let Some([request, decode]) = fact.fingerprint.to_bytes() else { return Ok(()) };
     connection
         .prepare_cached(
-            "INSERT INTO results (request, decode, id, run, seq) VALUES (?1, ?2,
-             (SELECT coalesce(max(id), 0) + 1 FROM results WHERE request = ?1 AND decode = ?2), ?3, ?4)",
+            "INSERT INTO results (request, decode, id, event) VALUES (?1, ?2,
+             (SELECT coalesce(max(id), 0) + 1 FROM results WHERE request = ?1 AND decode = ?2), ?3)",
         )?
-        .execute(params![request, decode, run, seq])?;
+        .execute(params![request, decode, id])?;
     Ok(())
 }
 

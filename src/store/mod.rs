@@ -18,6 +18,7 @@ mod copy;
 mod delete;
 mod dry_run;
 mod event_ids;
+mod event_reader;
 mod event_rows;
 mod exported;
 mod finally_steps;
