@@ -1,13 +1,17 @@
 //! Reads the events of a run.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use rusqlite::Row;
-use serde::Deserialize as _;
 
-use crate::model::event::{Event, Fact};
-use crate::model::{MAX_NESTING, MAX_VALUES, RunId, count_values, nesting_depth};
+use crate::model::event::{Event, Fact, StepCompleted};
+use crate::model::{MAX_VALUES, RunId, count_values};
 
 use super::event_ids::EventIds;
+use super::last_replies::{EventKey, find_text, read_text};
+use super::payload::{StoredFact, parse_fact};
+use super::value_reference::ValueReference;
 use super::{Journal, StoreError};
 
 impl Journal {
@@ -32,7 +36,7 @@ impl Journal {
         let Some(ids) = EventIds::find(&self.reader, &run.0.to_string()).map_err(error)? else {
             return Ok(Vec::new());
         };
-        let sql = "SELECT id, at, body, blob FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id";
+        let sql = "SELECT id, at, value, body, blob FROM events WHERE id > ?1 AND id <= ?2 ORDER BY id";
         let mut statement = self.reader.prepare_cached(sql).map_err(error)?;
         let rows = statement
             .query_map([ids.clamped(after_seq), ids.clamped(last_seq)], |row| EventRow::read(row, ids))
@@ -40,27 +44,61 @@ impl Journal {
         let mut limit = ValueLimit::new(self.is_foreign(run)?);
         let mut events = Vec::new();
         for row in rows {
-            events.push(self.build_event(run, row.map_err(error)?, &mut limit)?);
+            let row = row.map_err(error)?;
+            let event = self.build_event(run, row, &events, &mut limit)?;
+            events.push(event);
         }
         Ok(events)
     }
 
-    /// Builds an event from its row.
-    fn build_event(&self, run: RunId, row: EventRow, limit: &mut ValueLimit) -> Result<Event, StoreError> {
-        let seq = row.seq;
+    /// Builds an event from its row; `earlier` are events before it, in order.
+    fn build_event(
+        &self,
+        run: RunId,
+        row: EventRow,
+        earlier: &[Event],
+        limit: &mut ValueLimit,
+    ) -> Result<Event, StoreError> {
+        let EventRow { seq, at, value, fact } = row;
         let damaged = |problem: String| self.damage_error(format!("run {run}, event {seq}: {problem}"));
-        let json = match (row.body, row.blob) {
-            (Some(body), _) => body.into_bytes(),
-            (None, Some(blob)) => self.blobs.get(&blob)?,
-            (None, None) => return Err(damaged("it has no content".to_owned())),
-        };
+        let json = fact.into_json(&self.blobs)?.ok_or_else(|| damaged("it has no content".to_owned()))?;
         limit.take(count_values(&json)).map_err(damaged)?;
-        Ok(Event {
+        let mut event = Event {
             run,
             seq: u64::try_from(seq).map_err(|error| damaged(error.to_string()))?,
-            at: Timestamp::from_microsecond(row.at).map_err(|error| damaged(error.to_string()))?,
+            at: Timestamp::from_microsecond(at).map_err(|error| damaged(error.to_string()))?,
             fact: parse_fact(&json).map_err(|error| damaged(error.to_string()))?,
-        })
+        };
+        if let Some(reference) = value {
+            let reference = serde_json::from_str(&reference).map_err(|error| damaged(error.to_string()))?;
+            self.restore_value(&mut event, reference, earlier, limit)?;
+        }
+        Ok(event)
+    }
+
+    /// Puts the value of an artifact back into its event, from the reply that contains it.
+    fn restore_value(
+        &self,
+        event: &mut Event,
+        reference: ValueReference,
+        earlier: &[Event],
+        limit: &mut ValueLimit,
+    ) -> Result<(), StoreError> {
+        let Event { run, seq, ref mut fact, .. } = *event;
+        let damaged = |problem: String| self.damage_error(format!("run {run}, event {seq}: {problem}"));
+        let Fact::StepCompleted(StepCompleted { artifact: Some(artifact), .. }) = fact else {
+            return Err(damaged("it refers to a reply, but has no artifact".to_owned()));
+        };
+        let mut text = find_text(earlier, reference.seq);
+        if text.is_none() {
+            let key = EventKey { run, seq: reference.seq };
+            text = read_text(&self.reader, &self.path, &self.blobs, key)?.map(Cow::Owned);
+        }
+        let part = text.as_deref().and_then(|text| reference.part(text));
+        let part = part.ok_or_else(|| damaged(format!("its value is missing in event {}", reference.seq)))?;
+        limit.take(reference.size_in_values(part)).map_err(damaged)?;
+        artifact.value = reference.value(part).map_err(|error| damaged(error.to_string()))?;
+        Ok(())
     }
 }
 
@@ -68,14 +106,15 @@ impl Journal {
 struct EventRow {
     seq: i64,
     at: i64,
-    body: Option<String>,
-    blob: Option<String>,
+    /// A [`ValueReference`] as JSON.
+    value: Option<String>,
+    fact: StoredFact,
 }
 
 impl EventRow {
     fn read(row: &Row<'_>, ids: EventIds) -> rusqlite::Result<Self> {
         let id: i64 = row.get(0)?;
-        Ok(Self { seq: id - ids.base(), at: row.get(1)?, body: row.get(2)?, blob: row.get(3)? })
+        Ok(Self { seq: id - ids.base(), at: row.get(1)?, value: row.get(2)?, fact: StoredFact::read(row, 3)? })
     }
 }
 
@@ -96,15 +135,4 @@ impl ValueLimit {
         }
         Ok(())
     }
-}
-
-/// Parses a fact. Allows deeper nesting than the parser does by default. The nesting still has a limit, since a journal
-/// may come from another machine.
-fn parse_fact(json: &[u8]) -> serde_json::Result<Fact> {
-    if nesting_depth(json) > MAX_NESTING {
-        return Err(serde::de::Error::custom(format!("it is nested more than {MAX_NESTING} levels deep")));
-    }
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    reader.disable_recursion_limit();
-    Fact::deserialize(&mut reader)
 }

@@ -10,10 +10,12 @@ use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::folder::{FolderAccess, NoFollowFile, NoFollowFolder, TemporaryFolder};
 use crate::model::RunId;
+use crate::model::event::Event;
 
 use super::blob::Blobs;
 use super::journal_identity::{OpeningLock, check_no_orphaned_log};
 use super::journal_origin::{JournalOrigin, determine_origin};
+use super::last_replies::LastReplies;
 use super::lock::Heartbeat;
 use super::open::{check_state_folder, create_database, is_read_only, open_read_only, open_read_write};
 use super::signing_key::SigningKey;
@@ -125,15 +127,18 @@ impl Journal {
         &self.state
     }
 
-    /// Starts the only writer of this process. `observer` receives every event after its commit.
+    /// Starts the only writer of this process. `events` are those of its run so far. `observer` receives every further
+    /// event after its commit.
     pub(super) fn start_writer(
         &self,
         observer: Arc<dyn Observer>,
         workspace: Workspace,
         heartbeat: Heartbeat,
+        events: &[Event],
     ) -> Result<JournalWriter, StoreError> {
+        let last_replies = LastReplies::from_events(events);
         let files = WriterFiles { path: self.path.clone(), log: self.log_file(), blobs: self.blobs.clone(), workspace };
-        JournalWriter::start(open_read_write(&self.path)?, files, observer, heartbeat)
+        JournalWriter::start(open_read_write(&self.path)?, files, observer, heartbeat, last_replies)
     }
 
     /// The write-ahead log of the database.

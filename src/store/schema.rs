@@ -31,12 +31,13 @@ CREATE TABLE run_numbers (
     run    TEXT NOT NULL UNIQUE
 ) STRICT;
 CREATE TABLE events (
-    id   INTEGER PRIMARY KEY,        -- the number of the run * 2^32 + seq
-    at   INTEGER NOT NULL,           -- microseconds since 1970, UTC
-    kind TEXT NOT NULL,
-    step TEXT,
-    body TEXT,                       -- the fact as JSON, or
-    blob TEXT                        -- the digest of the blob that holds it
+    id    INTEGER PRIMARY KEY,       -- the number of the run * 2^32 + seq
+    at    INTEGER NOT NULL,          -- microseconds since 1970, UTC
+    kind  TEXT NOT NULL,
+    step  TEXT,
+    body  TEXT,                      -- the fact as JSON, or
+    blob  TEXT,                      -- the digest of the blob that holds it
+    value TEXT                       -- the place of the artifact's value in a reply, if the fact has null instead of it
 ) STRICT;
 CREATE TABLE runs (
     run       TEXT PRIMARY KEY,

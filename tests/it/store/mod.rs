@@ -3,6 +3,7 @@
 mod damage;
 pub(crate) mod disk;
 mod full_workspace;
+mod stored_once;
 
 use std::path::Path;
 use std::process::Child;
