@@ -45,6 +45,7 @@ const STACK_BYTES: usize = 64 << 20;
 fn checking_takes_linear_work() {
     assert_linear("check", "agents", 300);
     assert_linear("check", "groups", 300);
+    assert_linear("check", "writes", 150);
 }
 
 #[test]
@@ -64,6 +65,7 @@ fn a_run_takes_linear_work() {
     assert_linear("run", "agents", 200);
     assert_linear("run", "items", 200);
     assert_linear("run", "groups", 500);
+    assert_linear("run", "writes", 150);
 }
 
 #[test]
@@ -139,7 +141,7 @@ fn work(bencher: Bencher<'_, '_>, factor: usize) {
     let case = env::var(CASE_VARIABLE).unwrap();
     let [operation, workload, steps]: [&str; 3] = case.split(' ').collect::<Vec<_>>().try_into().unwrap();
     let steps = steps.parse::<usize>().unwrap() * factor;
-    let address = server::serve(Duration::ZERO, |_| "{\"ok\":true}");
+    let address = server::serve(Duration::ZERO, |_| r#"{"files":[{"path":"out/a.txt","content":"x"}]}"#);
     // What orch does once in a process must not count.
     perform(operation, &prepare(operation, workload, 2, &address));
     let project = prepare(operation, workload, steps, &address);
@@ -173,6 +175,17 @@ fn write_project(folder: &Path, workload: &str, steps: usize, address: &str) {
                     text,
                     "  - {{ id: s{step}, agent: a, prompt: p.md, message: go, schema: any, inputs: [{inputs}], output: o{step} }}"
                 );
+            }
+        }
+        "writes" => {
+            for step in 0..steps {
+                let _ = writeln!(
+                    text,
+                    "  - {{ id: s{step}, agent: a, prompt: p.md, message: go, schema: any, output: o{step} }}"
+                );
+                let _ = writeln!(text, "  - {{ id: w{step}, write: o{step}, inputs: [o{step}] }}");
+                let file = format!("{{'path': 'out/{step}.txt', 'content': 'x'}}");
+                let _ = writeln!(text, "  - {{ id: c{step}, write: \"[{file}]\" }}");
             }
         }
         "items" => {

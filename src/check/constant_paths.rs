@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::config::{OutputType, Project, child_pointer, output_type, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::files::{self, ReservedFiles};
+use crate::files::{self, PathIndex, ReservedFiles};
 use crate::model::{Artifact, BuiltinTool, Step, StepAction};
 use crate::template::walk::{Visit, walk_expr};
 use crate::template::{expr_range, parse_expression, template_syntax};
@@ -27,12 +27,12 @@ struct ConstantText {
 }
 
 /// The files of the artifacts of a run, as paths relative to the workspace.
-pub(super) fn artifact_files(project: &Project) -> Vec<String> {
+pub(super) fn artifact_files(project: &Project) -> PathIndex {
     let mut files = Vec::new();
     for steps in [&project.pipeline.steps, &project.pipeline.finally] {
         collect_artifact_files(steps, &mut files);
     }
-    files
+    PathIndex::new(files)
 }
 
 fn collect_artifact_files(steps: &[Step], files: &mut Vec<String>) {
@@ -49,7 +49,7 @@ fn collect_artifact_files(steps: &[Step], files: &mut Vec<String>) {
 }
 
 /// Checks the constant paths of a pipeline. `artifact_files` are the files of the run's artifacts.
-pub(super) fn check(project: &Project, artifact_files: &[String]) -> Vec<Diagnostic> {
+pub(super) fn check(project: &Project, artifact_files: &PathIndex) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for (pointer, step) in steps_with_pointers(&project.pipeline) {
         match step.action() {
@@ -78,7 +78,7 @@ pub(super) fn check(project: &Project, artifact_files: &[String]) -> Vec<Diagnos
 }
 
 /// Reports the constant paths in the value of `write` that it would refuse.
-fn check_write(project: &Project, pointer: &str, text: &str, artifact_files: &[String]) -> Vec<Diagnostic> {
+fn check_write(project: &Project, pointer: &str, text: &str, artifact_files: &PathIndex) -> Vec<Diagnostic> {
     let Ok(parsed) = parse_expression(text) else { return Vec::new() };
     let mut search = PathSearch::default();
     walk_expr(&parsed, &mut search);
@@ -96,7 +96,7 @@ fn check_changed_path(
     project: &Project,
     step_pointer: &str,
     step: &Step,
-    artifact_files: &[String],
+    artifact_files: &PathIndex,
 ) -> Option<Diagnostic> {
     let tool = step.called_builtin().filter(|tool| matches!(tool, BuiltinTool::Edit | BuiltinTool::Write))?;
     let path = constant_template(step.args.get("path")?.as_str()?).extended();
@@ -109,7 +109,7 @@ fn check_changed_path(
 }
 
 /// The reason for which `write` refuses a path, in the words of a run; `None` if it accepts the path.
-pub(super) fn path_refusal(path: &str, artifact_files: &[String]) -> Option<String> {
+pub(super) fn path_refusal(path: &str, artifact_files: &PathIndex) -> Option<String> {
     let reserved = ReservedFiles { artifacts: artifact_files, ..ReservedFiles::default() };
     files::refusals(&json!([{ "path": path, "content": "" }]), reserved).into_iter().next()
 }
@@ -221,7 +221,7 @@ mod tests {
     fn a_path_is_refused_only_if_every_text_that_begins_so_is() {
         let refusal = |text: &str, is_whole| {
             let path = ConstantText { text: text.to_owned(), is_whole };
-            path_refusal(&path.extended(), &["plan.json".to_owned()])
+            path_refusal(&path.extended(), &PathIndex::new(["plan.json".to_owned()]))
         };
         assert_eq!(refusal("/etc/x", true).unwrap(), "`/etc/x` is absolute, and paths start in the workspace");
         assert_eq!(refusal("plan.json", true).unwrap(), "`plan.json` is kept for the artifact that orch writes there");

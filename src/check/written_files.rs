@@ -9,6 +9,7 @@ use super::texts::TextChecks;
 use super::types::{Property, Schemas, Type, TypeKind};
 use crate::config::child_pointer;
 use crate::diagnostic::Code;
+use crate::files::PathIndex;
 
 impl<'a> TextChecks<'a> {
     /// Checks that the value of `write` is a list of files, or has such a list under `files`.
@@ -46,8 +47,8 @@ impl<'a> TextChecks<'a> {
             let Some(Property::Present(path) | Property::Optional(path)) = schemas.property(&branch, "path") else {
                 continue;
             };
-            let paths = path.possible_texts().unwrap_or_default();
-            let Some(refusal) = paths.iter().find_map(|path| path_refusal(path, &[])) else { continue };
+            let (paths, no_artifacts) = (path.possible_texts().unwrap_or_default(), PathIndex::default());
+            let Some(refusal) = paths.iter().find_map(|path| path_refusal(path, &no_artifacts)) else { continue };
             let message = format!("the schema of `{}` allows a path that `write` refuses: {refusal}", files.trim());
             let diagnostic = self.warning_at(Code::RefusedPath, &pointer, range.clone(), message);
             self.push(diagnostic.with_help(PATH_HELP));

@@ -267,7 +267,7 @@ impl<'a> StepCall<'a> {
         let limits = &self.call.limits;
         let timeout = [limits.timeout, limits.deadline].into_iter().flatten().min();
         let timeout_ms = timeout.map_or(DEFAULT_TIMEOUT_MS, millis);
-        let reserved = self.interpreter.plan.reserved_names().artifacts.clone();
+        let reserved = self.interpreter.plan.reserved_names().artifacts.paths().clone();
         let effect = match &self.call.tool {
             CalledTool::Builtin { tool, sandbox, project_network } => Effect::Tool(Box::new(ToolInvocation {
                 id: CALL_ID.to_owned(),

@@ -28,7 +28,7 @@ pub(super) struct ReceivedResult<'r> {
 impl<'r> ReceivedResult<'r> {
     /// The whole text.
     pub(super) fn text(self) -> &'r str {
-        self.output.full_output.as_deref().unwrap_or(&self.output.content)
+        self.output.whole_text()
     }
 }
 

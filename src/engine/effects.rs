@@ -214,10 +214,11 @@ fn resolve_folder(workspace: &Path, cwd: &str) -> Result<PathBuf, Failure> {
 
 /// Computes the change set of a step that is about to write files: each file before and after the change.
 pub(super) async fn prepare_change_set(performer: &Performer, files: FilesToWrite) -> Result<CallOutput, Failure> {
-    let (workspace, project) = (performer.workspace.clone(), performer.project_files.clone());
+    let workspace = performer.workspace.clone();
+    let (artifacts, project) = (performer.artifact_files.clone(), performer.project_files.clone());
     run_blocking(move || {
         let entries = files::parse_entries(&files.files)?;
-        let reserved = ReservedFiles { artifacts: &files.reserved, project: &project, ..ReservedFiles::default() };
+        let reserved = ReservedFiles { artifacts: &artifacts, project: &project, ..ReservedFiles::default() };
         let change_set = Tree::open(&workspace)?.prepare(&entries, reserved)?;
         serde_json::to_value(change_set).map(CallOutput::Snapshot).map_err(unreadable_record)
     })

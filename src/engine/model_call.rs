@@ -56,7 +56,7 @@ pub(super) async fn run_agent_turn(
     let agent_env = AgentEnv {
         workspace: performer.workspace.clone(),
         agents_folder: performer.agents_folder.clone(),
-        artifacts: performer.artifact_files.clone(),
+        artifacts: performer.artifact_files.paths().clone(),
         variables: performer.env_vars.clone(),
         insecure_providers: performer.models.insecure_providers(),
         supervisor: performer.supervisor.clone(),

@@ -14,6 +14,7 @@ use crate::agent::{
 };
 use crate::clock::Clock;
 use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelRequest, Observer, Perform, Permit};
+use crate::files::PathIndex;
 use crate::folder::NoFollowFolder;
 use crate::model::effect::{CallEnding, UsageBound};
 use crate::model::event::ApprovalDecision;
@@ -48,10 +49,10 @@ pub struct Performer {
     pub workspace: PathBuf,
     /// The folder in which CLI agents store their own files during this run.
     pub agents_folder: NoFollowFolder,
-    /// The workspace files of artifacts.
-    pub artifact_files: Arc<[String]>,
-    /// The project files inside the workspace, including files that do not exist yet.
-    pub project_files: Arc<[String]>,
+    /// The workspace files of artifacts, which no `write` step may write.
+    pub artifact_files: Arc<PathIndex>,
+    /// The project files inside the workspace, including files that do not exist yet. No `write` step may write them.
+    pub project_files: Arc<PathIndex>,
     /// The environment of this process.
     pub env_vars: EnvLookup,
     /// The limits of concurrent calls and of request rates.

@@ -7,13 +7,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use crate::files::PathIndex;
 use crate::model::budget::{Budget, BudgetScope, Limit};
 use crate::model::effect::CallKind;
 use crate::model::event::PlannedStep;
 use crate::model::step::Step;
-use crate::model::{BuiltinTool, CliAgentKind, McpServerSpec, McpTransport, Pipeline, Sandbox, SandboxSpec, StepKey};
+use crate::model::{
+    BuiltinTool, CliAgentKind, Digest, McpServerSpec, McpTransport, Pipeline, Sandbox, SandboxSpec, StepKey,
+};
 use crate::schema::Schema;
 use crate::template::Templates;
 
@@ -22,6 +25,7 @@ use super::node::{AgentNode, ArtifactType, CalledTool, NodeKind, PlanBody, PlanN
 use super::plan_index::PlanIndex;
 use super::planned_model::PlannedModel;
 use super::planner::Planner;
+use super::step_execution::digest;
 
 /// A pipeline ready to run.
 pub struct Plan {
@@ -91,9 +95,11 @@ impl Plan {
         let budget =
             defaults.budget_override.clone().or_else(|| body.budget.clone()).or_else(|| defaults.budget.clone());
         let (templates, project_root) = (Arc::new(templates), defaults.project_root.clone());
-        let (reserved_names, index) = (Arc::default(), OnceLock::new());
+        let no_names = ReservedNames::new(PathIndex::default(), PathIndex::default());
+        let (reserved_names, index) = (Arc::new(no_names), OnceLock::new());
         let mut plan = Self { body, budget, templates, inputs, project_root, reserved_names, index };
-        plan.reserved_names = Arc::new(ReservedNames { artifacts: plan.artifact_paths().into(), project: Vec::new() });
+        let artifacts = PathIndex::new(plan.artifact_paths());
+        plan.reserved_names = Arc::new(ReservedNames::new(artifacts, PathIndex::default()));
         Ok(plan)
     }
 
@@ -101,7 +107,7 @@ impl Plan {
     #[must_use]
     pub fn with_project_files(self, project_files: Vec<String>) -> Self {
         let artifacts = self.reserved_names.artifacts.clone();
-        Self { reserved_names: Arc::new(ReservedNames { artifacts, project: project_files }), ..self }
+        Self { reserved_names: Arc::new(ReservedNames::new(artifacts, PathIndex::new(project_files))), ..self }
     }
 
     /// The workspace files that no step may write: the files of artifacts and of the project.
@@ -323,12 +329,21 @@ pub struct PlannedSandbox<'a> {
 }
 
 /// The workspace files that `write` may not change.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct ReservedNames {
     /// The files of the run's artifacts.
-    pub(super) artifacts: Arc<[String]>,
+    pub(super) artifacts: PathIndex,
     /// The files of the run's own project.
-    pub(super) project: Vec<String>,
+    pub(super) project: PathIndex,
+    /// The digest of all paths, for the fingerprints of the steps whose artifacts become files.
+    pub(super) digest: Digest,
+}
+
+impl ReservedNames {
+    fn new(artifacts: PathIndex, project: PathIndex) -> Self {
+        let digest = digest(&json!([&artifacts.paths()[..], &project.paths()[..]]));
+        Self { artifacts, project, digest }
+    }
 }
 
 /// Collects the budgets of a pipeline's steps and agents. An agent's budget covers all steps of the agent in the same

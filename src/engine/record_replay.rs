@@ -184,7 +184,7 @@ impl Performer {
     }
 
     fn snapshot(&self) -> FileSnapshot {
-        FileSnapshot::from_folder(&self.workspace, &self.artifact_files)
+        FileSnapshot::from_folder(&self.workspace, self.artifact_files.paths())
     }
 
     async fn record_command(

@@ -186,8 +186,7 @@ impl ReplyRules<'_> {
     /// The members of the value that list files to write, and the files that they must not name.
     fn write_rules(&self) -> Value {
         let members: Vec<&[String]> = self.agent.writers.iter().map(|writer| writer.members.as_slice()).collect();
-        let ReservedNames { artifacts, project } = self.reserved_names;
-        json!({ "members": members, "rules": files::RULES_VERSION, "kept": [artifacts, project] })
+        json!({ "members": members, "rules": files::RULES_VERSION, "kept": self.reserved_names.digest })
     }
 
     /// Extracts the value of a reply, and checks it against the rules.

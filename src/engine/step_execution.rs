@@ -228,7 +228,7 @@ pub(super) fn digest(value: &Value) -> Digest {
 
 /// A part of a fingerprint.
 pub(super) fn fingerprint_part(kind: PartKind, content: &Value) -> FingerprintPart {
-    FingerprintPart { kind, digest: digest(content) }
+    FingerprintPart::new(kind, &digest(content))
 }
 
 /// The fingerprint parts of every kind of step: the inputs, and the workspace if the step sees it.
@@ -240,12 +240,13 @@ pub(super) fn common_fingerprint_parts(node: &PlanNode, scope: &ValueScope) -> V
     let mut parts: Vec<FingerprintPart> = inputs.collect();
     parts.extend(scope.previous_parts(node));
     parts.extend(scope.item().map(|item| fingerprint_part(PartKind::Item, item)));
-    parts.extend(node.output.as_ref().map(|output| FingerprintPart {
-        kind: PartKind::Schema(output.name.clone()),
-        digest: output.artifact_type.digest(),
-    }));
+    parts.extend(
+        node.output
+            .as_ref()
+            .map(|output| FingerprintPart::new(PartKind::Schema(output.name.clone()), &output.artifact_type.digest())),
+    );
     if node.access != Access::None {
-        parts.push(FingerprintPart { kind: PartKind::Workspace, digest: scope.workspace_version().clone() });
+        parts.push(FingerprintPart::new(PartKind::Workspace, scope.workspace_version()));
     }
     parts
 }

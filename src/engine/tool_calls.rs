@@ -292,7 +292,7 @@ impl Conversation<'_> {
         let RunnableCall { call, target, arguments } = read;
         let tools = turn.tools;
         let timeout_ms = self.time_limits()?.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
-        let reserved = self.execution.interpreter.plan.reserved_names().artifacts.clone();
+        let reserved = self.execution.interpreter.plan.reserved_names().artifacts.paths().clone();
         let key = turn.key.for_tool_call(call.position);
         // The digest identifies the call by its place in the conversation, so a renamed step finds its result too. Time
         // limits and reserved paths do not change the result.

@@ -52,10 +52,7 @@ async fn write_files(
     attempt: u32,
     files: Value,
 ) -> Result<Result<Value, Failure>, Interrupt> {
-    let effect = Effect::Snapshot(FilesToWrite {
-        files: files.clone(),
-        reserved: execution.interpreter.plan.reserved_names().artifacts.clone(),
-    });
+    let effect = Effect::Snapshot(FilesToWrite { files: files.clone() });
     let request_digest = digest(&json!({ "look": files }));
     let snapshot_outcome = execution
         .interpreter

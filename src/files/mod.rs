@@ -27,6 +27,7 @@ mod entry;
 mod ledger;
 mod obstacles;
 mod path;
+mod path_index;
 mod prepare;
 mod problem;
 mod reader;
@@ -49,6 +50,7 @@ pub use diff::diff;
 pub use entry::{FileEntry, mode_problem, parse_entries};
 pub use ledger::{ExternalReversion, FileLedger};
 pub use path::{fold_path, is_own_path};
+pub use path_index::PathIndex;
 pub use prepare::{MAX_BYTES, MAX_FILES, RULES_VERSION, refusals};
 pub use reader::{FolderEntry, FolderEntryKind, ReadPathError};
 pub use record::{

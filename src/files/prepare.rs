@@ -120,7 +120,6 @@ fn check_paths<'a>(
     reserved: ReservedFiles<'_>,
     problems: &mut Problems,
 ) -> Vec<&'a FileEntry> {
-    let reserved = reserved.to_list();
     let mut entries_by_key: HashMap<String, &FileEntry> = HashMap::new();
     let mut folders_by_key: HashMap<String, &str> = HashMap::new();
     let mut valid_entries = Vec::new();
@@ -129,7 +128,7 @@ fn check_paths<'a>(
         let previous_count = problems.count();
         if let Some(problem) = refusal_reason(&entry.path) {
             problems.add_for_path(&entry.path, problem);
-        } else if let Some(file) = reserved.iter().find(|file| paths_overlap(&file.folded, &key)) {
+        } else if let Some(file) = reserved.overlapping(&key) {
             problems.add_for_path(&entry.path, file.refusal(&entry.path, &key));
         } else if let Some((folder, spelling)) = find_other_spelling(&entry.path, &folders_by_key) {
             let problem =
@@ -188,12 +187,6 @@ fn describe_duplicate(entry: &FileEntry, first: &FileEntry) -> String {
     } else {
         "is listed twice, with different contents".to_owned()
     }
-}
-
-/// Whether two folded paths are the same, or one of them is inside the other.
-fn paths_overlap(left: &str, right: &str) -> bool {
-    let is_within = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|tail| tail.starts_with('/'));
-    left == right || is_within(left, right) || is_within(right, left)
 }
 
 /// Reads files, and caches the names in each folder.
@@ -255,6 +248,7 @@ fn list_names(dir: &Dir) -> Result<HashMap<String, Vec<String>>, AccessError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::PathIndex;
 
     fn entry(path: &str) -> FileEntry {
         FileEntry { path: path.to_owned(), content: Some("x".to_owned()), mode: None }
@@ -262,7 +256,7 @@ mod tests {
 
     fn refusal(tree: &Tree, paths: &[&str], reserved: &[&str]) -> String {
         let entries: Vec<FileEntry> = paths.iter().map(|path| entry(path)).collect();
-        let reserved: Vec<String> = reserved.iter().map(|path| (*path).to_owned()).collect();
+        let reserved = PathIndex::new(reserved.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>());
         let failure =
             tree.prepare(&entries, ReservedFiles { artifacts: &reserved, ..ReservedFiles::default() }).unwrap_err();
         assert_eq!(failure.class, FailureClass::PathRefused);
@@ -294,7 +288,7 @@ mod tests {
             let message = refusal(&tree, &[path], &["plan.json", "out/review.md"]);
             assert!(message.contains("is kept for the artifact"), "{message}");
         }
-        let protected = [".github".to_owned(), "orch.yaml".to_owned()];
+        let protected = PathIndex::new([".github", "orch.yaml"].map(str::to_owned));
         let reserved = ReservedFiles { protected: &protected, ..ReservedFiles::default() };
         for (path, expected) in [
             (
@@ -309,7 +303,8 @@ mod tests {
             assert!(failure.message.contains(expected), "{failure}");
         }
         let unreserved = [entry("out/other.md"), entry("plan.jsonl")];
-        let reserved = ReservedFiles { artifacts: &["plan.json".to_owned()], ..ReservedFiles::default() };
+        let artifacts = PathIndex::new(["plan.json".to_owned()]);
+        let reserved = ReservedFiles { artifacts: &artifacts, ..ReservedFiles::default() };
         assert!(tree.prepare(&unreserved, reserved).is_ok());
     }
 

@@ -1,27 +1,40 @@
 //! The files that no list of entries may write, and what a refusal says about them.
 
+use std::sync::LazyLock;
+
 use super::path::fold_path;
+use super::path_index::PathIndex;
 use super::problem::escaped_path;
 
 /// Files that no list may write, as paths relative to the workspace.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct ReservedFiles<'a> {
     /// The files of the run's artifacts.
-    pub artifacts: &'a [String],
+    pub artifacts: &'a PathIndex,
     /// The project files that this run uses.
-    pub project: &'a [String],
+    pub project: &'a PathIndex,
     /// Files and folders that git or orch reads or runs later. Only the tools of models refuse them.
-    pub protected: &'a [String],
+    pub protected: &'a PathIndex,
+}
+
+static NO_PATHS: LazyLock<PathIndex> = LazyLock::new(PathIndex::default);
+
+impl Default for ReservedFiles<'_> {
+    fn default() -> Self {
+        Self { artifacts: &NO_PATHS, project: &NO_PATHS, protected: &NO_PATHS }
+    }
 }
 
 impl<'a> ReservedFiles<'a> {
-    pub(super) fn to_list(self) -> Vec<ReservedFile<'a>> {
-        let to_files = |paths: &'a [String], kind| {
-            paths.iter().map(move |path| ReservedFile { folded: fold_path(path), path, kind })
+    /// The first reserved file that is the same as the path with the folded form `key`, contains it, or lies in it.
+    pub(super) fn overlapping(self, key: &str) -> Option<ReservedFile<'a>> {
+        let find = |index: &'a PathIndex, kind| {
+            let path = index.overlapping(key)?;
+            Some(ReservedFile { folded: fold_path(path), path, kind })
         };
-        let artifacts = to_files(self.artifacts, ReservedKind::Artifact);
-        let project = to_files(self.project, ReservedKind::Project);
-        artifacts.chain(project).chain(to_files(self.protected, ReservedKind::Protected)).collect()
+        find(self.artifacts, ReservedKind::Artifact)
+            .or_else(|| find(self.project, ReservedKind::Project))
+            .or_else(|| find(self.protected, ReservedKind::Protected))
     }
 }
 
@@ -36,7 +49,7 @@ enum ReservedKind {
 /// A file or folder that no list may write.
 pub(super) struct ReservedFile<'a> {
     /// The path in the form in which paths are compared.
-    pub(super) folded: String,
+    folded: String,
     path: &'a str,
     kind: ReservedKind,
 }

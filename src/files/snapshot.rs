@@ -7,7 +7,7 @@
 
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::Metadata;
 use std::io::{self, ErrorKind, Read as _};
 use std::path::Path;
@@ -56,7 +56,8 @@ impl FileSnapshot {
     fn with_limits(folder: &Path, excluded: &[String], limits: SnapshotLimits) -> Self {
         let mut snapshot = Self::default();
         snapshot.add_folder(folder, limits);
-        snapshot.files.retain(|path, _| !excluded.contains(path));
+        let excluded: HashSet<&str> = excluded.iter().map(String::as_str).collect();
+        snapshot.files.retain(|path, _| !excluded.contains(path.as_str()));
         snapshot
     }
 

@@ -220,9 +220,7 @@ impl CallOutput {
             Self::Snapshot(changes) | Self::Applied(changes) => format!("{changes:#}"),
             Self::Tool(ToolCallOutput { result, .. })
             | Self::McpTool(McpCallOutput { result, .. })
-            | Self::Pipeline(PipelineCallOutput { result, .. }) => {
-                result.full_output.as_ref().unwrap_or(&result.content).clone()
-            }
+            | Self::Pipeline(PipelineCallOutput { result, .. }) => result.whole_text().to_owned(),
         }
     }
 }

@@ -1,7 +1,5 @@
 //! What the effects of commands, files and requests to models consist of.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -39,8 +37,6 @@ pub struct CommandSpec {
 pub struct FilesToWrite {
     /// The list of files, as JSON, unchanged from the artifact.
     pub files: Value,
-    /// Workspace paths of artifact files, which a `write` step must not overwrite.
-    pub reserved: Arc<[String]>,
 }
 
 /// A model request with its time limit.

@@ -14,7 +14,7 @@ pub use super::call::{CallEnded, CallStarted, ReplyParsed};
 pub use super::call_reply::{CallOutput, CallReply, CommandOutput};
 pub use super::effect::CallKind;
 use super::failure::Failure;
-pub use super::fingerprint::{Fingerprint, FingerprintPart, PartKind};
+pub use super::fingerprint::{Fingerprint, FingerprintPart, PartDigest, PartKind};
 use super::id::{Digest, RunId, StepKey};
 use super::mcp::ToolsListed;
 use super::name::ModelRef;

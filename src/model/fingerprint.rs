@@ -18,6 +18,13 @@ pub struct Fingerprint {
     pub decode: Digest,
 }
 
+impl Fingerprint {
+    /// The bytes of both digests; `None` if one of them is no digest.
+    pub fn to_bytes(&self) -> Option<[[u8; 32]; 2]> {
+        Some([self.request.to_bytes()?, self.decode.to_bytes()?])
+    }
+}
+
 /// A part of the data that a fingerprint covers, with its own digest. orch compares the parts of two attempts to name
 /// the parts that changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -25,7 +32,27 @@ pub struct FingerprintPart {
     /// The kind of the part, with its name if it has one.
     pub kind: PartKind,
     /// The digest of the part's content.
-    pub digest: Digest,
+    pub digest: PartDigest,
+}
+
+impl FingerprintPart {
+    /// A part whose content has this digest.
+    pub fn new(kind: PartKind, digest: &Digest) -> Self {
+        Self { kind, digest: PartDigest::new(digest) }
+    }
+}
+
+/// The beginning of a BLAKE3 digest: 16 digits in lower-case hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct PartDigest(String);
+
+impl PartDigest {
+    /// Shortens a digest.
+    pub fn new(digest: &Digest) -> Self {
+        // Each attempt records several of these, and orch finds no result by them, so they need not be long.
+        Self(digest.as_str().chars().take(16).collect())
+    }
 }
 
 /// The parts that a fingerprint can have. Parts with a name are objects, such as `{"prompt": "planner.md"}`.

@@ -173,6 +173,11 @@ impl Digest {
     pub fn short(&self) -> &str {
         self.0.get(..12).unwrap_or(&self.0)
     }
+
+    /// The 32 bytes; `None` if the text is no digest, since a record may come from another machine.
+    pub fn to_bytes(&self) -> Option<[u8; 32]> {
+        blake3::Hash::from_hex(&self.0).ok().map(|hash| *hash.as_bytes())
+    }
 }
 
 impl fmt::Display for Digest {

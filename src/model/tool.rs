@@ -219,6 +219,11 @@ impl ToolOutput {
     pub fn byte_len(&self) -> usize {
         self.content.len().saturating_add(self.full_output.as_ref().map_or(0, String::len))
     }
+
+    /// The whole output.
+    pub fn whole_text(&self) -> &str {
+        self.full_output.as_deref().unwrap_or(&self.content)
+    }
 }
 
 /// The output of a call of a built-in tool, as recorded.

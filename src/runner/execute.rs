@@ -15,7 +15,7 @@ use crate::config::Project;
 use crate::durable::{Interrupt, Observer};
 use crate::engine::perform::{Performer, QuestionPrompter, RecordReplay};
 use crate::engine::{self, Plan};
-use crate::files::ChangeSet;
+use crate::files::{ChangeSet, PathIndex};
 use crate::model::event::{Event, Fact, MissingFile, RunEnded, RunStarted};
 use crate::model::{Failure, FailureClass, RunId, RunState, RunStatus, StepKey};
 use crate::process::SupervisorSpec;
@@ -261,8 +261,8 @@ fn run_parts(
         redactor,
         workspace: context.workspace.folder().to_path_buf(),
         agents_folder: context.journal.agents_folder(context.run),
-        artifact_files: context.plan.artifact_paths().into(),
-        project_files: context.project_files.as_slice().into(),
+        artifact_files: Arc::new(PathIndex::new(context.plan.artifact_paths())),
+        project_files: Arc::new(PathIndex::new(context.project_files.as_slice())),
         env_vars: runner.environment.variable_lookup(),
         rates: restore_rate_limiters(&context.rate_limiters, events),
         budgets: budgets.account,

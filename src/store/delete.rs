@@ -11,8 +11,8 @@ use super::event_ids::EventIds;
 use super::gc::used_blobs;
 use super::{Journal, StoreError, Workspace};
 
-/// The tables whose rows belong to one run, except `files`, whose rows [`Journal::delete_file_records`] deletes.
-const TABLES: &[&str] = &["run_numbers", "runs", "inbox", "outbox", "results", "foreign_runs"];
+/// The tables with the ids of runs, except `files`, whose rows [`Journal::delete_file_records`] deletes.
+const TABLES: &[&str] = &["run_numbers", "runs", "inbox", "outbox", "foreign_runs"];
 
 /// The data that a deletion of runs removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,8 @@ impl Journal {
                 deleted.blobs.extend(used_blobs(&transaction, Some(ids)).map_err(error)?);
                 let sql = "DELETE FROM events WHERE id BETWEEN ?1 AND ?2";
                 deleted.events += transaction.execute(sql, [ids.base(), ids.last()]).map_err(error)?;
+                let sql = "DELETE FROM results WHERE event BETWEEN ?1 AND ?2";
+                transaction.execute(sql, [ids.base(), ids.last()]).map_err(error)?;
             }
             self.delete_file_records(&transaction, &run)?;
             for table in TABLES {

@@ -6,34 +6,8 @@ use serde_json::Value;
 use crate::model::event::{Event, Fact, RunStarted, StepCompleted};
 use crate::model::{Artifact, Digest, RunStatus, StepKey};
 
-use super::StoreError;
-use super::blob::{Blobs, MIN_BLOB_BYTES};
 use super::event_ids::EventIds;
-
-/// A fact as JSON, with the digest of its blob if it is too large for a row.
-pub(super) struct Payload {
-    pub(super) body: String,
-    pub(super) blob: Option<Digest>,
-}
-
-impl Payload {
-    /// Creates the payload of an event. If it needs a blob, the blob is durable when this returns.
-    pub(super) fn from_event(event: &Event, blobs: &Blobs) -> Result<Self, StoreError> {
-        let body = serde_json::to_string(&event.fact)
-            .map_err(|source| StoreError::Serialize { record: "an event", source })?;
-        let blob = if body.len() < MIN_BLOB_BYTES { None } else { Some(blobs.put(body.as_bytes())?) };
-        Ok(Self { body, blob })
-    }
-
-    /// Writes the blob again if a garbage collection has removed it, since no event used it yet. The caller holds the
-    /// write lock, so that no garbage collection runs at the same time.
-    pub(super) fn restore_blob(&self, blobs: &Blobs) -> Result<(), StoreError> {
-        match &self.blob {
-            Some(digest) if !blobs.file(digest.as_str()).exists() => blobs.put(self.body.as_bytes()).map(drop),
-            Some(_) | None => Ok(()),
-        }
-    }
-}
+use super::payload::Payload;
 
 /// Inserts an event into the tables. Without a `workspace_path`, does not record that orch wrote the file of the event.
 pub(super) fn insert_event(
@@ -50,15 +24,15 @@ pub(super) fn insert_event(
     let id = EventIds::find_or_create(connection, &run)?.id(seq)?;
     connection
         .prepare_cached(
-            "INSERT INTO events (id, run, seq, at, kind, step, body, blob) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO events (id, at, kind, step, body, blob, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![id, run, seq, micros, kind, step.map(StepKey::as_str), body, blob])?;
+        .execute(params![id, micros, kind, step.map(StepKey::as_str), body, blob, payload.value])?;
     match &event.fact {
         Fact::RunStarted(fact) => insert_run(connection, &run, micros, fact),
         Fact::RunResumed(_) => set_status(connection, &run, RunStatus::Running, None),
         Fact::RunEnded(fact) => set_status(connection, &run, fact.status, Some(micros)),
         Fact::StepCompleted(fact) => {
-            insert_result(connection, &run, seq, fact)?;
+            insert_result(connection, id, fact)?;
             insert_file(connection, workspace_path, &run, micros, fact.artifact.as_ref())
         }
         Fact::ArtifactAccepted(fact) => insert_file(connection, workspace_path, &run, micros, Some(&fact.artifact)),
@@ -94,18 +68,20 @@ fn set_status(connection: &Connection, run: &str, status: RunStatus, ended: Opti
     Ok(())
 }
 
-fn insert_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
+/// Inserts the result of a step. `id` is the id of the event.
+fn insert_result(connection: &Connection, id: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
     // A reused result is recorded under the run that produced it.
     if fact.artifact.is_none() || fact.reused_from.is_some() {
         return Ok(());
     }
-    let (request, decode) = (fact.fingerprint.request.as_str(), fact.fingerprint.decode.as_str());
+    // An imported run may contain anything as a digest. No step has such a fingerprint.
+    let Some([request, decode]) = fact.fingerprint.to_bytes() else { return Ok(()) };
     connection
         .prepare_cached(
-            "INSERT INTO results (request, decode, id, run, seq) VALUES (?1, ?2,
-             (SELECT coalesce(max(id), 0) + 1 FROM results WHERE request = ?1 AND decode = ?2), ?3, ?4)",
+            "INSERT INTO results (request, decode, id, event) VALUES (?1, ?2,
+             (SELECT coalesce(max(id), 0) + 1 FROM results WHERE request = ?1 AND decode = ?2), ?3)",
         )?
-        .execute(params![request, decode, run, seq])?;
+        .execute(params![request, decode, id])?;
     Ok(())
 }
 

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use crate::model::event::{Event, Fact, RunEnded};
     use crate::model::{Failure, RunId, RunStatus};
-    use crate::store::event_rows::Payload;
+    use crate::store::payload::Payload;
 
     #[test]
     fn a_blob_collected_before_the_commit_of_its_event_is_written_again() {
@@ -128,7 +128,7 @@ mod tests {
         let failure = Failure::new(crate::model::FailureClass::Storage, "x".repeat(100_000));
         let fact = Fact::RunEnded(RunEnded { status: RunStatus::Failed, failure: Some(failure), result: None });
         let event = Event { run: RunId(uuid::Uuid::now_v7()), seq: 1, at: jiff::Timestamp::UNIX_EPOCH, fact };
-        let payload = Payload::from_event(&event, &journal.blobs).unwrap();
+        let payload = Payload::from_event(&event, &journal.blobs, |_| Ok(None)).unwrap();
         assert_eq!(journal.collect_garbage(false).unwrap().blobs, 1);
         assert_eq!(journal.blobs.files().unwrap().len(), 1, "a garbage collection without `remove` removes nothing");
         assert_eq!(journal.collect_garbage(true).unwrap().blobs, 1);

@@ -3,12 +3,14 @@
 use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior};
 
 use crate::crash::crash_point;
-use crate::model::RunId;
 use crate::model::event::{Event, Fact};
+use crate::model::{RunId, StepKey};
 
 use super::event_ids::EventIds;
-use super::event_rows::{Payload, insert_event};
+use super::event_rows::insert_event;
 use super::journal_origin::JournalOrigin;
+use super::last_replies::LastReplies;
+use super::payload::Payload;
 use super::signing_key::KeyUnavailable;
 use super::{Journal, StoreError};
 
@@ -20,8 +22,11 @@ impl Journal {
         check_completeness(run, events).map_err(refused)?;
         let error = |source| self.sqlite_error("write", source);
         let mut payloads = Vec::with_capacity(events.len());
+        let mut last_replies = LastReplies::default();
         for event in events {
-            payloads.push(Payload::from_event(event, &self.blobs)?);
+            let find_text = |step: &StepKey| Ok(last_replies.find(events, step));
+            payloads.push(Payload::from_event(event, &self.blobs, find_text)?);
+            last_replies.note(event);
         }
         let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
         if EventIds::find(&transaction, &run.0.to_string()).map_err(error)?.is_some() {

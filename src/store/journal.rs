@@ -1,25 +1,22 @@
-//! Opens the journal of a project, reads the events of its runs and starts its writer.
+//! Opens the journal of a project and starts its writer.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use serde::Deserialize as _;
-
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::folder::{FolderAccess, NoFollowFile, NoFollowFolder, TemporaryFolder};
-use crate::model::event::{Event, Fact};
-use crate::model::{Artifact, MAX_NESTING, MAX_VALUES, RunId, count_values, nesting_depth};
+use crate::model::event::Event;
+use crate::model::{Artifact, RunId};
 
 use super::blob::Blobs;
-use super::event_ids::EventIds;
 use super::event_rows::insert_file;
 use super::journal_identity::{OpeningLock, check_no_orphaned_log};
 use super::journal_origin::{JournalOrigin, determine_origin};
+use super::last_replies::LastReplies;
 use super::lock::Heartbeat;
 use super::open::{check_state_folder, create_database, is_read_only, open_read_only, open_read_write};
 use super::signing_key::SigningKey;
@@ -131,15 +128,18 @@ impl Journal {
         &self.state
     }
 
-    /// Starts the only writer of this process. `observer` receives every event after its commit.
+    /// Starts the only writer of this process. `events` are those of its run so far. `observer` receives every further
+    /// event after its commit.
     pub(super) fn start_writer(
         &self,
         observer: Arc<dyn Observer>,
         workspace: Workspace,
         heartbeat: Heartbeat,
+        events: &[Event],
     ) -> Result<JournalWriter, StoreError> {
+        let last_replies = LastReplies::from_events(events);
         let files = WriterFiles { path: self.path.clone(), log: self.log_file(), blobs: self.blobs.clone(), workspace };
-        JournalWriter::start(open_read_write(&self.path)?, files, observer, heartbeat)
+        JournalWriter::start(open_read_write(&self.path)?, files, observer, heartbeat, last_replies)
     }
 
     /// The write-ahead log of the database.
@@ -170,79 +170,6 @@ impl Journal {
     /// The file in which orch remembers which MCP servers do not say which version of the protocol they speak.
     pub fn mcp_servers_file(&self) -> NoFollowFile {
         self.folder.file(MCP_SERVERS_FILE)
-    }
-
-    /// Every event of a run, in order; empty if there is no such run.
-    pub fn events(&self, run: RunId) -> Result<Vec<Event>, StoreError> {
-        self.events_after(run, 0)
-    }
-
-    /// The events of a run after the event `seq`, in order.
-    pub fn events_after(&self, run: RunId, seq: u64) -> Result<Vec<Event>, StoreError> {
-        self.events_between(run, i64::try_from(seq).unwrap_or(i64::MAX), i64::MAX)
-    }
-
-    /// The events of a run after the event `after_seq`, up to and including the event `last_seq`.
-    fn events_between(&self, run: RunId, after_seq: i64, last_seq: i64) -> Result<Vec<Event>, StoreError> {
-        let run_text = run.0.to_string();
-        let ids = EventIds::find(&self.reader, &run_text).map_err(|error| self.read_error(error))?;
-        let Some(ids) = ids else { return Ok(Vec::new()) };
-        // A journal may come from another machine, so check that the columns agree with the id.
-        let sql = "SELECT seq, at, body, blob FROM events
-                   WHERE id > ?1 AND id <= ?2 AND run = ?3 AND seq = id - ?4 ORDER BY id";
-        let mut statement = self.reader.prepare_cached(sql).map_err(|error| self.read_error(error))?;
-        let rows = statement
-            .query_map(params![ids.clamped(after_seq), ids.clamped(last_seq), run_text, ids.base()], |row| {
-                Ok((
-                    row.get::<_, i64>(0)?,
-                    row.get::<_, i64>(1)?,
-                    row.get::<_, Option<String>>(2)?,
-                    row.get::<_, Option<String>>(3)?,
-                ))
-            })
-            .map_err(|error| self.read_error(error))?;
-        // A foreign run may contain data that exhausts the memory, so limit the number of parsed values.
-        let mut remaining_values = if self.is_foreign(run)? { MAX_VALUES } else { usize::MAX };
-        let mut events = Vec::new();
-        for row in rows {
-            let (seq, micros, body, blob) = row.map_err(|error| self.read_error(error))?;
-            events.push(self.build_event(run, seq, micros, (body, blob), &mut remaining_values)?);
-        }
-        Ok(events)
-    }
-
-    /// The event of a run with this number, if there is one.
-    pub(super) fn find_event(&self, run: RunId, seq: i64) -> Result<Option<Event>, StoreError> {
-        Ok(self.events_between(run, seq.saturating_sub(1), seq)?.pop())
-    }
-
-    /// Builds an event from its row; `remaining_values` is how many JSON values orch may still parse.
-    fn build_event(
-        &self,
-        run: RunId,
-        seq: i64,
-        micros: i64,
-        content: (Option<String>, Option<String>),
-        remaining_values: &mut usize,
-    ) -> Result<Event, StoreError> {
-        let damaged = |problem: String| self.damage_error(format!("run {run}, event {seq}: {problem}"));
-        let text = match content {
-            (Some(body), _) => body.into_bytes(),
-            (None, Some(blob)) => self.blobs.get(&blob)?,
-            (None, None) => return Err(damaged("it has no content".to_owned())),
-        };
-        if *remaining_values < usize::MAX {
-            let remaining = remaining_values.checked_sub(count_values(&text));
-            *remaining_values =
-                remaining.ok_or_else(|| damaged(format!("the run has more than {MAX_VALUES} values")))?;
-        }
-        let fact = parse_fact(&text);
-        Ok(Event {
-            run,
-            seq: u64::try_from(seq).map_err(|error| damaged(error.to_string()))?,
-            at: Timestamp::from_microsecond(micros).map_err(|error| damaged(error.to_string()))?,
-            fact: fact.map_err(|error| damaged(error.to_string()))?,
-        })
     }
 
     /// The files that orch has written into a workspace.
@@ -302,15 +229,4 @@ impl Journal {
     pub(super) fn damage_error(&self, problem: String) -> StoreError {
         StoreError::Damaged { path: self.path.clone(), problem }
     }
-}
-
-/// Parses a fact. Allows deeper nesting than the parser does by default. The nesting still has a limit, since a journal
-/// may come from another machine.
-fn parse_fact(json: &[u8]) -> serde_json::Result<Fact> {
-    if nesting_depth(json) > MAX_NESTING {
-        return Err(serde::de::Error::custom(format!("it is nested more than {MAX_NESTING} levels deep")));
-    }
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    reader.disable_recursion_limit();
-    Fact::deserialize(&mut reader)
 }

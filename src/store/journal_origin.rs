@@ -169,7 +169,8 @@ fn file_identity(file: &NoFollowFile) -> Result<FileIdentity, StoreError> {
 
 /// Marks every run in a journal as foreign.
 pub(super) fn mark_all_runs_foreign(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    for table in ["events", "run_numbers", "runs", "inbox", "outbox", "results", "files"] {
+    // orch finds events and results only through `run_numbers`.
+    for table in ["run_numbers", "runs", "inbox", "outbox", "files"] {
         let sql = format!("INSERT OR IGNORE INTO foreign_runs SELECT DISTINCT run FROM {table}");
         transaction.execute(&sql, [])?;
     }

@@ -98,7 +98,7 @@ impl LocalRun {
         };
         Ok(Self {
             run: parts.run,
-            writer: journal.start_writer(parts.observer.clone(), parts.workspace.clone(), parts.heartbeat)?,
+            writer: journal.start_writer(parts.observer.clone(), parts.workspace.clone(), parts.heartbeat, events)?,
             workspace: parts.workspace,
             perform: parts.perform,
             observer: parts.observer,

@@ -39,19 +39,20 @@ impl ResultCache {
         if journal.all_runs_are_foreign() {
             return Ok(None);
         }
+        let Some([request, decode]) = fingerprint.to_bytes() else { return Ok(None) };
         let before_id = last_returned.get(fingerprint).copied().unwrap_or(i64::MAX);
+        // The id of an event is the number of its run * 2^32 + seq.
         let row: Option<(String, i64, i64)> = journal
             .reader()
             .prepare_cached(
-                "SELECT run, seq, id FROM results WHERE request = ?1 AND decode = ?2 AND id < ?3
+                "SELECT run, event & 0xffffffff, id FROM results JOIN run_numbers ON number = event >> 32
+                 WHERE request = ?1 AND decode = ?2 AND id < ?3
                  AND run NOT IN (SELECT run FROM foreign_runs) ORDER BY id DESC LIMIT 1",
             )
             .and_then(|mut statement| {
-                statement
-                    .query_row(params![fingerprint.request.as_str(), fingerprint.decode.as_str(), before_id], |row| {
-                        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-                    })
-                    .optional()
+                let result = statement
+                    .query_row(params![request, decode, before_id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+                result.optional()
             })
             .map_err(|error| journal.read_error(error))?;
         let Some((run, seq, id)) = row else { return Ok(None) };

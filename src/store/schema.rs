@@ -3,6 +3,9 @@
 //! `events` is the source of truth, and `run_numbers` determines the ids of its rows. `runs`, `files` and `results` are
 //! caches: orch fills them in the same transaction, and could rebuild them from `events`. `outbox` stores the last event
 //! of each run that each tracker has received.
+//!
+//! A step writes a row to `events` for each of its events, and one to `results`. So these tables repeat neither the id
+//! of the run, which the id of the event implies, nor digests as text.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +16,7 @@ use super::StoreError;
 
 /// The version of the format (`PRAGMA user_version`). It increases with each incompatible change. Until the first
 /// release, orch refuses older journals instead of migrating them.
-pub(super) const VERSION: i64 = 14;
+pub(super) const VERSION: i64 = 15;
 
 /// The statement that sets the size of the pages of a new database. SQLite writes whole pages, and the events of a step
 /// are small, so small pages halve the bytes that a step writes.
@@ -28,14 +31,13 @@ CREATE TABLE run_numbers (
     run    TEXT NOT NULL UNIQUE
 ) STRICT;
 CREATE TABLE events (
-    id   INTEGER PRIMARY KEY,        -- the number of the run * 2^32 + seq
-    run  TEXT NOT NULL,
-    seq  INTEGER NOT NULL,
-    at   INTEGER NOT NULL,           -- microseconds since 1970, UTC
-    kind TEXT NOT NULL,
-    step TEXT,
-    body TEXT,                       -- the fact as JSON, or
-    blob TEXT                        -- the digest of the blob that holds it
+    id    INTEGER PRIMARY KEY,       -- the number of the run * 2^32 + seq
+    at    INTEGER NOT NULL,          -- microseconds since 1970, UTC
+    kind  TEXT NOT NULL,
+    step  TEXT,
+    body  TEXT,                      -- the fact as JSON, or
+    blob  TEXT,                      -- the digest of the blob that holds it
+    value TEXT                       -- the place of the artifact's value in a reply, if the fact has null instead of it
 ) STRICT;
 CREATE TABLE runs (
     run       TEXT PRIMARY KEY,
@@ -71,17 +73,16 @@ CREATE TABLE outbox (
     PRIMARY KEY (tracker, run)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE results (
-    request TEXT NOT NULL,           -- the fingerprint of the step
-    decode  TEXT NOT NULL,
+    request BLOB NOT NULL,           -- the fingerprint of the step, as bytes
+    decode  BLOB NOT NULL,
     id      INTEGER NOT NULL,        -- increases with each result of a fingerprint
-    run     TEXT NOT NULL,
-    seq     INTEGER NOT NULL,
+    event   INTEGER NOT NULL,        -- the id of the event
     PRIMARY KEY (request, decode, id)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE foreign_runs (           -- runs whose records came from another machine
     run TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 14;
+PRAGMA user_version = 15;
 ";
 
 /// Creates the tables of an empty database, or checks that an existing journal has the format [`VERSION`]. Refuses a

@@ -1,5 +1,6 @@
 //! The only writer of a journal: a thread that commits all queued events in one transaction and then acknowledges them.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,12 +17,15 @@ use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::folder::NoFollowFile;
 use crate::model::event::{Event, Fact};
-use crate::model::{Artifact, Failure, RunId};
+use crate::model::{Artifact, Failure, RunId, StepKey};
 
 use super::blob::Blobs;
-use super::event_rows::{Payload, insert_event, insert_file};
+use super::event_rows::{insert_event, insert_file};
 use super::inbox::remove_messages;
 use super::journal_identity::JournalIdentity;
+use super::last_replies::{EventKey, LastReplies, read_text};
+use super::payload::Payload;
+use super::value_reference::RecordedText;
 use super::{Heartbeat, StoreError, Workspace};
 
 /// The sender by which the writer acknowledges a job.
@@ -99,6 +103,7 @@ impl JournalWriter {
         files: WriterFiles,
         observer: Arc<dyn Observer>,
         heartbeat: Heartbeat,
+        last_replies: LastReplies,
     ) -> Result<Self, StoreError> {
         let (jobs, receiver) = mpsc::channel();
         let WriterFiles { path, log, blobs, workspace } = files;
@@ -120,6 +125,7 @@ impl JournalWriter {
                     heartbeat,
                     failure,
                     unwritten_artifacts,
+                    last_replies,
                     syncs_commits: true,
                     unsynced_since: None,
                 };
@@ -186,6 +192,7 @@ struct Worker {
     failure: Option<Failure>,
     /// The recorded artifacts whose files are not written yet.
     unwritten_artifacts: Vec<Artifact>,
+    last_replies: LastReplies,
     /// Whether SQLite syncs the log after each commit (`PRAGMA synchronous`).
     syncs_commits: bool,
     /// The time of the first commit since the last sync, if commits are not synced.
@@ -292,7 +299,7 @@ impl Worker {
         let _span = debug_span!("commit", events = events.len()).entered();
         crash_point!("journal::queued");
         for event in &events {
-            payloads.push(Payload::from_event(event, &self.blobs)?);
+            payloads.push(Payload::from_event(event, &self.blobs, |step| self.read_last_reply(event.run, step))?);
         }
         crash_point!("journal::begin");
         let path = self.path.clone();
@@ -318,8 +325,16 @@ impl Worker {
         // A sync makes all earlier commits durable, too.
         self.unsynced_since = if must_sync { None } else { self.unsynced_since.or_else(|| Some(Instant::now())) };
         self.identity.check()?;
+        events.iter().for_each(|event| self.last_replies.note(event));
         self.queue_artifacts(&events);
         Ok(())
+    }
+
+    /// Reads what the last call of a step returned.
+    fn read_last_reply(&self, run: RunId, step: &StepKey) -> Result<Option<RecordedText<'static>>, StoreError> {
+        let Some(seq) = self.last_replies.of_step(step) else { return Ok(None) };
+        let text = read_text(&self.connection, &self.path, &self.blobs, EventKey { run, seq })?;
+        Ok(text.map(|text| RecordedText { seq, text: Cow::Owned(text) }))
     }
 
     /// Queues the files of artifacts, which are durable now, because the events that record them need a sync. For several

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::files::{
-    ApplyReport, ChangeSet, FileEntry, ReadPathError, ReservedFiles, Tree, WorkspaceBaseline, fold_path,
+    ApplyReport, ChangeSet, FileEntry, PathIndex, ReadPathError, ReservedFiles, Tree, WorkspaceBaseline, fold_path,
 };
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Failure, FailureClass};
@@ -151,8 +151,9 @@ impl FileJob {
     /// Plans to write a file with this content.
     pub(super) fn plan(&self, path: &str, content: String) -> Result<ChangeSet, ToolError> {
         let entry = FileEntry { path: path.to_owned(), content: Some(content), mode: None };
-        let ReservedPaths { artifacts, protected } = &self.reserved;
-        let reserved = ReservedFiles { artifacts, protected, ..ReservedFiles::default() };
+        let artifacts = PathIndex::new(self.reserved.artifacts.as_slice());
+        let protected = PathIndex::new(self.reserved.protected.as_slice());
+        let reserved = ReservedFiles { artifacts: &artifacts, protected: &protected, ..ReservedFiles::default() };
         let planned = self.tree.prepare(&[entry], reserved);
         planned.map_err(|failure| match ToolError::from(failure) {
             ToolError::Refused(message) => {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::files::{ReservedFiles, refusals};
+use crate::files::{PathIndex, ReservedFiles, refusals};
 use crate::model::{BuiltinTool, SandboxNetwork, SandboxSpec, ToolGrant};
 use crate::process::WorkspaceRules;
 
@@ -30,9 +30,9 @@ pub struct CallRules<'a> {
     /// The `sandbox.network` of `orch.yaml`, if it is set.
     pub project_network: Option<&'a SandboxNetwork>,
     /// The files of the run's artifacts, as paths relative to the workspace.
-    pub artifact_files: &'a [String],
+    pub artifact_files: &'a PathIndex,
     /// The files of the project in the workspace, as relative paths.
-    pub project_files: &'a [String],
+    pub project_files: &'a PathIndex,
 }
 
 /// Returns the message for the model if orch would refuse a call with these arguments, which
@@ -89,7 +89,7 @@ fn check_changed_path(tool: BuiltinTool, text: &str, rules: CallRules<'_>) -> Re
     // The folders that the sandbox allows depend on the machine.
     let whole_workspace = WorkspaceRules { writable: vec![String::new()], ..WorkspaceRules::default() };
     PathAccess::new(tool, rules.grants, &whole_workspace)?.check_writing(&path)?;
-    let protected = PROTECTED_PATHS.map(str::to_owned);
+    let protected = PathIndex::new(PROTECTED_PATHS.map(str::to_owned));
     let reserved =
         ReservedFiles { artifacts: rules.artifact_files, project: rules.project_files, protected: &protected };
     match refusals(&json!([{ "path": path, "content": "" }]), reserved).into_iter().next() {
@@ -104,7 +104,8 @@ mod tests {
 
     fn message(tool: BuiltinTool, grants: &[&str], arguments: &Value) -> Option<String> {
         let grants: Vec<ToolGrant> = grants.iter().map(|text| ToolGrant::parse(text).unwrap()).collect();
-        let (artifact_files, project_files) = (["plan.json".to_owned()], ["prompts/a.md".to_owned()]);
+        let [artifact_files, project_files] =
+            ["plan.json", "prompts/a.md"].map(|path| PathIndex::new([path.to_owned()]));
         let rules = CallRules {
             grants: &grants,
             sandbox: None,

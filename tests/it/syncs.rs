@@ -109,7 +109,7 @@ fn argument_length(line: &str) -> usize {
 
 #[test]
 fn a_step_writes_little_more_to_the_journal_than_its_events() {
-    const MAX_BYTES: usize = 22_000;
+    const MAX_BYTES: usize = 15_000;
     let Some(strace) = find_strace() else { return };
     let count = |steps| {
         let (_server, orch) = project_with_steps(steps);

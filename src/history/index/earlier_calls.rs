@@ -1,7 +1,9 @@
 //! What earlier attempts of a step did: the calls that may have changed something, and the answers of the user.
 
 use crate::durable::{EarlierCall, StepSpec};
-use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, FingerprintPart, PartKind, StepStarted};
+use crate::model::event::{
+    ApprovalAnswered, ApprovalAsked, ApprovalDecision, FingerprintPart, PartDigest, PartKind, StepStarted,
+};
 use crate::model::{CallKey, Digest, Fingerprint, StepKey};
 
 use super::{HistoryIndex, covers};
@@ -11,7 +13,7 @@ use super::{HistoryIndex, covers};
 #[derive(PartialEq)]
 struct FirstRequest<'a> {
     digest: &'a Digest,
-    schemas: Vec<&'a Digest>,
+    schemas: Vec<&'a PartDigest>,
 }
 
 impl<'a> FirstRequest<'a> {

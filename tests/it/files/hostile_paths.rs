@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use orch::files::{ChangeSet, FileEntry, ReservedFiles, RevertOutcome};
+use orch::files::{ChangeSet, FileEntry, PathIndex, ReservedFiles, RevertOutcome};
 use orch::model::FailureClass;
 use serde_json::json;
 
@@ -53,7 +53,7 @@ fn workspace_with_traps() -> Site {
 fn no_hostile_path_is_written_or_deleted() {
     let site = workspace_with_traps();
     let before = snapshot(site.base.path());
-    let reserved = ["plan.json".to_owned(), "out/review.md".to_owned()];
+    let reserved = PathIndex::new(["plan.json", "out/review.md"].map(str::to_owned));
     let corpus = hostile_paths();
     assert!(corpus.len() >= 60, "{}", corpus.len());
     for (path, reason) in &corpus {

@@ -134,7 +134,8 @@ impl Harness {
         session: u32,
         session_end: SessionEnd,
     ) -> SessionResult {
-        let performer = ScriptedPerformer::new(script, session, run.workspace.folder(), run.performer.as_ref());
+        let (folder, previous) = (run.workspace.folder(), run.performer.as_ref());
+        let performer = ScriptedPerformer::new(script, session, folder, plan.artifact_paths(), previous);
         run.performer = Some(performer.clone());
         run.stop_time = None;
         let events = self.events(run);

@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use orch::durable::{Call, CallOutcome, CallProgress, CallReply, Effect, Interrupt, Observer, Perform, Permit};
-use orch::files::{ChangeSet, ReservedFiles, Tree, parse_entries};
+use orch::files::{ChangeSet, PathIndex, ReservedFiles, Tree, parse_entries};
 use orch::model::effect::CallEnding;
 use orch::model::event::{ApprovalDecision, CallOutput, CommandOutput};
 use orch::model::{ChatReply, Content, Event, Failure, FailureClass, StepKey, StopReason, Usage};
@@ -25,6 +25,7 @@ pub(crate) struct ScriptedPerformer {
     script: Script,
     session: u32,
     workspace: std::path::PathBuf,
+    artifact_files: Arc<PathIndex>,
     state: Arc<Mutex<PerformerState>>,
 }
 
@@ -50,10 +51,17 @@ struct PendingCall {
 
 impl ScriptedPerformer {
     /// Creates the performer of a session. It continues the call counts of the previous session.
-    pub(crate) fn new(script: Script, session: u32, workspace: &std::path::Path, previous: Option<&Self>) -> Self {
+    pub(crate) fn new(
+        script: Script,
+        session: u32,
+        workspace: &std::path::Path,
+        artifact_files: Vec<String>,
+        previous: Option<&Self>,
+    ) -> Self {
         let call_counts = previous.map(|performer| performer.lock().call_counts.clone()).unwrap_or_default();
         let state = PerformerState { call_counts, ..PerformerState::default() };
-        Self { script, session, workspace: workspace.to_owned(), state: Arc::new(Mutex::new(state)) }
+        let artifact_files = Arc::new(PathIndex::new(artifact_files));
+        Self { script, session, workspace: workspace.to_owned(), artifact_files, state: Arc::new(Mutex::new(state)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, PerformerState> {
@@ -165,7 +173,7 @@ impl ScriptedPerformer {
             Effect::Snapshot(files) => {
                 let change_set = tree()?.prepare(
                     &parse_entries(&files.files)?,
-                    ReservedFiles { artifacts: &files.reserved, ..ReservedFiles::default() },
+                    ReservedFiles { artifacts: &self.artifact_files, ..ReservedFiles::default() },
                 )?;
                 Ok(CallReply::Output(CallOutput::Snapshot(unwrap_json(serde_json::to_value(change_set)))))
             }

@@ -10,9 +10,10 @@ use super::{AGENT, assert_journal_whole, copy, open_journal};
 use crate::step_kinds::{answering_server, project, run};
 use crate::support::{Orch, Reply, Server};
 
-/// A project with one run whose reply and artifact are blobs.
+/// A project with one run whose reply and artifact are blobs: the journal refers to the reply only for a value that orch
+/// did not have to repair.
 fn project_with_blobs() -> (Server, Orch, String) {
-    let server = answering_server(|_, _| json!({ "text": "x".repeat(100_000) }));
+    let server = Server::always(Reply::openai_text(&format!("{{\"text\": \"{}\",}}", "x".repeat(100_000))));
     let orch = project(&server, &format!("  - {{ id: plan, {AGENT}, prompt: plan.md, output: plan }}\n"));
     let (_, report) = run(&orch, &[]);
     (server, orch, report["run"].as_str().unwrap().to_owned())

@@ -3,6 +3,7 @@
 mod damage;
 pub(crate) mod disk;
 mod full_workspace;
+mod stored_once;
 
 use std::path::Path;
 use std::process::Child;
@@ -29,7 +30,8 @@ pub(crate) fn assert_journal_whole(orch: &Orch) {
     let found: String = journal.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(found, "ok");
     let gaps =
-        "SELECT count(*) FROM (SELECT run FROM events GROUP BY run HAVING min(seq) <> 1 OR max(seq) <> count(*))";
+        "SELECT count(*) FROM (SELECT min(id & 0xffffffff) AS first, max(id & 0xffffffff) AS last, count(*) AS rows
+                FROM events GROUP BY id >> 32) WHERE first <> 1 OR last <> rows";
     assert_eq!(journal.query_row(gaps, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "events are missing");
 }
 

@@ -16,6 +16,7 @@ use orch::durable::{CallProgress, Observer};
 use orch::engine::budget_meter::BudgetMeter;
 use orch::engine::perform::{Performer, RecordReplay};
 use orch::engine::{self, Plan, PlannedModel, StepDefaults};
+use orch::files::PathIndex;
 use orch::folder::{FolderAccess, NoFollowFolder};
 use orch::model::event::{ApprovalAnswered, ApprovalDecision, CallEnded, Event, Fact, RunResumed, RunStarted};
 use orch::model::{FailureClass, ModelRef, RunId, RunState, StepKey};
@@ -203,7 +204,7 @@ impl SimulatedRun {
             redactor,
             workspace: workspace.folder().to_path_buf(),
             agents_folder: NoFollowFolder::open(self.project.path(), FolderAccess::Private).unwrap().subfolder("homes"),
-            artifact_files: plan.artifact_paths().into(),
+            artifact_files: Arc::new(PathIndex::new(plan.artifact_paths())),
             project_files: Arc::default(),
             env_vars: env_lookup(),
             rates: Arc::new(RateLimiters::new(64, providers)),
