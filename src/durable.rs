@@ -80,6 +80,7 @@ pub use self::tool_listing::{ListTools, ListedTools, ListingFreshness};
 pub use self::wait::{ApprovalRequest, Wait, WaitOutcome};
 use crate::model::call::reported_usage;
 pub use crate::model::effect::{CommandSpec, Effect, FilesToWrite, ModelRequest};
+use crate::model::event::ApprovalDecision;
 pub use crate::model::event::CallReply;
 use crate::model::{
     AgentActivity, CallKey, Digest, EstimatedUsage, Failure, FailureClass, McpServerSpec, ReportedUsage, SandboxUse,

@@ -1,14 +1,13 @@
 //! Everything that crosses the interface is the same after serialization and deserialization.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::model::event::{
-    ApprovalDecision, CallKind, CallOutput, CommandOutput, FingerprintPart, PartKind, ReplyParsed, SkipKind,
+    ApprovalDecision, CallKind, CallOutput, CommandOutput, FingerprintPart, PartDigest, PartKind, ReplyParsed, SkipKind,
     SkipReason, StepCompleted, StepFailed, StepSkipped, StepStarted,
 };
 use crate::model::step::Access;
@@ -100,7 +99,7 @@ fn steps_and_the_way_in_which_they_begin_cross_the_interface() {
         inputs: vec!["topic".to_owned()],
         output: Some("plan".to_owned()),
         path: None,
-        fingerprint_parts: vec![FingerprintPart { kind: PartKind::Model, digest: Digest::compute(b"m") }],
+        fingerprint_parts: vec![FingerprintPart { kind: PartKind::Model, digest: PartDigest::new(&Digest::compute(b"m")) }],
         reusable: true,
         depends_on_workspace: false,
         may_write: true,
@@ -130,7 +129,7 @@ fn calls_and_their_outcomes_cross_the_interface() {
     };
     for effect in [
         Effect::Command(command),
-        Effect::Snapshot(FilesToWrite { files: json!([]), reserved: Arc::from(["plan.json".to_owned()]) }),
+        Effect::Snapshot(FilesToWrite { files: json!([]) }),
         Effect::Write(json!({ "files": [] })),
     ] {
         crosses(&Call { key: key(), request_digest: Digest::compute(b"request"), effect });

@@ -39,7 +39,7 @@ fn spec(step: &str, request: &str) -> StepSpec {
         path: Some("plan.json".to_owned()),
         fingerprint_parts: vec![FingerprintPart {
             kind: PartKind::Prompt("plan.md".to_owned()),
-            digest: Digest::compute(request.as_bytes()),
+            digest: PartDigest::new(&Digest::compute(request.as_bytes())),
         }],
         reusable: true,
         depends_on_workspace: false,
