@@ -238,9 +238,15 @@ pub(super) async fn write_files(performer: &Performer, record: Value) -> Result<
     .await
 }
 
-/// Returns the files of earlier steps that a command or a turn deleted or reverted. `files` is the record of the turn's
-/// own changes.
-pub(super) fn find_reverted_files(performer: &Performer, files: Option<Value>) -> Vec<String> {
+/// The artifact files that are in the workspace.
+pub(super) fn present_artifacts(performer: &Performer) -> Vec<String> {
+    let Ok(tree) = Tree::open(&performer.workspace) else { return Vec::new() };
+    performer.artifact_files.iter().filter(|path| tree.has_entry(path)).cloned().collect()
+}
+
+/// Returns the files of earlier steps that a command or a turn deleted, reverted or replaced by another entry. `files`
+/// is the record of the turn's own changes, and `artifacts` are the artifact files that were in the workspace before.
+pub(super) fn find_reverted_files(performer: &Performer, files: Option<Value>, artifacts: Vec<String>) -> Vec<String> {
     let mut ledger = performer.file_ledger.lock().unwrap_or_else(PoisonError::into_inner);
     // orch serialized this record a moment ago, so parsing it does not fail.
     if let Some(change_set) = files.and_then(|files| serde_json::from_value(files).ok()) {
@@ -251,7 +257,9 @@ pub(super) fn find_reverted_files(performer: &Performer, files: Option<Value>) -
         // The workspace exists but can't be opened, so the states of its files are unknown.
         return Vec::new();
     }
-    ledger.reverted_files(tree.as_ref()).into_iter().map(|file| file.path).collect()
+    let lost = ledger.differing_files(tree.as_ref()).into_iter().filter(|file| file.difference.is_loss());
+    let is_deleted = |path: &String| tree.as_ref().is_none_or(|tree| !tree.has_entry(path));
+    lost.map(|file| file.path).chain(artifacts.into_iter().filter(is_deleted)).collect()
 }
 
 /// Stops tracking these files, since the outcome of the call records them as reverted.

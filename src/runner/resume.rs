@@ -119,9 +119,9 @@ impl Runner {
             journal: &journal,
             run: row.run,
             workspace: Some(&workspace),
+            workspace_path: workspace.path_in_journal(),
             events: &events,
-            last_heartbeat: locks.run.former_owner_last_seen(),
-            has_machine_restarted: locks.run.has_machine_restarted(),
+            last_seen_before_restart: locks.run.former_owner_last_seen().filter(|_| locks.run.has_machine_restarted()),
             plan: &plan,
             from_step: from_step.as_ref(),
         };
@@ -211,14 +211,13 @@ impl Runner {
         self.reporter.info(&format!("run {run}: {}", crate::model::visible::escape_line_breaks(&past_state.pipeline)));
         let events = journal.events(run)?;
         let from_step = from_step.as_ref();
-        let last_seen = Lock::last_seen_before_restart(&journal.lock_file(run));
         let drift_check = DriftCheck {
             journal: &journal,
             run,
             workspace: workspace.as_ref(),
+            workspace_path: workspace_path.display().to_string(),
             events: &events,
-            last_heartbeat: last_seen,
-            has_machine_restarted: last_seen.is_some(),
+            last_seen_before_restart: Lock::last_seen_before_restart(&journal.lock_file(run)),
             plan: &plan,
             from_step,
         };
