@@ -189,7 +189,7 @@ impl ArtifactDrift {
                     .try_for_each(|(expected, _)| workspace.write_artifact(&expected.artifact))?;
                 Ok(AcceptedDrift::default())
             }
-            ChangedFilesPolicy::Refuse => self.refuse(workspace, runner),
+            ChangedFilesPolicy::Refuse => self.refuse(workspace),
         }
     }
 
@@ -207,34 +207,19 @@ impl ArtifactDrift {
         };
         let edited = self.changed_artifacts.iter().filter(|(_, found)| *found != ArtifactFile::Missing);
         let artifacts = edited.map(to_fact).collect::<Result<_, RunnerError>>()?;
-        Ok(AcceptedDrift {
-            artifacts,
-            missing_files: self.removed_files.iter().map(|file| file.to_missing_file(true)).collect(),
-        })
+        let missing_files = self.removed_files.iter().map(RemovedFile::to_missing_file).collect();
+        Ok(AcceptedDrift { artifacts, missing_files })
     }
 
-    /// Refuses to resume if a file is not as the run left it. If a program of the run may itself have removed the
-    /// files when orch was killed, only shows a note.
-    fn refuse(self, workspace: &Workspace, runner: &Runner) -> Result<AcceptedDrift, RunnerError> {
-        let running_step = self.history.step_running_at_crash();
-        let needs_choice =
-            !self.changed_artifacts.is_empty() || (running_step.is_none() && !self.removed_files.is_empty());
-        if needs_choice {
-            let messages = self.messages(workspace.folder());
-            return Err(RunnerError::usage(format!("{} since this run wrote it", join_limited(&messages))).with_hint(
-                "--accept-changed keeps the files as they are; --discard-changed restores them as recorded",
-            ));
+    /// Refuses to resume if a file is not as the run left it.
+    fn refuse(&self, workspace: &Workspace) -> Result<AcceptedDrift, RunnerError> {
+        let messages = self.messages(workspace.folder());
+        if messages.is_empty() {
+            return Ok(AcceptedDrift::default());
         }
-        if let Some(step) = running_step {
-            for file in &self.removed_files {
-                let message = file.message(workspace.folder());
-                runner.reporter.note(&format!("{message}; step `{step}` was running and may have caused this"));
-            }
-        }
-        Ok(AcceptedDrift {
-            artifacts: Vec::new(),
-            missing_files: self.removed_files.iter().map(|file| file.to_missing_file(false)).collect(),
-        })
+        let error = RunnerError::usage(format!("{} since this run wrote it", join_limited(&messages)));
+        Err(error
+            .with_hint("--accept-changed keeps the files as they are; --discard-changed restores them as recorded"))
     }
 
     /// The paths of the changed and the damaged artifact files, relative to the workspace.

@@ -3,12 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use indexmap::IndexSet;
-
 use crate::files::{DifferingFile, FileDifference, FileLedger, Tree};
 use crate::model::event::{CallEnded, Event, Fact, MissingFile};
 use crate::model::visible::path_for_display;
-use crate::model::{CallKey, RunId, StepKey};
+use crate::model::{RunId, StepKey};
 use crate::store::{DryRunDurable, Workspace};
 
 use super::artifact_drift::DriftCheck;
@@ -26,8 +24,6 @@ pub(crate) struct FileHistory {
     step_ends: Vec<(u64, StepKey, bool)>,
     /// The last change of each file of which orch did not record the content: the `seq` of its event, and the step.
     unrecorded: HashMap<String, (u64, StepKey)>,
-    /// A step whose program or tool was running when orch died. It may have deleted or reverted files.
-    step_running_at_crash: Option<StepKey>,
 }
 
 /// What one event says about the files that the steps of a run wrote.
@@ -76,13 +72,12 @@ impl FileHistory {
         writes.retain(|write| write.applied_seq.is_some());
         writes.sort_by_key(|write| write.applied_seq);
         let (mut entries, mut step_ends) = (Vec::new(), Vec::new());
-        let (mut next_write, mut programs) = (0, IndexSet::new());
+        let mut next_write = 0;
         for event in events {
             while writes.get(next_write).is_some_and(|write| write.applied_seq == Some(event.seq)) {
                 entries.push(LedgerEntry::Written(next_write));
                 next_write += 1;
             }
-            track_programs(&mut programs, &event.fact);
             match &event.fact {
                 Fact::CallEnded(call) => {
                     entries.extend(call.reverted_files.iter().cloned().map(LedgerEntry::Forgotten));
@@ -97,8 +92,7 @@ impl FileHistory {
             }
         }
         let unrecorded = unrecorded_files(events).into_iter().map(|file| (file.path, (file.seq, file.step))).collect();
-        let step_running_at_crash = programs.into_iter().next().map(|call| call.step);
-        Ok(Self { writes, entries, step_ends, unrecorded, step_running_at_crash })
+        Ok(Self { writes, entries, step_ends, unrecorded })
     }
 
     /// A ledger of the writes for which `is_included` is true, and the index of the write for each of its change sets.
@@ -121,11 +115,6 @@ impl FileHistory {
     /// The files that the steps wrote, with the digests of their contents.
     pub(crate) fn ledger(&self) -> FileLedger {
         self.ledger_of(|_| true).0
-    }
-
-    /// A step whose program or tool was running when orch died. It may have deleted or reverted files.
-    pub(crate) fn step_running_at_crash(&self) -> Option<&StepKey> {
-        self.step_running_at_crash.as_ref()
     }
 
     /// Compares the files with their last recorded contents, and finds those that concern the resumed run.
@@ -221,25 +210,10 @@ impl FileHistory {
     }
 }
 
-/// Updates the set of commands, turns and tool calls that may change files, and that have started and not ended.
-fn track_programs(programs: &mut IndexSet<CallKey>, fact: &Fact) {
-    match fact {
-        Fact::CallStarted(fact) => {
-            let properties = fact.kind.properties();
-            if properties.workspace.runs_program() || properties.keeps_turn_start {
-                programs.insert(fact.call.clone());
-            }
-        }
-        Fact::CallEnded(fact) => drop(programs.shift_remove(&fact.call)),
-        Fact::RunResumed(_) | Fact::RunEnded(_) => programs.clear(),
-        _ => {}
-    }
-}
-
 impl RemovedFile {
-    /// Records that the run continues without the file. `is_accepted` is whether the user chose this.
-    pub(crate) fn to_missing_file(&self, is_accepted: bool) -> MissingFile {
-        MissingFile { path: self.path.clone(), result_seq: self.result_seq.filter(|_| is_accepted) }
+    /// Records that the user continues the run without the file.
+    pub(crate) fn to_missing_file(&self) -> MissingFile {
+        MissingFile { path: self.path.clone(), result_seq: self.result_seq }
     }
 
     /// A message about the difference.

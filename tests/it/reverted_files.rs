@@ -199,7 +199,7 @@ fn an_edit_of_a_file_whose_step_runs_again_is_reported_and_recorded() {
 
 #[cfg(unix)]
 #[test]
-fn files_that_a_killed_program_may_have_removed_do_not_stop_a_resume() {
+fn files_that_a_killed_command_removed_must_be_decided() {
     let server = answering_server(|_, _| json!(1));
     let slow = "test -e again && exit 0; touch again; rm src/a.py; touch gone; sleep 60";
     let orch = project_with_failed_run(&server, &format!("  - {{ id: tidy, run: \"{slow}\" }}\n"));
@@ -209,8 +209,37 @@ fn files_that_a_killed_program_may_have_removed_do_not_stop_a_resume() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    orch.run(&["pipeline", "resume"]).exits(0).says("step `tidy` was running and may have caused this");
+    let words = "src/a.py`, which step `files` wrote, was deleted since this run wrote it";
+    orch.run(&["pipeline", "resume"]).exits(2).says(words).says("--accept-changed");
+    orch.run(&["pipeline", "resume", "--accept-changed"]).exits(0);
     orch.run(&["pipeline", "resume", latest_run_id(&orch).as_str()]).exits(0);
+    assert_eq!(seen_files(&orch), json!("b.py\nnew"));
+}
+
+#[cfg(unix)]
+#[test]
+fn files_that_a_killed_turn_removed_are_not_reported() {
+    let server = answering_server(|_, _| json!(1));
+    let orch =
+        project_with_failed_run(&server, "  - { id: edit, agent: p, schema: any, prompt: one.md, output: edited }\n");
+    let hangs_once =
+        "cat > /dev/null\nif [ -e again ]; then echo 1; exit; fi\ntouch again; rm src/a.py; touch gone; sleep 60\n";
+    orch.write("program.sh", hangs_once);
+    let program = orch.path().join("program.sh").display().to_string();
+    orch.edit(
+        "pipelines/main.yaml",
+        "  a: { model: auto }",
+        &format!("  a: {{ model: auto }}\n  p: {{ command: [sh, \"{program}\"], tools: [edit] }}"),
+    );
+    orch.disable_unsupported_sandboxes();
+    let mut child = orch.start(&["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"]);
+    while !orch.exists("workspace/gone") {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The resume compares the workspace with its state before the turn.
+    orch.run(&["pipeline", "resume"]).exits(0).says("a turn of step `edit` was interrupted");
     assert_eq!(seen_files(&orch), json!("b.py\nnew"));
 }
 
