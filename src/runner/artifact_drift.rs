@@ -52,7 +52,7 @@ pub(crate) struct DriftCheck<'a> {
     /// The workspace, or `None` if it no longer exists.
     pub(crate) workspace: Option<&'a Workspace>,
     /// The path of the workspace as the journal records it.
-    pub(crate) workspace_path: String,
+    pub(crate) workspace_path: &'a str,
     pub(crate) events: &'a [Event],
     /// The last heartbeat of the run's last process, if the machine has restarted since that process died. A power failure
     /// may have damaged files.
@@ -108,7 +108,7 @@ impl DriftCheck<'_> {
         }
         let (changed_artifacts, torn_artifacts) = (Vec::new(), Vec::new());
         let mut drift = ArtifactDrift { changed_artifacts, torn_artifacts, removed_files, history };
-        let owned_files = self.journal.owned_files(&self.workspace_path)?;
+        let owned_files = self.journal.owned_files(self.workspace_path)?;
         let paths: HashSet<String> = self.plan.artifact_paths().into_iter().collect();
         for expected in expected_files(self.events) {
             let compare = |workspace: &Workspace| workspace.compare(&expected.artifact);

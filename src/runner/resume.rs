@@ -115,7 +115,8 @@ impl Runner {
         let mut events = journal.events(row.run)?;
         let (plan, protected_files) =
             project_files::check_and_protect(plan, &project, current_dir, workspace.folder())?;
-        let (paths, last_heartbeat) = (plan.artifact_paths(), locks.run.former_owner_last_seen());
+        let (paths, recorded_path) = (plan.artifact_paths(), workspace.path_in_journal());
+        let last_heartbeat = locks.run.former_owner_last_seen();
         let redactor = registry.redactor_with(&execute::listed_secrets(&plan, self));
         let interrupted = interrupted_turns::find_interrupted_calls(
             (&journal, row.run, &events),
@@ -130,19 +131,19 @@ impl Runner {
             journal: &journal,
             run: row.run,
             workspace: Some(&workspace),
-            workspace_path: workspace.path_in_journal(),
+            workspace_path: &recorded_path,
             events: &events,
             last_seen_before_restart: last_heartbeat.filter(|_| locks.run.has_machine_restarted()),
             plan: &plan,
             from_step: from_step.as_ref(),
         };
         if has_moved {
-            journal.record_workspace_move(row.run, &past_state.workspace, &workspace.path_in_journal())?;
+            journal.record_workspace_move(row.run, &past_state.workspace, &recorded_path)?;
         }
         // Files are restored only after all other checks that can refuse the run have passed.
         let drift = drift_check.find_drift(self)?;
         events.truncate(recorded_count);
-        let (owned_files, edited) = (journal.owned_files(&workspace.path_in_journal())?, drift.artifact_paths());
+        let (owned_files, edited) = (journal.owned_files(&recorded_path)?, drift.artifact_paths());
         workspace.check_no_foreign_files(
             paths.iter().map(String::as_str).filter(|path| !edited.contains(path)),
             &owned_files,
@@ -217,11 +218,13 @@ impl Runner {
         self.reporter.info(&format!("run {run}: {}", crate::model::visible::escape_line_breaks(&past_state.pipeline)));
         let mut events = journal.events(run)?;
         let from_step = from_step.as_ref();
+        let recorded_path =
+            workspace.as_ref().map_or_else(|| workspace_path.display().to_string(), Workspace::path_in_journal);
         let drift_check = DriftCheck {
             journal: &journal,
             run,
             workspace: workspace.as_ref(),
-            workspace_path: workspace_path.display().to_string(),
+            workspace_path: &recorded_path,
             events: &events,
             last_seen_before_restart: Lock::last_seen_before_restart(&journal.lock_file(run)),
             plan: &plan,
