@@ -36,7 +36,8 @@ impl FileAccount for LocalFiles {
     }
 
     fn reverted(&self, tree: Option<&Tree>) -> Vec<String> {
-        self.lock().reverted_files(tree).into_iter().map(|file| file.path).collect()
+        let differing = self.lock().differing_files(tree);
+        differing.into_iter().filter(|file| file.difference.is_loss()).map(|file| file.path).collect()
     }
 
     fn forget(&self, paths: &[String]) {

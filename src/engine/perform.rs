@@ -110,6 +110,7 @@ impl Perform for Performer {
             let properties = call.effect.properties();
             let runs_program = properties.workspace.runs_program();
             let server = called_server(&call.effect).cloned();
+            let artifacts = if runs_program { performer.present_artifacts().await } else { Vec::new() };
             let call_timer = performer.budgets.clone().start_call(&step);
             let EffectResult { result, cost, activity } =
                 performer.perform_until_ended(call, started, in_finally, stop).await;
@@ -121,8 +122,11 @@ impl Perform for Performer {
             let has_comparison = properties.keeps_turn_start && result.as_ref().is_err_and(is_without_result);
             let activity = (has_comparison || !activity.is_empty())
                 .then(|| Box::new(performer.redactor.redact_activity(activity)));
-            let reverted_files =
-                if runs_program { performer.reverted_files(&result, activity.as_deref()).await } else { Vec::new() };
+            let reverted_files = if runs_program {
+                performer.reverted_files(&result, activity.as_deref(), artifacts).await
+            } else {
+                Vec::new()
+            };
             // Stop tracking these files only now: if the caller dropped this future during the scan, orch would never
             // record that the files were reverted.
             performer.files.forget(&reverted_files);
@@ -185,8 +189,11 @@ impl Perform for Performer {
             let sandbox = call_sandbox(self, &call.key, server, runs_program);
             let failure = dropped_failure(sandbox.as_deref());
             self.endings.forget(&call.key);
-            let reverted_files =
-                if runs_program { self.reverted_files(&Err(failure.clone()), None).await } else { Vec::new() };
+            let reverted_files = if runs_program {
+                self.reverted_files(&Err(failure.clone()), None, Vec::new()).await
+            } else {
+                Vec::new()
+            };
             self.files.forget(&reverted_files);
             let ended = self.clock.now();
             let (result, estimated, estimated_cost) = (Err(failure), None, None);
@@ -275,18 +282,25 @@ impl Performer {
         if in_finally { std::future::pending().await } else { self.budgets.time_limit_reached(step).await }
     }
 
-    /// Returns the files of earlier steps that a command or a turn deleted or reverted. Runs on another thread, because
-    /// it may have to read many files.
+    /// Returns the artifact files that are in the workspace. Runs on another thread, since there may be many.
+    async fn present_artifacts(&self) -> Vec<String> {
+        let performer = self.clone();
+        run_on_thread(self.clock.hold_virtual_time(), move || effects::present_artifacts(&performer)).await
+    }
+
+    /// Returns the files of earlier steps that a command or a turn deleted or reverted. `artifacts` are the artifact
+    /// files that were in the workspace before. Runs on another thread, because it may have to read many files.
     async fn reverted_files(
         &self,
         result: &Result<CallReply, Failure>,
         activity: Option<&AgentActivity>,
+        artifacts: Vec<String>,
     ) -> Vec<String> {
         let reply_activity = result.as_ref().ok().and_then(CallReply::activity);
         let (performer, files) =
             (self.clone(), reply_activity.or(activity).and_then(|activity| activity.files.clone()));
         let hold = self.clock.hold_virtual_time();
-        run_on_thread(hold, move || effects::find_reverted_files(&performer, files)).await
+        run_on_thread(hold, move || effects::find_reverted_files(&performer, files, artifacts)).await
     }
 
     /// Returns the result of a call without secrets.

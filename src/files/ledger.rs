@@ -1,4 +1,4 @@
-//! Tracks the files that steps wrote into a workspace, to find files that were edited, deleted or reverted since.
+//! Tracks the files that steps wrote into a workspace, to find those that differ from the record.
 
 use indexmap::IndexMap;
 
@@ -7,7 +7,7 @@ use crate::model::{Digest, Failure, FailureClass};
 use super::commit::read_state;
 use super::problem::Problems;
 use super::record::{ApplyReport, ChangeSet, FileChange, FileState};
-use super::tree::Tree;
+use super::tree::{AccessError, Tree};
 
 /// The files that change sets wrote, with the digests of their contents.
 #[derive(Clone, Debug, Default)]
@@ -25,40 +25,55 @@ struct PathHistory {
     last_digest: Option<Digest>,
     /// The earlier contents; `None` if the file was absent.
     earlier_digests: Vec<Option<Digest>>,
-    /// Whether a program that may change files has run after that change set.
-    program_ran_since: bool,
     /// Whether orch tracks the path. After [`FileLedger::forget`], it only keeps the contents, since a later change set
     /// may write the path again.
     is_tracked: bool,
 }
 
-/// A file that was deleted or reverted after orch wrote it.
+/// A file that is not as the last change set left it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExternalReversion {
+pub struct DifferingFile {
     /// The path relative to the workspace.
     pub path: String,
-    /// Whether the file is deleted. Otherwise it has an earlier content again.
-    pub is_deleted: bool,
+    /// How it differs.
+    pub difference: FileDifference,
     /// The index of the change set that wrote it, from 0.
     pub change_set_index: usize,
+}
+
+/// How a file differs from its last recorded content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileDifference {
+    /// It is deleted.
+    Deleted,
+    /// It has an earlier content again.
+    Reverted,
+    /// It has content that the record does not contain.
+    Edited,
+    /// It has no content that orch can read, for this reason, as the predicate of a sentence.
+    Unreadable(String),
+}
+
+impl FileDifference {
+    /// Whether the recorded content is lost, without new content in its place.
+    pub fn is_loss(&self) -> bool {
+        *self != Self::Edited
+    }
 }
 
 impl FileLedger {
     /// Records the files of a change set that was applied.
     pub fn record(&mut self, change_set: &ChangeSet) {
-        let digest = |state: &Option<FileState>| state.as_ref().map(|state| state.content.digest());
         for change in &change_set.files {
-            let (before, after) = (digest(&change.before), digest(&change.after));
+            let (before, after) = (digest(change.before.as_ref()), digest(change.after.as_ref()));
             let empty_history = PathHistory {
                 change_set_index: self.change_set_count,
                 last_digest: None,
                 earlier_digests: Vec::new(),
-                program_ran_since: false,
                 is_tracked: true,
             };
             let history = self.files.entry(change.path.clone()).or_insert(empty_history);
-            (history.change_set_index, history.program_ran_since) = (self.change_set_count, false);
-            history.is_tracked = true;
+            (history.change_set_index, history.is_tracked) = (self.change_set_count, true);
             let previous = std::mem::replace(&mut history.last_digest, after);
             for digest in [previous, before] {
                 if !history.earlier_digests.contains(&digest) {
@@ -76,59 +91,42 @@ impl FileLedger {
         }
     }
 
-    /// Records that a program that may change files has run. A later change of a recorded file then does not count as
-    /// an edit by the user.
-    pub fn mark_external(&mut self) {
-        self.files.values_mut().for_each(|history| history.program_ran_since = true);
+    /// The files that differ from their last recorded contents, in the order in which orch first wrote them. Without a
+    /// workspace, all files count as deleted.
+    pub fn differing_files(&self, tree: Option<&Tree>) -> Vec<DifferingFile> {
+        let tracked = self.files.iter().filter(|(_, history)| history.is_tracked);
+        let differing = tracked.filter_map(|(path, history)| {
+            let current = tree.map_or(Ok(None), |tree| read_state(tree, path));
+            let difference = history.difference(current)?;
+            Some(DifferingFile { path: path.clone(), difference, change_set_index: history.change_set_index })
+        });
+        differing.collect()
     }
+}
 
-    /// The files that the user edited, each with the index of the change set that wrote it. Omits files that a program
-    /// may have changed instead.
-    pub fn user_edits(&self, tree: &Tree) -> Vec<(String, usize)> {
-        let find_edit = |(path, history): (&String, &PathHistory)| {
-            let current = Some(read_state(tree, path).ok()??.content.digest());
-            let is_edited = current != history.last_digest
-                && !history.earlier_digests.contains(&current)
-                && !history.program_ran_since;
-            is_edited.then(|| (path.clone(), history.change_set_index))
+impl PathHistory {
+    /// How the state of the file on disk differs from the last recorded one; `None` if it does not.
+    fn difference(&self, current: Result<Option<FileState>, AccessError>) -> Option<FileDifference> {
+        let current = match current {
+            Ok(state) => digest(state.as_ref()),
+            // If the file should be absent, another entry may be in its place.
+            Err(error) => return self.last_digest.as_ref().map(|_| FileDifference::Unreadable(error.to_string())),
         };
-        self.tracked_files().filter_map(find_edit).collect()
+        if current == self.last_digest {
+            return None;
+        }
+        // A file that should exist but is missing is deleted, even if no change set recorded it as absent.
+        Some(match &current {
+            None => FileDifference::Deleted,
+            Some(_) if self.earlier_digests.contains(&current) => FileDifference::Reverted,
+            Some(_) => FileDifference::Edited,
+        })
     }
+}
 
-    /// The files whose contents can't be compared, each with the reason, as the predicate of a sentence, and the index of
-    /// the change set that wrote it.
-    pub fn incomparable_files(&self, tree: &Tree) -> Vec<(String, String, usize)> {
-        let find_error = |(path, history): (&String, &PathHistory)| {
-            let error = read_state(tree, path).err()?;
-            Some((path.clone(), error.to_string(), history.change_set_index))
-        };
-        self.tracked_files().filter_map(find_error).collect()
-    }
-
-    /// The files that are deleted or have an earlier content, in the order in which orch first wrote them. Without a
-    /// workspace, all files count as deleted. Omits a file that can't be read, since its content is unknown
-    /// ([`FileLedger::incomparable_files`]).
-    pub fn reverted_files(&self, tree: Option<&Tree>) -> Vec<ExternalReversion> {
-        let find_reversion = |(path, history): (&String, &PathHistory)| {
-            let current = match tree {
-                Some(tree) => read_state(tree, path).ok()?.map(|state| state.content.digest()),
-                None => None,
-            };
-            // A file that should exist but is missing counts as reverted, even if no change set recorded it as absent.
-            let is_reverted =
-                current != history.last_digest && (current.is_none() || history.earlier_digests.contains(&current));
-            is_reverted.then(|| ExternalReversion {
-                path: path.clone(),
-                is_deleted: current.is_none(),
-                change_set_index: history.change_set_index,
-            })
-        };
-        self.tracked_files().filter_map(find_reversion).collect()
-    }
-
-    fn tracked_files(&self) -> impl Iterator<Item = (&String, &PathHistory)> {
-        self.files.iter().filter(|(_, history)| history.is_tracked)
-    }
+/// The digest of the content of a file; `None` if the file is absent.
+fn digest(state: Option<&FileState>) -> Option<Digest> {
+    state.map(|state| state.content.digest())
 }
 
 impl Tree {
@@ -150,6 +148,7 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
+    use super::FileDifference::{Deleted, Edited, Reverted, Unreadable};
     use super::*;
     use crate::files::{FileEntry, ReservedFiles};
 
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn deleted_and_reverted_files_are_listed_apart_from_edited_files() {
+    fn a_file_differs_in_that_it_is_deleted_reverted_edited_or_unreadable() {
         let folder = tempfile::tempdir().unwrap();
         let file_path = |name: &str| folder.path().join(name);
         std::fs::write(file_path("old"), "0").unwrap();
@@ -171,42 +170,42 @@ mod tests {
         write_file(&tree, &mut ledger, "new", Some("1"));
         write_file(&tree, &mut ledger, "old", Some("2"));
         write_file(&tree, &mut ledger, "removed", None);
-        let reverted_files = |ledger: &FileLedger| -> Vec<(String, bool, usize)> {
-            ledger
-                .reverted_files(Some(&tree))
-                .into_iter()
-                .map(|file| (file.path, file.is_deleted, file.change_set_index))
-                .collect()
+        let differing = |ledger: &FileLedger, tree: Option<&Tree>| -> Vec<(String, FileDifference, usize)> {
+            let files = ledger.differing_files(tree).into_iter();
+            files.map(|file| (file.path, file.difference, file.change_set_index)).collect()
         };
-        assert_eq!(reverted_files(&ledger), []);
+        let on_disk = |ledger: &FileLedger| differing(ledger, Some(&tree));
+        let file = |path: &str, difference: FileDifference, index: usize| (path.to_owned(), difference, index);
+        assert_eq!(on_disk(&ledger), []);
         for earlier_content in ["0", "1"] {
             std::fs::write(file_path("old"), earlier_content).unwrap();
-            assert_eq!(reverted_files(&ledger), [("old".to_owned(), false, 2)]);
+            assert_eq!(on_disk(&ledger), [file("old", Reverted, 2)]);
         }
         std::fs::write(file_path("old"), "3").unwrap();
         std::fs::write(file_path("new"), "3").unwrap();
-        assert_eq!(reverted_files(&ledger), [], "the user edited both");
-        assert_eq!(ledger.user_edits(&tree), [("old".to_owned(), 2), ("new".to_owned(), 1)]);
+        assert_eq!(on_disk(&ledger), [file("old", Edited, 2), file("new", Edited, 1)]);
+        assert!(!Edited.is_loss() && Deleted.is_loss() && Reverted.is_loss());
         std::fs::remove_file(file_path("new")).unwrap();
         std::fs::write(file_path("removed"), "0").unwrap();
-        assert_eq!(reverted_files(&ledger), [("new".to_owned(), true, 1), ("removed".to_owned(), false, 3)]);
-        assert_eq!(ledger.user_edits(&tree), [("old".to_owned(), 2)]);
-        ledger.mark_external();
-        assert_eq!(ledger.user_edits(&tree), [], "a program may have made the edits");
-        assert_eq!(ledger.incomparable_files(&tree), []);
+        assert_eq!(on_disk(&ledger), [file("old", Edited, 2), file("new", Deleted, 1), file("removed", Reverted, 3)]);
         std::fs::remove_file(file_path("old")).unwrap();
         std::fs::create_dir(file_path("old")).unwrap();
-        let reason = "is a folder, not a file".to_owned();
-        assert_eq!(ledger.incomparable_files(&tree), [("old".to_owned(), reason, 2)]);
+        std::fs::remove_file(file_path("removed")).unwrap();
+        std::fs::create_dir(file_path("removed")).unwrap();
+        let unreadable = Unreadable("is a folder, not a file".to_owned());
+        // The file that a step removed is still absent.
+        assert_eq!(on_disk(&ledger), [file("old", unreadable, 2), file("new", Deleted, 1)]);
+        std::fs::remove_dir(file_path("removed")).unwrap();
+        std::fs::remove_dir(file_path("old")).unwrap();
         ledger.forget("new");
         ledger.forget("removed");
-        assert_eq!(reverted_files(&ledger), []);
+        assert_eq!(on_disk(&ledger), [file("old", Deleted, 2)]);
+        std::fs::write(file_path("old"), "2").unwrap();
         std::fs::write(file_path("removed"), "4").unwrap();
         write_file(&tree, &mut ledger, "removed", Some("5"));
         std::fs::write(file_path("removed"), "0").unwrap();
-        assert_eq!(reverted_files(&ledger), [("removed".to_owned(), false, 4)], "it has its first content again");
+        assert_eq!(on_disk(&ledger), [file("removed", Reverted, 4)], "it has its first content again");
         ledger.forget("removed");
-        let deleted_paths: Vec<String> = ledger.reverted_files(None).into_iter().map(|file| file.path).collect();
-        assert_eq!(deleted_paths, ["old"]);
+        assert_eq!(differing(&ledger, None), [file("old", Deleted, 2)]);
     }
 }

@@ -48,7 +48,7 @@ pub use atomic_write::write_atomically;
 pub use bounded::{read_file_bounded, read_to_end_bounded};
 pub use diff::diff;
 pub use entry::{FileEntry, mode_problem, parse_entries};
-pub use ledger::{ExternalReversion, FileLedger};
+pub use ledger::{DifferingFile, FileDifference, FileLedger};
 pub use path::{fold_path, is_own_path};
 pub use path_index::PathIndex;
 pub use prepare::{MAX_BYTES, MAX_FILES, RULES_VERSION, refusals};

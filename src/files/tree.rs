@@ -81,6 +81,13 @@ impl Tree {
         }
     }
 
+    /// Whether there is an entry of any type at a path, or orch can't find out.
+    pub fn has_entry(&self, path: &str) -> bool {
+        let parent = self.open_parent(path);
+        let entry = parent.and_then(|dir| dir.map(|dir| metadata(&dir, name_of(path))).transpose());
+        !matches!(entry, Ok(None | Some(None)))
+    }
+
     /// Reads the entry at a path; refuses a file of more than `limit` bytes.
     pub(super) fn read_entry(&self, path: &str, limit: u64) -> Result<DiskEntry, AccessError> {
         match self.open_parent(path)? {

@@ -1,12 +1,11 @@
-//! Finds artifact files that the user changed, and files that the user removed, since the run wrote them. According to
-//! the user's choice, orch accepts them, restores them, or refuses to resume.
+//! Compares the files of a run with the record when the run is resumed. According to the user's choice, orch accepts files
+//! that changed, restores them, or refuses to resume.
 
-use std::cell::OnceCell;
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use indexmap::IndexMap;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::config::Project;
 use crate::engine::Plan;
@@ -15,17 +14,13 @@ use crate::model::step::{OnError, Step};
 use crate::model::text::decode_text;
 use crate::model::visible::path_for_display;
 use crate::model::{Artifact, RunId, StepKey};
-use crate::store::{FileDrift, Journal, Workspace};
+use crate::store::{ArtifactFile, Journal, OwnedFiles, Workspace};
 
 use super::Runner;
 use super::error::RunnerError;
-use super::file_drift::{FileHistory, RemovedFile, ValidResults};
+use super::file_drift::{FileHistory, RemovedFile, StepFileDrift};
 
-/// The maximum time from an event about a file to a crash that can explain outdated contents of the file. orch writes a
-/// file right after it records the event, and a power failure may lose the latest writes.
-const CRASH_WINDOW: SignedDuration = SignedDuration::from_secs(60);
-
-/// What orch does with files that the user changed or removed since the run wrote them.
+/// What orch does with files that are not as the run left them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChangedFilesPolicy {
     /// Refuse to resume.
@@ -50,27 +45,27 @@ impl ChangedFilesPolicy {
     }
 }
 
-/// The parameters of a search for changed files.
+/// The parameters of a comparison of the files with the record.
 pub(crate) struct DriftCheck<'a> {
     pub(crate) journal: &'a Journal,
     pub(crate) run: RunId,
     /// The workspace, or `None` if it no longer exists.
     pub(crate) workspace: Option<&'a Workspace>,
+    /// The path of the workspace as the journal records it.
+    pub(crate) workspace_path: &'a str,
     pub(crate) events: &'a [Event],
-    /// The last heartbeat of the run's last process, if that process died.
-    pub(crate) last_heartbeat: Option<Timestamp>,
-    /// Whether the machine has restarted since the run's last process died, so that a power failure may have damaged
-    /// files.
-    pub(crate) has_machine_restarted: bool,
+    /// The last heartbeat of the run's last process, if the machine has restarted since that process died. A power failure
+    /// may have damaged files.
+    pub(crate) last_seen_before_restart: Option<Timestamp>,
     /// The plan to run. For a changed artifact file that the plan does not write, orch only prints a note.
     pub(crate) plan: &'a Plan,
     /// A step that runs again even if orch could reuse its result.
     pub(crate) from_step: Option<&'a StepKey>,
 }
 
-/// The files of a run that changed since the run wrote them.
+/// The files of a run that are not as the run left them.
 pub(crate) struct ArtifactDrift {
-    changed_artifacts: Vec<(ExpectedFile, FileDrift)>,
+    changed_artifacts: Vec<(ExpectedFile, ArtifactFile)>,
     /// The artifacts whose files a restart of the machine has damaged.
     torn_artifacts: Vec<Artifact>,
     removed_files: Vec<RemovedFile>,
@@ -92,69 +87,77 @@ struct ExpectedFile {
     result_seq: u64,
     step: StepKey,
     artifact: Artifact,
-    /// The time of the latest event about the file.
-    recorded_at: Timestamp,
-    /// The index of the session in which orch recorded this event.
-    session_index: usize,
+    /// The `seq` of the latest event about the file.
+    recorded_seq: u64,
+    /// Whether the session of this event did not end, so that the process may have died before it wrote the file.
+    may_be_unwritten: bool,
+    /// Whether a program of the run has deleted the file since this event.
+    is_deleted_by_run: bool,
 }
 
 impl DriftCheck<'_> {
-    /// Compares every file with its record. Shows a note about each changed file that no step writes any more, and a
-    /// warning about each file that can't be compared.
+    /// Compares every file with its record. Shows a note about each changed file that no step writes any more, and about
+    /// each edited file that a step may overwrite.
     pub(crate) fn find_drift(&self, runner: &Runner) -> Result<ArtifactDrift, RunnerError> {
         let history = FileHistory::from_events(self.run, self.events)?;
-        let valid_results = ValidResults {
-            plan: self.plan,
-            events: self.events,
-            from_step: self.from_step,
-            reuse_cache: OnceCell::new(),
-        };
-        let removed_files = history.removed_files(self.workspace, &valid_results)?;
-        let (changed_artifacts, torn_artifacts) = (Vec::new(), Vec::new());
-        let mut drift = ArtifactDrift { changed_artifacts, torn_artifacts, removed_files, history };
-        let Some(workspace) = self.workspace else { return Ok(drift) };
-        for message in drift.history.incomparable_files(workspace, &valid_results)? {
-            runner.reporter.warning(&message);
-        }
-        for message in drift.history.overwritable_edits(workspace, &valid_results)? {
+        let StepFileDrift { removed: removed_files, overwritable } = history.find_drift(self)?;
+        for message in overwritable {
             runner.reporter.note(&format!(
                 "{message}, and the step may run again: orch records the current contents before overwriting them"
             ));
         }
-        let (owned_files, run) = (self.journal.owned_files(&workspace.path_in_journal())?, self.run.0.to_string());
+        let (changed_artifacts, torn_artifacts) = (Vec::new(), Vec::new());
+        let mut drift = ArtifactDrift { changed_artifacts, torn_artifacts, removed_files, history };
+        let owned_files = self.journal.owned_files(self.workspace_path)?;
         let paths: HashSet<String> = self.plan.artifact_paths().into_iter().collect();
-        let crash_times = crash_times(self.events, self.last_heartbeat);
         for expected in expected_files(self.events) {
-            let crashed_at = crash_times.get(expected.session_index).copied().flatten();
-            let is_near_crash =
-                crashed_at.is_some_and(|time| time.duration_since(expected.recorded_at) <= CRASH_WINDOW);
-            let Some(change) = workspace.drift(&expected.artifact, &run, &owned_files, is_near_crash)? else {
+            let compare = |workspace: &Workspace| workspace.compare(&expected.artifact);
+            let found = self.workspace.map(compare).transpose()?.unwrap_or(ArtifactFile::Missing);
+            if self.is_explained(&expected, &found, &owned_files) {
                 continue;
-            };
-            if expected.artifact.path.as_ref().is_some_and(|path| paths.contains(path)) {
-                let is_own_content = !matches!(change, FileDrift::OtherRun(_));
-                let last_heartbeat = self.last_heartbeat.filter(|_| self.has_machine_restarted && is_own_content);
-                let is_torn = |time| workspace.is_torn(&expected.artifact, time);
-                if last_heartbeat.map(is_torn).transpose()?.unwrap_or(false) {
-                    drift.torn_artifacts.push(expected.artifact);
-                } else {
-                    drift.changed_artifacts.push((expected, change));
+            }
+            if !paths.contains(expected.path()) {
+                if let (Some(workspace), ArtifactFile::Changed(_)) = (self.workspace, found) {
+                    runner.reporter.note(&format!(
+                        "`{}` was changed, and no step writes it any more: orch does not touch it",
+                        path_for_display(&workspace.folder().join(expected.path()))
+                    ));
                 }
+            } else if let (Some(workspace), Some(last_seen)) = (self.workspace, self.last_seen_before_restart)
+                && workspace.is_torn(&expected.artifact, last_seen)?
+            {
+                drift.torn_artifacts.push(expected.artifact);
             } else {
-                let file = expected.file(workspace.folder());
-                runner.reporter.note(&format!(
-                    "`{}` was changed, and no step writes it any more: orch does not touch it",
-                    path_for_display(&file)
-                ));
+                drift.changed_artifacts.push((expected, found));
             }
         }
         Ok(drift)
     }
+
+    /// Whether the file is as recorded, or the run itself can have left it in this state: its process died before it wrote
+    /// the file, a power failure lost that write, a program of the run deleted the file, or the run did not work in this
+    /// workspace before. A step whose result is reused then writes the file again.
+    fn is_explained(&self, expected: &ExpectedFile, found: &ArtifactFile, owned_files: &OwnedFiles) -> bool {
+        let is_after_crash = expected.may_be_unwritten || self.last_seen_before_restart.is_some();
+        let last_writer = owned_files.last_writer(expected.path());
+        match found {
+            ArtifactFile::Unchanged => true,
+            ArtifactFile::Missing => is_after_crash || expected.is_deleted_by_run || last_writer.is_none(),
+            ArtifactFile::Changed(None) => false,
+            // The file may still have its content from before the write.
+            ArtifactFile::Changed(Some(digest)) => {
+                is_after_crash
+                    && last_writer == Some(self.run.0.to_string().as_str())
+                    && owned_files.contains(expected.path(), digest.as_str())
+            }
+        }
+    }
 }
 
 impl ExpectedFile {
-    fn file(&self, folder: &Path) -> PathBuf {
-        folder.join(self.artifact.path.as_deref().unwrap_or_default())
+    /// The path relative to the workspace.
+    fn path(&self) -> &str {
+        self.artifact.path.as_deref().unwrap_or_default()
     }
 }
 
@@ -186,7 +189,7 @@ impl ArtifactDrift {
                     .try_for_each(|(expected, _)| workspace.write_artifact(&expected.artifact))?;
                 Ok(AcceptedDrift::default())
             }
-            ChangedFilesPolicy::Refuse => self.refuse(workspace, runner),
+            ChangedFilesPolicy::Refuse => self.refuse(workspace),
         }
     }
 
@@ -202,41 +205,28 @@ impl ArtifactDrift {
         self.history.check_restorable(&self.removed_files)
     }
 
-    /// The facts to record when the user accepts the files as they are.
+    /// The facts to record when the user accepts the files as they are. A deleted file can't become an artifact, so the
+    /// recorded artifact remains, and orch writes its file again.
     pub(crate) fn accept(&self, workspace: &Workspace, project: &Project) -> Result<AcceptedDrift, RunnerError> {
-        let to_fact = |(expected, _): &(ExpectedFile, FileDrift)| {
+        let to_fact = |(expected, _): &(ExpectedFile, ArtifactFile)| {
             let artifact = edited_artifact(workspace, &expected.artifact, project)?;
             Ok(ArtifactAccepted { step: expected.step.clone(), result_seq: expected.result_seq, artifact })
         };
-        let artifacts = self.changed_artifacts.iter().map(to_fact).collect::<Result<_, RunnerError>>()?;
-        Ok(AcceptedDrift {
-            artifacts,
-            missing_files: self.removed_files.iter().map(|file| file.to_missing_file(true)).collect(),
-        })
+        let edited = self.changed_artifacts.iter().filter(|(_, found)| *found != ArtifactFile::Missing);
+        let artifacts = edited.map(to_fact).collect::<Result<_, RunnerError>>()?;
+        let missing_files = self.removed_files.iter().map(RemovedFile::to_missing_file).collect();
+        Ok(AcceptedDrift { artifacts, missing_files })
     }
 
-    /// Refuses to resume if the user changed or removed a file. If a program of the run may itself have removed the
-    /// files when orch was killed, only shows a note.
-    fn refuse(self, workspace: &Workspace, runner: &Runner) -> Result<AcceptedDrift, RunnerError> {
-        let running_step = self.history.step_running_at_crash();
-        let needs_choice =
-            !self.changed_artifacts.is_empty() || (running_step.is_none() && !self.removed_files.is_empty());
-        if needs_choice {
-            let messages = self.messages(workspace.folder());
-            return Err(RunnerError::usage(format!("{} since this run wrote it", join_limited(&messages))).with_hint(
-                "--accept-changed keeps the files as they are; --discard-changed restores them as recorded",
-            ));
+    /// Refuses to resume if a file is not as the run left it.
+    fn refuse(&self, workspace: &Workspace) -> Result<AcceptedDrift, RunnerError> {
+        let messages = self.messages(workspace.folder());
+        if messages.is_empty() {
+            return Ok(AcceptedDrift::default());
         }
-        if let Some(step) = running_step {
-            for file in &self.removed_files {
-                let message = file.message(workspace.folder());
-                runner.reporter.note(&format!("{message}; step `{step}` was running and may have caused this"));
-            }
-        }
-        Ok(AcceptedDrift {
-            artifacts: Vec::new(),
-            missing_files: self.removed_files.iter().map(|file| file.to_missing_file(false)).collect(),
-        })
+        let error = RunnerError::usage(format!("{} since this run wrote it", join_limited(&messages)));
+        Err(error
+            .with_hint("--accept-changed keeps the files as they are; --discard-changed restores them as recorded"))
     }
 
     /// The paths of the changed and the damaged artifact files, relative to the workspace.
@@ -247,15 +237,9 @@ impl ArtifactDrift {
 
     /// A message for each changed file.
     pub(crate) fn messages(&self, folder: &Path) -> Vec<String> {
-        let artifact_message = |(expected, change): &(ExpectedFile, FileDrift)| {
-            let file = path_for_display(&expected.file(folder));
-            match change {
-                FileDrift::Changed => format!("`{file}` was changed"),
-                FileDrift::EarlierVersion => format!("`{file}` was reverted to its earlier contents"),
-                FileDrift::OtherRun(run) => {
-                    format!("`{file}` was overwritten by another run ({})", run.get(24..).unwrap_or(run))
-                }
-            }
+        let artifact_message = |(expected, found): &(ExpectedFile, ArtifactFile)| {
+            let change = if *found == ArtifactFile::Missing { "was deleted" } else { "was changed" };
+            format!("`{}` {change}", path_for_display(&folder.join(expected.path())))
         };
         let removed_messages = self.removed_files.iter().map(|file| file.message(folder));
         self.changed_artifacts.iter().map(artifact_message).chain(removed_messages).collect()
@@ -271,33 +255,29 @@ pub(crate) fn join_limited(messages: &[String]) -> String {
     }
 }
 
-/// For each session, the last time at which its process was alive, if the process died. `last_heartbeat` belongs to the
-/// last session.
-fn crash_times(events: &[Event], last_heartbeat: Option<Timestamp>) -> Vec<Option<Timestamp>> {
-    let (mut times, mut previous): (Vec<Option<Timestamp>>, Option<&Event>) = (Vec::new(), None);
-    let crash_time = |last_event: &Event, heartbeat: Option<Timestamp>| match &last_event.fact {
-        Fact::RunEnded(_) => heartbeat,
-        _ => Some(heartbeat.map_or(last_event.at, |heartbeat| heartbeat.max(last_event.at))),
-    };
-    for event in events {
-        if let (Fact::RunResumed(fact), Some(previous)) = (&event.fact, previous) {
-            times.push(crash_time(previous, fact.previous_owner_last_heartbeat));
-        }
-        previous = Some(event);
-    }
-    times.extend(previous.map(|event| crash_time(event, last_heartbeat)));
-    times
-}
-
 /// The expected states of the artifact files, in the order in which the run first wrote the files.
 fn expected_files(events: &[Event]) -> Vec<ExpectedFile> {
     let mut results: IndexMap<u64, (StepKey, Artifact)> = IndexMap::new();
     let mut files: IndexMap<String, ExpectedFile> = IndexMap::new();
-    let mut session_index = 0;
+    let mut session_start = 0;
     for event in events {
         let result_seq = match &event.fact {
             Fact::RunResumed(_) => {
-                session_index += 1;
+                session_start = event.seq;
+                continue;
+            }
+            Fact::RunEnded(_) => {
+                // orch records the end of a session only after it has written all files.
+                let written = files.values_mut().filter(|file| file.recorded_seq >= session_start);
+                written.for_each(|file| file.may_be_unwritten = false);
+                continue;
+            }
+            Fact::CallEnded(call) => {
+                for path in &call.reverted_files {
+                    if let Some(file) = files.get_mut(path) {
+                        file.is_deleted_by_run = true;
+                    }
+                }
                 continue;
             }
             Fact::StepCompleted(StepCompleted { step, artifact: Some(artifact), .. }) => {
@@ -318,7 +298,9 @@ fn expected_files(events: &[Event]) -> Vec<ExpectedFile> {
         };
         let Some((step, artifact)) = results.get(&result_seq).cloned() else { continue };
         if let Some(path) = artifact.path.clone() {
-            let expected = ExpectedFile { result_seq, step, artifact, recorded_at: event.at, session_index };
+            let (recorded_seq, may_be_unwritten, is_deleted_by_run) = (event.seq, true, false);
+            let expected =
+                ExpectedFile { result_seq, step, artifact, recorded_seq, may_be_unwritten, is_deleted_by_run };
             files.insert(path, expected);
         }
     }

@@ -82,13 +82,10 @@ impl RunContext<'_> {
         })
     }
 
-    /// The file changes of the tool calls that the end of the run's previous owner interrupted. A tool call has no
-    /// model.
+    /// The file changes of the turns and tool calls that the end of the run's previous owner interrupted.
     fn interrupted_changes(&self) -> impl Iterator<Item = ChangeSet> {
         self.facts_to_record.iter().filter_map(|fact| match fact {
-            Fact::CallEnded(call) if call.model.is_none() => {
-                serde_json::from_value(call.activity()?.files.clone()?).ok()
-            }
+            Fact::CallEnded(call) => serde_json::from_value(call.activity()?.files.clone()?).ok(),
             _ => None,
         })
     }

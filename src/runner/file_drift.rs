@@ -1,26 +1,21 @@
-//! Finds files that steps wrote and that the user or another process has deleted or reverted since.
+//! Finds files that steps wrote and that are no longer as the run left them.
 
-use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use indexmap::IndexSet;
-
-use crate::engine::Plan;
-use crate::files::{ExternalReversion, FileLedger, Tree};
-use crate::model::event::{CallEnded, CallKind, CallOutput, Event, Fact, MissingFile};
+use crate::files::{DifferingFile, FileDifference, FileLedger, Tree};
+use crate::model::event::{CallEnded, Event, Fact, MissingFile};
 use crate::model::visible::path_for_display;
-use crate::model::{CallKey, RunId, StepKey};
+use crate::model::{RunId, StepKey};
 use crate::store::{DryRunDurable, Workspace};
 
+use super::artifact_drift::DriftCheck;
 use super::dry_run::interpret_recorded;
 use super::error::{ExitStatus, RunnerError};
 use super::writes::{StepWrite, step_writes, unrecorded_files};
 
 /// The history of the files that the steps of a run wrote.
 pub(crate) struct FileHistory {
-    /// The files that the steps wrote, with the digests of their contents.
-    ledger: FileLedger,
     /// The writes of all attempts, oldest first.
     writes: Vec<StepWrite>,
     /// What the events say about the files, oldest first.
@@ -29,8 +24,6 @@ pub(crate) struct FileHistory {
     step_ends: Vec<(u64, StepKey, bool)>,
     /// The last change of each file of which orch did not record the content: the `seq` of its event, and the step.
     unrecorded: HashMap<String, (u64, StepKey)>,
-    /// A step whose program or tool was running when orch died. It may have deleted or reverted files.
-    step_running_at_crash: Option<StepKey>,
 }
 
 /// What one event says about the files that the steps of a run wrote.
@@ -39,14 +32,24 @@ enum LedgerEntry {
     Written(usize),
     /// The run itself deleted or reverted this file, or the user accepted that it is missing.
     Forgotten(String),
-    /// A command ran, whose changes orch does not record.
-    CommandEnded,
 }
 
-/// A file of a step that the user or another process deleted, or reverted to the contents before the step.
+/// The files of steps that are not as the run left them.
+#[derive(Default)]
+pub(crate) struct StepFileDrift {
+    /// The files whose recorded contents are lost, and on which the resumed run relies.
+    pub(crate) removed: Vec<RemovedFile>,
+    /// A message for each edited file that orch may overwrite, because the step that wrote it may run again.
+    pub(crate) overwritable: Vec<String>,
+}
+
+/// A file of a step that is deleted, has its contents before the step again, or can't be read.
 pub(crate) struct RemovedFile {
-    /// The path, whether the file was deleted or reverted, and the index of the write in [`FileHistory`].
-    file: ExternalReversion,
+    /// The path relative to the workspace.
+    path: String,
+    difference: FileDifference,
+    /// The index of the write in [`FileHistory`].
+    write_index: usize,
     /// The step that wrote the file.
     step: StepKey,
     /// The `seq` of the event that records the step's result, if the step completed.
@@ -69,19 +72,15 @@ impl FileHistory {
         writes.retain(|write| write.applied_seq.is_some());
         writes.sort_by_key(|write| write.applied_seq);
         let (mut entries, mut step_ends) = (Vec::new(), Vec::new());
-        let (mut next_write, mut programs) = (0, IndexSet::new());
+        let mut next_write = 0;
         for event in events {
             while writes.get(next_write).is_some_and(|write| write.applied_seq == Some(event.seq)) {
                 entries.push(LedgerEntry::Written(next_write));
                 next_write += 1;
             }
-            track_programs(&mut programs, &event.fact);
             match &event.fact {
                 Fact::CallEnded(call) => {
                     entries.extend(call.reverted_files.iter().cloned().map(LedgerEntry::Forgotten));
-                    if runs_command(call) {
-                        entries.push(LedgerEntry::CommandEnded);
-                    }
                 }
                 Fact::RunResumed(fact) => {
                     let missing = fact.missing_files.iter().map(|file| file.path.clone());
@@ -93,11 +92,7 @@ impl FileHistory {
             }
         }
         let unrecorded = unrecorded_files(events).into_iter().map(|file| (file.path, (file.seq, file.step))).collect();
-        let step_running_at_crash = programs.into_iter().next().map(|call| call.step);
-        let ledger = FileLedger::default();
-        let mut history = Self { ledger, writes, entries, step_ends, unrecorded, step_running_at_crash };
-        history.ledger = history.ledger_of(|_| true).0;
-        Ok(history)
+        Ok(Self { writes, entries, step_ends, unrecorded })
     }
 
     /// A ledger of the writes for which `is_included` is true, and the index of the write for each of its change sets.
@@ -112,49 +107,58 @@ impl FileHistory {
                     }
                 }
                 LedgerEntry::Forgotten(path) => ledger.forget(path),
-                LedgerEntry::CommandEnded => ledger.mark_external(),
             }
         }
         (ledger, write_indexes)
     }
 
-    /// A copy of the ledger, for the process that resumes the run.
+    /// The files that the steps wrote, with the digests of their contents.
     pub(crate) fn ledger(&self) -> FileLedger {
-        self.ledger.clone()
+        self.ledger_of(|_| true).0
     }
 
-    /// A step whose program or tool was running when orch died. It may have deleted or reverted files.
-    pub(crate) fn step_running_at_crash(&self) -> Option<&StepKey> {
-        self.step_running_at_crash.as_ref()
-    }
-
-    /// Finds the deleted and reverted files on which the resumed run relies.
-    pub(crate) fn removed_files(
-        &self,
-        workspace: Option<&Workspace>,
-        valid_results: &ValidResults<'_>,
-    ) -> Result<Vec<RemovedFile>, RunnerError> {
-        let tree = workspace.map(|workspace| Tree::open(workspace.folder())).transpose()?;
-        let changed_paths: HashSet<String> =
-            self.ledger.reverted_files(tree.as_ref()).into_iter().map(|file| file.path).collect();
-        if changed_paths.is_empty() {
-            return Ok(Vec::new());
+    /// Compares the files with their last recorded contents, and finds those that concern the resumed run.
+    pub(crate) fn find_drift(&self, check: &DriftCheck<'_>) -> Result<StepFileDrift, RunnerError> {
+        let tree = check.workspace.map(|workspace| Tree::open(workspace.folder())).transpose()?;
+        let differing = self.ledger().differing_files(tree.as_ref());
+        if differing.is_empty() {
+            return Ok(StepFileDrift::default());
         }
-        let reuse = valid_results.reuse()?;
+        let reuse = Reuse::predict(check)?;
+        let (lost, edited): (Vec<_>, Vec<_>) = differing.into_iter().partition(|file| file.difference.is_loss());
+        let lost_paths: HashSet<String> = lost.into_iter().map(|file| file.path).collect();
         // A later write of a step that runs again may hide that the file of an earlier step is missing.
-        let (needed_files, write_indexes) = self.ledger_of(|write| self.use_of(write, reuse).is_some());
-        let mut removed = Vec::new();
-        for file in needed_files.reverted_files(tree.as_ref()) {
-            let Some(index) = write_indexes.get(file.change_set_index).copied() else { continue };
-            let Some(write) = self.writes.get(index).filter(|_| changed_paths.contains(&file.path)) else { continue };
-            let result_seq = match self.use_of(write, reuse) {
-                Some(WriteUse::Result { seq, .. }) => Some(seq),
-                Some(WriteUse::Continued) | None => None,
+        let (needed_files, write_indexes) = self.ledger_of(|write| self.use_of(write, &reuse).is_some());
+        let needed = needed_files.differing_files(tree.as_ref()).into_iter();
+        let removed = needed
+            .filter(|file| file.difference.is_loss() && lost_paths.contains(&file.path))
+            .filter_map(|file| self.removed_file(file, &write_indexes, &reuse));
+        let planned: HashSet<StepKey> = check.plan.planned_steps().into_iter().map(|step| step.step).collect();
+        let overwritable = edited.into_iter().filter_map(|file| {
+            let write = self.writes.get(file.change_set_index)?;
+            let is_kept = match self.use_of(write, &reuse) {
+                Some(WriteUse::Result { is_certain, .. }) => is_certain,
+                Some(WriteUse::Continued) => true,
+                None => false,
             };
-            let file = ExternalReversion { change_set_index: index, ..file };
-            removed.push(RemovedFile { file, step: write.step.clone(), result_seq });
-        }
-        Ok(removed)
+            let may_run = !is_kept && planned.contains(&write.step.declared_key());
+            let path = check.workspace?.folder().join(file.path);
+            may_run
+                .then(|| format!("`{}`, which step `{}` wrote, was changed since", path_for_display(&path), write.step))
+        });
+        Ok(StepFileDrift { removed: removed.collect(), overwritable: overwritable.collect() })
+    }
+
+    /// The file with the step that wrote it. `write_indexes` has the index of the write for each change set.
+    fn removed_file(&self, file: DifferingFile, write_indexes: &[usize], reuse: &Reuse) -> Option<RemovedFile> {
+        let write_index = *write_indexes.get(file.change_set_index)?;
+        let write = self.writes.get(write_index)?;
+        let result_seq = match self.use_of(write, reuse) {
+            Some(WriteUse::Result { seq, .. }) => Some(seq),
+            Some(WriteUse::Continued) | None => None,
+        };
+        let DifferingFile { path, difference, .. } = file;
+        Some(RemovedFile { path, difference, write_index, step: write.step.clone(), result_seq })
     }
 
     /// How a resume uses the files of a write; `None` if the step runs again from the start, so that nothing depends on
@@ -177,76 +181,25 @@ impl FileHistory {
         is_continued.then_some(WriteUse::Continued)
     }
 
-    /// Returns a message for each edited file that orch may overwrite, because the step that wrote it may run again.
-    pub(crate) fn overwritable_edits(
-        &self,
-        workspace: &Workspace,
-        valid_results: &ValidResults<'_>,
-    ) -> Result<Vec<String>, RunnerError> {
-        let edited_files = self.ledger.user_edits(&Tree::open(workspace.folder())?);
-        if edited_files.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (reuse, planned) = (valid_results.reuse()?, valid_results.plan.planned_steps());
-        let messages = edited_files.into_iter().filter_map(|(path, write_index)| {
-            let write = self.writes.get(write_index)?;
-            let is_kept = match self.use_of(write, reuse) {
-                Some(WriteUse::Result { is_certain, .. }) => is_certain,
-                Some(WriteUse::Continued) => true,
-                None => false,
-            };
-            let may_run = !is_kept && planned.iter().any(|step| step.step == write.step.declared_key());
-            let file = workspace.folder().join(path);
-            may_run
-                .then(|| format!("`{}`, which step `{}` wrote, was edited since", path_for_display(&file), write.step))
-        });
-        Ok(messages.collect())
-    }
-
-    /// Returns a message for each file on which the resumed run relies and that orch can't compare with the record.
-    pub(crate) fn incomparable_files(
-        &self,
-        workspace: &Workspace,
-        valid_results: &ValidResults<'_>,
-    ) -> Result<Vec<String>, RunnerError> {
-        let incomparable = self.ledger.incomparable_files(&Tree::open(workspace.folder())?);
-        if incomparable.is_empty() {
-            return Ok(Vec::new());
-        }
-        let reuse = valid_results.reuse()?;
-        let messages = incomparable.into_iter().filter_map(|(path, reason, write_index)| {
-            let write = self.writes.get(write_index)?;
-            self.use_of(write, reuse)?;
-            let file = workspace.folder().join(path);
-            Some(format!(
-                "`{}`, which step `{}` wrote, {reason}; orch can't compare it, and resumes as if it were unchanged",
-                path_for_display(&file),
-                write.step
-            ))
-        });
-        Ok(messages.collect())
-    }
-
     /// Restores all files, or none, to the contents that the steps wrote.
     pub(crate) fn restore(&self, workspace: &Workspace, removed: &[RemovedFile]) -> Result<(), RunnerError> {
         self.check_restorable(removed)?;
         let tree = Tree::open(workspace.folder())?;
-        let states = removed.iter().filter_map(|RemovedFile { file, .. }| {
-            let change =
-                self.writes.get(file.change_set_index)?.changes.files.iter().find(|change| change.path == file.path)?;
-            Some((file.path.clone(), change.after.clone()))
+        let states = removed.iter().filter_map(|RemovedFile { path, write_index, .. }| {
+            let changes = &self.writes.get(*write_index)?.changes;
+            let change = changes.files.iter().find(|change| change.path == *path)?;
+            Some((path.clone(), change.after.clone()))
         });
         tree.restore(states).map_err(|failure| RunnerError::from(failure).with_status(ExitStatus::Usage)).map(drop)
     }
 
     /// Checks that orch recorded the last contents of the files.
     pub(crate) fn check_restorable(&self, removed: &[RemovedFile]) -> Result<(), RunnerError> {
-        let unknown = removed.iter().filter_map(|RemovedFile { file, .. }| {
-            let write = self.writes.get(file.change_set_index)?;
-            let (seq, step) = self.unrecorded.get(&file.path)?;
-            (Some(*seq) > write.applied_seq).then(|| {
-                format!("`{}`: step `{step}` changed it later, and orch did not record its content", file.path)
-            })
+        let unknown = removed.iter().filter_map(|RemovedFile { path, write_index, .. }| {
+            let write = self.writes.get(*write_index)?;
+            let (seq, step) = self.unrecorded.get(path)?;
+            (Some(*seq) > write.applied_seq)
+                .then(|| format!("`{path}`: step `{step}` changed it later, and orch did not record its content"))
         });
         let unknown: Vec<String> = unknown.collect();
         if unknown.is_empty() {
@@ -257,69 +210,40 @@ impl FileHistory {
     }
 }
 
-/// Whether this is the end of a command, whose changes orch does not record. The changes of a tool are recorded.
-fn runs_command(call: &CallEnded) -> bool {
-    let is_command = |output: &CallOutput| output.kind() == CallKind::Command;
-    call.call.tool_call.is_none()
-        && (call.output.as_ref().is_some_and(is_command) || call.model.is_none() && call.failure.is_some())
-}
-
-/// Updates the set of commands, turns and tool calls that may change files, and that have started and not ended.
-fn track_programs(programs: &mut IndexSet<CallKey>, fact: &Fact) {
-    match fact {
-        Fact::CallStarted(fact) => {
-            let properties = fact.kind.properties();
-            if properties.workspace.runs_program() || properties.keeps_turn_start {
-                programs.insert(fact.call.clone());
-            }
-        }
-        Fact::CallEnded(fact) => drop(programs.shift_remove(&fact.call)),
-        Fact::RunResumed(_) | Fact::RunEnded(_) => programs.clear(),
-        _ => {}
-    }
-}
-
 impl RemovedFile {
-    /// Records that the run continues without the file. `is_accepted` is whether the user chose this.
-    pub(crate) fn to_missing_file(&self, is_accepted: bool) -> MissingFile {
-        MissingFile { path: self.file.path.clone(), result_seq: self.result_seq.filter(|_| is_accepted) }
+    /// Records that the user continues the run without the file.
+    pub(crate) fn to_missing_file(&self) -> MissingFile {
+        MissingFile { path: self.path.clone(), result_seq: self.result_seq }
     }
 
-    /// A message that the file was deleted or reverted.
+    /// A message about the difference.
     pub(crate) fn message(&self, folder: &Path) -> String {
-        let change = if self.file.is_deleted { "was deleted" } else { "was reverted to its earlier contents" };
-        format!("`{}`, which step `{}` wrote, {change}", path_for_display(&folder.join(&self.file.path)), self.step)
+        let change = match &self.difference {
+            FileDifference::Deleted => "was deleted".to_owned(),
+            FileDifference::Reverted => "was reverted to its earlier contents".to_owned(),
+            FileDifference::Edited => "was changed".to_owned(),
+            FileDifference::Unreadable(reason) => format!("was changed (it {reason})"),
+        };
+        format!("`{}`, which step `{}` wrote, {change}", path_for_display(&folder.join(&self.path)), self.step)
     }
-}
-
-/// The results that are still valid, and the attempts that continue. A dry run over the recorded events determines them.
-pub(crate) struct ValidResults<'a> {
-    pub(crate) plan: &'a Plan,
-    pub(crate) events: &'a [Event],
-    /// A step that runs again even if orch could reuse its result.
-    pub(crate) from_step: Option<&'a StepKey>,
-    /// The result of [`ValidResults::reuse`], computed on first use.
-    pub(crate) reuse_cache: OnceCell<Reuse>,
 }
 
 /// The parts of the record that a resume reuses.
-pub(crate) struct Reuse {
+struct Reuse {
     /// The reusable results: the `seq` of the event, and whether the reuse is certain.
     results: HashMap<u64, bool>,
     /// For each step with an attempt that continues: the `seq` of the last event with an outcome that it takes.
     last_continued_calls: HashMap<StepKey, u64>,
 }
 
-impl ValidResults<'_> {
-    fn reuse(&self) -> Result<&Reuse, RunnerError> {
-        if let Some(reuse) = self.reuse_cache.get() {
-            return Ok(reuse);
-        }
-        let dry_run = DryRunDurable::new(self.events, self.from_step);
-        interpret_recorded(&dry_run, self.plan)?;
+impl Reuse {
+    /// Determines the results that are still valid, and the attempts that continue, by a dry run over the events.
+    fn predict(check: &DriftCheck<'_>) -> Result<Self, RunnerError> {
+        let dry_run = DryRunDurable::new(check.events, check.from_step);
+        interpret_recorded(&dry_run, check.plan)?;
         let continued_calls = dry_run.continued_calls();
         let mut last_continued_calls = HashMap::new();
-        for event in self.events {
+        for event in check.events {
             if let Fact::CallEnded(call) = &event.fact
                 && has_outcome(call)
                 && continued_calls.contains(&call.call)
@@ -327,7 +251,7 @@ impl ValidResults<'_> {
                 last_continued_calls.insert(call.call.step.clone(), event.seq);
             }
         }
-        Ok(self.reuse_cache.get_or_init(|| Reuse { results: dry_run.reusable_results(), last_continued_calls }))
+        Ok(Self { results: dry_run.reusable_results(), last_continued_calls })
     }
 }
 

@@ -30,15 +30,31 @@ const KILL_DELAY: Duration = Duration::from_secs(2);
 /// The reason for which the changes of a call are unknown.
 const MISSING_RECORD: &str = "the record of the files before is missing";
 
-/// Returns a fact for each turn that may have changed files and has no recorded end, for each tool call that may have
-/// changed something and has no recorded end, and for each call without a recorded end whose program caused damage: a
-/// failed call with the changed files and the damage.
-pub(crate) fn interrupted_turn_facts(
+/// The calls that the end of the run's previous process interrupted.
+pub(crate) struct InterruptedCalls {
+    /// A failed call with the changed files and the damage, for each turn that may have changed files and has no recorded
+    /// end, for each tool call that may have changed something and has no recorded end, and for each call without a
+    /// recorded end whose program caused damage.
+    pub(crate) facts: Vec<Fact>,
+    /// The turns that changed nothing and need no record. The state before them is still on disk.
+    unchanged_turns: Vec<CallKey>,
+}
+
+impl InterruptedCalls {
+    /// Removes the states from before the turns that need no record. Until the run continues, another resume needs them.
+    pub(crate) fn remove_unneeded_starts(&self, journal: &Journal, run: RunId) {
+        let agents_folder = journal.agents_folder(run);
+        self.unchanged_turns.iter().for_each(|turn| remove_turn_start(&agents_folder, turn));
+    }
+}
+
+/// Finds the interrupted calls, and tells the user about them.
+pub(crate) fn find_interrupted_calls(
     (journal, run, events): (&Journal, RunId, &[Event]),
     (workspace, artifacts, last_heartbeat): (&Workspace, &[String], Option<Timestamp>),
     redactor: &Redactor,
     runner: &Runner,
-) -> Result<Vec<Fact>, RunnerError> {
+) -> Result<InterruptedCalls, RunnerError> {
     let agents_folder = journal.agents_folder(run);
     let owned_files = journal.owned_files(&workspace.path_in_journal())?;
     let run_id = run.to_string();
@@ -57,7 +73,7 @@ pub(crate) fn interrupted_turn_facts(
         runner.reporter.warning(&format!("{error}; the file changes of this turn are not recorded"));
     }
     let mut open_calls = open_calls(events);
-    let mut facts = Vec::new();
+    let (mut facts, mut unchanged_turns) = (Vec::new(), Vec::new());
     for turn in turns {
         if is_recorded(events, (&turn.call_key, &turn.request_digest, turn.start_time)) {
             remove_turn_start(&agents_folder, &turn.call_key);
@@ -73,7 +89,7 @@ pub(crate) fn interrupted_turn_facts(
         if is_tool_call || turn.activity.may_have_changed_files() || damaged.is_some() {
             facts.push(Fact::CallEnded(to_failed_call(turn, damaged, (redactor, runner))));
         } else {
-            remove_turn_start(&agents_folder, &turn.call_key);
+            unchanged_turns.push(turn.call_key);
         }
     }
     for (call_key, OpenCall { request_digest, start_time, is_tool_call, keeps_turn_start, mcp_tool }) in open_calls {
@@ -109,7 +125,7 @@ pub(crate) fn interrupted_turn_facts(
         };
         Fact::CallEnded(to_failed_call(turn, Some(damaged), (redactor, runner)))
     }));
-    Ok(facts)
+    Ok(InterruptedCalls { facts, unchanged_turns })
 }
 
 /// A turn or a tool call whose changes the journal does not contain.

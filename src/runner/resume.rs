@@ -112,26 +112,38 @@ impl Runner {
         let project_paths = project_files::source_paths(&project, current_dir);
         remove_project_placeholders(&workspace, &root, &project_paths)?;
         // Read again under the lock, since the previous owner may have recorded events until it released the lock.
-        let events = journal.events(row.run)?;
+        let mut events = journal.events(row.run)?;
         let (plan, protected_files) =
             project_files::check_and_protect(plan, &project, current_dir, workspace.folder())?;
+        let (paths, recorded_path) = (plan.artifact_paths(), workspace.path_in_journal());
+        let last_heartbeat = locks.run.former_owner_last_seen();
+        let redactor = registry.redactor_with(&execute::listed_secrets(&plan, self));
+        let interrupted = interrupted_turns::find_interrupted_calls(
+            (&journal, row.run, &events),
+            (&workspace, paths.as_slice(), last_heartbeat),
+            &redactor,
+            self,
+        )?;
+        // The run itself made the changes of the interrupted calls, so the check must know them.
+        let recorded_count = events.len();
+        append_facts(&mut events, row.run, interrupted.facts.iter().cloned());
         let drift_check = DriftCheck {
             journal: &journal,
             run: row.run,
             workspace: Some(&workspace),
+            workspace_path: &recorded_path,
             events: &events,
-            last_heartbeat: locks.run.former_owner_last_seen(),
-            has_machine_restarted: locks.run.has_machine_restarted(),
+            last_seen_before_restart: last_heartbeat.filter(|_| locks.run.has_machine_restarted()),
             plan: &plan,
             from_step: from_step.as_ref(),
         };
         if has_moved {
-            journal.record_workspace_move(row.run, &past_state.workspace, &workspace.path_in_journal())?;
+            journal.record_workspace_move(row.run, &past_state.workspace, &recorded_path)?;
         }
         // Files are restored only after all other checks that can refuse the run have passed.
         let drift = drift_check.find_drift(self)?;
-        let (owned_files, paths, edited) =
-            (journal.owned_files(&workspace.path_in_journal())?, plan.artifact_paths(), drift.artifact_paths());
+        events.truncate(recorded_count);
+        let (owned_files, edited) = (journal.owned_files(&recorded_path)?, drift.artifact_paths());
         workspace.check_no_foreign_files(
             paths.iter().map(String::as_str).filter(|path| !edited.contains(path)),
             &owned_files,
@@ -141,10 +153,11 @@ impl Runner {
         }
         let accepted = drift.apply_choice(&workspace, request.changed_files, &project, self)?;
         refuse_secrets(&accepted, &registry)?;
+        interrupted.remove_unneeded_starts(&journal, row.run);
 
         let resumed_fact = RunResumed {
             from: from_step,
-            previous_owner_last_heartbeat: locks.run.former_owner_last_seen(),
+            previous_owner_last_heartbeat: last_heartbeat,
             missing_files: accepted.missing_files,
             recording_folder: run_recording::folder_in_record(&record_replay, &root),
             relocated_to: changed_location(&past_state, &root, &workspace, has_moved),
@@ -152,13 +165,7 @@ impl Runner {
         };
         let mut facts = vec![Fact::RunResumed(resumed_fact)];
         facts.extend(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
-        let redactor = registry.redactor_with(&execute::listed_secrets(&plan, self));
-        facts.extend(interrupted_turns::interrupted_turn_facts(
-            (&journal, row.run, &events),
-            (&workspace, paths.as_slice(), locks.run.former_owner_last_seen()),
-            &redactor,
-            self,
-        )?);
+        facts.extend(interrupted.facts);
         let context = RunContext {
             journal: &journal,
             run: row.run,
@@ -212,16 +219,17 @@ impl Runner {
         };
         let run = row.run;
         self.reporter.info(&format!("run {run}: {}", crate::model::visible::escape_line_breaks(&past_state.pipeline)));
-        let events = journal.events(run)?;
+        let mut events = journal.events(run)?;
         let from_step = from_step.as_ref();
-        let last_seen = Lock::last_seen_before_restart(&journal.lock_file(run));
+        let recorded_path =
+            workspace.as_ref().map_or_else(|| workspace_path.display().to_string(), Workspace::path_in_journal);
         let drift_check = DriftCheck {
             journal: &journal,
             run,
             workspace: workspace.as_ref(),
+            workspace_path: &recorded_path,
             events: &events,
-            last_heartbeat: last_seen,
-            has_machine_restarted: last_seen.is_some(),
+            last_seen_before_restart: Lock::last_seen_before_restart(&journal.lock_file(run)),
             plan: &plan,
             from_step,
         };
@@ -241,9 +249,7 @@ impl Runner {
         resumed_fact.missing_files = accepted.missing_files;
         let facts = std::iter::once(Fact::RunResumed(resumed_fact))
             .chain(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
-        let (last_seq, now) = (events.last().map_or(0, |event| event.seq), jiff::Timestamp::now());
-        let new_events = (last_seq + 1..).zip(facts).map(|(seq, fact)| Event { run, seq, at: now, fact });
-        let events: Vec<Event> = events.into_iter().chain(new_events).collect();
+        append_facts(&mut events, run, facts);
         Ok(DryRun { run, pipeline: past_state.pipeline, steps: predict_actions(&plan, &events, from_step)? })
     }
 
@@ -348,6 +354,12 @@ fn with_run_id_hint(error: RunnerError, request: &ResumeRequest, run: RunId) -> 
 fn changed_location(past_state: &RunState, root: &Path, workspace: &Workspace, has_moved: bool) -> Option<RunLocation> {
     let location = RunLocation { root: root.display().to_string(), workspace: workspace.path_in_journal() };
     (has_moved || location.workspace != past_state.workspace).then_some(location)
+}
+
+/// Appends facts that the journal does not contain yet as the next events of a run.
+fn append_facts(events: &mut Vec<Event>, run: RunId, facts: impl IntoIterator<Item = Fact>) {
+    let (last_seq, at) = (events.last().map_or(0, |event| event.seq), jiff::Timestamp::now());
+    events.extend((last_seq + 1..).zip(facts).map(|(seq, fact)| Event { run, seq, at, fact }));
 }
 
 /// Returns an error if an accepted artifact contains a secret, because orch records artifacts.

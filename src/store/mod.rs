@@ -71,7 +71,7 @@ pub use result_cache::ResultCache;
 pub use runs::{RunFilter, RunRow};
 pub use signing_key::set_signing_key_folder;
 pub use stop_signal::StopSignal;
-pub use workspace::{FileDrift, Workspace};
+pub use workspace::{ArtifactFile, Workspace};
 
 use std::path::{Path, PathBuf};
 

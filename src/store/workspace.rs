@@ -25,15 +25,15 @@ pub struct Workspace {
     folder: NoFollowFolder,
 }
 
-/// How an artifact file differs from its record.
+/// The file of an artifact, compared with its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileDrift {
-    /// It has content that orch never wrote to it.
-    Changed,
-    /// It has content that this run wrote earlier.
-    EarlierVersion,
-    /// Another run, with this id, has written to it since.
-    OtherRun(String),
+pub enum ArtifactFile {
+    /// It has the recorded content, or the artifact has no file.
+    Unchanged,
+    /// It does not exist.
+    Missing,
+    /// It has other content, with this digest; `None` if a link, a folder or another entry is in its place.
+    Changed(Option<Digest>),
 }
 
 /// The entry at a path of a workspace.
@@ -128,30 +128,15 @@ impl Workspace {
         Ok(())
     }
 
-    /// How the file of a reusable artifact differs from the artifact; `None` if it is unchanged or missing. With
-    /// `after_crash`, an earlier version that this run wrote counts as unchanged, since a crash may have left it.
-    pub fn drift(
-        &self,
-        artifact: &Artifact,
-        run: &str,
-        owned_files: &OwnedFiles,
-        after_crash: bool,
-    ) -> Result<Option<FileDrift>, StoreError> {
-        let Some(path) = &artifact.path else { return Ok(None) };
-        let digest = match self.entry_at(path)? {
-            WorkspaceEntry::Missing => return Ok(None),
-            WorkspaceEntry::NotRegular => return Ok(Some(FileDrift::Changed)),
-            WorkspaceEntry::File(digest) => digest,
-        };
-        if digest == artifact.digest {
-            return Ok(None);
-        }
-        if !owned_files.contains(path, digest.as_str()) {
-            return Ok(Some(FileDrift::Changed));
-        }
-        let other_run =
-            owned_files.last_writer(path).filter(|last| *last != run).map(|last| FileDrift::OtherRun(last.to_owned()));
-        Ok(other_run.or((!after_crash).then_some(FileDrift::EarlierVersion)))
+    /// Compares the file of an artifact with the record.
+    pub fn compare(&self, artifact: &Artifact) -> Result<ArtifactFile, StoreError> {
+        let Some(path) = &artifact.path else { return Ok(ArtifactFile::Unchanged) };
+        Ok(match self.entry_at(path)? {
+            WorkspaceEntry::Missing => ArtifactFile::Missing,
+            WorkspaceEntry::NotRegular => ArtifactFile::Changed(None),
+            WorkspaceEntry::File(digest) if digest == artifact.digest => ArtifactFile::Unchanged,
+            WorkspaceEntry::File(digest) => ArtifactFile::Changed(Some(digest)),
+        })
     }
 
     /// Whether a power failure can have left the file of an artifact in its state: the file has only the first bytes of

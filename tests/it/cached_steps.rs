@@ -90,13 +90,13 @@ fn an_older_version_that_the_user_restores_counts_as_an_edit() {
     let (server, orch, run, first) = project_with_two_versions();
     let second = orch.read("workspace/plan.json");
     orch.write("workspace/plan.json", &first);
-    orch.run(&["pipeline", "resume", &run]).exits(2).says("plan.json` was reverted to its earlier contents");
+    orch.run(&["pipeline", "resume", &run]).exits(2).says("plan.json` was changed since this run wrote it");
     assert_eq!(orch.read("workspace/plan.json"), first, "nothing was written over it");
     orch.run(&["pipeline", "resume", &run, "--accept-changed"]).exits(1);
     assert!(!server.requests().last().unwrap().last().contains("brief"), "the step after it sees what was put back");
     assert_eq!(orch.read("workspace/plan.json"), first);
     orch.write("workspace/plan.json", &second);
-    orch.run(&["pipeline", "resume", &run]).exits(2).says("was reverted to");
+    orch.run(&["pipeline", "resume", &run]).exits(2).says("plan.json` was changed");
     orch.run(&["pipeline", "resume", &run, "--discard-changed"]).exits(1);
     assert_eq!(orch.read("workspace/plan.json"), first);
 }

@@ -224,14 +224,30 @@ fn an_edited_artifact_is_never_used_or_overwritten_without_asking() {
 }
 
 #[test]
-fn a_removed_artifact_file_is_written_again() {
+fn a_deleted_artifact_file_is_reported_and_written_again_after_a_choice() {
+    for choice in ["--accept-changed", "--discard-changed"] {
+        let (server, bad) = server_with_failing_coder();
+        let orch = Orch::new().with(&server);
+        orch.pipeline(&[]).exits(1);
+        bad.store(false, Ordering::SeqCst);
+        std::fs::remove_file(orch.path().join("workspace/plan.json")).unwrap();
+        orch.run(&["pipeline", "resume", "--dry-run"]).exits(0).says("plan.json` was deleted since this run wrote it");
+        orch.run(&["pipeline", "resume"]).exits(2).says("plan.json` was deleted since this run wrote it").says(choice);
+        assert!(!orch.exists("workspace/plan.json"));
+        orch.run(&["pipeline", "resume", choice]).exits(0);
+        assert!(orch.exists("workspace/plan.json"), "{choice}");
+        assert_eq!(requests_by_step(&server)[0], 1, "{choice}");
+    }
+}
+
+#[test]
+fn a_resume_in_another_workspace_writes_the_artifact_files_there() {
     let (server, bad) = server_with_failing_coder();
     let orch = Orch::new().with(&server);
     orch.pipeline(&[]).exits(1);
     bad.store(false, Ordering::SeqCst);
-    std::fs::remove_file(orch.path().join("workspace/plan.json")).unwrap();
-    orch.run(&["pipeline", "resume"]).exits(0);
-    assert!(orch.exists("workspace/plan.json"));
+    orch.run(&["pipeline", "resume", "--workspace", "other"]).exits(0);
+    assert_eq!(orch.read("other/plan.json"), orch.read("workspace/plan.json"));
     assert_eq!(requests_by_step(&server)[0], 1);
 }
 

@@ -104,17 +104,20 @@ fn a_file_that_was_reverted_to_its_content_before_the_run_is_reported() {
 }
 
 #[test]
-fn a_file_that_can_not_be_compared_is_reported() {
+fn an_entry_in_the_place_of_a_file_is_reported_and_must_be_decided() {
     let server = server_with_one_failure();
     let orch = project_with_failed_run(&server, "");
     run(&orch, &[]).0.exits(1);
     let path = orch.path().join("workspace/src/a.py");
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    let words = "src/a.py`, which step `files` wrote, is a folder, not a file; orch can't compare it";
+    let words = "src/a.py`, which step `files` wrote, was changed (it is a folder, not a file) since this run wrote it";
     let (lines, notes) = dry_run(&orch, &[]);
     assert!(lines[0] == "reuse files" && notes.contains(words), "{lines:?} {notes}");
-    orch.run(&["pipeline", "resume"]).exits(0).says(words);
+    orch.run(&["pipeline", "resume"]).exits(2).says(words).says("--accept-changed");
+    orch.run(&["pipeline", "resume", "--discard-changed"]).exits(2).says("remove the conflicting files");
+    orch.run(&["pipeline", "resume", "--accept-changed"]).exits(0);
+    assert!(path.is_dir());
 }
 
 #[test]
@@ -140,6 +143,28 @@ fn files_that_the_run_itself_removed_or_reverted_are_not_reported() {
 }
 
 #[test]
+fn entries_that_the_run_itself_put_in_the_place_of_files_are_not_reported() {
+    let server = server_with_one_failure();
+    let orch = project_with_failed_run(&server, "  - { id: swap, run: \"rm src/a.py && mkdir src/a.py\" }\n");
+    run(&orch, &[]).0.exits(1);
+    orch.run(&["pipeline", "resume"]).exits(0);
+    assert!(orch.path().join("workspace/src/a.py").is_dir());
+}
+
+#[test]
+fn an_artifact_file_that_the_run_itself_deleted_is_written_again() {
+    let server = server_with_one_failure();
+    let orch = project(
+        &server,
+        "  - { id: list, run: echo 1, output: list, schema: text }\n  - { id: tidy, run: rm list.md }\n  - { id: one, agent: a, schema: any, prompt: one.md, output: x }\n",
+    );
+    run(&orch, &[]).0.exits(1);
+    assert!(!orch.exists("workspace/list.md"));
+    orch.run(&["pipeline", "resume"]).exits(0);
+    assert_eq!(orch.read("workspace/list.md"), "1\n");
+}
+
+#[test]
 fn missing_files_of_steps_that_run_again_are_not_reported() {
     let server = server_with_one_failure();
     let orch = project_with_failed_run(&server, "");
@@ -162,10 +187,10 @@ fn an_edit_of_a_file_whose_step_runs_again_is_reported_and_recorded() {
     orch.write("workspace/src/a", "by hand\n");
     let notes = |more: &[&str]| orch.run(&[&["pipeline", "resume", id], more].concat()).exits(0).stderr;
     // While the result of the step is kept, the user's edit stays.
-    assert!(!notes(&[]).contains("was edited"));
+    assert!(!notes(&[]).contains("was changed"));
     assert_eq!(orch.read("workspace/src/a"), "by hand\n");
     orch.edit("pipelines/main.yaml", "message: first", "message: second");
-    let words = "src/a`, which step `files` wrote, was edited since, and the step may run again";
+    let words = "src/a`, which step `files` wrote, was changed since, and the step may run again";
     assert!(notes(&["--dry-run"]).contains(words));
     assert!(notes(&[]).contains(words));
     assert_eq!(orch.read("workspace/src/a"), "one second");
@@ -174,7 +199,7 @@ fn an_edit_of_a_file_whose_step_runs_again_is_reported_and_recorded() {
 
 #[cfg(unix)]
 #[test]
-fn files_that_a_killed_program_may_have_removed_do_not_stop_a_resume() {
+fn files_that_a_killed_command_removed_must_be_decided() {
     let server = answering_server(|_, _| json!(1));
     let slow = "test -e again && exit 0; touch again; rm src/a.py; touch gone; sleep 60";
     let orch = project_with_failed_run(&server, &format!("  - {{ id: tidy, run: \"{slow}\" }}\n"));
@@ -184,8 +209,37 @@ fn files_that_a_killed_program_may_have_removed_do_not_stop_a_resume() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    orch.run(&["pipeline", "resume"]).exits(0).says("step `tidy` was running and may have caused this");
+    let words = "src/a.py`, which step `files` wrote, was deleted since this run wrote it";
+    orch.run(&["pipeline", "resume"]).exits(2).says(words).says("--accept-changed");
+    orch.run(&["pipeline", "resume", "--accept-changed"]).exits(0);
     orch.run(&["pipeline", "resume", latest_run_id(&orch).as_str()]).exits(0);
+    assert_eq!(seen_files(&orch), json!("b.py\nnew"));
+}
+
+#[cfg(unix)]
+#[test]
+fn files_that_a_killed_turn_removed_are_not_reported() {
+    let server = answering_server(|_, _| json!(1));
+    let orch =
+        project_with_failed_run(&server, "  - { id: edit, agent: p, schema: any, prompt: one.md, output: edited }\n");
+    let hangs_once =
+        "cat > /dev/null\nif [ -e again ]; then echo 1; exit; fi\ntouch again; rm src/a.py; touch gone; sleep 60\n";
+    orch.write("program.sh", hangs_once);
+    let program = orch.path().join("program.sh").display().to_string();
+    orch.edit(
+        "pipelines/main.yaml",
+        "  a: { model: auto }",
+        &format!("  a: {{ model: auto }}\n  p: {{ command: [sh, \"{program}\"], tools: [edit] }}"),
+    );
+    orch.disable_unsupported_sandboxes();
+    let mut child = orch.start(&["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"]);
+    while !orch.exists("workspace/gone") {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The resume compares the workspace with its state before the turn.
+    orch.run(&["pipeline", "resume"]).exits(0).says("a turn of step `edit` was interrupted");
     assert_eq!(seen_files(&orch), json!("b.py\nnew"));
 }
 

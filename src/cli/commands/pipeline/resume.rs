@@ -56,8 +56,8 @@ pub(in crate::cli) struct ResumeArgs {
     #[arg(long, conflicts_with = "discard_changed")]
     accept_changed: bool,
 
-    /// Restore edited artifact files, and deleted or reverted files of `write` steps and CLI agents, to their recorded
-    /// content
+    /// Restore edited and deleted artifact files, and deleted or reverted files of `write` steps and CLI agents, to their
+    /// recorded content
     #[arg(long)]
     discard_changed: bool,
 
