@@ -181,8 +181,10 @@ fn suggest_while_running(state: &RunState, commands: &SuggestedCommands) -> Stri
     } else {
         String::new()
     };
-    let follow = command(&format!("events {run} --follow"));
-    format!("{answer}`{follow}` prints the events until the run ends or waits; Ctrl-C in its terminal stops it")
+    let (follow, cancel) = (command(&format!("events {run} --follow")), command(&format!("cancel {run}")));
+    format!(
+        "{answer}`{follow}` prints the events until the run ends or waits; `{cancel}` stops it, as Ctrl-C does in its terminal"
+    )
 }
 
 /// Whether a step failed and its hint names no command that continues the run.
