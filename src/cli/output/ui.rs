@@ -298,7 +298,7 @@ fn size_or_default(reported: Option<(Width, Height)>) -> TerminalSize {
     }
 }
 
-/// The name of the current user.
+/// The name of the current user: the default of `--by`.
 pub(in crate::cli) fn user_name() -> String {
     let names = ["USER", "LOGNAME", "USERNAME"].iter();
     names
