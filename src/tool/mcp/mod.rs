@@ -24,6 +24,7 @@ mod credentials;
 mod event_limit;
 mod failures;
 mod handler;
+mod hints;
 mod http;
 mod http_client;
 mod http_error;
@@ -46,6 +47,7 @@ mod retry_ids;
 mod stdio;
 
 pub use context::{Answerer, McpCall, McpContext, StartLimits};
+pub use hints::missing_program_hint;
 pub use listing::{ListedServer, MAX_TOOLS};
 pub use names::model_tool_name;
 pub use pool::McpServers;
