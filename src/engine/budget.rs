@@ -19,7 +19,7 @@ use crate::model::effect::ModelUse;
 use crate::model::event::Event;
 use crate::model::{CliAgent, Failure, FailureClass, ModelRef, PriceBasis, StepKey, TurnEstimate, Usage, UsageTotal};
 
-use super::amount::Amount;
+use super::amount::{Amount, HigherLimit};
 use super::budget_ledger::{AmountEstimate, BudgetLedger, ReservedAmount};
 use super::call_spend::{CallSpend, StepModels};
 use super::limit_index::LimitIndex;
@@ -233,9 +233,10 @@ impl Budgets {
         let covering = self.limit_index.covering(step).into_iter().filter_map(|index| ledgers.get(index));
         let remaining = covering.filter_map(|ledger| {
             let limit = Duration::from_secs(ledger.limit.seconds?);
+            let details = format!("{} s, and that time is used up", limit.as_secs());
             Some((
                 ledger.remaining_time(limit, owned_duration),
-                ledger.exceeded_failure(&format!("{} s, and that time is used up", limit.as_secs()), "seconds"),
+                ledger.exceeded_failure(&details, HigherLimit::seconds(limit.as_secs())),
             ))
         });
         remaining.min_by_key(|(duration, _)| *duration)
