@@ -36,31 +36,31 @@ pub(super) fn run(args: &ShowArgs, ui: &Ui) -> Result<ExitStatus> {
 }
 
 /// A line of the description, which continues in the column of its text.
-struct Row {
+struct DescriptionRow {
     /// The first columns, with the spaces after them.
     label: String,
     text: String,
 }
 
-impl Row {
+impl DescriptionRow {
     fn new(label: impl Into<String>, text: impl Into<String>) -> Self {
         Self { label: label.into(), text: text.into() }
     }
 }
 
-fn describe_pipeline(project: &Project, ui: &Ui) -> Vec<Row> {
+fn describe_pipeline(project: &Project, ui: &Ui) -> Vec<DescriptionRow> {
     let (pipeline, style) = (&project.pipeline, ui.stdout_style);
     let description = pipeline.description.as_deref().unwrap_or_default().trim_end();
     let mut rows = vec![
-        Row::new(format!("{}  ", style.bold(&pipeline.name)), description),
-        Row::new("file   ", &project.document.file.path),
-        Row::new("root   ", project.root.display().to_string()),
+        DescriptionRow::new(format!("{}  ", style.bold(&pipeline.name)), description),
+        DescriptionRow::new("file   ", &project.document.file.path),
+        DescriptionRow::new("root   ", project.root.display().to_string()),
     ];
     for (name, input) in &pipeline.inputs {
         let schema_text = |key: &str| input.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
         let optional_suffix = if input.contains_key("default") { " (optional)" } else { "" };
         let columns = format!("input  {name}: {}{optional_suffix}  ", schema_text("type"));
-        rows.push(Row::new(columns, schema_text("description")));
+        rows.push(DescriptionRow::new(columns, schema_text("description")));
     }
     for (name, agent) in &pipeline.agents {
         let model = match agent.cli_agent(agent.default_access()) {
@@ -68,7 +68,7 @@ fn describe_pipeline(project: &Project, ui: &Ui) -> Vec<Row> {
             None => agent.model.clone(),
         };
         let calls = if agent.pipelines.is_empty() { String::new() } else { may_call(&agent.pipelines) };
-        rows.push(Row::new("agent  ", format!("{name}: {model}{calls}")));
+        rows.push(DescriptionRow::new("agent  ", format!("{name}: {model}{calls}")));
     }
     for (i, step) in pipeline.steps.iter().enumerate() {
         rows.push(step_row(&format!("{:>2}. ", i + 1), step, ui));
@@ -79,13 +79,13 @@ fn describe_pipeline(project: &Project, ui: &Ui) -> Vec<Row> {
         add_nested_steps(step, 2, ui, &mut rows);
     }
     for disclosure in Disclosures::from_settings(&project.settings).all() {
-        rows.push(Row::new(format!("{:<6} ", disclosure.label()), disclosure.to_string()));
+        rows.push(DescriptionRow::new(format!("{:<6} ", disclosure.label()), disclosure.to_string()));
     }
     for variables in passed_variables(project).all() {
-        rows.push(Row::new("passes ", variables.to_string()));
+        rows.push(DescriptionRow::new("passes ", variables.to_string()));
     }
     for (name, expression) in &pipeline.outputs {
-        rows.push(Row::new("output ", format!("{name}: {expression}")));
+        rows.push(DescriptionRow::new("output ", format!("{name}: {expression}")));
     }
     rows
 }
@@ -95,7 +95,7 @@ fn may_call(files: &[String]) -> String {
     format!(", may call {}", files.join(", "))
 }
 
-fn add_nested_steps(step: &Step, depth: usize, ui: &Ui, rows: &mut Vec<Row>) {
+fn add_nested_steps(step: &Step, depth: usize, ui: &Ui, rows: &mut Vec<DescriptionRow>) {
     for child in step.children().1 {
         rows.push(step_row(&format!("{}- ", "    ".repeat(depth)), child, ui));
         add_nested_steps(child, depth + 1, ui, rows);
@@ -103,8 +103,8 @@ fn add_nested_steps(step: &Step, depth: usize, ui: &Ui, rows: &mut Vec<Row>) {
 }
 
 /// The row of a step. `prefix` is what comes before its id.
-fn step_row(prefix: &str, step: &Step, ui: &Ui) -> Row {
-    Row::new(format!("{prefix}{}  ", ui.stdout_style.bold(&step.id)), describe_step(step))
+fn step_row(prefix: &str, step: &Step, ui: &Ui) -> DescriptionRow {
+    DescriptionRow::new(format!("{prefix}{}  ", ui.stdout_style.bold(&step.id)), describe_step(step))
 }
 
 /// Describes what a step does.
