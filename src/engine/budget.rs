@@ -156,12 +156,18 @@ impl Budgets {
         self.end_reason.get().filter(|failure| failure.class == FailureClass::UsageUnknown).cloned()
     }
 
-    /// Waits until the estimated usage of a call fits, and reserves it. Steps of `finally` may clean up even after the
-    /// time is used up.
+    /// Waits until the estimated usage of a call fits, and reserves it. Calls `on_wait` before it begins to wait. Steps of
+    /// `finally` may clean up even after the time is used up.
     ///
     /// # Errors
     /// `budget_exceeded` if the call does not fit and no other call could make room for it.
-    pub async fn reserve(self: &Arc<Self>, call: &Call, in_finally: bool) -> Result<Reservation, Failure> {
+    pub async fn reserve(
+        self: &Arc<Self>,
+        call: &Call,
+        in_finally: bool,
+        on_wait: impl FnOnce(),
+    ) -> Result<Reservation, Failure> {
+        let mut on_wait = Some(on_wait);
         let model_use = call.effect.profile().model_use;
         let reserved = model_use.map_or(ReservedAmount::NOTHING, |model_use| self.amount_to_reserve(&model_use));
         loop {
@@ -171,7 +177,12 @@ impl Budgets {
                 Ok(ledger_indices) => {
                     return Ok(Reservation { budgets: self.clone(), ledger_indices, amount: reserved.amount });
                 }
-                Err((_, true)) => changed.await,
+                Err((_, true)) => {
+                    if let Some(on_wait) = on_wait.take() {
+                        on_wait();
+                    }
+                    changed.await;
+                }
                 Err((failure, false)) => {
                     self.end_run(&failure);
                     return Err(failure);

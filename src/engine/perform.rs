@@ -12,7 +12,9 @@ use crate::agent::{
     CallContext, EnvLookup, ModelRegistry, TurnResult, program_start_recorder, remove_program_start, remove_turn_start,
 };
 use crate::clock::Clock;
-use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelRequest, Observer, Perform, Permit};
+use crate::durable::{
+    Call, CallOutcome, CallProgress, CallReply, Effect, Interrupt, ModelRequest, Observer, Perform, Permit,
+};
 use crate::files::FileLedger;
 use crate::folder::NoFollowFolder;
 use crate::model::effect::{CallEnding, UsageBound};
@@ -79,7 +81,8 @@ pub struct Performer {
 impl Perform for Performer {
     fn acquire_permit<'a>(&'a self, call: &'a Call, in_finally: bool) -> BoxFuture<'a, Result<Permit, Interrupt>> {
         async move {
-            let reservation = self.budgets.reserve(call, in_finally).await.map_err(Interrupt::OverBudget)?;
+            let on_wait = || self.observer.on_progress(&CallProgress::AwaitingBudget(call.key.step.clone()));
+            let reservation = self.budgets.reserve(call, in_finally, on_wait).await.map_err(Interrupt::OverBudget)?;
             let permit = tokio::select! {
                 biased;
                 // The time budget may run out while the call waits for its permit. Then the call does not start.

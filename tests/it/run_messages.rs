@@ -272,7 +272,7 @@ fn a_raised_budget_lets_a_waiting_request_start_while_the_others_work() {
     let lower = busy.orch.run(&["runs", "budget", "--tokens", "5"]).exits(0);
     lower.says("is now 100000 tokens").says("not raised: the limit of tokens was higher already");
     busy.orch.run(&["runs", "budget"]).exits(2).says("no limit is given");
-    busy.finish().exits(0);
+    busy.finish().exits(0).says(": waiting for budget that other calls reserve");
     let facts = busy.facts();
     let position = |kind: &str| facts.iter().position(|fact| fact.get(kind).is_some()).unwrap();
     assert!(position("budget_raised") < position("call_ended"), "{facts:#?}");

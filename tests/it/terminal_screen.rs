@@ -171,6 +171,23 @@ fn a_second_ctrl_c_leaves_no_live_lines() {
 }
 
 #[test]
+fn a_call_that_waits_for_budget_says_so() {
+    let server = Server::always(Reply::openai_text("late").delay(std::time::Duration::from_mins(1)));
+    let orch = Orch::empty().with(&server);
+    orch.write("prompts/a.md", "Say something.");
+    let step = |id: &str| format!("      - {{ id: {id}, agent: a, prompt: a.md, output: {id}, schema: text }}\n");
+    let steps = format!("  - id: all\n    parallel:\n{}{}", step("one"), step("two"));
+    // Room for one request at a time.
+    let head = "name: main\nbudget: { tokens: 190 }\nagents: { a: { max_output_tokens: 100 } }\n";
+    orch.write("pipelines/main.yaml", &format!("{head}steps:\n{steps}"));
+    let typed = [("waiting for budget", "^C"), ("stop now", "pause"), ("", "^C")];
+    let shown = on_terminal(&orch, (80, 24), &typed, &RUN);
+    assert_eq!(shown.ran.code, 130, "{}", shown.ran.stdout);
+    let is_shown = |row: &String| has_spinner(row) && row.contains("lab/test · waiting for budget");
+    assert!(shown.frames().iter().flatten().any(is_shown), "{}", shown.ran.stdout);
+}
+
+#[test]
 fn lines_break_between_words() {
     let orch = Orch::empty();
     orch.write(
