@@ -156,8 +156,8 @@ impl Budgets {
         self.end_reason.get().filter(|failure| failure.class == FailureClass::UsageUnknown).cloned()
     }
 
-    /// Waits until the estimated usage of a call fits, and reserves it. Calls `on_wait` before it begins to wait. Steps of
-    /// `finally` may clean up even after the time is used up.
+    /// Waits until the estimated usage of a call fits, and reserves it. Calls `on_wait` before it begins to wait. Steps
+    /// of `finally` may clean up even after the time is used up.
     ///
     /// # Errors
     /// `budget_exceeded` if the call does not fit and no other call could make room for it.

@@ -183,7 +183,8 @@ fn suggest_while_running(state: &RunState, commands: &SuggestedCommands) -> Stri
     };
     let (follow, cancel) = (command(&format!("events {run} --follow")), command(&format!("cancel {run}")));
     format!(
-        "{answer}`{follow}` prints the events until the run ends or waits; `{cancel}` stops it, as Ctrl-C does in its terminal"
+        "{answer}`{follow}` prints the events until the run ends or waits; `{cancel}` stops it, as Ctrl-C does in its \
+         terminal"
     )
 }
 
@@ -286,8 +287,8 @@ impl NameColumn {
         Self { width: self.width.max(Self::MIN_WIDTH).min(max_width), terminal_width }
     }
 
-    /// Formats a name with a text after it, for a line that begins with a symbol and a space or with two spaces. If the name
-    /// is too long, the text is on the next line. On a terminal, all lines of the text begin in the same column.
+    /// Formats a name with a text after it, for a line that begins with a symbol and a space or with two spaces. If the
+    /// name is too long, the text is on the next line. On a terminal, all lines of the text begin in the same column.
     pub fn align(self, name: &str, text: &str) -> String {
         let indent = " ".repeat(Self::PREFIX_WIDTH + self.width + 1);
         let text = match self.terminal_width {

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// The symbols at the start of a line about a step and of an item of a list. The text of the line begins after the spaces
-/// behind the symbol.
+/// The symbols at the start of a line about a step and of an item of a list. The text of the line begins after the
+/// spaces behind the symbol.
 const LINE_SYMBOLS: &[char] = &['✓', '✗', '·', '!', '-'];
 /// The minimum width of the text in the last column of a row, if the text is longer.
 const MIN_ROW_TEXT_WIDTH: usize = 20;
@@ -112,9 +112,9 @@ fn push_words(out: &mut String, line: &str, start: usize, indent: usize, width: 
     }
 }
 
-/// Wraps a row of a table between words, so that its lines have at most `width` columns. The lines of `text` begin in the
-/// column after `label`, which contains the earlier columns with the spaces after them. If this leaves too few columns,
-/// the text begins in the next line.
+/// Wraps a row of a table between words, so that its lines have at most `width` columns. The lines of `text` begin in
+/// the column after `label`, which contains the earlier columns with the spaces after them. If this leaves too few
+/// columns, the text begins in the next line.
 pub fn wrap_row(label: &str, text: &str, width: usize) -> String {
     let column = display_width(label);
     let text_width = text.lines().map(display_width).max().unwrap_or_default();

@@ -59,8 +59,8 @@ impl RaiseBudgetRequest {
 pub struct SentRaise {
     /// The message.
     pub message: SentMessage,
-    /// The budget with which the next resume begins; `None` if a process executes the run, or if the pipeline file can't
-    /// be read.
+    /// The budget with which the next resume begins; `None` if a process executes the run, or if the pipeline file
+    /// can't be read.
     pub budget: Option<Budget>,
 }
 
@@ -68,7 +68,8 @@ impl Runner {
     /// Raises the budget of a run that is in progress or waits. Later sessions have the raised budget too.
     ///
     /// # Errors
-    /// The request has no limit, the run has ended, or no process executes the run and its budget has none of the limits.
+    /// The request has no limit, the run has ended, or no process executes the run and its budget has none of the
+    /// limits.
     pub fn raise_budget(&self, request: &RaiseBudgetRequest) -> Result<SentRaise, RunnerError> {
         let Budget { usd, tokens, seconds, .. } = request.limits;
         if usd.is_none() && tokens.is_none() && seconds.is_none() {
@@ -93,8 +94,8 @@ impl Runner {
         Ok(SentRaise { message, budget })
     }
 
-    /// The budget of the run with which a resume without `--budget` begins: the one that the user set for the run, or that
-    /// of the pipeline file or of `orch.yaml`. `None` if these files can't be read.
+    /// The budget of the run with which a resume without `--budget` begins: the one that the user set for the run, or
+    /// that of the pipeline file or of `orch.yaml`. `None` if these files can't be read.
     fn budget_of_resume(
         &self,
         journal: &Journal,

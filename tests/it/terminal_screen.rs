@@ -305,8 +305,10 @@ fn project_with_long_texts() -> Orch {
     orch.write(
         "pipelines/main.yaml",
         &format!(
-            "name: main\ndescription: Begin of {LONG} end.\ninputs:\n  word: {{ type: string, default: none }}\nsteps:\n  \
-             - {{ id: skip_me, when: \"word == '{LONG}'\", run: \"true\" }}\n  - {{ id: ask, approve: \"Begin of {LONG} end.\" }}\n"
+            "name: main\ndescription: Begin of {LONG} end.\ninputs:\n  word: {{ type: string, default: none }}\n\
+             steps:\n\
+             \x20 - {{ id: skip_me, when: \"word == '{LONG}'\", run: \"true\" }}\n\
+             \x20 - {{ id: ask, approve: \"Begin of {LONG} end.\" }}\n"
         ),
     );
     orch.run(&RUN).exits(3);

@@ -94,7 +94,8 @@ impl Ui {
     }
 
     /// Writes a row of a table for people to standard output. `label` contains the first columns with the spaces after
-    /// them, and `text` is the last column. On a terminal, all lines of the text begin in the same column ([`wrap_row`]).
+    /// them, and `text` is the last column. On a terminal, all lines of the text begin in the same column
+    /// ([`wrap_row`]).
     pub(in crate::cli) fn write_row(&self, label: &str, text: &str) -> Result<()> {
         write_out(printable_row(label, text, self.stdout_width()).as_bytes())
     }

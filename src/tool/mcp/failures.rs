@@ -254,8 +254,8 @@ pub(super) fn with_exit(server: &str, failure: Failure, exit: Option<&ProgramExi
     if exit.code.is_some() {
         let hint = format!(
             "run the command of `mcp.{server}` in a terminal, in the workspace, since orch starts it there and its relative \
-             paths begin there (`{{{{ project.root }}}}` is the project's folder); a server that downloads itself at its start needs to be installed first, and its \
-             variables and hosts must be in `env` and `sandbox`"
+             paths begin there (`{{{{ project.root }}}}` is the project's folder); a server that downloads itself at \
+             its start needs to be installed first, and its variables and hosts must be in `env` and `sandbox`"
         );
         return failure.with_hint(hint);
     }

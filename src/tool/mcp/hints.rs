@@ -46,8 +46,8 @@ pub fn missing_program_hint(server: &str, program: &str) -> String {
     }
     let file = program.trim_start_matches("./");
     format!(
-        "write `{{{{ project.root }}}}/{file}` in `mcp.{server}.command` if it is a file of the project: the server starts \
-         in the workspace, in which its relative paths begin"
+        "write `{{{{ project.root }}}}/{file}` in `mcp.{server}.command` if it is a file of the project: the server \
+         starts in the workspace, in which its relative paths begin"
     )
 }
 

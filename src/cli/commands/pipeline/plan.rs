@@ -23,9 +23,9 @@ use crate::trust::{Disclosures, VariableDisclosures};
 
 /// Preview a run without running it
 ///
-/// Shows the steps in order, with their models and the ranges of their requests, tokens and cost. Also shows whether the
-/// budget is sufficient, and which results --reuse would reuse. orch calls no model, writes and downloads nothing, and
-/// needs no key. For an input or output that is still unknown, prompts contain a placeholder with its type:
+/// Shows the steps in order, with their models and the ranges of their requests, tokens and cost. Also shows whether
+/// the budget is sufficient, and which results --reuse would reuse. orch calls no model, writes and downloads nothing,
+/// and needs no key. For an input or output that is still unknown, prompts contain a placeholder with its type:
 /// `‹plan.summary: string›`.
 #[derive(Debug, clap::Args)]
 #[command(

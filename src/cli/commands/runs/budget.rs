@@ -32,7 +32,8 @@ pub(in crate::cli) struct RunsBudgetArgs {
     #[arg(long, value_name = "COUNT")]
     seconds: Option<u64>,
 
-    /// The name of the person who raises the budget [default: the current user, from the variable USER, LOGNAME or USERNAME]
+    /// The name of the person who raises the budget [default: the current user, from the variable USER, LOGNAME or
+    /// USERNAME]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 

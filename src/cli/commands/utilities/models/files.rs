@@ -54,8 +54,8 @@ pub(super) fn list_models(local_models: &LocalModels, ui: &Ui) -> Result<()> {
         ui.write_row(&format!("{name:<width$}  {size:>7}  {memory:>7}  "), &state)?;
     }
     ui.print_message(
-        "\nMEMORY is the maximum memory of a model. orch verifies untested models by their SHA-256 digest, but this version \
-         has not been tested with them.",
+        "\nMEMORY is the maximum memory of a model. orch verifies untested models by their SHA-256 digest, but this \
+         version has not been tested with them.",
     );
     Ok(())
 }

@@ -51,8 +51,8 @@ impl fmt::Display for ListedSandbox<'_> {
 }
 
 impl ListedSandbox<'_> {
-    /// Whether the program may do much more than in the default sandbox: it has none, reaches every host, or also runs if
-    /// this machine can't enforce all rules.
+    /// Whether the program may do much more than in the default sandbox: it has none, reaches every host, or also runs
+    /// if this machine can't enforce all rules.
     pub(super) fn is_risky(&self) -> bool {
         self.sandbox
             .as_ref()
