@@ -135,7 +135,7 @@ impl Project<'_> {
             pause();
             let limits = Budget { tokens: Some(TOKENS + u64::try_from(number)?), ..Budget::default() };
             let request = RaiseBudgetRequest { run: Some(run.id()), limits, ..RaiseBudgetRequest::default() };
-            let sent = self.runner.raise_budget(&request)?;
+            let sent = self.runner.raise_budget(&request)?.message;
             latencies.push(self.latency_of_sent(&sent, |fact| match fact {
                 Fact::BudgetRaised(raise) => Some(raise.at),
                 _ => None,

@@ -8,7 +8,7 @@ use crate::model::budget::{Budget, BudgetScope, Unpriced, Unreported};
 use crate::model::cost::{format_dollars, format_dollars_rounded};
 use crate::model::{Failure, FailureClass, counted};
 
-use super::amount::{Amount, AmountEstimate, Certainty, CountedUsage, ReservedAmount, Unit};
+use super::amount::{Amount, AmountEstimate, Certainty, CountedUsage, HigherLimit, ReservedAmount, Unit};
 
 /// The tolerance for rounding errors in sums of dollars.
 const ROUNDING_TOLERANCE: f64 = 1e-9;
@@ -48,30 +48,34 @@ impl BudgetLedger {
         }
     }
 
-    /// Returns the failure for an exceeded limit; `unit` is the key of the budget that the user can raise.
-    pub(super) fn exceeded_failure(&self, details: &str, unit: &str) -> Failure {
-        let scope = &self.scope;
+    /// Returns the failure for an exceeded limit; `higher` is the limit that the user can set instead.
+    pub(super) fn exceeded_failure(&self, details: &str, higher: HigherLimit) -> Failure {
+        let (scope, key) = (&self.scope, higher.key());
         // `--budget` sets only the run's own budget, and replaces it as a whole.
-        let flag_hint = match self.scope {
-            BudgetScope::Run => format!(", as with `--budget {}`", self.budget_argument(unit)),
-            BudgetScope::Step(_) | BudgetScope::Agent(..) => String::new(),
+        let advice = match self.scope {
+            BudgetScope::Run => format!(
+                "raise `{key}` of the budget and resume the run, as with `--budget {}`",
+                self.budget_argument(higher)
+            ),
+            BudgetScope::Step(_) | BudgetScope::Agent(..) => {
+                format!("raise `{key}` of the budget, for example to {higher}, and resume the run")
+            }
         };
-        let hint =
-            format!("raise `{unit}` of the budget and resume the run{flag_hint}; orch reuses the recorded replies");
+        let hint = format!("{advice}; orch reuses the recorded replies");
         Failure::new(FailureClass::BudgetExceeded, format!("the budget of {scope} is {details}")).with_hint(hint)
     }
 
     /// Formats the limit as an argument of `--budget`, with one unit raised.
-    fn budget_argument(&self, unit: &str) -> String {
+    fn budget_argument(&self, higher: HigherLimit) -> String {
         let Budget { usd, tokens, seconds, unpriced, unreported } = &self.limit;
-        let format_limit = |name: &str, limit: u64, min_raised: u64| {
-            let limit = if name == unit { limit.saturating_mul(2).max(min_raised) } else { limit };
-            format!("{name}={limit}")
+        let format_limit = |key: &str, limit: String| {
+            let limit = if key == higher.key() { higher.to_string() } else { limit };
+            format!("{key}={limit}")
         };
         let parts = [
-            usd.map(|usd| format!("usd={}", if unit == "usd" { (usd * 2.0).max(5.0) } else { usd })),
-            tokens.map(|tokens| format_limit("tokens", tokens, 900_000)),
-            seconds.map(|seconds| format_limit("seconds", seconds, 3600)),
+            usd.map(|usd| format_limit("usd", usd.to_string())),
+            tokens.map(|tokens| format_limit("tokens", tokens.to_string())),
+            seconds.map(|seconds| format_limit("seconds", seconds.to_string())),
             (*unpriced == Some(Unpriced::Allow)).then(|| "unpriced=allow".to_owned()),
             unreported.map(|unreported| match unreported {
                 Unreported::Estimate => "unreported=estimate".to_owned(),
@@ -111,7 +115,10 @@ impl BudgetLedger {
                     tokens_estimate.phrase(),
                     requested.tokens
                 );
-                return Some(self.exceeded_failure(&details, "tokens"));
+                // A call of which only a lower bound is known takes more: twice as much is a guess.
+                let factor = if tokens_estimate == AmountEstimate::Lower { 2 } else { 1 };
+                let next = reserved.tokens.saturating_add(requested.tokens.saturating_mul(factor));
+                return Some(self.exceeded_failure(&details, HigherLimit::tokens(spent.tokens, next)));
             }
         }
         if let Some(max_usd) = self.limit.usd {
@@ -119,16 +126,20 @@ impl BudgetLedger {
             // Binary floating point can't represent most sums of cents exactly.
             if total > max_usd + ROUNDING_TOLERANCE || (usd_estimate == AmountEstimate::Lower && total >= max_usd) {
                 let (limit, used) = (format_dollars(max_usd), format_dollars_rounded(spent.usd));
+                let factor = if usd_estimate == AmountEstimate::Lower { 2.0 } else { 1.0 };
+                let higher = HigherLimit::usd(spent.usd, reserved.usd + factor * requested.usd);
                 let requested = format_dollars_rounded(requested.usd);
                 let details = format!("{limit}; {used} are spent, and {} {requested}", usd_estimate.phrase());
-                return Some(self.exceeded_failure(&details, "usd"));
+                return Some(self.exceeded_failure(&details, higher));
             }
         }
         let elapsed = self.elapsed(owned_duration?);
         match self.limit.seconds {
-            Some(max_seconds) if elapsed.as_secs() >= max_seconds => Some(
-                self.exceeded_failure(&format!("{max_seconds} s, and {} s have passed", elapsed.as_secs()), "seconds"),
-            ),
+            Some(max_seconds) if elapsed.as_secs() >= max_seconds => {
+                let elapsed = elapsed.as_secs();
+                let details = format!("{max_seconds} s, and {elapsed} s have passed");
+                Some(self.exceeded_failure(&details, HigherLimit::seconds(elapsed)))
+            }
             Some(_) | None => None,
         }
     }

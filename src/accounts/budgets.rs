@@ -17,10 +17,10 @@ use crate::durable::Permit;
 use crate::model::budget::{Budget, BudgetScope, Limit};
 use crate::model::{Failure, StepKey};
 
-use super::amount::{Amount, CountedUsage, ReservedAmount};
+use super::amount::{Amount, CountedUsage, HigherLimit, ReservedAmount};
 use super::budget_ledger::BudgetLedger;
 use super::limit_index::LimitIndex;
-use super::{BudgetAccount, BudgetClaim, UncountedLimit};
+use super::{BudgetAccount, BudgetClaim, UncountedLimit, WaitNotice};
 
 /// The budgets of a run in this process.
 pub struct LocalBudgets {
@@ -113,9 +113,10 @@ impl LocalBudgets {
         let covering = self.limit_index.covering(step).into_iter().filter_map(|index| ledgers.get(index));
         let remaining = covering.filter_map(|ledger| {
             let limit = Duration::from_secs(ledger.limit.seconds?);
+            let details = format!("{} s, and that time is used up", limit.as_secs());
             Some((
                 ledger.remaining_time(limit, owned_duration),
-                ledger.exceeded_failure(&format!("{} s, and that time is used up", limit.as_secs()), "seconds"),
+                ledger.exceeded_failure(&details, HigherLimit::seconds(limit.as_secs())),
             ))
         });
         remaining.min_by_key(|(duration, _)| *duration)
@@ -156,8 +157,13 @@ impl LocalBudgets {
 }
 
 impl BudgetAccount for LocalBudgets {
-    fn reserve(self: Arc<Self>, claim: BudgetClaim) -> BoxFuture<'static, Result<Permit, Failure>> {
+    fn reserve(
+        self: Arc<Self>,
+        claim: BudgetClaim,
+        on_wait: WaitNotice,
+    ) -> BoxFuture<'static, Result<Permit, Failure>> {
         async move {
+            let mut on_wait = Some(on_wait);
             let BudgetClaim { step, in_finally, amount: reserved } = claim;
             loop {
                 // Subscribe before checking, so that no release in between is missed.
@@ -167,7 +173,12 @@ impl BudgetAccount for LocalBudgets {
                         let (budgets, amount) = (self.clone(), reserved.amount);
                         return Ok(Box::new(Reservation { budgets, ledger_indices, amount }) as Permit);
                     }
-                    Err((_, true)) => changed.await,
+                    Err((_, true)) => {
+                        if let Some(on_wait) = on_wait.take() {
+                            on_wait();
+                        }
+                        changed.await;
+                    }
                     Err((failure, false)) => {
                         self.end_run(&failure);
                         return Err(failure);

@@ -52,14 +52,18 @@ pub struct UncountedLimit {
     pub unit: Unit,
 }
 
+/// Called once when a call begins to wait.
+pub type WaitNotice = Box<dyn FnOnce() + Send>;
+
 /// The budgets of a run, by the steps that they cover.
 pub trait BudgetAccount: Send + Sync {
     /// Waits until the estimated usage of a call fits all budgets of its step, and reserves it until the caller drops the
-    /// returned value.
+    /// returned value. Calls `on_wait` before it begins to wait.
     ///
     /// # Errors
     /// `budget_exceeded` if the call does not fit and no other call could make room for it. This ends the run.
-    fn reserve(self: Arc<Self>, claim: BudgetClaim) -> BoxFuture<'static, Result<Permit, Failure>>;
+    fn reserve(self: Arc<Self>, claim: BudgetClaim, on_wait: WaitNotice)
+    -> BoxFuture<'static, Result<Permit, Failure>>;
 
     /// Starts to count the time of a call of a step against time limits, until the caller drops the returned value.
     fn start_call(self: Arc<Self>, step: &StepKey) -> Permit;

@@ -31,24 +31,30 @@ fn budgets_of(scope: BudgetScope, tokens: u64) -> Arc<LocalBudgets> {
 #[test]
 fn a_call_waits_while_another_one_may_make_room() {
     let budgets = budgets_of(BudgetScope::Run, 100);
-    let first = budgets.clone().reserve(claim("a", 80)).now_or_never().unwrap().unwrap();
-    let mut second = budgets.clone().reserve(claim("b", 30));
+    let first = budgets.clone().reserve(claim("a", 80), Box::new(|| {})).now_or_never().unwrap().unwrap();
+    let mut second = budgets.clone().reserve(claim("b", 30), Box::new(|| {}));
     assert!(second.as_mut().now_or_never().is_none(), "the first call may use less");
     drop(first);
     assert!(second.now_or_never().is_some_and(|reserved| reserved.is_ok()));
     assert_eq!(budgets.settle(&usage("a", 80, Certainty::Reported)), None);
-    let refused = budgets.clone().reserve(claim("b", 30)).now_or_never().unwrap().err();
+    let refused = budgets.clone().reserve(claim("b", 30), Box::new(|| {})).now_or_never().unwrap().err();
     assert_eq!(refused.as_ref().map(|failure| failure.class), Some(FailureClass::BudgetExceeded));
     assert_eq!(budgets.end_reason(), refused);
     let in_finally = BudgetClaim { in_finally: true, ..claim("clean", 10) };
-    assert!(budgets.reserve(in_finally).now_or_never().is_some_and(|reserved| reserved.is_ok()));
+    assert!(budgets.reserve(in_finally, Box::new(|| {})).now_or_never().is_some_and(|reserved| reserved.is_ok()));
 }
 
 #[test]
 fn a_budget_of_a_step_counts_only_its_own_calls() {
     let budgets = budgets_of(BudgetScope::Step(StepKey::root("a")), 100);
     assert_eq!(budgets.settle(&usage("b", 500, Certainty::Unknown)), None);
-    assert!(budgets.clone().reserve(claim("a", 100)).now_or_never().is_some_and(|reserved| reserved.is_ok()));
+    assert!(
+        budgets
+            .clone()
+            .reserve(claim("a", 100), Box::new(|| {}))
+            .now_or_never()
+            .is_some_and(|reserved| reserved.is_ok())
+    );
     let uncounted = budgets.settle(&usage("a", 0, Certainty::Unknown)).unwrap();
     assert_eq!((uncounted.scope, uncounted.unit), (BudgetScope::Step(StepKey::root("a")), Unit::Tokens));
     assert_eq!(budgets.raise(&Budget { tokens: Some(900), ..Budget::default() }), Budget::default(), "not of the run");

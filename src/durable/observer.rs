@@ -23,6 +23,8 @@ pub enum CallProgress {
     ListingFailed(StepKey, Box<Failure>),
     /// orch waits this many milliseconds before it retries the step.
     Backoff(StepKey, u64),
+    /// A call waits for room in a budget, until calls in flight release what they reserved.
+    AwaitingBudget(StepKey),
     /// The user asked the run to stop.
     Stopping {
         /// Whether the process ends immediately, without waiting for calls in flight.

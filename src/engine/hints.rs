@@ -17,7 +17,11 @@ const RESUME: &str = "`orch pipeline resume`";
 
 /// Returns the failure of a step with a hint on how to continue. `scope` contains the values that the step saw.
 pub(super) fn with_step_hint(plan: &Plan, node: &PlanNode, scope: &ValueScope, failure: &Failure) -> Failure {
-    let general_hint = || call_hint(failure.class, node).or_else(|| default_hint(failure.class, node));
+    let general_hint = || match &node.kind {
+        NodeKind::Call(_) => call_hint(failure.class).or_else(|| default_hint(failure.class, node)),
+        NodeKind::Agent(_) => model_hint(failure.class).or_else(|| default_hint(failure.class, node)),
+        _ => default_hint(failure.class, node),
+    };
     let hint = failure.hint.clone().or_else(|| general_hint().map(str::to_owned));
     let alternatives = if needs_other_data(failure.class, node) {
         data_hints(plan, node, &possible_causes(node, scope, failure.unusable_values.as_deref()))
@@ -179,10 +183,7 @@ fn rerun_hint(step: &StepKey) -> String {
 }
 
 /// The hint for a failed call of a tool, whose failure has another cause than the same one of a request to a model.
-fn call_hint(class: FailureClass, node: &PlanNode) -> Option<&'static str> {
-    if !matches!(node.kind, NodeKind::Call(_)) {
-        return None;
-    }
+fn call_hint(class: FailureClass) -> Option<&'static str> {
     match class {
         FailureClass::ProviderUnavailable => Some("check that the server of the tool runs and can be reached"),
         FailureClass::Auth => Some("set the variables that the server of the tool needs"),
@@ -192,9 +193,9 @@ fn call_hint(class: FailureClass, node: &PlanNode) -> Option<&'static str> {
     }
 }
 
-/// The hint for a failure without a hint of its own.
-fn default_hint(class: FailureClass, node: &PlanNode) -> Option<&'static str> {
-    let calls_agent = matches!(node.kind, NodeKind::Agent(_));
+/// The hint for a failed request to the model of an agent. The failures of the servers and programs that the agent uses
+/// have hints of their own.
+fn model_hint(class: FailureClass) -> Option<&'static str> {
     Some(match class {
         FailureClass::RateLimited => {
             "wait until the provider accepts requests again, or name another model with --model"
@@ -202,7 +203,6 @@ fn default_hint(class: FailureClass, node: &PlanNode) -> Option<&'static str> {
         FailureClass::ProviderUnavailable => {
             "wait until the provider is available again, or name another model with --model"
         }
-        FailureClass::Timeout => RAISE_TIMEOUT_HINT,
         FailureClass::Auth => "set a key that the provider accepts, or name another model with --model",
         FailureClass::BadRequest => "correct the refused request, or name another model with --model",
         FailureClass::Refusal => "change the prompt or the task, or name another model with --model",
@@ -212,6 +212,15 @@ fn default_hint(class: FailureClass, node: &PlanNode) -> Option<&'static str> {
         FailureClass::AmbiguousReply => {
             "instruct the model in the prompt to return one value, or remove `extract: strict` from the step, so that orch selects one"
         }
+        _ => return None,
+    })
+}
+
+/// The hint for a failure without a hint of its own.
+fn default_hint(class: FailureClass, node: &PlanNode) -> Option<&'static str> {
+    let calls_agent = matches!(node.kind, NodeKind::Agent(_));
+    Some(match class {
+        FailureClass::Timeout => RAISE_TIMEOUT_HINT,
         FailureClass::TemplateError => "correct the template",
         FailureClass::ExpressionError => "correct the expression in the pipeline file",
         FailureClass::AgentError => "see the output of the agent with `orch runs show --replies`",

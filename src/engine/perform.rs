@@ -13,7 +13,9 @@ use crate::agent::{
     CallContext, EnvLookup, ModelRegistry, TurnResult, program_start_recorder, remove_program_start, remove_turn_start,
 };
 use crate::clock::Clock;
-use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt, ModelRequest, Observer, Perform, Permit};
+use crate::durable::{
+    Call, CallOutcome, CallProgress, CallReply, Effect, Interrupt, ModelRequest, Observer, Perform, Permit,
+};
 use crate::files::PathIndex;
 use crate::folder::NoFollowFolder;
 use crate::model::effect::{CallEnding, UsageBound};
@@ -83,7 +85,9 @@ impl Perform for Performer {
     fn acquire_permit<'a>(&'a self, call: &'a Call, in_finally: bool) -> BoxFuture<'a, Result<Permit, Interrupt>> {
         async move {
             let claim = self.meter.claim(call, in_finally);
-            let reservation = self.budgets.clone().reserve(claim).await.map_err(Interrupt::OverBudget)?;
+            let (observer, step) = (self.observer.clone(), call.key.step.clone());
+            let on_wait = Box::new(move || observer.on_progress(&CallProgress::AwaitingBudget(step)));
+            let reservation = self.budgets.clone().reserve(claim, on_wait).await.map_err(Interrupt::OverBudget)?;
             let permit = tokio::select! {
                 biased;
                 // The time budget may run out while the call waits for its permit. Then the call does not start.

@@ -35,7 +35,7 @@ const RUN_COMMANDS: &[&str] = &["orch pipeline resume", "orch runs show", "orch 
 const RESUME_COMMANDS: &[&str] = &["orch pipeline resume", "orch resume"];
 /// The commands that send data to the addresses in orch.yaml and therefore accept `--trust`.
 const TRUST_COMMANDS: &[&str] =
-    &["orch pipeline resume", "orch pipeline run", "orch resume", "orch run ", "orch runs track"];
+    &["orch pipeline resume", "orch pipeline run", "orch resume", "orch run ", "orch runs track", "orch tools "];
 
 impl SuggestedCommands {
     /// Creates the commands for the runs in the state folder `state`. If `state` is `None`, the commands need no
@@ -145,9 +145,9 @@ mod tests {
             )
         );
         let commands_with_trust = SuggestedCommands::new(None, Some("ab12"));
-        let hint = "`orch pipeline resume x` and `orch runs list` and `orch pipeline run p --trust cd`";
+        let hint = "`orch tools list --server a` and `orch runs list` and `orch pipeline run p --trust cd`";
         let expected =
-            "`orch pipeline resume x --trust ab12` and `orch runs list` and `orch pipeline run p --trust cd`";
+            "`orch tools list --server a --trust ab12` and `orch runs list` and `orch pipeline run p --trust cd`";
         assert_eq!(commands_with_trust.complete_commands(hint), expected);
     }
 

@@ -1,11 +1,12 @@
 //! Shows progress as plain lines, for pipes and logs: a line when a step starts and a line when the step ends.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use crate::durable::{CallProgress, Observer};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{Event, Fact, RunId, RunState};
+use crate::model::{Event, Fact, RunId, RunState, StepKey, StepStatus};
 
 use super::human;
 use super::style::to_printable;
@@ -20,6 +21,8 @@ pub struct LineReporter {
 struct LineReportState {
     state: RunState,
     tool_failures: ToolFailures,
+    /// The steps whose call waits for budget and whose start is not shown yet: progress can come before the event.
+    early_waits: HashSet<StepKey>,
     out: Box<dyn Write + Send>,
 }
 
@@ -27,7 +30,7 @@ impl LineReporter {
     /// Creates a reporter for a run. `events` are the run's events so far.
     pub fn new(run: RunId, events: &[Event], out: Box<dyn Write + Send>) -> Self {
         let (state, tool_failures) = (RunState::fold(run, events), ToolFailures::default());
-        Self { inner: Mutex::new(LineReportState { state, tool_failures, out }) }
+        Self { inner: Mutex::new(LineReportState { state, tool_failures, early_waits: HashSet::new(), out }) }
     }
 }
 
@@ -38,7 +41,11 @@ impl Observer for LineReporter {
         let tool_failures = inner.tool_failures.describe(&event.fact);
         let step = event.fact.step();
         let failure_lines = tool_failures.iter().filter_map(|failure| Some(format!("{}: {failure}", step?)));
-        for line in failure_lines.chain(render_event(event, &inner.state)) {
+        let wait_line = match &event.fact {
+            Fact::StepStarted(fact) if inner.early_waits.remove(&fact.step) => Some(budget_wait_line(&fact.step)),
+            _ => None,
+        };
+        for line in failure_lines.chain(render_event(event, &inner.state)).chain(wait_line) {
             // Ignore errors, because a closed pipe must not stop the run.
             let _ = writeln!(inner.out, "{}", to_printable(&escape_line_breaks(&line)));
             let _ = inner.out.flush();
@@ -50,6 +57,14 @@ impl Observer for LineReporter {
             CallProgress::Backoff(step, millis) => {
                 let pause = human::format_duration(std::time::Duration::from_millis(*millis));
                 format!("{step}: waiting {pause} before the next attempt")
+            }
+            CallProgress::AwaitingBudget(step) => {
+                let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+                if inner.state.step(step).is_none_or(|step| step.status == StepStatus::Pending) {
+                    inner.early_waits.insert(step.clone());
+                    return;
+                }
+                budget_wait_line(step)
             }
             CallProgress::ListingFailed(step, failure) => {
                 to_printable(&escape_line_breaks(&format!("{step}: {}", describe_program_failure(failure))))
@@ -67,6 +82,10 @@ impl Observer for LineReporter {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = writeln!(inner.out, "{text}");
     }
+}
+
+fn budget_wait_line(step: &StepKey) -> String {
+    format!("{step}: waiting for budget that other calls reserve")
 }
 
 /// The message that orch prints when the user stops a run.

@@ -23,6 +23,8 @@ use super::width::{display_width, pad_end, truncate_end, truncate_start, wrap_li
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 /// The estimated size of a token, for the number of tokens in a live line.
 const BYTES_PER_TOKEN: usize = 4;
+/// The end of the live line of a step whose call waits for budget.
+const AWAITING_BUDGET: &str = " · waiting for budget";
 /// The frames of the spinner of a running step.
 const SPINNER_FRAMES: &[char] = &['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 
@@ -171,8 +173,11 @@ impl LiveState {
         }
     }
 
-    fn start_step(&mut self, key: &StepKey, activity: &str) {
-        let activity = to_printable(activity).into_owned();
+    fn start_step(&mut self, key: &StepKey, performer_label: &str) {
+        let mut activity = to_printable(performer_label).into_owned();
+        if self.running_steps.take_early_wait(key) {
+            activity.push_str(AWAITING_BUDGET);
+        }
         if let Some(step) = self.running_steps.get_mut(key) {
             (step.activity, step.received_bytes) = (activity, 0);
         } else {
@@ -238,6 +243,7 @@ impl LiveState {
 
     /// Updates the live line of the step to which this progress belongs.
     fn show_progress(&mut self, progress: &CallProgress) {
+        self.running_steps.remember_early_wait(progress);
         // The start record of a tool call has shown the tool already.
         if matches!(progress, CallProgress::Sent(call) if call.tool_call.is_some()) {
             return;
@@ -248,7 +254,7 @@ impl LiveState {
             | CallProgress::Text(call, _)
             | CallProgress::Reasoning(call, _)
             | CallProgress::Output(call, _) => &call.step,
-            CallProgress::Backoff(key, _) => key,
+            CallProgress::Backoff(key, _) | CallProgress::AwaitingBudget(key) => key,
             CallProgress::ListingFailed(key, failure) => {
                 return self.write_failure(key, &describe_program_failure(failure));
             }
@@ -298,6 +304,7 @@ impl LiveState {
             CallProgress::Backoff(_, millis) => {
                 format!("{performer_label} · waiting {}", human::format_duration(Duration::from_millis(*millis)))
             }
+            CallProgress::AwaitingBudget(_) => format!("{performer_label}{AWAITING_BUDGET}"),
         };
         step.activity = to_printable(&format!("{message}{cost_suffix}")).into_owned();
     }

@@ -1,8 +1,9 @@
 //! The running steps of a run, for the live lines.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
+use crate::durable::CallProgress;
 use crate::model::StepKey;
 
 use super::style::to_printable;
@@ -34,9 +35,29 @@ pub(super) struct RunningSteps {
     /// How many steps have a name of this width, in columns.
     name_widths: BTreeMap<usize, usize>,
     next_position: u64,
+    /// The steps whose call waits for budget and whose start is not shown yet: progress can come before the event.
+    early_waits: HashSet<StepKey>,
 }
 
 impl RunningSteps {
+    /// Remembers that a call waits for budget, if the start of its step is not shown yet.
+    pub(super) fn remember_early_wait(&mut self, progress: &CallProgress) {
+        match progress {
+            CallProgress::AwaitingBudget(key) if !self.positions.contains_key(key) => {
+                self.early_waits.insert(key.clone());
+            }
+            CallProgress::Sent(call) => {
+                self.early_waits.remove(&call.step);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the call of a step whose start is shown now waits for budget already.
+    pub(super) fn take_early_wait(&mut self, key: &StepKey) -> bool {
+        self.early_waits.remove(key)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.by_start.is_empty()
     }
@@ -87,6 +108,16 @@ impl RunningSteps {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_that_comes_before_the_start_of_its_step_is_remembered() {
+        let (mut steps, key) = (RunningSteps::default(), StepKey::root("a"));
+        steps.remember_early_wait(&CallProgress::AwaitingBudget(key.clone()));
+        assert!(steps.take_early_wait(&key) && !steps.take_early_wait(&key));
+        steps.add(&key, "running".to_owned());
+        steps.remember_early_wait(&CallProgress::AwaitingBudget(key.clone()));
+        assert!(!steps.take_early_wait(&key));
+    }
 
     #[test]
     fn steps_keep_their_order_and_the_longest_name_counts() {

@@ -11,7 +11,7 @@ use crate::model::{Failure, FailureClass, RunState, StepKey, StepState, StepStat
 use super::commands::SuggestedCommands;
 use super::human;
 use super::style::TerminalStyle;
-use super::width::{display_width, pad_end};
+use super::width::{display_width, pad_end, wrap_row};
 
 /// Renders the summary of a run. The summary ends with a newline.
 ///
@@ -195,8 +195,11 @@ fn suggest_while_running(state: &RunState, commands: &SuggestedCommands) -> Stri
     } else {
         String::new()
     };
-    let follow = command(&format!("events {run} --follow"));
-    format!("{answer}`{follow}` prints the events until the run ends or waits; Ctrl-C in its terminal stops it")
+    let (follow, cancel) = (command(&format!("events {run} --follow")), command(&format!("cancel {run}")));
+    format!(
+        "{answer}`{follow}` prints the events until the run ends or waits; `{cancel}` stops it, as Ctrl-C does in its \
+         terminal"
+    )
 }
 
 /// Whether a step failed and its hint names no command that continues the run.
@@ -265,10 +268,14 @@ pub fn render_step_line(step: &StepState, name_column: NameColumn, style: Termin
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NameColumn {
     width: usize,
+    /// The width of the terminal, if orch wraps the texts for one.
+    terminal_width: Option<usize>,
 }
 
 impl NameColumn {
     const MIN_WIDTH: usize = 10;
+    /// The width of the text before a name.
+    const PREFIX_WIDTH: usize = 2;
 
     /// Creates a column for the names of a run's steps so far.
     pub fn from_steps(state: &RunState) -> Self {
@@ -291,15 +298,21 @@ impl NameColumn {
     #[must_use]
     pub fn fit_to_terminal(self, terminal_width: Option<usize>) -> Self {
         let max_width = terminal_width.map_or(usize::MAX, |columns| columns * 2 / 5);
-        Self { width: self.width.max(Self::MIN_WIDTH).min(max_width) }
+        Self { width: self.width.max(Self::MIN_WIDTH).min(max_width), terminal_width }
     }
 
-    /// Formats a name with a text after it. If the name is too long, the text is on the next line.
+    /// Formats a name with a text after it, for a line that begins with a symbol and a space or with two spaces. If the
+    /// name is too long, the text is on the next line. On a terminal, all lines of the text begin in the same column.
     pub fn align(self, name: &str, text: &str) -> String {
+        let indent = " ".repeat(Self::PREFIX_WIDTH + self.width + 1);
+        let text = match self.terminal_width {
+            Some(width) => wrap_row(&indent, text, width),
+            None => format!("{indent}{text}"),
+        };
         if display_width(name) > self.width {
-            return format!("{name}\n{}{text}", " ".repeat(self.width + 3));
+            return format!("{name}\n{}", text.trim_start_matches('\n'));
         }
-        format!("{} {text}", pad_end(name, self.width))
+        format!("{} {}", pad_end(name, self.width), text.trim_start_matches(' '))
     }
 }
 

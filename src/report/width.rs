@@ -4,10 +4,13 @@ use std::borrow::Cow;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// The symbols at the start of a line about a step.
+/// The symbols at the start of a line about a step and of an item of a list. The text of the line begins after the
+/// spaces behind the symbol.
 const LINE_SYMBOLS: &[char] = &['✓', '✗', '·', '!', '-'];
-/// The indent of the continuation lines, if the first line starts with such a symbol.
-const SYMBOL_LINE_INDENT: usize = 4;
+/// The minimum width of the text in the last column of a row, if the text is longer.
+const MIN_ROW_TEXT_WIDTH: usize = 20;
+/// The indent of the last column of a row in a line of its own.
+const NARROW_ROW_INDENT: usize = 4;
 
 /// The number of columns that a printed text takes. Colour codes take no columns.
 pub fn display_width(text: &str) -> usize {
@@ -80,37 +83,79 @@ fn wrap_line(line: &str, width: usize) -> Cow<'_, str> {
         return Cow::Borrowed(line);
     }
     let indent = continuation_indent(line).min(width / 2);
-    let (mut out, mut used_width) = (String::with_capacity(line.len() + 16), 0);
+    let mut out = String::with_capacity(line.len() + 16);
+    push_words(&mut out, line, 0, indent, width);
+    Cow::Owned(out)
+}
+
+/// Adds a line, wrapped between words. It begins in the column `start` of the last line of `out`, and its continuation
+/// lines begin in the column `indent`.
+fn push_words(out: &mut String, line: &str, start: usize, indent: usize, width: usize) {
+    let mut used_width = start;
     for (i, (space, word)) in split_words(line, width.saturating_sub(indent)).into_iter().enumerate() {
         let word_width = display_width(word);
         let mut space_width = space.len();
-        let starts_line = i == 0 || used_width + space_width + word_width > width;
-        if starts_line {
-            if i > 0 {
+        let is_first_in_line = i == 0 && start == 0;
+        if !is_first_in_line && used_width + space_width + word_width > width {
+            out.truncate(out.trim_end_matches(' ').len());
+            if !out.ends_with('\n') {
                 out.push('\n');
-                space_width = indent;
             }
+            (used_width, space_width) = (0, indent);
+        }
+        if used_width == 0 {
             space_width = space_width.min(width.saturating_sub(word_width));
-            used_width = 0;
         }
         out.push_str(&" ".repeat(space_width));
         out.push_str(word);
         used_width += space_width + word_width;
     }
-    Cow::Owned(out)
+}
+
+/// Wraps a row of a table between words, so that its lines have at most `width` columns. The lines of `text` begin in
+/// the column after `label`, which contains the earlier columns with the spaces after them. If this leaves too few
+/// columns, the text begins in the next line.
+pub fn wrap_row(label: &str, text: &str, width: usize) -> String {
+    let column = display_width(label);
+    let text_width = text.lines().map(display_width).max().unwrap_or_default();
+    let is_wide_enough = column + text_width.min(MIN_ROW_TEXT_WIDTH) <= width;
+    let (mut out, indent) = if is_wide_enough {
+        (label.to_owned(), column)
+    } else {
+        let indent = NARROW_ROW_INDENT.min(width / 2);
+        let mut out = String::new();
+        push_words(&mut out, label.trim_end(), 0, indent, width);
+        (format!("{out}\n{}", " ".repeat(indent)), indent)
+    };
+    for (i, line) in text.split('\n').enumerate() {
+        if i > 0 {
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+        }
+        push_words(&mut out, line, indent, indent, width);
+    }
+    out.truncate(out.trim_end().len());
+    out
 }
 
 /// The indent of the continuation lines of a wrapped line, in columns.
 fn continuation_indent(line: &str) -> usize {
     let trimmed = line.trim_start_matches(' ');
     let indent_width = line.len() - trimmed.len();
-    let text_without_colour = trimmed.strip_prefix('\u{1b}').map_or(trimmed, strip_colour_code);
     if let Some(label) = ["= help: ", "= note: "].iter().find(|label| trimmed.starts_with(*label)) {
         return indent_width + label.len();
     }
-    let mut chars = text_without_colour.chars();
-    let starts_with_symbol = chars.next().is_some_and(|first| LINE_SYMBOLS.contains(&first));
-    if indent_width == 0 && starts_with_symbol { SYMBOL_LINE_INDENT } else { indent_width }
+    let Some(text) = skip_colour_code(trimmed).strip_prefix(LINE_SYMBOLS) else { return indent_width };
+    let text = skip_colour_code(text);
+    match text.len() - text.trim_start_matches(' ').len() {
+        0 => indent_width,
+        spaces => indent_width + 1 + spaces,
+    }
+}
+
+/// Skips a colour code at the start of a text.
+fn skip_colour_code(text: &str) -> &str {
+    text.strip_prefix('\u{1b}').map_or(text, strip_colour_code)
 }
 
 /// Splits a line into words, each with the spaces before it. `width` is the width of a line, in columns.
@@ -154,7 +199,9 @@ mod tests {
             "  = help: set\n          `access:\n          read` so"
         );
         assert_eq!(wrap_lines("resume with `orch runs show 7d1d` now", 24), "resume with\n`orch runs show 7d1d`\nnow");
-        assert_eq!(wrap_lines("! one  was ended by a timeout", 16), "! one  was ended\n    by a timeout");
+        assert_eq!(wrap_lines("! one  was ended by a timeout", 16), "! one  was ended\n  by a timeout");
+        assert_eq!(wrap_lines("  - a list of items", 12), "  - a list\n    of items");
+        assert_eq!(wrap_lines("--model names a model", 12), "--model\nnames a\nmodel");
         assert_eq!(wrap_lines("a-word-that-is-too-long for it", 10), "a-word-that-is-too-long\nfor it");
         assert_eq!(wrap_lines("unchanged", 10), "unchanged");
         // A word that fits into a line only without the whole indent.
@@ -162,6 +209,28 @@ mod tests {
         assert_eq!(wrap_lines("  = help: see /path/to/it", 12), "  = help:\n      see\n /path/to/it");
         assert_eq!(wrap_lines("    /path/to/another x", 12), "/path/to/another\n    x");
         assert_eq!(wrap_lines("你好 你好 你好", 9), "你好 你好\n你好");
+    }
+
+    #[test]
+    fn a_row_continues_below_the_column_of_its_text() {
+        let text = "the text of a column\nand  another line";
+        assert_eq!(wrap_row("ok  name  ", text, 30), "ok  name  the text of a column\n          and  another line");
+        assert_eq!(
+            wrap_row("ok  a  ", "text in a column that is long", 28),
+            "ok  a  text in a column that\n       is long"
+        );
+        assert_eq!(wrap_row("\u{1b}[32mok\u{1b}[0m  ", "a b c", 24), "\u{1b}[32mok\u{1b}[0m  a b c");
+        // A long word moves to the left, and a row without a text has no spaces at its end.
+        assert_eq!(
+            wrap_row("name  ", "see /a/longer/path/to/a/file here", 26),
+            "name  see\n  /a/longer/path/to/a/file\n      here"
+        );
+        assert_eq!(wrap_row("name  ", "/a/longer/path/to/a/file", 26), "name\n  /a/longer/path/to/a/file");
+        assert_eq!(wrap_row("name  ", "", 26), "name");
+        // The column leaves too little room.
+        assert_eq!(wrap_row("a-long-name  ", "the text of a column", 20), "a-long-name\n    the text of a\n    column");
+        assert_eq!(wrap_row("a-long-name  ", "short", 20), "a-long-name  short");
+        assert_eq!(wrap_row("", "no label", 8), "no label");
     }
 
     #[test]

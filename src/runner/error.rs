@@ -174,7 +174,10 @@ impl From<StoreError> for RunnerError {
 impl From<LockError> for RunnerError {
     fn from(error: LockError) -> Self {
         match error {
-            LockError::Held { .. } => Self::usage(error.to_string()).with_hint("wait for it to end, or stop it"),
+            LockError::Held { holder, .. } => {
+                let cancel = holder.run().map(|run| format!(" with `orch runs cancel {run}`")).unwrap_or_default();
+                Self::usage(error.to_string()).with_hint(format!("wait for it to end, or stop it{cancel}"))
+            }
             LockError::ProgramsStillRunning { .. } => Self::usage(error.to_string()).with_hint(
                 "their supervisor, a process named `orch __supervise`, can't end them: end them yourself, then try again",
             ),

@@ -1,12 +1,11 @@
-//! Sends messages to a run that another process may execute: a request to stop, or a higher budget.
+//! Sends messages to a run that another process may execute, such as a request to stop.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::model::budget::Budget;
-use crate::model::event::{BudgetRaised, CancelRequested, Event};
+use crate::model::event::{CancelRequested, Event};
 use crate::model::{RunId, RunStatus};
 use crate::store::{InboxMessage, Journal, Lock, RunFilter, RunRow};
 
@@ -29,19 +28,6 @@ pub struct CancelRequest {
     /// The folder of the journal.
     pub state: StateFolder,
     /// The name of the user who asks.
-    pub user: String,
-}
-
-/// A request to raise the budget of a run; see [`Runner::raise_budget`].
-#[derive(Clone, Debug, Default)]
-pub struct RaiseBudgetRequest {
-    /// The run's id or the start of its id. If `None`, orch chooses the only run in progress.
-    pub run: Option<String>,
-    /// The folder of the journal.
-    pub state: StateFolder,
-    /// The new limits. The run keeps its limits that are higher or that these do not contain.
-    pub limits: Budget,
-    /// The name of the user who raises the budget.
     pub user: String,
 }
 
@@ -103,27 +89,6 @@ impl Runner {
         send(&journal, &row, &message)
     }
 
-    /// Raises the budget of a run that is in progress or waits. Later sessions have the raised budget too.
-    ///
-    /// # Errors
-    /// The request has no limit, or the run has ended.
-    pub fn raise_budget(&self, request: &RaiseBudgetRequest) -> Result<SentMessage, RunnerError> {
-        let Budget { usd, tokens, seconds, .. } = request.limits;
-        if usd.is_none() && tokens.is_none() && seconds.is_none() {
-            let error = RunnerError::usage("no limit is given");
-            return Err(error.with_hint("pass --usd, --tokens or --seconds"));
-        }
-        let journal = request.state.open_journal(&project_root(self.current_dir()))?;
-        let row = find_run_in_progress(&journal, request.run.as_deref())?;
-        if !matches!(row.status, RunStatus::Running | RunStatus::Waiting | RunStatus::Interrupted) {
-            let error = RunnerError::usage(format!("run {} has ended: it is {}", row.run, row.status.as_str()));
-            let hint = format!("`orch pipeline resume {} --budget LIMITS` continues it with another budget", row.run);
-            return Err(if row.status == RunStatus::Completed { error } else { error.with_hint(hint) });
-        }
-        let raise = BudgetRaised { budget: request.limits.clone(), by: request.user.clone(), at: Timestamp::now() };
-        send(&journal, &row, &InboxMessage::RaiseBudget(raise))
-    }
-
     /// Waits until the process that executes the run has recorded a message, or a few seconds if it does not. Blocks the
     /// thread, so a process must not wait for a run of its own thread.
     ///
@@ -160,14 +125,14 @@ fn open_journal(state: &Path) -> Result<Journal, RunnerError> {
         .ok_or_else(|| RunnerError::usage(format!("there is no journal in `{}` any more", state.display())))
 }
 
-fn send(journal: &Journal, row: &RunRow, message: &InboxMessage) -> Result<SentMessage, RunnerError> {
+pub(super) fn send(journal: &Journal, row: &RunRow, message: &InboxMessage) -> Result<SentMessage, RunnerError> {
     let events = journal.events(row.run)?;
     let id = journal.send_message(row.run, message)?;
     Ok(SentMessage::new(journal, row.run, row.status, id).after(&events))
 }
 
 /// Finds the run with this id, or the only run in progress.
-fn find_run_in_progress(journal: &Journal, name: Option<&str>) -> Result<RunRow, RunnerError> {
+pub(super) fn find_run_in_progress(journal: &Journal, name: Option<&str>) -> Result<RunRow, RunnerError> {
     if let Some(name) = name {
         return find_run(journal, name);
     }

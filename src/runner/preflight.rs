@@ -16,6 +16,7 @@ use crate::model::{
 };
 use crate::process::{CERTIFICATE_VARIABLES, ProcessError, ProgramPlace, SandboxContext, SandboxNeeds};
 use crate::store::Journal;
+use crate::tool::mcp::missing_program_hint;
 
 use super::Runner;
 use super::dry_run::{PredictedActionKind, predict_actions};
@@ -196,7 +197,7 @@ impl ProjectPlace {
         {
             let name = &server.name;
             let message = format!("there is no program `{program}`, which the MCP server `{name}` starts");
-            let hint = format!("install `{program}`, or give its full path in `mcp.{name}.command`");
+            let hint = missing_program_hint(name, &program);
             missing.push(MissingRequirement { message, hint, is_fatal: true });
         }
         missing

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::StoreError;
 use super::boot::current_boot_id;
+use super::lock_holder::LockHolder;
 use crate::crash::crash_point;
 use crate::folder::NoFollowFile;
 
@@ -30,23 +31,6 @@ const END: &str = "end";
 
 /// Replaces the id of the earlier boot if a power failure destroyed the content of the lock file.
 const UNKNOWN_BOOT: &str = "unknown";
-
-/// A description of the process that holds a lock, from the lock file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockHolder(String);
-
-impl LockHolder {
-    /// The process without what it does: `process 42`, or `another process` if it is not known.
-    pub fn process(&self) -> &str {
-        self.0.split_once(" (").map_or(self.0.as_str(), |(process, _)| process)
-    }
-}
-
-impl std::fmt::Display for LockHolder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// The reason why a lock could not be acquired.
 #[derive(Debug, thiserror::Error)]
@@ -266,8 +250,8 @@ fn read_holder(lock_file: &NoFollowFile) -> LockHolder {
     let result = lock_file.open().and_then(|file| file.take(MAX_LOCK_BYTES).read_to_string(&mut text));
     let owner = text.lines().next().unwrap_or_default().trim();
     match result {
-        Ok(_) if !owner.is_empty() => LockHolder(owner.to_owned()),
-        _ => LockHolder("another process".to_owned()),
+        Ok(_) if !owner.is_empty() => LockHolder::new(owner),
+        _ => LockHolder::new("another process"),
     }
 }
 
@@ -312,7 +296,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (lock_file, path) = (lock_file(folder.path()), folder.path().join("a.lock"));
         let first = Lock::acquire(&lock_file, "run x", "process 7").unwrap().removed_on_drop();
-        assert_eq!(Lock::holder(&lock_file), Some(LockHolder("process 7".to_owned())));
+        assert_eq!(Lock::holder(&lock_file), Some(LockHolder::new("process 7")));
         let second = Lock::acquire(&lock_file, "run x", "process 8").unwrap_err();
         assert_eq!(second.to_string(), "run x is in use by process 7");
         drop(first);

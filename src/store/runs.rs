@@ -5,7 +5,8 @@ use rusqlite::params;
 
 use crate::model::{RunId, RunStatus};
 
-use super::lock::{Lock, LockHolder};
+use super::lock::Lock;
+use super::lock_holder::LockHolder;
 use super::{Journal, StoreError};
 
 /// A filter for a list of runs.

@@ -54,6 +54,7 @@ mod fix;
 mod follow_up_findings;
 mod graph;
 mod guards;
+mod help_texts;
 mod imported_runs;
 mod incomplete_replies;
 mod inputs;

@@ -154,6 +154,35 @@ fn the_question_of_a_waiting_run_is_in_its_report_and_in_the_list() {
 }
 
 #[test]
+fn an_answer_has_the_name_of_the_current_user_by_default() {
+    for (variables, name) in [
+        (&[("USER", "ana"), ("LOGNAME", "bob")][..], "ana"),
+        (&[("USER", ""), ("LOGNAME", "bob")], "bob"),
+        (&[("USERNAME", "eve")], "eve"),
+        (&[], "unknown"),
+    ] {
+        let orch = project_with_question();
+        orch.run(&["run", "ask"]).exits(3);
+        let mut command = orch.command(&["runs", "approve", "--resume"]);
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let events = orch.run(&["runs", "events"]).exits(0).stdout;
+        assert!(events.contains(&format!("approved by {name}\n")), "{events}");
+    }
+}
+
+#[test]
+fn the_help_of_each_command_that_records_a_name_says_the_default() {
+    let orch = Orch::empty();
+    for name in ["approve", "reject", "cancel", "budget"] {
+        let help = orch.run(&["runs", name, "--help"]).exits(0).stdout;
+        let words: Vec<&str> = help.split_whitespace().collect();
+        let default = "[default: the current user, from the variable USER, LOGNAME or USERNAME]";
+        assert!(words.join(" ").contains(default), "{help}");
+    }
+}
+
+#[test]
 fn the_only_waiting_run_is_answered_and_several_are_listed() {
     let orch = project_with_question();
     orch.run(&["runs", "approve"]).exits(2).says("there are no runs in");

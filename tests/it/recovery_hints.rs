@@ -189,7 +189,13 @@ fn commands_in(message: &RunOutput) -> Vec<String> {
 fn as_listed(command: &str) -> String {
     let words = command.replace(&format!(" --state '{STATE}'"), "");
     let is_run = |word: &str| word.len() == 12 && word.chars().all(|c| c.is_ascii_hexdigit());
-    words.split(' ').map(|word| if is_run(word) { "RUN" } else { word }).collect::<Vec<_>>().join(" ")
+    let as_listed = |word: &str| match word.split_once('=') {
+        // A suggested limit follows from the sizes of the requests.
+        Some((unit @ ("tokens" | "usd" | "seconds"), _)) => format!("{unit}=LIMIT"),
+        _ if is_run(word) => "RUN".to_owned(),
+        _ => word.to_owned(),
+    };
+    words.split(' ').map(as_listed).collect::<Vec<_>>().join(" ")
 }
 
 /// The lines of a message that describe the failure.

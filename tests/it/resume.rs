@@ -122,7 +122,8 @@ fn a_killed_run_is_marked_interrupted_and_resumes_where_it_was() {
     wait_for(&server, 2);
     // A second process can't take the run while the first one lives.
     let id = latest(&orch);
-    orch.run(&["pipeline", "resume", &id]).exits(2).says("is in use by process");
+    let cancel = format!("stop it with `orch runs cancel {id}`");
+    orch.run(&["pipeline", "resume", &id]).exits(2).says("is in use by process").says(&cancel);
     signal(&child, "-KILL");
     child.wait().unwrap();
     let listed = orch.run(&["runs", "list"]);

@@ -272,7 +272,7 @@ fn a_raised_budget_lets_a_waiting_request_start_while_the_others_work() {
     let lower = busy.orch.run(&["runs", "budget", "--tokens", "5"]).exits(0);
     lower.says("is now 100000 tokens").says("not raised: the limit of tokens was higher already");
     busy.orch.run(&["runs", "budget"]).exits(2).says("no limit is given");
-    busy.finish().exits(0);
+    busy.finish().exits(0).says(": waiting for budget that other calls reserve");
     let facts = busy.facts();
     let position = |kind: &str| facts.iter().position(|fact| fact.get(kind).is_some()).unwrap();
     assert!(position("budget_raised") < position("call_ended"), "{facts:#?}");
@@ -294,6 +294,39 @@ fn a_waiting_run_has_the_raised_budget_when_it_continues() {
     let facts = crate::tool_loop::facts_of(&orch, "budget_raised");
     assert_eq!(facts.len(), 1);
     assert_eq!(facts[0]["budget"], json!({ "tokens": 100_000 }));
+}
+
+#[test]
+fn a_run_without_the_limit_refuses_to_raise_it() {
+    let mut busy = BusyRun::start(&beside_eight_branches(""), "");
+    busy.wait_until_busy(8, 0);
+    busy.orch
+        .run(&["runs", "budget", "--tokens", "5", "--usd", "1"])
+        .exits(2)
+        .says("has no limit of dollars or tokens");
+    busy.finish().exits(0);
+    let server = Server::saying("1");
+    for (more, code) in [("", 2), ("budget: { usd: 1, unpriced: allow }\n", 2), ("budget: { tokens: 5 }\n", 0)] {
+        let orch = project(&server, "  - { id: ask, approve: Go on? }\n  - { id: stop, run: exit 1 }\n");
+        limit_replies(&orch, more);
+        orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "do it"]).exits(3);
+        let run = crate::kill::latest_run(&orch).unwrap().0;
+        let raised = orch.run(&["runs", "budget", &run, "--tokens", "50"]).exits(code);
+        if code == 2 {
+            raised.says("has no limit of tokens").says(&format!("orch pipeline resume {run} --budget tokens=50"));
+        }
+        orch.run(&["runs", "approve", &run, "--resume"]).exits(1);
+        let facts = crate::tool_loop::facts_of(&orch, "budget_raised");
+        assert_eq!(facts.len(), usize::from(code == 0), "{facts:?}");
+    }
+    // The user set the limit for the run, and the file has none.
+    let orch = project(&server, "  - { id: ask, approve: Go on? }\n");
+    let start = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--budget", "seconds=600"];
+    orch.run(&start).exits(3);
+    let run = crate::kill::latest_run(&orch).unwrap().0;
+    orch.run(&["runs", "budget", &run, "--tokens", "5"]).exits(2);
+    let both = orch.run(&["runs", "budget", &run, "--tokens", "5", "--seconds", "900"]).exits(0);
+    both.says("the next resume").says("not raised: the run has no limit of tokens");
 }
 
 #[test]

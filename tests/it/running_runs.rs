@@ -36,7 +36,9 @@ fn a_running_run_names_its_process_and_how_to_follow_it() {
     assert_eq!(status, "running");
     assert!(shown.stdout.contains(&format!("run {run} running in process {} (", child.id())), "{shown:?}");
     let follow = format!("next: `orch runs events {run} --follow` prints the events until the run ends or waits");
-    assert!(shown.stdout.contains(&follow) && !shown.stdout.contains("resume"), "{shown:?}");
+    let cancel = format!("`orch runs cancel {run}` stops it, as Ctrl-C does in its terminal");
+    assert!(shown.stdout.contains(&follow) && shown.stdout.contains(&cancel), "{shown:?}");
+    assert!(!shown.stdout.contains("resume"), "{shown:?}");
     child.kill().unwrap();
     child.wait().unwrap();
     let shown = orch.run(&["runs", "show"]).exits(0);

@@ -171,6 +171,23 @@ fn a_second_ctrl_c_leaves_no_live_lines() {
 }
 
 #[test]
+fn a_call_that_waits_for_budget_says_so() {
+    let server = Server::always(Reply::openai_text("late").delay(std::time::Duration::from_mins(1)));
+    let orch = Orch::empty().with(&server);
+    orch.write("prompts/a.md", "Say something.");
+    let step = |id: &str| format!("      - {{ id: {id}, agent: a, prompt: a.md, output: {id}, schema: text }}\n");
+    let steps = format!("  - id: all\n    parallel:\n{}{}", step("one"), step("two"));
+    // Room for one request at a time.
+    let head = "name: main\nbudget: { tokens: 190 }\nagents: { a: { max_output_tokens: 100 } }\n";
+    orch.write("pipelines/main.yaml", &format!("{head}steps:\n{steps}"));
+    let typed = [("waiting for budget", "^C"), ("stop now", "pause"), ("", "^C")];
+    let shown = on_terminal(&orch, (80, 24), &typed, &RUN);
+    assert_eq!(shown.ran.code, 130, "{}", shown.ran.stdout);
+    let is_shown = |row: &String| has_spinner(row) && row.contains("lab/test · waiting for budget");
+    assert!(shown.frames().iter().flatten().any(is_shown), "{}", shown.ran.stdout);
+}
+
+#[test]
 fn lines_break_between_words() {
     let orch = Orch::empty();
     orch.write(
@@ -278,5 +295,69 @@ fn descriptions_of_steps_are_aligned_for_names_of_any_length() {
             .filter_map(|row| row.find("completed, ").map(|at| row[..at].chars().count()));
         let places: Vec<usize> = places.collect();
         assert!(places.len() == 3 && places.iter().all(|at| *at == places[0]), "{text:#?}");
+    }
+}
+
+/// The pipelines and the settings of a project whose lists have long texts.
+fn project_with_long_texts() -> Orch {
+    const LONG: &str = "a text that is so long that it has to continue in more than one line of an ordinary terminal";
+    let orch = Orch::empty();
+    orch.write(
+        "pipelines/main.yaml",
+        &format!(
+            "name: main\ndescription: Begin of {LONG} end.\ninputs:\n  word: {{ type: string, default: none }}\n\
+             steps:\n\
+             \x20 - {{ id: skip_me, when: \"word == '{LONG}'\", run: \"true\" }}\n\
+             \x20 - {{ id: ask, approve: \"Begin of {LONG} end.\" }}\n"
+        ),
+    );
+    orch.run(&RUN).exits(3);
+    orch.write(
+        "orch.yaml",
+        "mcp:\n  docs: { command: [a-server, --with, several, --options, and, --more, --of, --them] }\n",
+    );
+    orch
+}
+
+/// Runs a command on a terminal, and returns what it prints.
+fn printed_lines(orch: &Orch, columns: u16, args: &[&str]) -> Vec<String> {
+    let mut command = terminal_command(orch, (columns, 50), &[], args);
+    command.env("OLLAMA_HOST", "127.0.0.1:9").env("XDG_CONFIG_HOME", orch.configuration());
+    let ran = RunOutput::of(&command.output().unwrap());
+    ran.stdout.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+#[test]
+fn a_row_of_a_list_continues_below_its_last_column() {
+    let orch = project_with_long_texts();
+    for (args, first, last) in [
+        (&["pipeline", "list"][..], "Begin of", "end."),
+        (&["pipeline", "show", "main"], "Begin of", "end."),
+        (&["doctor"], "docs: command", " its"),
+        (&["runs", "events"], "Begin of", "end."),
+        (&["runs", "show"], "skipped,", "false"),
+    ] {
+        let lines = printed_lines(&orch, 80, args);
+        assert!(lines.iter().all(|line| line.chars().count() <= 80 || !line.trim().contains(' ')), "{lines:#?}");
+        let begin = lines.iter().position(|line| line.contains(first)).unwrap_or_else(|| panic!("{first}: {lines:#?}"));
+        let column = lines[begin].find(first).map(|at| lines[begin][..at].chars().count()).unwrap();
+        let length = lines[begin..].iter().position(|line| line.contains(last)).unwrap();
+        assert!(length > 0, "{args:?}: {lines:#?}");
+        for line in &lines[begin + 1..=begin + length] {
+            assert_eq!(line.len() - line.trim_start().len(), column, "{args:?}: {lines:#?}");
+        }
+    }
+}
+
+#[test]
+fn rows_of_narrow_terminals_have_an_indent() {
+    let orch = project_with_long_texts();
+    let lines = printed_lines(&orch, 40, &["explain"]);
+    assert!(lines.iter().all(|line| line.starts_with("ORCH") || line.starts_with("          ")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.starts_with("   ")), "{lines:#?}");
+    for args in [&["runs", "list"][..], &["pipeline", "list"]] {
+        let lines = printed_lines(&orch, 30, args);
+        assert!(lines.len() > 1 && !lines[0].starts_with(' '), "{lines:#?}");
+        assert!(lines[1..].iter().all(|line| line.starts_with("    ")), "{lines:#?}");
     }
 }

@@ -126,3 +126,52 @@ fn a_step_without_a_sandbox_of_its_own_is_listed_with_what_applies_to_it_and_why
     let refused = "which orch refuses without a sandbox; it has none, because orch.yaml has `enabled: false`";
     expected(json!({ "enabled": false }), [unconfined.as_str(), disabled, free, refused]);
 }
+
+#[test]
+fn risky_lines_have_a_mark_whose_meaning_comes_first() {
+    let lab = json!({ "dialect": "openai", "base_url": "https://lab.example/v1", "api_key": { "env": "LAB_KEY" } });
+    let settings = json!({
+        "providers": { "lab": lab, "local": { "dialect": "openai", "base_url": "http://127.0.0.1:9/v1" } },
+        "mcp": {
+            "files": { "command": ["files-server"], "sandbox": { "enabled": false } },
+            "docs": { "command": ["docs-server"] },
+        },
+    });
+    let (all, known) = (json!({ "network": "all" }), json!({ "network": ["docs.rs"] }));
+    let steps = json!([
+        { "id": "free", "run": "make free" },
+        { "id": "confined", "run": "make confined", "sandbox": {} },
+        { "id": "online", "run": "make online", "sandbox": all },
+        { "id": "weak", "run": "make weak", "sandbox": { "min": "basic" } },
+        { "id": "keys", "run": "make keys", "sandbox": {}, "env": ["LAB_KEY"] },
+        { "id": "page", "call": "fetch", "args": { "url": "https://a.example/" }, "sandbox": all, "output": "page" },
+        { "id": "book", "call": "fetch", "args": { "url": "https://docs.rs/x" }, "sandbox": known, "output": "book" },
+    ]);
+    let shown =
+        project(&settings, &json!({ "name": "main", "steps": steps })).run(&["trust", "--print"]).exits(0).stderr;
+    assert!(shown.starts_with("risk marks what needs your agreement"), "{shown}");
+    let is_marked = |text: &str| {
+        let line = shown.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("{text}: {shown}"));
+        line.starts_with("  risk  ")
+    };
+    for risky in [
+        "`providers.lab`",
+        "`mcp.files`",
+        "passes LAB_KEY",
+        "files-server, without",
+        "make free,",
+        "make online,",
+        "make weak,",
+        "make keys,",
+        "fetch https://a.example",
+    ] {
+        assert!(is_marked(risky), "{risky}: {shown}");
+    }
+    for harmless in ["`providers.local`", "docs-server, in", "make confined,", "fetch https://docs.rs"] {
+        assert!(!is_marked(harmless), "{harmless}: {shown}");
+    }
+    let steps = json!([{ "id": "confined", "run": "make confined", "sandbox": {} }]);
+    let harmless = project(&json!({}), &json!({ "name": "main", "steps": steps }));
+    let shown = harmless.run(&["trust"]).exits(0).says("make confined").stderr;
+    assert!(!shown.contains("risk"), "{shown}");
+}

@@ -14,7 +14,7 @@ use crate::model::visible::escape_line_breaks;
 use crate::model::{Event, RunId};
 use crate::report::lines::stop_message;
 use crate::report::screen::{ScreenTerminal, TerminalSize};
-use crate::report::width::wrap_lines;
+use crate::report::width::{wrap_lines, wrap_row};
 use crate::report::{LineReporter, LiveReporter, SuggestedCommands, TerminalStyle, to_printable};
 #[cfg(feature = "local")]
 use crate::runner::DownloadReporter;
@@ -94,6 +94,13 @@ impl Ui {
         }
     }
 
+    /// Writes a row of a table for people to standard output. `label` contains the first columns with the spaces after
+    /// them, and `text` is the last column. On a terminal, all lines of the text begin in the same column
+    /// ([`wrap_row`]).
+    pub(in crate::cli) fn write_row(&self, label: &str, text: &str) -> Result<()> {
+        write_out(printable_row(label, text, self.stdout_width()).as_bytes())
+    }
+
     /// Writes text for people, such as a drawing, without wrapping its lines.
     #[expect(clippy::unused_self, reason = "only a `Ui` writes to the standard streams")]
     pub(in crate::cli) fn write_preformatted(&self, text: &str) -> Result<()> {
@@ -114,6 +121,14 @@ impl Ui {
     pub(in crate::cli) fn print_message(&self, text: impl AsRef<str>) {
         if !self.quiet {
             self.print_always(text.as_ref());
+        }
+    }
+
+    /// Prints a row of a table as [`Ui::write_row`] writes it, unless `--quiet` is set.
+    pub(in crate::cli) fn print_row(&self, label: &str, text: &str) {
+        if !self.quiet {
+            // Ignore the error: standard error may be closed.
+            drop(writeln!(std::io::stderr().lock(), "{}", printable_row(label, text, self.stderr_width())));
         }
     }
 
@@ -239,6 +254,15 @@ impl Prompter for Ui {
     }
 }
 
+/// A row of a table with unsafe characters escaped, wrapped to the width of a terminal.
+fn printable_row(label: &str, text: &str, terminal_width: Option<usize>) -> String {
+    let (label, text) = (to_printable(label), to_printable(text));
+    match terminal_width {
+        Some(width) => wrap_row(&label, &text, width),
+        None => format!("{label}{text}").trim_end().to_owned(),
+    }
+}
+
 /// Writes bytes to standard output. Adds a final line break if there is none.
 fn write_out(text: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
@@ -277,7 +301,7 @@ fn size_or_default(reported: Option<(Width, Height)>) -> TerminalSize {
     }
 }
 
-/// The name of the current user.
+/// The name of the current user: the default of `--by`.
 pub(in crate::cli) fn user_name() -> String {
     let names = ["USER", "LOGNAME", "USERNAME"].iter();
     names

@@ -12,6 +12,7 @@ use crate::secret::Redactor;
 use crate::tool::http_client::describe_problem;
 
 use super::MAX_MESSAGE_BYTES;
+use super::hints::missing_program_hint;
 use super::http_error::HttpError;
 use super::messages::{MAX_VALUES, Rejection};
 use super::stdio::{ProgramExit, StartError};
@@ -204,7 +205,7 @@ fn process_failure(server: &str, error: &ProcessError) -> Failure {
     }
     match error {
         ProcessError::NotFound(program) => {
-            let hint = format!("install `{program}`, or give its full path in `mcp.{server}.command`");
+            let hint = missing_program_hint(server, program);
             Failure::new(FailureClass::NotInstalled, name_server(error.to_string())).with_hint(hint)
         }
         ProcessError::Hidden { .. }
@@ -253,8 +254,8 @@ pub(super) fn with_exit(server: &str, failure: Failure, exit: Option<&ProgramExi
     if exit.code.is_some() {
         let hint = format!(
             "run the command of `mcp.{server}` in a terminal, in the workspace, since orch starts it there and its relative \
-             paths begin there; a server that downloads itself at its start needs to be installed first, and its \
-             variables and hosts must be in `env` and `sandbox`"
+             paths begin there (`{{{{ project.root }}}}` is the project's folder); a server that downloads itself at \
+             its start needs to be installed first, and its variables and hosts must be in `env` and `sandbox`"
         );
         return failure.with_hint(hint);
     }

@@ -24,6 +24,7 @@ mod credentials;
 mod event_limit;
 mod failures;
 mod handler;
+mod hints;
 mod http;
 mod http_client;
 mod http_error;
@@ -47,6 +48,7 @@ mod server_log;
 mod stdio;
 
 pub use context::{Answerer, McpCall, McpContext, StartLimits};
+pub use hints::missing_program_hint;
 pub use listing::{ListedServer, MAX_TOOLS};
 pub use names::model_tool_name;
 pub use pool::McpServers;

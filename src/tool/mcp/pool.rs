@@ -17,6 +17,7 @@ use super::connection::{Connection, LIST_TIMEOUT, RawReply, RequestError};
 use super::context::{McpCall, McpContext};
 use super::credentials::with_credentials_hint;
 use super::failures::{asked_failure, closed_failure, too_large_failure, unsent_failure, with_exit};
+use super::hints::with_server_hint;
 use super::listing::ListedServer;
 use super::result::{CompleteResult, McpResult};
 use super::server_log::{log_end, log_start};
@@ -206,7 +207,8 @@ impl McpServers {
         *last_failure = None;
         let is_restart = server.listed().is_some();
         let connected = log_start(spec, is_restart, self.start(spec, &server)).await;
-        let connected = connected.map_err(|failure| with_credentials_hint(failure, spec));
+        let connected =
+            connected.map_err(|failure| self.redacted(with_server_hint(with_credentials_hint(failure, spec), spec)));
         if let Err(failure) = &connected {
             *last_failure = Some(failure.clone());
             server.failed_starts.fetch_add(1, Ordering::Relaxed);
@@ -305,14 +307,14 @@ impl McpServers {
                     return too_large_failure(name);
                 }
                 let failure = closed_failure(name, &format!("during the call of `{}`", call.tool));
-                with_exit(name, failure, exit.as_ref(), &self.context.redactor)
+                with_server_hint(with_exit(name, failure, exit.as_ref(), &self.context.redactor), call.server)
             }
             RequestError::SessionLost(failure) => {
                 // The next call begins a new session.
                 drop(self.forget(name, connection).await);
-                failure
+                with_server_hint(failure, call.server)
             }
-            RequestError::Failed(failure) => with_credentials_hint(failure, call.server),
+            RequestError::Failed(failure) => with_server_hint(with_credentials_hint(failure, call.server), call.server),
             RequestError::Refused(reason) => Failure::new(FailureClass::AgentError, reason),
             RequestError::Asked | RequestError::Unclear | RequestError::Retired => asked_failure(name),
         }

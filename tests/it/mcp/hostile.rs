@@ -238,6 +238,9 @@ fn a_program_that_cannot_be_started_is_named() {
     assert_eq!(failure.class, FailureClass::NotInstalled, "{failure}");
     assert!(failure.message.starts_with("the MCP server `peer` can't be started: "), "{failure}");
     assert!(failure.hint.unwrap().contains("`mcp.peer.command`"));
+    let relative = McpSite::program(&["./servers/missing".to_owned()], &[]);
+    let hint = site.list(&relative).unwrap_err().hint.unwrap();
+    assert!(hint.starts_with("write `{{ project.root }}/servers/missing` in `mcp.peer.command`"), "{hint}");
     let script = ["sh", "-c", "echo no token >&2; exit 4"].map(str::to_owned);
     let failure = site.list(&McpSite::program(&script, &[])).unwrap_err();
     assert_eq!(failure.class, FailureClass::ProviderUnavailable, "{failure}");

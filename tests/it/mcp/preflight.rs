@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::calls::{RUN as RUN_CALLS, calling_project};
 use super::scripted::McpServer;
-use crate::support::{Orch, Reply, RunOutput, Server};
+use crate::support::{ClosedPort, Orch, Reply, RunOutput, Server};
 
 const RUN: [&str; 3] = ["pipeline", "run", "pipelines/main.yaml"];
 
@@ -96,6 +96,24 @@ fn a_missing_program_of_a_server_ends_a_run_before_a_model_is_called() {
         orch.run(&["pipeline", "validate"]).exits(0).says(&format!("note: {missing}"));
         let doctor = orch.run(&["doctor"]).stdout;
         assert!(doctor.contains("which the MCP server `docs` starts"), "{program}: {doctor}");
+    }
+}
+
+#[test]
+fn the_hint_for_a_server_that_is_down_names_it_and_no_model() {
+    let closed = ClosedPort::reserve();
+    let url = format!("{}/mcp", closed.url());
+    for last_step in [
+        json!({ "id": "look", "call": "docs.find", "args": { "text": "a" }, "output": "found" }),
+        json!({
+            "id": "look", "agent": "b", "prompt": "ask.md", "message": "go", "output": "found", "schema": "text",
+            "retry": { "max": 1 },
+        }),
+    ] {
+        let agent = json!({ "model": "auto", "tools": ["docs.find"] });
+        let (_model, orch) = project_with(&agent, &last_step, &json!({ "docs": { "url": url, "access": "read" } }));
+        let ran = orch.run(&RUN).exits(1).says("`orch tools list --server docs`").says(&format!("its address ({url})"));
+        assert!(!ran.stderr.contains("--model"), "{}", ran.stderr);
     }
 }
 

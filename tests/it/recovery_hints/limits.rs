@@ -33,21 +33,21 @@ pub(super) fn rows() -> Vec<Row> {
             class: FailureClass::BudgetExceeded,
             setup: |case| pipeline_with_budget(case, "tokens: 10", ASK),
             says: &["(budget_exceeded)", "raise `tokens` of the budget"],
-            commands: &["orch pipeline resume RUN --budget tokens=900000"],
+            commands: &["orch pipeline resume RUN --budget tokens=LIMIT"],
             ..ROW
         },
         Row {
             class: FailureClass::BudgetExceeded,
             setup: |case| pipeline_with_budget(case, "usd: 0.001", ASK),
             says: &["(budget_exceeded)", "raise `usd` of the budget"],
-            commands: &["orch pipeline resume RUN --budget usd=5"],
+            commands: &["orch pipeline resume RUN --budget usd=LIMIT"],
             ..ROW
         },
         Row {
             class: FailureClass::BudgetExceeded,
             setup: |case| pipeline_with_budget(case, "seconds: 1", &format!("  - {{ id: slow, run: sleep 2 }}\n{ASK}")),
             says: &["(budget_exceeded)", "raise `seconds` of the budget"],
-            commands: &["orch pipeline resume RUN --budget seconds=3600"],
+            commands: &["orch pipeline resume RUN --budget seconds=LIMIT"],
             ..ROW
         },
         // The budget of a step has no flag, so the user raises it in the file.
@@ -56,7 +56,7 @@ pub(super) fn rows() -> Vec<Row> {
             setup: |case| {
                 case.pipeline("model: lab/test", &ASK.replace("re_ask: 0", "budget: { tokens: 10 }, re_ask: 0"));
             },
-            says: &["(budget_exceeded)", "raise `tokens` of the budget and resume the run"],
+            says: &["(budget_exceeded)", "raise `tokens` of the budget, for example to "],
             repair: |case, _| case.edit("tokens: 10", "tokens: 900000"),
             ..ROW
         },

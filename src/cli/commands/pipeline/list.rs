@@ -6,6 +6,8 @@ use crate::cli::args::OutputFormat;
 use crate::cli::output::Ui;
 use crate::diagnostic::Diagnostic;
 use crate::model::visible::escape_line_breaks;
+use crate::report::to_printable;
+use crate::report::width::{display_width, pad_end};
 use crate::runner::execute::resolve_path;
 use crate::runner::project_state::{pipeline_files, project_root};
 use crate::runner::{Environment, ExitStatus};
@@ -61,12 +63,19 @@ pub(super) fn run(args: &ListArgs, ui: &Ui) -> Result<ExitStatus> {
         ));
     }
     let lines = rows.iter().map(|(path, name, description, _)| {
-        (escape_line_breaks(path), escape_line_breaks(name), escape_line_breaks(description.trim_end()))
+        (printable_line(path), printable_line(name), escape_line_breaks(description.trim_end()))
     });
     let lines: Vec<_> = lines.collect();
-    let width = lines.iter().map(|(path, ..)| path.len()).max().unwrap_or(0);
+    let path_width = lines.iter().map(|(path, ..)| display_width(path)).max().unwrap_or(0);
+    let name_width = lines.iter().map(|(_, name, _)| display_width(name)).max().unwrap_or(0);
     for (path, name, description) in lines {
-        ui.write_text(&format!("{path:<width$}  {}  {description}", ui.stdout_style.bold(name)))?;
+        let (path, name) = (pad_end(&path, path_width), ui.stdout_style.bold(pad_end(&name, name_width)));
+        ui.write_row(&format!("{path}  {name}  "), &description)?;
     }
     Ok(code)
+}
+
+/// A text in one line, without unsafe characters.
+fn printable_line(text: &str) -> String {
+    to_printable(&escape_line_breaks(text)).into_owned()
 }

@@ -23,17 +23,14 @@ use crate::trust::{Disclosures, VariableDisclosures};
 
 /// Preview a run without running it
 ///
-/// Shows the steps in order, with their models and the ranges of their requests, tokens and cost. Also
-/// shows whether the budget is sufficient, and which results --reuse would reuse. orch calls no model,
-/// writes and downloads nothing, and needs no key. For an input or output that is still unknown, prompts
-/// contain a placeholder with its type: `‹plan.summary: string›`.
-///
-/// Examples:
-///   orch pipeline plan pipelines/default.yaml --task "Create a User model"
-///   orch pipeline plan pipelines/default.yaml --step code
-///   orch pipeline plan pipelines/default.yaml --model anthropic/claude-sonnet-5-5 --budget usd=1
+/// Shows the steps in order, with their models and the ranges of their requests, tokens and cost. Also shows whether
+/// the budget is sufficient, and which results --reuse would reuse. orch calls no model, writes and downloads nothing,
+/// and needs no key. For an input or output that is still unknown, prompts contain a placeholder with its type:
+/// `‹plan.summary: string›`.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    after_help = "Examples:\n  orch plan default --task \"Create a User model\"\n  orch plan default --step code\n  orch plan default --model anthropic/claude-sonnet-5-5 --budget usd=1"
+)]
 pub(in crate::cli) struct PlanArgs {
     /// The pipeline file, or the name of a pipeline in `pipelines/`
     #[arg(value_name = "PIPELINE")]

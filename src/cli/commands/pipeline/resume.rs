@@ -150,8 +150,8 @@ fn print_dry_run(dry_run: &DryRun, output: OutputFormat, ui: &Ui) -> Result<Exit
         return Ok(ExitStatus::Success);
     }
     for step in &dry_run.steps {
-        let line = format!("{:<9} {:<14} {}", action_name(step.action), step.step, step.reason);
-        ui.write_text(&escape_line_breaks(line.trim_end()))?;
+        let columns = format!("{:<9} {:<14} ", action_name(step.action), step.step);
+        ui.write_row(&escape_line_breaks(&columns), &escape_line_breaks(&step.reason))?;
     }
     Ok(ExitStatus::Success)
 }

@@ -13,17 +13,13 @@ use crate::runner::{ExitStatus, RunRequest};
 
 /// Run a pipeline
 ///
-/// orch validates the project first, and calls no model if it finds errors. Then it runs the steps in
-/// order, and saves their outputs in the workspace as NAME.json. orch records every reply before using
-/// it, so you can resume a run that fails or is stopped with `orch pipeline resume`.
-///
-/// Examples:
-///   orch pipeline run pipelines/default.yaml --task "Create a User model with authentication"
-///   orch pipeline run pipelines/default.yaml --task - --model anthropic/claude-sonnet-5-5 < task.md
-///   orch pipeline run pipelines/default.yaml --task - --agent reviewer=openai/gpt-6.1-sol < task.md
-///   orch pipeline run pipelines/default.yaml --task-file task.md --output json > report.json
+/// orch validates the project first, and calls no model if it finds errors. Then it runs the steps in order, and saves
+/// their outputs in the workspace as NAME.json. orch records every reply before using it, so you can resume a run that
+/// fails or is stopped with `orch pipeline resume`.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    after_help = "Examples:\n  orch run default --task \"Create a User model with authentication\"\n  orch run default --task - --model anthropic/claude-sonnet-5-5 < task.md\n  orch run default --task - --agent reviewer=openai/gpt-6.1-sol < task.md\n  orch run default --task-file task.md --output json > report.json"
+)]
 pub(in crate::cli) struct RunArgs {
     /// The pipeline file, or the name of a pipeline in `pipelines/`
     #[arg(value_name = "PIPELINE")]

@@ -1,6 +1,5 @@
 //! `orch pipeline show`.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -29,25 +28,39 @@ pub(super) fn run(args: &ShowArgs, ui: &Ui) -> Result<ExitStatus> {
     let current_dir = current_dir()?;
     let path = lookup::find_pipeline(&args.pipeline, &current_dir)?;
     let project = config::load(&resolve_path(&path, &current_dir)).map_err(RunnerError::with_findings)?;
-    ui.write_text(&describe_pipeline(&project, ui))?;
+    describe_pipeline(&project, ui).iter().try_for_each(|row| {
+        let (label, text) = (escape_line_breaks(&row.label), escape_line_breaks(&row.text));
+        ui.write_row(&label, &text)
+    })?;
     Ok(ExitStatus::Success)
 }
 
-fn describe_pipeline(project: &Project, ui: &Ui) -> String {
+/// A line of the description, which continues in the column of its text.
+struct DescriptionRow {
+    /// The first columns, with the spaces after them.
+    label: String,
+    text: String,
+}
+
+impl DescriptionRow {
+    fn new(label: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { label: label.into(), text: text.into() }
+    }
+}
+
+fn describe_pipeline(project: &Project, ui: &Ui) -> Vec<DescriptionRow> {
     let (pipeline, style) = (&project.pipeline, ui.stdout_style);
-    let mut out = String::new();
-    let mut write_line = |text: String| {
-        // Writing to a string can't fail.
-        let _ = writeln!(out, "{}", escape_line_breaks(&text));
-    };
     let description = pipeline.description.as_deref().unwrap_or_default().trim_end();
-    write_line(format!("{}  {description}", style.bold(&pipeline.name)));
-    write_line(format!("file   {}", project.document.file.path));
-    write_line(format!("root   {}", project.root.display()));
+    let mut rows = vec![
+        DescriptionRow::new(format!("{}  ", style.bold(&pipeline.name)), description),
+        DescriptionRow::new("file   ", &project.document.file.path),
+        DescriptionRow::new("root   ", project.root.display().to_string()),
+    ];
     for (name, input) in &pipeline.inputs {
         let schema_text = |key: &str| input.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
         let optional_suffix = if input.contains_key("default") { " (optional)" } else { "" };
-        write_line(format!("input  {name}: {}{optional_suffix}  {}", schema_text("type"), schema_text("description")));
+        let columns = format!("input  {name}: {}{optional_suffix}  ", schema_text("type"));
+        rows.push(DescriptionRow::new(columns, schema_text("description")));
     }
     for (name, agent) in &pipeline.agents {
         let model = match agent.cli_agent(agent.default_access()) {
@@ -55,26 +68,26 @@ fn describe_pipeline(project: &Project, ui: &Ui) -> String {
             None => agent.model.clone(),
         };
         let calls = if agent.pipelines.is_empty() { String::new() } else { may_call(&agent.pipelines) };
-        write_line(format!("agent  {name}: {model}{calls}"));
+        rows.push(DescriptionRow::new("agent  ", format!("{name}: {model}{calls}")));
     }
     for (i, step) in pipeline.steps.iter().enumerate() {
-        write_line(format!("{:>2}. {}", i + 1, describe_step(step, ui)));
-        write_nested_steps(step, 1, ui, &mut write_line);
+        rows.push(step_row(&format!("{:>2}. ", i + 1), step, ui));
+        add_nested_steps(step, 1, ui, &mut rows);
     }
     for step in &pipeline.finally {
-        write_line(format!("finally {}", describe_step(step, ui)));
-        write_nested_steps(step, 2, ui, &mut write_line);
+        rows.push(step_row("finally ", step, ui));
+        add_nested_steps(step, 2, ui, &mut rows);
     }
     for disclosure in Disclosures::from_settings(&project.settings).all() {
-        write_line(format!("{:<6} {disclosure}", disclosure.label()));
+        rows.push(DescriptionRow::new(format!("{:<6} ", disclosure.label()), disclosure.to_string()));
     }
     for variables in passed_variables(project).all() {
-        write_line(format!("{:<6} {variables}", "passes"));
+        rows.push(DescriptionRow::new("passes ", variables.to_string()));
     }
     for (name, expression) in &pipeline.outputs {
-        write_line(format!("output {name}: {expression}"));
+        rows.push(DescriptionRow::new("output ", format!("{name}: {expression}")));
     }
-    out
+    rows
 }
 
 /// The pipelines that the model of an agent may call.
@@ -82,16 +95,21 @@ fn may_call(files: &[String]) -> String {
     format!(", may call {}", files.join(", "))
 }
 
-fn write_nested_steps(step: &Step, depth: usize, ui: &Ui, write_line: &mut impl FnMut(String)) {
+fn add_nested_steps(step: &Step, depth: usize, ui: &Ui, rows: &mut Vec<DescriptionRow>) {
     for child in step.children().1 {
-        write_line(format!("{}- {}", "    ".repeat(depth), describe_step(child, ui)));
-        write_nested_steps(child, depth + 1, ui, write_line);
+        rows.push(step_row(&format!("{}- ", "    ".repeat(depth)), child, ui));
+        add_nested_steps(child, depth + 1, ui, rows);
     }
 }
 
-/// Describes a step in one line.
-fn describe_step(step: &Step, ui: &Ui) -> String {
-    let action = match step.action() {
+/// The row of a step. `prefix` is what comes before its id.
+fn step_row(prefix: &str, step: &Step, ui: &Ui) -> DescriptionRow {
+    DescriptionRow::new(format!("{prefix}{}  ", ui.stdout_style.bold(&step.id)), describe_step(step))
+}
+
+/// Describes what a step does.
+fn describe_step(step: &Step) -> String {
+    let mut out = match step.action() {
         Some(StepAction::Agent { agent, prompt }) => format!("{agent} with prompts/{prompt}"),
         Some(StepAction::Command(CommandLine::Shell(text))) => format!("runs `{}`", text.trim()),
         Some(StepAction::Command(CommandLine::Argv(argv))) => format!("runs `{}`", argv.join(" ")),
@@ -107,7 +125,6 @@ fn describe_step(step: &Step, ui: &Ui) -> String {
         Some(StepAction::Pipeline(file)) => format!("calls {file}"),
         None => String::new(),
     };
-    let mut out = format!("{}  {action}", ui.stdout_style.bold(&step.id));
     if let Some(list) = &step.for_each {
         out.push_str(&format!(", for each of `{list}`"));
     }

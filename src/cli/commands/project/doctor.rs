@@ -56,7 +56,7 @@ impl DoctorReport<'_> {
             None => style.dim("-   "),
         };
         self.problem_count += usize::from(is_ok == Some(false));
-        self.ui.write_text(&escape_line_breaks(&format!("{label} {name:<11} {text}")))
+        self.ui.write_row(&escape_line_breaks(&format!("{label} {name:<11} ")), &escape_line_breaks(&text))
     }
 }
 

@@ -17,7 +17,13 @@ use crate::runner::trust::{check_encryption, ledger_error};
 use crate::runner::{ExitStatus, RunnerError};
 use crate::trust::{Disclosures, TrustLedger, VariableDisclosures};
 
-use actions::ProjectActions;
+use actions::{ListedAction, ProjectActions};
+
+/// The mark of a risky line. It is a word, because colours may be off.
+const RISK: &str = "risk";
+/// What the mark means.
+const RISKS: &str = "what needs your agreement, and programs and tools that have no sandbox or accept a weaker one \
+                     than `full`, reach every host, or get variables of your environment.";
 
 /// Trust a project to send keys and runs to the addresses in its orch.yaml
 ///
@@ -84,8 +90,8 @@ pub(in crate::cli) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus
             "trusted": runner.is_trusted(&root, &disclosures, &variables)?,
             "disclosures": disclosures.to_json(),
             "variables": variables.to_json(),
-            "programs": actions.programs,
-            "tools": actions.tools,
+            "programs": texts(&actions.programs),
+            "tools": texts(&actions.tools),
         });
         ui.write_data(&format!("{json:#}"))?;
         return Ok(ExitStatus::Success);
@@ -114,12 +120,16 @@ fn print_disclosures(
     actions: &ProjectActions,
     ui: &Ui,
 ) {
+    let is_risky = |actions: &[ListedAction]| actions.iter().any(|action| action.is_risky);
+    let needs_agreement = !variables.is_empty() || disclosures.needing_agreement().next().is_some();
+    if needs_agreement || is_risky(&actions.programs) || is_risky(&actions.tools) {
+        ui.print_message(format!("{} marks {RISKS}\n", ui.stderr_style.warning(RISK)));
+    }
     if !disclosures.all().is_empty() {
         ui.print_message(format!("orch.yaml of {}:", path_for_display(root)));
     }
     for disclosure in disclosures.all() {
-        let symbol = if disclosure.needs_trust() { ui.stderr_style.warning("!") } else { " ".to_owned() };
-        ui.print_message(format!(" {symbol} {disclosure}"));
+        print_line(disclosure.needs_trust(), &disclosure.to_string(), ui);
     }
     if !variables.is_empty() {
         ui.print_message(
@@ -128,22 +138,32 @@ fn print_disclosures(
         );
     }
     for disclosure in variables.all() {
-        ui.print_message(format!(" {} {disclosure}", ui.stderr_style.warning("!")));
+        print_line(true, &disclosure.to_string(), ui);
     }
-    for (heading, lines) in [
+    for (heading, listed) in [
         (
             "This project starts these programs. Without a sandbox, a program runs with all your rights:",
             &actions.programs,
         ),
         ("Its models and steps reach hosts and MCP servers with these tools:", &actions.tools),
     ] {
-        if !lines.is_empty() {
+        if !listed.is_empty() {
             ui.print_message(format!("\n{heading}"));
         }
-        for line in lines {
-            ui.print_message(format!("   {line}"));
+        for action in listed {
+            print_line(action.is_risky, &action.text, ui);
         }
     }
+}
+
+/// Prints a line of the list, with the mark if it is risky.
+fn print_line(is_risky: bool, text: &str, ui: &Ui) {
+    let mark = if is_risky { ui.stderr_style.warning(RISK) } else { " ".repeat(RISK.len()) };
+    ui.print_row(&format!("  {mark}  "), text);
+}
+
+fn texts(actions: &[ListedAction]) -> Vec<&str> {
+    actions.iter().map(|action| action.text.as_str()).collect()
 }
 
 fn no_config_dir_error() -> RunnerError {

@@ -29,7 +29,7 @@ pub(in crate::cli) struct AnswerArgs {
     #[arg(long, default_value = "", value_name = "TEXT")]
     note: String,
 
-    /// The name of the person who answers [default: the current user]
+    /// The name of the person who answers [default: the current user, from the variable USER, LOGNAME or USERNAME]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 

@@ -7,12 +7,13 @@ use crate::cli::output::{Ui, user_name};
 use crate::cli::startup::runner;
 use crate::model::budget::Budget;
 use crate::model::event::{Event, Fact};
-use crate::runner::{Delivery, ExitStatus, RaiseBudgetRequest};
+use crate::runner::{Delivery, ExitStatus, RaiseBudgetRequest, SentRaise};
 
 /// Raise the budget of a run that is in progress or waits
 ///
 /// The run keeps limits that are higher, and gets no limit that it does not have. The budgets of steps and agents stay
-/// as they are. A run that stopped because its budget was used up continues with `orch pipeline resume --budget`.
+/// as they are. The exit code is 2 if the run has none of the limits. A run that stopped because its budget was used up
+/// continues with `orch pipeline resume --budget`.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct RunsBudgetArgs {
     /// The ID of the run, or the start of it [default: the only run in progress]
@@ -31,7 +32,8 @@ pub(in crate::cli) struct RunsBudgetArgs {
     #[arg(long, value_name = "COUNT")]
     seconds: Option<u64>,
 
-    /// The name of the person who raises the budget [default: the current user]
+    /// The name of the person who raises the budget [default: the current user, from the variable USER, LOGNAME or
+    /// USERNAME]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 
@@ -68,22 +70,32 @@ pub(super) fn run(args: &RunsBudgetArgs, ui: &Ui) -> Result<ExitStatus> {
     let runner = runner(ui)?;
     let RunsBudgetArgs { usd, tokens, seconds, .. } = *args;
     let limits = Budget { usd, tokens, seconds, ..Budget::default() };
-    let message = runner.raise_budget(&RaiseBudgetRequest {
+    let request = RaiseBudgetRequest {
         run: args.run.clone(),
         state: args.state.state_folder(),
         limits: limits.clone(),
         user: args.by.clone().unwrap_or_else(user_name),
-    })?;
+    };
+    let SentRaise { message, budget } = runner.raise_budget(&request)?;
     let run = message.run;
     ui.print_message(match runner.wait_until_heard(&message)? {
         Delivery::Heard(events) => {
-            let raised = events.iter().find_map(|Event { fact, .. }| match fact {
-                Fact::BudgetRaised(raise) => Some(format!("{raise}{}", unraised_suffix(&limits, &raise.budget))),
+            let raise = events.iter().find_map(|Event { fact, .. }| match fact {
+                Fact::BudgetRaised(raise) => Some(raise),
                 _ => None,
             });
-            format!("run {run}: {}", raised.unwrap_or_else(|| "the run has taken the request".to_owned()))
+            match raise {
+                Some(raise) => {
+                    request.check_budget(run, &raise.budget)?;
+                    format!("run {run}: {raise}{}", unraised_suffix(&limits, &raise.budget))
+                }
+                None => format!("run {run}: the run has taken the request"),
+            }
         }
-        Delivery::NotRunning => format!("the next resume of run {run} raises its budget"),
+        Delivery::NotRunning => {
+            let suffix = budget.map(|budget| unraised_suffix(&limits, &budget)).unwrap_or_default();
+            format!("the next resume of run {run} raises its budget{suffix}")
+        }
         Delivery::NotHeard => format!("run {run} has the request; its process has not heard it yet"),
     });
     Ok(ExitStatus::Success)

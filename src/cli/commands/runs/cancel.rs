@@ -17,7 +17,8 @@ pub(in crate::cli) struct RunsCancelArgs {
     #[arg(value_name = "RUN")]
     run: Option<String>,
 
-    /// The name of the person who stops the run [default: the current user]
+    /// The name of the person who stops the run [default: the current user, from the variable USER, LOGNAME or
+    /// USERNAME]
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
 

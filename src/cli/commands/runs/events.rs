@@ -59,7 +59,8 @@ fn print_event(event: &Event, output: OutputFormat, ui: &Ui) -> Result<()> {
         OutputFormat::Json => ui.write_data(&serde_json::to_string(event)?),
         OutputFormat::Text => {
             let length = if ui.stdout_is_terminal { TextLength::Short } else { TextLength::Whole };
-            ui.write_text(&escape_line_breaks(&format_event(event, length)))
+            let details = length.fit(describe_fact(&event.fact, length), 120);
+            ui.write_row(&escape_line_breaks(&event_columns(event)), &escape_line_breaks(&details))
         }
     }
 }
@@ -83,15 +84,14 @@ impl TextLength {
     }
 }
 
-/// Formats an event as one line: number, time, kind, step, and the most important details.
-fn format_event(event: &Event, length: TextLength) -> String {
+/// The columns before the details of an event: number, time, kind and step.
+fn event_columns(event: &Event) -> String {
     let time = event.at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
-    let (kind, details) = (event.fact.kind(), describe_fact(&event.fact, length));
     let step = event.fact.step().map_or_else(|| "-".to_owned(), ToString::to_string);
-    let details = length.fit(details, 120);
-    format!("{:>5}  {time}  {kind:<17}  {step:<16}  {details}", event.seq).trim_end().to_owned()
+    format!("{:>5}  {time}  {:<17}  {step:<16}  ", event.seq, event.fact.kind())
 }
 
+/// The most important details of an event.
 fn describe_fact(fact: &Fact, length: TextLength) -> String {
     match fact {
         Fact::RunStarted(fact) => format!("{} in {}", fact.pipeline, fact.workspace),

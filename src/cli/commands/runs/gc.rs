@@ -71,12 +71,8 @@ pub(super) fn run(args: &RunsGcArgs, ui: &Ui) -> Result<ExitStatus> {
     }
     for row in selected_rows {
         let started = row.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
-        ui.write_text(&format!(
-            "{}  {started}  {:<11} {}",
-            row.run,
-            row.status.as_str(),
-            crate::model::visible::escape_line_breaks(&row.pipeline)
-        ))?;
+        let columns = format!("{}  {started}  {:<11} ", row.run, row.status.as_str());
+        ui.write_row(&columns, &crate::model::visible::escape_line_breaks(&row.pipeline))?;
     }
     ui.print_message(summary.describe(if args.dry_run { "would delete" } else { "deleted" }));
     if args.keep.is_none() && args.older_than.is_none() {

@@ -198,8 +198,8 @@ impl RunTable {
         let pipeline = pad_end(&truncate_end(&pipeline, self.pipeline_width), self.pipeline_width);
         let used_width = Self::PREFIX_WIDTH + self.status_width + 1 + self.duration_width + 2 + self.pipeline_width + 2;
         let task = self.fit_to_line(row.task.as_deref().unwrap_or_default(), used_width);
-        let line = format!(
-            "{}  {started}  {status} {:>width$}  {pipeline}  {task}",
+        let columns = format!(
+            "{}  {started}  {status} {:>width$}  {pipeline}  ",
             row.run,
             run.format_duration(),
             width = self.duration_width
@@ -207,18 +207,23 @@ impl RunTable {
         let questions = run.questions.open.iter().map(|question| {
             let label = format!("step `{}` asks: ", escape_line_breaks(question.step.as_str()));
             let text = self.fit_to_line(&question.question, QUESTION_INDENT.len() + display_width(&label));
-            format!("{label}{text}")
+            (label, text)
         });
         let answers = run.questions.answered.iter().map(|AnsweredQuestion { asked, answer }| {
             let label = format!("step `{}` was ", escape_line_breaks(asked.step.as_str()));
             let text = self.fit_to_line(&answer.answer.summary(), QUESTION_INDENT.len() + display_width(&label));
-            format!("{label}{text}")
+            (label, text)
         });
-        let resume = run.resume.as_ref().map(|command| format!("`{command}` continues the run"));
-        // Without a terminal, print one line for each run, so that scripts can process the list.
-        let separator = if self.terminal_columns.is_some() { format!("\n{QUESTION_INDENT}") } else { "  ".to_owned() };
-        let lines = std::iter::once(line.trim_end().to_owned()).chain(questions).chain(answers).chain(resume);
-        ui.write_text(&lines.collect::<Vec<_>>().join(&separator))
+        let resume = run.resume.as_ref().map(|command| (String::new(), format!("`{command}` continues the run")));
+        let mut details = questions.chain(answers).chain(resume);
+        if self.terminal_columns.is_none() {
+            // Without a terminal, print one line for each run, so that scripts can process the list.
+            let details: String = details.map(|(label, text)| format!("  {label}{text}")).collect();
+            let run = format!("{columns}{task}");
+            return ui.write_text(&format!("{}{details}", run.trim_end()));
+        }
+        ui.write_row(&columns, &task)?;
+        details.try_for_each(|(label, text)| ui.write_row(&format!("{QUESTION_INDENT}{label}"), &text))
     }
 
     /// Joins the lines of a text, and truncates the text to the remaining width of the terminal.

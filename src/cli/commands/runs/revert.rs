@@ -112,7 +112,7 @@ fn print_files(args: &RunsRevertArgs, files: &[RevertedFile], ui: &Ui) -> Result
         };
         let reason = reason.map(|reason| format!(": it {reason}")).unwrap_or_default();
         let width = if args.dry_run { 12 } else { 9 };
-        ui.write_text(&escape_line_breaks(&format!("{outcome:<width$} {}{reason}", file.path)))?;
+        ui.write_row(&format!("{outcome:<width$} "), &escape_line_breaks(&format!("{}{reason}", file.path)))?;
     }
     Ok(())
 }

@@ -147,11 +147,34 @@ fn print_call(call: &ShownCall<'_>, run: RunId, ui: &Ui) -> Result<()> {
     let elided = call.elided_results.iter().map(|result| format!("#{}.{}", result.ordinal, result.tool_call));
     let elided: Vec<String> = elided.collect();
     if !elided.is_empty() {
-        let line = format!("{:<8} the request leaves out the results of {}", "elided", elided.join(", "));
-        ui.write_text(&ui.stdout_style.dim(line))?;
+        let text = format!("the request leaves out the results of {}", elided.join(", "));
+        CallDetail::new("elided", &text).print(ui)?;
     }
-    let mut lines = activity_lines(ended).into_iter().chain(sandbox_lines(ended));
-    lines.try_for_each(|line| ui.write_text(&ui.stdout_style.dim(&line)))
+    activity_details(ended).iter().chain(&sandbox_details(ended)).try_for_each(|detail| detail.print(ui))
+}
+
+/// A line below the text of a call.
+struct CallDetail {
+    /// What the line is about; empty for a line without a label.
+    label: &'static str,
+    text: String,
+}
+
+impl CallDetail {
+    fn new(label: &'static str, text: &str) -> Self {
+        Self { label, text: escape_line_breaks(text).into_owned() }
+    }
+
+    /// The first column, with the spaces after it.
+    fn column(&self) -> String {
+        if self.label.is_empty() { String::new() } else { format!("{:<8} ", self.label) }
+    }
+
+    fn print(&self, ui: &Ui) -> Result<()> {
+        let (style, column) = (ui.stdout_style, self.column());
+        let column = if column.is_empty() { column } else { style.dim(column) };
+        ui.write_row(&column, &style.dim(&self.text))
+    }
 }
 
 /// The reply or the output of a call, or why it has none; for a tool call of a model the result that it received.
@@ -216,15 +239,14 @@ fn reply_text(reply: &ChatReply, tools: &[String]) -> String {
 
 /// Describes the sandbox of the call's program: the level, the limit that it reached, what orch does not know about the
 /// limits, what orch did not enforce, and the connections.
-fn sandbox_lines(call: &CallEnded) -> Vec<String> {
+fn sandbox_details(call: &CallEnded) -> Vec<CallDetail> {
     let Some(sandbox) = &call.sandbox else { return Vec::new() };
-    let add_label = |label: &str, text: &str| format!("{label:<8} {}", escape_line_breaks(text));
-    let mut lines = vec![add_label("sandbox", &sandbox.summary())];
-    lines.extend(sandbox.limit.iter().map(|limit| add_label("limit", limit)));
-    lines.extend(sandbox.unknown.iter().map(|sentence| add_label("unknown", sentence)));
-    lines.extend(sandbox.unenforced.iter().map(|sentence| add_label("caveat", sentence)));
-    lines.extend(sandbox.changed_protected.iter().map(|path| add_label("changed", path)));
-    lines.extend(sandbox.damage.iter().map(|damage| add_label("damage", damage)));
+    let mut details = vec![CallDetail::new("sandbox", &sandbox.summary())];
+    details.extend(sandbox.limit.iter().map(|limit| CallDetail::new("limit", limit)));
+    details.extend(sandbox.unknown.iter().map(|sentence| CallDetail::new("unknown", sentence)));
+    details.extend(sandbox.unenforced.iter().map(|sentence| CallDetail::new("caveat", sentence)));
+    details.extend(sandbox.changed_protected.iter().map(|path| CallDetail::new("changed", path)));
+    details.extend(sandbox.damage.iter().map(|damage| CallDetail::new("damage", damage)));
     for connection in &sandbox.connections {
         let SandboxConnection { host, port, sent, received, refused, failed } = connection;
         let outcome = match (refused, failed) {
@@ -232,31 +254,27 @@ fn sandbox_lines(call: &CallEnded) -> Vec<String> {
             (None, Some(reason)) => format!("failed: {reason}"),
             (None, None) => format!("{} sent, {received} received", counted(*sent, "byte")),
         };
-        lines.push(add_label("connect", &format!("{host}:{port}, {outcome}")));
+        details.push(CallDetail::new("connect", &format!("{host}:{port}, {outcome}")));
     }
     if sandbox.omitted_connections > 0 {
-        lines.push(add_label("connect", &counted(sandbox.omitted_connections, "more connection")));
+        details.push(CallDetail::new("connect", &counted(sandbox.omitted_connections, "more connection")));
     }
-    lines
+    details
 }
 
 /// Describes the activity of a CLI agent or the changes of a tool, with one line for each action or file.
-fn activity_lines(call: &CallEnded) -> Vec<String> {
+fn activity_details(call: &CallEnded) -> Vec<CallDetail> {
     let Some(activity) = call.activity() else { return Vec::new() };
-    // A CLI agent chooses the names of its tools and of its session.
-    let labelled = |label: &'static str, text: &str| format!("{label:<8} {}", escape_line_breaks(text));
-    let add_label =
-        |label: &'static str, lines: &[String]| lines.iter().map(|line| labelled(label, line)).collect::<Vec<_>>();
-    let mut lines: Vec<String> = add_label("tool", &activity.tools);
-    lines.extend(add_label("denied", &activity.denied));
-    lines.extend(add_label("changed", &activity.changed));
-    lines.extend(activity.partial_note().map(|note| escape_line_breaks(&note).into_owned()));
-    let session = call.session();
-    lines.extend(session.map(|session| labelled("session", session)));
-    if !call.usage().is_empty() {
-        lines.push(format!("{:<8} {}", "cost", human::format_cost(call.cost_total())));
+    let mut details = Vec::new();
+    for (label, lines) in [("tool", &activity.tools), ("denied", &activity.denied), ("changed", &activity.changed)] {
+        details.extend(lines.iter().map(|line| CallDetail::new(label, line)));
     }
-    lines
+    details.extend(activity.partial_note().map(|note| CallDetail::new("", &note)));
+    details.extend(call.session().map(|session| CallDetail::new("session", session)));
+    if !call.usage().is_empty() {
+        details.push(CallDetail::new("cost", &human::format_cost(call.cost_total())));
+    }
+    details
 }
 
 #[cfg(test)]
@@ -265,6 +283,10 @@ mod tests {
 
     use super::*;
     use crate::model::Digest;
+
+    fn lines(details: &[CallDetail]) -> Vec<String> {
+        details.iter().map(|detail| format!("{}{}", detail.column(), detail.text)).collect()
+    }
 
     #[test]
     fn what_is_unknown_about_the_limits_of_a_program_is_shown() {
@@ -276,7 +298,8 @@ mod tests {
             "sandbox": { "level": "full", "unknown": ["orch could not read how often"], "unenforced": ["a"] },
         });
         let call: CallEnded = serde_json::from_value(call).unwrap();
-        assert_eq!(sandbox_lines(&call), ["sandbox  full", "unknown  orch could not read how often", "caveat   a"]);
+        let expected = ["sandbox  full", "unknown  orch could not read how often", "caveat   a"];
+        assert_eq!(lines(&sandbox_details(&call)), expected);
     }
 
     #[test]
@@ -289,7 +312,7 @@ mod tests {
             "agent_activity": { "session": "s\nx", "tools": ["Bash ls\nrm"], "changed": ["a\nb"], "denied": ["c\rd"] },
         });
         let call: CallEnded = serde_json::from_value(call).unwrap();
-        let lines = activity_lines(&call);
+        let lines = lines(&activity_details(&call));
         let expected = ["tool     Bash ls\\nrm", "denied   c\\rd", "changed  a\\nb", "session  s\\nx"];
         assert_eq!(lines[..4], expected, "{lines:?}");
     }

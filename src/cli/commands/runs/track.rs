@@ -59,7 +59,7 @@ pub(super) fn run(args: &TrackArgs, ui: &Ui) -> Result<ExitStatus> {
     let runtime = runtime()?;
     let start = if args.again { DeliveryStart::FirstEvent } else { DeliveryStart::FirstRefused };
     let print_failure = |run, name, reason: &str| {
-        ui.write_text(&format!("{run}  {name:<8} {}: {reason}", ui.stdout_style.error("not delivered")))
+        ui.write_row(&format!("{run}  {name:<8} "), &format!("{}: {reason}", ui.stdout_style.error("not delivered")))
     };
     let (mut is_complete, mut unreachable) = (true, Vec::new());
     for run in run_ids {
@@ -97,6 +97,6 @@ fn print_report(run: RunId, target: &TrackerTarget, report: &DeliveryReport, ui:
             format!("{} delivered; {}", format_event_count(count), ui.stdout_style.error(delivery_message(report)))
         }
     };
-    ui.write_text(&format!("{run}  {:<8} {status}", target.name()))?;
+    ui.write_row(&format!("{run}  {:<8} ", target.name()), &status)?;
     Ok(report.is_complete())
 }

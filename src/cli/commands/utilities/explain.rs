@@ -21,12 +21,11 @@ pub(in crate::cli) struct ExplainArgs {
 }
 
 pub(in crate::cli) fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitStatus> {
-    let text = match &args.code {
-        _ if args.all => render_all_explanations(),
-        Some(name) => render_explanation(find_code(name)?),
-        None => DiagnosticCode::ALL.iter().map(|code| format!("{code}  {}\n", code.title())).collect(),
-    };
-    ui.write_text(&text)?;
+    match &args.code {
+        _ if args.all => ui.write_text(&render_all_explanations())?,
+        Some(name) => ui.write_text(&render_explanation(find_code(name)?))?,
+        None => DiagnosticCode::ALL.iter().try_for_each(|code| ui.write_row(&format!("{code}  "), code.title()))?,
+    }
     Ok(ExitStatus::Success)
 }
 

@@ -10,7 +10,9 @@ use crate::cli::output::Ui;
 use crate::config::{self, Project, SETTINGS_FILE, Settings};
 use crate::model::step::{Access, CommandLine};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{Agent, BuiltinTool, CliAgentKind, McpTransport, Sandbox, SandboxSpec, Step, StepAction};
+use crate::model::{
+    Agent, BuiltinTool, CliAgentKind, McpTransport, Sandbox, SandboxNetwork, SandboxSpec, Step, StepAction,
+};
 use crate::runner::execute::resolve_path;
 use crate::runner::project_state::pipeline_files;
 use crate::trust::describe_hosts;
@@ -21,9 +23,25 @@ use sandbox_origin::{ListedSandbox, SandboxSource};
 #[derive(Debug, Default)]
 pub(super) struct ProjectActions {
     /// The programs, each with the variables that it gets, and with its sandbox and where its settings come from.
-    pub(super) programs: Vec<String>,
+    pub(super) programs: Vec<ListedAction>,
     /// The tools with which models and steps reach hosts and MCP servers.
-    pub(super) tools: Vec<String>,
+    pub(super) tools: Vec<ListedAction>,
+}
+
+/// A program or a tool in the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ListedAction {
+    /// The line.
+    pub(super) text: String,
+    /// Whether the user has to look at it before agreeing: it has no sandbox or a weak one, reaches every host, or gets
+    /// variables.
+    pub(super) is_risky: bool,
+}
+
+impl ListedAction {
+    fn new(text: &str, is_risky: bool) -> Self {
+        Self { text: escape_line_breaks(text).into_owned(), is_risky }
+    }
 }
 
 impl ProjectActions {
@@ -43,7 +61,7 @@ impl ProjectActions {
             } else {
                 let path = path.strip_prefix(root).unwrap_or(&path).display();
                 let line = format!("unknown: {path} can't be read; see `orch pipeline validate`");
-                add_line(&mut actions.programs, &line);
+                add_action(&mut actions.programs, ListedAction::new(&line, true));
             }
         }
         // A pipeline may call a file that the list of pipelines omits, such as one with another ending.
@@ -61,7 +79,8 @@ impl ProjectActions {
                 let own = server.sandbox.as_ref();
                 let sandbox = ListedSandbox { sandbox, own, owner: SandboxSource::Server, settings };
                 let line = format!("{program}{variables}, {sandbox}  (MCP server {name} of {SETTINGS_FILE})");
-                add_line(&mut self.programs, &line);
+                let is_risky = sandbox.is_risky() || !env.is_empty();
+                add_action(&mut self.programs, ListedAction::new(&line, is_risky));
             }
         }
     }
@@ -88,21 +107,25 @@ impl ProjectActions {
                 CliAgentKind::Claude | CliAgentKind::Codex => "; it also reaches the API of its provider",
                 CliAgentKind::Acp | CliAgentKind::Command => "",
             };
-            add_line(&mut self.programs, &format!("{argv}{variables}, {sandbox}{own_api}{owner}"));
+            let line = format!("{argv}{variables}, {sandbox}{own_api}{owner}");
+            let is_risky = sandbox.is_risky() || !agent.env.is_empty();
+            add_action(&mut self.programs, ListedAction::new(&line, is_risky));
         }
         for grant in agent.tool_grants() {
             match (grant.tool, &grant.pattern) {
                 (BuiltinTool::Shell, _) => {
-                    let sandbox = sandbox.of_shell();
-                    let line = format!("{grant}, as its model chooses{variables}, {sandbox}{owner}");
-                    add_line(&mut self.programs, &line);
+                    let line = format!("{grant}, as its model chooses{variables}, {}{owner}", sandbox.of_shell());
+                    let is_risky = sandbox.is_risky_for_shell() || !agent.env.is_empty();
+                    add_action(&mut self.programs, ListedAction::new(&line, is_risky));
                 }
                 (BuiltinTool::Fetch, Some(_)) => {
-                    add_line(&mut self.tools, &format!("{grant}, as its model chooses{owner}"));
+                    let line = format!("{grant}, as its model chooses{owner}");
+                    add_action(&mut self.tools, ListedAction::new(&line, false));
                 }
                 (BuiltinTool::Fetch, None) => {
                     let hosts = fetched_hosts(own, settings);
-                    add_line(&mut self.tools, &format!("{grant}, as its model chooses, from {hosts}{owner}"));
+                    let line = format!("{grant}, as its model chooses, from {hosts}{owner}");
+                    add_action(&mut self.tools, ListedAction::new(&line, fetches_any_host(own, settings)));
                 }
                 (
                     BuiltinTool::Read
@@ -115,7 +138,8 @@ impl ProjectActions {
             }
         }
         for grant in agent.mcp_grants() {
-            add_line(&mut self.tools, &format!("{grant}, as its model chooses{owner}"));
+            let line = format!("{grant}, as its model chooses{owner}");
+            add_action(&mut self.tools, ListedAction::new(&line, false));
         }
     }
 
@@ -131,29 +155,33 @@ impl ProjectActions {
                 };
                 let sandbox = own.and_then(|own| sandbox_of(Some(own), settings, access));
                 let sandbox = ListedSandbox { sandbox, own, owner: SandboxSource::Command, settings };
-                let variables = with_variables(&step.env);
-                add_line(&mut self.programs, &format!("{text}{variables}, {sandbox}{owner}"));
+                let line = format!("{text}{}, {sandbox}{owner}", with_variables(&step.env));
+                let is_risky = sandbox.is_risky() || !step.env.is_empty();
+                add_action(&mut self.programs, ListedAction::new(&line, is_risky));
             }
             (Some(StepAction::Call(_)), Some(BuiltinTool::Shell)) => {
                 let sandbox = sandbox_of(own, settings, access);
                 let sandbox = ListedSandbox { sandbox, own, owner: SandboxSource::Call, settings };
-                add_line(&mut self.programs, &format!("{}, {}{owner}", argument("command"), sandbox.of_shell()));
+                let line = format!("{}, {}{owner}", argument("command"), sandbox.of_shell());
+                add_action(&mut self.programs, ListedAction::new(&line, sandbox.is_risky_for_shell()));
             }
             (Some(StepAction::Call(_)), Some(BuiltinTool::Fetch)) => {
                 let hosts = fetched_hosts(own, settings);
-                add_line(&mut self.tools, &format!("fetch {}, from {hosts}{owner}", argument("url")));
+                let line = format!("fetch {}, from {hosts}{owner}", argument("url"));
+                add_action(&mut self.tools, ListedAction::new(&line, fetches_any_host(own, settings)));
             }
-            (Some(StepAction::Call(name)), None) => add_line(&mut self.tools, &format!("{name}{owner}")),
+            (Some(StepAction::Call(name)), None) => {
+                add_action(&mut self.tools, ListedAction::new(&format!("{name}{owner}"), false));
+            }
             _ => {}
         }
     }
 }
 
-/// Adds a line that the list lacks.
-fn add_line(lines: &mut Vec<String>, line: &str) {
-    let line = escape_line_breaks(line).into_owned();
-    if !lines.contains(&line) {
-        lines.push(line);
+/// Adds an action that the list lacks.
+fn add_action(actions: &mut Vec<ListedAction>, action: ListedAction) {
+    if !actions.contains(&action) {
+        actions.push(action);
     }
 }
 
@@ -170,6 +198,10 @@ fn sandbox_of(own: Option<&Sandbox>, settings: &Settings, access: Access) -> Opt
 fn fetched_hosts(own: Option<&Sandbox>, settings: &Settings) -> String {
     let hosts = sandbox_of(own, settings, Access::None).and_then(|sandbox| describe_hosts(&sandbox.network));
     hosts.unwrap_or_else(|| "no host".to_owned())
+}
+
+fn fetches_any_host(own: Option<&Sandbox>, settings: &Settings) -> bool {
+    sandbox_of(own, settings, Access::None).is_some_and(|sandbox| matches!(sandbox.network, SandboxNetwork::All))
 }
 
 /// The highest access of the steps that an agent performs. Without such a step, an option could still choose the agent.

@@ -36,11 +36,8 @@ pub(super) fn list_models(local_models: &LocalModels, ui: &Ui) -> Result<()> {
             state.push_str(", untested");
         }
         let name = format!("local/{}", spec.name);
-        ui.write_text(&format!(
-            "{name:<width$}  {:>7}  {:>7}  {state}",
-            format_bytes(spec.bytes),
-            format_bytes(spec.memory)
-        ))?;
+        let (size, memory) = (format_bytes(spec.bytes), format_bytes(spec.memory));
+        ui.write_row(&format!("{name:<width$}  {size:>7}  {memory:>7}  "), &state)?;
     }
     for name in added_names {
         let file = local_models.own_model_path(&name);
@@ -54,9 +51,12 @@ pub(super) fn list_models(local_models: &LocalModels, ui: &Ui) -> Result<()> {
             (None, Err(error)) => (String::new(), String::new(), ui.stdout_style.error(error)),
         };
         let name = format!("local/{name}");
-        ui.write_text(&format!("{name:<width$}  {size:>7}  {memory:>7}  {state}"))?;
+        ui.write_row(&format!("{name:<width$}  {size:>7}  {memory:>7}  "), &state)?;
     }
-    ui.print_message("\nMEMORY is the maximum memory of a model. orch verifies untested models by their\nSHA-256 digest, but this version has not been tested with them.");
+    ui.print_message(
+        "\nMEMORY is the maximum memory of a model. orch verifies untested models by their SHA-256 digest, but this \
+         version has not been tested with them.",
+    );
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::config::{SETTINGS_FILE, Settings};
-use crate::model::{Sandbox, SandboxSpec};
+use crate::model::{Sandbox, SandboxLevel, SandboxNetwork, SandboxSpec};
 use crate::trust::describe_sandbox;
 
 /// What has a `sandbox` of its own.
@@ -51,6 +51,19 @@ impl fmt::Display for ListedSandbox<'_> {
 }
 
 impl ListedSandbox<'_> {
+    /// Whether the program may do much more than in the default sandbox: it has none, reaches every host, or also runs
+    /// if this machine can't enforce all rules.
+    pub(super) fn is_risky(&self) -> bool {
+        self.sandbox
+            .as_ref()
+            .is_none_or(|sandbox| matches!(sandbox.network, SandboxNetwork::All) || sandbox.min < SandboxLevel::Full)
+    }
+
+    /// The same for a command of the tool `shell`, which orch refuses without a sandbox.
+    pub(super) fn is_risky_for_shell(&self) -> bool {
+        self.sandbox.is_some() && self.is_risky()
+    }
+
     /// The description for a command of the tool `shell`, which orch refuses without a sandbox.
     pub(super) fn of_shell(&self) -> String {
         match &self.sandbox {
