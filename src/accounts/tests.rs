@@ -1,6 +1,7 @@
 //! The accounts decide by their keys, and what they receive and return is data.
 
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -28,20 +29,30 @@ fn budgets_of(scope: BudgetScope, tokens: u64) -> Arc<LocalBudgets> {
     LocalBudgets::new(vec![(scope, limit)], Duration::ZERO)
 }
 
+fn reserve(budgets: &Arc<LocalBudgets>, claim: BudgetClaim) -> BoxFuture<'static, Result<Permit, Failure>> {
+    budgets.clone().reserve(claim, Box::new(|| {}))
+}
+
 #[test]
 fn a_call_waits_while_another_one_may_make_room() {
     let budgets = budgets_of(BudgetScope::Run, 100);
-    let first = budgets.clone().reserve(claim("a", 80), Box::new(|| {})).now_or_never().unwrap().unwrap();
-    let mut second = budgets.clone().reserve(claim("b", 30), Box::new(|| {}));
+    let first = reserve(&budgets, claim("a", 80)).now_or_never().unwrap().unwrap();
+    let waits = Arc::new(AtomicUsize::new(0));
+    let counter = waits.clone();
+    let on_wait = Box::new(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    });
+    let mut second = budgets.clone().reserve(claim("b", 30), on_wait);
     assert!(second.as_mut().now_or_never().is_none(), "the first call may use less");
+    assert_eq!(waits.load(Ordering::SeqCst), 1);
     drop(first);
     assert!(second.now_or_never().is_some_and(|reserved| reserved.is_ok()));
     assert_eq!(budgets.settle(&usage("a", 80, Certainty::Reported)), None);
-    let refused = budgets.clone().reserve(claim("b", 30), Box::new(|| {})).now_or_never().unwrap().err();
+    let refused = reserve(&budgets, claim("b", 30)).now_or_never().unwrap().err();
     assert_eq!(refused.as_ref().map(|failure| failure.class), Some(FailureClass::BudgetExceeded));
     assert_eq!(budgets.end_reason(), refused);
     let in_finally = BudgetClaim { in_finally: true, ..claim("clean", 10) };
-    assert!(budgets.reserve(in_finally, Box::new(|| {})).now_or_never().is_some_and(|reserved| reserved.is_ok()));
+    assert!(reserve(&budgets, in_finally).now_or_never().is_some_and(|reserved| reserved.is_ok()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Everything that crosses the interface is the same after serialization and deserialization.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

@@ -236,37 +236,6 @@ pub(super) async fn write_files(performer: &Performer, record: Value) -> Result<
     .await
 }
 
-/// The number of artifact files from which orch does not check before each program which of them exist.
-const MAX_CHECKED_ARTIFACTS: usize = 1000;
-
-/// The artifact files that are in the workspace. None if the pipeline has so many that looking at all of them before and
-/// after each program would take longer than the programs; a resume then asks about a file that a program deleted.
-pub(super) fn present_artifacts(performer: &Performer) -> Vec<String> {
-    let paths = performer.artifact_files.paths();
-    if paths.len() > MAX_CHECKED_ARTIFACTS {
-        return Vec::new();
-    }
-    let Ok(tree) = Tree::open(&performer.workspace) else { return Vec::new() };
-    paths.iter().filter(|path| tree.has_entry(path)).cloned().collect()
-}
-
-/// Returns the files of earlier steps that a command or a turn deleted, reverted or replaced by another entry. `files`
-/// is the record of the turn's own changes, and `artifacts` are the artifact files that were in the workspace before.
-pub(super) fn find_reverted_files(performer: &Performer, files: Option<Value>, artifacts: Vec<String>) -> Vec<String> {
-    // orch serialized this record a moment ago, so parsing it does not fail.
-    if let Some(change_set) = files.and_then(|files| serde_json::from_value(files).ok()) {
-        performer.files.record(&change_set);
-    }
-    let tree = Tree::open(&performer.workspace).ok();
-    if tree.is_none() && performer.workspace.exists() {
-        // The workspace exists but can't be opened, so the states of its files are unknown.
-        return Vec::new();
-    }
-    let lost = performer.files.reverted(tree.as_ref());
-    let is_deleted = |path: &String| tree.as_ref().is_none_or(|tree| !tree.has_entry(path));
-    lost.into_iter().chain(artifacts.into_iter().filter(is_deleted)).collect()
-}
-
 fn unreadable_record(error: serde_json::Error) -> Failure {
     Failure::new(FailureClass::Storage, format!("the record of the files can't be read: {error}"))
 }

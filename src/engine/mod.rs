@@ -29,6 +29,7 @@ pub mod interpret;
 mod interrupted_call;
 mod interruption;
 mod iteration_values;
+mod lost_files;
 mod mcp_answerer;
 mod mcp_effect;
 mod mcp_listings;

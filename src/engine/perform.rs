@@ -286,27 +286,6 @@ impl Performer {
         if in_finally { std::future::pending().await } else { self.budgets.time_limit_reached(step).await }
     }
 
-    /// Returns the artifact files that are in the workspace. Runs on another thread, since there may be many.
-    async fn present_artifacts(&self) -> Vec<String> {
-        let performer = self.clone();
-        run_on_thread(self.clock.hold_virtual_time(), move || effects::present_artifacts(&performer)).await
-    }
-
-    /// Returns the files of earlier steps that a command or a turn deleted or reverted. `artifacts` are the artifact
-    /// files that were in the workspace before. Runs on another thread, because it may have to read many files.
-    async fn reverted_files(
-        &self,
-        result: &Result<CallReply, Failure>,
-        activity: Option<&AgentActivity>,
-        artifacts: Vec<String>,
-    ) -> Vec<String> {
-        let reply_activity = result.as_ref().ok().and_then(CallReply::activity);
-        let (performer, files) =
-            (self.clone(), reply_activity.or(activity).and_then(|activity| activity.files.clone()));
-        let hold = self.clock.hold_virtual_time();
-        run_on_thread(hold, move || effects::find_reverted_files(&performer, files, artifacts)).await
-    }
-
     /// Returns the result of a call without secrets.
     async fn redact_result(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
         if result.as_ref().map_or(0, CallReply::searched_bytes) < LARGE_TEXT_BYTES {

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::*;
 use crate::durable::{BeginOutcome, StepFact, StepSpec};
 use crate::model::event::{
-    Artifact, Event, Fact, Fingerprint, FingerprintPart, PartKind, ReplyParsed, RunResumed, StepCompleted, StepFailed,
-    StepStarted,
+    Artifact, Event, Fact, Fingerprint, FingerprintPart, PartDigest, PartKind, ReplyParsed, RunResumed, StepCompleted,
+    StepFailed, StepStarted,
 };
 use crate::model::step::Access;
 use crate::model::{CallKey, Digest, Failure, FailureClass, RunId, StepKey};

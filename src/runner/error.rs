@@ -174,7 +174,7 @@ impl From<StoreError> for RunnerError {
 impl From<LockError> for RunnerError {
     fn from(error: LockError) -> Self {
         match error {
-            LockError::Held { holder, .. } => {
+            LockError::Held { ref holder, .. } => {
                 let cancel = holder.run().map(|run| format!(" with `orch runs cancel {run}`")).unwrap_or_default();
                 Self::usage(error.to_string()).with_hint(format!("wait for it to end, or stop it{cancel}"))
             }
