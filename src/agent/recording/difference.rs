@@ -16,17 +16,17 @@ const CHARS_BEFORE_DIFFERENCE: usize = 40;
 /// The maximum number of characters of a line in a message.
 const MAX_LINE_CHARS: usize = 160;
 /// The number of characters of a line that a suggested pattern has before and after the part that changes.
-const MAX_CONTEXT_CHARS: usize = 24;
+const MAX_ANCHOR_CHARS: usize = 24;
 
 /// Describes the difference between two normalized requests, in lines.
-pub(super) fn describe_difference(recorded: &RequestText, requested: &RequestText, normalize_site: &str) -> String {
+pub(super) fn describe_difference(recorded: &RequestText, requested: &RequestText, rule_location: &str) -> String {
     if recorded.parts == requested.parts {
         return "only the schema of the reply differs".to_owned();
     }
     let mut lines = Vec::new();
     let difference = first_difference(recorded, requested);
     if let Some(difference) = &difference {
-        lines.push(format!("the first difference is in {}:", difference.site));
+        lines.push(format!("the first difference is in {}:", difference.location));
         let (recorded, requested) = (&difference.recorded, &difference.requested);
         lines.push(format!("  recorded:  {}", shorten_around_difference(recorded, requested)));
         lines.push(format!("  requested: {}", shorten_around_difference(requested, recorded)));
@@ -41,7 +41,7 @@ pub(super) fn describe_difference(recorded: &RequestText, requested: &RequestTex
     if diff.lines().count() > MAX_DIFF_LINES {
         lines.push("…".to_owned());
     }
-    if let Some(advice) = difference.and_then(|difference| normalizer_advice(&difference, normalize_site)) {
+    if let Some(advice) = difference.and_then(|difference| normalizer_advice(&difference, rule_location)) {
         lines.push(advice);
     }
     lines.join("\n")
@@ -50,7 +50,7 @@ pub(super) fn describe_difference(recorded: &RequestText, requested: &RequestTex
 /// The first line that differs.
 struct LineDifference {
     /// The line and the part of the request.
-    site: String,
+    location: String,
     recorded: String,
     requested: String,
 }
@@ -68,7 +68,11 @@ fn first_difference(recorded: &RequestText, requested: &RequestText) -> Option<L
             let first_line = |lines: Option<Vec<String>>| lines.and_then(|lines| lines.into_iter().next());
             let absent = || "(nothing)".to_owned();
             return Some(LineDifference {
-                site: if is_new { format!("{name}, which is new") } else { format!("{name}, which is missing now") },
+                location: if is_new {
+                    format!("{name}, which is new")
+                } else {
+                    format!("{name}, which is missing now")
+                },
                 recorded: first_line(recorded).unwrap_or_else(absent),
                 requested: first_line(requested).unwrap_or_else(absent),
             });
@@ -77,7 +81,7 @@ fn first_difference(recorded: &RequestText, requested: &RequestText) -> Option<L
         let line = (0..line_count).find(|line| recorded.get(*line) != requested.get(*line))?;
         let text = |lines: &[String]| lines.get(line).cloned().unwrap_or_else(|| "(the end)".to_owned());
         Some(LineDifference {
-            site: format!("line {} of {name}", line + 1),
+            location: format!("line {} of {name}", line + 1),
             recorded: text(recorded),
             requested: text(requested),
         })
@@ -122,7 +126,7 @@ static VARIABLE_PARTS: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"/[^\s"'`<>|:;,()\[\]{}]+|\b0x[0-9a-fA-F]+|[0-9]+(?:[.,:][0-9]+)*"#).ok());
 
 /// Advice on a normalizer, if the lines differ only in numbers and paths.
-fn normalizer_advice(difference: &LineDifference, normalize_site: &str) -> Option<String> {
+fn normalizer_advice(difference: &LineDifference, rule_location: &str) -> Option<String> {
     let pattern = VARIABLE_PARTS.as_ref()?;
     let (recorded, requested) = (difference.recorded.as_str(), difference.requested.as_str());
     let variable_parts = |text| pattern.find_iter(text).collect::<Vec<_>>();
@@ -148,19 +152,19 @@ fn normalizer_advice(difference: &LineDifference, normalize_site: &str) -> Optio
         quote(&format!("{}{part_pattern}{}", regex::escape(before), regex::escape(after))),
         quote(&format!("{before}…{after}"))
     );
-    Some(format!("if {kind} differs in every run, let orch ignore it: `normalize: [{rule}]` in {normalize_site}"))
+    Some(format!("if {kind} differs in every run, let orch ignore it: `normalize: [{rule}]` in {rule_location}"))
 }
 
 /// The end of a text that begins with a word, short enough for a pattern. Without numbers, which may change too.
 fn last_chars(text: &str) -> &str {
-    let start = text.char_indices().rev().nth(MAX_CONTEXT_CHARS - 1).map_or(0, |(start, _)| start);
+    let start = text.char_indices().rev().nth(MAX_ANCHOR_CHARS - 1).map_or(0, |(start, _)| start);
     let end = text.get(start..).unwrap_or_default();
     end.rfind(|c: char| c.is_ascii_digit()).and_then(|digit| end.get(digit + 1..)).unwrap_or(end)
 }
 
 /// The beginning of a text, short enough for a pattern. Without numbers, which may change too.
 fn first_chars(text: &str) -> &str {
-    let end = text.char_indices().nth(MAX_CONTEXT_CHARS).map_or(text.len(), |(end, _)| end);
+    let end = text.char_indices().nth(MAX_ANCHOR_CHARS).map_or(text.len(), |(end, _)| end);
     let start = text.get(..end).unwrap_or_default();
     start.find(|c: char| c.is_ascii_digit()).and_then(|digit| start.get(..digit)).unwrap_or(start)
 }

@@ -29,7 +29,7 @@ pub(super) fn open_replay(
     let recordings = check_inside_project(project, recordings)?;
     let options = ReplayOptions {
         normalizers: case.normalize.iter().chain(&project.settings.recordings.normalize).cloned().collect(),
-        normalize_site: "the test case".to_owned(),
+        rule_location: "the test case".to_owned(),
         commands: case.commands.clone(),
         run_advice: "to run the command instead, set `commands: run` in the test case".to_owned(),
         files_advice: files_advice(case),
