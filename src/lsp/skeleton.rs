@@ -1,8 +1,8 @@
 //! Extracts the part of a template that determines the names visible at a position. The result can be parsed even if
 //! the template is broken around the position.
 
-use super::lex::{Lexeme, lex};
 use super::template_tags::TemplateTag;
+use super::tokens::{TemplateToken, tokenize};
 use crate::check::COMPLETION_MARKER;
 use crate::template::inspect_template;
 
@@ -18,7 +18,7 @@ impl Skeleton {
     /// Adds a tag before the position, if it affects the visible names.
     pub(super) fn add_tag(&mut self, text: &str, tag: &TemplateTag) {
         let inner = text.get(tag.content_range.clone()).unwrap_or_default().trim();
-        let tokens = lex(text, tag.content_range.clone());
+        let tokens = tokenize(text, tag.content_range.clone());
         let keyword = tokens.first().map(|token| token.text(text)).unwrap_or_default();
         let has_assignment = tokens.iter().any(|token| token.matches_text(text, "="));
         match keyword {
@@ -60,7 +60,7 @@ impl Skeleton {
 
     /// If the position is in the filter of a loop, adds the loop, because the filter can use the item:
     /// `{% for s in plan.steps if s. %}`.
-    pub(super) fn add_loop_filter(&mut self, text: &str, preceding: &[Lexeme]) {
+    pub(super) fn add_loop_filter(&mut self, text: &str, preceding: &[TemplateToken]) {
         let condition = preceding.iter().position(|token| token.matches_text(text, "if"));
         if let (Some(first), Some(condition)) =
             (preceding.first().filter(|token| token.matches_text(text, "for")), condition)
