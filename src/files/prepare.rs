@@ -13,7 +13,7 @@ use super::problem::{Problems, escaped_path};
 use super::record::{ChangeSet, Content, FileChange, FileState};
 use super::repository::NewEntries;
 use super::reserved::ReservedFiles;
-use super::tree::{AccessError, DiskEntry, Tree, ancestors_of, folder_of, io_error, name_of};
+use super::tree::{AccessError, DiskEntry, Tree, ancestors_of, cannot_be, folder_of, name_of};
 
 /// The maximum number of files in one list.
 pub const MAX_FILES: usize = 10_000;
@@ -243,9 +243,9 @@ impl DiskReader<'_> {
 
 fn list_names(dir: &Dir) -> Result<HashMap<String, Vec<String>>, AccessError> {
     let mut names: HashMap<String, Vec<String>> = HashMap::new();
-    for item in dir.entries().map_err(io_error("listed"))? {
+    for item in dir.entries().map_err(cannot_be("listed"))? {
         // Skip a name that is not Unicode, since it can't be another spelling of a Unicode name.
-        if let Ok(name) = item.map_err(io_error("listed"))?.file_name().into_string() {
+        if let Ok(name) = item.map_err(cannot_be("listed"))?.file_name().into_string() {
             names.entry(fold_path(&name)).or_default().push(name);
         }
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::path::fold_path;
 use super::problem::escaped_path;
 use super::record::ChangeSet;
-use super::tree::{AccessError, Tree, io_error};
+use super::tree::{AccessError, Tree, cannot_be};
 
 /// The folded name of the file that names the current branch.
 const HEAD: &str = "head";
@@ -21,7 +21,8 @@ const REFS: &str = "refs";
 /// The name of the file that refers to another folder with `objects` and `refs`.
 const COMMON_FOLDER_FILE: &str = "commondir";
 /// The names in a repository through which git runs programs or uses another repository.
-const CONTROL_NAMES: [&str; 6] = [COMMON_FOLDER_FILE, "config", "config.worktree", "hooks", "modules", "worktrees"];
+const NAMES_THAT_RUN_PROGRAMS: [&str; 6] =
+    [COMMON_FOLDER_FILE, "config", "config.worktree", "hooks", "modules", "worktrees"];
 
 /// The entries of a folder by which git recognizes a repository.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,8 +79,8 @@ impl NewEntries {
         let folded = fold_path(path);
         for (start, end) in name_ranges(&folded) {
             let folder = folded[..start].trim_end_matches('/');
-            let is_inner = is_folder || end < folded.len();
-            self.0.entry(folder.to_owned()).or_default().add(&folded[start..end], is_inner);
+            let is_folder_entry = is_folder || end < folded.len();
+            self.0.entry(folder.to_owned()).or_default().add(&folded[start..end], is_folder_entry);
         }
     }
 
@@ -116,8 +117,8 @@ impl NewEntries {
     ) -> Result<Option<String>, AccessError> {
         for (start, end) in name_ranges(path) {
             let name = fold_path(&path[start..end]);
-            let is_control_name = CONTROL_NAMES.contains(&name.as_str());
-            if !is_control_name && ![HEAD, OBJECTS, REFS].contains(&name.as_str()) {
+            let runs_programs = NAMES_THAT_RUN_PROGRAMS.contains(&name.as_str());
+            if !runs_programs && ![HEAD, OBJECTS, REFS].contains(&name.as_str()) {
                 continue;
             }
             let folder = path[..start].trim_end_matches('/');
@@ -126,7 +127,7 @@ impl NewEntries {
             let place =
                 if folder.is_empty() { "the workspace".to_owned() } else { format!("`{}`", escaped_path(folder)) };
             if before.are_complete() {
-                if is_control_name {
+                if runs_programs {
                     return Ok(Some(format!(
                         "would change the git repository in {place}, and git runs programs that this file can name"
                     )));
@@ -163,9 +164,9 @@ fn name_ranges(path: &str) -> impl Iterator<Item = (usize, usize)> {
 fn markers_on_disk(tree: &Tree, folder: &str) -> Result<Markers, AccessError> {
     let mut markers = Markers::default();
     let Some(dir) = tree.open_folder(folder)? else { return Ok(markers) };
-    for item in dir.entries().map_err(io_error("listed"))? {
-        let item = item.map_err(io_error("listed"))?;
-        let is_folder = item.file_type().map_err(io_error("listed"))?.is_dir();
+    for item in dir.entries().map_err(cannot_be("listed"))? {
+        let item = item.map_err(cannot_be("listed"))?;
+        let is_folder = item.file_type().map_err(cannot_be("listed"))?.is_dir();
         if let Ok(name) = item.file_name().into_string() {
             markers.add(&fold_path(&name), is_folder);
         }
