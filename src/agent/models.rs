@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::catalog::{self, ModelApi, RequestedOptions};
 use crate::config::{EnvAddresses, Settings};
-use crate::model::address::{base_url_error, host_with_port};
+use crate::model::http_url::{base_url_error, host_with_port};
 use crate::model::name::{LOCAL_PROVIDER, NameError, resolve_name};
 use crate::model::{Agent, AllowedHost, ChatRequest, Failure, FailureClass, Message, ModelRef, PriceBasis, Usage};
 use crate::provider::{self, BuiltinProvider, Endpoint, Provider};

@@ -4,7 +4,7 @@
 use super::endpoints::header_name_error;
 use crate::config::{Document, McpServerSettings, Settings, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::address::http_url_error;
+use crate::model::http_url::http_url_error;
 use crate::model::{McpHeader, unknown_expression};
 
 /// Headers that the protocol uses, so that only orch sets them.

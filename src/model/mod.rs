@@ -4,7 +4,6 @@
 //! crate, so that every module may depend on it.
 
 mod activity;
-pub mod address;
 pub mod agent;
 mod allowed_host;
 pub mod approval;
@@ -28,6 +27,7 @@ pub mod event;
 pub mod failure;
 mod fingerprint;
 mod folder_pattern;
+pub mod http_url;
 pub mod id;
 pub mod json_number;
 pub mod mcp;
