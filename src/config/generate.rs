@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::form::SchemaForm;
 use super::publish::{publish, publish_pipeline};
 use super::settings::Settings;
-use crate::model::{Case, Event, Pipeline, RunReport};
+use crate::model::{Event, Pipeline, RunReport, TestCase};
 
 /// The JSON Schema of a pipeline file, in the plain dialect.
 pub fn pipeline_schema() -> &'static Value {
@@ -72,7 +72,7 @@ pub fn published_settings_schema() -> Value {
 /// The JSON Schema of a test case, in the plain dialect.
 pub fn case_schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
-    SCHEMA.get_or_init(|| generate::<Case>("orch test case"))
+    SCHEMA.get_or_init(|| generate::<TestCase>("orch test case"))
 }
 
 /// The published JSON Schema of a test case, as `orch schema case` prints it.

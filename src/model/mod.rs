@@ -13,7 +13,6 @@ pub mod bytes;
 pub mod call;
 pub mod call_reply;
 mod canonical;
-pub mod case;
 pub mod chat;
 pub mod command_mode;
 pub mod content;
@@ -60,6 +59,7 @@ mod step_status;
 mod step_texts;
 mod step_values;
 pub mod surrogates;
+pub mod test_case;
 pub mod text;
 pub mod tool;
 mod tool_grant;
@@ -72,7 +72,6 @@ pub use allowed_host::{AllowedHost, HostList, is_public_address};
 pub use builtin_provider::{BUILTIN_PROVIDERS, BuiltinProvider};
 pub use bytes::HumanBytes;
 pub use canonical::canonical_json;
-pub use case::Case;
 pub use chat::{ChatReply, ChatRequest, Message, ReplyDetails, Role, StopReason};
 pub use command_mode::{CommandMode, CommandModes};
 pub use content::{Content, ContentBlock};
@@ -109,6 +108,7 @@ pub use step::{Step, StepAction};
 pub use step_state::StepState;
 pub use step_status::StepStatus;
 pub use step_texts::{StepText, argument_texts};
+pub use test_case::TestCase;
 pub use tool::{
     BuiltinTool, ChangedFile, OfferedTools, ToolCallOutput, ToolChoice, ToolDefinition, ToolGrant, ToolInvocation,
     ToolOutput, call_summary,
