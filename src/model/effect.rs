@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::chat::ChatRequest;
+use super::cli_agent::{AgentTurn, TurnEstimate};
 pub use super::effect_spec::{CommandSpec, FilesToWrite, ModelRequest};
 use super::mcp::McpCallKind;
 use super::mcp_call::McpInvocation;
 use super::name::ModelRef;
 use super::pricing::PriceBasis;
-use super::program::{AgentTurn, TurnEstimate};
 use super::tool::{BuiltinTool, ToolInvocation};
 use super::usage::Usage;
 

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::agent::{Acp, CliProgram, Compaction, FirstToolChoice, Tools};
 use super::budget::Budget;
+use super::cli_agent::TurnEstimate;
 use super::options::{ModelOptions, ReasoningEffort};
-use super::program::TurnEstimate;
 use super::sandbox::Sandbox;
 use super::step::{Access, Step};
 use super::step_values::{Condition, Expression, expressions, optional_condition};
