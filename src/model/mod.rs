@@ -101,7 +101,9 @@ pub use pricing::PriceBasis;
 pub use report::RunReport;
 pub use run::RunState;
 pub use sandbox::{Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork};
-pub use sandbox_spec::{LooseKey, SandboxOwner, SandboxSpec, allows_agent_host, is_outside_workspace, loose_keys};
+pub use sandbox_spec::{
+    LoosenedSetting, SandboxOwner, SandboxSpec, allows_agent_host, is_outside_workspace, loosened_settings,
+};
 pub use sandbox_use::{SandboxConnection, SandboxUse};
 pub use similar_name::{SimilarName, most_similar_name};
 pub use step::{Step, StepAction};
