@@ -17,7 +17,7 @@ use crate::durable::{Call, CallOutcome};
 use crate::model::budget::{Budget, Limit, Unpriced, Unreported};
 use crate::model::effect::ModelUse;
 use crate::model::event::Event;
-use crate::model::{CliAgent, Failure, FailureClass, ModelRef, PriceBasis, StepKey, TurnEstimate, Usage, UsageTotal};
+use crate::model::{CliAgent, Failure, FailureClass, ModelRef, PricedModel, StepKey, TurnEstimate, Usage, UsageTotal};
 
 use super::amount::Amount;
 use super::budget_ledger::{AmountEstimate, BudgetLedger, ReservedAmount};
@@ -290,7 +290,7 @@ impl Budgets {
         let ModelUse { request, bound, .. } = model_use;
         let prompt_usage = || Usage { output: 0, ..super::rate_limit::max_text_usage(request) };
         let usage = bound.max_usage.unwrap_or_else(prompt_usage);
-        let usd = bound.priced_as.as_ref().map_or(0.0, |basis| self.cost_in_usd(basis, &usage));
+        let usd = bound.priced_as.as_ref().map_or(0.0, |priced_model| self.cost_in_usd(priced_model, &usage));
         let estimate_kind = |is_estimated: bool| {
             if is_estimated || bound.max_usage.is_some() { AmountEstimate::Upper } else { AmountEstimate::Lower }
         };
@@ -307,8 +307,8 @@ impl Budgets {
     }
 
     /// Returns the cost of a usage. Without a budget that limits `usd`, returns 0 and looks up no price.
-    fn cost_in_usd(&self, basis: &PriceBasis, usage: &Usage) -> f64 {
-        if self.has_usd_limit { self.models.cost_of(basis, usage).unwrap_or_default() } else { 0.0 }
+    fn cost_in_usd(&self, priced_model: &PricedModel, usage: &Usage) -> f64 {
+        if self.has_usd_limit { self.models.cost_of(priced_model, usage).unwrap_or_default() } else { 0.0 }
     }
 }
 
@@ -353,7 +353,8 @@ pub fn find_unpriced_model<'a>(
     };
     let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
     let is_priced = |model: &PlannedModel| {
-        let has_price = || model.price_basis().is_some_and(|basis| models.cost_of(&basis, &sample_usage).is_some());
+        let has_price =
+            || model.priced_model().is_some_and(|priced_model| models.cost_of(&priced_model, &sample_usage).is_some());
         model.estimate.usd.is_some() || model.program.as_ref().is_some_and(CliAgent::always_reports_cost) || has_price()
     };
     let mut step_models = step_models.into_iter();

@@ -89,7 +89,7 @@ pub use mcp::{
     McpTransport, ToolsListed,
 };
 pub use mcp_call::{InputAnswers, InputQuestion, InputRequired, McpCallOutput, McpInvocation, is_unanswered_call};
-pub use mcp_project::{unknown_expression, with_project_root};
+pub use mcp_project::{unsupported_placeholder, with_project_root};
 pub use name::ModelRef;
 pub use nesting::{MAX_NESTING, MAX_VALUES, count_values, nesting_depth};
 pub use normalizer::{Normalizer, PatternError};
@@ -97,7 +97,7 @@ pub use options::{ModelOptions, ReasoningEffort};
 pub use pipeline::{Agent, InputSchema, Pipeline};
 pub use pipeline_call::{PipelineCallOutput, pipeline_call_summary};
 pub use placeholder::SETTINGS_PLACEHOLDER;
-pub use pricing::PriceBasis;
+pub use pricing::PricedModel;
 pub use report::RunReport;
 pub use run::RunState;
 pub use sandbox::{Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork};
