@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Project, steps_around, steps_with_pointers};
+use crate::config::{Project, step_and_ancestors, steps_with_pointers};
 use crate::model::budget::Budget;
 
 /// The budgets that apply to all steps of a pipeline, by the file of the pipeline.
@@ -19,13 +19,13 @@ impl<'a> RunBudgets<'a> {
                 let agent = step.agent.as_ref().and_then(|name| project.pipeline.agents.get(name));
                 let agent_budget = agent.and_then(|agent| agent.budget.as_ref());
                 for called in project.projects_called_by(step) {
-                    let enclosing_steps = steps_around(&project.pipeline, &pointer).into_iter();
-                    let step_budgets = enclosing_steps.filter_map(|(_, step)| step.budget.as_ref());
-                    let own_budgets = step_budgets.chain(agent_budget).chain(&called.pipeline.budget);
+                    let steps = step_and_ancestors(&project.pipeline, &pointer).into_iter();
+                    let step_budgets = steps.filter_map(|(_, step)| step.budget.as_ref());
+                    let call_budgets = step_budgets.chain(agent_budget).chain(&called.pipeline.budget);
                     budgets
                         .entry(file_of(called))
                         .or_default()
-                        .extend(outer_budgets.iter().copied().chain(own_budgets));
+                        .extend(outer_budgets.iter().copied().chain(call_budgets));
                 }
             }
         }

@@ -43,7 +43,7 @@ pub use mcp::McpServerSettings;
 pub use missing_file::{NamedFolder, unusable_link};
 pub use model_file::{ModelFileProblem, model_file_problem, model_path};
 pub use project::{
-    OutputType, Project, draft_output_type, output_type, output_type_from_name, steps_around, steps_with_pointers,
+    OutputType, Project, draft_output_type, output_type, output_type_from_name, step_and_ancestors, steps_with_pointers,
 };
 pub use root::{
     SETTINGS_FILE, absolute, find_root, find_root_from, find_root_with_settings, has_settings_file, is_case,
