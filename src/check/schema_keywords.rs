@@ -13,7 +13,7 @@ use super::all_of::{has_object_keywords, with_object_schemas, without_cases};
 use super::number_range::NumberRange;
 use super::schema_walk::ANNOTATIONS;
 use super::tags::{can_exclude, constant_test, exclude_values};
-use super::types::{ObjectMembers, Property, SchemaNode, SchemaPart, Schemas, TupleType, Type, TypeKind, union};
+use super::types::{ObjectMembers, Property, SchemaNode, SchemaPart, Schemas, Type, TypeKind, union};
 use crate::schema::MAX_PATTERN_BYTES;
 
 /// The maximum number of cases of a type that a further condition splits.
@@ -185,10 +185,7 @@ fn type_from_constant(value: &Value) -> Type<'_> {
         Value::Bool(flag) => Type::Flag(*flag),
         Value::Number(number) => Type::Numeric(number.as_f64().map_or(NumberRange::ANY, NumberRange::exactly)),
         Value::String(text) => Type::Text(Some(vec![text.as_str()])),
-        Value::Array(items) => {
-            let items = items.iter().map(type_from_constant).collect();
-            Type::Tuple(TupleType { items, names: &[] }.into())
-        }
+        Value::Array(items) => Type::tuple(items.iter().map(type_from_constant).collect()),
         Value::Object(map) => {
             let members = map.iter().map(|(name, value)| (name.as_str(), type_from_constant(value)));
             Type::FixedObject(members.collect::<ObjectMembers<'_>>().into())
