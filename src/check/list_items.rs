@@ -41,7 +41,7 @@ impl<'a> Type<'a> {
         Self::tuple(Vec::new())
     }
 
-    /// The maximum number of items of a list; `None` if the number is not limited, and for any other type.
+    /// The maximum number of items of a list; `None` if the number is not limited, or if the type is not a list.
     pub(super) fn max_length(&self) -> Option<u64> {
         match self {
             Type::Tuple(tuple) => Some(tuple.items.len() as u64),
@@ -65,8 +65,8 @@ impl<'a> Type<'a> {
         }
     }
 
-    /// The minimum number of items, characters or properties of a value. 0 if there may be none, or if the value may be
-    /// something else.
+    /// A lower bound of the number of items, characters or properties of a value (for text and objects only 0 or 1). 0
+    /// for a value of any other kind.
     pub(super) fn min_count(&self) -> u64 {
         if let Type::Union(types) = self {
             return types.iter().map(Type::min_count).min().unwrap_or(0);
@@ -78,8 +78,8 @@ impl<'a> Type<'a> {
         }
     }
 
-    /// The number of items that the lists of a type have: the minimum, and the maximum if there is one. `None` if a
-    /// value may not be a list, or if its kinds are unknown.
+    /// The number of items that the lists of a type have: the minimum, and the maximum if there is one. `None` unless
+    /// every value of the type is a list.
     pub(super) fn length_range(&self) -> Option<(u64, Option<u64>)> {
         let types = self.branches();
         if !types.iter().all(|ty| ty.kind() == Some(TypeKind::List)) {
@@ -123,7 +123,7 @@ impl<'a> Schemas<'a> {
         (!types.is_empty()).then(|| union(types))
     }
 
-    /// The type of the sums of two lists: those of the first type, followed by those of the second.
+    /// The type of `a + b`, where `a` has the first type and `b` the second. Ignores the values that are not lists.
     pub(super) fn concatenation(self, first: &Type<'a>, second: &Type<'a>) -> Type<'a> {
         let (first, second) = (lists_of(first), lists_of(second));
         let min_of = |lists: &[Type<'a>]| lists.iter().map(Type::min_length).min().unwrap_or(0);
@@ -134,7 +134,7 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    /// The union of two types, with one type for all lists.
+    /// The union of two types, in which all list types are merged into one.
     pub(super) fn merged_type(self, first: &Type<'a>, second: &Type<'a>) -> Type<'a> {
         let types = [first.branches(), second.branches()].concat();
         if types.iter().any(|ty| matches!(ty, Type::Unknown)) {
