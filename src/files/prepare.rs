@@ -190,7 +190,7 @@ fn describe_duplicate(entry: &FileEntry, first: &FileEntry) -> String {
     }
 }
 
-/// Whether two folded paths are the same, or one of them is inside the other.
+/// Whether two folded paths (see `fold_path`) are the same, or one of them is inside the other.
 fn paths_overlap(left: &str, right: &str) -> bool {
     let is_within = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|tail| tail.starts_with('/'));
     left == right || is_within(left, right) || is_within(right, left)
@@ -199,7 +199,7 @@ fn paths_overlap(left: &str, right: &str) -> bool {
 /// Reads files, and caches the names in each folder.
 struct DiskReader<'a> {
     tree: &'a Tree,
-    /// The names in each folder, grouped by their folded form; `None` if the folder does not exist.
+    /// The names in each folder, grouped by their folded form (see `fold_path`); `None` if the folder does not exist.
     names_by_folder: HashMap<String, Option<HashMap<String, Vec<String>>>>,
     remaining_bytes: u64,
 }
@@ -333,7 +333,7 @@ mod tests {
         }
         assert!(refusal(&tree, &["x/HEAD"], &[]).contains("`x/HEAD` would make `x` a git repository"));
         std::fs::write(folder.path().join("x/HEAD"), "ref: refs/heads/main\n").unwrap();
-        assert!(refusal(&tree, &["x/config"], &[]).contains("would change the git repository in `x`"));
+        assert!(refusal(&tree, &["x/config"], &[]).contains("would change a file of the git repository in `x`"));
         let harmless = [entry("x/refs/b"), FileEntry { content: None, ..entry("x/config") }];
         assert!(tree.prepare(&harmless, ReservedFiles::default()).is_ok());
     }

@@ -26,7 +26,7 @@ enum ReferenceQuery {
     File(std::path::PathBuf),
 }
 
-/// Returns all uses of the name at a position, and its declaration if `include_declaration` is set.
+/// Returns all uses of the name at the cursor, and its declaration if `include_declaration` is set.
 pub(super) fn find_references(
     path: &Path,
     offset: usize,

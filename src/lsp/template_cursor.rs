@@ -1,4 +1,4 @@
-//! Analyses a position in a template that the user is editing. Finds the tag around the position and the kind of word
+//! Analyses the cursor in a template that the user is editing. Finds the tag around the cursor and the kind of word
 //! that can follow, and builds a template that can be parsed and in which the same names are visible (see
 //! [`super::skeleton`]).
 
@@ -8,7 +8,7 @@ use super::skeleton::Skeleton;
 use super::template_tags::{TemplateTag, find_tags};
 use super::tokens::{KEYWORDS, TemplateToken, TemplateTokenKind, tokenize, value_start};
 
-/// The kind of word that is valid at a position.
+/// The kind of word that is valid at the cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExpectedSyntax {
     /// A variable.
@@ -27,22 +27,22 @@ pub(super) enum ExpectedSyntax {
     Nothing,
 }
 
-/// A position in a template or expression.
+/// The cursor in a template or expression.
 #[derive(Debug)]
 pub(super) struct TemplatePosition {
     pub(super) expected: ExpectedSyntax,
     /// The value before a property.
     pub(super) base: Option<String>,
-    /// The word at the position, and its bytes.
+    /// The word at the cursor, and its bytes.
     pub(super) name: String,
     pub(super) name_range: Range<usize>,
-    /// A template that can be parsed. At its completion marker, the same names are visible as at the position.
+    /// A template that can be parsed. At its completion marker, the same names are visible as at the cursor.
     pub(super) skeleton: String,
     /// The bytes at which a tag of this template sets the variable `name`.
     pub(super) binding: Option<Range<usize>>,
 }
 
-/// Describes a position in a template or an expression; returns `None` outside of tags.
+/// Describes the cursor in a template or an expression; returns `None` outside of tags.
 pub(super) fn template_position(
     text: &str,
     region: Range<usize>,

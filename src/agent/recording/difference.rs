@@ -1,5 +1,5 @@
-//! Describes how a request differs from the nearest recorded one, and which normalizer (a rule that replaces what differs
-//! from run to run) would make them equal.
+//! Describes how a request differs from the nearest recorded one, and which normalizer (a rule that replaces what
+//! differs from run to run) would make them equal.
 
 use std::sync::LazyLock;
 
@@ -173,8 +173,8 @@ fn last_chars(text: &str) -> &str {
     end.rfind(|c: char| c.is_ascii_digit()).and_then(|digit| end.get(digit + 1..)).unwrap_or(end)
 }
 
-/// At most [`MAX_ANCHOR_CHARS`] characters from the start of a text, up to the first digit or slash, because numbers and
-/// paths may change too.
+/// At most [`MAX_ANCHOR_CHARS`] characters from the start of a text, up to the first digit or slash, because numbers
+/// and paths may change too.
 fn first_chars(text: &str) -> &str {
     let end = text.char_indices().nth(MAX_ANCHOR_CHARS).map_or(text.len(), |(end, _)| end);
     let start = text.get(..end).unwrap_or_default();
