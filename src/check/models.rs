@@ -143,7 +143,7 @@ fn min_rendered_bytes(project: &Project, text: &str, remaining_includes: &mut us
     sizes.sum()
 }
 
-/// The member of `provider_options` that changes the price of a request of a step to a model.
+/// The field of `provider_options` that changes the price of a request of a step to a model.
 fn price_option(project: &Project, step: &Step, model: &ModelRef) -> Option<String> {
     let agent = project.pipeline.agents.get(step.agent.as_ref()?)?;
     let own_model = resolve_reference(project, &agent.model)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A unit of a limit, other than time.
+/// What a limit counts, other than time: tokens or dollars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     /// Tokens.

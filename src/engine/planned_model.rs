@@ -17,7 +17,7 @@ pub struct PlannedModel {
     pub estimate: TurnEstimate,
     /// The largest size of a request and its reply together, in tokens, if it is known. Not part of the fingerprint.
     pub context_window: Option<u64>,
-    /// The member of `provider_options` that changes the price of the model's tokens. Not part of the fingerprint.
+    /// The field of `provider_options` that changes the price of the model's tokens. Not part of the fingerprint.
     pub price_option: Option<String>,
 }
 

@@ -10,7 +10,7 @@ use super::options::ModelOptions;
 pub struct PricedModel {
     /// The model.
     pub model: ModelRef,
-    /// The member of `provider_options` that changes the price.
+    /// The field of `provider_options` that changes the price.
     pub changed_by: Option<String>,
 }
 
