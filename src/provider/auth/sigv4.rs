@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::provider::client::percent_encode;
 
-/// The parts of a request that the signature covers.
+/// A request to sign: the parts that the signature covers.
 pub(super) struct SignableRequest<'a> {
     pub(super) method: &'a str,
     pub(super) url: &'a Url,
@@ -79,8 +79,8 @@ fn date(timestamp: &str) -> &str {
     timestamp.split('T').next().unwrap_or(timestamp)
 }
 
-/// The names of the signed headers, and these headers as lines. orch signs the host, the content type and the headers
-/// of AWS. It does not sign other headers, because a proxy may change them.
+/// The names of the signed headers, and these headers as lines. orch signs the host, the content type and the `x-amz-*`
+/// headers. It does not sign other headers, because a proxy may change them.
 fn canonical_headers(request: &SignableRequest<'_>) -> (String, String) {
     let is_signed = |name: &str| name == "content-type" || name.starts_with("x-amz-");
     let mut headers: Vec<(&str, String)> = request
