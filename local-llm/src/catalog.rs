@@ -50,7 +50,7 @@ pub struct ModelSpec {
     pub packages: Option<Packages>,
     /// The approximate memory that the loaded model needs, in bytes.
     pub memory: u64,
-    /// Whether the maintainers ran this crate with the model. `false`: nobody has run this crate with it; `sha256` is
+    /// Whether the maintainers ran this crate with the model. `false`: they have not run it; `sha256` is
     /// copied from the hub.
     pub is_tested: bool,
 }

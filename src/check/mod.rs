@@ -23,7 +23,7 @@ mod cli_agent_usage;
 mod cli_agents;
 mod command_outputs;
 mod comparison_truth;
-mod compatible_branches;
+mod compatible_alternatives;
 mod condition;
 mod condition_narrowings;
 mod constant_paths;

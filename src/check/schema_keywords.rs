@@ -52,7 +52,7 @@ impl<'a> Schemas<'a> {
         })
     }
 
-    /// The objects that fit a schema and one of its alternatives, as a union with a branch for each alternative. `None`
+    /// The objects that fit a schema and one of its alternatives, as a union with a type for each alternative. `None`
     /// if no constant tells the alternatives apart.
     fn tagged_alternatives(self, node: SchemaNode<'a>, branches: &'a [Value], budget: &mut usize) -> Option<Type<'a>> {
         let branches: Vec<SchemaNode<'a>> =
@@ -109,7 +109,7 @@ impl<'a> Schemas<'a> {
     }
 }
 
-/// The branches of `anyOf` or `oneOf`, if they do more than to require properties.
+/// The alternatives of `anyOf` or `oneOf`, if they do more than to require properties.
 fn alternatives(map: &Map<String, Value>) -> Option<&[Value]> {
     let branches = map.get("anyOf").or_else(|| map.get("oneOf"))?.as_array()?;
     (!branches.iter().all(only_requires)).then_some(branches)

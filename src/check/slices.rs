@@ -30,7 +30,7 @@ impl<'a> Checker<'a> {
         InferredValue::defined(union(branches.filter_map(|branch| self.sliced_type(inner, &branch, scope))))
     }
 
-    /// The type of a slice of values of one branch; `None` if they have no slices.
+    /// The type of a slice of values of one alternative of a union; `None` if they have no slices.
     fn sliced_type(&self, slice: &Slice<'a>, branch: &Type<'a>, scope: &TypeScope<'a>) -> Option<Type<'a>> {
         let path = expression_path(&slice.expr);
         let min = branch.min_count().max(scope.min_items(path.as_ref()));

@@ -1,7 +1,8 @@
 //! The JSON Schemas of orch's own files, generated from the model.
 //!
-//! The schemas use a plain dialect: no null branches, no `anyOf` or `oneOf`, and no unknown keys at any level. So each
-//! mistake has exactly one location, and the walker in `shape` stays small. `publish` derives the form that orch ships.
+//! The schemas use a plain dialect: no null alternatives, no `anyOf` or `oneOf`, and no unknown keys at any level. So
+//! each mistake has exactly one location, and the walker in `shape` stays small. `publish` derives the form that orch
+//! ships.
 
 use std::sync::OnceLock;
 
@@ -123,7 +124,7 @@ impl Transform for PlainDialect {
     }
 }
 
-/// Removes the null type or branch: an optional key may be absent, but never null.
+/// Removes the null type or alternative: an optional key may be absent, but never null.
 fn drop_null(map: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = map.get_mut("type") {
         types.retain(|name| name != "null");
