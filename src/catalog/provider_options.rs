@@ -127,7 +127,7 @@ const CONVERSE: &[ReservedRow] = &[
     ("inferenceConfig", "`max_output_tokens`, `temperature`, `top_p` and `stop` of the agent set it"),
     ("outputConfig", SCHEMA),
     ("toolConfig", TOOLS),
-    ("additionalModelRequestFields", "write its members directly under `provider_options`"),
+    ("additionalModelRequestFields", "write its fields directly under `provider_options`"),
     ("max_tokens", OUTPUT_LIMIT),
     ("temperature", TEMPERATURE),
     ("top_p", TOP_P),

@@ -116,8 +116,9 @@ impl StepModels {
             let model = priced_model
                 .filter(|priced_model| priced_model.changed_by.is_some())
                 .map_or(model, ToString::to_string);
-            let message =
-                format!("{model} has no known price, and the budget of {scope} limits `usd`: step `{step}` used it");
+            let message = format!(
+                "{model} has no known price, and the budget of {scope} limits `usd`: step `{step}` used this model"
+            );
             let hint = "set its prices under `models:` in orch.yaml, or set `unpriced: allow` in the budget; \
                         then resume the run";
             return Failure::new(FailureClass::UsageUnknown, message).with_hint(hint);
