@@ -150,9 +150,8 @@ fn a_budget_covers_a_pipeline_that_several_pipelines_call() {
     orch.write("pipelines/outer.yaml", &caller_of("inner.yaml"));
     // `inner.yaml` is called directly, without a budget, and by `outer.yaml`, with one.
     let main = |budget: &str| {
-        let calls = format!(
-            "  - {{ id: two, pipeline: inner.yaml }}\n  - {{ id: three, pipeline: outer.yaml, budget: {{ {budget} }} }}\n"
-        );
+        let outer = format!("{{ id: three, pipeline: outer.yaml, budget: {{ {budget} }} }}");
+        let calls = format!("  - {{ id: two, pipeline: inner.yaml }}\n  - {outer}\n");
         let found = pipeline_findings(&orch, &format!("{PIPELINE_START}{calls}"));
         found.into_iter().filter(|finding| finding.starts_with("ORCH0710")).count()
     };
