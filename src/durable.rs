@@ -152,7 +152,7 @@ pub enum Interrupt {
     /// The user or the system asked the run to stop.
     #[error("the run was interrupted")]
     Cancelled,
-    /// No step can continue before the user decides about an approval.
+    /// No step can continue before the user decides about an approval, so the process ends and the run waits.
     #[error("the run waits for an approval")]
     Parked,
     /// A parallel step failed and halted its group, so no step of the group starts any more.

@@ -50,8 +50,8 @@ pub struct ModelSpec {
     pub packages: Option<Packages>,
     /// The approximate memory that the loaded model needs, in bytes.
     pub memory: u64,
-    /// Whether the maintainers tested this crate with the model. For the other models, they know only the published
-    /// digest.
+    /// Whether the maintainers ran this crate with the model. `false`: they have not run it; `sha256` is
+    /// copied from the hub.
     pub is_tested: bool,
 }
 

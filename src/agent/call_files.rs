@@ -1,4 +1,4 @@
-//! The files about the calls in flight: one file for each call, in a folder of the run.
+//! The files about the calls in flight: one file for each call, in a folder that orch creates for the run.
 //!
 //! Such a file survives the end of the process, but not a power failure, since orch does not sync it.
 

@@ -1,8 +1,8 @@
 //! `cli: claude`: Claude Code in its print mode.
 //!
-//! Claude Code reads only the settings that orch passes: its home and configuration are folders of the run, and it
-//! reads neither the user's nor the project's settings. It stores its session in that home, so a re-ask can continue
-//! the session even after a crash.
+//! Claude Code reads only the settings that orch passes: its home and configuration are in a folder that orch creates
+//! for the run, and it reads neither the user's nor the project's settings. It stores its session in that home, so a
+//! re-ask can continue the session even after a crash.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;

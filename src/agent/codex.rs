@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use crate::model::program::SANDBOX_REFUSAL_PREFIX;
+use crate::model::cli_agent::SANDBOX_REFUSAL_PREFIX;
 use crate::model::step::Access;
 use crate::model::usage::parse_token_count;
 use crate::model::{AgentActivity, ChatReply, Content, Failure, FailureClass, ReportedUsage, StopReason};

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::model::address::host_with_port;
+use crate::model::http_url::host_with_port;
 use crate::model::{
     AllowedHost, Failure, FailureClass, McpHeader, McpServerSpec, McpTransport, SandboxNetwork, SandboxSpec,
 };

@@ -8,9 +8,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::catalog::{self, ModelApi, RequestedOptions};
 use crate::config::{EnvAddresses, Settings};
-use crate::model::address::{base_url_error, host_with_port};
+use crate::model::http_url::{base_url_error, host_with_port};
 use crate::model::name::{LOCAL_PROVIDER, NameError, resolve_name};
-use crate::model::{Agent, AllowedHost, ChatRequest, Failure, FailureClass, Message, ModelRef, PriceBasis, Usage};
+use crate::model::{Agent, AllowedHost, ChatRequest, Failure, FailureClass, Message, ModelRef, PricedModel, Usage};
 use crate::provider::{self, BuiltinProvider, Endpoint, Provider};
 use crate::secret::{MIN_NEEDLE_BYTES, Redactor};
 
@@ -227,10 +227,10 @@ impl ModelRegistry {
 
     /// The cost of a call in US dollars, if the price is known. The list price does not apply if an option of the request
     /// changes the price, unless the model is free.
-    pub fn cost_of(&self, basis: &PriceBasis, usage: &Usage) -> Option<f64> {
-        let has_own_prices = self.settings.entry_with_prices(&basis.model).is_some();
-        let cost = self.cost(&basis.model, usage)?;
-        (basis.changed_by.is_none() || has_own_prices || cost == 0.0).then_some(cost)
+    pub fn cost_of(&self, priced_model: &PricedModel, usage: &Usage) -> Option<f64> {
+        let has_own_prices = self.settings.entry_with_prices(&priced_model.model).is_some();
+        let cost = self.cost(&priced_model.model, usage)?;
+        (priced_model.changed_by.is_none() || has_own_prices || cost == 0.0).then_some(cost)
     }
 
     /// The maximum size of a request and its reply together, in tokens; `None` when it is unknown.

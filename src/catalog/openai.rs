@@ -1,6 +1,6 @@
 //! The models of `OpenAI`, and where the rules of its API apply.
 
-use crate::model::address::is_openai_address;
+use crate::model::http_url::is_openai_url;
 
 /// The name of the provider whose models are `OpenAI`'s, also behind a gateway.
 const OPENAI_PROVIDER: &str = "openai";
@@ -10,7 +10,7 @@ const OPENAI_PROVIDER: &str = "openai";
 /// address. At any other address of the provider `openai`, such as a gateway to `OpenAI`, they apply to models with the
 /// name of an `OpenAI` reasoning model.
 pub fn follows_openai_rules(provider: &str, base_url: &str, model: &str) -> bool {
-    is_openai_address(base_url) || (provider == OPENAI_PROVIDER && is_openai_reasoning_model(model))
+    is_openai_url(base_url) || (provider == OPENAI_PROVIDER && is_openai_reasoning_model(model))
 }
 
 /// Whether an `OpenAI` model is a reasoning model, which refuses any temperature except its default while it reasons.

@@ -127,7 +127,7 @@ const CONVERSE: &[ReservedRow] = &[
     ("inferenceConfig", "`max_output_tokens`, `temperature`, `top_p` and `stop` of the agent set it"),
     ("outputConfig", SCHEMA),
     ("toolConfig", TOOLS),
-    ("additionalModelRequestFields", "write its members directly under `provider_options`"),
+    ("additionalModelRequestFields", "write its fields directly under `provider_options`"),
     ("max_tokens", OUTPUT_LIMIT),
     ("temperature", TEMPERATURE),
     ("top_p", TOP_P),
@@ -152,7 +152,7 @@ const REASONING_MEMBERS: &[ReservedRow] = &[
     ("enable_thinking", SECOND_REASONING),
 ];
 
-/// The optional fields of the Converse API itself. orch sends other members of `provider_options` as fields of the
+/// The optional fields of the Converse API itself. orch sends other fields of `provider_options` as fields of the
 /// model.
 const CONVERSE_FIELDS: &[&str] = &[
     "additionalModelResponseFieldPaths",
@@ -163,12 +163,12 @@ const CONVERSE_FIELDS: &[&str] = &[
     "serviceTier",
 ];
 
-/// Whether a member of `provider_options` is an optional field of the Converse API itself, not of a model.
+/// Whether a field of `provider_options` is an optional field of the Converse API itself, not of a model.
 pub fn is_converse_field(name: &str) -> bool {
     CONVERSE_FIELDS.contains(&name)
 }
 
-/// The members of `provider_options` that orch sets itself in requests of a dialect. Compares names as servers do, or
+/// The fields of `provider_options` that orch sets itself in requests of a dialect. Compares names as servers do, or
 /// more loosely: a member in another spelling would be either a second value or a mistake.
 pub fn reserved_options(dialect: Dialect, options: &ModelOptions) -> Vec<ReservedOption> {
     let rows = match dialect {

@@ -14,13 +14,13 @@ use super::template_errors::template_diagnostic;
 use super::types::{Schemas, Type};
 use crate::config::{Document, Project, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic, Fix, SourceFile};
-use crate::model::case::Case;
 use crate::model::name_scope::{ENDED_STEPS, ExportedNames};
+use crate::model::test_case::TestCase;
 use crate::schema::Schema;
 use crate::template::parse_expression;
 
 /// Returns a diagnostic for each value of an input that does not fit the schema of the input.
-pub(super) fn input_diagnostics(document: &Document, case: &Case, project: &Project) -> Vec<Diagnostic> {
+pub(super) fn input_diagnostics(document: &Document, case: &TestCase, project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for (name, value) in &case.inputs {
         let Some(schema) = project.pipeline.inputs.get(name) else { continue };
@@ -41,7 +41,11 @@ pub(super) fn input_diagnostics(document: &Document, case: &Case, project: &Proj
 
 /// Returns the mistakes in the assertions of a test case. Does not report that a value may be missing: the recordings
 /// decide whether it is.
-pub(super) fn assertion_diagnostics<'a>(document: &Document, case: &'a Case, project: &'a Project) -> Vec<Diagnostic> {
+pub(super) fn assertion_diagnostics<'a>(
+    document: &Document,
+    case: &'a TestCase,
+    project: &'a Project,
+) -> Vec<Diagnostic> {
     if case.expect.assert.is_empty() {
         return Vec::new();
     }

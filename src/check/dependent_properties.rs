@@ -11,7 +11,7 @@ const MAX_NAMES: usize = 32;
 /// The properties that an object has only if it also has the property `name`, directly or through other properties.
 pub(super) fn properties_requiring<'a>(ty: &Type<'a>, name: &str) -> Vec<&'a str> {
     let branches = ty.without_null().branches();
-    // What follows for one branch does not follow for the others.
+    // What follows for one alternative of a union does not follow for the others.
     let [branch] = branches.as_slice() else { return Vec::new() };
     let nodes = object_schemas(branch);
     let mut names = names_requiring(nodes, name);

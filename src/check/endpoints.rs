@@ -3,7 +3,7 @@
 use crate::config::{Address, Document, ProviderSettings, Settings, TrackerSettings, child_pointer};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::BuiltinProvider;
-use crate::model::address::{base_url_error, http_url_error};
+use crate::model::http_url::{base_url_error, http_url_error};
 
 pub(super) fn check(document: &Document, settings: &Settings) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();

@@ -134,10 +134,12 @@ impl<'a> Checker<'a> {
                 let group = TupleType { items: group.into(), names: GROUP_NAMES };
                 list_of(Type::Tuple(group.into()), min_count.min(1))
             }
-            "items" | "dictsort" => list_of(tuple(vec![Type::Text(None), self.schemas.value_type(base)]), min_count),
+            "items" | "dictsort" => {
+                list_of(Type::tuple(vec![Type::Text(None), self.schemas.value_type(base)]), min_count)
+            }
             "zip" => {
                 let others = filter.arguments.iter().map(|argument| self.element_type(&argument.ty));
-                let item = tuple(std::iter::once(self.element_type(base)).chain(others).collect());
+                let item = Type::tuple(std::iter::once(self.element_type(base)).chain(others).collect());
                 let counts = filter.arguments.iter().map(|argument| item_count(argument.expr, &argument.ty, scope));
                 list_of(item, counts.fold(min_count, u64::min))
             }
@@ -176,7 +178,7 @@ impl<'a> Checker<'a> {
         let fill = filter.argument("fill_with", 1).map(|argument| argument.ty.clone());
         let fills = |fill: &Type<'a>| fill.kinds().is_some_and(|kinds| !kinds.contains(&TypeKind::Null));
         match (count, fill.filter(fills)) {
-            (Some(count), Some(fill)) => tuple(vec![union([item, fill]); count]),
+            (Some(count), Some(fill)) => Type::tuple(vec![union([item, fill]); count]),
             (_, _) => Type::List(item.into(), 1),
         }
     }
@@ -297,11 +299,6 @@ fn printed_text<'a>(ty: &Type<'a>, min_count: u64) -> Type<'a> {
     } else {
         Type::Text(None)
     }
-}
-
-/// A list of these items.
-pub(super) fn tuple(items: Vec<Type<'_>>) -> Type<'_> {
-    Type::Tuple(TupleType { items, names: &[] }.into())
 }
 
 fn accepts_any(name: &str) -> bool {

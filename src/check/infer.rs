@@ -13,7 +13,7 @@ use super::number_narrowing::narrow_numbers;
 use super::number_range::NumberRange;
 use super::scope::{InferredValue, TypeScope};
 use super::step_scopes::ScopedStep;
-use super::types::{ObjectMembers, Schemas, TupleType, Type, TypeKind, union};
+use super::types::{ObjectMembers, Schemas, Type, TypeKind, union};
 use super::unpacking::AssignedNames;
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
@@ -291,7 +291,7 @@ impl<'a> Checker<'a> {
             self.stored_type(item, ty, scope)
         });
         let types: Vec<Type<'a>> = types.collect();
-        InferredValue::defined(Type::Tuple(TupleType { items: types, names: &[] }.into()))
+        InferredValue::defined(Type::tuple(types))
     }
 
     /// Infers `and` and `or`. A template evaluates the right side only if the left side is true (`and`) or false

@@ -10,7 +10,7 @@ use super::loop_facts::{counted_lists, shifted_list};
 use super::mapped_lists::{MappedLists, MappedOutput};
 use super::narrowing::{constant_index, expression_path};
 use super::scope::depends_on;
-use crate::config::{child_pointer, steps_around};
+use crate::config::{child_pointer, step_and_ancestors};
 use crate::model::Step;
 use crate::model::step::OnError;
 use crate::template::parse_expression;
@@ -67,8 +67,8 @@ impl<'a> Checker<'a> {
     /// The nearest step with `for_each` that encloses the step at a pointer; with `or_itself`, this may be the step
     /// itself.
     fn mapping_step_around(&self, pointer: &str, or_itself: bool) -> Option<(String, &'a Step)> {
-        let mut enclosing = steps_around(&self.project.pipeline, pointer).into_iter().rev();
-        enclosing.find(|(other, step)| step.for_each.is_some() && (or_itself || other != pointer))
+        let mut steps = step_and_ancestors(&self.project.pipeline, pointer).into_iter().rev();
+        steps.find(|(other, step)| step.for_each.is_some() && (or_itself || other != pointer))
     }
 
     /// The lists that have at least as many items as the list at a path: the list itself, the results of `for_each`

@@ -4,8 +4,8 @@
 use super::endpoints::header_name_error;
 use crate::config::{Document, McpServerSettings, Settings, child_pointer, item_pointer};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::address::http_url_error;
-use crate::model::{McpHeader, unknown_expression};
+use crate::model::http_url::http_url_error;
+use crate::model::{McpHeader, unsupported_placeholder};
 
 /// Headers that the protocol uses, so that only orch sets them.
 const PROTOCOL_HEADERS: &[&str] =
@@ -90,7 +90,7 @@ impl ServerCheck<'_> {
     /// Reports expressions other than the project's folder in the arguments of the command.
     fn check_command(&self, diagnostics: &mut Vec<Diagnostic>) {
         for (index, argument) in self.server.command.iter().flatten().enumerate() {
-            let Some(expression) = unknown_expression(argument) else { continue };
+            let Some(expression) = unsupported_placeholder(argument) else { continue };
             let diagnostic = if expression.split('.').next() == Some("project") {
                 let message = format!("unknown variable `{expression}`");
                 Diagnostic::error(Code::UnknownVariable, message).with_help("write `{{ project.root }}`")

@@ -14,7 +14,7 @@ use crate::config::{Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::budget::{Budget, Unpriced};
 use crate::model::name::{LOCAL_PROVIDER, max_reply_tokens, resolve_name};
-use crate::model::{BuiltinProvider, ModelRef, PriceBasis, Step};
+use crate::model::{BuiltinProvider, ModelRef, PricedModel, Step};
 use crate::template::template_syntax;
 
 /// The number of bytes per token for a lower bound of the tokens of a prompt. Prose has about four bytes per token.
@@ -143,7 +143,7 @@ fn min_rendered_bytes(project: &Project, text: &str, remaining_includes: &mut us
     sizes.sum()
 }
 
-/// The member of `provider_options` that changes the price of a request of a step to a model.
+/// The field of `provider_options` that changes the price of a request of a step to a model.
 fn price_option(project: &Project, step: &Step, model: &ModelRef) -> Option<String> {
     let agent = project.pipeline.agents.get(step.agent.as_ref()?)?;
     let own_model = resolve_reference(project, &agent.model)?;
@@ -158,8 +158,8 @@ fn check_price(project: &Project, pointer: &str, model: &ModelRef, price_option:
     if sample_cost(project, model).is_some_and(is_known) {
         return None;
     }
-    let basis = PriceBasis { model: model.clone(), changed_by: price_option.map(str::to_owned) };
-    let message = format!("{basis} has no known price, and there is a budget in dollars");
+    let priced_model = PricedModel { model: model.clone(), changed_by: price_option.map(str::to_owned) };
+    let message = format!("{priced_model} has no known price, and there is a budget in dollars");
     let diagnostic =
         Diagnostic::error(Code::UnknownPrice, message).with_span(&project.document.file, value_span(project, pointer));
     let prices = match own_prices {

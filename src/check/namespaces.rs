@@ -65,7 +65,7 @@ impl<'a> Namespace<'a> {
     fn widen(&mut self, schemas: Schemas<'a>, member: &'a str, assigned: &MemberValue<'a>) {
         let value = match self.members.get(member) {
             Some(current) => MemberValue {
-                ty: schemas.joined(&current.ty, &assigned.ty),
+                ty: schemas.merged_type(&current.ty, &assigned.ty),
                 may_be_missing: current.may_be_missing || assigned.may_be_missing,
             },
             None => MemberValue { ty: assigned.ty.clone(), may_be_missing: true },
@@ -140,12 +140,12 @@ impl<'a> AssignedMembers<'a> {
         let value = match members.get(member) {
             None => assigned.clone(),
             Some(earlier) => {
-                let joined = without_growing_bounds(&earlier.ty, &schemas.joined(&earlier.ty, &assigned.ty));
+                let merged = without_growing_bounds(&earlier.ty, &schemas.merged_type(&earlier.ty, &assigned.ty));
                 let may_be_missing = earlier.may_be_missing || assigned.may_be_missing;
-                if is_same_type(&joined, &earlier.ty) && may_be_missing == earlier.may_be_missing {
+                if is_same_type(&merged, &earlier.ty) && may_be_missing == earlier.may_be_missing {
                     return;
                 }
-                MemberValue { ty: joined, may_be_missing }
+                MemberValue { ty: merged, may_be_missing }
             }
         };
         members.insert(member, value);
@@ -316,9 +316,9 @@ pub(super) fn assigned_member<'a>(ty: &Type<'a>, may_be_missing: bool) -> Member
 
 /// A type that contains an earlier one, without the bounds of numbers that have moved since. They would move with each
 /// repetition of `{% set ns.count = ns.count + 1 %}`.
-fn without_growing_bounds<'a>(earlier: &Type<'a>, joined: &Type<'a>) -> Type<'a> {
-    let Some(earlier) = earlier.numbers() else { return joined.clone() };
-    union(joined.branches().into_iter().map(|branch| match branch.number_range() {
+fn without_growing_bounds<'a>(earlier: &Type<'a>, merged: &Type<'a>) -> Type<'a> {
+    let Some(earlier) = earlier.numbers() else { return merged.clone() };
+    union(merged.branches().into_iter().map(|branch| match branch.number_range() {
         Some(mut range) => {
             if range.min < earlier.min {
                 (range.min, range.excludes_min) = (f64::NEG_INFINITY, false);

@@ -251,7 +251,7 @@ pub(super) fn model_api<'m>(project: &Project, model: &'m ModelRef) -> Option<Mo
     Some(ModelApi::at_server(&model.provider, server.dialect, &server.base_url, &model.model))
 }
 
-/// The members of `provider_options` that orch sets itself in each dialect that `auto` can select.
+/// The fields of `provider_options` that orch sets itself in each dialect that `auto` can select.
 fn reserved_for_auto(options: &ModelOptions) -> Vec<ReservedOption> {
     let other_dialects = [Dialect::Responses, Dialect::Anthropic].map(|dialect| reserved_options(dialect, options));
     let is_reserved_in =

@@ -1,7 +1,7 @@
-//! Lists the names that are valid at a position of a template or expression, with their types and origins, for
+//! Lists the names that are valid at the cursor in a template or expression, with their types and origins, for
 //! completion and hover in editors.
 //!
-//! The caller puts the name [`COMPLETION_MARKER`] at the position, in a text that can be parsed. The checker then
+//! The caller puts the name [`COMPLETION_MARKER`] at the cursor, in a text that can be parsed. The checker then
 //! visits the text as usual, so that loops, conditions and includes affect the scope as they do in a check.
 
 use std::ops::Range;
@@ -23,10 +23,10 @@ use crate::model::StepAction;
 use crate::model::name_scope::{ENDED_STEPS, TextScope, is_previous_path};
 use crate::template::{parse_expression, template_syntax};
 
-/// The marker: the name that the caller puts at the position.
+/// The marker: the name that the caller puts at the cursor.
 pub const COMPLETION_MARKER: &str = "orch_marker__";
 
-/// The text that contains the position.
+/// The text that contains the cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbedText<'s> {
     /// A prompt that contains the marker. The result covers every step that uses the prompt, directly or through
@@ -56,7 +56,7 @@ pub enum NameOrigin {
     Property,
 }
 
-/// A name that is valid at the position.
+/// A name that is valid at the cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VisibleName {
     /// The name.
@@ -73,7 +73,7 @@ pub struct VisibleName {
     pub declaration: Option<(Arc<SourceFile>, Range<usize>)>,
 }
 
-/// Every name that is valid at a position: the variables in scope, or the properties of the expression `base`.
+/// Every name that is valid at the cursor: the variables in scope, or the properties of the expression `base`.
 ///
 /// `text` is a template that contains the marker. For a prompt, the project must contain the text with the marker
 /// already.

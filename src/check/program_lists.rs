@@ -4,8 +4,8 @@
 use crate::config::{Document, Project, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::StepAction;
-use crate::model::case::Case;
 use crate::model::step::CommandLine;
+use crate::model::test_case::TestCase;
 
 /// Commands of a shell that no program can replace, because they change the shell itself, and its keywords.
 const SHELL_COMMANDS: &[&str] = &[
@@ -98,7 +98,7 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
 }
 
 /// Checks the commands with which a test case prepares the workspace.
-pub(super) fn check_setup(document: &Document, case: &Case) -> Vec<Diagnostic> {
+pub(super) fn check_setup(document: &Document, case: &TestCase) -> Vec<Diagnostic> {
     let commands = case.setup.iter().enumerate();
     commands.filter_map(|(i, list)| check_list(document, &item_pointer("/setup", i), list, SHELL_LIST_HELP)).collect()
 }

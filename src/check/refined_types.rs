@@ -164,7 +164,7 @@ impl<'a> Schemas<'a> {
         (!refined.is_empty()).then(|| union(refined))
     }
 
-    /// The type of the values of one branch for which a narrowing holds; `None` if there are none.
+    /// The type of the values of one alternative for which a narrowing holds; `None` if there are none.
     fn refine_branch(self, branch: &Type<'a>, path: &str, narrowing: &Narrowing) -> Option<Type<'a>> {
         if matches!(branch, Type::Unknown) {
             return Some(Type::Unknown);

@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 use crate::config::{Document, Project, Settings, child_pointer, item_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{LooseKey, Sandbox, SandboxLevel, SandboxNetwork, SandboxOwner, loose_keys};
+use crate::model::{LoosenedSetting, Sandbox, SandboxLevel, SandboxNetwork, SandboxOwner, loosened_settings};
 
 /// Folders that no sandbox may make writable, because a program could change the machine through them.
 const NEVER_WRITABLE: [&str; 4] = ["/", "/proc", "/sys", "/dev"];
@@ -135,14 +135,14 @@ impl SandboxCheck<'_> {
         }
     }
 
-    /// Reports keys that allow more than `orch.yaml`.
+    /// Reports settings that allow more than `orch.yaml`.
     fn check_bounds(&self, bounds: &Sandbox, owner: SandboxOwner, diagnostics: &mut Vec<Diagnostic>) {
-        for LooseKey { key, allowed, hosts } in loose_keys(self.sandbox, bounds, owner) {
+        for LoosenedSetting { key, allowed, hosts } in loosened_settings(self.sandbox, bounds, owner) {
             let dotted_key = key.replace('/', ".");
             let (message, help) = if hosts.is_empty() {
                 let message =
                     format!("`{dotted_key}` allows more than `orch.yaml`, which allows `{dotted_key}: {allowed}`");
-                (message, loose_key_help(key, owner))
+                (message, loosened_setting_help(key, owner))
             } else {
                 let hosts = hosts.join("`, `");
                 let message = format!("`{dotted_key}` allows more than `orch.yaml`, which allows {allowed}: `{hosts}`");
@@ -156,8 +156,8 @@ impl SandboxCheck<'_> {
     }
 }
 
-/// The help for a key that allows more than `orch.yaml`.
-fn loose_key_help(key: &str, owner: SandboxOwner) -> String {
+/// The help for a setting that allows more than `orch.yaml`.
+fn loosened_setting_help(key: &str, owner: SandboxOwner) -> String {
     match owner {
         SandboxOwner::Agent => {
             format!("allow less here, or set `sandbox: {{ {} }}` in `orch.yaml`", yaml_notation(key))

@@ -13,7 +13,7 @@ use super::all_of::{has_object_keywords, with_object_schemas, without_cases};
 use super::number_range::NumberRange;
 use super::schema_walk::ANNOTATIONS;
 use super::tags::{can_exclude, constant_test, exclude_values};
-use super::types::{ObjectMembers, Property, SchemaNode, SchemaPart, Schemas, TupleType, Type, TypeKind, union};
+use super::types::{ObjectMembers, Property, SchemaNode, SchemaPart, Schemas, Type, TypeKind, union};
 use crate::schema::MAX_PATTERN_BYTES;
 
 /// The maximum number of cases of a type that a further condition splits.
@@ -52,7 +52,7 @@ impl<'a> Schemas<'a> {
         })
     }
 
-    /// The objects that fit a schema and one of its alternatives, as a union with a branch for each alternative. `None`
+    /// The objects that fit a schema and one of its alternatives, as a union with a type for each alternative. `None`
     /// if no constant tells the alternatives apart.
     fn tagged_alternatives(self, node: SchemaNode<'a>, branches: &'a [Value], budget: &mut usize) -> Option<Type<'a>> {
         let branches: Vec<SchemaNode<'a>> =
@@ -109,7 +109,7 @@ impl<'a> Schemas<'a> {
     }
 }
 
-/// The branches of `anyOf` or `oneOf`, if they do more than to require properties.
+/// The alternatives of `anyOf` or `oneOf`, if they do more than to require properties.
 fn alternatives(map: &Map<String, Value>) -> Option<&[Value]> {
     let branches = map.get("anyOf").or_else(|| map.get("oneOf"))?.as_array()?;
     (!branches.iter().all(only_requires)).then_some(branches)
@@ -185,10 +185,7 @@ fn type_from_constant(value: &Value) -> Type<'_> {
         Value::Bool(flag) => Type::Flag(*flag),
         Value::Number(number) => Type::Numeric(number.as_f64().map_or(NumberRange::ANY, NumberRange::exactly)),
         Value::String(text) => Type::Text(Some(vec![text.as_str()])),
-        Value::Array(items) => {
-            let items = items.iter().map(type_from_constant).collect();
-            Type::Tuple(TupleType { items, names: &[] }.into())
-        }
+        Value::Array(items) => Type::tuple(items.iter().map(type_from_constant).collect()),
         Value::Object(map) => {
             let members = map.iter().map(|(name, value)| (name.as_str(), type_from_constant(value)));
             Type::FixedObject(members.collect::<ObjectMembers<'_>>().into())

@@ -2,7 +2,7 @@
 
 use minijinja::machinery::ast::{Expr, Slice, Spanned};
 
-use super::filters::{MAX_TUPLE_ITEMS, tuple};
+use super::filters::MAX_TUPLE_ITEMS;
 use super::infer::Checker;
 use super::narrowing::{constant_index, expression_path};
 use super::number_range::NumberRange;
@@ -30,7 +30,7 @@ impl<'a> Checker<'a> {
         InferredValue::defined(union(branches.filter_map(|branch| self.sliced_type(inner, &branch, scope))))
     }
 
-    /// The type of a slice of values of one branch; `None` if they have no slices.
+    /// The type of a slice of values of one alternative of a union; `None` if they have no slices.
     fn sliced_type(&self, slice: &Slice<'a>, branch: &Type<'a>, scope: &TypeScope<'a>) -> Option<Type<'a>> {
         let path = expression_path(&slice.expr);
         let min = branch.min_count().max(scope.min_items(path.as_ref()));
@@ -43,7 +43,7 @@ impl<'a> Checker<'a> {
             }
             Some(TypeKind::Text) if slice_length(slice, min, max).0 > 0 => Some(Type::NonEmptyText),
             Some(TypeKind::Text) => Some(Type::Text(None)),
-            Some(TypeKind::Null) => Some(tuple(Vec::new())),
+            Some(TypeKind::Null) => Some(Type::empty_list()),
             Some(TypeKind::Bool | TypeKind::Number | TypeKind::Object) => None,
         }
     }
@@ -90,7 +90,7 @@ impl<'a> Checker<'a> {
 fn list_type(item: Type<'_>, min: u64, max: Option<u64>) -> Type<'_> {
     let fixed = max.filter(|max| *max == min).and_then(|max| usize::try_from(max).ok());
     match fixed.filter(|count| *count <= MAX_TUPLE_ITEMS) {
-        Some(count) => tuple(vec![item; count]),
+        Some(count) => Type::tuple(vec![item; count]),
         None => Type::List(item.into(), min),
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct TypeMember<'a> {
 }
 
 impl<'a> Schemas<'a> {
-    /// The properties of a value; for a union, the properties of all its branches.
+    /// The properties of a value; for a union, the properties of all its alternatives.
     pub(super) fn members(self, ty: &Type<'a>) -> Vec<TypeMember<'a>> {
         let branches = ty.branches();
         let mut collected: Vec<TypeMember<'a>> = Vec::new();

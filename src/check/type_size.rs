@@ -47,15 +47,13 @@ fn fits(ty: &Type<'_>, remaining: &mut usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::types::TupleType;
 
     #[test]
     fn a_type_that_doubles_soon_has_too_many_parts() {
         let mut ty = Type::Bool;
         for level in 0..40 {
             assert_eq!(has_few_parts(&ty), level < 8, "{level}");
-            let items = vec![ty.clone(), ty];
-            ty = Type::Tuple(TupleType { items, names: &[] }.into());
+            ty = Type::tuple(vec![ty.clone(), ty]);
         }
     }
 }

@@ -190,12 +190,7 @@ mod tests {
         assert!(matches!(union([object(list(1)), object(list(1))]), Type::FixedObject(_)));
         assert_eq!(union([object(list(1)), object(Type::Bool)]).branches().len(), 2);
         // Each level doubles the number of parts, and the comparison ends.
-        let nested = || {
-            (0..40).fold(list(0), |ty, _| {
-                let items = vec![ty.clone(), ty];
-                Type::Tuple(crate::check::types::TupleType { items, names: &[] }.into())
-            })
-        };
+        let nested = || (0..40).fold(list(0), |ty, _| Type::tuple(vec![ty.clone(), ty]));
         assert_eq!(union([nested(), nested()]).branches().len(), 2);
     }
 

@@ -33,7 +33,7 @@ pub(super) struct SchemaNode<'a> {
 pub(super) enum SchemaPart {
     /// All of them.
     Whole,
-    /// All but `anyOf`, `oneOf`, `if` and their branches: the type has a branch for each of these cases.
+    /// All but `anyOf`, `oneOf` and `if` with their subschemas: the type has an alternative for each of these cases.
     WithoutCases,
     /// None: the value does not fit the schema.
     Negated,
@@ -274,7 +274,7 @@ impl<'a> Type<'a> {
         }
     }
 
-    /// The types that a union consists of; for any other type, the type itself.
+    /// The alternatives of a union, that is, the types that it consists of; for any other type, the type itself.
     pub(super) fn branches(&self) -> Vec<Type<'a>> {
         match self {
             Type::Union(branches) => branches.to_vec(),

@@ -50,7 +50,7 @@ impl<'a> KnownValue<'a> {
         Self { ty, schema, min_count: 0, texts: None }
     }
 
-    /// The strings that the values of a branch of the type can be.
+    /// The strings that the values of an alternative of the type can be.
     fn listed_texts<'b>(&'b self, branch: &'b Type<'_>) -> Option<Vec<&'b str>> {
         match (branch, &self.texts) {
             (Type::Text(Some(texts)), _) => Some(texts.clone()),
@@ -61,7 +61,7 @@ impl<'a> KnownValue<'a> {
         }
     }
 
-    /// The number of characters of the strings of a branch: the minimum, and the maximum if it is known.
+    /// The number of characters of the strings of an alternative: the minimum, and the maximum if it is known.
     fn character_counts(&self, branch: &Type<'_>) -> (u64, Option<u64>) {
         match self.listed_texts(branch) {
             Some(texts) => {
@@ -249,7 +249,8 @@ pub(super) fn property_schema<'a>(ty: &Type<'a>, name: &str) -> Option<SchemaNod
     (node.part != SchemaPart::Negated).then(|| node.with_schema(schema))
 }
 
-/// Whether a value fulfils what a keyword of `schema` requires, if it has the type of this branch.
+/// Whether a value fulfils what a keyword of `schema` requires, if it has the type `ty`, an alternative of its own
+/// type.
 fn fulfils(ty: &Type<'_>, value: &KnownValue<'_>, schema: &Value, keyword: &str, required: &Value) -> bool {
     let Some(kind) = ty.kind() else { return false };
     let own_count = |keyword: &str| value.schema.and_then(|own| own.schema.get(keyword)?.as_u64());
@@ -320,7 +321,7 @@ fn numbers_are_integers(ty: &Type<'_>) -> bool {
     ty.number_range().is_some_and(|range| range.is_integer)
 }
 
-/// Whether a branch of the type of a value allows only values from a list.
+/// Whether an alternative of the type of a value allows only values from a list.
 fn is_listed(ty: &Type<'_>, value: &KnownValue<'_>, values: &[Value]) -> bool {
     if let Some(texts) = value.listed_texts(ty) {
         return texts.iter().all(|text| values.iter().any(|value| value == text));

@@ -166,3 +166,28 @@ fn dispatch(command: TopCommand, ui: &mut Ui) -> Result<ExitStatus> {
         TopCommand::Completions(args) => utilities::completions::run(&args, ui),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The help texts of a command and of all commands below it.
+    fn help_texts(command: &mut clap::Command) -> Vec<String> {
+        let help = command.render_long_help().to_string();
+        std::iter::once(help).chain(command.get_subcommands_mut().flat_map(help_texts)).collect()
+    }
+
+    #[test]
+    fn the_examples_of_a_command_quote_what_a_shell_expands() {
+        let mut count = 0;
+        for help in help_texts(&mut Cli::command()) {
+            let examples = help.split_once("Examples:\n").map(|(_, examples)| examples).unwrap_or_default();
+            for example in examples.lines().take_while(|line| line.trim_start().starts_with("orch ")) {
+                let unquoted: String = example.split(['\'', '"']).step_by(2).collect();
+                assert!(!unquoted.contains(['[', '{', '*', '?', '~']), "zsh expands a part of {example:?}");
+                count += 1;
+            }
+        }
+        assert!(count > 10, "{count} examples");
+    }
+}

@@ -1,7 +1,8 @@
 //! The JSON Schemas of orch's own files, generated from the model.
 //!
-//! The schemas use a plain dialect: no null branches, no `anyOf` or `oneOf`, and no unknown keys at any level. So each
-//! mistake has exactly one location, and the walker in `shape` stays small. `publish` derives the form that orch ships.
+//! The schemas use a plain dialect: no null alternatives, no `anyOf` or `oneOf`, and no unknown keys at any level. So
+//! each mistake has exactly one location, and the walker in `shape` stays small. `publish` derives the form that orch
+//! ships.
 
 use std::sync::OnceLock;
 
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 use super::form::SchemaForm;
 use super::publish::{publish, publish_pipeline};
 use super::settings::Settings;
-use crate::model::{Case, Event, Pipeline, RunReport};
+use crate::model::{Event, Pipeline, RunReport, TestCase};
 
 /// The JSON Schema of a pipeline file, in the plain dialect.
 pub fn pipeline_schema() -> &'static Value {
@@ -72,7 +73,7 @@ pub fn published_settings_schema() -> Value {
 /// The JSON Schema of a test case, in the plain dialect.
 pub fn case_schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
-    SCHEMA.get_or_init(|| generate::<Case>("orch test case"))
+    SCHEMA.get_or_init(|| generate::<TestCase>("orch test case"))
 }
 
 /// The published JSON Schema of a test case, as `orch schema case` prints it.
@@ -123,7 +124,7 @@ impl Transform for PlainDialect {
     }
 }
 
-/// Removes the null type or branch: an optional key may be absent, but never null.
+/// Removes the null type or alternative: an optional key may be absent, but never null.
 fn drop_null(map: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = map.get_mut("type") {
         types.retain(|name| name != "null");

@@ -29,7 +29,7 @@ pub struct McpServerSettings {
     /// can read them.
     #[schemars(example = true)]
     pub insecure: bool,
-    /// Names of environment variables that orch passes to the program in addition to the basic ones.
+    /// Names of environment variables that orch passes to the program in addition to the basic ones, such as `PATH`.
     #[schemars(example = json!(["GITHUB_TOKEN"]))]
     #[schemars(inner(length(min = 1), regex(pattern = PASSED_VARIABLE_PATTERN)))]
     pub env: Vec<String>,

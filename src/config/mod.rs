@@ -6,7 +6,6 @@
 mod advice;
 mod api_server;
 mod called_pipelines;
-mod case;
 mod comments;
 mod files;
 mod form;
@@ -27,12 +26,12 @@ mod settings;
 mod shape;
 mod sources;
 mod spans;
+mod test_case;
 mod tracking;
 mod unquoted_template;
 mod yaml;
 
 pub use api_server::{ApiServer, EnvAddresses};
-pub use case::{load_case, load_case_from};
 pub use files::{FolderListing, is_outside_folder, is_settings_placeholder};
 pub use generate::{
     case_schema, event_schema, pipeline_schema, published_case_schema, published_pipeline_schema,
@@ -44,7 +43,7 @@ pub use mcp::McpServerSettings;
 pub use missing_file::{NamedFolder, unusable_link};
 pub use model_file::{ModelFileProblem, model_file_problem, model_path};
 pub use project::{
-    OutputType, Project, draft_output_type, output_type, output_type_from_name, steps_around, steps_with_pointers,
+    OutputType, Project, draft_output_type, output_type, output_type_from_name, step_and_ancestors, steps_with_pointers,
 };
 pub use root::{
     SETTINGS_FILE, absolute, find_root, find_root_from, find_root_with_settings, has_settings_file, is_case,
@@ -56,5 +55,6 @@ pub use settings::{
 };
 pub use sources::Sources;
 pub use spans::{Document, SpanIndex, child_pointer, item_pointer};
+pub use test_case::{load_case, load_case_from};
 pub use tracking::{Address, ConvexSettings, TrackerSettings, WebhookSettings};
 pub use yaml::parse;

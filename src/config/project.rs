@@ -256,7 +256,7 @@ impl Project {
 
 /// The step at a pointer or around it, and the steps around that one, outermost first, each with its pointer. Takes time
 /// linear in the depth of the step, unlike a search in [`steps_with_pointers`].
-pub fn steps_around<'p>(pipeline: &'p Pipeline, pointer: &str) -> Vec<(String, &'p Step)> {
+pub fn step_and_ancestors<'p>(pipeline: &'p Pipeline, pointer: &str) -> Vec<(String, &'p Step)> {
     let mut found = Vec::new();
     let roots = [("/steps", &pipeline.steps), ("/finally", &pipeline.finally)];
     for (base, steps) in roots {
@@ -300,19 +300,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_steps_around_a_pointer_contain_it() {
+    fn the_ancestors_of_a_step_come_with_the_step() {
         let inner = json!({ "id": "c", "run": "ls" });
         let group = json!({ "id": "b", "parallel": [{ "id": "a", "run": "ls" }, inner] });
         let text = json!({ "name": "x", "steps": [group], "finally": [{ "id": "d", "run": "ls" }] });
         let pipeline: Pipeline = serde_json::from_value(text).unwrap();
         for (pointer, step) in steps_with_pointers(&pipeline) {
-            let around = steps_around(&pipeline, &crate::config::child_pointer(&pointer, "run"));
-            let ids: Vec<&str> = around.iter().map(|(_, step)| step.id.as_str()).collect();
+            let steps = step_and_ancestors(&pipeline, &crate::config::child_pointer(&pointer, "run"));
+            let ids: Vec<&str> = steps.iter().map(|(_, step)| step.id.as_str()).collect();
             let outer = if pointer.starts_with("/steps/0/") { vec!["b"] } else { Vec::new() };
             assert_eq!(ids, [outer, vec![step.id.as_str()]].concat(), "{pointer}");
-            assert_eq!(around.last().map(|(pointer, _)| pointer.as_str()), Some(pointer.as_str()));
+            assert_eq!(steps.last().map(|(pointer, _)| pointer.as_str()), Some(pointer.as_str()));
         }
-        assert!(steps_around(&pipeline, "/outputs/steps/0").is_empty());
-        assert!(steps_around(&pipeline, "/steps").is_empty() && steps_around(&pipeline, "/steps/7").is_empty());
+        assert!(step_and_ancestors(&pipeline, "/outputs/steps/0").is_empty());
+        assert!(
+            step_and_ancestors(&pipeline, "/steps").is_empty() && step_and_ancestors(&pipeline, "/steps/7").is_empty()
+        );
     }
 }

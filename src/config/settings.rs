@@ -46,7 +46,8 @@ pub struct Settings {
     #[schemars(example = json!({"usd": 2.0}))]
     pub budget: Option<Budget>,
     /// The defaults for the sandboxes of CLI agents and of command steps that have a `sandbox`. Agents and steps may
-    /// allow only what these settings allow. A command step without a `sandbox` is not confined.
+    /// allow only what these settings allow. What is not set here does not limit a command step, and limits an agent to
+    /// the default and to public hosts. A command step without a `sandbox` is not confined.
     #[schemars(example = json!({"min": "basic"}))]
     pub sandbox: Sandbox,
     /// MCP servers, by name. An agent may call a tool of a server if its `tools` list it as `NAME.TOOL`.

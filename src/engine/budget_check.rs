@@ -48,7 +48,8 @@ pub fn find_unpriced_model<'a>(
     };
     let sample_usage = Usage { input: 1, output: 1, ..Usage::default() };
     let is_priced = |model: &PlannedModel| {
-        let has_price = || model.price_basis().is_some_and(|basis| models.cost_of(&basis, &sample_usage).is_some());
+        let has_price =
+            || model.priced_model().is_some_and(|priced_model| models.cost_of(&priced_model, &sample_usage).is_some());
         model.estimate.usd.is_some() || model.program.as_ref().is_some_and(CliAgent::always_reports_cost) || has_price()
     };
     let mut step_models = step_models.into_iter();

@@ -12,7 +12,7 @@ use crate::agent::ModelRegistry;
 use crate::durable::{Call, CallOutcome};
 use crate::model::effect::ModelUse;
 use crate::model::event::Event;
-use crate::model::{ModelRef, PriceBasis, StepKey, Usage, UsageTotal};
+use crate::model::{ModelRef, PricedModel, StepKey, Usage, UsageTotal};
 
 use super::call_spend::{CallSpend, StepModels};
 use super::plan::Plan;
@@ -85,7 +85,7 @@ impl BudgetMeter {
         let ModelUse { request, bound, .. } = model_use;
         let prompt_usage = || Usage { output: 0, ..max_text_usage(request) };
         let usage = bound.max_usage.unwrap_or_else(prompt_usage);
-        let usd = bound.priced_as.as_ref().map_or(0.0, |basis| self.cost_in_usd(basis, &usage));
+        let usd = bound.priced_as.as_ref().map_or(0.0, |priced_model| self.cost_in_usd(priced_model, &usage));
         let estimate_kind = |is_estimated: bool| {
             if is_estimated || bound.max_usage.is_some() { AmountEstimate::Upper } else { AmountEstimate::Lower }
         };
@@ -102,8 +102,8 @@ impl BudgetMeter {
     }
 
     /// Returns the cost of a usage. Without a budget that limits `usd`, returns 0 and looks up no price.
-    fn cost_in_usd(&self, basis: &PriceBasis, usage: &Usage) -> f64 {
-        if self.has_usd_limit { self.models.cost_of(basis, usage).unwrap_or_default() } else { 0.0 }
+    fn cost_in_usd(&self, priced_model: &PricedModel, usage: &Usage) -> f64 {
+        if self.has_usd_limit { self.models.cost_of(priced_model, usage).unwrap_or_default() } else { 0.0 }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::accounts::{Amount, Certainty, CountedUsage, UncountedLimit, Unit};
 use crate::agent::{ModelRegistry, REPLAY_PROVIDER};
 use crate::model::budget::Unreported;
 use crate::model::{
-    CliAgent, CliAgentKind, Failure, FailureClass, ModelRef, PriceBasis, StepKey, TurnEstimate, UsageTotal,
+    CliAgent, CliAgentKind, Failure, FailureClass, ModelRef, PricedModel, StepKey, TurnEstimate, UsageTotal,
 };
 
 use super::plan::Plan;
@@ -37,7 +37,7 @@ pub(super) struct StepModel {
     pub(super) agent: String,
     pub(super) program: Option<CliAgentKind>,
     reports_cost: bool,
-    priced_as: Option<PriceBasis>,
+    priced_as: Option<PricedModel>,
     estimate: TurnEstimate,
 }
 
@@ -51,7 +51,7 @@ impl StepModels {
                     agent: agent.agent.clone(),
                     program: program.map(|program| program.kind),
                     reports_cost: program.is_some_and(CliAgent::always_reports_cost),
-                    priced_as: model.price_basis(),
+                    priced_as: model.priced_model(),
                     estimate: model.estimate,
                 };
                 models.insert((step.clone(), model.reference.clone()), step_model);
@@ -97,10 +97,13 @@ impl StepModels {
         let step = &call.step;
         let model = call.model.as_ref().map(ToString::to_string).unwrap_or_default();
         if certainty == Certainty::Unpriced {
-            let basis = self.find(call).and_then(|step_model| step_model.priced_as.as_ref());
-            let model = basis.filter(|basis| basis.changed_by.is_some()).map_or(model, ToString::to_string);
-            let message =
-                format!("{model} has no known price, and the budget of {scope} limits `usd`: step `{step}` used it");
+            let priced_model = self.find(call).and_then(|step_model| step_model.priced_as.as_ref());
+            let model = priced_model
+                .filter(|priced_model| priced_model.changed_by.is_some())
+                .map_or(model, ToString::to_string);
+            let message = format!(
+                "{model} has no known price, and the budget of {scope} limits `usd`: step `{step}` used this model"
+            );
             let hint = "set its prices under `models:` in orch.yaml, or set `unpriced: allow` in the budget; \
                         then resume the run";
             return Failure::new(FailureClass::UsageUnknown, message).with_hint(hint);
@@ -150,9 +153,9 @@ fn count_dollars(call: &CallSpend, step_model: Option<&StepModel>, models: &Mode
         return (0.0, Certainty::Reported);
     }
     // If the plan no longer contains the model, use the price of the model's name.
-    let own_basis = || call.model.clone().map(PriceBasis::from);
-    let priced_as = step_model.map_or_else(own_basis, |step_model| step_model.priced_as.clone());
-    let price = priced_as.and_then(|basis| models.cost_of(&basis, &call.usage.priced_tokens()));
+    let own_model = || call.model.clone().map(PricedModel::from);
+    let priced_as = step_model.map_or_else(own_model, |step_model| step_model.priced_as.clone());
+    let price = priced_as.and_then(|priced_model| models.cost_of(&priced_model, &call.usage.priced_tokens()));
     // A price needs separate numbers of input and output tokens.
     let has_unsplit_tokens = call.usage.estimated.is_some_and(|estimated| estimated.unsplit > 0);
     if let Some(usd) = price.filter(|_| call.usage.calls_with_unknown_usage == 0 && !has_unsplit_tokens) {

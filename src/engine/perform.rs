@@ -383,7 +383,7 @@ impl Performer {
         let is_counted =
             usage.calls_with_unknown_usage == 0 && estimated.is_none_or(|estimated| estimated.unsplit == 0);
         let price = bound.priced_as.as_ref().filter(|_| is_counted && !usage.is_empty());
-        let price = price.and_then(|basis| self.models.cost_of(basis, &usage.priced_tokens()));
+        let price = price.and_then(|priced_model| self.models.cost_of(priced_model, &usage.priced_tokens()));
         // If even the upper bound is zero, the cost is known to be zero.
         let cost = outcome.cost.or_else(|| price.filter(|usd| usage.is_fully_reported() || *usd == 0.0));
         let estimated_cost = if cost.is_some() { None } else { price.or(max_cost) };

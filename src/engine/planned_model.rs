@@ -1,6 +1,6 @@
 //! A model or a CLI agent of a plan.
 
-use crate::model::{CliAgent, ModelRef, PriceBasis, TurnEstimate};
+use crate::model::{CliAgent, ModelRef, PricedModel, TurnEstimate};
 
 /// A model or a CLI agent, with the properties that the engine needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,7 @@ pub struct PlannedModel {
     pub estimate: TurnEstimate,
     /// The largest size of a request and its reply together, in tokens, if it is known. Not part of the fingerprint.
     pub context_window: Option<u64>,
-    /// The member of `provider_options` that changes the price of the model's tokens. Not part of the fingerprint.
+    /// The field of `provider_options` that changes the price of the model's tokens. Not part of the fingerprint.
     pub price_option: Option<String>,
 }
 
@@ -36,10 +36,10 @@ impl PlannedModel {
     }
 
     /// What determines the price of the tokens; `None` for a CLI agent whose model orch does not know.
-    pub fn price_basis(&self) -> Option<PriceBasis> {
+    pub fn priced_model(&self) -> Option<PricedModel> {
         match &self.program {
-            Some(program) => program.price_model().map(PriceBasis::from),
-            None => Some(PriceBasis { model: self.reference.clone(), changed_by: self.price_option.clone() }),
+            Some(program) => program.price_model().map(PricedModel::from),
+            None => Some(PricedModel { model: self.reference.clone(), changed_by: self.price_option.clone() }),
         }
     }
 }

@@ -114,7 +114,8 @@ impl<'a> Coercer<'a> {
         new_container.or(new_value)
     }
 
-    /// Applies the first branch that changes the value, unless a branch accepts the type of the unchanged value.
+    /// Applies the first alternative (a subschema of `anyOf` or `oneOf`) that changes the value, unless an alternative
+    /// accepts the type of the unchanged value.
     fn coerce_union(&mut self, value: &Value, branches: &'a [Value], depth: usize) -> Option<Value> {
         let accepts_type = |branch: &Value| {
             branch.get("type").is_some_and(|expected_type| {

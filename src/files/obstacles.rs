@@ -12,7 +12,7 @@ use crate::model::{Failure, FailureClass};
 use super::commit::{FileUpdate, commit};
 use super::problem::{Problems, escaped_path};
 use super::reader::{FolderEntryKind, kind_of};
-use super::tree::{AccessError, Tree, ancestors_of, io_error, metadata, name_of};
+use super::tree::{AccessError, Tree, ancestors_of, cannot_be, metadata, name_of};
 
 /// The maximum number of entries of a folder in the place of a file.
 const MAX_ENTRIES: usize = 50_000;
@@ -185,8 +185,8 @@ impl Tree {
     fn remove_link(&self, path: &str) -> Result<PathBuf, AccessError> {
         let changed = || AccessError::Refused("was changed by the user or another process just now".to_owned());
         let parent = self.open_parent(path)?.ok_or_else(changed)?;
-        let target = parent.read_link_contents(name_of(path)).map_err(io_error("read"))?;
-        parent.remove_file(name_of(path)).map_err(io_error("removed"))?;
+        let target = parent.read_link_contents(name_of(path)).map_err(cannot_be("read"))?;
+        parent.remove_file(name_of(path)).map_err(cannot_be("removed"))?;
         Ok(target)
     }
 
@@ -201,7 +201,7 @@ impl Tree {
         }
         for (link, target) in &removed.links {
             let created = self.open_parent(link).and_then(|parent| match parent {
-                Some(parent) => create_link(&parent, target, name_of(link)).map_err(io_error("created")),
+                Some(parent) => create_link(&parent, target, name_of(link)).map_err(cannot_be("created")),
                 None => Err(AccessError::Refused("lies in a folder that no longer exists".to_owned())),
             });
             if let Err(error) = created {

@@ -13,7 +13,7 @@ use super::problem::{Problems, escaped_path};
 use super::record::{ChangeSet, Content, FileChange, FileState};
 use super::repository::NewEntries;
 use super::reserved::ReservedFiles;
-use super::tree::{AccessError, DiskEntry, Tree, ancestors_of, folder_of, io_error, name_of};
+use super::tree::{AccessError, DiskEntry, Tree, ancestors_of, cannot_be, folder_of, name_of};
 
 /// The maximum number of files in one list.
 pub const MAX_FILES: usize = 10_000;
@@ -192,7 +192,7 @@ fn describe_duplicate(entry: &FileEntry, first: &FileEntry) -> String {
 /// Reads files, and caches the names in each folder.
 struct DiskReader<'a> {
     tree: &'a Tree,
-    /// The names in each folder, grouped by their folded form; `None` if the folder does not exist.
+    /// The names in each folder, grouped by their folded form (see `fold_path`); `None` if the folder does not exist.
     names_by_folder: HashMap<String, Option<HashMap<String, Vec<String>>>>,
     remaining_bytes: u64,
 }
@@ -236,9 +236,9 @@ impl DiskReader<'_> {
 
 fn list_names(dir: &Dir) -> Result<HashMap<String, Vec<String>>, AccessError> {
     let mut names: HashMap<String, Vec<String>> = HashMap::new();
-    for item in dir.entries().map_err(io_error("listed"))? {
+    for item in dir.entries().map_err(cannot_be("listed"))? {
         // Skip a name that is not Unicode, since it can't be another spelling of a Unicode name.
-        if let Ok(name) = item.map_err(io_error("listed"))?.file_name().into_string() {
+        if let Ok(name) = item.map_err(cannot_be("listed"))?.file_name().into_string() {
             names.entry(fold_path(&name)).or_default().push(name);
         }
     }
@@ -328,7 +328,7 @@ mod tests {
         }
         assert!(refusal(&tree, &["x/HEAD"], &[]).contains("`x/HEAD` would make `x` a git repository"));
         std::fs::write(folder.path().join("x/HEAD"), "ref: refs/heads/main\n").unwrap();
-        assert!(refusal(&tree, &["x/config"], &[]).contains("would change the git repository in `x`"));
+        assert!(refusal(&tree, &["x/config"], &[]).contains("would change a file of the git repository in `x`"));
         let harmless = [entry("x/refs/b"), FileEntry { content: None, ..entry("x/config") }];
         assert!(tree.prepare(&harmless, ReservedFiles::default()).is_ok());
     }

@@ -1,18 +1,18 @@
-//! Recognizes git repositories whose folder is not named `.git`.
+//! Recognizes bare git repositories: folders that hold `HEAD`, `objects` and `refs` themselves, and not in `.git`.
 //!
-//! git takes every folder with `HEAD`, `objects` and `refs` for a repository. If a user runs git in such a folder or
-//! below it, git runs programs that the `config` and the `hooks` of the folder name. So orch writes no file that makes a
-//! folder a repository, and none through which git would run programs in an existing one. It compares folded names,
-//! since a file system may ignore case.
+//! git takes every folder with these entries for a repository. If a user runs git in such a folder or below it, git
+//! runs programs that the `config` and the `hooks` of the folder name. So orch writes no file that makes a folder a
+//! repository, and no file through which git would run programs in an existing repository. It compares case-folded and
+//! normalized names (see [`fold_path`]), since a file system may ignore case.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::path::fold_path;
 use super::problem::escaped_path;
 use super::record::ChangeSet;
-use super::tree::{AccessError, Tree, io_error};
+use super::tree::{AccessError, Tree, cannot_be};
 
-/// The folded name of the file that names the current branch.
+/// The name of the file that names the current branch, case-folded like the names below.
 const HEAD: &str = "head";
 /// The name of the folder with the contents of the repository.
 const OBJECTS: &str = "objects";
@@ -21,7 +21,8 @@ const REFS: &str = "refs";
 /// The name of the file that refers to another folder with `objects` and `refs`.
 const COMMON_FOLDER_FILE: &str = "commondir";
 /// The names in a repository through which git runs programs or uses another repository.
-const CONTROL_NAMES: [&str; 6] = [COMMON_FOLDER_FILE, "config", "config.worktree", "hooks", "modules", "worktrees"];
+const NAMES_THAT_RUN_PROGRAMS: [&str; 6] =
+    [COMMON_FOLDER_FILE, "config", "config.worktree", "hooks", "modules", "worktrees"];
 
 /// The entries of a folder by which git recognizes a repository.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,7 +34,7 @@ struct Markers {
 }
 
 impl Markers {
-    /// Adds an entry with a folded name.
+    /// Adds an entry with a case-folded and normalized name (see [`fold_path`]).
     fn add(&mut self, folded_name: &str, is_folder: bool) {
         match folded_name {
             HEAD => self.has_head |= !is_folder,
@@ -78,18 +79,20 @@ impl NewEntries {
         let folded = fold_path(path);
         for (start, end) in name_ranges(&folded) {
             let folder = folded[..start].trim_end_matches('/');
-            let is_inner = is_folder || end < folded.len();
-            self.0.entry(folder.to_owned()).or_default().add(&folded[start..end], is_inner);
+            let is_folder_entry = is_folder || end < folded.len();
+            self.0.entry(folder.to_owned()).or_default().add(&folded[start..end], is_folder_entry);
         }
     }
 
-    /// Why orch does not write a file with these entries in an empty workspace; `None` if it does.
+    /// Why orch refuses to write `path` in an empty workspace, given all entries that are created together with it;
+    /// `None` if orch writes it.
     pub(super) fn refusal(&self, path: &str) -> Option<String> {
-        // Without a disk, no access fails.
+        // This closure reads nothing from disk, so it can't fail.
         self.refusal_with(path, |_| Ok(Markers::default())).ok().flatten()
     }
 
-    /// Why orch does not write a file with these entries in a workspace; `None` if it does.
+    /// Why orch refuses to write `path` in this workspace, given all entries that are created together with it; `None`
+    /// if orch writes it.
     ///
     /// # Errors
     /// A folder on the path can't be read.
@@ -97,8 +100,8 @@ impl NewEntries {
         self.refusal_with(path, |folder| markers_on_disk(tree, folder))
     }
 
-    /// Like [`NewEntries::refusal_in`], for a file that orch writes after it has removed what is in the place of its
-    /// folders.
+    /// Like [`NewEntries::refusal_in`], for a revert: orch first removes a file or link that is in place of a parent
+    /// folder, so it counts as an empty folder.
     ///
     /// # Errors
     /// A folder on the path can't be read.
@@ -116,8 +119,8 @@ impl NewEntries {
     ) -> Result<Option<String>, AccessError> {
         for (start, end) in name_ranges(path) {
             let name = fold_path(&path[start..end]);
-            let is_control_name = CONTROL_NAMES.contains(&name.as_str());
-            if !is_control_name && ![HEAD, OBJECTS, REFS].contains(&name.as_str()) {
+            let runs_programs = NAMES_THAT_RUN_PROGRAMS.contains(&name.as_str());
+            if !runs_programs && ![HEAD, OBJECTS, REFS].contains(&name.as_str()) {
                 continue;
             }
             let folder = path[..start].trim_end_matches('/');
@@ -126,15 +129,15 @@ impl NewEntries {
             let place =
                 if folder.is_empty() { "the workspace".to_owned() } else { format!("`{}`", escaped_path(folder)) };
             if before.are_complete() {
-                if is_control_name {
+                if runs_programs {
                     return Ok(Some(format!(
-                        "would change the git repository in {place}, and git runs programs that this file can name"
+                        "would change a file of the git repository in {place} that can make git run programs"
                     )));
                 }
             } else if before.with(created).are_complete() {
                 return Ok(Some(format!(
-                    "would make {place} a git repository (`HEAD`, `objects`, `refs`), and git runs programs that its \
-                     files can name"
+                    "would make {place} a git repository (`HEAD`, `objects`, `refs`), and the files of a repository \
+                     can make git run programs"
                 )));
             }
         }
@@ -142,7 +145,8 @@ impl NewEntries {
     }
 }
 
-/// The paths that a change set writes and `write` refuses in every workspace, because they make a folder a repository.
+/// The paths of a change set that a `write` step refuses whatever the workspace contains, because they make a folder a
+/// repository.
 pub fn repository_files(change_set: &ChangeSet) -> BTreeSet<String> {
     let written = || change_set.files.iter().filter(|change| change.after.is_some()).map(|change| change.path.as_str());
     let mut entries = NewEntries::of_files(written());
@@ -163,9 +167,9 @@ fn name_ranges(path: &str) -> impl Iterator<Item = (usize, usize)> {
 fn markers_on_disk(tree: &Tree, folder: &str) -> Result<Markers, AccessError> {
     let mut markers = Markers::default();
     let Some(dir) = tree.open_folder(folder)? else { return Ok(markers) };
-    for item in dir.entries().map_err(io_error("listed"))? {
-        let item = item.map_err(io_error("listed"))?;
-        let is_folder = item.file_type().map_err(io_error("listed"))?.is_dir();
+    for item in dir.entries().map_err(cannot_be("listed"))? {
+        let item = item.map_err(cannot_be("listed"))?;
+        let is_folder = item.file_type().map_err(cannot_be("listed"))?.is_dir();
         if let Ok(name) = item.file_name().into_string() {
             markers.add(&fold_path(&name), is_folder);
         }
@@ -177,7 +181,7 @@ fn markers_on_disk(tree: &Tree, folder: &str) -> Result<Markers, AccessError> {
 mod tests {
     use super::*;
 
-    /// The paths that orch refuses of a list.
+    /// The paths of the list that orch refuses.
     fn refused<'p>(tree: Option<&Tree>, paths: &[&'p str]) -> Vec<&'p str> {
         let entries = NewEntries::of_files(paths.iter().copied());
         let is_refused = |path: &str| match tree {
@@ -226,7 +230,8 @@ mod tests {
             "x/a/config",
         ];
         let refused = refused(Some(&tree), &paths);
-        assert_eq!(refused, ["x/config", "x/hooks/a", "x/worktrees/a/commondir"], "git may change its branches");
+        let expected = ["x/config", "x/hooks/a", "x/worktrees/a/commondir"];
+        assert_eq!(refused, expected, "changes to HEAD, objects and refs of an existing repository are harmless");
     }
 
     #[test]

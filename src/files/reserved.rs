@@ -55,7 +55,8 @@ pub(super) struct ReservedFile<'a> {
 }
 
 impl ReservedFile<'_> {
-    /// Why `path`, whose folded form is `key`, may not be written, as the end of a sentence that begins with the path.
+    /// Why `path`, whose folded form (see `fold_path`) is `key`, may not be written, as the end of a sentence that
+    /// begins with the path.
     pub(super) fn refusal(&self, path: &str, key: &str) -> String {
         let (is_same, reserved) = (path == self.path, escaped_path(self.path));
         match self.kind {

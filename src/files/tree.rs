@@ -40,7 +40,7 @@ pub(super) enum AccessError {
 }
 
 /// Wraps an error of the system with the action that failed, as a participle such as `written`.
-pub(super) fn io_error(action: &'static str) -> impl Fn(io::Error) -> AccessError {
+pub(super) fn cannot_be(action: &'static str) -> impl Fn(io::Error) -> AccessError {
     move |error| AccessError::Io(action, error)
 }
 
@@ -59,7 +59,7 @@ impl Tree {
 
     /// Opens the folder that contains `path`; `None` if it does not exist.
     pub(super) fn open_parent(&self, path: &str) -> Result<Option<Dir>, AccessError> {
-        let mut dir = self.root.try_clone().map_err(io_error("opened"))?;
+        let mut dir = self.root.try_clone().map_err(cannot_be("opened"))?;
         for (end, _) in path.match_indices('/') {
             let name = path[..end].rsplit('/').next().unwrap_or(path);
             match open_subfolder(&dir, name, &path[..end])? {
@@ -73,7 +73,7 @@ impl Tree {
     /// Opens the folder at a path, or the workspace for an empty path; `None` if it does not exist.
     pub(super) fn open_folder(&self, folder: &str) -> Result<Option<Dir>, AccessError> {
         if folder.is_empty() {
-            return self.root.try_clone().map(Some).map_err(io_error("opened"));
+            return self.root.try_clone().map(Some).map_err(cannot_be("opened"));
         }
         match self.open_parent(folder)? {
             Some(parent) => open_subfolder(&parent, name_of(folder), folder),
@@ -98,7 +98,7 @@ impl Tree {
 
     /// Creates one folder, whose parent must exist.
     pub(super) fn create_folder(&self, folder: &str) -> Result<(), AccessError> {
-        self.open_existing_parent(folder)?.create_dir(name_of(folder)).map_err(io_error("created"))
+        self.open_existing_parent(folder)?.create_dir(name_of(folder)).map_err(cannot_be("created"))
     }
 
     /// Removes a folder if it is empty and not a link; returns whether the folder no longer exists.
@@ -110,7 +110,7 @@ impl Tree {
             Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory) => {
                 Ok(false)
             }
-            Err(error) => Err(io_error("removed")(error)),
+            Err(error) => Err(cannot_be("removed")(error)),
         }
     }
 
@@ -119,32 +119,32 @@ impl Tree {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).follow(FollowSymlinks::No);
         restrict_mode(&mut options, state.mode);
-        let mut file = self.open_existing_parent(path)?.open_with(name, &options).map_err(io_error("written"))?;
-        file.write_all(state.content.bytes()).map_err(io_error("written"))?;
+        let mut file = self.open_existing_parent(path)?.open_with(name, &options).map_err(cannot_be("written"))?;
+        file.write_all(state.content.bytes()).map_err(cannot_be("written"))?;
         if let Some(mode) = state.mode {
             // orch never writes mode bits that grant privileges, even if the record contains them.
-            set_mode(&file, mode & MAX_MODE).map_err(io_error("given its mode"))?;
+            set_mode(&file, mode & MAX_MODE).map_err(cannot_be("given its mode"))?;
         }
-        file.sync_all().map_err(io_error("written"))
+        file.sync_all().map_err(cannot_be("written"))
     }
 
     /// Renames the file `old_name` in the parent folder of `path` to `new_name`.
     pub(super) fn rename_in_parent(&self, path: &str, old_name: &str, new_name: &str) -> Result<(), AccessError> {
         let dir = self.open_existing_parent(path)?;
-        dir.rename(old_name, &dir, new_name).map_err(io_error("replaced"))
+        dir.rename(old_name, &dir, new_name).map_err(cannot_be("replaced"))
     }
 
     /// Creates a hard link `name` to a file, in the parent folder of the file.
     pub(super) fn link_in_parent(&self, path: &str, name: &str) -> Result<(), AccessError> {
         let dir = self.open_existing_parent(path)?;
-        dir.hard_link(name_of(path), &dir, name).map_err(io_error("linked"))
+        dir.hard_link(name_of(path), &dir, name).map_err(cannot_be("linked"))
     }
 
     /// Removes the file `name` in the parent folder of `path`, if it exists.
     pub(super) fn remove_in_parent(&self, path: &str, name: &str) -> Result<(), AccessError> {
         let Some(dir) = self.open_parent(path)? else { return Ok(()) };
         match dir.remove_file(name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("removed")(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot_be("removed")(error)),
             _ => Ok(()),
         }
     }
@@ -152,7 +152,7 @@ impl Tree {
     /// Makes the names in a folder durable; an empty path is the workspace itself.
     pub(super) fn sync_folder(&self, folder: &str) -> Result<(), AccessError> {
         match self.open_folder(folder)? {
-            Some(dir) => sync(&dir).map_err(io_error("made durable")),
+            Some(dir) => sync(&dir).map_err(cannot_be("made durable")),
             None => Ok(()),
         }
     }
@@ -189,14 +189,14 @@ fn open_subfolder(dir: &Dir, name: &str, path: &str) -> Result<Option<Dir>, Acce
         return Err(AccessError::Refused(format!("needs the folder `{}`, which is a file", escaped_path(path))));
     }
     // Open without following links, so that this fails if a link has replaced the folder since the check.
-    dir.open_dir_nofollow(name).map(Some).map_err(io_error("opened"))
+    dir.open_dir_nofollow(name).map(Some).map_err(cannot_be("opened"))
 }
 
 pub(super) fn metadata(dir: &Dir, name: &str) -> Result<Option<Metadata>, AccessError> {
     match dir.symlink_metadata(name) {
         Ok(metadata) => Ok(Some(metadata)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io_error("read")(error)),
+        Err(error) => Err(cannot_be("read")(error)),
     }
 }
 
@@ -204,7 +204,7 @@ pub(super) fn metadata(dir: &Dir, name: &str) -> Result<Option<Metadata>, Access
 fn read_entry_in(dir: &Dir, name: &str, limit: u64) -> Result<DiskEntry, AccessError> {
     let Some((file, metadata)) = open_file_in(dir, name)? else { return Ok(DiskEntry::Absent) };
     let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(io_error("read"))?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(cannot_be("read"))?;
     if bytes.len() as u64 > limit {
         return Err(AccessError::Refused("is too large for orch to restore it later".to_owned()));
     }
@@ -218,8 +218,8 @@ pub(super) fn open_file_in(dir: &Dir, name: &str) -> Result<Option<(File, Metada
     let mut options = OpenOptions::new();
     // If a named pipe has replaced the file since the check, opening it must not wait for a writer.
     options.read(true).follow(FollowSymlinks::No).nonblock(true);
-    let file = dir.open_with(name, &options).map_err(io_error("read"))?;
-    let metadata = file.metadata().map_err(io_error("read"))?;
+    let file = dir.open_with(name, &options).map_err(cannot_be("read"))?;
+    let metadata = file.metadata().map_err(cannot_be("read"))?;
     require_regular_file(&metadata)?;
     Ok(Some((file, metadata)))
 }

@@ -1,4 +1,4 @@
-//! Completion: the keys, values and names that are valid at a position.
+//! Completion: the keys, values and names that are valid at the cursor.
 
 use std::ops::Range;
 use std::path::Path;
@@ -54,7 +54,7 @@ const INPUT_SCHEMA_KEYWORDS: &[(&str, &str)] = &[
     ("required", "The required properties of an object."),
 ];
 
-/// Returns all completions for a position.
+/// Returns all completions for the cursor.
 pub(super) fn completions_at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Vec<Completion> {
     let Some(cursor) = EditorCursor::from_position(path, offset, documents) else { return Vec::new() };
     match &cursor.position {

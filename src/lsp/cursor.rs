@@ -1,4 +1,4 @@
-//! Determines the meaning of a position in a file, for completion, hover, definitions and references.
+//! Determines what the cursor in a file is on, for completion, hover, definitions and references.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -36,27 +36,27 @@ pub(super) enum YamlRole {
     Plain,
 }
 
-/// A position in a YAML file.
+/// The cursor in a YAML file.
 pub(super) struct YamlPosition {
-    /// The path to the value or key at the position.
+    /// The path to the value or key at the cursor.
     pub(super) path: Vec<PathSegment>,
-    /// Whether the position is on a key. The path then ends with that key.
+    /// Whether the cursor is on a key. The path then ends with that key.
     pub(super) is_key: bool,
-    /// The bytes of the key or value at the position.
+    /// The bytes of the key or value at the cursor.
     pub(super) word_range: Range<usize>,
     /// Whether the value is on the line of its key, so that no nested key can follow.
     pub(super) is_inline: bool,
     /// The meaning of the value.
     pub(super) role: YamlRole,
-    /// The position inside the template or expression, if the value is one.
+    /// The cursor inside the template or expression, if the value is one.
     pub(super) template: Option<TemplatePosition>,
-    /// The last byte at which the position still belongs to the value.
+    /// The last byte at which the cursor still belongs to the value.
     pub(super) editable_end: usize,
     /// The outline of the text.
     pub(super) outline: Outline,
 }
 
-/// A position in a file of a project.
+/// The cursor in a file of a project.
 pub(super) struct EditorCursor {
     pub(super) path: PathBuf,
     pub(super) project_file: ProjectFile,
@@ -65,18 +65,18 @@ pub(super) struct EditorCursor {
     pub(super) position: FilePosition,
 }
 
-/// A position in a file, by the format of the file.
+/// The cursor in a file, by the format of the file.
 pub(super) enum FilePosition {
-    /// A position in a prompt file.
+    /// The cursor in a prompt file.
     Prompt(TemplatePosition),
-    /// A position in a YAML file.
+    /// The cursor in a YAML file.
     Yaml(YamlPosition),
-    /// A position in a schema.
+    /// The cursor in a schema.
     Schema,
 }
 
 impl EditorCursor {
-    /// Determines the meaning of a position; returns `None` if the position has no meaning.
+    /// Determines what the cursor is on; returns `None` if it is on nothing that the server knows.
     pub(super) fn from_position(path: &Path, offset: usize, documents: &Documents) -> Option<Self> {
         let text = Arc::clone(&documents.get(path)?.text);
         let project_file = classify_file(path, &documents.sources())?;

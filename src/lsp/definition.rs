@@ -1,4 +1,4 @@
-//! Finds the location at which the name at a position is declared or produced.
+//! Finds the location at which the name at the cursor is declared or produced.
 
 use std::ops::Range;
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::schema_refs;
 use super::template_cursor::{ExpectedSyntax, TemplatePosition};
 use crate::config::{self, SETTINGS_FILE};
 
-/// Returns the location at which the name at a position is declared or produced.
+/// Returns the location at which the name at the cursor is declared or produced.
 pub(super) fn find_definitions(
     path: &Path,
     offset: usize,

@@ -1,4 +1,4 @@
-//! Hover: describes the name or value at a position.
+//! Hover: describes the name or value at the cursor.
 
 use std::ops::Range;
 use std::path::Path;
@@ -30,7 +30,7 @@ pub(super) struct Hover {
 /// The maximum length, in characters, of a text from the user's files.
 const MAX_TEXT_CHARS: usize = 2_000;
 
-/// Describes the name or value at a position.
+/// Describes the name or value at the cursor.
 pub(super) fn hover_at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Option<Hover> {
     let cursor = EditorCursor::from_position(path, offset, documents)?;
     match &cursor.position {
@@ -123,7 +123,7 @@ fn hover_in_field(cursor: &EditorCursor, field: &YamlPosition, documents: &Docum
     Some(Hover { text: text.or_else(describe_word)?, span: field.word_range.clone() })
 }
 
-/// Describes a key of the file format and, if it is one of a fixed set, the value at the position.
+/// Describes a key of the file format and, if it is one of a fixed set, the value at the cursor.
 fn describe_key(node: KeyNode, field: &YamlPosition, value: &str) -> Option<String> {
     let name = field.path.iter().rev().find_map(|segment| match segment {
         PathSegment::Key(name) => Some(name.as_str()),

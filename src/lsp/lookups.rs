@@ -1,8 +1,8 @@
-//! Looks up the names that are visible at a position in a text. The text is often invalid, because the user is editing
+//! Looks up the names that are visible at the cursor in a text. The text is often invalid, because the user is editing
 //! it.
 //!
-//! If the server can't load the current text of the pipeline, it replaces the word at the position, then empties the
-//! brackets around the position, and then uses the last valid version or, without one, the file on the disk.
+//! If the server can't load the current text of the pipeline, it replaces the word at the cursor, then empties the
+//! brackets around the cursor, and then uses the last valid version or, without one, the file on the disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::model::name_scope::TextScope;
 /// The maximum number of pipelines that the server checks for the names visible in a prompt.
 const MAX_PIPELINES: usize = 16;
 
-/// Returns all names that are visible at a position in a template or expression.
+/// Returns all names that are visible at the cursor in a template or expression.
 pub(super) fn visible_names(cursor: &EditorCursor, documents: &Documents, checks: &Checks) -> Vec<VisibleName> {
     match &cursor.position {
         FilePosition::Prompt(template) => names_in_prompt(cursor, template, documents, checks),
@@ -98,7 +98,7 @@ fn names_in_field(
     names.unwrap_or_default()
 }
 
-/// Returns the artifacts that the step at the position can read.
+/// Returns the artifacts that the step at the cursor can read.
 pub(super) fn readable_artifacts(
     cursor: &EditorCursor,
     field: &YamlPosition,
@@ -112,7 +112,7 @@ pub(super) fn readable_artifacts(
     artifacts.unwrap_or_default()
 }
 
-/// Returns the result of `look_up` for the pipeline at the position. Uses the first version of its text for which
+/// Returns the result of `look_up` for the pipeline at the cursor. Uses the first version of its text for which
 /// `look_up` has a result.
 pub(super) fn look_up_in_pipeline<T>(
     cursor: &EditorCursor,
@@ -142,7 +142,7 @@ fn use_last_valid_version(sources: &mut Sources, path: &Path, documents: &Docume
     }
 }
 
-/// Returns the text with a valid word in place of the word at the position.
+/// Returns the text with a valid word in place of the word at the cursor.
 fn replace_word(cursor: &EditorCursor, field: &YamlPosition) -> Option<String> {
     let preceding = cursor.text.get(..field.word_range.start)?;
     let following = cursor.text.get(field.editable_end.max(field.word_range.end)..)?;
@@ -154,7 +154,7 @@ fn replace_word(cursor: &EditorCursor, field: &YamlPosition) -> Option<String> {
     Some(format!("{preceding}{replacement}{following}"))
 }
 
-/// Returns the text without the content of the brackets around the position; the closing bracket may be missing.
+/// Returns the text without the content of the brackets around the cursor; the closing bracket may be missing.
 fn empty_brackets(cursor: &EditorCursor, field: &YamlPosition) -> Option<String> {
     let contains_position = |entry: &&OutlineEntry| {
         entry.style == ValueStyle::Flow

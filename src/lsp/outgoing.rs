@@ -128,7 +128,7 @@ fn to_location(path: &Path, range: lsp::Range, documents: &Documents) -> Option<
     Some(lsp::Location { uri, range })
 }
 
-/// Encodes the completions for a position.
+/// Encodes the completions for the cursor.
 pub(super) fn encode_completions(
     completions: &[Completion],
     lines: &LineIndex<'_>,

@@ -8,7 +8,6 @@ use super::cursor::{EditorCursor, FilePosition, YamlRole, step_path, yaml_role};
 use super::definition;
 use super::definition_target::DefinitionTarget;
 use super::documents::Documents;
-use super::lex::{LexemeKind, lex};
 use super::lookups;
 use super::named_files::{expected_output_type, resolve_file_name, schema_file};
 use super::outline::Outline;
@@ -16,6 +15,7 @@ use super::outline_entry::PathSegment;
 use super::projects::{FileRole, ProjectFile};
 use super::template_cursor::{ExpectedSyntax, TemplatePosition};
 use super::template_tags::find_tags;
+use super::tokens::{TemplateTokenKind, tokenize};
 use crate::diagnostic::SourceFile;
 use crate::model::name_scope::is_previous_path;
 
@@ -26,7 +26,7 @@ enum ReferenceQuery {
     File(std::path::PathBuf),
 }
 
-/// Returns all uses of the name at a position, and its declaration if `include_declaration` is set.
+/// Returns all uses of the name at the cursor, and its declaration if `include_declaration` is set.
 pub(super) fn find_references(
     path: &Path,
     offset: usize,
@@ -189,12 +189,12 @@ fn add_occurrences(
     name: &str,
     targets: &mut Vec<DefinitionTarget>,
 ) {
-    let tokens = lex(&file.text, range);
+    let tokens = tokenize(&file.text, range);
     for (index, token) in tokens.iter().enumerate() {
         let previous = index.checked_sub(1).and_then(|previous| tokens.get(previous));
         let is_property = previous.is_some_and(|token| token.matches_text(&file.text, "."))
             && !follows_previous(file, token.range.start);
-        if token.kind == LexemeKind::Name && token.text(&file.text) == name && !is_property {
+        if token.kind == TemplateTokenKind::Name && token.text(&file.text) == name && !is_property {
             targets.push(DefinitionTarget { file: Arc::clone(file), span: token.range.clone() });
         }
     }

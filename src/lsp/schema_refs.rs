@@ -15,11 +15,11 @@ use super::projects::FileRole;
 use crate::config::{self, Document};
 use crate::diagnostic::SourceFile;
 
-/// Returns the value of the `$ref` at a position, and its bytes. The closing quote may be missing.
+/// Returns the value of the `$ref` at the cursor, and its bytes. The closing quote may be missing.
 pub(super) fn ref_at(text: &str, offset: usize) -> Option<(String, Range<usize>)> {
     let start = text.get(..offset)?.rfind('\n').map_or(0, |newline| newline + 1);
     let line = text.get(start..)?.lines().next()?;
-    // Uses the last `$ref` on the line that begins before the position.
+    // Uses the last `$ref` on the line that begins before the cursor.
     let key_end =
         line.match_indices("\"$ref\"").map(|(index, _)| index + 6).filter(|end| start + end <= offset).last()?;
     let colon = key_end + line.get(key_end..)?.find(':')?;
@@ -68,7 +68,7 @@ pub(super) fn parse_schema_file(file: &Arc<SourceFile>) -> Option<Document> {
     config::parse(file).ok()
 }
 
-/// Returns the target of the `$ref` at a position, the schema at the target, and the bytes of the `$ref`.
+/// Returns the target of the `$ref` at the cursor, the schema at the target, and the bytes of the `$ref`.
 pub(super) fn resolve_ref(
     cursor: &EditorCursor,
     documents: &Documents,

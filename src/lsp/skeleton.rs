@@ -1,12 +1,13 @@
-//! Extracts the part of a template that determines the names visible at a position. The result can be parsed even if
-//! the template is broken around the position.
+//! Reduces a template to the tags that decide which names are in scope at the cursor. The result can be parsed even if
+//! the template is broken around the cursor.
 
-use super::lex::{Lexeme, lex};
 use super::template_tags::TemplateTag;
+use super::tokens::{TemplateToken, tokenize};
 use crate::check::COMPLETION_MARKER;
 use crate::template::inspect_template;
 
-/// The tags before a position that bind names or test a condition. A valid tag replaces a tag that can't be parsed.
+/// The block tags before the cursor. A stub of the same kind, such as `if true`, replaces a tag that can't be parsed;
+/// an assignment that can't be parsed is left out.
 #[derive(Default)]
 pub(super) struct Skeleton {
     out: String,
@@ -15,10 +16,10 @@ pub(super) struct Skeleton {
 }
 
 impl Skeleton {
-    /// Adds a tag before the position, if it affects the visible names.
+    /// Adds a tag before the cursor, if it affects which names are in scope.
     pub(super) fn add_tag(&mut self, text: &str, tag: &TemplateTag) {
         let inner = text.get(tag.content_range.clone()).unwrap_or_default().trim();
-        let tokens = lex(text, tag.content_range.clone());
+        let tokens = tokenize(text, tag.content_range.clone());
         let keyword = tokens.first().map(|token| token.text(text)).unwrap_or_default();
         let has_assignment = tokens.iter().any(|token| token.matches_text(text, "="));
         match keyword {
@@ -58,9 +59,9 @@ impl Skeleton {
         }
     }
 
-    /// If the position is in the filter of a loop, adds the loop, because the filter can use the item:
+    /// If the cursor is in the inline `if` of a `for` tag, adds the loop, because that condition can use the item:
     /// `{% for s in plan.steps if s. %}`.
-    pub(super) fn add_loop_filter(&mut self, text: &str, preceding: &[Lexeme]) {
+    pub(super) fn add_loop_filter(&mut self, text: &str, preceding: &[TemplateToken]) {
         let condition = preceding.iter().position(|token| token.matches_text(text, "if"));
         if let (Some(first), Some(condition)) =
             (preceding.first().filter(|token| token.matches_text(text, "for")), condition)
@@ -80,7 +81,7 @@ impl Skeleton {
         self.out.push_str(" %}");
     }
 
-    /// Returns the finished template, with the completion marker at the position and all blocks closed.
+    /// Returns the finished template, with the completion marker at the cursor and all blocks closed.
     pub(super) fn finish(mut self) -> String {
         self.out.push_str(&format!("{{{{ {COMPLETION_MARKER} }}}}"));
         for end in std::mem::take(&mut self.open_blocks).into_iter().rev() {

@@ -1,14 +1,14 @@
-//! Analyses a position in a template that the user is editing. Finds the tag around the position and the kind of word
+//! Analyses the cursor in a template that the user is editing. Finds the tag around the cursor and the kind of word
 //! that can follow, and builds a template that can be parsed and in which the same names are visible (see
 //! [`super::skeleton`]).
 
 use std::ops::Range;
 
-use super::lex::{KEYWORDS, Lexeme, LexemeKind, lex, value_start};
 use super::skeleton::Skeleton;
 use super::template_tags::{TemplateTag, find_tags};
+use super::tokens::{KEYWORDS, TemplateToken, TemplateTokenKind, tokenize, value_start};
 
-/// The kind of word that is valid at a position.
+/// The kind of word that is valid at the cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExpectedSyntax {
     /// A variable.
@@ -27,22 +27,22 @@ pub(super) enum ExpectedSyntax {
     Nothing,
 }
 
-/// A position in a template or expression.
+/// The cursor in a template or expression.
 #[derive(Debug)]
 pub(super) struct TemplatePosition {
     pub(super) expected: ExpectedSyntax,
     /// The value before a property.
     pub(super) base: Option<String>,
-    /// The word at the position, and its bytes.
+    /// The word at the cursor, and its bytes.
     pub(super) name: String,
     pub(super) name_range: Range<usize>,
-    /// A template that can be parsed. At its completion marker, the same names are visible as at the position.
+    /// A template that can be parsed. At its completion marker, the same names are visible as at the cursor.
     pub(super) skeleton: String,
     /// The bytes at which a tag of this template sets the variable `name`.
     pub(super) binding: Option<Range<usize>>,
 }
 
-/// Describes a position in a template or an expression; returns `None` outside of tags.
+/// Describes the cursor in a template or an expression; returns `None` outside of tags.
 pub(super) fn template_position(
     text: &str,
     region: Range<usize>,
@@ -57,17 +57,18 @@ pub(super) fn template_position(
         let tag = tags.drain(index..).next()?;
         (tag.content_range, tags, tag.is_block)
     };
-    let tokens = lex(text, inner);
-    let contains_offset = |token: &&Lexeme| match token.kind {
-        LexemeKind::Name | LexemeKind::Number => token.range.start <= offset && offset <= token.end,
-        LexemeKind::String => token.range.start <= offset && offset <= token.range.end,
-        LexemeKind::Punctuation => false,
+    let tokens = tokenize(text, inner);
+    let contains_offset = |token: &&TemplateToken| match token.kind {
+        TemplateTokenKind::Name | TemplateTokenKind::Number => token.range.start <= offset && offset <= token.end,
+        TemplateTokenKind::String => token.range.start <= offset && offset <= token.range.end,
+        TemplateTokenKind::Punctuation => false,
     };
     let current_token = tokens.iter().find(contains_offset);
     let start = current_token.map_or(offset, |token| token.range.start);
-    let is_before = |token: &&Lexeme| token.end <= start && token.range.start < start && Some(*token) != current_token;
-    let preceding: Vec<Lexeme> = tokens.iter().filter(is_before).cloned().collect();
-    let is_string = current_token.is_some_and(|token| token.kind == LexemeKind::String);
+    let is_before =
+        |token: &&TemplateToken| token.end <= start && token.range.start < start && Some(*token) != current_token;
+    let preceding: Vec<TemplateToken> = tokens.iter().filter(is_before).cloned().collect();
+    let is_string = current_token.is_some_and(|token| token.kind == TemplateTokenKind::String);
     let (expected, base) = expected_syntax(text, &preceding, is_string, is_block);
     let name_range = current_token.map_or(offset..offset, |token| token.range.clone());
     let name = text.get(name_range.clone()).unwrap_or_default().to_owned();
@@ -87,7 +88,7 @@ const ITEM_FILTERS: &[&str] = &["map", "selectattr", "rejectattr", "sort", "grou
 /// Returns the kind of word that can follow the tokens `preceding`, and the value before a property.
 fn expected_syntax(
     text: &str,
-    preceding: &[Lexeme],
+    preceding: &[TemplateToken],
     is_string: bool,
     is_block: bool,
 ) -> (ExpectedSyntax, Option<String>) {
@@ -129,21 +130,21 @@ fn expected_syntax(
             (ExpectedSyntax::Nothing, None)
         }
         Some(last) => match last.kind {
-            LexemeKind::Name if !KEYWORDS.contains(&last.text(text)) => (ExpectedSyntax::Nothing, None),
-            LexemeKind::Number | LexemeKind::String => (ExpectedSyntax::Nothing, None),
-            LexemeKind::Punctuation if matches!(last.text(text), ")" | "]") => (ExpectedSyntax::Nothing, None),
-            LexemeKind::Name | LexemeKind::Punctuation => (ExpectedSyntax::Variable, None),
+            TemplateTokenKind::Name if !KEYWORDS.contains(&last.text(text)) => (ExpectedSyntax::Nothing, None),
+            TemplateTokenKind::Number | TemplateTokenKind::String => (ExpectedSyntax::Nothing, None),
+            TemplateTokenKind::Punctuation if matches!(last.text(text), ")" | "]") => (ExpectedSyntax::Nothing, None),
+            TemplateTokenKind::Name | TemplateTokenKind::Punctuation => (ExpectedSyntax::Variable, None),
         },
     }
 }
 
 /// Returns whether the next word after these tokens of a tag is a name that the tag sets.
-fn expects_target(text: &str, preceding: &[Lexeme]) -> bool {
+fn expects_target(text: &str, preceding: &[TemplateToken]) -> bool {
     assignments(text, preceding).last().is_none_or(|tokens| !tokens.iter().any(|token| token.matches_text(text, "=")))
 }
 
 /// Returns an expression for the first item of the list that a filter such as `map(attribute="…")` processes.
-fn first_item(text: &str, preceding: &[Lexeme]) -> Option<String> {
+fn first_item(text: &str, preceding: &[TemplateToken]) -> Option<String> {
     let parenthesis = preceding.iter().rposition(|token| token.matches_text(text, "("))?;
     let arguments: Vec<&str> = preceding.get(parenthesis + 1..)?.iter().map(|token| token.text(text)).collect();
     let filter = preceding.get(parenthesis.checked_sub(1)?)?;
@@ -158,7 +159,7 @@ fn first_item(text: &str, preceding: &[Lexeme]) -> Option<String> {
 }
 
 /// Returns the names that a tag sets, with their bytes.
-fn assigned_names(text: &str, tokens: &[Lexeme]) -> Vec<(String, Range<usize>)> {
+fn assigned_names(text: &str, tokens: &[TemplateToken]) -> Vec<(String, Range<usize>)> {
     let end = match tokens.first().map(|token| token.text(text)) {
         Some("for") => "in",
         Some("set" | "with") => "=",
@@ -167,19 +168,20 @@ fn assigned_names(text: &str, tokens: &[Lexeme]) -> Vec<(String, Range<usize>)> 
     let targets = assignments(text, tokens)
         .into_iter()
         .flat_map(|tokens| tokens.iter().take_while(|token| !token.matches_text(text, end)));
-    let names = targets.filter(|token| token.kind == LexemeKind::Name);
+    let names = targets.filter(|token| token.kind == TemplateTokenKind::Name);
     names.map(|token| (token.text(text).to_owned(), token.range.clone())).collect()
 }
 
 /// Returns the assignments of a tag, without its first word. Only `with` can have several, separated by commas.
-fn assignments<'t>(text: &str, tokens: &'t [Lexeme]) -> Vec<&'t [Lexeme]> {
+fn assignments<'t>(text: &str, tokens: &'t [TemplateToken]) -> Vec<&'t [TemplateToken]> {
     let Some((first, remaining)) = tokens.split_first() else { return Vec::new() };
     if !first.matches_text(text, "with") {
         return vec![remaining];
     }
-    let is_any = |token: &Lexeme, brackets: &[&str]| brackets.iter().any(|bracket| token.matches_text(text, bracket));
+    let is_any =
+        |token: &TemplateToken, brackets: &[&str]| brackets.iter().any(|bracket| token.matches_text(text, bracket));
     let mut depth = 0_usize;
-    let is_separator = |token: &Lexeme| {
+    let is_separator = |token: &TemplateToken| {
         depth += usize::from(is_any(token, &["(", "[", "{"]));
         depth = depth.saturating_sub(usize::from(is_any(token, &[")", "]", "}"])));
         depth == 0 && token.matches_text(text, ",")
@@ -195,7 +197,7 @@ struct OpenBlock {
 
 /// Applies a tag: opens or closes a block, and binds names.
 fn apply_tag(text: &str, tag: &TemplateTag, open_blocks: &mut Vec<OpenBlock>) {
-    let tokens = lex(text, tag.content_range.clone());
+    let tokens = tokenize(text, tag.content_range.clone());
     let word = tokens.first().map(|token| token.text(text)).unwrap_or_default();
     let names = assigned_names(text, &tokens);
     match word {
@@ -228,8 +230,8 @@ fn apply_tag(text: &str, tag: &TemplateTag, open_blocks: &mut Vec<OpenBlock>) {
 }
 
 /// Returns the names that a tag itself has already set before a position inside the tag.
-fn names_set_in_tag(text: &str, tokens: &[Lexeme], position: &Range<usize>) -> Vec<(String, Range<usize>)> {
-    let preceding: Vec<Lexeme> =
+fn names_set_in_tag(text: &str, tokens: &[TemplateToken], position: &Range<usize>) -> Vec<(String, Range<usize>)> {
+    let preceding: Vec<TemplateToken> =
         tokens.iter().take_while(|token| token.range.start < position.start).cloned().collect();
     let has = |word: &str| preceding.iter().any(|token| token.matches_text(text, word));
     let mut names = assigned_names(text, tokens);
@@ -256,7 +258,7 @@ fn names_set_in_tag(text: &str, tokens: &[Lexeme], position: &Range<usize>) -> V
 fn find_binding(
     text: &str,
     earlier_tags: &[TemplateTag],
-    tokens: &[Lexeme],
+    tokens: &[TemplateToken],
     is_block: bool,
     name_range: &Range<usize>,
 ) -> Option<Range<usize>> {

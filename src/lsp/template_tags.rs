@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::lex::{LexemeKind, lex};
+use super::tokens::{TemplateTokenKind, tokenize};
 
 /// A tag of a template.
 #[derive(Debug)]
@@ -54,10 +54,10 @@ fn tag_end(text: &str, start: usize, limit: usize, closing: &str) -> (usize, usi
     let next_tag =
         ["{{", "{%", "{#"].iter().filter_map(|opening| remaining.find(opening)).min().unwrap_or(remaining.len());
     // A bracket inside a string does not end the tag. The search ends at the next tag.
-    let tokens = lex(text, start..start + next_tag);
+    let tokens = tokenize(text, start..start + next_tag);
     let closing_pair = tokens.windows(2).find(|pair| match pair {
         [first, second] => {
-            first.kind == LexemeKind::Punctuation
+            first.kind == TemplateTokenKind::Punctuation
                 && first.end == second.range.start
                 && text.get(first.range.start..second.end) == Some(closing)
         }

@@ -28,7 +28,7 @@ fn is_step_call(path: &[PathSegment]) -> bool {
     matches!(in_step, Some([PathSegment::Key(key)]) if key == "call")
 }
 
-/// The names that are valid at a position.
+/// The names that are valid at the cursor.
 pub(super) fn tool_completions(cursor: &EditorCursor, field: &YamlPosition, documents: &Documents) -> Vec<Completion> {
     let completion =
         |name: &str, detail: &str| new_completion(name, CompletionKind::Value, detail, None, &field.word_range);

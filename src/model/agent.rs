@@ -6,9 +6,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
+use super::cli_agent::{CliAgent, CliAgentKind};
 use super::mcp::McpGrant;
 use super::pipeline::Agent;
-use super::program::{CliAgent, CliAgentKind};
 use super::step::Access;
 use super::tool::{BuiltinTool, ToolGrant};
 

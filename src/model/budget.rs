@@ -26,7 +26,7 @@ pub struct Budget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"allow")]
     pub unpriced: Option<Unpriced>,
-    /// How to count a reply that does not report its usage of a unit that the budget limits. Default: `estimate`.
+    /// How to count a reply that does not report the tokens or the cost that the budget limits. Default: `estimate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"refuse")]
     pub unreported: Option<Unreported>,

@@ -1,7 +1,7 @@
 //! The providers that work without configuration.
 
-use super::address::{is_host_within, url_host};
 use super::dialect::Dialect;
+use super::http_url::{is_host_within, url_host};
 
 /// A provider that works without configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

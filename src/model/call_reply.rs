@@ -11,11 +11,11 @@ use serde_json::Value;
 use super::activity::AgentActivity;
 use super::call::CallEnded;
 use super::chat::ChatReply;
+use super::cli_agent::TurnReply;
 use super::count::counted;
 use super::effect::CallKind;
 use super::mcp_call::{InputQuestion, InputRequired, McpCallOutput};
 use super::pipeline_call::PipelineCallOutput;
-use super::program::TurnReply;
 use super::tool::{ToolCallOutput, ToolOutput};
 
 /// What a call returned.

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::chat::ChatRequest;
+use super::cli_agent::{AgentTurn, TurnEstimate};
 pub use super::effect_spec::{CommandSpec, FilesToWrite, ModelRequest};
 use super::mcp::McpCallKind;
 use super::mcp_call::McpInvocation;
 use super::name::ModelRef;
-use super::pricing::PriceBasis;
-use super::program::{AgentTurn, TurnEstimate};
+use super::pricing::PricedModel;
 use super::tool::{BuiltinTool, ToolInvocation};
 use super::usage::Usage;
 
@@ -51,7 +51,7 @@ impl Effect {
                     bound: UsageBound {
                         max_usage: Some(*max_usage),
                         estimate: TurnEstimate::default(),
-                        priced_as: Some(PriceBasis::of_request(&request.model, &request.options)),
+                        priced_as: Some(PricedModel::of_request(&request.model, &request.options)),
                     },
                 }),
             },
@@ -64,7 +64,7 @@ impl Effect {
                     bound: UsageBound {
                         max_usage: None,
                         estimate: turn.estimate,
-                        priced_as: turn.program.price_model().map(PriceBasis::from),
+                        priced_as: turn.program.price_model().map(PricedModel::from),
                     },
                 }),
             },
@@ -325,7 +325,7 @@ pub struct UsageBound {
     /// The upper bound that the user declared (`estimate:`).
     pub estimate: TurnEstimate,
     /// What determines the price of the tokens, if it is known.
-    pub priced_as: Option<PriceBasis>,
+    pub priced_as: Option<PricedModel>,
 }
 
 #[cfg(test)]

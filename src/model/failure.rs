@@ -63,7 +63,7 @@ failure_classes! {
     ExpressionError = "expression_error",
     /// A call would exceed a budget.
     BudgetExceeded = "budget_exceeded",
-    /// A reply did not report its usage of a unit that a budget limits.
+    /// A reply did not report the tokens or the cost that a budget limits.
     UsageUnknown = "usage_unknown",
     /// A command ended with a non-zero exit code.
     CommandFailed = "command_failed",

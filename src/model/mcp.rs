@@ -126,7 +126,8 @@ pub enum McpTransport {
     Stdio {
         /// The program and its arguments.
         command: Vec<String>,
-        /// Names of variables that the server receives from the environment of orch, beside the basic ones.
+        /// Names of variables that the server receives from the environment of orch, in addition to the basic ones,
+        /// such as `PATH`.
         env: Vec<String>,
         /// The sandbox of the server; `None` if it is disabled.
         sandbox: Option<SandboxSpec>,

@@ -47,9 +47,9 @@ pub fn with_project_root(argument: &str, root: &Path) -> String {
     out
 }
 
-/// The first expression of an argument that looks like one of orch and is not `{{ project.root }}`. Braces around
+/// The first placeholder of an argument that looks like one of orch and is not `{{ project.root }}`. Braces around
 /// anything that does not begin with a name, such as `{{.Names}}`, belong to the program.
-pub fn unknown_expression(argument: &str) -> Option<&str> {
+pub fn unsupported_placeholder(argument: &str) -> Option<&str> {
     let begins_with_name = |text: &str| text.starts_with(|c: char| c.is_alphabetic() || c == '_');
     let mut rest = argument;
     while let Some(braces) = Braces::first_in(rest) {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn another_expression_is_unknown_and_braces_of_a_program_are_not() {
+    fn another_placeholder_is_unsupported_and_braces_of_a_program_are_not() {
         for (argument, expected) in [
             ("{{ project.rot }}", Some("project.rot")),
             ("{{ project.root }}/{{ inputs.name }}", Some("inputs.name")),
@@ -104,7 +104,7 @@ mod tests {
             ("{{\"a\":1}}", None),
             ("{{ project.root", None),
         ] {
-            assert_eq!(unknown_expression(argument), expected, "{argument}");
+            assert_eq!(unsupported_placeholder(argument), expected, "{argument}");
         }
     }
 }

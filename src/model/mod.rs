@@ -4,7 +4,6 @@
 //! crate, so that every module may depend on it.
 
 mod activity;
-pub mod address;
 pub mod agent;
 mod allowed_host;
 pub mod approval;
@@ -14,8 +13,8 @@ pub mod bytes;
 pub mod call;
 pub mod call_reply;
 mod canonical;
-pub mod case;
 pub mod chat;
+pub mod cli_agent;
 pub mod command_mode;
 pub mod content;
 pub mod cost;
@@ -28,6 +27,7 @@ pub mod event;
 pub mod failure;
 mod fingerprint;
 mod folder_pattern;
+pub mod http_url;
 pub mod id;
 pub mod json_number;
 pub mod mcp;
@@ -43,7 +43,6 @@ pub mod pipeline;
 mod pipeline_call;
 mod placeholder;
 pub mod pricing;
-pub mod program;
 pub mod repeated_keys;
 pub mod report;
 pub mod run;
@@ -60,6 +59,7 @@ mod step_status;
 mod step_texts;
 mod step_values;
 pub mod surrogates;
+pub mod test_case;
 pub mod text;
 pub mod tool;
 mod tool_grant;
@@ -72,8 +72,8 @@ pub use allowed_host::{AllowedHost, HostList, is_public_address};
 pub use builtin_provider::{BUILTIN_PROVIDERS, BuiltinProvider};
 pub use bytes::HumanBytes;
 pub use canonical::canonical_json;
-pub use case::Case;
 pub use chat::{ChatReply, ChatRequest, Message, ReplyDetails, Role, StopReason};
+pub use cli_agent::{AgentTurn, CliAgent, CliAgentKind, TurnEstimate, TurnReply};
 pub use command_mode::{CommandMode, CommandModes};
 pub use content::{Content, ContentBlock};
 pub use cost::CostTotal;
@@ -89,7 +89,7 @@ pub use mcp::{
     McpTransport, ToolsListed,
 };
 pub use mcp_call::{InputAnswers, InputQuestion, InputRequired, McpCallOutput, McpInvocation, is_unanswered_call};
-pub use mcp_project::{unknown_expression, with_project_root};
+pub use mcp_project::{unsupported_placeholder, with_project_root};
 pub use name::ModelRef;
 pub use nesting::{MAX_NESTING, MAX_VALUES, count_values, nesting_depth};
 pub use normalizer::{Normalizer, PatternError};
@@ -97,18 +97,20 @@ pub use options::{ModelOptions, ReasoningEffort};
 pub use pipeline::{Agent, InputSchema, Pipeline};
 pub use pipeline_call::{PipelineCallOutput, pipeline_call_summary};
 pub use placeholder::SETTINGS_PLACEHOLDER;
-pub use pricing::PriceBasis;
-pub use program::{AgentTurn, CliAgent, CliAgentKind, TurnEstimate, TurnReply};
+pub use pricing::PricedModel;
 pub use report::RunReport;
 pub use run::RunState;
 pub use sandbox::{Sandbox, SandboxLevel, SandboxLimits, SandboxNetwork};
-pub use sandbox_spec::{LooseKey, SandboxOwner, SandboxSpec, allows_agent_host, is_outside_workspace, loose_keys};
+pub use sandbox_spec::{
+    LoosenedSetting, SandboxOwner, SandboxSpec, allows_agent_host, is_outside_workspace, loosened_settings,
+};
 pub use sandbox_use::{SandboxConnection, SandboxUse};
 pub use similar_name::{SimilarName, most_similar_name};
 pub use step::{Step, StepAction};
 pub use step_state::StepState;
 pub use step_status::StepStatus;
 pub use step_texts::{StepText, argument_texts};
+pub use test_case::TestCase;
 pub use tool::{
     BuiltinTool, ChangedFile, OfferedTools, ToolCallOutput, ToolChoice, ToolDefinition, ToolGrant, ToolInvocation,
     ToolOutput, call_summary,

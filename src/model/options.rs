@@ -83,14 +83,14 @@ impl ModelOptions {
         *self == Self::default()
     }
 
-    /// The member of `provider_options` that changes the price of the tokens, as it is written there.
+    /// The field of `provider_options` that changes the price of the tokens, as it is written there.
     pub fn price_option(&self) -> Option<&str> {
         let mut options = self.provider_options.iter();
         options.find(|(name, value)| changes_price(name, value)).map(|(name, _)| name.as_str())
     }
 }
 
-/// The members of `provider_options` that change the price of the tokens, in lower case without `_`, each with the
+/// The fields of `provider_options` that change the price of the tokens, in lower case without `_`, each with the
 /// values for which the list price applies.
 const PRICE_OPTIONS: [(&str, &[&str]); 4] = [
     ("servicetier", &["default", "auto", "standard", "standard_only"]),

@@ -1,4 +1,4 @@
-//! The pipeline file as written: one struct for each level, with every key documented.
+//! The pipeline file as written: one struct for each kind of mapping in the file, with every key documented.
 //!
 //! orch generates the JSON Schema of the file format, and thereby the descriptions in editors, from these types. They
 //! use no `flatten` and no `untagged` or tagged enums, since errors would then lack the path of the invalid key.
@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::agent::{Acp, CliProgram, Compaction, FirstToolChoice, Tools};
 use super::budget::Budget;
+use super::cli_agent::TurnEstimate;
 use super::options::{ModelOptions, ReasoningEffort};
-use super::program::TurnEstimate;
 use super::sandbox::Sandbox;
 use super::step::{Access, Step};
 use super::step_values::{Condition, Expression, expressions, optional_condition};
@@ -36,9 +36,9 @@ pub fn is_name(text: &str) -> bool {
     is_start_valid && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// The name of the tool with which a model calls the pipeline in a file: the name of the file without its folder and its
-/// extension, in lower case, with `_` for each character that names do not have. `agents/review-diff.yaml` becomes
-/// `review_diff`.
+/// The tool name of a pipeline that a model may call: the file name without folder and extension, in lower case, each
+/// character that is not allowed in a name replaced by `_`, and with `_` in front of a digit. `agents/review-diff.yaml`
+/// becomes `review_diff`.
 pub fn pipeline_tool_name(file: &str) -> String {
     let file_name = file.rsplit(['/', '\\']).next().unwrap_or(file);
     let stem = file_name.rsplit_once('.').map_or(file_name, |(stem, _)| stem);
@@ -76,7 +76,7 @@ pub struct Pipeline {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!([{"id": "tidy", "run": ["rm", "-rf", "scratch"]}]))]
     pub finally: Vec<Step>,
-    /// The outputs of the pipeline: names with expressions. They are its result, also for a pipeline that calls it.
+    /// The outputs of the pipeline: names with expressions. A calling pipeline receives them as the result.
     #[serde(default, deserialize_with = "expressions", skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(with = "IndexMap<String, Expression>")]
     #[schemars(example = json!({"report": "synthesis", "score": "review.score"}))]
@@ -139,7 +139,7 @@ pub struct Agent {
     #[schemars(example = json!(["END"]))]
     #[schemars(inner(length(min = 1)))]
     pub stop: Vec<String>,
-    /// Members that orch adds unchanged to the body of each request, for parameters that only this provider has.
+    /// JSON fields that orch adds unchanged to the body of each request, for parameters that only this provider has.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(example = json!({"service_tier": "flex"}))]
     pub provider_options: Map<String, Value>,
@@ -160,21 +160,23 @@ pub struct Agent {
     /// The tools that the agent may use. For a model: `read`, `list`, `search`, `edit`, `write`, `shell` and `fetch`,
     /// which a pattern can narrow, such as `shell(cargo:*)` or `edit(src/**)`. For a CLI agent: the agent's own names
     /// for its tools. For both: `SERVER.TOOL` for a tool of an MCP server in `orch.yaml`, and `SERVER.*` for all of its
-    /// tools. Default: `none`. By default, the tools determine the `access` of the agent's steps.
+    /// tools. Default: `none`. A step that sets no `access` gets the access that these tools need.
     #[serde(default, skip_serializing_if = "Tools::is_none")]
     #[schemars(example = json!(["read", "edit", "shell(cargo:*)"]))]
     pub tools: Tools,
-    /// Whether a model must call a tool before it answers: the model decides (`auto`, default), or the first reply of
-    /// each conversation must call one (`required`). After the first reply with calls, the model decides.
+    /// Whether a model must call a tool before it answers: the model decides (`auto`, default), or it must call one
+    /// first in each conversation (`required`). If it answers without a call, orch sends the answer back and asks for a
+    /// call. After the first reply with calls, the model decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"required")]
     pub tool_choice: Option<FirstToolChoice>,
-    /// The maximum number of turns in which the agent may produce one reply. Default for a model with tools: 40.
+    /// The maximum number of model requests in a conversation of a model with tools (default: 40), or in one turn of a
+    /// CLI agent (default: the agent's).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     #[schemars(example = 20)]
     pub max_turns: Option<u32>,
-    /// The tools of a model whose calls you approve one by one. orch shows you the exact call, and parks the run until
+    /// The tools of a model whose calls you approve one by one. orch shows you the exact call, and the run waits until
     /// you answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["shell"]))]
@@ -191,31 +193,32 @@ pub struct Agent {
     #[schemars(example = json!(["review-diff.yaml"]))]
     #[schemars(inner(length(min = 1)))]
     pub pipelines: Vec<String>,
-    /// The access to the workspace that the MCP tools of the agent need; `None` without such tools. It follows from
+    /// The workspace access needed by the MCP tools of the agent; `None` without such tools. It follows from
     /// `orch.yaml`, so the loader sets it.
     #[serde(skip)]
     pub mcp_access: Option<Access>,
-    /// The access to the workspace that the pipelines need which the agent may call; `None` without such pipelines. It
-    /// follows from their files, so the loader sets it.
+    /// The workspace access needed by the pipelines that the agent may call; `None` without such pipelines. It follows
+    /// from their files, so the loader sets it.
     #[serde(skip)]
     pub pipeline_access: Option<Access>,
     /// The budget of the agent in a run, for all its steps together, including the pipelines that it calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"usd": 0.5, "seconds": 1800}))]
     pub budget: Option<Budget>,
-    /// An upper bound of the usage of one turn of a CLI agent. orch reserves it in budgets before a turn starts, and
-    /// counts it for units that the turn does not report.
+    /// The maximum usage of one turn of a CLI agent, which you declare. Before a turn, orch reserves this amount in the
+    /// budgets. If the turn does not report its tokens or its cost, orch counts this amount instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"tokens": 50_000, "usd": 0.25}))]
     pub estimate: Option<TurnEstimate>,
     /// Names of environment variables that orch passes to a CLI agent, or to the commands of `shell`, in addition to
-    /// the basic ones.
+    /// the basic ones, such as `PATH`, `USER` and `LANG`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["GITHUB_TOKEN"]))]
     #[schemars(inner(length(min = 1), regex(pattern = PASSED_VARIABLE_PATTERN)))]
     pub env: Vec<String>,
     /// The sandbox of a CLI agent or of the tools of a model: the files that it may change and read, the hosts that it
-    /// may connect to, and its limits. It may allow only what the `sandbox` of `orch.yaml` allows.
+    /// may connect to, and its limits. It may list public hosts, unless `orch.yaml` sets `sandbox.network`. Anything
+    /// else that allows more than the default must also be allowed by the `sandbox` of `orch.yaml`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"network": ["registry.npmjs.org"]}))]
     pub sandbox: Option<Sandbox>,
@@ -300,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_called_pipeline_has_the_name_of_its_file_as_a_name_of_a_tool() {
+    fn the_tool_name_of_a_pipeline_comes_from_its_file() {
         for (file, name) in [
             ("review-diff.yaml", "review_diff"),
             ("agents/Design.v2.yaml", "design_v2"),

@@ -74,25 +74,26 @@ pub enum SandboxOwner {
     Command,
 }
 
-/// A key of a sandbox that allows more than `orch.yaml`.
+/// A setting of a sandbox that allows more than `orch.yaml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LooseKey {
-    /// The path of the key below `sandbox`: `min`, `limits/memory`.
+pub struct LoosenedSetting {
+    /// The path of the setting below `sandbox`: `min`, `limits/memory`.
     pub key: &'static str,
     /// The value in `orch.yaml`, or the default.
     pub allowed: String,
-    /// The hosts that the key lists and that `orch.yaml` does not, if only these hosts allow more.
+    /// The hosts that the setting lists and that `orch.yaml` does not, if only these hosts allow more.
     pub hosts: Vec<String>,
 }
 
-/// Returns the keys of `requested` that allow more than `bounds`, the sandbox of `orch.yaml`.
+/// Returns the settings of `requested` that allow more than `bounds`, the sandbox of `orch.yaml`.
 ///
-/// If `orch.yaml` does not set a key, a command step may set any value: without a sandbox, the command could do
+/// If `orch.yaml` leaves a setting out, a command step may set any value: without a sandbox, the command could do
 /// anything. For an agent, the default is the bound, except that an agent may list public hosts.
-pub fn loose_keys(requested: &Sandbox, bounds: &Sandbox, owner: SandboxOwner) -> Vec<LooseKey> {
+pub fn loosened_settings(requested: &Sandbox, bounds: &Sandbox, owner: SandboxOwner) -> Vec<LoosenedSetting> {
     let is_agent = owner == SandboxOwner::Agent;
-    let mut keys = Vec::new();
-    let mut add = |key: &'static str, allowed: String| keys.push(LooseKey { key, allowed, hosts: Vec::new() });
+    let mut settings = Vec::new();
+    let mut add =
+        |key: &'static str, allowed: String| settings.push(LoosenedSetting { key, allowed, hosts: Vec::new() });
     if is_agent && requested.enabled == Some(false) && bounds.enabled != Some(false) {
         add("enabled", "true".to_owned());
     }
@@ -120,9 +121,9 @@ pub fn loose_keys(requested: &Sandbox, bounds: &Sandbox, owner: SandboxOwner) ->
         }
     }
     if let Some(network) = &requested.network {
-        keys.extend(loose_network(network, bounds.network.as_ref(), is_agent));
+        settings.extend(loosened_network(network, bounds.network.as_ref(), is_agent));
     }
-    keys
+    settings
 }
 
 /// Whether the `network` of `orch.yaml` allows an agent to connect to a host that the pipeline lists. If `orch.yaml`
@@ -136,8 +137,12 @@ pub fn allows_agent_host(bound: Option<&SandboxNetwork>, host: &AllowedHost) -> 
     }
 }
 
-/// Returns the key `network` if `requested` allows more than the bound.
-fn loose_network(requested: &SandboxNetwork, bound: Option<&SandboxNetwork>, is_agent: bool) -> Option<LooseKey> {
+/// Returns the setting `network` if `requested` allows more than the bound.
+fn loosened_network(
+    requested: &SandboxNetwork,
+    bound: Option<&SandboxNetwork>,
+    is_agent: bool,
+) -> Option<LoosenedSetting> {
     let hosts: Vec<String> = match (requested, bound) {
         (SandboxNetwork::None, _) | (_, Some(SandboxNetwork::All)) => return None,
         (SandboxNetwork::Hosts(_) | SandboxNetwork::All, None) if !is_agent => return None,
@@ -147,11 +152,11 @@ fn loose_network(requested: &SandboxNetwork, bound: Option<&SandboxNetwork>, is_
         (SandboxNetwork::Hosts(_), Some(SandboxNetwork::None))
         | (SandboxNetwork::All, Some(SandboxNetwork::None | SandboxNetwork::Hosts(_)) | None) => {
             let allowed = bound.cloned().unwrap_or_default().to_string();
-            return Some(LooseKey { key: "network", allowed, hosts: Vec::new() });
+            return Some(LoosenedSetting { key: "network", allowed, hosts: Vec::new() });
         }
     };
     let allowed = bound.map_or_else(|| "public hosts".to_owned(), ToString::to_string);
-    (!hosts.is_empty()).then_some(LooseKey { key: "network", allowed, hosts })
+    (!hosts.is_empty()).then_some(LoosenedSetting { key: "network", allowed, hosts })
 }
 
 /// The path of a limit's key below `sandbox`.
@@ -308,8 +313,10 @@ mod tests {
         ] {
             let (requested_sandbox, bounds_sandbox) = (sandbox(requested.clone()), sandbox(bounds.clone()));
             for (owner, expected) in [(Agent, loose_for_agent), (Command, loose_for_command)] {
-                let keys: Vec<&str> =
-                    loose_keys(&requested_sandbox, &bounds_sandbox, owner).into_iter().map(|loose| loose.key).collect();
+                let keys: Vec<&str> = loosened_settings(&requested_sandbox, &bounds_sandbox, owner)
+                    .into_iter()
+                    .map(|setting| setting.key)
+                    .collect();
                 let expected: Vec<&str> = [expected].into_iter().filter(|key| !key.is_empty()).collect();
                 assert_eq!(keys, expected, "{owner:?}: {requested} in {bounds}");
             }
@@ -320,8 +327,8 @@ mod tests {
     fn a_loose_network_names_the_hosts_that_the_project_does_not_list() {
         let requested = sandbox(json!({ "network": ["a.example", "localhost:1", "b.example"] }));
         let hosts = |bounds: Value| {
-            let keys = loose_keys(&requested, &sandbox(bounds), SandboxOwner::Agent);
-            keys.into_iter().map(|loose| (loose.hosts, loose.allowed)).collect::<Vec<_>>()
+            let settings = loosened_settings(&requested, &sandbox(bounds), SandboxOwner::Agent);
+            settings.into_iter().map(|setting| (setting.hosts, setting.allowed)).collect::<Vec<_>>()
         };
         let entry = |hosts: &[&str], allowed: &str| {
             [(hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>(), allowed.to_owned())]

@@ -11,8 +11,8 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Url};
 
 use super::{Endpoint, errors};
-use crate::model::address::http_url_error;
 use crate::model::failure::{Failure, FailureClass};
+use crate::model::http_url::http_url_error;
 pub(super) use crate::network::without_secrets;
 use crate::network::{Network, ProxySetting, install_tls_provider, is_loopback};
 

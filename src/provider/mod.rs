@@ -51,8 +51,8 @@ use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
 use crate::network::Network;
 
-pub use crate::model::address::url_host;
 pub use crate::model::dialect::Dialect;
+pub use crate::model::http_url::url_host;
 pub use crate::model::{BUILTIN_PROVIDERS, BuiltinProvider};
 pub use auth::{AWS_SECRET_VARIABLE, AWS_VARIABLES, Auth, AwsAuth, KeyAuth, UnauthenticatedRequest};
 pub use client::{is_loopback_address, is_unencrypted_address, normalized_address};

@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::Endpoint;
 use crate::catalog::{follows_openai_rules, openai_effort};
 use crate::model::Digest;
-use crate::model::address::is_host_within;
 use crate::model::chat::ChatRequest;
+use crate::model::http_url::is_host_within;
 use crate::model::options::ReasoningEffort;
 
 /// Whether the rules of `OpenAI`'s own API apply to a model of the endpoint.

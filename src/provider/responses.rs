@@ -16,9 +16,9 @@ use super::assembler::ReplySink;
 use super::http::{self, HttpCall};
 use super::reply_builder::ReplyBuilder;
 use super::{Endpoint, Provider, RequestLimits, client};
-use crate::model::address::is_openai_address;
 use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
+use crate::model::http_url::is_openai_url;
 
 pub(super) use reply::ResponsesReply;
 
@@ -57,7 +57,7 @@ impl Provider for Responses {
         async move {
             let (url, body) = self.address_and_body(request, limits)?;
             let builder = ReplyBuilder::for_request(request, body.pointer("/text/format").is_some());
-            let is_openai = is_openai_address(&self.endpoint.base_url);
+            let is_openai = is_openai_url(&self.endpoint.base_url);
             let unreported_limit = (!is_openai).then_some(request.max_output_tokens);
             let assembler = ResponsesReply::new(builder, unreported_limit);
             let call = HttpCall {

@@ -58,7 +58,7 @@ fn describes_object(schema: &Map<String, Value>) -> bool {
     allows_type(schema, "object") || schema.contains_key("properties")
 }
 
-/// Renames `oneOf` to `anyOf`, because constrained decoding can't enforce that exactly one branch matches.
+/// Renames `oneOf` to `anyOf`, because constrained decoding can't enforce that exactly one alternative matches.
 fn rename_one_of(schema: &Value) -> Value {
     let mut schema = schema.clone();
     visit_schemas(&mut schema, &mut |object| {

@@ -104,7 +104,7 @@ pub(super) fn merge_options(
     conflict.map_or(Ok(()), |path| Err(refused_option(&path, dialect, "remove it: orch sets it")))
 }
 
-/// The failure for a member of `provider_options` that orch sets itself.
+/// The failure for a field of `provider_options` that orch sets itself.
 fn refused_option(path: &str, dialect: Dialect, help: &str) -> Failure {
     let message = format!("`provider_options` can't set `{path}` in the dialect `{dialect}`");
     Failure::new(FailureClass::BadRequest, message).with_hint(help)

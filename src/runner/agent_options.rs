@@ -7,7 +7,7 @@ use crate::agent::ModelRegistry;
 use crate::check::resolve_reference;
 use crate::config::{Project, child_pointer};
 use crate::model::options::receives_provider_options;
-use crate::model::{Agent, ModelRef, PriceBasis, Usage};
+use crate::model::{Agent, ModelRef, PricedModel, Usage};
 
 use super::Runner;
 use super::error::RunnerError;
@@ -92,10 +92,10 @@ pub(crate) fn note_unsent_options(project: &Project, models: &ModelRegistry, nam
     for project in project.with_called_projects() {
         for used in agent_models(project, names) {
             let AgentModel { name, agent, model, .. } = used;
-            let basis = PriceBasis::of_request(model, &agent.options());
+            let priced_model = PricedModel::of_request(model, &agent.options());
             let loses_price =
-                models.cost(model, &sample_usage).is_some() && models.cost_of(&basis, &sample_usage).is_none();
-            if let Some(option) = basis.changed_by.filter(|_| loses_price && !used.is_other_provider) {
+                models.cost(model, &sample_usage).is_some() && models.cost_of(&priced_model, &sample_usage).is_none();
+            if let Some(option) = priced_model.changed_by.filter(|_| loses_price && !used.is_other_provider) {
                 notes.push(format!(
                     "the cost of agent `{name}` is unknown: `{option}` in `provider_options` changes the price of {model}"
                 ));

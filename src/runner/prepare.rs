@@ -150,8 +150,9 @@ fn check_budget_units(plan: &Plan, models: &ModelRegistry) -> Result<(), RunnerE
                 Some(_) => "set `estimate: { usd: … }` of its agent to the most that one turn costs",
                 None => "set its prices under `models:` in orch.yaml",
             };
-            let changed_basis = model.price_basis().filter(|basis| basis.changed_by.is_some());
-            let model = changed_basis.map_or_else(|| model.reference.to_string(), |basis| basis.to_string());
+            let changed_model = model.priced_model().filter(|priced_model| priced_model.changed_by.is_some());
+            let model =
+                changed_model.map_or_else(|| model.reference.to_string(), |priced_model| priced_model.to_string());
             Err(RunnerError::usage(format!("{model} has no known price, and there is a budget in dollars"))
                 .with_hint(format!("{remedy}, or set `unpriced: allow` in the budget")))
         }

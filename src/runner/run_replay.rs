@@ -46,7 +46,7 @@ pub(crate) fn open_for_resume(replay: &RunReplay, root: &Path, project: &Project
 fn options(commands: &CommandModes, project: &Project, run_advice: &str) -> ReplayOptions {
     ReplayOptions {
         normalizers: project.settings.recordings.normalize.clone(),
-        normalize_site: "`recordings` of orch.yaml".to_owned(),
+        rule_location: "`recordings` of orch.yaml".to_owned(),
         commands: commands.clone(),
         run_advice: run_advice.to_owned(),
         files_advice: "a replay needs a workspace with the files with which the recorded run began: give these files \

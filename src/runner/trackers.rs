@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::agent::EnvLookup;
 use crate::config::{Address, SecretRef, TrackerSettings};
 use crate::model::RunId;
-use crate::model::address::http_url_error;
+use crate::model::http_url::http_url_error;
 use crate::network::Network;
 use crate::provider::is_unencrypted_address;
 use crate::store::{DeliveryCursor, Outbox, StoreError};

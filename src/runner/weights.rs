@@ -186,11 +186,11 @@ pub(crate) fn download_error(title: &str, error: &local_llm::weights::PullError)
     let download_failure = RunnerError::usage(format!("{title} can't be downloaded: {error}"));
     match error {
         PullError::Unreachable { .. } => download_failure
-            .with_hint("check the connection, then run it again: the download resumes")
+            .with_hint("check the connection, then run the command again: the download resumes")
             .with_hint("or add a file that you downloaded elsewhere: `orch models add FILE`"),
         PullError::Disk { .. } => download_failure,
         _ => download_failure
-            .with_hint("orch deleted the downloaded data: run it again, or use another source with `--from`"),
+            .with_hint("orch deleted the downloaded data: run the command again, or use another source with `--from`"),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Approvals: records the question and the answer. Parks the run if orch can't prompt the user now.
+//! Approvals: records the question and the answer. If orch can't prompt the user now, it ends the process, and the run
+//! waits for the answer.
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -40,7 +41,8 @@ struct OpenQuestion {
 
 impl LocalRun {
     /// Returns the answer: the recorded one, that of the user at the terminal, or that of another process. Without a
-    /// terminal, or if its user postpones the answer, parks the run as soon as nothing else can continue.
+    /// terminal, or if its user postpones the answer, interrupts the run ([`Interrupt::Parked`]) as soon as nothing
+    /// else can continue.
     ///
     /// In a replay, the answer to an approval step has the recorded name, because later requests may contain it.
     pub(super) async fn request_approval(
@@ -141,7 +143,8 @@ impl LocalRun {
         Ok(Some(WaitOutcome::Answered(decision)))
     }
 
-    /// Waits for the answer of another process while other branches continue. Parks the run when none can continue.
+    /// Waits for the answer of another process while other branches continue. Interrupts the run
+    /// ([`Interrupt::Parked`]) when none can continue.
     async fn wait_for_answer(&self, question: OpenQuestion) -> Result<WaitOutcome, Interrupt> {
         if question.expires_at.is_some_and(|expires_at| self.clock.now() >= expires_at) {
             return Ok(WaitOutcome::Elapsed);

@@ -1,7 +1,8 @@
 //! Counts how many sequences of steps of a run can continue, and how many wait for the user.
 //!
 //! A step that asks the user waits inside of its branch as long as another branch can continue, so that an answer of
-//! another process continues this branch at once and touches no other. Only when every sequence waits does the run park.
+//! another process continues this branch at once and touches no other. Only when every sequence waits does the process
+//! end; the run then waits for the answer.
 //!
 //! A branch is an opaque future, and a step that waits does not know in which branch it is. So a task-local value says it:
 //! `tokio` sets it whenever it polls the future of the branch.

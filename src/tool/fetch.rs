@@ -16,7 +16,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 
-use crate::model::address::http_url_error;
+use crate::model::http_url::http_url_error;
 use crate::model::{Failure, SandboxNetwork, SandboxSpec, ToolGrant, ToolInvocation};
 use crate::network::{ProxySetting, send_logged};
 use crate::offload::run_on_thread;

@@ -14,7 +14,7 @@ const FAULTS: [(&str, &str, &str, &str); 6] = [
     ("ends without an answer", "true", "agent_error", "exit code 0"),
     ("is killed", "echo '{}'; kill -9 $$", "agent_error", "exit code 137 (signal 9)"),
     ("writes garbage", "printf '\\377\\000 no event'; exit 0", "agent_error", "exit code 0"),
-    ("writes a line of more than 32 MiB", "head -c 50000000 /dev/zero", "output_too_large", ""),
+    ("writes only a line of more than 32 MiB", "head -c 50000000 /dev/zero", "output_too_large", ""),
     ("hangs", "sleep 300 & echo $! > child; wait", "timeout", ""),
 ];
 

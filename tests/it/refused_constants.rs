@@ -139,3 +139,22 @@ fn a_budget_also_covers_the_models_of_called_pipelines() {
     assert_eq!(main("usd: 1"), 1);
     assert_eq!(main("usd: 1, unpriced: allow") + main("tokens: 1000"), 0);
 }
+
+#[test]
+fn a_budget_covers_a_pipeline_that_several_pipelines_call() {
+    let orch = Orch::empty();
+    let called = PIPELINE_START.replace("model: auto", "model: openrouter/some/model");
+    orch.write("pipelines/called.yaml", &called.replace("{ task: { type: string } }", "{}"));
+    let caller_of = |file: &str| format!("name: caller\nsteps:\n  - {{ id: call, pipeline: {file} }}\n");
+    orch.write("pipelines/inner.yaml", &caller_of("called.yaml"));
+    orch.write("pipelines/outer.yaml", &caller_of("inner.yaml"));
+    // `inner.yaml` is called directly, without a budget, and by `outer.yaml`, with one.
+    let main = |budget: &str| {
+        let outer = format!("{{ id: three, pipeline: outer.yaml, budget: {{ {budget} }} }}");
+        let calls = format!("  - {{ id: two, pipeline: inner.yaml }}\n  - {outer}\n");
+        let found = pipeline_findings(&orch, &format!("{PIPELINE_START}{calls}"));
+        found.into_iter().filter(|finding| finding.starts_with("ORCH0710")).count()
+    };
+    assert_eq!(main("usd: 1"), 1);
+    assert_eq!(main("usd: 1, unpriced: allow"), 0);
+}

@@ -82,8 +82,11 @@ fn no_list_makes_a_git_repository_or_changes_its_settings() {
         repository.iter().chain(&["config"]).map(|name| file_entry(&format!("data/{name}"))).collect();
     for (list, reason) in [
         (json!(new), "`data/config` would make `data` a git repository"),
-        (json!([file_entry("old/config")]), "`old/config` would change the git repository in `old`"),
-        (json!([file_entry("old/hooks/update")]), "`old/hooks/update` would change the git repository in `old`"),
+        (json!([file_entry("old/config")]), "`old/config` would change a file of the git repository in `old`"),
+        (
+            json!([file_entry("old/hooks/update")]),
+            "`old/hooks/update` would change a file of the git repository in `old`",
+        ),
     ] {
         let server = server_listing(list);
         let orch = project_with_every_file(&server);

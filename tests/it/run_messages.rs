@@ -89,7 +89,7 @@ impl BusyRun {
     }
 
     /// Asserts that the run recorded a fact of this kind once, before a call of a gated branch ended, and that it
-    /// neither parked nor interpreted the plan again.
+    /// neither ended its process nor interpreted the plan again.
     #[track_caller]
     fn assert_heard_once(&self, kind: &str) {
         let facts = self.facts();

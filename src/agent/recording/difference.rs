@@ -1,4 +1,5 @@
-//! Describes how a request differs from the nearest recorded one, and which normalizer would make them equal.
+//! Describes how a request differs from the nearest recorded one, and which normalizer (a rule that replaces what
+//! differs from run to run) would make them equal.
 
 use std::sync::LazyLock;
 
@@ -15,18 +16,19 @@ const CONTEXT_LINES: usize = 2;
 const CHARS_BEFORE_DIFFERENCE: usize = 40;
 /// The maximum number of characters of a line in a message.
 const MAX_LINE_CHARS: usize = 160;
-/// The number of characters of a line that a suggested pattern has before and after the part that changes.
-const MAX_CONTEXT_CHARS: usize = 24;
+/// The maximum number of literal characters that a suggested pattern keeps on each side of the variable part.
+const MAX_ANCHOR_CHARS: usize = 24;
 
-/// Describes the difference between two normalized requests, in lines.
-pub(super) fn describe_difference(recorded: &RequestText, requested: &RequestText, normalize_site: &str) -> String {
+/// Describes the difference between two normalized requests, as the lines of a message. `rule_location` says where the
+/// user can add a normalizer.
+pub(super) fn describe_difference(recorded: &RequestText, requested: &RequestText, rule_location: &str) -> String {
     if recorded.parts == requested.parts {
         return "only the schema of the reply differs".to_owned();
     }
     let mut lines = Vec::new();
     let difference = first_difference(recorded, requested);
     if let Some(difference) = &difference {
-        lines.push(format!("the first difference is in {}:", difference.site));
+        lines.push(format!("the first difference is in {}:", difference.location));
         let (recorded, requested) = (&difference.recorded, &difference.requested);
         lines.push(format!("  recorded:  {}", shorten_around_difference(recorded, requested)));
         lines.push(format!("  requested: {}", shorten_around_difference(requested, recorded)));
@@ -35,13 +37,13 @@ pub(super) fn describe_difference(recorded: &RequestText, requested: &RequestTex
     let diff = TextDiff::from_lines(&recorded_text, &requested_text);
     let diff = diff.unified_diff().context_radius(CONTEXT_LINES).to_string();
     lines.push("the difference (- recorded, + requested):".to_owned());
-    // The numbers of lines in the headings of a diff belong to no file.
+    // The line numbers in the hunk headers (`@@ … @@`) refer to the joined text, not to a file, so they are hidden.
     let diff_lines = diff.lines().map(|line| if line.starts_with("@@ ") { "…".to_owned() } else { shorten(line) });
     lines.extend(diff_lines.take(MAX_DIFF_LINES));
     if diff.lines().count() > MAX_DIFF_LINES {
         lines.push("…".to_owned());
     }
-    if let Some(advice) = difference.and_then(|difference| normalizer_advice(&difference, normalize_site)) {
+    if let Some(advice) = difference.and_then(|difference| normalizer_advice(&difference, rule_location)) {
         lines.push(advice);
     }
     lines.join("\n")
@@ -49,8 +51,8 @@ pub(super) fn describe_difference(recorded: &RequestText, requested: &RequestTex
 
 /// The first line that differs.
 struct LineDifference {
-    /// The line and the part of the request.
-    site: String,
+    /// The line and the part of the request, such as `line 2 of the user message`.
+    location: String,
     recorded: String,
     requested: String,
 }
@@ -68,7 +70,11 @@ fn first_difference(recorded: &RequestText, requested: &RequestText) -> Option<L
             let first_line = |lines: Option<Vec<String>>| lines.and_then(|lines| lines.into_iter().next());
             let absent = || "(nothing)".to_owned();
             return Some(LineDifference {
-                site: if is_new { format!("{name}, which is new") } else { format!("{name}, which is missing now") },
+                location: if is_new {
+                    format!("{name}, which is new")
+                } else {
+                    format!("{name}, which is missing now")
+                },
                 recorded: first_line(recorded).unwrap_or_else(absent),
                 requested: first_line(requested).unwrap_or_else(absent),
             });
@@ -77,7 +83,7 @@ fn first_difference(recorded: &RequestText, requested: &RequestText) -> Option<L
         let line = (0..line_count).find(|line| recorded.get(*line) != requested.get(*line))?;
         let text = |lines: &[String]| lines.get(line).cloned().unwrap_or_else(|| "(the end)".to_owned());
         Some(LineDifference {
-            site: format!("line {} of {name}", line + 1),
+            location: format!("line {} of {name}", line + 1),
             recorded: text(recorded),
             requested: text(requested),
         })
@@ -121,8 +127,8 @@ fn shorten_around_difference(line: &str, other: &str) -> String {
 static VARIABLE_PARTS: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r#"/[^\s"'`<>|:;,()\[\]{}]+|\b0x[0-9a-fA-F]+|[0-9]+(?:[.,:][0-9]+)*"#).ok());
 
-/// Advice on a normalizer, if the lines differ only in numbers and paths.
-fn normalizer_advice(difference: &LineDifference, normalize_site: &str) -> Option<String> {
+/// Suggests a normalizer for the first variable part that differs, if the lines differ only in numbers and paths.
+fn normalizer_advice(difference: &LineDifference, rule_location: &str) -> Option<String> {
     let pattern = VARIABLE_PARTS.as_ref()?;
     let (recorded, requested) = (difference.recorded.as_str(), difference.requested.as_str());
     let variable_parts = |text| pattern.find_iter(text).collect::<Vec<_>>();
@@ -133,14 +139,11 @@ fn normalizer_advice(difference: &LineDifference, normalize_site: &str) -> Optio
         return None;
     }
     let mut pairs = recorded_parts.iter().zip(&requested_parts);
-    let (part, _) = pairs.find(|(recorded, requested)| recorded.as_str() != requested.as_str())?;
-    let (kind, part_pattern) = if part.as_str().starts_with('/') {
-        ("a path", r#"/[^\s"']+"#)
-    } else if part.as_str().starts_with("0x") {
-        ("a number", "0x[0-9a-f]+")
-    } else {
-        ("a number", "[0-9.,:]+")
-    };
+    let (part, requested_part) = pairs.find(|(recorded, requested)| recorded.as_str() != requested.as_str())?;
+    let (kind, part_pattern) = kind_and_pattern(part.as_str());
+    if kind_and_pattern(requested_part.as_str()) != (kind, part_pattern) {
+        return None;
+    }
     let before = last_chars(recorded.get(..part.start())?.trim_start());
     let after = first_chars(recorded.get(part.end()..)?.trim_end());
     let rule = format!(
@@ -148,21 +151,34 @@ fn normalizer_advice(difference: &LineDifference, normalize_site: &str) -> Optio
         quote(&format!("{}{part_pattern}{}", regex::escape(before), regex::escape(after))),
         quote(&format!("{before}…{after}"))
     );
-    Some(format!("if {kind} differs in every run, let orch ignore it: `normalize: [{rule}]` in {normalize_site}"))
+    Some(format!("if {kind} differs in every run, let orch ignore it: `normalize: [{rule}]` in {rule_location}"))
 }
 
-/// The end of a text that begins with a word, short enough for a pattern. Without numbers, which may change too.
+/// How advice calls a variable part, and a pattern that matches all parts of this kind.
+fn kind_and_pattern(part: &str) -> (&'static str, &'static str) {
+    if part.starts_with('/') {
+        ("a path", r#"/[^\s"']+"#)
+    } else if part.starts_with("0x") {
+        ("a hexadecimal number", "0x[0-9a-fA-F]+")
+    } else {
+        ("a number", "[0-9.,:]+")
+    }
+}
+
+/// At most [`MAX_ANCHOR_CHARS`] characters from the end of a text, from after the last digit on, because numbers may
+/// change too.
 fn last_chars(text: &str) -> &str {
-    let start = text.char_indices().rev().nth(MAX_CONTEXT_CHARS - 1).map_or(0, |(start, _)| start);
+    let start = text.char_indices().rev().nth(MAX_ANCHOR_CHARS - 1).map_or(0, |(start, _)| start);
     let end = text.get(start..).unwrap_or_default();
     end.rfind(|c: char| c.is_ascii_digit()).and_then(|digit| end.get(digit + 1..)).unwrap_or(end)
 }
 
-/// The beginning of a text, short enough for a pattern. Without numbers, which may change too.
+/// At most [`MAX_ANCHOR_CHARS`] characters from the start of a text, up to the first digit or slash, because numbers
+/// and paths may change too.
 fn first_chars(text: &str) -> &str {
-    let end = text.char_indices().nth(MAX_CONTEXT_CHARS).map_or(text.len(), |(end, _)| end);
+    let end = text.char_indices().nth(MAX_ANCHOR_CHARS).map_or(text.len(), |(end, _)| end);
     let start = text.get(..end).unwrap_or_default();
-    start.find(|c: char| c.is_ascii_digit()).and_then(|digit| start.get(..digit)).unwrap_or(start)
+    start.find(|c: char| c.is_ascii_digit() || c == '/').and_then(|end| start.get(..end)).unwrap_or(start)
 }
 
 /// Puts a text in single quotes for YAML.
@@ -223,6 +239,7 @@ mod tests {
             ("using port 8080.", "using port 41231."),
             ("cache: /var/cache/x1 ok", "cache: /home/u/cache ok"),
             ("<object at 0x7f01>", "<object at 0x5aff>"),
+            ("handle 0xAB01.", "handle 0xFFcd."),
             ("rate 1,234.5 req", "rate 99.1 req"),
         ] {
             let text = describe_difference(&request(recorded), &request(requested), "the test case");
@@ -231,6 +248,22 @@ mod tests {
             let pattern = rule.compile().unwrap();
             let replaced = |text: &str| pattern.replace_all(text, regex::NoExpand(&rule.replacement)).into_owned();
             assert_eq!(replaced(recorded), replaced(requested), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn the_suggested_pattern_matches_both_lines_even_if_more_differs() {
+        for (recorded, requested) in [("copy /a/x to /b/y", "copy /c/x to /d/z"), ("seed 1 of /a/x", "seed 2 of /b/x")]
+        {
+            let text = describe_difference(&request(recorded), &request(requested), "the test case");
+            let yaml = text.split("normalize: [").nth(1).unwrap().split("]`").next().unwrap();
+            let rule: Normalizer = serde_json::from_value(parse_rule(yaml)).unwrap();
+            let pattern = rule.compile().unwrap();
+            assert!(pattern.is_match(recorded) && pattern.is_match(requested), "{yaml}");
+        }
+        for (recorded, requested) in [("at 0xff", "at 17"), ("in /tmp/a", "in 7")] {
+            let text = describe_difference(&request(recorded), &request(requested), "the test case");
+            assert!(!text.contains("normalize"), "no rule matches both: {text}");
         }
     }
 

@@ -34,7 +34,7 @@ pub struct ReplayOptions {
     /// The rules for the parts of requests that change from run to run.
     pub normalizers: Vec<Normalizer>,
     /// Where the user can add such a rule, for advice.
-    pub normalize_site: String,
+    pub rule_location: String,
     /// Which commands to replay. By default, all of them if the folder has the result of a command, else none.
     pub commands: CommandModes,
     /// How the user can run a command instead of replaying it, for advice.
@@ -50,7 +50,7 @@ pub struct ReplayOptions {
 pub struct Replay {
     folder: PathBuf,
     remedy: String,
-    normalize_site: String,
+    rule_location: String,
     run_advice: String,
     files_advice: String,
     commands: CommandModes,
@@ -141,7 +141,7 @@ impl Replay {
         Ok(Self {
             folder: folder.to_owned(),
             remedy: options.remedy.unwrap_or_else(record),
-            normalize_site: options.normalize_site,
+            rule_location: options.rule_location,
             run_advice: options.run_advice,
             files_advice: options.files_advice,
             commands: options.commands,
@@ -386,7 +386,7 @@ impl Replay {
         normalized: &RequestText,
     ) -> Option<String> {
         let (nearest, recorded) = index.find_nearest(step, normalized, &self.normalizer)?;
-        let difference = describe_difference(&recorded, normalized, &self.normalize_site);
+        let difference = describe_difference(&recorded, normalized, &self.rule_location);
         Some(format!("the nearest recording is from step `{}`; {difference}", nearest.id().step))
     }
 }

@@ -93,7 +93,7 @@ impl ForecastWalk<'_, '_> {
         estimate.reserved_tokens = reserved.total();
         let cost = |model: &PlannedModel, input, output| {
             let usage = Usage { input, output, ..Usage::default() };
-            self.models.cost_of(&model.price_basis()?, &usage)
+            self.models.cost_of(&model.priced_model()?, &usage)
         };
         estimate.reserved_usd = cost(model, reserved.input, reserved.output);
         let min_cost = cost(model, min_input, min_output);

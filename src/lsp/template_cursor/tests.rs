@@ -1,4 +1,4 @@
-//! Tests for the tag around a position, and for the names that tags bind.
+//! Tests for the tag around the cursor, and for the names that tags bind.
 
 use super::*;
 use crate::check::COMPLETION_MARKER;

@@ -3,7 +3,7 @@
 use reqwest::header::HeaderName;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::sigv4::{CredentialScope, SignedRequest, sign};
+use super::sigv4::{CredentialScope, SignableRequest, sign};
 use super::{Auth, UnauthenticatedRequest, invalid_secret, secret_header};
 use crate::model::failure::{Failure, FailureClass};
 
@@ -55,7 +55,7 @@ impl Auth for AwsAuth {
             let token = secret_header(token.expose_secret().trim()).ok_or_else(|| invalid("token", SESSION_TOKEN))?;
             request.headers.insert(HeaderName::from_static("x-amz-security-token"), token);
         }
-        let signed_request = SignedRequest {
+        let request_to_sign = SignableRequest {
             method: "POST",
             url: request.url,
             headers: request.headers,
@@ -63,7 +63,7 @@ impl Auth for AwsAuth {
             timestamp: &timestamp,
         };
         let scope = CredentialScope { region: &self.region, service: "bedrock" };
-        let signature = sign(&signed_request, &scope, secret.expose_secret().trim());
+        let signature = sign(&request_to_sign, &scope, secret.expose_secret().trim());
         let authorization = signature.authorization(id, &scope, &timestamp);
         let value = secret_header(&authorization).ok_or_else(|| invalid("key id", ACCESS_KEY_ID))?;
         request.headers.insert(HeaderName::from_static("authorization"), value);

@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::provider::client::percent_encode;
 
-/// The parts of a request that the signature covers.
-pub(super) struct SignedRequest<'a> {
+/// A request to sign: the parts that the signature covers.
+pub(super) struct SignableRequest<'a> {
     pub(super) method: &'a str,
     pub(super) url: &'a Url,
     pub(super) headers: &'a HeaderMap,
@@ -51,7 +51,7 @@ impl Signature {
 }
 
 /// Signs a request with a secret key.
-pub(super) fn sign(request: &SignedRequest<'_>, scope: &CredentialScope<'_>, secret: &str) -> Signature {
+pub(super) fn sign(request: &SignableRequest<'_>, scope: &CredentialScope<'_>, secret: &str) -> Signature {
     let (signed_headers, canonical_headers) = canonical_headers(request);
     let canonical_request = format!(
         "{}\n{}\n{}\n{canonical_headers}\n{signed_headers}\n{}",
@@ -79,9 +79,9 @@ fn date(timestamp: &str) -> &str {
     timestamp.split('T').next().unwrap_or(timestamp)
 }
 
-/// The names of the signed headers, and these headers as lines. orch signs the host, the content type and the headers
-/// of AWS. It does not sign other headers, because a proxy may change them.
-fn canonical_headers(request: &SignedRequest<'_>) -> (String, String) {
+/// The names of the signed headers, and these headers as lines. orch signs the host, the content type and the `x-amz-*`
+/// headers. It does not sign other headers, because a proxy may change them.
+fn canonical_headers(request: &SignableRequest<'_>) -> (String, String) {
     let is_signed = |name: &str| name == "content-type" || name.starts_with("x-amz-");
     let mut headers: Vec<(&str, String)> = request
         .headers
@@ -148,7 +148,7 @@ mod tests {
             header_map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let url = Url::parse(url).unwrap();
-        let request = SignedRequest { method, url: &url, headers: &header_map, body, timestamp: TIMESTAMP };
+        let request = SignableRequest { method, url: &url, headers: &header_map, body, timestamp: TIMESTAMP };
         let scope = CredentialScope { region: "us-east-1", service };
         sign(&request, &scope, SECRET).authorization("AKIDEXAMPLE", &scope, TIMESTAMP)
     }

@@ -31,7 +31,7 @@ fn an_answer_to_a_server_continues_its_step_while_eight_branches_work() {
     RunOutput::of(&wait::output_of(child)).exits(0);
     assert_eq!((orch.json("workspace/found.json"), server.calls().len()), (json!("size L"), 2));
     assert_eq!(facts_of(&orch, "approval_answered").len(), 1);
-    assert_eq!(facts_of(&orch, "run_ended").len(), 1, "the run did not park");
+    assert_eq!(facts_of(&orch, "run_ended").len(), 1, "the run did not end to wait for the answer");
 }
 
 /// The number of commands that have started.

@@ -130,7 +130,7 @@ fn the_file_tools_make_no_git_repository_and_change_none() {
 
     site.put("z.git/HEAD", "ref: refs/heads/main\n").put("z.git/config", "[core]\n\tbare = true\n");
     site.put("z.git/objects/info/packs", "").put("z.git/refs/heads/a", "").put("z.git/hooks/update", "exit 0\n");
-    let refused = "would change the git repository in `z.git`";
+    let refused = "would change a file of the git repository in `z.git`";
     site.call("edit", json!({"path": "z.git/config", "old": "bare = true", "new": "x = y"})).fails_with(refused);
     site.call("edit", json!({"path": "z.git/hooks/update", "old": "exit 0", "new": "exit 1"})).fails_with(refused);
     site.call("write", json!({"path": "z.git/hooks/pre-receive", "content": ""})).fails_with(refused);

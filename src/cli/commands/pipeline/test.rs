@@ -22,7 +22,7 @@ use crate::config::{self, Document};
 use crate::engine::perform::RecordReplay;
 use crate::folder::{FolderAccess, NoFollowFolder, TemporaryFolder};
 use crate::model::RunStatus;
-use crate::model::case::Case;
+use crate::model::test_case::TestCase;
 use crate::model::visible::{escape_line_breaks, path_for_display};
 use crate::report::human;
 use crate::report::junit::{CaseResult, junit_report};
@@ -314,7 +314,7 @@ fn run_case(args: &TestArgs, file: &Path, warnings: &mut CaseWarnings, ui: &Ui) 
 }
 
 /// The folder of a test case's recordings. By default, it has the name of the test case.
-fn recordings_folder(document: &Document, case: &Case) -> String {
+fn recordings_folder(document: &Document, case: &TestCase) -> String {
     let default_name = Path::new(&document.file.path).file_stem().unwrap_or_default();
     case.recordings.clone().unwrap_or_else(|| default_name.to_string_lossy().into_owned())
 }

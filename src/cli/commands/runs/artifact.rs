@@ -15,13 +15,14 @@ use super::{find_run_or_latest, open_journal};
 
 /// Print an artifact as orch recorded it
 ///
-/// Prints the recorded bytes of the artifact's file, even if the file was changed or deleted since. The bytes are text
-/// or JSON, as in the file. If a loop produced the artifact in several iterations, orch prints the artifact of the last
-/// iteration; --step selects another iteration, or one item of a list.
+/// Prints the recorded bytes of the artifact's file, even if the file was changed or deleted since: text for an
+/// artifact in a file `NAME.md`, else JSON. If a loop produced the artifact in several iterations, orch prints the
+/// artifact of the last iteration; --step selects another iteration. For an artifact of the items of a `for_each`,
+/// select the item with --step.
 #[derive(Debug, clap::Args)]
 #[command(
     allow_missing_positional = true,
-    after_help = "Examples:\n  orch runs artifact plan\n  orch runs artifact 7d1d plan > plan.json\n  orch runs artifact 7d1d code --step fix[0]/code"
+    after_help = "Examples:\n  orch runs artifact plan\n  orch runs artifact 7d1d plan > plan.json\n  orch runs artifact 7d1d code --step 'fix[0]/code'"
 )]
 pub(in crate::cli) struct RunsArtifactArgs {
     /// The ID of the run, or the start of it [default: the latest run]
@@ -72,7 +73,8 @@ fn select_artifact<'a>(
         artifact.name == args.name && args.step.as_ref().is_none_or(|key| step.key.as_str() == key)
     };
     let matches: Vec<_> = artifacts.iter().filter(is_requested).copied().collect();
-    // An artifact with a file in the workspace takes precedence over the artifacts of items.
+    // An artifact that is local to an item of a `for_each` or to a called pipeline has no `path`. Any other takes
+    // precedence, the latest first.
     let workspace_match =
         matches.iter().filter(|(_, artifact)| artifact.path.is_some()).max_by_key(|(step, _)| step.ended);
     match (workspace_match, matches.as_slice()) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::agent::{Replay, ReplayOptions};
 use crate::config::{self, Document, Project, item_pointer, steps_with_pointers};
-use crate::model::case::Case;
+use crate::model::test_case::TestCase;
 use crate::model::{CommandMode, CommandModes, Normalizer, Step};
 use crate::runner::{RunnerError, models};
 
@@ -15,7 +15,7 @@ use crate::runner::{RunnerError, models};
 /// Returns `None` if the test runs without recordings: the pipeline has no agents, the test case names no recordings,
 /// and nothing was recorded.
 pub(super) fn open_replay(
-    case: &Case,
+    case: &TestCase,
     name: &str,
     project: &Project,
     recordings: PathBuf,
@@ -29,7 +29,7 @@ pub(super) fn open_replay(
     let recordings = check_inside_project(project, recordings)?;
     let options = ReplayOptions {
         normalizers: case.normalize.iter().chain(&project.settings.recordings.normalize).cloned().collect(),
-        normalize_site: "the test case".to_owned(),
+        rule_location: "the test case".to_owned(),
         commands: case.commands.clone(),
         run_advice: "to run the command instead, set `commands: run` in the test case".to_owned(),
         files_advice: files_advice(case),
@@ -39,7 +39,7 @@ pub(super) fn open_replay(
 }
 
 /// How the user can give the workspace of the test the files that the recordings need.
-fn files_advice(case: &Case) -> String {
+fn files_advice(case: &TestCase) -> String {
     match &case.workspace {
         Some(folder) => format!(
             "the test begins with the files of `workspace: {folder}` and `setup`: give these files the state in which \
@@ -64,7 +64,7 @@ fn has_step(project: &Project, has_property: impl Fn(&Step) -> bool) -> bool {
 
 /// The warning about a test without recordings that ran commands, although the test case does not say so. `recordings`
 /// is the folder in which orch looked for recordings.
-pub(super) fn warning_about_commands(case: &Case, project: &Project, recordings: &str) -> Option<String> {
+pub(super) fn warning_about_commands(case: &TestCase, project: &Project, recordings: &str) -> Option<String> {
     let ran_commands = case.commands.is_empty() && has_step(project, |step| step.run.is_some());
     ran_commands.then(|| {
         format!(
@@ -76,7 +76,7 @@ pub(super) fn warning_about_commands(case: &Case, project: &Project, recordings:
 
 /// Whether a folder has recordings. The folder with the name of the test case may also be the one that the test copies
 /// into its workspace.
-fn has_recordings(case: &Case, recordings: &Path) -> Result<bool, RunnerError> {
+fn has_recordings(case: &TestCase, recordings: &Path) -> Result<bool, RunnerError> {
     if case.workspace.as_deref().is_some_and(|files| Path::new(files).file_name() == recordings.file_name()) {
         return Ok(false);
     }
@@ -119,7 +119,7 @@ pub(super) struct UnusedNormalizers {
 
 impl UnusedNormalizers {
     /// Adds the rules that apply to a test case. `replay` has compared its requests.
-    pub(super) fn add(&mut self, document: &Document, case: &Case, project: &Project, replay: Option<&Replay>) {
+    pub(super) fn add(&mut self, document: &Document, case: &TestCase, project: &Project, replay: Option<&Replay>) {
         let unused = replay.map(Replay::unused_normalizers);
         let is_unused = |position: &usize| unused.as_ref().is_none_or(|unused| unused.contains(position));
         for (index, rule) in case.normalize.iter().enumerate().filter(|(index, _)| is_unused(index)) {

@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use indexmap::IndexMap;
 
 use crate::config;
-use crate::model::case::{CannedAnswer, CannedAnswers, Case};
 use crate::model::event::ApprovalDecision;
+use crate::model::test_case::{CannedAnswer, CannedAnswers, TestCase};
 use crate::model::visible::one_line;
 use crate::model::{RunState, RunStatus, StepKey, StepState};
 use crate::store::{ApprovalPrompter, Workspace};
@@ -28,7 +28,7 @@ fn describe_status(status: RunStatus) -> &'static str {
 }
 
 /// Compares the result of a run with the expected result of the test case, and returns the differences.
-pub(super) fn compare_with_expected(case: &Case, state: &RunState, workspace: &Workspace) -> Vec<String> {
+pub(super) fn compare_with_expected(case: &TestCase, state: &RunState, workspace: &Workspace) -> Vec<String> {
     let mut problems = Vec::new();
     let expected = case.expect.status.unwrap_or(RunStatus::Completed);
     if state.status != expected {

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::cli::interrupt;
 use crate::config;
-use crate::model::case::Case;
+use crate::model::test_case::TestCase;
 use crate::process::{self, EndingGroups, ProgramSpec};
 use crate::runner::{ExitStatus, Runner, RunnerError};
 
@@ -34,7 +34,7 @@ const GIT_VARIABLES: &[&str] = &[
 /// Prepares the folder `workspace` for a test case. The paths in the test case are relative to `folder` and must be
 /// inside the project at `root`. A signal ends the preparation and its commands.
 pub(super) async fn prepare_workspace(
-    case: &Case,
+    case: &TestCase,
     root: &Path,
     folder: &Path,
     runner: &Runner,

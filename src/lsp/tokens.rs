@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LexemeKind {
+pub(super) enum TemplateTokenKind {
     /// A name or keyword.
     Name,
     /// A number.
@@ -17,14 +17,14 @@ pub(super) enum LexemeKind {
 
 /// A token and its bytes. For a string, `range` is the text inside the quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lexeme {
-    pub(super) kind: LexemeKind,
+pub(super) struct TemplateToken {
+    pub(super) kind: TemplateTokenKind,
     pub(super) range: Range<usize>,
     /// The byte after the token, including its closing quote.
     pub(super) end: usize,
 }
 
-impl Lexeme {
+impl TemplateToken {
     /// Returns the token's text.
     pub(super) fn text<'t>(&self, text: &'t str) -> &'t str {
         text.get(self.range.clone()).unwrap_or_default()
@@ -32,7 +32,7 @@ impl Lexeme {
 
     /// Returns whether the token is this name, operator or bracket.
     pub(super) fn matches_text(&self, text: &str, expected: &str) -> bool {
-        matches!(self.kind, LexemeKind::Punctuation | LexemeKind::Name) && self.text(text) == expected
+        matches!(self.kind, TemplateTokenKind::Punctuation | TemplateTokenKind::Name) && self.text(text) == expected
     }
 }
 
@@ -41,7 +41,7 @@ fn is_name_char(c: char) -> bool {
 }
 
 /// Returns the tokens in a range of a text.
-pub(super) fn lex(text: &str, range: Range<usize>) -> Vec<Lexeme> {
+pub(super) fn tokenize(text: &str, range: Range<usize>) -> Vec<TemplateToken> {
     let mut tokens = Vec::new();
     let mut start = range.start;
     while let Some(c) = text.get(start..range.end).and_then(|remaining| remaining.chars().next()) {
@@ -55,19 +55,19 @@ pub(super) fn lex(text: &str, range: Range<usize>) -> Vec<Lexeme> {
             '"' | '\'' => {
                 let length = string_length(remaining, c);
                 let is_closed = remaining.get(1 + length..).is_some_and(|remaining| remaining.starts_with(c));
-                (LexemeKind::String, start + 1..start + 1 + length, 1 + length + usize::from(is_closed))
+                (TemplateTokenKind::String, start + 1..start + 1 + length, 1 + length + usize::from(is_closed))
             }
             c if c.is_ascii_digit() => {
                 let length = length_while(|c| c.is_ascii_alphanumeric() || c == '_');
-                (LexemeKind::Number, start..start + length, length)
+                (TemplateTokenKind::Number, start..start + length, length)
             }
             c if is_name_char(c) => {
                 let length = length_while(is_name_char);
-                (LexemeKind::Name, start..start + length, length)
+                (TemplateTokenKind::Name, start..start + length, length)
             }
-            c => (LexemeKind::Punctuation, start..start + c.len_utf8(), c.len_utf8()),
+            c => (TemplateTokenKind::Punctuation, start..start + c.len_utf8(), c.len_utf8()),
         };
-        tokens.push(Lexeme { kind, range: content, end: start + length });
+        tokens.push(TemplateToken { kind, range: content, end: start + length });
         start += length;
     }
     tokens
@@ -92,28 +92,29 @@ pub(super) const KEYWORDS: &[&str] =
 
 /// Returns the index of the first token of a value such as `plan.steps[0]` or `(a | first)`. The last token of the
 /// value is the token before the index `end`.
-pub(super) fn value_start(text: &str, tokens: &[Lexeme], end: usize) -> Option<usize> {
+pub(super) fn value_start(text: &str, tokens: &[TemplateToken], end: usize) -> Option<usize> {
     let mut index = end;
     loop {
         index = index.checked_sub(1)?;
         let token = tokens.get(index)?;
         match token.kind {
-            LexemeKind::Name if !KEYWORDS.contains(&token.text(text)) => {}
-            LexemeKind::String | LexemeKind::Number => {}
-            LexemeKind::Punctuation if token.matches_text(text, "]") => {
+            TemplateTokenKind::Name if !KEYWORDS.contains(&token.text(text)) => {}
+            TemplateTokenKind::String | TemplateTokenKind::Number => {}
+            TemplateTokenKind::Punctuation if token.matches_text(text, "]") => {
                 index = opening_bracket(text, tokens, index)?;
                 continue;
             }
-            LexemeKind::Punctuation if token.matches_text(text, ")") => {
+            TemplateTokenKind::Punctuation if token.matches_text(text, ")") => {
                 index = opening_bracket(text, tokens, index)?;
                 let callee = index.checked_sub(1).and_then(|previous| tokens.get(previous));
-                let is_callee =
-                    |callee: &Lexeme| callee.kind == LexemeKind::Name && !KEYWORDS.contains(&callee.text(text));
+                let is_callee = |callee: &TemplateToken| {
+                    callee.kind == TemplateTokenKind::Name && !KEYWORDS.contains(&callee.text(text))
+                };
                 if callee.is_some_and(is_callee) {
                     index -= 1;
                 }
             }
-            LexemeKind::Name | LexemeKind::Punctuation => return None,
+            TemplateTokenKind::Name | TemplateTokenKind::Punctuation => return None,
         }
         match index.checked_sub(1).and_then(|previous| tokens.get(previous)) {
             Some(previous) if previous.matches_text(text, ".") => index -= 1,
@@ -123,10 +124,10 @@ pub(super) fn value_start(text: &str, tokens: &[Lexeme], end: usize) -> Option<u
 }
 
 /// Returns the index of the opening bracket that matches the closing bracket at `closing_index`.
-fn opening_bracket(text: &str, tokens: &[Lexeme], closing_index: usize) -> Option<usize> {
+fn opening_bracket(text: &str, tokens: &[TemplateToken], closing_index: usize) -> Option<usize> {
     let mut depth = 0usize;
     for (index, token) in tokens.iter().enumerate().take(closing_index + 1).rev() {
-        if token.kind == LexemeKind::Punctuation {
+        if token.kind == TemplateTokenKind::Punctuation {
             match token.text(text) {
                 ")" | "]" | "}" => depth += 1,
                 "(" | "[" | "{" => depth = depth.checked_sub(1)?,
@@ -153,11 +154,11 @@ mod tests {
             ("plan[\"a.b\"].", "plan[\"a.b\"]"),
             ("not ü.", "ü"),
         ] {
-            let tokens = lex(text, 0..text.len());
+            let tokens = tokenize(text, 0..text.len());
             let start = value_start(text, &tokens, tokens.len() - 1).unwrap();
             assert_eq!(&text[tokens[start].range.start..text.len() - 1], base);
         }
         let text = "not .";
-        assert_eq!(value_start(text, &lex(text, 0..text.len()), 1), None);
+        assert_eq!(value_start(text, &tokenize(text, 0..text.len()), 1), None);
     }
 }

@@ -1,4 +1,5 @@
-//! Selects the branches of a union that fit what conditions have established about the value or about its properties.
+//! Selects the alternatives of a union that fit what conditions have established about the value or about its
+//! properties.
 
 use super::infer::Checker;
 use super::refined_types::requires_property;
@@ -18,7 +19,7 @@ enum Lookup {
 }
 
 impl<'a> Checker<'a> {
-    /// Removes the branches of a union that contradict a narrowing. Returns the union unchanged if every branch does:
+    /// Removes the alternatives of a union that contradict a narrowing. Returns the union unchanged if all of them do:
     /// then the mistake is in the condition, not in the value.
     pub(super) fn narrow_union(&self, ty: &Type<'a>, name: &str, narrowing: &Narrowing) -> Type<'a> {
         let Type::Union(branches) = ty else { return ty.clone() };
@@ -31,8 +32,8 @@ impl<'a> Checker<'a> {
         if compatible.is_empty() { ty.clone() } else { union(compatible) }
     }
 
-    /// Whether values of a branch fit a narrowing of the property at a dotted path. The path is empty for the value
-    /// itself.
+    /// Whether values of an alternative fit a narrowing of the property at a dotted path. The path is empty for the
+    /// value itself.
     fn is_compatible(&self, branch: &Type<'a>, name: &str, narrowing: &Narrowing) -> bool {
         let lookup = match narrowing {
             Narrowing::Defined | Narrowing::Truthy | Narrowing::OneOf(_, true) | Narrowing::Scalars(_, true) => {

@@ -5,13 +5,13 @@ use std::path::{Component, Path};
 use super::spans::{Document, item_pointer};
 use super::{files, generate, load, root, sources::Sources};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::case::Case;
+use crate::model::test_case::TestCase;
 
 /// Loads a test case.
 ///
 /// # Errors
 /// Every mistake of the file.
-pub fn load_case(path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
+pub fn load_case(path: &Path) -> Result<(Document, TestCase), Vec<Diagnostic>> {
     load_case_from(&Sources::default(), path)
 }
 
@@ -19,7 +19,7 @@ pub fn load_case(path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
 ///
 /// # Errors
 /// Every mistake of the file.
-pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
+pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, TestCase), Vec<Diagnostic>> {
     let display_path = path.to_string_lossy().replace('\\', "/");
     if let Some(diagnostic) = files::check_link_target(&root::find_root_from(sources, path), path, &display_path) {
         return Err(vec![*diagnostic]);
@@ -32,7 +32,7 @@ pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case)
 
 /// Returns a diagnostic for each path in a test case that leads out of the project, the folder or the workspace of the
 /// test case. `path` is the file of the test case.
-fn path_diagnostics(sources: &Sources, path: &Path, document: &Document, case: &Case) -> Vec<Diagnostic> {
+fn path_diagnostics(sources: &Sources, path: &Path, document: &Document, case: &TestCase) -> Vec<Diagnostic> {
     let new_diagnostic = |code: Code, message: String, pointer: &str, help: &str| {
         let span = document.spans.value(pointer);
         Diagnostic::error(code, message).with_span(&document.file, span).with_help(help)

@@ -170,7 +170,8 @@ impl CliAgent {
     }
 }
 
-/// An upper bound of the usage of one turn of a CLI agent. orch counts it for units that the turn does not report.
+/// The declared maximum usage of one turn of a CLI agent. If the turn does not report its tokens or its cost, orch
+/// counts this amount instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TurnEstimate {
@@ -191,7 +192,7 @@ pub struct AgentTurn {
     pub program: CliAgent,
     /// The request, with the conversation so far.
     pub request: ChatRequest,
-    /// An upper bound of its usage: the `estimate` of the agent.
+    /// The maximum of its usage: the `estimate` of the agent.
     #[serde(default)]
     pub estimate: TurnEstimate,
     /// The id of the agent's session to continue.

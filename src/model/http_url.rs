@@ -30,7 +30,7 @@ pub fn base_url_error(text: &str) -> Option<String> {
     http_url_error(text).or_else(|| has_query_or_fragment(text).then(|| query_error.to_owned()))
 }
 
-/// The host of an address, in lower case and without a final dot; `None` when it has none.
+/// The host of a URL, in lower case and without a final dot; `None` if it has none.
 pub fn url_host(url: &str) -> Option<String> {
     Some(url::Url::parse(url.trim()).ok()?.host_str()?.trim_end_matches('.').to_owned())
 }
@@ -41,7 +41,7 @@ pub fn host_with_port(text: &str) -> Option<String> {
     Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 
-/// Whether the host of an address is one of these domains, or a subdomain of one.
+/// Whether the host of a URL is one of these domains, or a subdomain of one.
 pub fn is_host_within(url: &str, domains: &[&str]) -> bool {
     url_host(url).is_some_and(|host| {
         domains
@@ -64,8 +64,8 @@ const OPENAI_DOMAINS: &[&str] = &[
 /// The domains of Azure's servers that have `OpenAI`'s API under `/openai`, and other APIs under other paths.
 const FOUNDRY_DOMAINS: &[&str] = &["services.ai.azure.com", "services.ai.azure.us"];
 
-/// Whether an address is `OpenAI`'s own, or Azure's with the same models, which refuse the same parameters.
-pub fn is_openai_address(url: &str) -> bool {
+/// Whether a URL is of `OpenAI`'s own servers, or of Azure's with the same models, which refuse the same parameters.
+pub fn is_openai_url(url: &str) -> bool {
     let is_below_openai = |url: url::Url| url.path_segments().is_some_and(|mut names| names.next() == Some("openai"));
     is_host_within(url, OPENAI_DOMAINS)
         || (is_host_within(url, FOUNDRY_DOMAINS) && url::Url::parse(url.trim()).is_ok_and(is_below_openai))
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_hosts_of_openai_and_azure_are_openai_addresses() {
+    fn only_urls_of_openai_and_azure_are_openai_urls() {
         for url in [
             "https://api.openai.com/v1",
             "https://eu.api.openai.com/v1",
@@ -85,7 +85,7 @@ mod tests {
             "https://x.cognitiveservices.azure.com/openai/v1",
             "https://x.services.ai.azure.com/openai/v1",
         ] {
-            assert!(is_openai_address(url), "{url}");
+            assert!(is_openai_url(url), "{url}");
         }
         for url in [
             "https://evilopenai.azure.com/v1",
@@ -94,7 +94,7 @@ mod tests {
             "https://x.services.ai.azure.com/models",
             "http://127.0.0.1:1/v1",
         ] {
-            assert!(!is_openai_address(url), "{url}");
+            assert!(!is_openai_url(url), "{url}");
         }
     }
 

@@ -5,12 +5,12 @@ use super::normalizers::check_case_normalizers;
 use super::program_lists::check_setup;
 use crate::config::{Document, Project, child_pointer, steps_with_pointers};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, sort_and_dedup};
-use crate::model::case::Case;
+use crate::model::test_case::TestCase;
 use crate::model::{Step, StepAction};
 
 /// Checks a test case against the pipeline of `project`. Reports inputs, approvals, commands and steps that the pipeline
 /// does not have, values that do not fit the inputs, mistakes in assertions, and patterns that can't be parsed.
-pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Diagnostic> {
+pub fn check_case(document: &Document, case: &TestCase, project: &Project) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     let inputs = &project.pipeline.inputs;
     for name in case.inputs.keys().filter(|name| !inputs.contains_key(*name)) {
@@ -63,7 +63,7 @@ pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Di
 }
 
 /// Returns a diagnostic for each answer to a step that asks nothing. Called pipelines have steps that ask, too.
-fn answer_diagnostics(document: &Document, case: &Case, project: &Project) -> Vec<Diagnostic> {
+fn answer_diagnostics(document: &Document, case: &TestCase, project: &Project) -> Vec<Diagnostic> {
     let projects = project.with_called_projects();
     let steps: Vec<(&Project, &Step)> = projects
         .iter()

@@ -16,7 +16,7 @@ use super::step_status::StepStatus;
 /// A test case: a pipeline, its inputs, recorded replies and results of commands, and the expected results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Case {
+pub struct TestCase {
     /// The path of the pipeline file, relative to this file.
     #[schemars(length(min = 1), example = &"../default.yaml")]
     pub pipeline: String,
