@@ -28,7 +28,7 @@ pub mod forecast;
 mod group;
 mod hints;
 pub mod interpret;
-mod interrupted_call;
+pub(crate) mod interrupted_call;
 mod interruption;
 mod iteration_values;
 mod limit_index;

@@ -17,6 +17,8 @@ mod completed_calls;
 #[cfg(target_os = "linux")]
 mod conformance;
 mod eras;
+#[cfg(target_os = "linux")]
+mod failed_commands;
 mod hostile;
 #[cfg(target_os = "linux")]
 mod json_bodies;
