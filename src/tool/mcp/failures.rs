@@ -4,7 +4,7 @@ use rmcp::model::{ErrorData, ProtocolVersion};
 use rmcp::service::ClientInitializeError;
 use rmcp::transport::DynamicTransportError;
 
-use crate::model::visible::escape_line_breaks;
+use crate::model::visible::{escape_line_breaks, escape_unsafe, one_line};
 use crate::model::{Failure, FailureClass, is_unanswered_call};
 use crate::network::without_secrets;
 use crate::process::{ProcessError, shorten_middle};
@@ -18,6 +18,13 @@ use super::stdio::{ProgramExit, StartError};
 
 /// The maximum length of a text of the server in a message, in bytes.
 const MAX_QUOTED_BYTES: usize = 1 << 10;
+/// The maximum length of a version of the protocol in a message, in characters.
+const MAX_VERSION_CHARS: usize = 64;
+/// How many versions of the protocol a message names.
+const MAX_NAMED_VERSIONS: usize = 5;
+/// What the user can do about a server that speaks other versions of the protocol.
+const VERSION_HINT: &str = "orch speaks 2026-07-28, 2025-11-25, 2025-06-18, 2025-03-26 and 2024-11-05; use another version \
+                            of the server";
 /// What the user can do about a server that wants a login and to which orch sends no credentials.
 pub(super) const AUTH_HINT: &str = "orch does not support OAuth for MCP servers: put a token into `headers`, as \
                          `Authorization: { env: VARIABLE }`";
@@ -39,11 +46,7 @@ pub(super) fn handshake_failure(server: &str, error: &ClientInitializeError, red
             agent_error(format!("the MCP server `{server}` refused the connection: {}", describe_error(error)))
         }
         ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. } => {
-            let versions: Vec<&str> = server_supported.iter().map(ProtocolVersion::as_str).collect();
-            agent_error(format!(
-                "the MCP server `{server}` speaks no version of the protocol that orch speaks, but {}",
-                quote(&versions.join(", "), redactor)
-            ))
+            version_failure(server, server_supported, redactor)
         }
         // The texts of the crate for these contain whole messages, in the form of its own types.
         ClientInitializeError::ExpectedInitResponse(_) | ClientInitializeError::ExpectedInitResult(_) => {
@@ -51,6 +54,19 @@ pub(super) fn handshake_failure(server: &str, error: &ClientInitializeError, red
         }
         other => protocol_failure(server, &other.to_string(), redactor),
     }
+}
+
+/// The failure of a server that speaks only other versions of the protocol than orch.
+pub(super) fn version_failure(server: &str, versions: &[ProtocolVersion], redactor: &Redactor) -> Failure {
+    let versions: Vec<String> = versions
+        .iter()
+        .take(MAX_NAMED_VERSIONS)
+        .map(|version| one_line(&escape_unsafe(&redactor.redact(version.as_str())), MAX_VERSION_CHARS))
+        .collect();
+    let versions = versions.join(", ");
+    let message =
+        format!("the MCP server `{server}` speaks no version of the protocol that orch speaks, but {versions}");
+    Failure::new(FailureClass::AgentError, message).with_hint(VERSION_HINT)
 }
 
 /// A text of a server for a message: without secrets, on one line, and not too long. The text may have been cut off.

@@ -14,6 +14,8 @@ import sys
 MODE = sys.argv[1]
 LOG = sys.argv[2] if len(sys.argv) > 2 else None
 NEW, OLD = "2026-07-28", "2025-11-25"
+# With the mode `version VERSION`, the server answers `initialize` with this version.
+VERSION = MODE.removeprefix("version ") if MODE.startswith("version ") else OLD
 MIB = 1 << 20
 
 
@@ -322,7 +324,7 @@ def main():
                 refuse(message, -32601, "Method not found")
             else:
                 info = {"name": "hostile", "version": "1"}
-                result = {"protocolVersion": OLD, "capabilities": {"tools": {}}, "serverInfo": info}
+                result = {"protocolVersion": VERSION, "capabilities": {"tools": {}}, "serverInfo": info}
                 answer(message, result)
         elif method == "tools/list":
             answer(message, definitions(message.get("params", {}).get("cursor")))
