@@ -19,7 +19,7 @@ use super::http_client::{EventSizes, HttpClient};
 use super::{MAX_MESSAGE_BYTES, McpContext};
 
 /// The maximum number of redirects of one request.
-const MAX_REDIRECTS: usize = 10;
+pub(super) const MAX_REDIRECTS: usize = 10;
 /// How often orch resumes a stream of messages that was cut off, before the call fails.
 const MAX_RESUMES: usize = 3;
 /// The longest wait before it does.

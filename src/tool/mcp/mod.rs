@@ -27,6 +27,7 @@ mod handler;
 mod http;
 mod http_client;
 mod http_error;
+mod http_failures;
 mod http_post;
 mod json_parts;
 mod legacy;

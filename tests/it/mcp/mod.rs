@@ -21,6 +21,8 @@ mod eras;
 mod failed_commands;
 mod hostile;
 #[cfg(target_os = "linux")]
+mod http_errors;
+#[cfg(target_os = "linux")]
 mod json_bodies;
 #[cfg(target_os = "linux")]
 mod later_rounds;
