@@ -22,11 +22,12 @@ use super::McpCall;
 use super::failures::{describe_error, is_session_lost, protocol_failure, rejected_failure, transport_failure};
 use super::handler::{Handler, Notice};
 use super::http_client::EventSizes;
-use super::listing::{ToolPages, ToolsPage};
 use super::messages::Rejection;
-use super::open_calls::{CallTurn, OpenCalls, UnansweredQuestions};
+use super::open_calls::{CallTurn, OpenCalls};
 use super::questions::input_responses;
+use super::request_error::{RawReply, RequestError};
 use super::stdio::{ProgramExit, ServerProgram};
+use super::tool_pages::{ToolPages, ToolsPage};
 
 /// How long a server may take to list its tools, with all pages of the list.
 pub(super) const LIST_TIMEOUT: Duration = Duration::from_mins(1);
@@ -56,43 +57,6 @@ pub(super) enum ServerEnd {
     Program(ServerProgram),
     /// A server over HTTP, with what is known about its events.
     Http(EventSizes),
-}
-
-/// Why a request has no result.
-pub(super) enum RequestError {
-    /// The server answered with an error, which this text describes.
-    Refused(String),
-    /// The connection ended. The server may have performed the request.
-    Closed,
-    /// The server does not know the session any more, so it did not perform the request.
-    SessionLost(Failure),
-    /// The request failed for another reason.
-    Failed(Failure),
-    /// The caller interrupted the request.
-    Interrupted(Failure),
-    /// The request reached its time limit.
-    TimedOut,
-    /// orch ended the request, because the server asked the user during it and orch can make it again with the answer.
-    Asked,
-    /// orch ended the call, because the server asked the user, and the question may belong to another call. The call has
-    /// to be made again while no other call is open.
-    Unclear,
-    /// The call was not sent. It needs another connection: questions over this one may belong to earlier calls.
-    Retired,
-}
-
-/// How a call ended.
-pub(super) struct RawReply {
-    /// The result as the server sent it.
-    pub(super) result: Result<Value, RequestError>,
-    /// The questions of the server during the call that got no answer.
-    pub(super) unanswered: UnansweredQuestions,
-}
-
-impl From<RequestError> for RawReply {
-    fn from(error: RequestError) -> Self {
-        Self { result: Err(error), unanswered: UnansweredQuestions::default() }
-    }
 }
 
 impl Connection {
@@ -156,7 +120,8 @@ impl Connection {
             // The method of the crate for this request would answer from a cache.
             let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(params));
             let result = self.request(request, deadline, &mut |_| true, std::future::pending()).await?;
-            let page = ToolsPage::read(result).map_err(|reason| self.protocol_error(&reason))?;
+            let page = ToolsPage::read(result, pages.next_number());
+            let page = page.map_err(|reason| self.protocol_error(&reason))?;
             cursor = pages.push(page);
             if cursor.is_none() {
                 return Ok(pages);

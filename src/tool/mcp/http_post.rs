@@ -26,6 +26,7 @@ use super::http::MAX_REDIRECTS;
 use super::http_error::{HttpError, HttpProblem};
 use super::messages::read_message;
 use super::request_ids::is_same_id;
+use super::text_worker::TextWorker;
 
 /// The part of a body that is no message which an error contains, in bytes.
 const MAX_QUOTED_BYTES: usize = 256;
@@ -38,6 +39,8 @@ pub(super) struct Post {
     pub(super) auth_header: Option<String>,
     pub(super) custom_headers: HashMap<HeaderName, HeaderValue>,
     pub(super) limits: StreamableHttpResponseLimits,
+    /// Reads bodies, which may be large.
+    pub(super) worker: TextWorker,
 }
 
 impl Post {
@@ -53,8 +56,8 @@ impl Post {
             | ClientJsonRpcMessage::Error(_) => (None, false),
         };
         let has_session = self.session_id.is_some();
-        let (is_discovery, uri) = (is_discovery && !has_session, self.uri.clone());
-        let sent = SentMessage { id, is_discovery, has_session, uri, limits: self.limits };
+        let (is_discovery, uri, limits) = (is_discovery && !has_session, self.uri.clone(), self.limits);
+        let sent = SentMessage { id, is_discovery, has_session, uri, limits, worker: self.worker.clone() };
         drop(self);
         sent.read(send_logged("mcp", "POST", request).await?).await
     }
@@ -92,6 +95,7 @@ struct SentMessage {
     /// The address of the settings.
     uri: Arc<str>,
     limits: StreamableHttpResponseLimits,
+    worker: TextWorker,
 }
 
 impl SentMessage {
@@ -124,7 +128,7 @@ impl SentMessage {
             }
             Some(JSON_MIME_TYPE) => {
                 let body = read_body(response, self.limits.max_json_response_size).await?;
-                match self.read_answer(&body) {
+                match self.read_answer(body).await {
                     Ok(message) => Ok(StreamableHttpPostResponse::Json(message, session)),
                     Err(_) if self.id.is_none() => Ok(StreamableHttpPostResponse::Accepted),
                     Err(reason) => Err(StreamableHttpError::UnexpectedServerResponse(reason.into())),
@@ -137,8 +141,9 @@ impl SentMessage {
 
     /// The answer in a body. An answer that orch does not accept is an error in its place. The error of this function is
     /// the reason why the body has no answer.
-    fn read_answer(&self, body: &[u8]) -> Result<ServerJsonRpcMessage, String> {
-        let message = self.read_message(body).ok_or_else(|| describe_body(body))?;
+    async fn read_answer(&self, body: Vec<u8>) -> Result<ServerJsonRpcMessage, String> {
+        let (message, body) = self.read_message(body).await;
+        let message = message.ok_or_else(|| describe_body(&body))?;
         let Some(id) = &self.id else { return Ok(message) };
         let is_own = |other: &RequestId| is_same_id(other, id);
         match message {
@@ -155,9 +160,14 @@ impl SentMessage {
         }
     }
 
-    fn read_message(&self, body: &[u8]) -> Option<ServerJsonRpcMessage> {
-        let open: Vec<RequestId> = self.id.iter().cloned().collect();
-        read_message(body, &open).messages.into_iter().next()
+    /// Reads the message in a body. Returns the body, too.
+    async fn read_message(&self, body: Vec<u8>) -> (Option<ServerJsonRpcMessage>, Vec<u8>) {
+        let (size, open): (usize, Vec<RequestId>) = (body.len(), self.id.iter().cloned().collect());
+        let read = move || {
+            let message = read_message(&body, &open).messages.into_iter().next();
+            (message, body)
+        };
+        self.worker.run(size, read).await
     }
 
     async fn read_error(self, response: Response) -> Result<StreamableHttpPostResponse, HttpError> {
@@ -183,10 +193,8 @@ impl SentMessage {
         } else {
             read_beginning(response, max_text).await
         };
-        if is_json
-            && !is_refusal(status)
-            && let Some(JsonRpcMessage::Error(error)) = self.read_message(&body)
-        {
+        let (message, body) = if is_json && !is_refusal(status) { self.read_message(body).await } else { (None, body) };
+        if let Some(JsonRpcMessage::Error(error)) = message {
             // The body belongs to this request, whatever its id: a proxy or a framework may not know the id.
             let message = JsonRpcMessage::error(error.error, self.id.or(error.id));
             return Ok(StreamableHttpPostResponse::Json(message, session));

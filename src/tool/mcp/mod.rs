@@ -32,6 +32,7 @@ mod http_post;
 mod json_parts;
 mod legacy;
 mod lines;
+mod listed_tools;
 mod listing;
 mod messages;
 mod names;
@@ -41,16 +42,20 @@ mod probe;
 mod questions;
 mod redacted;
 mod replies;
+mod request_error;
 mod request_ids;
 mod result;
 mod retry_ids;
 mod stdio;
+mod text_worker;
+mod tool_pages;
 
 pub use context::{Answerer, McpCall, McpContext, StartLimits};
-pub use listing::{ListedServer, MAX_TOOLS};
+pub use listing::ListedServer;
 pub use names::model_tool_name;
 pub use pool::McpServers;
 pub use result::McpResult;
+pub use tool_pages::MAX_TOOLS;
 
 /// The maximum size of a message of a server, in bytes: a line, an event or the body of a response.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;

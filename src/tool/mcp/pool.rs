@@ -13,11 +13,12 @@ use crate::model::{Failure, FailureClass, McpCallKind, McpServerSpec, SandboxUse
 use crate::offload::run_on_thread;
 
 use super::connect::connect;
-use super::connection::{Connection, LIST_TIMEOUT, RawReply, RequestError};
+use super::connection::{Connection, LIST_TIMEOUT};
 use super::context::{McpCall, McpContext};
 use super::credentials::with_credentials_hint;
 use super::failures::{asked_failure, closed_failure, too_large_failure, unsent_failure, with_exit};
 use super::listing::ListedServer;
+use super::request_error::{RawReply, RequestError};
 use super::result::{CompleteResult, McpResult};
 use super::stdio::{ProgramExit, ServerProcesses};
 

@@ -257,6 +257,10 @@ def definitions(cursor):
     if MODE == "endless-list":
         number = int(cursor or 0)
         return {"tools": [{"name": f"tool{number}", "inputSchema": schema}], "nextCursor": str(number + 1)}
+    if MODE == "long-cursor":
+        return {"tools": [], "nextCursor": "c" * 5000 if cursor else "1"}
+    if MODE == "many-tools":
+        return {"tools": [{"name": "good", "inputSchema": schema}] + [{"n": float("nan")}] * 240_000}
     if MODE == "wrong-tools":
         deep = []
         for _ in range(200):

@@ -25,6 +25,15 @@ pub(super) fn wrong_answers() -> Vec<(String, &'static str)> {
         (format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"structuredContent":{deep}}}}}"#), "127 levels"),
         (r#"{"jsonrpc":"2.0","id":ID,"result":{"structuredContent":Infinity}}"#.to_owned(), "not valid JSON"),
         (r#"{"jsonrpc":"2.0","id":ID,"result":{"isError":true,"isError":false}}"#.to_owned(), "`isError` twice"),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"a","text":"b"}]}}"#.to_owned(),
+            "it has the member `text` twice",
+        ),
+        (r#"{"jsonrpc":"2.0","id":ID,"result":{"structuredContent":{"n":1,"n":2}}}"#.to_owned(), "the member `n` twice"),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"error":{"code":99999999999,"message":"m"}}"#.to_owned(),
+            "`code` of its error is not a whole number of 32 bits",
+        ),
         (r#"{"jsonrpc":"2.0","result":{"content":["#.to_owned(), "not valid JSON"),
     ]
 }
