@@ -29,7 +29,10 @@ pub(super) fn wrong_answers() -> Vec<(String, &'static str)> {
             r#"{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"a","text":"b"}]}}"#.to_owned(),
             "it has the member `text` twice",
         ),
-        (r#"{"jsonrpc":"2.0","id":ID,"result":{"structuredContent":{"n":1,"n":2}}}"#.to_owned(), "the member `n` twice"),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"structuredContent":{"n":1,"n":2}}}"#.to_owned(),
+            "the member `n` twice",
+        ),
         (
             r#"{"jsonrpc":"2.0","id":ID,"error":{"code":99999999999,"message":"m"}}"#.to_owned(),
             "`code` of its error is not a whole number of 32 bits",
