@@ -26,6 +26,7 @@ use super::legacy::LegacyServers;
 use super::probe::{Discovery, ProbedTransport};
 use super::redacted::RedactedTransport;
 use super::stdio::{ServerCommand, ServerProcesses, ServerProgram};
+use super::waiting_answers::{AnswerLimitTransport, WaitingAnswers};
 
 /// The versions of the new protocol that orch speaks.
 const NEW_VERSIONS: [ProtocolVersion; 1] = [ProtocolVersion::V_2026_07_28];
@@ -128,10 +129,13 @@ impl Connector<'_> {
                 let name = &self.server.name;
                 let (transport, events) = http::open(name, url, headers, self.context).map_err(ConnectError::last)?;
                 let limit = (choice == ProtocolChoice::Either).then_some(self.context.start_limits.http_discovery);
-                let transport = ProbedTransport::new(self.redacted(transport), None, discovery.clone());
+                let answers = WaitingAnswers::default();
+                let transport = self.guarded(transport, &answers);
+                let transport = ProbedTransport::new(transport, None, discovery.clone());
                 match self.serve(transport, choice, limit).await {
                     Ok(service) => {
-                        Ok(Connection::new(name, service, ServerEnd::Http(events), self.context.redactor.clone()))
+                        let redactor = self.context.redactor.clone();
+                        Ok(Connection::new(name, service, ServerEnd::Http(events), answers, redactor))
                     }
                     Err(_) if events.is_too_large() => Err(ConnectError::last(too_large_failure(name))),
                     Err(error) => Err(self.describe(error)),
@@ -150,10 +154,12 @@ impl Connector<'_> {
         let started = ServerProgram::start(command, self.context, self.processes).await;
         let (program, pipes) = started.map_err(|error| ConnectError::last(start_failure(name, error)))?;
         let limit = (choice == ProtocolChoice::Either).then_some(self.context.start_limits.program_discovery);
-        let transport = ProbedTransport::new(self.redacted(pipes), limit, discovery.clone());
+        let answers = WaitingAnswers::default();
+        let transport = ProbedTransport::new(self.guarded(pipes, &answers), limit, discovery.clone());
         match self.serve(transport, choice, None).await {
             Ok(service) => {
-                Ok(Connection::new(name, service, ServerEnd::Program(program), self.context.redactor.clone()))
+                let redactor = self.context.redactor.clone();
+                Ok(Connection::new(name, service, ServerEnd::Program(program), answers, redactor))
             }
             Err(error @ ServeError::UnknownVersion(_)) => {
                 // How this start of the server ends does not matter.
@@ -172,8 +178,9 @@ impl Connector<'_> {
         }
     }
 
-    /// A transport that removes secrets from what the server sends.
-    fn redacted<T>(&self, transport: T) -> RedactedTransport<T> {
+    /// A transport that removes secrets from what the server sends, and limits the answers to its requests.
+    fn guarded<T>(&self, transport: T, answers: &WaitingAnswers) -> RedactedTransport<AnswerLimitTransport<T>> {
+        let transport = AnswerLimitTransport::new(transport, answers.clone());
         RedactedTransport::new(transport, self.context.redactor.clone(), self.processes.clone())
     }
 

@@ -28,6 +28,7 @@ use super::questions::input_responses;
 use super::request_error::{RawReply, RequestError};
 use super::stdio::{ProgramExit, ServerProgram};
 use super::tool_pages::{ToolPages, ToolsPage};
+use super::waiting_answers::WaitingAnswers;
 
 /// How long a server may take to list its tools, with all pages of the list.
 pub(super) const LIST_TIMEOUT: Duration = Duration::from_mins(1);
@@ -48,6 +49,7 @@ pub(super) struct Connection {
     notices: broadcast::Sender<Notice>,
     service: Mutex<Option<RunningService<RoleClient, Handler>>>,
     server_end: ServerEnd,
+    answers: WaitingAnswers,
     redactor: Arc<Redactor>,
 }
 
@@ -64,6 +66,7 @@ impl Connection {
         server: &str,
         service: RunningService<RoleClient, Handler>,
         server_end: ServerEnd,
+        answers: WaitingAnswers,
         redactor: Arc<Redactor>,
     ) -> Self {
         Self {
@@ -73,6 +76,7 @@ impl Connection {
             notices: service.service().notices(),
             service: Mutex::new(Some(service)),
             server_end,
+            answers,
             redactor,
         }
     }
@@ -90,7 +94,7 @@ impl Connection {
 
     /// Whether the connection has ended, so that a request would not reach the server.
     pub(super) fn is_closed(&self) -> bool {
-        self.peer.is_transport_closed()
+        self.peer.is_transport_closed() || self.has_too_many_answers()
     }
 
     /// Whether orch started the server.
@@ -104,6 +108,11 @@ impl Connection {
             ServerEnd::Program(program) => program.is_message_too_long(),
             ServerEnd::Http(events) => events.is_too_large(),
         }
+    }
+
+    /// Whether the connection ended because the server sends requests and does not read the answers.
+    pub(super) fn has_too_many_answers(&self) -> bool {
+        self.answers.is_over_limit()
     }
 
     /// Lists the tools of the server. A server that offers no tools has none.
@@ -234,6 +243,7 @@ impl Connection {
                     return serde_json::to_value(answer).map_err(|error| self.protocol_error(&error.to_string()));
                 }
                 failure = &mut interruption => break RequestError::Interrupted(failure),
+                () = self.answers.wait_over_limit() => return Err(RequestError::Closed),
                 () = sleep_until(deadline) => break RequestError::TimedOut,
                 notice = notices.recv() => {
                     // An error means that there were too many notices, and that the oldest ones are lost.
@@ -244,7 +254,13 @@ impl Connection {
             }
         };
         // A server that does not read the cancellation does not change the outcome.
-        drop(timeout(CANCEL_TIMEOUT, handle.cancel(Some(CANCEL_REASON.to_owned()))).await);
+        let cancelling = timeout(CANCEL_TIMEOUT, handle.cancel(Some(CANCEL_REASON.to_owned())));
+        if self.answers.is_waiting() {
+            // It does not read answers either, and would only delay the end of the call.
+            drop(tokio::spawn(cancelling));
+        } else {
+            drop(cancelling.await);
+        }
         Err(stopped)
     }
 
@@ -272,6 +288,7 @@ impl Connection {
     /// Ends the connection, and the server if orch started it. Returns how its program ended, unless another caller got
     /// this.
     pub(super) async fn close(&self) -> Option<ProgramExit> {
+        self.answers.stop();
         let service = self.service.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut service) = service {
             // If this fails, the connection has ended in another way.

@@ -14,6 +14,7 @@ use super::http_error::{HttpError, HttpProblem};
 use super::http_failures::http_failure;
 use super::messages::{MAX_VALUES, Rejection};
 use super::stdio::{ProgramExit, StartError};
+use super::waiting_answers::{MAX_WAITING_ANSWERS, MAX_WAITING_BYTES};
 
 /// The maximum length of a text of the server in a message, in bytes.
 const MAX_QUOTED_BYTES: usize = 1 << 10;
@@ -122,6 +123,16 @@ pub(super) fn asked_failure(server: &str) -> Failure {
 pub(super) fn too_large_failure(server: &str) -> Failure {
     let message = format!("the MCP server `{server}` sent a message of more than {} MiB", MAX_MESSAGE_BYTES >> 20);
     Failure::new(FailureClass::OutputTooLarge, message).with_hint(TOO_LARGE_HINT)
+}
+
+/// The failure of a server that sends requests and does not read the answers.
+pub(super) fn unread_answers_failure(server: &str) -> Failure {
+    let message = format!(
+        "the MCP server `{server}` sends requests and does not read the answers: more than {MAX_WAITING_ANSWERS} of them \
+         or more than {} MiB waited, and orch ended the connection",
+        MAX_WAITING_BYTES >> 20
+    );
+    Failure::new(FailureClass::AgentError, message).with_hint("report this to the author of the server")
 }
 
 /// The failure of a message that could not be sent, or of its answer.

@@ -132,6 +132,8 @@ where
     }
 
     fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        // A refusal that the server does not read would keep the pipe locked.
+        self.refusal = None;
         self.writer.close()
     }
 }

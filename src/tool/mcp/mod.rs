@@ -8,6 +8,7 @@
 //!   every process that it started.
 //! - orch sends a call once. It never repeats one by itself, also if the connection ends during the call.
 //! - What a server sends is limited in size. orch removes known secrets from it before any other code reads it.
+//! - The answers of orch that a server does not read are limited, too. Over the limit, the connection ends.
 //! - A message that orch can't read fails the request that it answers at once.
 //! - A server can't make orch call a model or show it the user's folders. A server of the new protocol may return
 //!   questions instead of a result, and so may one of the old protocol if its calls only read. A question during any
@@ -49,6 +50,7 @@ mod retry_ids;
 mod stdio;
 mod text_worker;
 mod tool_pages;
+mod waiting_answers;
 
 pub use context::{Answerer, McpCall, McpContext, StartLimits};
 pub use listing::ListedServer;

@@ -151,6 +151,17 @@ def ask_many(request, arguments):
     answer(request, text("asked"))
 
 
+def flood_requests(request, arguments):
+    """Sends so many requests, or requests without an end, and never reads the answers."""
+    params = {"messages": [], "maxTokens": 1}
+    number = 0
+    while arguments["count"] is None or number < arguments["count"]:
+        send({"jsonrpc": "2.0", "id": f"{'y' * 1000}{number}", "method": arguments["method"], "params": params})
+        number += 1
+    while True:
+        signal.pause()
+
+
 WAITING = []
 
 
@@ -240,6 +251,7 @@ TOOLS = [
     ask,
     ask_many,
     ask_late,
+    flood_requests,
     send_line,
     return_result,
     order,

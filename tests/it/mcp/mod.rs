@@ -42,6 +42,7 @@ mod questions;
 mod questions_during_calls;
 #[cfg(target_os = "linux")]
 mod recording;
+mod request_floods;
 #[cfg(target_os = "linux")]
 mod resume;
 #[cfg(target_os = "linux")]

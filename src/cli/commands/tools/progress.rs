@@ -12,11 +12,11 @@ const LINE_INTERVAL: Duration = Duration::from_millis(200);
 /// Prints at most one line in each interval, and the last one always.
 pub(super) struct ProgressLines<F> {
     print: F,
-    state: Mutex<State>,
+    state: Mutex<LineState>,
 }
 
 #[derive(Default)]
-struct State {
+struct LineState {
     printed_at: Option<Instant>,
     /// The last text, if it is not printed yet.
     waiting: Option<String>,
@@ -52,7 +52,7 @@ impl<F: Fn(&str)> ProgressLines<F> {
         }
     }
 
-    fn print_waiting(&self, state: &mut State) {
+    fn print_waiting(&self, state: &mut LineState) {
         if let Some(text) = state.waiting.take() {
             (self.print)(&text);
             state.printed_at = Some(Instant::now());
