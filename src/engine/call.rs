@@ -18,9 +18,9 @@ use super::call_arguments::render_arguments;
 use super::call_result::{CallResult, ReceivedResult, read_result, value_of_edit};
 use super::conversation::millis;
 use super::interpret::{Interpreter, StepResult};
-use super::interrupted_call::interruption_text;
+use super::interrupted_call::unknown_effect_text;
 use super::mcp_listings::find_tool;
-use super::mcp_questions::{MAX_INPUT_ROUNDS, required_input, unanswered_failure};
+use super::mcp_questions::{MAX_INPUT_ROUNDS, required_input, too_many_rounds, unanswered_failure};
 use super::node::{ArtifactType, CallNode, CalledTool, PlanNode};
 use super::scope::ValueScope;
 use super::step_execution::{
@@ -318,8 +318,7 @@ impl<'a> StepCall<'a> {
             }
             CallReply::Output(CallOutput::Tool(output)) => ReceivedResult { output: &output.result, structured: None },
             CallReply::Output(CallOutput::McpTool(output)) if output.input_required.is_some() => {
-                let server = &output.tool.server;
-                let message = format!("the MCP server `{server}` asked for input {MAX_INPUT_ROUNDS} times");
+                let message = too_many_rounds(&output.tool.server);
                 return Ok(Some(Err(Failure::new(FailureClass::ToolFailed, message))));
             }
             CallReply::Output(CallOutput::McpTool(output)) => {
@@ -350,10 +349,7 @@ impl<'a> StepCall<'a> {
             CalledTool::Builtin { tool, .. } => CallKind::Tool(*tool),
             CalledTool::Mcp { server, .. } => CallKind::McpTool(server.call_kind()),
         };
-        if !self.call.tool.only_reads()
-            && !failure.unperformed
-            && let Some(message) = interruption_text(kind, &failure, activity)
-        {
+        if let Some(message) = unknown_effect_text(kind, &failure, activity) {
             let hint = format!("find out whether the call took effect; {}", self.repeat_hint());
             return Failure { message, ..failure }.with_hint(hint);
         }

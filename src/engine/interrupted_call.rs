@@ -32,6 +32,17 @@ pub(super) fn interruption_text(kind: CallKind, failure: &Failure, activity: Opt
     ))
 }
 
+/// The message about a call of a tool that no model made and that ended without a result; `None` if the call changes
+/// nothing, or if it is certain that it was not performed. `kind` is that of a call of a tool.
+pub(crate) fn unknown_effect_text(
+    kind: CallKind,
+    failure: &Failure,
+    activity: Option<&AgentActivity>,
+) -> Option<String> {
+    let may_have_effect = kind.is_never_repeated() && !failure.unperformed;
+    if may_have_effect { interruption_text(kind, failure, activity) } else { None }
+}
+
 /// What is known about the effect of a call without a result.
 fn describe_effect(kind: CallKind, activity: Option<&AgentActivity>) -> String {
     if matches!(kind, CallKind::McpTool(_)) {

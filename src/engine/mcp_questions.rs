@@ -22,6 +22,11 @@ const MAX_QUOTED_BYTES: usize = 4 << 10;
 /// How often the user may give an answer that does not fit a question.
 pub(super) const MAX_ANSWER_TRIES: u32 = 10;
 
+/// What is wrong with a server that asks again although it got [`MAX_INPUT_ROUNDS`] answers.
+pub(crate) fn too_many_rounds(server: &str) -> String {
+    format!("the MCP server `{server}` asked for input more than {MAX_INPUT_ROUNDS} times")
+}
+
 /// The name of a question that has none of its own.
 pub(super) const QUESTION: &str = "question";
 

@@ -26,7 +26,7 @@ pub mod forecast;
 mod group;
 mod hints;
 pub mod interpret;
-mod interrupted_call;
+pub(crate) mod interrupted_call;
 mod interruption;
 mod iteration_values;
 mod lost_files;

@@ -9,7 +9,7 @@ use crate::model::{ChatReply, ContentBlock, Digest, Failure};
 
 use super::agent_tools::AgentTools;
 use super::interrupted_call::interruption_text;
-use super::mcp_questions::MAX_INPUT_ROUNDS;
+use super::mcp_questions::too_many_rounds;
 use super::pipeline_tools::PipelineCallResult;
 use super::step_execution::{digest, unexpected_record};
 use super::tool_target::ToolTarget;
@@ -148,11 +148,7 @@ impl ToolCallResult {
         let result = match outcome.result {
             Ok(CallReply::Output(CallOutput::Tool(output))) => recorded(output.result.content, output.result.is_error),
             Ok(CallReply::Output(CallOutput::McpTool(output))) if output.input_required.is_some() => {
-                let server = &output.tool.server;
-                let text = format!(
-                    "the MCP server `{server}` asked for input {MAX_INPUT_ROUNDS} times, so orch ended the call without \
-                     a result"
-                );
+                let text = format!("{}, so orch ended the call without a result", too_many_rounds(&output.tool.server));
                 Self::new(call, text, true).with_arguments(call, target)
             }
             Ok(CallReply::Output(CallOutput::McpTool(output))) => {

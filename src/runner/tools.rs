@@ -14,12 +14,14 @@ use serde_json::Value;
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::diagnostic::did_you_mean;
-use crate::engine::mcp_questions::{MAX_INPUT_ROUNDS, answer_from_text, answers_from_text};
+use crate::engine::interrupted_call::unknown_effect_text;
+use crate::engine::mcp_questions::{MAX_INPUT_ROUNDS, answer_from_text, answers_from_text, too_many_rounds};
 use crate::files::WorkspaceBaseline;
+use crate::model::event::CallKind;
 use crate::model::failure::RAISE_TIMEOUT_HINT;
 use crate::model::{
-    BuiltinTool, Failure, FailureClass, InputAnswers, InputQuestion, InputRequired, McpServerSpec, McpToolName,
-    Sandbox, SandboxSpec, ToolGrant, ToolInvocation, is_unanswered_call,
+    AgentActivity, BuiltinTool, Failure, FailureClass, InputAnswers, InputQuestion, InputRequired, McpServerSpec,
+    McpToolName, Sandbox, SandboxSpec, ToolGrant, ToolInvocation, is_unanswered_call,
 };
 use crate::network::Network;
 use crate::process::{EndingGroups, SandboxContext, SupervisorSpec};
@@ -277,7 +279,9 @@ impl ProjectTools {
             Target::Builtin(tool) => {
                 let invocation = self.builtin_call(*tool, arguments, options.timeout);
                 let performed = tool::perform(&invocation, &self.context, interruption).await;
-                let output = performed.result.map_err(call_error)?;
+                let activity = performed.activity;
+                let without_result = |failure| call_error(CallKind::Tool(*tool), failure, Some(&activity));
+                let output = performed.result.map_err(without_result)?;
                 Ok(ToolCallOutcome::Output { content: output.content, is_error: output.is_error, structured: None })
             }
             Target::Mcp(server, tool) => {
@@ -302,10 +306,12 @@ impl ProjectTools {
         interruption: impl Future<Output = Failure>,
     ) -> Result<ToolCallOutcome, RunnerError> {
         let mut interruption = pin!(interruption);
+        let kind = CallKind::McpTool(call.server.call_kind());
         let mut answers: Option<InputAnswers> = None;
         for _ in 0..=MAX_INPUT_ROUNDS {
             let call = McpCall { answers: answers.as_ref(), ..call };
-            let result = self.servers.call(call, interruption.as_mut()).await.map_err(call_error)?;
+            let result = self.servers.call(call, interruption.as_mut()).await;
+            let result = result.map_err(|failure| call_error(kind, failure, None))?;
             let Some(input) = result.input_required else {
                 let (content, is_error, structured) = (result.content, result.is_error, result.structured);
                 return Ok(ToolCallOutcome::Output { content, is_error, structured });
@@ -324,9 +330,7 @@ impl ProjectTools {
             })?;
             answers = Some(read);
         }
-        let message =
-            format!("the MCP server `{}` asked for input more than {MAX_INPUT_ROUNDS} times", call.server.name);
-        Err(RunnerError::usage(message))
+        Err(RunnerError::usage(too_many_rounds(&call.server.name)).with_status(ExitStatus::Failed))
     }
 
     /// The call of a tool of orch, as a step would make it.
@@ -359,12 +363,21 @@ fn answerer(text: String) -> Answerer {
     Arc::new(answer)
 }
 
-/// The error for a call that has no result. There is no step with a time limit, but an option of the command.
-fn call_error(failure: Failure) -> RunnerError {
+/// The error for a call that has no result. There is no step with a time limit, but an option of the command. Like the
+/// failure of a step that calls a tool, the error says if it is not known whether the call took effect.
+fn call_error(kind: CallKind, failure: Failure, activity: Option<&AgentActivity>) -> RunnerError {
     let failure = match failure.hint.as_deref().and_then(|hint| hint.strip_prefix(RAISE_TIMEOUT_HINT)) {
         Some(rest) => {
             let hint = format!("raise `--timeout`{rest}");
             failure.with_hint(hint)
+        }
+        None => failure,
+    };
+    let failure = match unknown_effect_text(kind, &failure, activity) {
+        Some(message) => {
+            let hint = failure.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+            let hint = format!("find out whether the call took effect before you call the tool again{hint}");
+            Failure { message, ..failure }.with_hint(hint)
         }
         None => failure,
     };

@@ -19,18 +19,22 @@ use crate::offload::run_on_thread;
 
 use super::McpContext;
 use super::connection::{Connection, ServerEnd};
-use super::failures::{handshake_failure, is_final, start_failure, too_large_failure, with_exit};
+use super::failures::{handshake_failure, is_final, start_failure, too_large_failure, version_failure, with_exit};
 use super::handler::Handler;
 use super::http;
 use super::legacy::LegacyServers;
 use super::probe::{Discovery, ProbedTransport};
 use super::redacted::RedactedTransport;
 use super::stdio::{ServerCommand, ServerProcesses, ServerProgram};
+use super::waiting_answers::{AnswerLimitTransport, WaitingAnswers};
 
 /// The versions of the new protocol that orch speaks.
 const NEW_VERSIONS: [ProtocolVersion; 1] = [ProtocolVersion::V_2026_07_28];
-/// The version of the old protocol that orch asks for. A server may answer with an older one.
+/// The version of the old protocol that orch asks for.
 const OLD_VERSION: ProtocolVersion = ProtocolVersion::V_2025_11_25;
+/// The older versions with which a server may answer.
+const OLDER_VERSIONS: [ProtocolVersion; 3] =
+    [ProtocolVersion::V_2025_06_18, ProtocolVersion::V_2025_03_26, ProtocolVersion::V_2024_11_05];
 
 /// How a connection begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,10 +129,13 @@ impl Connector<'_> {
                 let name = &self.server.name;
                 let (transport, events) = http::open(name, url, headers, self.context).map_err(ConnectError::last)?;
                 let limit = (choice == ProtocolChoice::Either).then_some(self.context.start_limits.http_discovery);
-                let transport = ProbedTransport::new(self.redacted(transport), None, discovery.clone());
+                let answers = WaitingAnswers::default();
+                let transport = self.guarded(transport, &answers);
+                let transport = ProbedTransport::new(transport, None, discovery.clone());
                 match self.serve(transport, choice, limit).await {
                     Ok(service) => {
-                        Ok(Connection::new(name, service, ServerEnd::Http(events), self.context.redactor.clone()))
+                        let redactor = self.context.redactor.clone();
+                        Ok(Connection::new(name, service, ServerEnd::Http(events), answers, redactor))
                     }
                     Err(_) if events.is_too_large() => Err(ConnectError::last(too_large_failure(name))),
                     Err(error) => Err(self.describe(error)),
@@ -147,10 +154,17 @@ impl Connector<'_> {
         let started = ServerProgram::start(command, self.context, self.processes).await;
         let (program, pipes) = started.map_err(|error| ConnectError::last(start_failure(name, error)))?;
         let limit = (choice == ProtocolChoice::Either).then_some(self.context.start_limits.program_discovery);
-        let transport = ProbedTransport::new(self.redacted(pipes), limit, discovery.clone());
+        let answers = WaitingAnswers::default();
+        let transport = ProbedTransport::new(self.guarded(pipes, &answers), limit, discovery.clone());
         match self.serve(transport, choice, None).await {
             Ok(service) => {
-                Ok(Connection::new(name, service, ServerEnd::Program(program), self.context.redactor.clone()))
+                let redactor = self.context.redactor.clone();
+                Ok(Connection::new(name, service, ServerEnd::Program(program), answers, redactor))
+            }
+            Err(error @ ServeError::UnknownVersion(_)) => {
+                // How this start of the server ends does not matter.
+                drop(program.end().await);
+                Err(self.describe(error))
             }
             Err(error) => {
                 let ConnectError { failure, is_final } = self.describe(error);
@@ -164,8 +178,9 @@ impl Connector<'_> {
         }
     }
 
-    /// A transport that removes secrets from what the server sends.
-    fn redacted<T>(&self, transport: T) -> RedactedTransport<T> {
+    /// A transport that removes secrets from what the server sends, and limits the answers to its requests.
+    fn guarded<T>(&self, transport: T, answers: &WaitingAnswers) -> RedactedTransport<AnswerLimitTransport<T>> {
+        let transport = AnswerLimitTransport::new(transport, answers.clone());
         RedactedTransport::new(transport, self.context.redactor.clone(), self.processes.clone())
     }
 
@@ -194,6 +209,9 @@ impl Connector<'_> {
             ServeError::Handshake(error) => {
                 let failure = handshake_failure(name, &error, &self.context.redactor);
                 ConnectError { failure, is_final: is_over || is_final(&error) }
+            }
+            ServeError::UnknownVersion(version) => {
+                ConnectError::last(version_failure(name, &[version], &self.context.redactor))
             }
             ServeError::TimedOut => {
                 let message =
@@ -238,7 +256,16 @@ fn slow_start_hint(server: &McpServerSpec) -> String {
 /// Why a handshake failed.
 enum ServeError {
     Handshake(Box<ClientInitializeError>),
+    /// The server answered `initialize` with a version that orch does not speak.
+    UnknownVersion(ProtocolVersion),
     TimedOut,
+}
+
+/// The version of a connection that has begun, if orch does not speak it.
+fn unknown_version(service: &RunningService<RoleClient, Handler>) -> Option<ProtocolVersion> {
+    let version = service.peer().peer_info()?.protocol_version.clone();
+    let is_known = version == OLD_VERSION || NEW_VERSIONS.contains(&version) || OLDER_VERSIONS.contains(&version);
+    (!is_known).then_some(version)
 }
 
 /// Begins the conversation with a server.
@@ -259,7 +286,10 @@ async fn serve<T: Transport<RoleClient> + 'static>(
     );
     // The future has room for several messages.
     match timeout_at(deadline, Box::pin(service)).await {
-        Ok(Ok(service)) => Ok(service),
+        Ok(Ok(service)) => match unknown_version(&service) {
+            None => Ok(service),
+            Some(version) => Err(ServeError::UnknownVersion(version)),
+        },
         Ok(Err(error)) => Err(ServeError::Handshake(Box::new(error))),
         Err(_) => Err(ServeError::TimedOut),
     }

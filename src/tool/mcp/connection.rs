@@ -22,11 +22,13 @@ use super::McpCall;
 use super::failures::{describe_error, is_session_lost, protocol_failure, rejected_failure, transport_failure};
 use super::handler::{Handler, Notice};
 use super::http_client::EventSizes;
-use super::listing::{ToolPages, ToolsPage};
 use super::messages::Rejection;
-use super::open_calls::{CallTurn, OpenCalls, UnansweredQuestions};
+use super::open_calls::{CallTurn, OpenCalls};
 use super::questions::input_responses;
+use super::request_error::{RawReply, RequestError};
 use super::stdio::{ProgramExit, ServerProgram};
+use super::tool_pages::{ToolPages, ToolsPage};
+use super::waiting_answers::WaitingAnswers;
 
 /// How long a server may take to list its tools, with all pages of the list.
 pub(super) const LIST_TIMEOUT: Duration = Duration::from_mins(1);
@@ -47,6 +49,7 @@ pub(super) struct Connection {
     notices: broadcast::Sender<Notice>,
     service: Mutex<Option<RunningService<RoleClient, Handler>>>,
     server_end: ServerEnd,
+    answers: WaitingAnswers,
     redactor: Arc<Redactor>,
 }
 
@@ -58,48 +61,12 @@ pub(super) enum ServerEnd {
     Http(EventSizes),
 }
 
-/// Why a request has no result.
-pub(super) enum RequestError {
-    /// The server answered with an error, which this text describes.
-    Refused(String),
-    /// The connection ended. The server may have performed the request.
-    Closed,
-    /// The server does not know the session any more, so it did not perform the request.
-    SessionLost(Failure),
-    /// The request failed for another reason.
-    Failed(Failure),
-    /// The caller interrupted the request.
-    Interrupted(Failure),
-    /// The request reached its time limit.
-    TimedOut,
-    /// orch ended the request, because the server asked the user during it and orch can make it again with the answer.
-    Asked,
-    /// orch ended the call, because the server asked the user, and the question may belong to another call. The call has
-    /// to be made again while no other call is open.
-    Unclear,
-    /// The call was not sent. It needs another connection: questions over this one may belong to earlier calls.
-    Retired,
-}
-
-/// How a call ended.
-pub(super) struct RawReply {
-    /// The result as the server sent it.
-    pub(super) result: Result<Value, RequestError>,
-    /// The questions of the server during the call that got no answer.
-    pub(super) unanswered: UnansweredQuestions,
-}
-
-impl From<RequestError> for RawReply {
-    fn from(error: RequestError) -> Self {
-        Self { result: Err(error), unanswered: UnansweredQuestions::default() }
-    }
-}
-
 impl Connection {
     pub(super) fn new(
         server: &str,
         service: RunningService<RoleClient, Handler>,
         server_end: ServerEnd,
+        answers: WaitingAnswers,
         redactor: Arc<Redactor>,
     ) -> Self {
         Self {
@@ -109,6 +76,7 @@ impl Connection {
             notices: service.service().notices(),
             service: Mutex::new(Some(service)),
             server_end,
+            answers,
             redactor,
         }
     }
@@ -126,7 +94,7 @@ impl Connection {
 
     /// Whether the connection has ended, so that a request would not reach the server.
     pub(super) fn is_closed(&self) -> bool {
-        self.peer.is_transport_closed()
+        self.peer.is_transport_closed() || self.has_too_many_answers()
     }
 
     /// Whether orch started the server.
@@ -140,6 +108,11 @@ impl Connection {
             ServerEnd::Program(program) => program.is_message_too_long(),
             ServerEnd::Http(events) => events.is_too_large(),
         }
+    }
+
+    /// Whether the connection ended because the server sends requests and does not read the answers.
+    pub(super) fn has_too_many_answers(&self) -> bool {
+        self.answers.is_over_limit()
     }
 
     /// Lists the tools of the server. A server that offers no tools has none.
@@ -156,7 +129,8 @@ impl Connection {
             // The method of the crate for this request would answer from a cache.
             let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(params));
             let result = self.request(request, deadline, &mut |_| true, std::future::pending()).await?;
-            let page = ToolsPage::read(result).map_err(|reason| self.protocol_error(&reason))?;
+            let page = ToolsPage::read(result, pages.next_number());
+            let page = page.map_err(|reason| self.protocol_error(&reason))?;
             cursor = pages.push(page);
             if cursor.is_none() {
                 return Ok(pages);
@@ -269,6 +243,7 @@ impl Connection {
                     return serde_json::to_value(answer).map_err(|error| self.protocol_error(&error.to_string()));
                 }
                 failure = &mut interruption => break RequestError::Interrupted(failure),
+                () = self.answers.wait_over_limit() => return Err(RequestError::Closed),
                 () = sleep_until(deadline) => break RequestError::TimedOut,
                 notice = notices.recv() => {
                     // An error means that there were too many notices, and that the oldest ones are lost.
@@ -279,7 +254,13 @@ impl Connection {
             }
         };
         // A server that does not read the cancellation does not change the outcome.
-        drop(timeout(CANCEL_TIMEOUT, handle.cancel(Some(CANCEL_REASON.to_owned()))).await);
+        let cancelling = timeout(CANCEL_TIMEOUT, handle.cancel(Some(CANCEL_REASON.to_owned())));
+        if self.answers.is_waiting() {
+            // It does not read answers either, and would only delay the end of the call.
+            drop(tokio::spawn(cancelling));
+        } else {
+            drop(cancelling.await);
+        }
         Err(stopped)
     }
 
@@ -307,6 +288,7 @@ impl Connection {
     /// Ends the connection, and the server if orch started it. Returns how its program ended, unless another caller got
     /// this.
     pub(super) async fn close(&self) -> Option<ProgramExit> {
+        self.answers.stop();
         let service = self.service.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut service) = service {
             // If this fails, the connection has ended in another way.

@@ -42,7 +42,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::tool::mcp::failures::AUTH_HINT;
+    use crate::tool::mcp::http_failures::AUTH_HINT;
 
     fn hint(headers: &Value) -> String {
         let transport = json!({ "http": { "url": "https://docs.example/mcp", "headers": headers } });

@@ -4,24 +4,28 @@ use rmcp::model::{ErrorData, ProtocolVersion};
 use rmcp::service::ClientInitializeError;
 use rmcp::transport::DynamicTransportError;
 
-use crate::model::visible::escape_line_breaks;
+use crate::model::visible::{escape_line_breaks, escape_unsafe, one_line};
 use crate::model::{Failure, FailureClass, is_unanswered_call};
-use crate::network::without_secrets;
 use crate::process::{ProcessError, shorten_middle};
 use crate::secret::Redactor;
-use crate::tool::http_client::describe_problem;
 
 use super::MAX_MESSAGE_BYTES;
 use super::hints::missing_program_hint;
-use super::http_error::HttpError;
+use super::http_error::{HttpError, HttpProblem};
+use super::http_failures::http_failure;
 use super::messages::{MAX_VALUES, Rejection};
 use super::stdio::{ProgramExit, StartError};
+use super::waiting_answers::{MAX_WAITING_ANSWERS, MAX_WAITING_BYTES};
 
 /// The maximum length of a text of the server in a message, in bytes.
 const MAX_QUOTED_BYTES: usize = 1 << 10;
-/// What the user can do about a server that wants a login and to which orch sends no credentials.
-pub(super) const AUTH_HINT: &str = "orch does not support OAuth for MCP servers: put a token into `headers`, as \
-                         `Authorization: { env: VARIABLE }`";
+/// The maximum length of a version of the protocol in a message, in characters.
+const MAX_VERSION_CHARS: usize = 64;
+/// How many versions of the protocol a message names.
+const MAX_NAMED_VERSIONS: usize = 5;
+/// What the user can do about a server that speaks other versions of the protocol.
+const VERSION_HINT: &str = "orch speaks 2026-07-28, 2025-11-25, 2025-06-18, 2025-03-26 and 2024-11-05; use another version \
+                            of the server";
 /// What the user can do about a message that is too large.
 const TOO_LARGE_HINT: &str = "ask its tools for less at once, for example for one page or one file";
 
@@ -40,11 +44,7 @@ pub(super) fn handshake_failure(server: &str, error: &ClientInitializeError, red
             agent_error(format!("the MCP server `{server}` refused the connection: {}", describe_error(error)))
         }
         ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. } => {
-            let versions: Vec<&str> = server_supported.iter().map(ProtocolVersion::as_str).collect();
-            agent_error(format!(
-                "the MCP server `{server}` speaks no version of the protocol that orch speaks, but {}",
-                quote(&versions.join(", "), redactor)
-            ))
+            version_failure(server, server_supported, redactor)
         }
         // The texts of the crate for these contain whole messages, in the form of its own types.
         ClientInitializeError::ExpectedInitResponse(_) | ClientInitializeError::ExpectedInitResult(_) => {
@@ -52,6 +52,19 @@ pub(super) fn handshake_failure(server: &str, error: &ClientInitializeError, red
         }
         other => protocol_failure(server, &other.to_string(), redactor),
     }
+}
+
+/// The failure of a server that speaks only other versions of the protocol than orch.
+pub(super) fn version_failure(server: &str, versions: &[ProtocolVersion], redactor: &Redactor) -> Failure {
+    let versions: Vec<String> = versions
+        .iter()
+        .take(MAX_NAMED_VERSIONS)
+        .map(|version| one_line(&escape_unsafe(&redactor.redact(version.as_str())), MAX_VERSION_CHARS))
+        .collect();
+    let versions = versions.join(", ");
+    let message =
+        format!("the MCP server `{server}` speaks no version of the protocol that orch speaks, but {versions}");
+    Failure::new(FailureClass::AgentError, message).with_hint(VERSION_HINT)
 }
 
 /// A text of a server for a message: without secrets, on one line, and not too long. The text may have been cut off.
@@ -71,6 +84,7 @@ pub(super) fn is_final(error: &ClientInitializeError) -> bool {
         Some(HttpError::AuthRequired(_) | HttpError::InsufficientScope(_) | HttpError::Client(_)) => true,
         Some(HttpError::UnexpectedServerResponse(text)) => text.starts_with("HTTP 401") || text.starts_with("HTTP 403"),
         Some(HttpError::HttpStatus(error)) => error.status == 429,
+        Some(error) if HttpProblem::of(error).is_some() => true,
         Some(_) | None => false,
     }
 }
@@ -112,6 +126,16 @@ pub(super) fn too_large_failure(server: &str) -> Failure {
     Failure::new(FailureClass::OutputTooLarge, message).with_hint(TOO_LARGE_HINT)
 }
 
+/// The failure of a server that sends requests and does not read the answers.
+pub(super) fn unread_answers_failure(server: &str) -> Failure {
+    let message = format!(
+        "the MCP server `{server}` sends requests and does not read the answers: more than {MAX_WAITING_ANSWERS} of them \
+         or more than {} MiB waited, and orch ended the connection",
+        MAX_WAITING_BYTES >> 20
+    );
+    Failure::new(FailureClass::AgentError, message).with_hint("report this to the author of the server")
+}
+
 /// The failure of a message that could not be sent, or of its answer.
 pub(super) fn transport_failure(server: &str, error: &DynamicTransportError, redactor: &Redactor) -> Failure {
     if let Some(error) = error.error.downcast_ref::<HttpError>() {
@@ -135,47 +159,6 @@ pub(super) fn unsent_failure(failure: Failure) -> Failure {
 /// Whether a server refused a request because it does not know the session. It did not perform the request.
 pub(super) fn is_session_lost(error: &DynamicTransportError) -> bool {
     matches!(error.error.downcast_ref::<HttpError>(), Some(HttpError::SessionExpired))
-}
-
-fn http_failure(server: &str, error: &HttpError, redactor: &Redactor) -> Failure {
-    let unavailable =
-        |text: String| Failure::new(FailureClass::ProviderUnavailable, format!("the MCP server `{server}` {text}"));
-    match error {
-        HttpError::AuthRequired(_) => auth_failure(server, 401),
-        HttpError::InsufficientScope(_) => auth_failure(server, 403),
-        // A refusal without a challenge.
-        HttpError::UnexpectedServerResponse(text) if text.starts_with("HTTP 401") => auth_failure(server, 401),
-        HttpError::UnexpectedServerResponse(text) if text.starts_with("HTTP 403") => auth_failure(server, 403),
-        HttpError::HttpStatus(error) => {
-            let class = if error.status == 429 { FailureClass::RateLimited } else { FailureClass::ProviderUnavailable };
-            let message = format!("the MCP server `{server}` answered with the HTTP status {}", error.status);
-            Failure { status: Some(error.status), ..Failure::new(class, message) }
-        }
-        HttpError::Client(error) => {
-            let url = error.url().map(|url| format!(" at {}", without_secrets(url.as_str()))).unwrap_or_default();
-            unavailable(format!("can't be reached{url}: {}", describe_problem(error)))
-        }
-        HttpError::SessionExpired => {
-            let failure =
-                unavailable("does not know the session any more, so it did not perform the request".to_owned());
-            Failure { unperformed: true, ..failure }
-        }
-        HttpError::ResponseBodyTooLarge { .. } => too_large_failure(server),
-        HttpError::TransportChannelClosed | HttpError::UnexpectedEndOfStream => {
-            closed_failure(server, "before it answered")
-        }
-        HttpError::UnexpectedContentType(content_type) => {
-            let content_type = content_type.as_ref();
-            let content_type = content_type.map_or_else(|| "no content type".to_owned(), |name| format!("`{name}`"));
-            protocol_failure(server, &format!("its answer has {content_type} in place of JSON or events"), redactor)
-        }
-        other => protocol_failure(server, &other.to_string(), redactor),
-    }
-}
-
-fn auth_failure(server: &str, status: u16) -> Failure {
-    let message = format!("the MCP server `{server}` refused orch with the HTTP status {status}");
-    Failure { status: Some(status), ..Failure::new(FailureClass::Auth, message).with_hint(AUTH_HINT) }
 }
 
 /// An error of the protocol, as a part of a sentence. The transport has removed secrets from it.

@@ -16,10 +16,11 @@ use crate::model::{Failure, FailureClass, McpHeader};
 use crate::tool::http_client::{build_client, client_builder};
 
 use super::http_client::{EventSizes, HttpClient};
+use super::text_worker::TextWorker;
 use super::{MAX_MESSAGE_BYTES, McpContext};
 
 /// The maximum number of redirects of one request.
-const MAX_REDIRECTS: usize = 10;
+pub(super) const MAX_REDIRECTS: usize = 10;
 /// How often orch resumes a stream of messages that was cut off, before the call fails.
 const MAX_RESUMES: usize = 3;
 /// The longest wait before it does.
@@ -58,7 +59,7 @@ pub(super) fn open(
         .reinit_on_expired_session(false);
     config.retry_config = Arc::new(backoff);
     let events = EventSizes::default();
-    let client = HttpClient::new(client, events.clone());
+    let client = HttpClient::new(client, events.clone(), TextWorker::new(&context.ending_process_groups));
     Ok((StreamableHttpClientTransport::with_client(client, config), events))
 }
 

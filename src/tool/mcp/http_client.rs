@@ -13,11 +13,13 @@ use rmcp::transport::common::client_side_sse::BoxedSseResponse;
 use rmcp::transport::streamable_http_client::{
     SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse, StreamableHttpResponseLimits,
 };
+use sse_stream::Sse;
 
 use super::event_limit::TOO_LARGE;
 use super::http_error::HttpError;
 use super::http_post::Post;
 use super::messages::read_message;
+use super::text_worker::TextWorker;
 
 /// Whether an event of a server was over the size limit. The crate ends the answer then, and does not say why.
 #[derive(Clone, Debug, Default)]
@@ -48,16 +50,17 @@ impl EventSizes {
 pub(super) struct HttpClient {
     inner: Client,
     sizes: EventSizes,
+    worker: TextWorker,
 }
 
 impl HttpClient {
-    pub(super) fn new(inner: Client, sizes: EventSizes) -> Self {
-        Self { inner, sizes }
+    pub(super) fn new(inner: Client, sizes: EventSizes, worker: TextWorker) -> Self {
+        Self { inner, sizes, worker }
     }
 
     /// Reads the messages in events. `open` are the requests that the events may answer.
     fn read_events(&self, events: BoxedSseResponse, open: Vec<RequestId>) -> BoxedSseResponse {
-        read_events(self.sizes.observe(events), open)
+        read_events(self.sizes.observe(events), open, self.worker.clone())
     }
 }
 
@@ -91,7 +94,8 @@ impl StreamableHttpClient for HttpClient {
             | ClientJsonRpcMessage::Notification(_)
             | ClientJsonRpcMessage::Error(_) => None,
         };
-        let post = Post { uri, message, session_id, auth_header, custom_headers, limits };
+        let worker = self.worker.clone();
+        let post = Post { uri, message, session_id, auth_header, custom_headers, limits, worker };
         let response = post.send(&self.inner).await?;
         match response {
             StreamableHttpPostResponse::Accepted if request.is_some() => {
@@ -153,14 +157,16 @@ impl StreamableHttpClient for HttpClient {
 }
 
 /// Reads the messages in events. `open` are the requests that the events may answer.
-fn read_events(events: BoxedSseResponse, open: Vec<RequestId>) -> BoxedSseResponse {
-    let events = events.map(move |event| {
-        event.map(|mut event| {
-            event.data = event.data.and_then(|data| read_data(data, &open));
-            event
-        })
-    });
-    events.boxed()
+fn read_events(events: BoxedSseResponse, open: Vec<RequestId>, worker: TextWorker) -> BoxedSseResponse {
+    events.then(move |event| read_event(event, open.clone(), worker.clone())).boxed()
+}
+
+async fn read_event(event: Result<Sse, SseError>, open: Vec<RequestId>, worker: TextWorker) -> Result<Sse, SseError> {
+    let mut event = event?;
+    if let Some(data) = event.data.take() {
+        event.data = worker.run(data.len(), move || read_data(data, &open)).await;
+    }
+    Ok(event)
 }
 
 /// The data of an event as the crate can read it; `None` if it has no message for orch.

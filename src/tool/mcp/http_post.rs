@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue};
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage};
 use rmcp::transport::common::http_header::{
     EVENT_STREAM_MIME_TYPE, HEADER_LAST_EVENT_ID, HEADER_SESSION_ID, JSON_MIME_TYPE,
@@ -19,11 +19,14 @@ use rmcp::transport::streamable_http_client::{
 };
 
 use crate::network::send_logged;
+use crate::tool::http_client::describe_problem;
 
 use super::event_limit::limited_events;
-use super::http_error::HttpError;
+use super::http::MAX_REDIRECTS;
+use super::http_error::{HttpError, HttpProblem};
 use super::messages::read_message;
 use super::request_ids::is_same_id;
+use super::text_worker::TextWorker;
 
 /// The part of a body that is no message which an error contains, in bytes.
 const MAX_QUOTED_BYTES: usize = 256;
@@ -36,6 +39,8 @@ pub(super) struct Post {
     pub(super) auth_header: Option<String>,
     pub(super) custom_headers: HashMap<HeaderName, HeaderValue>,
     pub(super) limits: StreamableHttpResponseLimits,
+    /// Reads bodies, which may be large.
+    pub(super) worker: TextWorker,
 }
 
 impl Post {
@@ -51,7 +56,8 @@ impl Post {
             | ClientJsonRpcMessage::Error(_) => (None, false),
         };
         let has_session = self.session_id.is_some();
-        let sent = SentMessage { id, is_discovery: is_discovery && !has_session, has_session, limits: self.limits };
+        let (is_discovery, uri, limits) = (is_discovery && !has_session, self.uri.clone(), self.limits);
+        let sent = SentMessage { id, is_discovery, has_session, uri, limits, worker: self.worker.clone() };
         drop(self);
         sent.read(send_logged("mcp", "POST", request).await?).await
     }
@@ -86,7 +92,10 @@ struct SentMessage {
     /// Whether the message asks for the version of the protocol, outside of a session.
     is_discovery: bool,
     has_session: bool,
+    /// The address of the settings.
+    uri: Arc<str>,
     limits: StreamableHttpResponseLimits,
+    worker: TextWorker,
 }
 
 impl SentMessage {
@@ -94,6 +103,9 @@ impl SentMessage {
         let status = response.status();
         if let Some(error) = challenge_error(&response) {
             return Err(error);
+        }
+        if let Some(problem) = redirect_problem(&response, &self.uri) {
+            return Err(problem.into());
         }
         if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
             return Ok(StreamableHttpPostResponse::Accepted);
@@ -116,7 +128,7 @@ impl SentMessage {
             }
             Some(JSON_MIME_TYPE) => {
                 let body = read_body(response, self.limits.max_json_response_size).await?;
-                match self.read_answer(&body) {
+                match self.read_answer(body).await {
                     Ok(message) => Ok(StreamableHttpPostResponse::Json(message, session)),
                     Err(_) if self.id.is_none() => Ok(StreamableHttpPostResponse::Accepted),
                     Err(reason) => Err(StreamableHttpError::UnexpectedServerResponse(reason.into())),
@@ -129,8 +141,9 @@ impl SentMessage {
 
     /// The answer in a body. An answer that orch does not accept is an error in its place. The error of this function is
     /// the reason why the body has no answer.
-    fn read_answer(&self, body: &[u8]) -> Result<ServerJsonRpcMessage, String> {
-        let message = self.read_message(body).ok_or_else(|| describe_body(body))?;
+    async fn read_answer(&self, body: Vec<u8>) -> Result<ServerJsonRpcMessage, String> {
+        let (message, body) = self.read_message(body).await;
+        let message = message.ok_or_else(|| describe_body(&body))?;
         let Some(id) = &self.id else { return Ok(message) };
         let is_own = |other: &RequestId| is_same_id(other, id);
         match message {
@@ -147,9 +160,14 @@ impl SentMessage {
         }
     }
 
-    fn read_message(&self, body: &[u8]) -> Option<ServerJsonRpcMessage> {
-        let open: Vec<RequestId> = self.id.iter().cloned().collect();
-        read_message(body, &open).messages.into_iter().next()
+    /// Reads the message in a body. Returns the body, too.
+    async fn read_message(&self, body: Vec<u8>) -> (Option<ServerJsonRpcMessage>, Vec<u8>) {
+        let (size, open): (usize, Vec<RequestId>) = (body.len(), self.id.iter().cloned().collect());
+        let read = move || {
+            let message = read_message(&body, &open).messages.into_iter().next();
+            (message, body)
+        };
+        self.worker.run(size, read).await
     }
 
     async fn read_error(self, response: Response) -> Result<StreamableHttpPostResponse, HttpError> {
@@ -175,10 +193,8 @@ impl SentMessage {
         } else {
             read_beginning(response, max_text).await
         };
-        if is_json
-            && !is_refusal(status)
-            && let Some(JsonRpcMessage::Error(error)) = self.read_message(&body)
-        {
+        let (message, body) = if is_json && !is_refusal(status) { self.read_message(body).await } else { (None, body) };
+        if let Some(JsonRpcMessage::Error(error)) = message {
             // The body belongs to this request, whatever its id: a proxy or a framework may not know the id.
             let message = JsonRpcMessage::error(error.error, self.id.or(error.id));
             return Ok(StreamableHttpPostResponse::Json(message, session));
@@ -193,7 +209,8 @@ impl SentMessage {
             let error = ErrorData::invalid_request(format!("server/discover got HTTP {status}: {text}"), None);
             return Ok(StreamableHttpPostResponse::Json(JsonRpcMessage::error(error, self.id), None));
         }
-        let other = || StreamableHttpError::UnexpectedServerResponse(format!("HTTP {status}: {text}").into());
+        let text = if text.is_empty() { String::new() } else { format!(": {text}") };
+        let other = || StreamableHttpError::UnexpectedServerResponse(format!("HTTP {status}{text}").into());
         Err(status_error(status).unwrap_or_else(other))
     }
 }
@@ -208,6 +225,28 @@ fn challenge_error(response: &Response) -> Option<HttpError> {
         }
         _ => None,
     }
+}
+
+/// Why orch did not follow a redirect, if the response is one. `uri` is the address of the settings.
+fn redirect_problem(response: &Response, uri: &str) -> Option<HttpProblem> {
+    let status = response.status().as_u16();
+    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let location = header_text(response, LOCATION.as_str());
+    let target = location.as_deref().and_then(|location| response.url().join(location).ok());
+    let is_elsewhere = |target: &Url| Url::parse(uri).is_ok_and(|url| url.origin() != target.origin());
+    let reason = match &target {
+        None if location.is_none() => "it names no address".to_owned(),
+        None => "its address can't be read".to_owned(),
+        Some(_) if !matches!(status, 307 | 308) => "only the statuses 307 and 308 keep the message".to_owned(),
+        Some(target) if is_elsewhere(target) => {
+            "the scheme, the host or the port differs, and orch would send the headers and the arguments of calls there"
+                .to_owned()
+        }
+        Some(_) => format!("it has followed {MAX_REDIRECTS} redirects already"),
+    };
+    Some(HttpProblem::Redirect { status, target: target.map(String::from).or(location), reason })
 }
 
 fn is_refusal(status: StatusCode) -> bool {
@@ -237,8 +276,10 @@ async fn read_body(mut response: Response, max_size: usize) -> Result<Vec<u8>, H
     if response.content_length().is_some_and(|length| !fits(length)) {
         return Err(too_large());
     }
+    let status = response.status().as_u16();
+    let cut_off = |error: reqwest::Error| HttpProblem::CutOff { status, reason: describe_problem(&error) };
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
+    while let Some(chunk) = response.chunk().await.map_err(cut_off)? {
         if chunk.len() > max_size - body.len() {
             return Err(too_large());
         }

@@ -12,8 +12,9 @@ use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::{RoleClient, service};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader, Empty};
 
-use super::messages::read_message;
+use super::messages::{Incoming, read_message};
 use super::request_ids::is_same_id;
+use super::text_worker::TextWorker;
 
 /// Reads lines with the messages of a server, and writes messages for it.
 pub(super) struct LineTransport<R, W: AsyncWrite> {
@@ -21,6 +22,10 @@ pub(super) struct LineTransport<R, W: AsyncWrite> {
     /// The part of the next line that has arrived.
     line: Vec<u8>,
     writer: AsyncRwTransport<RoleClient, Empty, W>,
+    /// Reads lines, which may be large.
+    worker: TextWorker,
+    /// The content of the last line, until it has been read.
+    reading: Option<BoxFuture<'static, Incoming>>,
     /// The requests that the server has not answered.
     open: Vec<RequestId>,
     /// Messages that have been read.
@@ -35,21 +40,27 @@ where
     W: AsyncWrite + Send + Unpin + 'static,
 {
     /// A transport that reads from `reader`, which limits the length of a line, and writes to `writer`.
-    pub(super) fn new(reader: R, writer: W) -> Self {
+    pub(super) fn new(reader: R, writer: W, worker: TextWorker) -> Self {
         Self {
             reader: BufReader::new(reader),
             line: Vec::new(),
             writer: AsyncRwTransport::new_client(tokio::io::empty(), writer),
+            worker,
+            reading: None,
             open: Vec::new(),
             waiting: VecDeque::new(),
             refusal: None,
         }
     }
 
-    /// Reads the line that has arrived.
+    /// Begins to read the line that has arrived.
     fn read_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
-        let incoming = read_message(&line, &self.open);
+        let (line, open, worker) = (std::mem::take(&mut self.line), self.open.clone(), self.worker.clone());
+        self.reading = Some(Box::pin(async move { worker.run(line.len(), move || read_message(&line, &open)).await }));
+    }
+
+    /// Takes the content of a line.
+    fn accept(&mut self, incoming: Incoming) {
         for message in incoming.messages {
             let answered = match &message {
                 JsonRpcMessage::Response(response) => Some(&response.id),
@@ -94,13 +105,19 @@ where
         self.writer.send(item)
     }
 
-    /// May be dropped at any time: what has arrived stays in `line`.
+    /// May be dropped at any time: what has arrived stays in `line` or `reading`.
     async fn receive(&mut self) -> Option<service::RxJsonRpcMessage<RoleClient>> {
         loop {
             if let Some(sending) = &mut self.refusal {
                 // If the server reads no input, the next request fails.
                 drop(sending.await);
                 self.refusal = None;
+            }
+            if let Some(reading) = &mut self.reading {
+                let incoming = reading.await;
+                self.reading = None;
+                self.accept(incoming);
+                continue;
             }
             if let Some(message) = self.waiting.pop_front() {
                 return Some(message);
@@ -115,6 +132,8 @@ where
     }
 
     fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        // A refusal that the server does not read would keep the pipe locked.
+        self.refusal = None;
         self.writer.close()
     }
 }
@@ -131,7 +150,7 @@ mod tests {
     async fn site() -> (LineTransport<DuplexStream, DuplexStream>, DuplexStream, DuplexStream) {
         let (server_output, reader) = duplex(1 << 20);
         let (writer, server_input) = duplex(1 << 20);
-        let mut transport = LineTransport::new(reader, writer);
+        let mut transport = LineTransport::new(reader, writer, TextWorker::default());
         let request = ListToolsRequest::with_param(PaginatedRequestParams::default());
         let request = ClientRequest::ListToolsRequest(request);
         transport.send(ClientJsonRpcMessage::request(request, RequestId::Number(7))).await.unwrap();

@@ -1,6 +1,5 @@
 //! Reads the tools that a server lists, and leaves out those that orch can't offer.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -11,14 +10,9 @@ use crate::process::shorten_middle;
 use crate::schema::Schema;
 use crate::secret::Redactor;
 
-use super::messages::UNREADABLE;
+use super::listed_tools::UNREADABLE;
+use super::tool_pages::ToolPages;
 
-/// The maximum number of tools of a server.
-pub const MAX_TOOLS: usize = 512;
-/// The maximum size of all definitions of a server, in bytes.
-const MAX_LISTING_BYTES: usize = 4 << 20;
-/// The maximum number of pages in which a server lists its tools.
-const MAX_PAGES: usize = 64;
 /// The maximum length of a tool's name, in bytes.
 const MAX_NAME_BYTES: usize = 128;
 /// The maximum length of a description, in bytes. orch cuts off the rest.
@@ -39,64 +33,7 @@ pub struct ListedServer {
     pub notes: Vec<String>,
 }
 
-/// One page of a server's tools.
-pub(super) struct ToolsPage {
-    tools: Vec<Value>,
-    next_cursor: Option<String>,
-}
-
-impl ToolsPage {
-    /// Reads the result of `tools/list`. The error is the reason why it is none.
-    pub(super) fn read(result: Value) -> Result<Self, String> {
-        let mut members = match result {
-            Value::Object(members) => members,
-            _ => Map::new(),
-        };
-        let Some(Value::Array(tools)) = members.remove("tools") else {
-            return Err("its list of tools has no `tools`".to_owned());
-        };
-        let next_cursor = match members.remove("nextCursor") {
-            Some(Value::String(cursor)) => Some(cursor).filter(|cursor| !cursor.is_empty()),
-            None | Some(Value::Null) => None,
-            Some(_) => return Err("the `nextCursor` of its list of tools is not a text".to_owned()),
-        };
-        Ok(Self { tools, next_cursor })
-    }
-}
-
-/// The pages that a server sent so far.
-#[derive(Default)]
-pub(super) struct ToolPages {
-    tools: Vec<Value>,
-    bytes: usize,
-    cursors: HashSet<String>,
-    /// Why orch does not read the rest.
-    cut_off: Option<String>,
-}
-
 impl ToolPages {
-    /// Adds a page. Returns the cursor of the next page if there is one and orch reads it.
-    pub(super) fn push(&mut self, page: ToolsPage) -> Option<String> {
-        for tool in page.tools {
-            self.bytes += tool.to_string().len();
-            if self.tools.len() == MAX_TOOLS {
-                self.cut_off = Some(format!("it lists more than {MAX_TOOLS} tools"));
-                return None;
-            }
-            if self.bytes > MAX_LISTING_BYTES {
-                self.cut_off = Some(format!("its definitions have more than {} MiB", MAX_LISTING_BYTES >> 20));
-                return None;
-            }
-            self.tools.push(tool);
-        }
-        let cursor = page.next_cursor?;
-        if !self.cursors.insert(cursor.clone()) || self.cursors.len() > MAX_PAGES {
-            self.cut_off = Some("its list of tools does not end".to_owned());
-            return None;
-        }
-        Some(cursor)
-    }
-
     /// The tools that orch can offer, without secrets.
     pub(super) fn into_listing(
         self,
@@ -272,6 +209,7 @@ mod tests {
 
     use super::*;
     use crate::model::{McpAccess, McpTransport};
+    use crate::tool::mcp::tool_pages::ToolsPage;
 
     fn server(tools: Option<&[&str]>) -> McpServerSpec {
         McpServerSpec {
@@ -282,9 +220,13 @@ mod tests {
         }
     }
 
+    fn page(result: Value) -> ToolsPage {
+        ToolsPage::read(result, 1).unwrap()
+    }
+
     fn listed(tools: Value, allowed: Option<&[&str]>) -> ListedServer {
         let mut pages = ToolPages::default();
-        assert_eq!(pages.push(ToolsPage::read(json!({ "tools": tools })).unwrap()), None);
+        assert_eq!(pages.push(page(json!({ "tools": tools }))), None);
         pages.into_listing(&server(allowed), "2025-11-25".to_owned(), &Redactor::default())
     }
 
@@ -364,36 +306,11 @@ mod tests {
         let schema = json!({ "type": "object", "properties": { "a": { "default": "s3cret-value-of-a-key" } } });
         let description = format!("s3cret-value-of-a-key {}", "ä".repeat(4000));
         let tools = json!([{ "name": "a", "description": description, "inputSchema": schema }]);
-        pages.push(ToolsPage::read(json!({ "tools": tools })).unwrap());
+        pages.push(page(json!({ "tools": tools })));
         let redactor = Redactor::new([("KEY", &secret)]);
         let listed = pages.into_listing(&server(None), String::new(), &redactor);
         let text = json!(listed.listing.tools).to_string();
         assert!(!text.contains("s3cret") && text.contains("[secret KEY]"), "{text}");
         assert!(listed.listing.tools[0].description.len() <= MAX_DESCRIPTION_BYTES + "…".len());
-    }
-
-    #[test]
-    fn a_list_that_does_not_end_is_cut_off() {
-        let page = |cursor: &str| ToolsPage::read(json!({ "tools": [], "nextCursor": cursor })).unwrap();
-        let mut same = ToolPages::default();
-        assert_eq!(same.push(page("a")).as_deref(), Some("a"));
-        assert_eq!(same.push(page("a")), None);
-        let mut endless = ToolPages::default();
-        let read = (0..1000).take_while(|number| endless.push(page(&number.to_string())).is_some()).count();
-        assert_eq!(read, MAX_PAGES);
-        let notes = endless.into_listing(&server(None), String::new(), &Redactor::default()).notes;
-        assert!(notes[0].contains("its list of tools does not end"), "{notes:?}");
-        let mut many = ToolPages::default();
-        let tools: Vec<Value> = (0..=MAX_TOOLS).map(|number| json!({ "name": number.to_string() })).collect();
-        assert_eq!(many.push(ToolsPage::read(json!({ "tools": tools, "nextCursor": "b" })).unwrap()), None);
-        let listed = many.into_listing(&server(None), String::new(), &Redactor::default());
-        assert_eq!((listed.listing.tools.len(), listed.notes.len()), (MAX_TOOLS, 1));
-        let mut large = ToolPages::default();
-        let tool = json!({ "name": "a", "description": "x".repeat(MAX_LISTING_BYTES) });
-        assert_eq!(large.push(ToolsPage::read(json!({ "tools": [tool] })).unwrap()), None);
-        let listed = large.into_listing(&server(None), String::new(), &Redactor::default());
-        assert!(listed.listing.tools.is_empty() && listed.notes[0].contains("more than 4 MiB"), "{:?}", listed.notes);
-        assert!(ToolsPage::read(json!({ "tool": [] })).is_err() && ToolsPage::read(json!([])).is_err());
-        assert!(ToolsPage::read(json!({ "tools": [], "nextCursor": 5 })).is_err());
     }
 }

@@ -1,25 +1,27 @@
 //! Reads the messages of a server before the crate of the protocol does. The crate drops a message that it can't read,
 //! and the request that the message answers would wait for its time limit.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use rmcp::model::{ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage};
 use serde::de::IgnoredAny;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
+use crate::model::repeated_keys::{read_json, repeated_key};
 use crate::model::surrogates::replace_halves;
+use crate::model::visible::one_line;
 
 use super::json_parts::{JsonSize, elements, find, measure, members};
+use super::listed_tools::{has_too_many_tools, replace_wrong_tools};
 use super::request_ids::is_same_id;
 
 /// The maximum number of JSON values in a message. A value of one byte can take more than a hundred bytes of memory.
 pub(super) const MAX_VALUES: usize = 500_000;
+/// The maximum length of the name of a member in a message, in characters.
+const MAX_NAME_CHARS: usize = 100;
 /// How many levels the lists and objects of a message may be nested. The parser reads no more.
-const MAX_DEPTH: usize = 127;
-/// The same for a tool, which is in a list in a result in a message.
-const MAX_TOOL_DEPTH: usize = MAX_DEPTH - 3;
-/// The member of a tool that orch could not read. It says why.
-pub(super) const UNREADABLE: &str = "orch/unreadable";
+pub(super) const MAX_DEPTH: usize = 127;
 /// The member that marks an error of orch in the place of an answer that it could not read.
 const REJECTED: &str = "orch/rejected";
 /// What precedes the messages of some servers.
@@ -122,28 +124,54 @@ fn answered<'a>(envelope: &[(String, &[u8])], open: &'a [RequestId], hides_id: b
 /// Parses a message. Returns it, and whether orch had to change it. The error is the reason why it is none.
 fn parse(json: &[u8], envelope: &[(String, &[u8])], size: JsonSize) -> Result<(ServerJsonRpcMessage, bool), String> {
     if let Some(name) = repeated(envelope) {
-        return Err(format!("it has the member `{name}` twice"));
+        return Err(format!("it has the member {name} twice"));
     }
-    if let Some(name) = find(envelope, "result").and_then(|result| repeated(&members(result))) {
-        return Err(format!("its result has the member `{name}` twice"));
+    let result = find(envelope, "result").map(members).unwrap_or_default();
+    if let Some(name) = repeated(&result) {
+        return Err(format!("its result has the member {name} twice"));
     }
-    if let Ok(message) = serde_json::from_slice(json) {
-        return Ok((message, false));
-    }
-    let repaired = replace_halves(json);
-    match serde_json::from_slice(&repaired) {
-        Ok(message) => Ok((message, true)),
-        Err(error) => {
-            let other = replace_wrong_tools(&repaired).and_then(|other| serde_json::from_slice(&other).ok());
-            other.map(|message| (message, true)).ok_or_else(|| describe_problem(envelope, size, &error))
+    let json = replace_halves(json);
+    let problem = if has_too_many_tools(&result) {
+        "a part of it that is no tool can't be read".to_owned()
+    } else {
+        match parse_whole(&json, envelope, size) {
+            Ok(message) => return Ok((message, matches!(json, Cow::Owned(_)))),
+            Err(problem) => problem,
         }
+    };
+    let other = replace_wrong_tools(&json).and_then(|other| serde_json::from_slice(&other).ok());
+    other.map(|message| (message, true)).ok_or(problem)
+}
+
+fn parse_whole(json: &[u8], envelope: &[(String, &[u8])], size: JsonSize) -> Result<ServerJsonRpcMessage, String> {
+    match repeated_member(json) {
+        Some(problem) => Err(format!("it has {problem}")),
+        None => serde_json::from_slice(json).map_err(|error| describe_problem(envelope, size, &error)),
     }
 }
 
-/// The first name that an object has twice.
+/// What an object in this JSON has, at any level, if it has a member several times with different values. `None` also
+/// for JSON that is wrong in another way.
+pub(super) fn repeated_member(json: &[u8]) -> Option<String> {
+    match read_json(json) {
+        Ok(read) if read.has_repeated_keys => {
+            let name = repeated_key(&read.value).unwrap_or_default();
+            Some(format!("the member {} twice, with different values", quote_name(name)))
+        }
+        Ok(_) => None,
+        Err(error) => error.is_data().then(|| format!("a member too often ({error})")),
+    }
+}
+
+/// The name of a member, for a message.
+fn quote_name(name: &str) -> String {
+    format!("`{}`", one_line(name, MAX_NAME_CHARS))
+}
+
+/// The first name that an object has twice, for a message.
 fn repeated(members: &[(String, &[u8])]) -> Option<String> {
     let mut names = HashSet::new();
-    members.iter().find(|(name, _)| !names.insert(name.as_str())).map(|(name, _)| name.clone())
+    members.iter().find(|(name, _)| !names.insert(name.as_str())).map(|(name, _)| quote_name(name))
 }
 
 /// Why the crate can't read an answer.
@@ -160,43 +188,30 @@ fn describe_problem(envelope: &[(String, &[u8])], size: JsonSize, error: &serde_
     match (has(envelope, "result"), has(envelope, "error")) {
         (true, true) => "it has both `result` and `error`".to_owned(),
         (false, false) => "it has neither `result` nor `error`".to_owned(),
-        (true, false) | (false, true) => format!("a member of it is missing or has a wrong type ({error})"),
-    }
-}
-
-/// The answer to a request for tools, with the reason in the place of each tool that can't be read. `None` if the message
-/// is another one.
-fn replace_wrong_tools(json: &[u8]) -> Option<Vec<u8>> {
-    let envelope = members(json);
-    let mut result = Map::new();
-    for (name, value) in members(find(&envelope, "result")?) {
-        let is_list = name == "tools" && value.first() == Some(&b'[');
-        let value: Value = if is_list {
-            elements(value).into_iter().map(read_tool).collect()
-        } else {
-            serde_json::from_slice(value).ok()?
-        };
-        result.insert(name, value);
-    }
-    result.get("tools")?;
-    let member = |name: &str| serde_json::from_slice::<Value>(find(&envelope, name)?).ok();
-    let message = json!({ "jsonrpc": member("jsonrpc")?, "id": member("id")?, "result": result });
-    serde_json::to_vec(&message).ok()
-}
-
-fn read_tool(json: &[u8]) -> Value {
-    let reason = if measure(json).depth > MAX_TOOL_DEPTH {
-        format!("its definition is nested more than {MAX_TOOL_DEPTH} levels deep")
-    } else {
-        match serde_json::from_slice(json) {
-            Ok(tool) => return tool,
-            Err(error) => format!("its definition is not valid JSON ({error})"),
+        (true, false) | (false, true) => {
+            let problem = wrong_member(envelope).unwrap_or_else(|| error.to_string());
+            format!("a member of it is missing or has a wrong type ({problem})")
         }
-    };
-    let members = members(json);
-    let name = find(&members, "name").and_then(|name| serde_json::from_slice::<String>(name).ok());
-    // The crate keeps unknown members only of what it does not take for a tool.
-    json!({ "name": name.unwrap_or_default(), "inputSchema": false, UNREADABLE: reason })
+    }
+}
+
+/// The member of an answer for which the crate can't read it, if it is one of those that every answer has.
+fn wrong_member(envelope: &[(String, &[u8])]) -> Option<String> {
+    let error = find(envelope, "error");
+    let is_id = |id: &[u8]| serde_json::from_slice::<RequestId>(id).is_ok() || error.is_some() && id == b"null";
+    if find(envelope, "id").is_some_and(|id| !is_id(id)) {
+        return Some("its `id` is neither a text nor a whole number".to_owned());
+    }
+    let error = error?;
+    if error.first() != Some(&b'{') {
+        return Some("its `error` is not an object".to_owned());
+    }
+    let error = members(error);
+    if find(&error, "code").and_then(|code| serde_json::from_slice::<i32>(code).ok()).is_none() {
+        return Some("`code` of its error is not a whole number of 32 bits".to_owned());
+    }
+    let message = find(&error, "message").and_then(|message| serde_json::from_slice::<String>(message).ok());
+    message.is_none().then(|| "`message` of its error is not a text".to_owned())
 }
 
 #[cfg(test)]
@@ -232,6 +247,17 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":7,"error":"no"}"#, "missing or has a wrong type"),
             (r#"{"jsonrpc":"2.0","id":7,"id":8,"result":{}}"#, "the member `id` twice"),
             (r#"{"jsonrpc":"2.0","id":7,"result":{"isError":true,"isError":false}}"#, "the member `isError` twice"),
+            (
+                r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"a","text":"b"}]}}"#,
+                "it has the member `text` twice, with different values",
+            ),
+            (r#"{"jsonrpc":"2.0","id":7,"result":{"structuredContent":{"n":1,"n":2}}}"#, "the member `n` twice"),
+            (r#"{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"m","data":[{"a":1,"a":2}]}}"#, "member `a` twice"),
+            (
+                r#"{"jsonrpc":"2.0","id":7,"error":{"code":99999999999,"message":"m"}}"#,
+                "`code` of its error is not a whole number of 32 bits",
+            ),
+            (r#"{"jsonrpc":"2.0","id":7,"error":{"code":1}}"#, "`message` of its error is not a text"),
             (r#"[{"jsonrpc":"2.0","id":7,"result":{}},{"jsonrpc":"2.0","id":9,"result":{}}]"#, "a list of messages"),
         ] {
             let (id, rejection) = rejected(text, &[6, 7]).unwrap_or_else(|| panic!("{reason}"));
@@ -247,6 +273,9 @@ mod tests {
             assert_eq!(rejected(text, &[7]).map(|(id, _)| id), Some(RequestId::Number(7)), "{text}");
             assert_eq!(rejected(text, &[6, 7]), None, "{text}");
         }
+        let (_, rejection) = rejected(r#"{"jsonrpc":"2.0","id":{},"result":{"a":1}}"#, &[7]).unwrap();
+        let expected = "its `id` is neither a text nor a whole number";
+        assert!(matches!(&rejection, Rejection::Malformed(reason) if reason.contains(expected)), "{rejection:?}");
     }
 
     #[test]
@@ -289,22 +318,6 @@ mod tests {
         let message = serde_json::to_value(&incoming.messages[0]).unwrap();
         assert_eq!(message["result"]["content"][0]["text"], "a\u{fffd}");
         assert!(incoming.is_changed && incoming.wrong_request.is_none());
-    }
-
-    #[test]
-    fn a_tool_that_cannot_be_read_leaves_the_other_tools() {
-        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
-        let text = format!(
-            r#"{{"jsonrpc":"2.0","id":7,"result":{{"tools":[{{"name":"a"}},{{"name":"deep","inputSchema":{{"x":{deep}}}}},{{"name":"inf","inputSchema":{{"maximum":Infinity}}}},5],"nextCursor":"c"}}}}"#
-        );
-        let incoming = read_message(text.as_bytes(), &[RequestId::Number(7)]);
-        let message = serde_json::to_value(&incoming.messages[0]).unwrap();
-        let (tools, cursor) = (&message["result"]["tools"], &message["result"]["nextCursor"]);
-        assert_eq!((&tools[0]["name"], &tools[3], cursor), (&json!("a"), &json!(5), &json!("c")));
-        for (tool, name, reason) in [(&tools[1], "deep", "124 levels"), (&tools[2], "inf", "not valid JSON")] {
-            assert_eq!(tool["name"], name);
-            assert!(tool[UNREADABLE].as_str().unwrap().contains(reason), "{tool}");
-        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!   every process that it started.
 //! - orch sends a call once. It never repeats one by itself, also if the connection ends during the call.
 //! - What a server sends is limited in size. orch removes known secrets from it before any other code reads it.
+//! - The answers of orch that a server does not read are limited, too. Over the limit, the connection ends.
 //! - A message that orch can't read fails the request that it answers at once.
 //! - A server can't make orch call a model or show it the user's folders. A server of the new protocol may return
 //!   questions instead of a result, and so may one of the old protocol if its calls only read. A question during any
@@ -28,10 +29,12 @@ mod hints;
 mod http;
 mod http_client;
 mod http_error;
+mod http_failures;
 mod http_post;
 mod json_parts;
 mod legacy;
 mod lines;
+mod listed_tools;
 mod listing;
 mod messages;
 mod names;
@@ -41,18 +44,23 @@ mod probe;
 mod questions;
 mod redacted;
 mod replies;
+mod request_error;
 mod request_ids;
 mod result;
 mod retry_ids;
 mod server_log;
 mod stdio;
+mod text_worker;
+mod tool_pages;
+mod waiting_answers;
 
 pub use context::{Answerer, McpCall, McpContext, StartLimits};
 pub use hints::missing_program_hint;
-pub use listing::{ListedServer, MAX_TOOLS};
+pub use listing::ListedServer;
 pub use names::model_tool_name;
 pub use pool::McpServers;
 pub use result::McpResult;
+pub use tool_pages::MAX_TOOLS;
 
 /// The maximum size of a message of a server, in bytes: a line, an event or the body of a response.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;

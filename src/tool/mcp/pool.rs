@@ -13,12 +13,15 @@ use crate::model::{Failure, FailureClass, McpCallKind, McpServerSpec, SandboxUse
 use crate::offload::run_on_thread;
 
 use super::connect::connect;
-use super::connection::{Connection, LIST_TIMEOUT, RawReply, RequestError};
+use super::connection::{Connection, LIST_TIMEOUT};
 use super::context::{McpCall, McpContext};
 use super::credentials::with_credentials_hint;
-use super::failures::{asked_failure, closed_failure, too_large_failure, unsent_failure, with_exit};
+use super::failures::{
+    asked_failure, closed_failure, too_large_failure, unread_answers_failure, unsent_failure, with_exit,
+};
 use super::hints::with_server_hint;
 use super::listing::ListedServer;
+use super::request_error::{RawReply, RequestError};
 use super::result::{CompleteResult, McpResult};
 use super::server_log::{log_end, log_start};
 use super::stdio::{ProgramExit, ServerProcesses};
@@ -260,6 +263,7 @@ impl McpServers {
                         let message = format!("the MCP server `{name}` did not list its tools within {LIST_TIMEOUT:?}");
                         Failure::new(FailureClass::Timeout, message)
                     }
+                    RequestError::Closed if connection.has_too_many_answers() => unread_answers_failure(name),
                     RequestError::Closed if connection.is_message_too_long() => too_large_failure(name),
                     RequestError::Closed => {
                         let exit = connection.close().await;
@@ -303,6 +307,9 @@ impl McpServers {
                 // Over HTTP, only this answer may have been cut off.
                 let is_lost = connection.is_program() || connection.is_closed();
                 let exit = if is_lost { self.forget(name, connection).await } else { None };
+                if connection.has_too_many_answers() {
+                    return unread_answers_failure(name);
+                }
                 if connection.is_message_too_long() {
                     return too_large_failure(name);
                 }

@@ -9,11 +9,12 @@ use crate::model::{Failure, McpToolDefinition, counted, is_unanswered_call};
 use crate::offload::run_on_thread;
 use crate::process::shorten_middle;
 
-use super::connection::{Connection, RawReply, RequestError};
+use super::connection::Connection;
 use super::context::McpCall;
 use super::open_calls::{UnansweredQuestion, UnansweredQuestions, required_input};
 use super::pool::McpServers;
 use super::questions::{MAX_QUESTIONS, redact_question, redact_questions};
+use super::request_error::{RawReply, RequestError};
 use super::result::{CompleteResult, McpResult, ToolReply};
 
 /// The maximum length of the reason why a result is none, in bytes.

@@ -15,6 +15,7 @@ use crate::process::{
 };
 
 use super::lines::LineTransport;
+use super::text_worker::TextWorker;
 use super::{MAX_MESSAGE_BYTES, McpContext};
 
 /// The part of standard error that orch keeps for messages, in bytes.
@@ -151,7 +152,7 @@ impl ServerProgram {
             });
         };
         let stdout = CappedReader::new(pipes.stdout, MAX_MESSAGE_BYTES, program.is_message_too_long.clone());
-        Ok((program, LineTransport::new(stdout, pipes.stdin)))
+        Ok((program, LineTransport::new(stdout, pipes.stdin, TextWorker::new(&processes.groups))))
     }
 
     /// Whether the connection ended because a message of the server was too long.

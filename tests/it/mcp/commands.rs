@@ -187,6 +187,18 @@ fn a_server_starts_in_the_same_folder_as_in_a_run() {
 }
 
 #[test]
+fn a_flood_of_progress_is_printed_only_in_part() {
+    let settings = json!({ "command": ["python3", "server.py", "plain"], "sandbox": { "enabled": false } });
+    let orch = project(&json!({ "peer": settings }));
+    orch.write("workspace/server.py", include_str!("hostile.py"));
+    let ran = orch.run(&["tools", "call", "peer.flood", "--args", r#"{"count": 2000}"#, "--yes"]).exits(0);
+    assert_eq!(ran.stdout, "the end\n");
+    // With one line in 200 ms, more lines would need minutes.
+    let count = ran.stderr.lines().filter(|line| line.contains(": yyy")).count();
+    assert!((1..1000).contains(&count), "{count}");
+}
+
+#[test]
 fn real_servers_are_listed_and_called() {
     let orch = |settings: Value| project(&json!({ "peer": settings }));
     let sandbox = json!({ "enabled": false });

@@ -47,6 +47,29 @@ fn a_server_that_answers_with_an_error_goes_on_with_the_old_protocol_in_the_same
 }
 
 #[test]
+fn an_older_version_is_spoken_and_an_unknown_one_refused() {
+    for version in [OLD, "2025-06-18", "2025-03-26", "2024-11-05"] {
+        let site = McpSite::new();
+        let spec = McpSite::hostile(&format!("version {version}"));
+        assert_eq!(site.listed(&spec).1, version);
+        assert_eq!(site.text(&spec, "echo", json!({ "text": "a" })), "a");
+    }
+    for (version, named) in [
+        ("2099-01-01".to_owned(), "2099-01-01".to_owned()),
+        ("2025-11-2".to_owned(), "2025-11-2".to_owned()),
+        (format!("\u{1b}[2J{}", "9".repeat(10_000)), format!("\\u{{1b}}[2J{}…", "9".repeat(54))),
+    ] {
+        let site = McpSite::new();
+        let failure = site.list(&McpSite::hostile(&format!("version {version}"))).unwrap_err();
+        assert_eq!(failure.class, FailureClass::AgentError, "{failure}");
+        let expected = format!("the MCP server `peer` speaks no version of the protocol that orch speaks, but {named}");
+        assert_eq!(failure.message, expected);
+        assert!(failure.hint.unwrap().contains("2024-11-05"));
+        assert_eq!(starts(&site), 1, "another start would not help");
+    }
+}
+
+#[test]
 fn a_silent_server_costs_time_once_and_is_remembered() {
     let mut site = McpSite::new().with_start_limits(SHORT_DISCOVERY);
     let spec = McpSite::hostile("mute");

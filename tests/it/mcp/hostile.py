@@ -14,6 +14,8 @@ import sys
 MODE = sys.argv[1]
 LOG = sys.argv[2] if len(sys.argv) > 2 else None
 NEW, OLD = "2026-07-28", "2025-11-25"
+# With the mode `version VERSION`, the server answers `initialize` with this version.
+VERSION = MODE.removeprefix("version ") if MODE.startswith("version ") else OLD
 MIB = 1 << 20
 
 
@@ -149,6 +151,17 @@ def ask_many(request, arguments):
     answer(request, text("asked"))
 
 
+def flood_requests(request, arguments):
+    """Sends so many requests, or requests without an end, and never reads the answers."""
+    params = {"messages": [], "maxTokens": 1}
+    number = 0
+    while arguments["count"] is None or number < arguments["count"]:
+        send({"jsonrpc": "2.0", "id": f"{'y' * 1000}{number}", "method": arguments["method"], "params": params})
+        number += 1
+    while True:
+        signal.pause()
+
+
 WAITING = []
 
 
@@ -238,6 +251,7 @@ TOOLS = [
     ask,
     ask_many,
     ask_late,
+    flood_requests,
     send_line,
     return_result,
     order,
@@ -255,6 +269,10 @@ def definitions(cursor):
     if MODE == "endless-list":
         number = int(cursor or 0)
         return {"tools": [{"name": f"tool{number}", "inputSchema": schema}], "nextCursor": str(number + 1)}
+    if MODE == "long-cursor":
+        return {"tools": [], "nextCursor": "c" * 5000 if cursor else "1"}
+    if MODE == "many-tools":
+        return {"tools": [{"name": "good", "inputSchema": schema}] + [{"n": float("nan")}] * 240_000}
     if MODE == "wrong-tools":
         deep = []
         for _ in range(200):
@@ -322,7 +340,7 @@ def main():
                 refuse(message, -32601, "Method not found")
             else:
                 info = {"name": "hostile", "version": "1"}
-                result = {"protocolVersion": OLD, "capabilities": {"tools": {}}, "serverInfo": info}
+                result = {"protocolVersion": VERSION, "capabilities": {"tools": {}}, "serverInfo": info}
                 answer(message, result)
         elif method == "tools/list":
             answer(message, definitions(message.get("params", {}).get("cursor")))

@@ -49,6 +49,24 @@ fn a_list_without_an_end_is_read_only_in_part() {
 }
 
 #[test]
+fn a_cursor_over_the_limit_is_an_error_with_the_page() {
+    let failure = McpSite::new().list(&McpSite::hostile("long-cursor")).unwrap_err();
+    let expected = "the MCP server `peer` does not follow the protocol: the `nextCursor` of page 2 of its list of tools has \
+                    more than 4 KiB";
+    assert_eq!((failure.class, failure.message.as_str()), (FailureClass::AgentError, expected));
+}
+
+#[test]
+fn of_a_list_with_very_many_wrong_tools_orch_reads_only_the_first_ones() {
+    let listed = McpSite::new().list(&McpSite::hostile("many-tools")).unwrap();
+    let names: Vec<&str> = listed.listing.tools.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!(names, ["good"]);
+    let (first, last) = (listed.notes.first().unwrap(), listed.notes.last().unwrap());
+    assert!(first.contains("it lists more than 512 tools"), "{first}");
+    assert!(last.contains("more notes about the MCP server"), "{last}");
+}
+
+#[test]
 fn a_large_result_is_shortened_and_a_message_over_the_limit_ends_the_connection() {
     let site = McpSite::new();
     let spec = McpSite::hostile("plain");

@@ -25,6 +25,18 @@ pub(super) fn wrong_answers() -> Vec<(String, &'static str)> {
         (format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"structuredContent":{deep}}}}}"#), "127 levels"),
         (r#"{"jsonrpc":"2.0","id":ID,"result":{"structuredContent":Infinity}}"#.to_owned(), "not valid JSON"),
         (r#"{"jsonrpc":"2.0","id":ID,"result":{"isError":true,"isError":false}}"#.to_owned(), "`isError` twice"),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"a","text":"b"}]}}"#.to_owned(),
+            "it has the member `text` twice",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"structuredContent":{"n":1,"n":2}}}"#.to_owned(),
+            "the member `n` twice",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"error":{"code":99999999999,"message":"m"}}"#.to_owned(),
+            "`code` of its error is not a whole number of 32 bits",
+        ),
         (r#"{"jsonrpc":"2.0","result":{"content":["#.to_owned(), "not valid JSON"),
     ]
 }
@@ -107,12 +119,11 @@ fn only_the_first_questions_of_a_call_that_may_write_are_kept() {
 }
 
 #[test]
-fn a_call_ends_at_its_time_limit_although_the_server_asks_without_an_end() {
+fn a_call_ends_although_the_server_asks_without_an_end() {
     let site = McpSite::new();
-    let spec = McpSite::hostile("plain");
-    let (arguments, limit) = (json!({ "count": null, "bytes": 10 }), Duration::from_millis(300));
-    let asked = site.call_until(&spec, "ask_many", &arguments, limit, std::future::pending()).unwrap();
-    assert!(asked.is_error && asked.content.contains("`peer.ask_many` took longer than 300ms"), "{}", asked.content);
+    let asked = site.call(&McpSite::hostile("plain"), "ask_many", json!({ "count": null, "bytes": 10 })).unwrap();
+    assert!(asked.is_error && asked.content.contains("does not read the answers"), "{}", asked.content);
+    assert!(asked.content.contains("it is not known whether the call took effect"), "{}", asked.content);
     assert!(asked.unanswered.len() <= 20 && !site.is_running());
 }
 

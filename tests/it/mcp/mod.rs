@@ -17,7 +17,11 @@ mod completed_calls;
 #[cfg(target_os = "linux")]
 mod conformance;
 mod eras;
+#[cfg(target_os = "linux")]
+mod failed_commands;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod http_errors;
 #[cfg(target_os = "linux")]
 mod json_bodies;
 #[cfg(target_os = "linux")]
@@ -38,6 +42,7 @@ mod questions;
 mod questions_during_calls;
 #[cfg(target_os = "linux")]
 mod recording;
+mod request_floods;
 #[cfg(target_os = "linux")]
 mod resume;
 #[cfg(target_os = "linux")]

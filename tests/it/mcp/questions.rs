@@ -133,5 +133,8 @@ fn a_server_that_asks_without_end_gets_no_further_call() {
     assert_eq!(received.len(), 11);
     assert_eq!((&received[0]["requestState"], &received[10]["requestState"]), (&Value::Null, &json!("9")));
     let results = last_results(&model);
-    assert!(results[0].contains("the MCP server `shop` asked for input 10 times"), "{results:?}");
+    assert!(
+        results[0].contains("the MCP server `shop` asked for input more than 10 times, so orch ended"),
+        "{results:?}"
+    );
 }

@@ -28,6 +28,8 @@ pub(super) enum CallAnswer {
     Event(&'static str),
     /// With this HTTP status and this body, as JSON. `ID` stands for the id of the call, and `CUT` for half a character.
     Body(u16, String),
+    /// With this response.
+    Reply(Reply),
 }
 
 /// A call that returns a text.
@@ -120,6 +122,7 @@ fn respond(
                 let data = format!(r#"data: {{"jsonrpc":"2.0","id":{},"result":{text}}}"#, request.body["id"]);
                 Reply::typed("text/event-stream", format!("{data}\n\n"))
             }
+            CallAnswer::Reply(reply) => reply,
             CallAnswer::Body(status, body) => {
                 Reply::status(status, body.replace("ID", &request.body["id"].to_string()).replace("CUT", "\\ud83d"))
             }

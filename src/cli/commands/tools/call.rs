@@ -14,6 +14,7 @@ use crate::runner::tool_info::ToolInfo;
 use crate::runner::tools::{ProjectTools, ToolCallOptions, ToolCallOutcome};
 use crate::runner::{ExitStatus, Runner, RunnerError};
 
+use super::progress::ProgressLines;
 use super::{ToolServerArgs, until_signal};
 
 /// Call a tool once
@@ -112,13 +113,14 @@ async fn call(
     if !tool.only_reads && !args.yes {
         confirm_call(&tool, &arguments, runner)?;
     }
-    let on_progress = |text: &str| ui.print_message(escape_line_breaks(text));
+    let progress = ProgressLines::new(|text: &str| ui.print_message(escape_line_breaks(text)));
+    let on_progress = |text: &str| progress.add(text);
     let options = ToolCallOptions { timeout: args.timeout.0, on_progress: &on_progress };
     let interruption = async {
         wait_for_signal().await;
         Failure::new(FailureClass::Cancelled, "the command was stopped")
     };
-    project_tools.call(&tool, &arguments, &options, interruption).await
+    progress.print_during(project_tools.call(&tool, &arguments, &options, interruption)).await
 }
 
 /// Asks the user before a call that may change something.

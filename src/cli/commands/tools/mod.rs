@@ -2,6 +2,7 @@
 
 mod call;
 mod list;
+mod progress;
 mod show;
 
 use std::path::PathBuf;
