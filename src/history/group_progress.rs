@@ -63,11 +63,10 @@ impl GroupProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::durable::ScopeDelta;
     use crate::model::{Failure, FailureClass};
 
-    fn ended(flow: RunFlow) -> Result<BranchOutcome, Interrupt> {
-        Ok(BranchOutcome::Ended(Box::new(ScopeDelta::default()), flow))
+    fn ended(flow: RunFlow) -> BranchOutcome {
+        BranchOutcome::Ended(Box::default(), flow)
     }
 
     fn storage() -> Interrupt {
@@ -84,19 +83,19 @@ mod tests {
 
     #[test]
     fn a_branch_that_continues_changes_nothing() {
-        assert!(matches!(group_after(vec![ended(RunFlow::Continue)]), (false, true, Ok(1))));
+        assert!(matches!(group_after(vec![Ok(ended(RunFlow::Continue))]), (false, true, Ok(1))));
     }
 
     #[test]
     fn a_branch_that_halts_the_group_cancels_the_others() {
-        let ends = vec![ended(RunFlow::Halt), Err(Interrupt::GroupHalted), ended(RunFlow::Continue)];
+        let ends = vec![Ok(ended(RunFlow::Halt)), Err(Interrupt::GroupHalted), Ok(ended(RunFlow::Continue))];
         assert!(matches!(group_after(ends), (true, false, Ok(3))));
     }
 
     #[test]
     fn a_halted_group_does_not_wait_for_the_user() {
         assert!(matches!(group_after(vec![Err(Interrupt::Parked)]), (false, true, Err(Interrupt::Parked))));
-        let ends = vec![Err(Interrupt::Parked), ended(RunFlow::Halt)];
+        let ends = vec![Err(Interrupt::Parked), Ok(ended(RunFlow::Halt))];
         assert!(matches!(group_after(ends), (true, false, Ok(2))));
     }
 

@@ -193,8 +193,22 @@ impl ArtifactDrift {
         }
     }
 
+    /// Records the files that [`apply_choice`](Self::apply_choice) writes as files of the run.
+    pub(crate) fn record_restored_files(
+        &self,
+        journal: &Journal,
+        run: RunId,
+        workspace_path: &str,
+        choice: ChangedFilesPolicy,
+    ) -> Result<(), RunnerError> {
+        for artifact in self.restored_artifacts(choice) {
+            journal.record_file(run, workspace_path, artifact)?;
+        }
+        Ok(())
+    }
+
     /// The artifacts whose files [`apply_choice`](Self::apply_choice) writes.
-    pub(crate) fn restored_artifacts(&self, choice: ChangedFilesPolicy) -> impl Iterator<Item = &Artifact> {
+    fn restored_artifacts(&self, choice: ChangedFilesPolicy) -> impl Iterator<Item = &Artifact> {
         let is_discarded = choice == ChangedFilesPolicy::Discard;
         let changed = self.changed_artifacts.iter().filter(move |_| is_discarded);
         changed.map(|(expected, _)| &expected.artifact).chain(&self.torn_artifacts)

@@ -148,9 +148,7 @@ impl Runner {
             paths.iter().map(String::as_str).filter(|path| !edited.contains(path)),
             &owned_files,
         )?;
-        for artifact in drift.restored_artifacts(request.changed_files) {
-            journal.record_file(row.run, &workspace.path_in_journal(), artifact)?;
-        }
+        drift.record_restored_files(&journal, row.run, &recorded_path, request.changed_files)?;
         let accepted = drift.apply_choice(&workspace, request.changed_files, &project, self)?;
         refuse_secrets(&accepted, &registry)?;
         interrupted.remove_unneeded_starts(&journal, row.run);
@@ -163,9 +161,8 @@ impl Runner {
             relocated_to: changed_location(&past_state, &root, &workspace, has_moved),
             ..resumed_fact
         };
-        let mut facts = vec![Fact::RunResumed(resumed_fact)];
-        facts.extend(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
-        facts.extend(interrupted.facts);
+        let accepted_artifacts = accepted.artifacts.into_iter().map(Fact::ArtifactAccepted);
+        let facts = [Fact::RunResumed(resumed_fact)].into_iter().chain(accepted_artifacts).chain(interrupted.facts);
         let context = RunContext {
             journal: &journal,
             run: row.run,
@@ -181,11 +178,11 @@ impl Runner {
             approver: None,
             record_replay: record_replay.clone(),
             trackers: Trackers::new(&project.settings.tracker, &self.environment.variable_lookup(), &trusted),
-            facts_to_record: facts,
+            facts_to_record: facts.collect(),
         };
         let state = execute::execute_run(context, self).await?;
-        let resume_options =
-            if journal.is_foreign(row.run)? { run_recording::named_folders(request) } else { Vec::new() };
+        let is_foreign = journal.is_foreign(row.run)?;
+        let resume_options = if is_foreign { run_recording::named_folders(request) } else { Vec::new() };
         Ok(RunResult { resume_options, ..RunResult::new(state, journal.state_folder(), &record_replay) })
     }
 

@@ -23,7 +23,9 @@ pub(super) struct LastReplies(HashMap<StepKey, u64>);
 impl LastReplies {
     pub(super) fn from_events(events: &[Event]) -> Self {
         let mut last_replies = Self::default();
-        events.iter().for_each(|event| last_replies.note(event));
+        for event in events {
+            last_replies.note(event);
+        }
         last_replies
     }
 

@@ -102,7 +102,8 @@ fn find_json(value: &Value, json: &str, text: &str) -> Option<Range<usize>> {
             // Compare as texts: a comparison of values ignores the order of members.
             Some(Ok(found)) => {
                 let end = start + values.byte_offset();
-                if found.to_string() == json {
+                let found = found.to_string();
+                if found == json {
                     return Some(start..end);
                 }
                 start = end;
@@ -165,7 +166,7 @@ mod tests {
             r#"{"b": [true], "a": 1}"#,
             r#"{"a": 1.0, "b": [true]}"#,
             r#"{"a": 1, "b": [true],}"#,
-            r#"{'a': 1, 'b': [true]}"#,
+            "{'a': 1, 'b': [true]}",
             r#"{"a": 1, "b": [true"#,
             "",
         ] {

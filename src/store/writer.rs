@@ -325,7 +325,9 @@ impl Worker {
         // A sync makes all earlier commits durable, too.
         self.unsynced_since = if must_sync { None } else { self.unsynced_since.or_else(|| Some(Instant::now())) };
         self.identity.check()?;
-        events.iter().for_each(|event| self.last_replies.note(event));
+        for event in &events {
+            self.last_replies.note(event);
+        }
         self.queue_artifacts(&events);
         Ok(())
     }

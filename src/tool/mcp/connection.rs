@@ -128,7 +128,7 @@ impl Connection {
             let params = PaginatedRequestParams::default().with_cursor(cursor);
             // The method of the crate for this request would answer from a cache.
             let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(params));
-            let result = self.request(request, deadline, &mut |_| true, std::future::pending()).await?;
+            let result = Box::pin(self.request(request, deadline, &mut |_| true, std::future::pending())).await?;
             let page = ToolsPage::read(result, pages.next_number());
             let page = page.map_err(|reason| self.protocol_error(&reason))?;
             cursor = pages.push(page);
@@ -194,7 +194,7 @@ impl Connection {
             Notice::Unanswered => !only_reads || !turn.has_unanswered(),
         };
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
-        let result = self.request(request, deadline, &mut on_notice, interruption).await;
+        let result = Box::pin(self.request(request, deadline, &mut on_notice, interruption)).await;
         if matches!(result, Ok(_) | Err(RequestError::Refused(_))) {
             turn.set_answered();
         }

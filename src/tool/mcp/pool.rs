@@ -209,7 +209,7 @@ impl McpServers {
         }
         *last_failure = None;
         let is_restart = server.listed().is_some();
-        let connected = log_start(spec, is_restart, self.start(spec, &server)).await;
+        let connected = log_start(spec, is_restart, Box::pin(self.start(spec, &server))).await;
         let connected =
             connected.map_err(|failure| self.redacted(with_server_hint(with_credentials_hint(failure, spec), spec)));
         if let Err(failure) = &connected {
