@@ -83,6 +83,11 @@ enum TopCommand {
     Completions(utilities::completions::CompletionsArgs),
 }
 
+/// The command line as clap describes it, from which `examples/man_pages.rs` writes man pages.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that the process's arguments specify, and returns its exit code.
 pub fn main() -> ExitCode {
     // Check this first, because orch starts its own executable as the supervisor of child processes.
