@@ -34,14 +34,14 @@ def write_tar(path, entries):
 
 
 def write_zip(path, entries):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=project.compression()) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for entry in entries:
             info = zipfile.ZipInfo(entry.name, project.zip_time())
             info.compress_type = zipfile.ZIP_DEFLATED
             # Unix, a regular file.
             info.create_system = 3
             info.external_attr = (0o100000 | entry.mode) << 16
-            archive.writestr(info, entry.data)
+            archive.writestr(info, entry.data, compresslevel=project.compression())
 
 
 def write_release_archive(out, platform, contents):
