@@ -13,13 +13,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::report::SuggestedCommands;
 use crate::runner::ExitStatus;
 
-use args::DIGEST_ARG_ID;
+use args::{DIGEST_ARG_ID, OutputFormat};
 use commands::pipeline::PipelineCommand;
 use commands::{pipeline, project, runs, tools, utilities};
 use error::to_runner_error;
@@ -43,6 +44,10 @@ struct Cli {
 
     #[command(flatten)]
     log: LogArgs,
+
+    /// With --version: the output format
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    output: Option<OutputFormat>,
 
     #[command(subcommand)]
     command: TopCommand,
@@ -81,6 +86,12 @@ enum TopCommand {
     Models(utilities::models::ModelsArgs),
     Lsp(utilities::lsp::LspArgs),
     Completions(utilities::completions::CompletionsArgs),
+    SelfUpdate(utilities::self_update::SelfUpdateArgs),
+}
+
+/// The command line as clap describes it, from which `examples/man_pages.rs` writes man pages.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the process's arguments specify, and returns its exit code.
@@ -107,17 +118,43 @@ pub fn main() -> ExitCode {
     let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, suggested_commands(&matches))));
     let (cli, commands) = match parsed {
         Ok(parsed) => parsed,
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => return print_version(),
         Err(mut error) => {
             let arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
             usage_tips::add_tip(&mut error, &arguments);
-            let code = if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Success };
-            print_argument_error(&error);
-            return code.into();
+            return report_argument_error(&error);
         }
     };
+    if cli.output.is_some() {
+        let message = "`--output` before a command belongs to `--version`; write it after the command";
+        return report_argument_error(&Cli::command().error(ErrorKind::ArgumentConflict, message));
+    }
     let mut ui = Ui::new(cli.color);
     ui.commands = commands;
     let result = logging::start(&cli.log).map_err(anyhow::Error::from).and_then(|()| dispatch(cli.command, &mut ui));
+    report_result(result, &ui)
+}
+
+/// Prints the version, in the format that the command line asks for.
+fn print_version() -> ExitCode {
+    match utilities::version::requested_format() {
+        Ok(format) => {
+            let ui = Ui::new(ColourChoice::Auto);
+            report_result(utilities::version::run(format, &ui), &ui)
+        }
+        Err(error) => report_argument_error(&error),
+    }
+}
+
+/// Prints an error of the command line, or the help that it asked for, and returns the exit code.
+fn report_argument_error(error: &clap::Error) -> ExitCode {
+    print_argument_error(error);
+    let code = if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Success };
+    code.into()
+}
+
+/// Prints the error of a command, and returns the exit code.
+fn report_result(result: Result<ExitStatus>, ui: &Ui) -> ExitCode {
     let code = match result.map_err(to_runner_error) {
         Ok(code) => code,
         Err(error) if error.is_broken_pipe() => ExitStatus::Success,
@@ -164,6 +201,7 @@ fn dispatch(command: TopCommand, ui: &mut Ui) -> Result<ExitStatus> {
         TopCommand::Models(args) => utilities::models::run(&args, ui),
         TopCommand::Lsp(args) => utilities::lsp::run(&args),
         TopCommand::Completions(args) => utilities::completions::run(&args, ui),
+        TopCommand::SelfUpdate(args) => utilities::self_update::run(&args, ui),
     }
 }
 

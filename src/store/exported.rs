@@ -8,7 +8,7 @@ use crate::model::text::{DecodeTextError, decode_text};
 use crate::model::{Event, MAX_NESTING, MAX_VALUES, RunId, count_values, nesting_depth};
 
 /// The version of the file format.
-const VERSION: u32 = 7;
+pub const VERSION: u32 = 7;
 
 /// A run outside of its journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

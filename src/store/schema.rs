@@ -16,7 +16,7 @@ use super::StoreError;
 
 /// The version of the format (`PRAGMA user_version`). It increases with each incompatible change. Until the first
 /// release, orch refuses older journals instead of migrating them.
-pub(super) const VERSION: i64 = 15;
+pub const VERSION: i64 = 15;
 
 /// The statement that sets the size of the pages of a new database. SQLite writes whole pages, and the events of a step
 /// are small, so small pages halve the bytes that a step writes.

@@ -173,7 +173,7 @@ fn hooks_run_for_the_files_of_a_project_in_any_folder() {
         let hook = example.pointer("/repos/0/hooks/0/files").and_then(Value::as_str);
         patterns.extend(hook.map(str::to_owned));
     }
-    assert_eq!(patterns.len(), 3);
+    assert_eq!(patterns.len(), 4);
     for pattern in patterns {
         let pattern = regex::Regex::new(&pattern).unwrap();
         for folder in ["", "services/agents/"] {
@@ -193,36 +193,47 @@ fn hooks_run_for_the_files_of_a_project_in_any_folder() {
     run(bash(&orch, &format!("{entry} services/agents"))).exits(0);
 }
 
-/// Runs the steps of the action as a runner does, except for installing orch.
+/// Runs the steps of the action as a runner does, without the cache.
 fn run_action(orch: &Orch, given: &[(&str, &str)]) -> RunOutput {
     let action = parse("action.yml", &fs::read_to_string("action.yml").unwrap());
     let input = |name: &str| {
         let given = given.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         given.unwrap_or_else(|| action["inputs"][name]["default"].as_str().unwrap().to_owned())
     };
-    let fill = |text: &str| {
-        let name = text.strip_prefix("${{ inputs.").and_then(|rest| rest.strip_suffix(" }}"));
-        name.map_or_else(|| text.to_owned(), input)
+    let fill = |text: &str| match text.strip_prefix("${{ ").and_then(|rest| rest.strip_suffix(" }}")) {
+        Some("github.action_path") => env!("CARGO_MANIFEST_DIR").to_owned(),
+        Some("github.action_ref") => String::new(),
+        // The address of releases has a default that depends on the repository.
+        Some(expression) => input(expression.strip_prefix("inputs.").unwrap().split(' ').next().unwrap()),
+        None => text.to_owned(),
+    };
+    let has_binary = !input("binary").is_empty();
+    let is_skipped = |step: &Value| match step["if"].as_str() {
+        Some("inputs.binary == ''") => has_binary,
+        Some("inputs.binary != ''") => !has_binary,
+        _ => step["run"].is_null(),
     };
     orch.write("runner/path", "");
     let mut last = None;
-    for step in action["runs"]["steps"].as_array().unwrap() {
+    for step in action["runs"]["steps"].as_array().unwrap().iter().filter(|step| !is_skipped(step)) {
         let script = step["run"].as_str().unwrap();
-        if script.contains("cargo install") {
-            continue;
-        }
         let added = orch.read("runner/path").lines().collect::<Vec<_>>().join(":");
         let mut command = bash(orch, script);
         // The earlier steps added these folders to the path.
         command.env("PATH", format!("{added}:{}", std::env::var("PATH").unwrap()));
         command.env("RUNNER_TEMP", orch.path().join("runner")).env("GITHUB_PATH", orch.path().join("runner/path"));
+        command.env("GITHUB_STEP_SUMMARY", orch.path().join("runner/summary"));
         for (name, value) in step["env"].as_object().unwrap() {
             command.env(name, fill(value.as_str().unwrap()));
         }
         if let Some(folder) = step["working-directory"].as_str() {
             command.current_dir(orch.path().join(fill(folder)));
         }
-        last = Some(run(command));
+        let ran = run(command);
+        if ran.code != 0 {
+            return ran;
+        }
+        last = Some(ran);
     }
     last.unwrap()
 }
@@ -240,4 +251,60 @@ fn the_action_uses_the_given_program() {
     assert!(ran.stdout.starts_with("::error file=pipelines/default.yaml,"), "{}", ran.stdout);
     run_action(&orch, &[binary, ("format", "sarif"), ("output", "orch.sarif")]).exits(0);
     assert_eq!(orch.json("orch.sarif")["version"], "2.1.0");
+}
+
+#[test]
+fn the_action_writes_a_second_report_and_a_summary() {
+    let binary = ("binary", env!("CARGO_BIN_EXE_orch"));
+    let orch = Orch::new();
+    run_action(&orch, &[binary, ("sarif", "reports/orch.sarif")]).exits(0);
+    assert_eq!(orch.json("reports/orch.sarif")["version"], "2.1.0");
+    let summary = orch.read("runner/summary");
+    assert!(summary.contains("| `orch pipeline validate` | passed |"), "{summary}");
+    assert!(summary.contains("| `orch schema check` | passed |"), "{summary}");
+    orch.edit("pipelines/default.yaml", "agent: coder", "agent: nobody");
+    orch.edit("schemas/plan.schema.json", "\"type\": \"object\"", "\"type\": \"objekt\"");
+    let ran = run_action(&orch, &[binary, ("sarif", "reports/orch.sarif")]).exits(2);
+    assert!(ran.stdout.contains("::error file=pipelines/default.yaml,"), "{}", ran.stdout);
+    let summary = orch.read("runner/summary");
+    assert!(summary.contains("| `orch schema check` | failed (exit code 2) |"), "{summary}");
+    assert!(summary.contains("nobody"), "the summary has the findings: {summary}");
+    let uses = |checks: &'static str| run_action(&orch, &[binary, ("checks", checks), ("summary", "false")]);
+    uses("test").exits(2).says("there are no test cases");
+    let ran = uses("tests").exits(2);
+    assert!(ran.stdout.contains("the checks are validate, schemas and test"), "{}", ran.stdout);
+}
+
+/// Makes a release whose archive has a script that starts the tested program. Returns its address and digest.
+fn release(orch: &Orch) -> (String, String) {
+    let script = format!("#!/bin/sh\nexec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_orch"));
+    let name = "orch-9.9.9-$(uname -m | sed s/arm64/aarch64/)-$(\
+        if [ \"$(uname)\" = Darwin ]; then echo apple-darwin; else echo unknown-linux-gnu; fi)";
+    orch.write("release/orch", &script);
+    let make = format!(
+        "name={name}; cd release; mkdir -p $name/man $name/completions v9.9.9; touch $name/man/orch.1; \
+         for file in orch.bash _orch orch.fish; do touch $name/completions/$file; done; chmod +x orch; mv orch $name/; \
+         tar -czf v9.9.9/$name.tar.gz $name; cd v9.9.9; \
+         (sha256sum $name.tar.gz || shasum -a 256 $name.tar.gz) > SHA256SUMS; cut -d ' ' -f 1 SHA256SUMS"
+    );
+    let digest = run(bash(orch, &make)).exits(0).stdout.trim().to_owned();
+    (format!("file://{}/release", orch.path().display()), digest)
+}
+
+#[test]
+fn the_action_installs_a_release_only_with_the_right_digest() {
+    let orch = Orch::new();
+    let (address, digest) = release(&orch);
+    let version = ("version", "v9.9.9");
+    run_action(&orch, &[version, ("releases", address.as_str()), ("sha256", digest.as_str())]).exits(0);
+    assert!(orch.exists("runner/orch/bin/orch"));
+    // The second time, the program is there as from a cache.
+    let ran = run_action(&orch, &[version, ("releases", "file:///nowhere")]).exits(0);
+    assert!(!ran.stderr.contains("nowhere"), "{ran:?}");
+    let orch = Orch::new();
+    let (address, _) = release(&orch);
+    let wrong = "0".repeat(64);
+    let ran = run_action(&orch, &[version, ("releases", address.as_str()), ("sha256", wrong.as_str())]).exits(3);
+    assert!(ran.stderr.contains("nothing was installed"), "{ran:?}");
+    assert!(!orch.exists("runner/orch/bin/orch"));
 }

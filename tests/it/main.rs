@@ -170,6 +170,7 @@ mod untrusted_journals;
 #[cfg(unix)]
 mod untrusted_project;
 mod unusable_values;
+mod version;
 mod virtual_time;
 mod webhook;
 mod working_directory;

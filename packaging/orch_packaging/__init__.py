@@ -1,0 +1,1 @@
+"""Makes the packages of orch from a program that is built already."""
