@@ -41,6 +41,8 @@ pub mod perform;
 mod pipeline_digest;
 mod pipeline_tools;
 pub mod plan;
+mod plan_budgets;
+mod plan_digest;
 mod plan_index;
 mod planned_model;
 mod planner;
