@@ -24,6 +24,7 @@ use super::artifact_flow;
 use super::node::{AgentNode, ArtifactType, CalledTool, NodeKind, PlanBody, PlanNode};
 use super::plan_budgets::collect_budgets;
 use super::plan_index::{PlanIndex, step_places};
+use super::plan_remaker::PlanRemaker;
 use super::planned_model::PlannedModel;
 use super::planner::Planner;
 use super::step_execution::digest;
@@ -45,6 +46,8 @@ pub struct Plan {
     index: OnceLock<PlanIndex>,
     /// The digest of the plan, after something has needed it.
     pub(super) digest: OnceLock<Result<Digest, Failure>>,
+    /// Makes the plan again, if every branch runs as in another process.
+    pub(super) remaker: Option<Arc<PlanRemaker>>,
 }
 
 /// Settings from the command line and `orch.yaml` for steps that do not set them.
@@ -101,7 +104,8 @@ impl Plan {
         let no_names = ReservedNames::new(PathIndex::default(), PathIndex::default());
         let (reserved_names, index) = (Arc::new(no_names), OnceLock::new());
         let digest = OnceLock::new();
-        let mut plan = Self { body, budget, templates, inputs, project_root, reserved_names, index, digest };
+        let mut plan =
+            Self { body, budget, templates, inputs, project_root, reserved_names, index, digest, remaker: None };
         let artifacts = PathIndex::new(plan.artifact_paths());
         plan.reserved_names = Arc::new(ReservedNames::new(artifacts, PathIndex::default()));
         Ok(plan)

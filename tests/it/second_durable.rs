@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use orch::config::load;
 use orch::durable::{
-    BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, CallReply, Durable, EarlierCall, Effect, ExecutionId,
-    Interrupt, StepFact, StepSpec, Wait, WaitOutcome,
+    BeginOutcome, BranchOutcome, Call, CallOutcome, CallReply, Durable, EarlierCall, Effect, ExecutionId,
+    GroupBranches, Interrupt, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use orch::engine::{PlannedModel, StepDefaults, interpret};
 use orch::history::{
@@ -165,21 +165,21 @@ impl Durable for EventsDurable {
         async move { sent(&self.record_fact(sent(&fact))) }.boxed()
     }
 
-    fn run_branches<'a>(
+    fn branches<'a>(
         &'a self,
         group: StepKey,
-        branches: Vec<Branch<'a>>,
+        branches: &'a dyn GroupBranches,
         _: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
         async move {
             let mut progress = GroupProgress::new(self.lock().halted_groups.contains(&group));
             let mut outcomes = Vec::new();
-            for branch in branches {
+            for index in 0..branches.count() {
                 if !progress.may_start() {
                     outcomes.push(BranchOutcome::NotStarted);
                     continue;
                 }
-                let end = branch.await;
+                let end = branches.run(index).await;
                 outcomes.push(progress.end_branch(sent(&end)));
                 if progress.is_halted() {
                     self.lock().halted_groups.add(&group);
