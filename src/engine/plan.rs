@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::files::PathIndex;
@@ -51,7 +52,7 @@ pub struct Plan {
 }
 
 /// Settings from the command line and `orch.yaml` for steps that do not set them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StepDefaults {
     /// `--continue-on-error`.
     pub continue_on_error: bool,
