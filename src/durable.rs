@@ -2,7 +2,7 @@
 //!
 //! The interpreter in `engine` is a pure function of a plan, the inputs and recorded outcomes. It requests each
 //! external effect as a [`Call`], reports its decisions through [`Durable::begin`] and [`Durable::record`], and passes
-//! branches that may run in parallel to [`Durable::run_branches`]. It never joins, selects, spawns, sleeps or reads a
+//! branches that may run in parallel to [`Durable::branches`]. It never joins, selects, spawns, sleeps or reads a
 //! clock, so the same interpreter can run on a local journal and on a distributed engine.
 //!
 //! An implementation receives a [`Perform`] when it is built. It guarantees that an outcome returned by
@@ -41,6 +41,17 @@
 //! branch waits for the user ends with [`Interrupt::Parked`], unless it is halted: its failure ends it whatever the user
 //! decides.
 //!
+//! # Branches
+//!
+//! A branch is data ([`BranchSpec`]): a step of a plan with a digest, its key, and a snapshot of what it sees. An
+//! implementation may run each branch in another process, with `engine::run_branch` and a plan of the same digest, or
+//! in this one ([`GroupBranches::run`]), where the branches share the values in scope. Both give the same outcome. A
+//! group ends when all of its branches have ended.
+//!
+//! A snapshot contains references to recorded artifacts, by the key of the step and the digest of the value. A
+//! reference is to the last artifact that the step completed with or reused, since the step does not run again before
+//! the branch has ended. [`Durable::artifact`] returns the artifact also before its record is durable.
+//!
 //! # `finally`
 //!
 //! [`StepFact::FinallyStarted`] names the steps of a `finally` before the first of them begins. From then on, until the
@@ -56,25 +67,34 @@
 //! # What crosses the interface
 //!
 //! All arguments and results of [`Durable`] can be serialized, and are the same after deserialization, except for
-//! [`Branch`] and [`Computation`]: these are code, which only the process of the interpreter can run. A [`Failure`] does
-//! not keep `unusable_values`, from which the engine derives hints before it records the failure.
+//! [`GroupBranches`], whose branches are data ([`GroupBranches::spec`]), and [`Computation`]: it is code, which only
+//! the process of the interpreter can run. Only in the outcome of a branch does a [`Failure`] keep `unusable_values`,
+//! from which the engine derives hints before it records the failure.
 
 mod branch;
+mod delta_data;
 mod earlier_call;
 mod observer;
 mod pipeline_call;
+mod scope_snapshot;
 mod step;
 mod tool_listing;
 mod wait;
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-pub use self::branch::{Branch, BranchOutcome, RunFlow, ScopeDelta, StepOutcome};
+pub use self::branch::{BranchOutcome, BranchSpec, GroupBranches, RunFlow, ScopeDelta, StepOutcome};
 pub use self::earlier_call::EarlierCall;
 pub use self::observer::{CallProgress, Observer};
 pub use self::pipeline_call::{PipelineCall, PipelineCallEnded, PipelineCallStart};
+pub use self::scope_snapshot::{
+    ArtifactRef, PreviousIteration, ScopeArtifact, ScopeItem, ScopeSnapshot, SnapshotArtifact, SnapshotIteration,
+};
 pub use self::step::{BeginOutcome, ExecutionId, StepFact, StepSpec};
 pub use self::tool_listing::{ListTools, ListedTools, ListingFreshness};
 pub use self::wait::{ApprovalRequest, Wait, WaitOutcome};
@@ -214,14 +234,21 @@ pub trait Durable: Send + Sync {
     fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>>;
 
     /// Runs the branches of a group, at most `limit` at once: the next branch starts as soon as another ends. Returns
-    /// the outcomes in the order of the branches. After a branch halts the group, no further step of the group starts.
-    /// Calls in flight run to their end, and then their branches end too ([`Interrupt::GroupHalted`]).
-    fn run_branches<'a>(
+    /// the outcomes in the order of the branches, after all of them have ended. After a branch halts the group, no
+    /// further step of the group starts. Calls in flight run to their end, and then their branches end too
+    /// ([`Interrupt::GroupHalted`]).
+    fn branches<'a>(
         &'a self,
         group: StepKey,
-        branches: Vec<Branch<'a>>,
+        branches: &'a dyn GroupBranches,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>>;
+
+    /// Returns the value of a recorded artifact, to which a [`BranchSpec`] refers. By default there is none, for an
+    /// implementation that runs every branch in the process of its group.
+    fn artifact<'a>(&'a self, reference: &'a ArtifactRef) -> BoxFuture<'a, Result<Arc<Value>, Interrupt>> {
+        Box::pin(std::future::ready(Err(reference.missing())))
+    }
 
     /// Runs a computation that may take long, without delaying other steps or a stop. Its result must depend only on
     /// its captured values: orch does not record it, and a resume repeats the computation.

@@ -29,6 +29,7 @@ mod turn;
 mod turn_sandbox;
 mod turn_start;
 
+pub use crate::catalog::table_version as catalog_version;
 pub use auto::{AUTO_CANDIDATES, AutoCandidate, AutoChoice, AutoError, choose_model};
 pub use endpoints::env_addresses;
 pub use env_lookup::EnvLookup;

@@ -16,7 +16,7 @@ mod version;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use crate::model::{ModelRef, Usage};
+use crate::model::{Digest, ModelRef, Usage};
 
 use entry::CatalogEntry;
 use version::{claude_generation, claude_version, parse_version};
@@ -41,12 +41,20 @@ const FREE_PROVIDERS: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vl
 /// The providers in the table. orch parses the table only for models of these providers.
 const LISTED_PROVIDERS: &[&str] = &["anthropic", "gemini", "openai", "openrouter"];
 
+/// The table of models, as JSON.
+const TABLE: &str = include_str!("models.json");
+
 type CatalogTable = HashMap<String, HashMap<String, CatalogEntry>>;
 
 fn catalog_table() -> &'static CatalogTable {
-    static TABLE: OnceLock<CatalogTable> = OnceLock::new();
+    static PARSED: OnceLock<CatalogTable> = OnceLock::new();
     // A unit test checks that the file can be parsed, so the default never applies.
-    TABLE.get_or_init(|| serde_json::from_str(include_str!("models.json")).unwrap_or_default())
+    PARSED.get_or_init(|| serde_json::from_str(TABLE).unwrap_or_default())
+}
+
+/// The version of the table: a digest of its content.
+pub fn table_version() -> Digest {
+    Digest::compute(TABLE.as_bytes())
 }
 
 fn catalog_entry(model: &ModelRef) -> Option<CatalogEntry> {

@@ -5,6 +5,7 @@
 
 mod advice;
 mod api_server;
+mod bundle;
 mod called_pipelines;
 mod comments;
 mod files;
@@ -32,6 +33,7 @@ mod unquoted_template;
 mod yaml;
 
 pub use api_server::{ApiServer, EnvAddresses};
+pub use bundle::ProjectBundle;
 pub use files::{FolderListing, is_outside_folder, is_settings_placeholder};
 pub use generate::{
     case_schema, event_schema, pipeline_schema, published_case_schema, published_pipeline_schema,

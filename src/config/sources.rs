@@ -1,4 +1,4 @@
-//! The source of file contents: the disk, or an editor that has the files open.
+//! The source of file contents: the disk, an editor that has the files open, or a bundle.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::api_server::EnvAddresses;
 use super::files::{self, FolderListing};
-use crate::diagnostic::{Diagnostic, SourceFile};
+use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::model::SETTINGS_PLACEHOLDER;
 
 /// The files on the disk, with texts from an editor in place of some of them.
@@ -19,10 +19,17 @@ use crate::model::SETTINGS_PLACEHOLDER;
 pub struct Sources {
     open_texts: BTreeMap<PathBuf, Arc<str>>,
     env_addresses: Arc<EnvAddresses>,
+    /// Whether there are no files but `open_texts`.
+    ignores_disk: bool,
     accessed_paths: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Sources {
+    /// Sources without any file on the disk, to which [`put`](Self::put) adds all files.
+    pub(super) fn without_disk() -> Self {
+        Self { ignores_disk: true, ..Self::default() }
+    }
+
     /// Sets the addresses of providers in environment variables, from which `check` determines the dialect of a
     /// provider.
     #[must_use]
@@ -54,6 +61,11 @@ impl Sources {
         self.record_access(path);
         match self.open_text(path) {
             Some(text) => files::source_file_from_bytes(text.as_bytes().to_vec(), display_path),
+            None if self.ignores_disk => {
+                let message = format!("there is no file `{display_path}`");
+                let file = SourceFile::new(display_path, "");
+                Err(Box::new(Diagnostic::error(Code::FileNotFound, message).with_file(&file)))
+            }
             None => files::read_file(path, display_path),
         }
     }
@@ -61,7 +73,7 @@ impl Sources {
     /// Whether something exists at a path, even if it can't be read.
     pub fn exists(&self, path: &Path) -> bool {
         self.record_access(path);
-        self.open_text(path).is_some() || files::exists(path)
+        self.open_text(path).is_some() || (!self.ignores_disk && files::exists(path))
     }
 
     /// Whether a settings file exists at a path. The placeholder that orch creates while a confined program runs does not
@@ -70,7 +82,7 @@ impl Sources {
         self.record_access(path);
         match self.open_text(path) {
             Some(text) => **text != *SETTINGS_PLACEHOLDER,
-            None => path.is_file() && !files::is_settings_placeholder(path),
+            None => !self.ignores_disk && path.is_file() && !files::is_settings_placeholder(path),
         }
     }
 
@@ -82,7 +94,11 @@ impl Sources {
     /// Like [`list_files`](Self::list_files), with a diagnostic for each skipped entry. Messages name the folder by
     /// `display_path`.
     pub fn list_folder(&self, folder: &Path, display_path: &str) -> FolderListing {
-        let mut listing = files::list_folder(folder, display_path, &|_| true);
+        let mut listing = if self.ignores_disk {
+            FolderListing::default()
+        } else {
+            files::list_folder(folder, display_path, &|_| true)
+        };
         let names = &mut listing.names;
         let open_names = self.open_texts.keys().filter_map(|path| path.strip_prefix(folder).ok());
         names.extend(open_names.map(|name| name.to_string_lossy().replace('\\', "/")));

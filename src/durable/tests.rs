@@ -1,15 +1,16 @@
 //! Everything that crosses the interface is the same after serialization and deserialization.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::model::event::{
-    ApprovalDecision, CallKind, CallOutput, CommandOutput, FingerprintPart, PartDigest, PartKind, ReplyParsed, SkipKind,
-    SkipReason, StepCompleted, StepFailed, StepSkipped, StepStarted,
+    ApprovalDecision, CallKind, CallOutput, CommandOutput, FingerprintPart, PartDigest, PartKind, ReplyParsed,
+    SkipKind, SkipReason, StepCompleted, StepFailed, StepSkipped, StepStarted,
 };
 use crate::model::step::Access;
 use crate::model::{
@@ -100,7 +101,10 @@ fn steps_and_the_way_in_which_they_begin_cross_the_interface() {
         inputs: vec!["topic".to_owned()],
         output: Some("plan".to_owned()),
         path: None,
-        fingerprint_parts: vec![FingerprintPart { kind: PartKind::Model, digest: PartDigest::new(&Digest::compute(b"m")) }],
+        fingerprint_parts: vec![FingerprintPart {
+            kind: PartKind::Model,
+            digest: PartDigest::new(&Digest::compute(b"m")),
+        }],
         reusable: true,
         depends_on_workspace: false,
         may_write: true,
@@ -210,10 +214,12 @@ fn outcomes_of_branches_cross_the_interface() {
         outputs: Arc::from(["a".to_owned()]),
     };
     let delta = |item_result| ScopeDelta {
-        artifacts: [("plan".to_owned(), Arc::new(json!({ "z": 1, "a": [2] })))].into_iter().collect(),
+        artifacts: [("plan".to_owned(), ScopeArtifact::recorded(Arc::new(json!({ "z": 1, "a": [2] })), &key().step))]
+            .into_iter()
+            .collect(),
         steps: [("z".to_owned(), outcome.clone()), ("a".to_owned(), outcome.clone())].into_iter().collect(),
-        first_failure: Some(failure()),
-        halted_by: Some(("a".to_owned(), failure())),
+        first_failure: Some(Failure { unusable_values: Some(Box::from(["plan.n".to_owned()])), ..failure() }),
+        halted_by: Some(("a".to_owned(), Failure { unusable_values: Some(Box::default()), ..failure() })),
         workspace_version: Some(Digest::compute(b"workspace")),
         item_result,
     };
@@ -223,6 +229,30 @@ fn outcomes_of_branches_cross_the_interface() {
             crosses(&vec![ended, BranchOutcome::Cancelled, BranchOutcome::NotStarted]);
         }
     }
+}
+
+#[test]
+fn branches_cross_the_interface() {
+    let outcome = StepOutcome { status: StepStatus::Completed, error: None, outputs: Arc::default() };
+    let recorded = SnapshotArtifact::Recorded(ArtifactRef::new(&key().step, &json!({ "a": 1 })));
+    let artifacts = BTreeMap::from([
+        ("plan".to_owned(), recorded),
+        ("local".to_owned(), SnapshotArtifact::Value(Arc::new(json!([1.5, null])))),
+    ]);
+    let ended_steps = BTreeMap::from([("plan".to_owned(), outcome.clone())]);
+    let previous = PreviousIteration { artifacts: artifacts.clone(), ended_steps: ended_steps.clone() };
+    let scope = ScopeSnapshot {
+        inputs: Map::from_iter([("task".to_owned(), json!("text"))]),
+        artifacts,
+        ended_steps,
+        outcomes: vec![("plan".to_owned(), outcome)],
+        item: None,
+        iterations: vec![SnapshotIteration { variable: json!({ "index": 2 }), previous: Some(previous) }],
+        workspace_version: Digest::compute(b"workspace"),
+    };
+    let item = Some(ScopeItem { item: json!({ "name": "a" }), index: json!(1) });
+    let (plan, key) = (Digest::compute(b"plan"), key().step);
+    crosses(&BranchSpec { plan, node: key.declared_key(), key, item, scope });
 }
 
 #[test]

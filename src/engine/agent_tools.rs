@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::model::agent::{Compaction, DEFAULT_MAX_TURNS, FirstToolChoice};
@@ -33,7 +34,7 @@ pub(super) struct ToolSources<'a> {
 }
 
 /// The tools of an agent with a model, with every default filled in.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub struct AgentTools {
     /// The built-in tools that the agent may use.
     pub grants: Vec<ToolGrant>,
@@ -63,8 +64,11 @@ pub struct AgentTools {
     pub sandbox: Option<SandboxSpec>,
     /// The `network` in the `sandbox` of `orch.yaml`, which bounds the hosts of `fetch`. `None` without `fetch`.
     pub project_network: Option<SandboxNetwork>,
-    /// The tools that the MCP servers listed, in the order of the servers and their names.
+    /// The tools that the MCP servers listed, in the order of the servers and their names. A plan contains none.
+    #[serde(skip)]
     mcp_tools: Vec<Arc<McpTool>>,
+    /// The pipelines that the model may call. They follow from the steps inside the agent's step.
+    #[serde(skip)]
     pipelines: Vec<Arc<PipelineTool>>,
     pipeline_digest: Option<Digest>,
 }

@@ -1,6 +1,7 @@
 //! The data of the steps that call a tool or another pipeline.
 
 use indexmap::IndexMap;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::model::step::Access;
@@ -10,7 +11,7 @@ use crate::schema::Schema;
 use super::node::{NodeKind, PlanBody, PlanNode, StepLimits};
 
 /// The data of a step that calls a tool.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub struct CallNode {
     /// The tool.
     pub tool: CalledTool,
@@ -23,7 +24,7 @@ pub struct CallNode {
 }
 
 /// The tool that a step calls.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub enum CalledTool {
     /// A tool of orch.
     Builtin {
@@ -87,7 +88,7 @@ impl CalledTool {
 }
 
 /// The data of a step that calls a pipeline.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub struct PipelineNode {
     /// The called pipeline.
     pub body: PlanBody,
@@ -120,9 +121,10 @@ impl PlanNode {
 }
 
 /// An input that a called pipeline declares.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub struct CalledPipelineInput {
     /// Its schema. It refers to no other file.
+    #[serde(serialize_with = "super::plan_digest::serialize_schema")]
     pub schema: Schema,
     /// Its value if the caller passes none.
     pub default: Option<Value>,

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 
-use crate::durable::{Branch, BranchOutcome, Interrupt, RunFlow, ScopeDelta};
+use crate::durable::{BranchOutcome, Interrupt};
 use crate::model::{Failure, FailureClass, StepKey};
 use crate::template::{kind_of, variables};
 
+use super::branch::PlannedBranches;
 use super::interpret::{Interpreter, StepResult};
 use super::node::{ForEach, PlanNode};
 use super::scope::ValueScope;
@@ -109,20 +109,8 @@ async fn run_in_parallel(
     items: Vec<Value>,
     scope: &mut ValueScope,
 ) -> Result<Vec<ItemResult>, Interrupt> {
-    let branch = |(index, item): (usize, Value)| -> Branch<'_> {
-        let mut inner = scope.for_item(item, Value::from(index));
-        let key = key.item(index);
-        async move {
-            let result = interpreter.run_step_body(&key, node, &mut inner).await?;
-            let flow = if result.is_err() && node.stops_on_failure { RunFlow::Halt } else { RunFlow::Continue };
-            let item_result = Some(result.map(Option::unwrap_or_default));
-            let delta = ScopeDelta { item_result, workspace_version: None, ..inner.into_delta() };
-            Ok(BranchOutcome::Ended(Box::new(delta), flow))
-        }
-        .boxed()
-    };
-    let branches: Vec<Branch<'_>> = items.into_iter().enumerate().map(branch).collect();
-    let outcomes = interpreter.durable.run_branches(key.clone(), branches, for_each.max_parallel).await?;
+    let branches = PlannedBranches::of_items(interpreter, key, node, items, scope);
+    let outcomes = interpreter.durable.branches(key.clone(), &branches, for_each.max_parallel).await?;
     let mut item_results = Vec::with_capacity(outcomes.len());
     for outcome in outcomes {
         item_results.push(match outcome {

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
-use crate::durable::{Branch, BranchOutcome, Interrupt, RunFlow, ScopeDelta};
+use crate::durable::{BranchOutcome, Interrupt, RunFlow, ScopeArtifact, ScopeDelta};
 use crate::model::event::SkipKind;
 use crate::model::step::Outcome;
 use crate::model::{Failure, FailureClass, StepKey, counted};
 use crate::template::eval;
 
+use super::branch::PlannedBranches;
 use super::compute::takes_long;
 use super::interpret::{Interpreter, PipelineEnd, StepResult};
 use super::iteration_values::{iteration_position, iteration_values};
@@ -42,16 +42,8 @@ pub(super) async fn parallel(
     limit: usize,
     scope: &mut ValueScope,
 ) -> Result<StepResult, Interrupt> {
-    let mut branches: Vec<Branch<'_>> = Vec::with_capacity(nodes.len());
-    for child in nodes {
-        let (key, mut inner) = (key.child(&child.id), scope.child_scope());
-        let branch = async move {
-            let flow = interpreter.run_step(&key, child, &mut inner).await?;
-            Ok(BranchOutcome::Ended(Box::new(inner.into_delta()), flow))
-        };
-        branches.push(branch.boxed());
-    }
-    let outcomes = interpreter.durable.run_branches(key.clone(), branches, limit).await?;
+    let branches = PlannedBranches::of_steps(interpreter, key, nodes, scope);
+    let outcomes = interpreter.durable.branches(key.clone(), &branches, limit).await?;
     let mut inner = scope.child_scope();
     let halting_step = outcomes.iter().zip(nodes).find_map(|(outcome, child)| match outcome {
         BranchOutcome::Ended(_, RunFlow::Halt) => Some(child.id.clone()),
@@ -170,7 +162,8 @@ pub(super) async fn run_called(
         PipelineEnd::Completed(outputs) => {
             // The called pipeline succeeded in spite of these failures, so they do not count for the caller.
             delta.first_failure = None;
-            delta.artifacts = outputs.into_iter().map(|(name, value)| (name, Arc::new(value))).collect();
+            let artifact = |value| ScopeArtifact::unrecorded(Arc::new(value));
+            delta.artifacts = outputs.into_iter().map(|(name, value)| (name, artifact(value))).collect();
             finish_group(interpreter, key, node, delta, RunFlow::Continue, scope).await
         }
         PipelineEnd::Failed(failure) => {
@@ -238,7 +231,7 @@ async fn finish_group(
         return fail_group(interpreter, key, node, delta, failure, scope).await;
     }
     let object: Map<String, Value> =
-        delta.artifacts.iter().map(|(name, value)| (name.clone(), (**value).clone())).collect();
+        delta.artifacts.iter().map(|(name, artifact)| (name.clone(), (*artifact.value).clone())).collect();
     let value = Value::Object(object);
     merge_delta(node, &delta, scope);
     let mut execution = StepExecution::new(

@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value};
 use tracing::{Instrument as _, Span, info, info_span, warn};
 
-use crate::durable::{Durable, Interrupt, RunFlow, ScopeDelta, StepFact};
+use crate::durable::{Durable, Interrupt, RunFlow, ScopeArtifact, ScopeDelta, StepFact};
 use crate::model::event::{RunEnded, SkipKind, SkipReason, StepFailed, StepSkipped};
 use crate::model::step::Access;
 use crate::model::{Failure, FailureClass, RunStatus, StepKey};
@@ -21,6 +21,7 @@ use super::compute::takes_long;
 use super::message::eval_condition;
 use super::node::{NodeKind, PlanBody, PlanNode};
 use super::plan::Plan;
+use super::plan_remaker::PlanRemaker;
 use super::scope::ValueScope;
 use super::template_failure::expression_failure;
 use super::{agent, approve, call, command, for_each, group, hints, write};
@@ -30,7 +31,7 @@ pub(super) type StepResult = Result<Option<Arc<Value>>, Failure>;
 
 /// Runs every step of a plan and returns how the run ended.
 pub async fn interpret(durable: &dyn Durable, plan: &Plan) -> Result<RunEnded, Interrupt> {
-    let interpreter = Interpreter { durable, plan };
+    let interpreter = Interpreter { durable, plan, remaker: plan.remaker.as_deref() };
     let mut scope = ValueScope::new(plan.inputs.clone(), ValueScope::initial_workspace_version());
     let outcome = interpreter.run_pipeline(&plan.body, None, &mut scope).await?;
     Ok(match outcome {
@@ -57,6 +58,8 @@ pub(super) struct Interpreter<'a> {
     pub(super) durable: &'a dyn Durable,
     /// The plan of the run.
     pub(super) plan: &'a Plan,
+    /// Makes the plan again, if every branch runs as in another process.
+    pub(super) remaker: Option<&'a PlanRemaker>,
 }
 
 impl<'a> Interpreter<'a> {
@@ -163,7 +166,7 @@ impl<'a> Interpreter<'a> {
                 }
                 Err(failure) => {
                     self.fail(key, node, scope, 0, &failure).await?;
-                    return Ok(add_result_to_scope(node, scope, Err(failure)));
+                    return Ok(add_result_to_scope(key, node, scope, Err(failure)));
                 }
             }
         }
@@ -171,7 +174,7 @@ impl<'a> Interpreter<'a> {
             Some(for_each) => for_each::run(self, key, node, for_each, scope).instrument(step_span(key, node)).await?,
             None => self.run_step_body(key, node, scope).await?,
         };
-        Ok(add_result_to_scope(node, scope, result))
+        Ok(add_result_to_scope(key, node, scope, result))
     }
 
     /// Runs a step once: the whole step, or one item of a `for_each`.
@@ -277,10 +280,15 @@ fn evaluate_outcome(
     PipelineEnd::Completed(outputs)
 }
 
-/// Adds the result of a step to the scope. Does not record a failure, since the events contain it already.
-fn add_result_to_scope(node: &PlanNode, scope: &mut ValueScope, result: StepResult) -> RunFlow {
+/// Adds the result of a step to the scope. The events contain it already: the artifact, if the step has an output, or
+/// the failure. Only for a group may they contain another artifact, since the user may have edited its file.
+fn add_result_to_scope(key: &StepKey, node: &PlanNode, scope: &mut ValueScope, result: StepResult) -> RunFlow {
+    let is_recorded = node.for_each.is_some() || !node.kind.kind().is_group();
+    let to_artifact = |value| {
+        if is_recorded { ScopeArtifact::recorded(value, key) } else { ScopeArtifact::unrecorded(value) }
+    };
     match result {
-        Ok(value) => scope.note_completed_step(node, value),
+        Ok(value) => scope.note_completed_step(node, value.map(to_artifact)),
         Err(failure) => {
             scope.note_failed_step(node, &failure);
             if node.stops_on_failure {

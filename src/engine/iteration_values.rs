@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::durable::{ScopeDelta, StepOutcome};
+use crate::durable::{ScopeArtifact, ScopeDelta, StepOutcome};
 use crate::model::name_scope::{
     ENDED_STEPS, IterationResult, IterationScope, NameMap, NameScope, PARENT_LOOP, PREVIOUS_ITERATION,
 };
@@ -16,11 +16,11 @@ use crate::template::{LazyMember, LazyObject};
 use super::node::PlanNode;
 
 /// The names in scope with the values of a run.
-pub(super) type ValueNames = NameScope<Arc<str>, Arc<Value>, StepOutcome, Value>;
+pub(super) type ValueNames = NameScope<Arc<str>, ScopeArtifact, StepOutcome, Value>;
 /// The variable `loop` of an iteration.
-pub(super) type ValueIteration = IterationScope<Arc<str>, Arc<Value>, StepOutcome, Value>;
+pub(super) type ValueIteration = IterationScope<Arc<str>, ScopeArtifact, StepOutcome, Value>;
 /// What the steps of an iteration export.
-pub(super) type IterationValues = IterationResult<Arc<str>, Arc<Value>, StepOutcome>;
+pub(super) type IterationValues = IterationResult<Arc<str>, ScopeArtifact, StepOutcome>;
 
 /// The position of an iteration, which `loop` shows. `index` counts from 0.
 pub(super) fn iteration_position(index: u32, max: u32) -> Value {
@@ -30,10 +30,8 @@ pub(super) fn iteration_position(index: u32, max: u32) -> Value {
 /// What an iteration exports, from its additions to the scope. `nodes` are the steps of the iteration.
 pub(super) fn iteration_values(delta: &ScopeDelta, nodes: &[PlanNode]) -> IterationValues {
     let ended = nodes.iter().filter_map(|node| Some((Arc::from(node.id.as_str()), delta.steps.get(&node.id)?.clone())));
-    IterationValues {
-        artifacts: delta.artifacts.iter().map(|(name, value)| (Arc::from(name.as_str()), value.clone())).collect(),
-        ended_steps: ended.collect(),
-    }
+    let artifacts = delta.artifacts.iter().map(|(name, artifact)| (Arc::from(name.as_str()), artifact.clone()));
+    IterationValues { artifacts: artifacts.collect(), ended_steps: ended.collect() }
 }
 
 /// The variable `loop` for templates.
@@ -64,7 +62,7 @@ fn lazy_previous(iteration: Arc<ValueIteration>) -> LazyObject {
         let previous = iteration.previous.as_ref()?;
         match name {
             ENDED_STEPS => Some(LazyMember::Object(lazy_steps(previous.ended_steps.clone()))),
-            name => previous.artifacts.get(name).cloned().map(LazyMember::Shared),
+            name => previous.artifacts.get(name).map(|artifact| LazyMember::Shared(artifact.value.clone())),
         }
     };
     let names = move || -> Vec<String> {
@@ -122,7 +120,7 @@ fn previous_value(previous: Option<&IterationValues>, members: &[String]) -> Opt
     let previous = previous?;
     let value = match name.as_str() {
         ENDED_STEPS => Arc::new(steps_value(&previous.ended_steps)),
-        name => previous.artifacts.get(name)?.clone(),
+        name => previous.artifacts.get(name)?.value.clone(),
     };
     remaining.iter().try_fold(&*value, |value, name| value.get(name)).cloned()
 }
@@ -137,7 +135,7 @@ mod tests {
     fn nested_iteration() -> Arc<ValueIteration> {
         let outcome = StepOutcome { status: StepStatus::Failed, error: Some("no".to_owned()), outputs: Arc::default() };
         let result = |name: &str, value: Value| IterationValues {
-            artifacts: [(Arc::from(name), Arc::new(value))].into_iter().collect(),
+            artifacts: [(Arc::from(name), ScopeArtifact::unrecorded(Arc::new(value)))].into_iter().collect(),
             ended_steps: [(Arc::from("test"), outcome.clone())].into_iter().collect(),
         };
         let outer = ValueNames::default().for_iteration(iteration_position(1, 3), Some(result("note", json!("again"))));

@@ -197,8 +197,8 @@ pub(super) fn eval_condition_with_delta(
     mut context: TemplateContext,
     delta: &ScopeDelta,
 ) -> Result<bool, Failure> {
-    for (name, value) in &delta.artifacts {
-        context.insert(name, value);
+    for (name, artifact) in &delta.artifacts {
+        context.insert(name, &artifact.value);
     }
     eval_condition(expression, &context)
 }

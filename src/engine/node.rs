@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use serde::Serialize;
 
 use crate::model::budget::Budget;
 use crate::model::event::StepKind;
@@ -17,7 +18,7 @@ pub use super::call_nodes::{CallNode, CalledPipelineInput, CalledTool, PipelineN
 use super::planned_model::PlannedModel;
 
 /// A pipeline file, ready to run.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub struct PlanBody {
     /// The pipeline's name.
     pub name: String,
@@ -36,7 +37,7 @@ pub struct PlanBody {
 }
 
 /// A step, ready to run.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub struct PlanNode {
     /// The step's id.
     pub id: String,
@@ -63,7 +64,7 @@ pub struct PlanNode {
 }
 
 /// The list that a step runs over.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub struct ForEach {
     /// The expression that evaluates to the list.
     pub list: String,
@@ -74,7 +75,7 @@ pub struct ForEach {
 }
 
 /// The artifact that a step produces.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub struct ArtifactOutput {
     /// The artifact's name.
     pub name: String,
@@ -83,7 +84,7 @@ pub struct ArtifactOutput {
 }
 
 /// The kind of a step.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub enum NodeKind {
     /// Calls a model or a CLI agent.
     Agent(Box<AgentNode>),
@@ -106,7 +107,7 @@ pub enum NodeKind {
 }
 
 /// The data of an agent step.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub struct AgentNode {
     /// The agent's name.
     pub agent: String,
@@ -143,7 +144,7 @@ pub struct AgentNode {
 }
 
 /// A step that writes the files of an agent's artifact.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct FileWriter {
     /// The step.
     pub step: StepKey,
@@ -152,7 +153,7 @@ pub struct FileWriter {
 }
 
 /// The time limits and retries of a step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct StepLimits {
     /// The time limit of one request or command.
     pub timeout: Option<Duration>,
@@ -177,7 +178,7 @@ impl StepLimits {
 }
 
 /// The data of a command step.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub struct CommandNode {
     /// The command in the pipeline file, with templates.
     pub line: CommandLine,
@@ -200,7 +201,7 @@ pub struct CommandNode {
 }
 
 /// The data of a step that writes files.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub struct WriteNode {
     /// The expression for the list of files.
     pub files: String,
@@ -209,7 +210,7 @@ pub struct WriteNode {
 }
 
 /// The data of an approval step.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub struct ApproveNode {
     /// The template of the text that the user sees.
     pub message: String,
@@ -220,7 +221,7 @@ pub struct ApproveNode {
 }
 
 /// The data of a loop.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub struct RepeatNode {
     /// The condition that ends it.
     pub until: Option<String>,
@@ -233,7 +234,7 @@ pub struct RepeatNode {
 }
 
 /// An artifact that a step reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InputRef {
     /// The artifact's name.
     pub name: String,
@@ -252,12 +253,12 @@ impl InputRef {
 }
 
 /// The type of a step's artifact.
-#[derive(Clone)]
+#[derive(Clone, Serialize)]
 pub enum ArtifactType {
     /// Any text.
     Text,
     /// JSON that fits a schema.
-    Json(Schema),
+    Json(#[serde(serialize_with = "super::plan_digest::serialize_schema")] Schema),
 }
 
 impl ArtifactType {

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::files::PathIndex;
@@ -15,14 +16,16 @@ use crate::model::effect::CallKind;
 use crate::model::event::PlannedStep;
 use crate::model::step::Step;
 use crate::model::{
-    BuiltinTool, CliAgentKind, Digest, McpServerSpec, McpTransport, Pipeline, Sandbox, SandboxSpec, StepKey,
+    BuiltinTool, CliAgentKind, Digest, Failure, McpServerSpec, McpTransport, Pipeline, Sandbox, SandboxSpec, StepKey,
 };
 use crate::schema::Schema;
 use crate::template::Templates;
 
 use super::artifact_flow;
 use super::node::{AgentNode, ArtifactType, CalledTool, NodeKind, PlanBody, PlanNode};
-use super::plan_index::PlanIndex;
+use super::plan_budgets::collect_budgets;
+use super::plan_index::{PlanIndex, step_places};
+use super::plan_remaker::PlanRemaker;
 use super::planned_model::PlannedModel;
 use super::planner::Planner;
 use super::step_execution::digest;
@@ -42,10 +45,14 @@ pub struct Plan {
     /// The workspace files that no step may write.
     reserved_names: Arc<ReservedNames>,
     index: OnceLock<PlanIndex>,
+    /// The digest of the plan, after something has needed it.
+    pub(super) digest: OnceLock<Result<Digest, Failure>>,
+    /// Makes the plan again, if every branch runs as in another process.
+    pub(super) remaker: Option<Arc<PlanRemaker>>,
 }
 
 /// Settings from the command line and `orch.yaml` for steps that do not set them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StepDefaults {
     /// `--continue-on-error`.
     pub continue_on_error: bool,
@@ -97,7 +104,9 @@ impl Plan {
         let (templates, project_root) = (Arc::new(templates), defaults.project_root.clone());
         let no_names = ReservedNames::new(PathIndex::default(), PathIndex::default());
         let (reserved_names, index) = (Arc::new(no_names), OnceLock::new());
-        let mut plan = Self { body, budget, templates, inputs, project_root, reserved_names, index };
+        let digest = OnceLock::new();
+        let mut plan =
+            Self { body, budget, templates, inputs, project_root, reserved_names, index, digest, remaker: None };
         let artifacts = PathIndex::new(plan.artifact_paths());
         plan.reserved_names = Arc::new(ReservedNames::new(artifacts, PathIndex::default()));
         Ok(plan)
@@ -107,7 +116,8 @@ impl Plan {
     #[must_use]
     pub fn with_project_files(self, project_files: Vec<String>) -> Self {
         let artifacts = self.reserved_names.artifacts.clone();
-        Self { reserved_names: Arc::new(ReservedNames::new(artifacts, PathIndex::new(project_files))), ..self }
+        let reserved_names = Arc::new(ReservedNames::new(artifacts, PathIndex::new(project_files)));
+        Self { reserved_names, digest: OnceLock::new(), ..self }
     }
 
     /// The workspace files that no step may write: the files of artifacts and of the project.
@@ -176,8 +186,16 @@ impl Plan {
                 let restart_point = outermost.clone().unwrap_or_else(|| step.clone());
                 index.restart_points.entry(step).or_insert(restart_point);
             });
+            index.places = step_places(&self.body);
             index
         })
+    }
+
+    /// A step by its key, without items and iterations.
+    pub(super) fn node(&self, step: &StepKey) -> Option<&PlanNode> {
+        let (first, inner) = self.index().places.get(step)?.split_first()?;
+        let node = self.body.nodes.iter().chain(&self.body.finally).nth(*first)?;
+        inner.iter().try_fold(node, |node, position| node.children().nth(*position))
     }
 
     /// The workspace file of an artifact.
@@ -344,53 +362,4 @@ impl ReservedNames {
         let digest = digest(&json!([&artifacts.paths()[..], &project.paths()[..]]));
         Self { artifacts, project, digest }
     }
-}
-
-/// Collects the budgets of a pipeline's steps and agents. An agent's budget covers all steps of the agent in the same
-/// file, and the steps of the pipelines that its model calls.
-fn collect_budgets(body: &PlanBody, parent: Option<&StepKey>, limits: &mut Vec<Limit>) {
-    fn collect_node<'a>(
-        node: &'a PlanNode,
-        parent: Option<&StepKey>,
-        agents: &mut AgentBudgets<'a>,
-        limits: &mut Vec<Limit>,
-    ) {
-        let step = StepKey::child_of(parent, &node.id);
-        limits.extend(node.budget.clone().map(|budget| (BudgetScope::Step(step.clone()), budget)));
-        match &node.kind {
-            NodeKind::Agent(agent) => {
-                if let Some(budget) = &agent.budget {
-                    let covered = &mut agents.entry(agent.agent.as_str()).or_insert((budget, Vec::new())).1;
-                    collect_keys(node, &step, covered);
-                }
-                agent.pipelines.iter().for_each(|called| collect_node(called, Some(&step), agents, limits));
-            }
-            NodeKind::Pipeline(call) => {
-                limits.extend(call.body.budget.clone().map(|budget| (BudgetScope::Step(step.clone()), budget)));
-                collect_budgets(&call.body, Some(&step), limits);
-            }
-            NodeKind::Command(_)
-            | NodeKind::Call(_)
-            | NodeKind::Write(_)
-            | NodeKind::Approve(_)
-            | NodeKind::Parallel(..)
-            | NodeKind::Repeat(_)
-            | NodeKind::Sequence(_) => {
-                node.children().for_each(|child| collect_node(child, Some(&step), agents, limits));
-            }
-        }
-    }
-    let mut agents = AgentBudgets::new();
-    body.nodes.iter().chain(&body.finally).for_each(|node| collect_node(node, parent, &mut agents, limits));
-    limits.extend(
-        agents.into_iter().map(|(name, (budget, steps))| (BudgetScope::Agent(name.to_owned(), steps), budget.clone())),
-    );
-}
-
-type AgentBudgets<'a> = IndexMap<&'a str, (&'a Budget, Vec<StepKey>)>;
-
-/// Collects the keys of a step and of all steps inside it.
-fn collect_keys(node: &PlanNode, step: &StepKey, keys: &mut Vec<StepKey>) {
-    keys.push(step.clone());
-    node.children().for_each(|child| collect_keys(child, &step.child(&child.id), keys));
 }

@@ -1,9 +1,11 @@
 //! A model or a CLI agent of a plan.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{CliAgent, ModelRef, PricedModel, TurnEstimate};
 
 /// A model or a CLI agent, with the properties that the engine needs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedModel {
     /// The model.
     pub reference: ModelRef,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::durable::{ExecutionId, ScopeDelta, StepOutcome};
+use crate::durable::{ExecutionId, ScopeArtifact, ScopeDelta, StepOutcome};
 use crate::model::event::{FingerprintPart, MissingProducer, PartKind, SkipKind};
 use crate::model::name_scope::{ENDED_STEPS, ItemScope, PreviousRead};
 use crate::model::{Digest, Failure, StepStatus};
@@ -44,6 +44,34 @@ impl ValueScope {
         }
     }
 
+    /// Creates a scope with these names and outcomes, without additions.
+    pub(super) fn restored(
+        inputs: Map<String, Value>,
+        names: ValueNames,
+        outcomes: StepOutcomes,
+        workspace_version: Digest,
+    ) -> Self {
+        let mut scope = Self { names, outcomes, ..Self::new(inputs, workspace_version) };
+        let innermost = scope.names.iteration().map(|iteration| &**iteration);
+        let iterations = std::iter::successors(innermost, |iteration| iteration.parent.as_deref());
+        let previous = iterations.filter_map(|iteration| iteration.previous.as_ref());
+        let artifacts = previous.map(|previous| &previous.artifacts).chain([scope.names.artifacts()]);
+        let mut size = scope.size;
+        artifacts.flat_map(|artifacts| artifacts.values()).for_each(|artifact| size.add(&artifact.value));
+        scope.size = size;
+        scope
+    }
+
+    /// The names in scope, with their values.
+    pub(super) fn names(&self) -> &ValueNames {
+        &self.names
+    }
+
+    /// How steps ended, including the steps inside groups.
+    pub(super) fn outcomes(&self) -> &StepOutcomes {
+        &self.outcomes
+    }
+
     /// The workspace version of a run before its first step.
     pub(super) fn initial_workspace_version() -> Digest {
         Digest::compute(b"workspace")
@@ -74,7 +102,7 @@ impl ValueScope {
     /// Creates the scope of an iteration. `previous` is what the iteration before it exported.
     pub(super) fn for_iteration(&self, position: Value, previous: Option<IterationValues>) -> Self {
         let mut size = self.size;
-        previous.iter().flat_map(|result| result.artifacts.values()).for_each(|value| size.add(value));
+        previous.iter().flat_map(|result| result.artifacts.values()).for_each(|artifact| size.add(&artifact.value));
         Self { names: self.names.for_iteration(position, previous), size, ..self.child_scope() }
     }
 
@@ -86,8 +114,8 @@ impl ValueScope {
     /// Adds everything that the steps of a group added to their inner scope. `steps` does not show the steps of the
     /// group.
     pub(super) fn merge(&mut self, delta: &ScopeDelta) {
-        for (name, value) in &delta.artifacts {
-            self.add_artifact(name, value.clone());
+        for (name, artifact) in &delta.artifacts {
+            self.add_scope_artifact(name, artifact.clone());
         }
         for (id, outcome) in &delta.steps {
             self.insert_outcome(id, outcome.clone());
@@ -108,7 +136,7 @@ impl ValueScope {
     }
 
     pub(super) fn artifact(&self, name: &str) -> Option<&Arc<Value>> {
-        self.names.artifact(name)
+        self.names.artifact(name).map(|artifact| &artifact.value)
     }
 
     /// Whether an artifact may have another value after a resume: it exists, or a step that produces it failed. A step
@@ -133,10 +161,10 @@ impl ValueScope {
     pub(super) fn previous_parts(&self, node: &PlanNode) -> Vec<FingerprintPart> {
         let artifacts = node.previous_reads.iter().flat_map(|read| self.names.artifacts_read(read));
         let mut parts: Vec<FingerprintPart> = Vec::new();
-        for (read, value) in artifacts {
+        for (read, artifact) in artifacts {
             let kind = PartKind::Previous(read.expression());
             if !parts.iter().any(|part| part.kind == kind) {
-                parts.push(fingerprint_part(kind, value));
+                parts.push(fingerprint_part(kind, &artifact.value));
             }
         }
         parts
@@ -157,18 +185,23 @@ impl ValueScope {
         self.workspace_version = workspace_version;
     }
 
+    /// Adds an artifact whose value no record contains.
     pub(super) fn add_artifact(&mut self, name: &str, value: Arc<Value>) {
-        if let Some(previous) = self.names.artifact(name) {
-            self.size.subtract(previous);
-        }
-        self.size.add(&value);
-        self.names.add_artifact(Arc::from(name), value.clone());
-        self.delta.artifacts.insert(name.to_owned(), value);
+        self.add_scope_artifact(name, ScopeArtifact::unrecorded(value));
     }
 
-    pub(super) fn note_completed_step(&mut self, node: &PlanNode, value: Option<Arc<Value>>) {
-        if let (Some(output), Some(value)) = (&node.output, value) {
-            self.add_artifact(&output.name, value);
+    fn add_scope_artifact(&mut self, name: &str, artifact: ScopeArtifact) {
+        if let Some(previous) = self.names.artifact(name) {
+            self.size.subtract(&previous.value);
+        }
+        self.size.add(&artifact.value);
+        self.names.add_artifact(Arc::from(name), artifact.clone());
+        self.delta.artifacts.insert(name.to_owned(), artifact);
+    }
+
+    pub(super) fn note_completed_step(&mut self, node: &PlanNode, artifact: Option<ScopeArtifact>) {
+        if let (Some(output), Some(artifact)) = (&node.output, artifact) {
+            self.add_scope_artifact(&output.name, artifact);
         }
         self.note_outcome(node, StepStatus::Completed, None);
     }
@@ -262,7 +295,7 @@ impl ValueScope {
     pub(super) fn context_for_inputs(&self, inputs: &[InputRef]) -> TemplateContext {
         let mut context = self.base_context();
         for input in inputs {
-            if let Some(value) = self.names.artifact(&input.name) {
+            if let Some(value) = self.artifact(&input.name) {
                 context.insert(&input.name, value);
             }
         }
@@ -277,7 +310,7 @@ impl ValueScope {
             "item" => variables.map(|variables| variables.item.clone()),
             "index" => variables.map(|variables| variables.index.clone()),
             name => {
-                let artifact = || self.names.artifact(name).map(|value| &**value);
+                let artifact = || self.artifact(name).map(|value| &**value);
                 self.inputs.get(name).or_else(artifact).cloned()
             }
         }
@@ -305,8 +338,8 @@ impl ValueScope {
     /// The variables of an expression that sees every artifact in scope.
     pub(super) fn full_context(&self) -> TemplateContext {
         let mut context = self.base_context();
-        for (name, value) in self.names.artifacts() {
-            context.insert(name, value);
+        for (name, artifact) in self.names.artifacts() {
+            context.insert(name, &artifact.value);
         }
         context
     }

@@ -41,8 +41,8 @@ impl<V> SharedMap<V> {
         self.entries.get(&position).map(|(name, value)| (name, value))
     }
 
-    #[cfg(test)]
-    fn iter(&self) -> impl DoubleEndedIterator<Item = (&String, &V)> {
+    /// The names and values, in the order in which the names were first inserted.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (&String, &V)> {
         self.entries.values().map(|(name, value)| (name, value))
     }
 }

@@ -27,6 +27,11 @@ impl StepOutcomes {
         }
     }
 
+    /// The outcomes, in the order in which the steps ended first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &StepOutcome)> {
+        self.outcomes.iter()
+    }
+
     /// The last step that would have produced an artifact and whose status, which is not `completed`, fits.
     pub(super) fn last_producer(
         &self,

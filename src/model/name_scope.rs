@@ -30,6 +30,7 @@ use std::borrow::Borrow;
 use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
+use serde::Serialize;
 
 /// The member of `loop` with the results of the previous iteration.
 pub const PREVIOUS_ITERATION: &str = "previous";
@@ -253,7 +254,7 @@ impl<'a> ExportedNames<'a> {
 }
 
 /// A read of artifacts of an earlier iteration, through `loop.previous`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct PreviousRead {
     /// How many `parent` members lead from the innermost `loop` to the one whose previous iteration is read.
     pub parents: usize,

@@ -11,7 +11,7 @@ use crate::model::options::receives_provider_options;
 use crate::model::{Agent, RunState};
 
 use super::error::RunnerError;
-use super::{ResumeRequest, Runner};
+use super::{Reporter, ResumeRequest};
 
 /// The user's choices for the agents of a run.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +52,13 @@ impl AgentChoices {
         chosen
     }
 
+    /// The choices that change a project, without those that the run has recorded for agents that it no longer has.
+    pub(crate) fn for_project(&self, project: &Project) -> Self {
+        let mut agents = self.chosen_agents();
+        agents.retain(|name, _| agent_names(project).any(|known| known == name));
+        Self { model: self.model.clone(), agents, recorded_agents: BTreeMap::new() }
+    }
+
     /// Checks that every choice of this session is well-formed, and that some of the projects has its agent. Returns the
     /// names of the models.
     ///
@@ -75,7 +82,7 @@ impl AgentChoices {
     ///
     /// # Errors
     /// A choice of this session names an agent that no pipeline has, or a choice is malformed.
-    pub(crate) fn apply(&self, project: &mut Project, runner: &Runner) -> Result<(), RunnerError> {
+    pub(crate) fn apply(&self, project: &mut Project, reporter: &dyn Reporter) -> Result<(), RunnerError> {
         let known_names: Vec<String> = agent_names(project).map(ToOwned::to_owned).collect();
         let mut replacements = BTreeMap::new();
         for (name, choice) in self.chosen_agents() {
@@ -85,7 +92,7 @@ impl AgentChoices {
             } else if self.agents.contains_key(&name) {
                 return Err(unknown_agent(&name, &[project]));
             } else {
-                runner.reporter.note(&format!("the pipeline no longer has the agent `{name}`, which --agent replaced"));
+                reporter.note(&format!("the pipeline no longer has the agent `{name}`, which --agent replaced"));
             }
         }
         if let Some(model) = &self.model {
@@ -93,10 +100,10 @@ impl AgentChoices {
                 |(name, agent): (&String, &Agent)| agent.cli_kind().is_none() && !replacements.contains_key(name);
             let has_model = |project: &&Project| project.pipeline.agents.iter().any(is_model);
             if !project.with_called_projects().iter().any(has_model) {
-                runner.reporter.note(&format!("no agent is a model, so the model {model} is not used"));
+                reporter.note(&format!("no agent is a model, so the model {model} is not used"));
             }
         }
-        self.replace_agents(project, &replacements, runner);
+        self.replace_agents(project, &replacements, reporter);
         Ok(())
     }
 
@@ -105,14 +112,14 @@ impl AgentChoices {
         &self,
         project: &mut Project,
         replacements: &BTreeMap<String, AgentReplacement>,
-        runner: &Runner,
+        reporter: &dyn Reporter,
     ) {
         let default_model = self.model.clone().map(AgentReplacement::Model);
         let mut replaced: BTreeMap<String, Agent> = BTreeMap::new();
         for (name, agent) in &project.pipeline.agents {
             let default = default_model.as_ref().filter(|_| agent.cli_kind().is_none());
             if let Some(replacement) = replacements.get(name).or(default) {
-                replaced.insert(name.clone(), replacement.apply(name, agent, project, runner));
+                replaced.insert(name.clone(), replacement.apply(name, agent, project, reporter));
             }
         }
         project.pipeline.for_each_step_mut(&mut |step| {
@@ -125,7 +132,7 @@ impl AgentChoices {
             project.pipeline.agents.insert(name, agent);
         }
         for called in project.called_projects.values_mut() {
-            self.replace_agents(Arc::make_mut(called), replacements, runner);
+            self.replace_agents(Arc::make_mut(called), replacements, reporter);
         }
     }
 }
@@ -198,21 +205,21 @@ impl AgentReplacement {
     }
 
     /// The agent that replaces `agent`.
-    fn apply(&self, name: &str, agent: &Agent, project: &Project, runner: &Runner) -> Agent {
+    fn apply(&self, name: &str, agent: &Agent, project: &Project, reporter: &dyn Reporter) -> Agent {
         // The options of a model, or of another CLI agent, do not apply to a CLI agent. The budget does, and so does
         // the sandbox, which may be narrower than that of `orch.yaml`.
         let cli_agent = || {
             if agent.cli_kind().is_some() {
                 let change = format!("--agent replaces the CLI agent `{name}`");
-                note_dropped_keys(&change, &agent.cli_option_keys(), runner);
+                note_dropped_keys(&change, &agent.cli_option_keys(), reporter);
             } else {
                 let keys = [agent.model_option_keys(), agent.model_tool_keys()].concat();
-                note_dropped_keys(&format!("agent `{name}` is a CLI agent in this run"), &keys, runner);
+                note_dropped_keys(&format!("agent `{name}` is a CLI agent in this run"), &keys, reporter);
             }
             Agent { budget: agent.budget.clone(), sandbox: agent.sandbox.clone(), ..Agent::from_model("auto") }
         };
         match self {
-            Self::Model(model) => model_agent(model, name, agent, project, runner),
+            Self::Model(model) => model_agent(model, name, agent, project, reporter),
             Self::Cli(cli) => Agent { cli: Some(*cli), ..cli_agent() },
             Self::Acp(command) => Agent { acp: Some(Acp { command: command.clone() }), ..cli_agent() },
             Self::Command(command) => Agent { command: Some(command.clone()), ..cli_agent() },
@@ -222,14 +229,14 @@ impl AgentReplacement {
 
 /// Replaces the model of an agent. The result has the agent's other options and its tools, except those that only the
 /// previous provider or CLI agent supports.
-fn model_agent(model: &str, name: &str, agent: &Agent, project: &Project, runner: &Runner) -> Agent {
+fn model_agent(model: &str, name: &str, agent: &Agent, project: &Project, reporter: &dyn Reporter) -> Agent {
     let own_and_new_model = resolve_reference(project, &agent.model).zip(resolve_reference(project, model));
     let is_other_provider = own_and_new_model.is_some_and(|(own, new)| !receives_provider_options(&own, &new));
     let mut replaced = Agent { model: model.to_owned(), ..agent.clone() };
     if agent.cli_kind().is_some() {
         let sandbox_key = agent.sandbox.as_ref().map(|_| "sandbox");
         let dropped_keys: Vec<&str> = agent.cli_option_keys().into_iter().chain(sandbox_key).collect();
-        note_dropped_keys(&format!("agent `{name}` is a model in this run"), &dropped_keys, runner);
+        note_dropped_keys(&format!("agent `{name}` is a model in this run"), &dropped_keys, reporter);
         replaced = Agent {
             cli: None,
             acp: None,
@@ -245,16 +252,16 @@ fn model_agent(model: &str, name: &str, agent: &Agent, project: &Project, runner
     if is_other_provider && !agent.provider_options.is_empty() {
         replaced.provider_options.clear();
         let message = format!("orch does not send `provider_options` of agent `{name}` to {model}, another provider");
-        runner.reporter.note(&message);
+        reporter.note(&message);
     }
     replaced
 }
 
 /// Prints a note about the keys of an agent that do not apply because of a change, unless there are none.
-fn note_dropped_keys(change: &str, keys: &[&str], runner: &Runner) {
+fn note_dropped_keys(change: &str, keys: &[&str], reporter: &dyn Reporter) {
     if !keys.is_empty() {
         let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
-        runner.reporter.note(&format!("{change}, so these options do not apply: {}", keys.join(", ")));
+        reporter.note(&format!("{change}, so these options do not apply: {}", keys.join(", ")));
     }
 }
 

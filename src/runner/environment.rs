@@ -20,6 +20,19 @@ pub struct Environment {
     supervisor: PathBuf,
 }
 
+/// The variable that selects a [`BranchMode`].
+const BRANCHES_VARIABLE: &str = "ORCH_BRANCHES";
+
+/// How the branches of a run receive what they see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BranchMode {
+    /// They share the plan and the values in scope.
+    Shared,
+    /// Each branch runs as in another process: orch sends its data and its outcome as JSON, and makes the plan again. This
+    /// is a test of the data.
+    Serialized,
+}
+
 impl Environment {
     /// The environment of this process, without variables that are not valid Unicode.
     ///
@@ -95,6 +108,19 @@ impl Environment {
     pub(crate) fn variable_lookup(&self) -> EnvLookup {
         let variables = self.variables.clone();
         Arc::new(move |name| variables.get(name).filter(|value| !value.trim().is_empty()).cloned())
+    }
+
+    /// How the branches of runs receive what they see (`ORCH_BRANCHES`).
+    ///
+    /// # Errors
+    /// The variable has an unknown value.
+    pub fn branch_mode(&self) -> Result<BranchMode, RunnerError> {
+        match self.variable_lookup()(BRANCHES_VARIABLE).as_deref() {
+            None => Ok(BranchMode::Shared),
+            Some("serialized") => Ok(BranchMode::Serialized),
+            Some(other) => Err(RunnerError::usage(format!("{BRANCHES_VARIABLE} has the unknown value `{other}`"))
+                .with_hint(format!("unset {BRANCHES_VARIABLE}, or set it to `serialized`"))),
+        }
     }
 
     /// The files on the disk, with the addresses of providers in variables.

@@ -54,7 +54,8 @@ impl Runner {
             workspace,
             approver,
         } = isolated;
-        let plan = prepare::plan(project, inputs.clone(), &resolved_models, &models, &PlanOptions::default(), self)?;
+        let options = PlanOptions { choices: choices.clone(), ..PlanOptions::default() };
+        let plan = prepare::plan(project, inputs.clone(), &resolved_models, &models, &options, self)?;
         self.ensure_sandboxes(&plan, record_replay.replay.as_deref(), workspace.folder()).await?;
         self.ensure_requirements(&plan, record_replay.replay.as_deref(), workspace.folder(), None).await?;
         let (root, file) = execute::root_and_file(project, self.current_dir());

@@ -18,9 +18,11 @@ use crate::template::Templates;
 
 use super::Runner;
 use super::agent_choices::AgentChoices;
+use super::environment::BranchMode;
 use super::error::RunnerError;
 use super::execute::{resolve_path, root_and_file};
 use super::models::{ResolvedModels, resolve_model_name, to_planned_model};
+use super::plan_bundle::PlanBundle;
 
 /// Loads and checks the project of a pipeline file, and applies the user's choices for its agents.
 pub(crate) fn load(path: &Path, choices: &AgentChoices, runner: &Runner) -> Result<Project, RunnerError> {
@@ -31,7 +33,7 @@ pub(crate) fn load(path: &Path, choices: &AgentChoices, runner: &Runner) -> Resu
     if findings.iter().any(Diagnostic::is_error) {
         return Err(RunnerError::with_findings(findings));
     }
-    choices.apply(&mut project, runner)?;
+    choices.apply(&mut project, &*runner.reporter)?;
     if !choices.is_empty() {
         // Some warnings concern only a model, an option or a fallback that a choice has removed.
         let remaining = check::check(&project);
@@ -73,6 +75,8 @@ pub(crate) struct PlanOptions {
     pub(crate) continue_on_error: bool,
     /// The budget that replaces the budget in the pipeline file.
     pub(crate) budget: Option<Budget>,
+    /// The choices that were applied to the project.
+    pub(crate) choices: AgentChoices,
 }
 
 /// Creates the plan of a run from a loaded project, with the settings of this session.
@@ -96,13 +100,22 @@ pub(crate) fn plan(
         sandbox: project.settings.sandbox.clone(),
         mcp: mcp_servers(&project.settings),
     };
-    let plan = plan_project(project, inputs, &defaults, &|name| {
+    let plan_model = |name: &str| {
         let reference = resolved_models.get(name);
         let reference =
             reference.ok_or_else(|| RunnerError::internal(format!("the model `{name}` was not resolved")))?;
         to_planned_model(models, reference)
-    })?;
-    check_budget_units(&plan, models).map(|()| plan)
+    };
+    let plan = plan_project(project, inputs, &defaults, &plan_model)?;
+    check_budget_units(&plan, models)?;
+    Ok(match runner.environment.branch_mode()? {
+        BranchMode::Shared => plan,
+        BranchMode::Serialized => {
+            let bundle = PlanBundle::from_project(project, &defaults, &plan_model)?;
+            let bundle = bundle.with_choices(&options.choices, project);
+            plan.with_serialized_branches(move |project_files| bundle.plan_again(project_files))
+        }
+    })
 }
 
 /// The MCP servers of a project, with every default filled in. Omits a server without an address and without a program,

@@ -302,7 +302,7 @@ impl Runner {
         let is_declared = |(name, _): &(String, Value)| project.pipeline.inputs.contains_key(name);
         let inputs = past_state.inputs.clone().into_iter().filter(is_declared).collect();
         let inputs = inputs::complete_inputs(&project.pipeline, &inputs)?;
-        let options = PlanOptions { continue_on_error, budget: budget.clone() };
+        let options = PlanOptions { continue_on_error, budget: budget.clone(), choices: choices.clone() };
         let plan = prepare::plan(&project, inputs, &resolved_models, &registry, &options, self)?;
         let from_step = request.from_step.as_deref().map(|name| find_step(&plan, name)).transpose()?;
         let resumed_fact = RunResumed {

@@ -113,7 +113,11 @@ impl Runner {
         } else {
             models::resolve_and_install(&project, &registry, None, request.may_download, self).await?
         };
-        let options = PlanOptions { continue_on_error: request.continue_on_error, budget: request.budget.clone() };
+        let options = PlanOptions {
+            continue_on_error: request.continue_on_error,
+            budget: request.budget.clone(),
+            choices: choices.clone(),
+        };
         let plan = prepare::plan(&project, inputs.clone(), &resolved_models, &registry, &options, self)?;
         let workspace_path = execute::workspace_path(request.workspace.as_ref(), current_dir);
         self.ensure_sandboxes(&plan, record_replay.replay.as_deref(), &workspace_path).await?;

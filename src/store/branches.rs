@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use crate::durable::{Branch, BranchOutcome, Interrupt};
+use crate::durable::{BranchOutcome, GroupBranches, Interrupt};
 use crate::history::GroupProgress;
 use crate::model::StepKey;
 
@@ -31,13 +31,13 @@ pub(super) async fn run_branches(
     context: GroupContext<'_>,
     can_record: impl Fn() -> bool,
     group: StepKey,
-    branches: Vec<Branch<'_>>,
+    branches: &dyn GroupBranches,
     limit: usize,
 ) -> Result<Vec<BranchOutcome>, Interrupt> {
     let GroupContext { halt_signal, activity } = context;
-    let mut outcomes: Vec<BranchOutcome> = branches.iter().map(|_| BranchOutcome::NotStarted).collect();
-    let mut group_activity = GroupActivity::new(BranchActivity::current(activity), branches.len());
-    let mut pending = branches.into_iter().enumerate();
+    let mut outcomes: Vec<BranchOutcome> = (0..branches.count()).map(|_| BranchOutcome::NotStarted).collect();
+    let mut group_activity = GroupActivity::new(BranchActivity::current(activity), branches.count());
+    let mut pending = 0..branches.count();
     let mut running = FuturesUnordered::new();
     let mut activities: BTreeMap<usize, Arc<BranchActivity>> = BTreeMap::new();
     let mut progress = GroupProgress::new(halt_signal.is_group_halted(&group));
@@ -47,10 +47,10 @@ pub(super) async fn run_branches(
         let may_start = progress.may_start();
         let waiting = count_blocked(&group_activity, &activities);
         while may_start && running.len() < limit.max(1).saturating_add(waiting) {
-            let Some((index, branch)) = pending.next() else { break };
+            let Some(index) = pending.next() else { break };
             let activity = group_activity.new_branch();
             activities.insert(index, activity.clone());
-            running.push(activity.scope(async move { (index, branch.await) }));
+            running.push(activity.scope(async move { (index, branches.run(index).await) }));
         }
         let ended = tokio::select! {
             biased;

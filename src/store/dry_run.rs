@@ -10,14 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 
 use crate::durable::{
-    BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Durable, ExecutionId, Interrupt, ListTools, ListedTools,
-    StepFact, StepSpec, Wait, WaitOutcome,
+    ArtifactRef, BeginOutcome, BranchOutcome, Call, CallOutcome, Durable, ExecutionId, GroupBranches, Interrupt,
+    ListTools, ListedTools, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use crate::history::HistoryIndex;
 use crate::model::event::{Event, Fact, PartKind, SkipKind};
-use crate::model::{CallKey, Failure, FailureClass, StepKey};
+use crate::model::{Artifact, CallKey, Failure, FailureClass, StepKey};
 
 use super::branch_activity::BranchActivity;
 use super::branches::{GroupContext, run_branches};
@@ -52,11 +53,22 @@ struct DryRunState {
     predictions: Vec<(StepKey, PredictedAction)>,
     /// The reusable results by the `seq` of their events, and whether the reuse is certain.
     reusable: HashMap<u64, bool>,
+    /// The artifacts that the steps have returned, to which branches may refer.
+    returned_artifacts: HashMap<StepKey, Artifact>,
     /// Artifacts whose values are unknown, because their steps would run.
     unknown_artifacts: BTreeSet<String>,
     /// Whether a step would run that may change the workspace. If it ends as it did before, the workspace counts as
     /// unchanged.
     workspace_may_change: bool,
+}
+
+impl DryRunState {
+    /// Notes the artifact that a step returned, if any.
+    fn note_returned(&mut self, step: &StepKey, artifact: Option<&Artifact>) {
+        if let Some(artifact) = artifact {
+            self.returned_artifacts.insert(step.clone(), artifact.clone());
+        }
+    }
 }
 
 impl DryRunDurable {
@@ -128,9 +140,11 @@ impl DryRunDurable {
         let Some((completed_seq, artifact)) = reusable else {
             state.workspace_may_change |= spec.may_write;
             let execution_id = state.index.last_execution_id(spec).unwrap_or_default();
+            state.note_returned(&spec.step, old_result.as_ref());
             return BeginOutcome::Reusable(old_result.map(Box::new), execution_id);
         };
         state.reusable.insert(completed_seq, is_certain);
+        state.note_returned(&spec.step, artifact.as_ref());
         BeginOutcome::Reusable(artifact.map(Box::new), state.index.execution_id(completed_seq))
     }
 
@@ -177,14 +191,21 @@ impl Durable for DryRunDurable {
         async { Ok(0) }.boxed()
     }
 
-    fn run_branches<'a>(
+    fn branches<'a>(
         &'a self,
         group: StepKey,
-        branches: Vec<Branch<'a>>,
+        branches: &'a dyn GroupBranches,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
         let context = GroupContext { halt_signal: &self.halt_signal, activity: &self.activity };
         run_branches(context, || true, group, branches, limit).boxed()
+    }
+
+    fn artifact<'a>(&'a self, reference: &'a ArtifactRef) -> BoxFuture<'a, Result<Arc<Value>, Interrupt>> {
+        let state = self.lock();
+        let value = state.returned_artifacts.get(&reference.step).map(|artifact| &artifact.value);
+        let value = value.filter(|value| reference.is_to(value)).map(|value| Arc::new(value.clone()));
+        std::future::ready(value.ok_or_else(|| reference.missing())).boxed()
     }
 
     /// Returns the recorded tools of a server. A dry run starts no server.

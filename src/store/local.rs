@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::clock::{Clock, VirtualTimeHold};
 use crate::durable::{
-    BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Computation, Durable, EarlierCall, ExecutionId, Interrupt,
-    ListTools, ListedTools, Observer, Perform, PipelineCall, PipelineCallStart, StepFact, StepSpec, Wait, WaitOutcome,
+    ArtifactRef, BeginOutcome, BranchOutcome, Call, CallOutcome, Computation, Durable, EarlierCall, ExecutionId,
+    GroupBranches, Interrupt, ListTools, ListedTools, Observer, Perform, PipelineCall, PipelineCallStart, StepFact,
+    StepSpec, Wait, WaitOutcome,
 };
 use crate::history::{EarlierResult, HistoryIndex, ReusedStep, StepRecord, completed_with};
 use crate::model::effect::CallKind;
@@ -273,6 +275,14 @@ impl LocalRun {
         self.lock().index.finally_step(step)
     }
 
+    /// The value of the artifact to which a branch refers.
+    fn recorded_artifact(&self, reference: &ArtifactRef) -> Result<Arc<Value>, Interrupt> {
+        let shared = self.lock();
+        let artifact = shared.state.step(&reference.step).and_then(|step| step.artifact.as_ref());
+        let value = artifact.map(|artifact| &artifact.value).filter(|value| reference.is_to(value));
+        value.map(|value| Arc::new(value.clone())).ok_or_else(|| reference.missing())
+    }
+
     async fn record_fact(&self, fact: StepFact) -> Result<ExecutionId, Interrupt> {
         let record = self.lock().index.record_of(fact, self.clock.now());
         let seq = match record {
@@ -336,14 +346,18 @@ impl Durable for LocalRun {
         self.record_fact(fact).boxed()
     }
 
-    fn run_branches<'a>(
+    fn branches<'a>(
         &'a self,
         group: StepKey,
-        branches: Vec<Branch<'a>>,
+        branches: &'a dyn GroupBranches,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
         let context = GroupContext { halt_signal: &self.halt_signal, activity: &self.activity };
         run_branches(context, || self.can_record(), group, branches, limit).boxed()
+    }
+
+    fn artifact<'a>(&'a self, reference: &'a ArtifactRef) -> BoxFuture<'a, Result<Arc<Value>, Interrupt>> {
+        std::future::ready(self.recorded_artifact(reference)).boxed()
     }
 
     fn compute(&self, step: StepKey, computation: Computation) -> BoxFuture<'_, Result<(), Interrupt>> {

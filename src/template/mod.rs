@@ -141,6 +141,11 @@ impl Templates {
         self.sources.get(name).map(|source| source.text.as_str())
     }
 
+    /// The name and the text of each prompt, sorted by name.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.sources.iter().map(|(name, source)| (name.as_str(), source.text.as_str()))
+    }
+
     /// The text of a prompt, followed by the texts of the prompts that it includes.
     pub fn source_text(&self, name: &str) -> String {
         let mut names = vec![name.to_owned()];

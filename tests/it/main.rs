@@ -13,6 +13,7 @@ mod agents_end_to_end;
 mod architecture;
 mod arithmetic_checks;
 mod blank_requests;
+mod branches;
 mod budget;
 mod budget_accounting;
 mod cached_steps;

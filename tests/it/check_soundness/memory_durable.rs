@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use orch::durable::{
-    BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, CallReply, Durable, Effect, ExecutionId, Interrupt,
+    BeginOutcome, BranchOutcome, Call, CallOutcome, CallReply, Durable, Effect, ExecutionId, GroupBranches, Interrupt,
     RunFlow, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use orch::model::approval::ApprovalDecision;
@@ -164,16 +164,16 @@ impl Durable for MemoryDurable {
         async { Ok(0) }.boxed()
     }
 
-    fn run_branches<'a>(
+    fn branches<'a>(
         &'a self,
         _: StepKey,
-        list: Vec<Branch<'a>>,
+        branches: &'a dyn GroupBranches,
         _: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
         async move {
             let (mut ends, mut halted) = (Vec::new(), false);
-            for branch in list {
-                let end = if halted { BranchOutcome::NotStarted } else { branch.await? };
+            for index in 0..branches.count() {
+                let end = if halted { BranchOutcome::NotStarted } else { branches.run(index).await? };
                 halted |= matches!(end, BranchOutcome::Ended(_, RunFlow::Halt));
                 ends.push(end);
             }

@@ -13,19 +13,21 @@ use orch::engine::node::{NodeKind, PlanNode};
 use orch::engine::{self, Plan, PlannedModel, StepDefaults};
 use orch::model::event::{Event, Fact, RunResumed, RunStarted};
 use orch::model::{ModelRef, RunId, RunState};
-use orch::runner::{RunnerError, plan_project, to_run_end};
+use orch::runner::{BranchMode, PlanBundle, RunnerError, plan_project, to_run_end};
 use orch::store::{Journal, LocalRun, Lock, RunParts, StopSignal, Workspace};
 use serde_json::Map;
 
 use super::performer::ScriptedPerformer;
 use super::pipeline::TestPipeline;
 use super::script::Script;
+use crate::support::branches::{branch_mode, with_branch_mode};
 
 /// A project folder with a journal and a workspace.
 pub(crate) struct Harness {
     folder: tempfile::TempDir,
     journal: Journal,
     runtime: tokio::runtime::Runtime,
+    branch_mode: BranchMode,
 }
 
 /// One run in the project.
@@ -57,6 +59,10 @@ pub(crate) enum SessionResult {
 }
 
 /// Removes the pauses between retries from a plan, so that the test does not wait for them.
+fn remove_all_pauses(plan: &mut Plan) {
+    plan.body.nodes.iter_mut().chain(&mut plan.body.finally).for_each(remove_pauses);
+}
+
 fn remove_pauses(node: &mut PlanNode) {
     match &mut node.kind {
         NodeKind::Agent(agent) => {
@@ -74,6 +80,11 @@ fn remove_pauses(node: &mut PlanNode) {
 
 impl Harness {
     pub(crate) fn new() -> Self {
+        Self::with_branches(branch_mode())
+    }
+
+    /// A project whose runs execute their branches in this mode.
+    pub(crate) fn with_branches(branch_mode: BranchMode) -> Self {
         // Use a file system in memory if there is one, because the journal waits for the disk after each commit.
         let memory_folder = Path::new("/dev/shm");
         let folder =
@@ -88,7 +99,7 @@ impl Harness {
         write("pipelines/main.yaml", "");
         let journal = Journal::open(&folder.path().join(".orch")).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { folder, journal, runtime }
+        Self { folder, journal, runtime, branch_mode }
     }
 
     /// Writes the files of a pipeline and plans them. Returns the errors if the check rejects the files.
@@ -111,8 +122,9 @@ impl Harness {
         };
         let plan = plan_project(&project, Map::new(), &defaults, &planned_model);
         let mut plan = plan.map_err(|error| error.to_string())?;
-        plan.body.nodes.iter_mut().chain(&mut plan.body.finally).for_each(remove_pauses);
-        Ok(plan)
+        remove_all_pauses(&mut plan);
+        let collect = || PlanBundle::from_project(&project, &defaults, &planned_model).unwrap();
+        Ok(with_branch_mode(plan, self.branch_mode, collect, remove_all_pauses))
     }
 
     /// Creates a run with an empty workspace.

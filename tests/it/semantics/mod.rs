@@ -37,6 +37,7 @@ use edits::Edit;
 use generate::{PipelineGenerator, smaller_pipelines};
 use harness::{Harness, SessionEnd, SessionResult};
 use history::RunHistory;
+use orch::runner::BranchMode;
 use pipeline::TestPipeline;
 use reference::{Ending, EvalScope, Evaluation, Model, NEVER};
 use script::Script;
@@ -223,6 +224,24 @@ impl std::fmt::Display for Case {
 
 fn number_from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// The number of cases whose branches run as in other processes, whatever the mode of the suite.
+const SERIALIZED_CASES: u64 = 60;
+
+#[test]
+fn generated_pipelines_behave_the_same_if_branches_run_in_other_processes() {
+    let harness = Harness::with_branches(BranchMode::Serialized);
+    let mut matching = 0;
+    for seed in 0..SERIALIZED_CASES {
+        let case = Case::from_seed(seed);
+        match case.run(&harness, &format!("case-{seed}")) {
+            CaseResult::Matches(_) => matching += 1,
+            CaseResult::Ambiguous | CaseResult::Invalid(_) => {}
+            CaseResult::Differs(differences) => panic!("case {seed}:\n{}\n{case}", differences.join("\n")),
+        }
+    }
+    assert!(matching > SERIALIZED_CASES / 4, "only {matching} cases match");
 }
 
 #[test]

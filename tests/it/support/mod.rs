@@ -3,6 +3,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod ajv;
+pub(crate) mod branches;
 mod closed_port;
 pub(crate) mod convex;
 mod editor;

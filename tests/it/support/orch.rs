@@ -75,7 +75,9 @@ impl Orch {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
         command.args(args).current_dir(self.path()).env_clear();
-        for name in ["PATH", "HOME", "SystemRoot", "LLVM_PROFILE_FILE", "XDG_CACHE_HOME", "RUST_BACKTRACE"] {
+        for name in
+            ["PATH", "HOME", "SystemRoot", "LLVM_PROFILE_FILE", "XDG_CACHE_HOME", "RUST_BACKTRACE", "ORCH_BRANCHES"]
+        {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }

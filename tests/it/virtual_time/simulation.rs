@@ -22,7 +22,7 @@ use orch::model::event::{ApprovalAnswered, ApprovalDecision, CallEnded, Event, F
 use orch::model::{FailureClass, ModelRef, RunId, RunState, StepKey};
 use orch::network::Network;
 use orch::process::{EndingGroups, SandboxContext, SandboxProbe, SupervisorSpec};
-use orch::runner::{RunnerError, plan_project, to_run_end};
+use orch::runner::{PlanBundle, RunnerError, plan_project, to_run_end};
 use orch::secret::Redactor;
 use orch::store::{ApprovalPrompter, InboxMessage, Journal, LocalRun, Lock, RunParts, StopSignal, Workspace};
 use orch::tool::mcp::{McpContext, McpServers};
@@ -31,6 +31,7 @@ use serde_json::Map;
 use super::clock::{CallsInFlight, VirtualClock};
 use super::server::{ScriptedReply, serve};
 use crate::support::Orch;
+use crate::support::branches::{branch_mode, with_branch_mode};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
@@ -168,7 +169,10 @@ impl SimulatedRun {
             let provider = models.provider(&reference.provider)?;
             Ok(PlannedModel::new(reference, provider.dialect()))
         };
-        let plan = plan_project(&project, Map::new(), &StepDefaults::default(), &planned_model).unwrap();
+        let defaults = StepDefaults::default();
+        let plan = plan_project(&project, Map::new(), &defaults, &planned_model).unwrap();
+        let collect = || PlanBundle::from_project(&project, &defaults, &planned_model).unwrap();
+        let plan = with_branch_mode(plan, branch_mode(), collect, |_| {});
         let workspace = Workspace::open(&self.project.path().join("workspace")).unwrap();
         let events = self.events();
         let lock = Lock::acquire(&self.journal.lock_file(self.run), "the run", "a test").unwrap();
