@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize as _, Serialize};
+use serde::Serialize;
 
 use crate::durable::Interrupt;
 use crate::model::{Failure, FailureClass};
@@ -33,11 +33,12 @@ impl Plan {
     /// workspace.
     #[must_use]
     pub fn with_serialized_branches(
-        self,
+        mut self,
         make: impl Fn(&[String]) -> Result<Self, Failure> + Send + Sync + 'static,
     ) -> Self {
         let remaker = PlanRemaker { make: Box::new(make), made: OnceLock::new() };
-        Self { remaker: Some(Arc::new(remaker)), ..self }
+        self.remaker = Some(Arc::new(remaker));
+        self
     }
 }
 
