@@ -103,10 +103,7 @@ impl GroupBranches for PlannedBranches<'_> {
 
     fn spec(&self, index: usize) -> Result<BranchSpec, Interrupt> {
         let (key, work) = self.branch(index)?;
-        let item = match work {
-            BranchWork::Step(_) => None,
-            BranchWork::Item(_, item) => Some(item),
-        };
+        let item = if let BranchWork::Item(_, item) = work { Some(item) } else { None };
         let plan = self.interpreter.plan.digest().map_err(Interrupt::Storage)?.clone();
         Ok(BranchSpec { plan, node: key.declared_key(), key, item, scope: self.scope.to_snapshot() })
     }

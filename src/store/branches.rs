@@ -55,7 +55,7 @@ pub(super) async fn run_branches(
         let ended = tokio::select! {
             biased;
             ended = running.next() => ended,
-            () = changed, if may_start && pending.len() > 0 => continue,
+            () = changed, if may_start && !pending.is_empty() => continue,
         };
         let Some((index, result)) = ended else { break };
         if let Err(Interrupt::Storage(failure)) = &result

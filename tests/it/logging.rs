@@ -164,7 +164,8 @@ fn waits_questions_and_answers_are_logged_without_their_texts() {
     let log = ["--log-format", "json"];
     let first = run_with(&orch, &[("ORCH_LOG", "info")], &log).exits(3);
     let answer = ["runs", "approve", "--note", "note-71f3", "--by", "name-71f3", "--resume", "--log-format", "json"];
-    let second = RunOutput::of(&orch.command(&answer).env("ORCH_LOG", "info").output().unwrap()).exits(0);
+    // The step that failed fails again.
+    let second = RunOutput::of(&orch.command(&answer).env("ORCH_LOG", "info").output().unwrap()).exits(1);
     let (first, second) = (records(&first.stderr), records(&second.stderr));
     let find = |records: &[Value], message: &str| {
         let found = records.iter().find(|record| record["message"] == message).cloned();

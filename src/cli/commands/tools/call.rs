@@ -120,7 +120,8 @@ async fn call(
         wait_for_signal().await;
         Failure::new(FailureClass::Cancelled, "the command was stopped")
     };
-    progress.print_during(project_tools.call(&tool, &arguments, &options, interruption)).await
+    let call = Box::pin(project_tools.call(&tool, &arguments, &options, interruption));
+    progress.print_during(call).await
 }
 
 /// Asks the user before a call that may change something.
