@@ -227,7 +227,9 @@ fn project_with_blob(server: &Server) -> Orch {
 
 #[test]
 fn deleting_a_run_keeps_the_blobs_of_other_runs() {
-    let server = answering_server(|_, message| json!({ "text": "x".repeat(100_000), "of": message.trim() }));
+    // orch repairs this reply, so the artifact is no part of it and has a blob of its own, which two runs can share.
+    let reply = format!(r#"{{ "text": "{}", "of": "do it", }}"#, "x".repeat(100_000));
+    let server = Server::always(Reply::openai_text(&reply));
     let orch = project_with_blob(&server);
     let (_, one) = run(&orch, &["--workspace", "w1"]);
     let count = blob_count(&orch);
