@@ -290,7 +290,7 @@ fn an_approval_suspends_the_run_until_another_process_answers() {
         assert!(report["steps"][1]["question"].as_str().unwrap().starts_with("Use "), "{report:#}");
         let before = server.requests().len();
         orch.run(&["runs", word, &run_id, "--note", "fine", "--by", "ana"]).exits(0).says("orch pipeline resume");
-        orch.run(&["runs", word, &run_id]).exits(2).says("is answered already");
+        orch.run(&["runs", word, &run_id]).exits(2).says("was answered by ana before");
         let ran = orch.run(&["pipeline", "resume", &run_id, "--output", "json"]).exits(0);
         let report: Value = serde_json::from_str(&ran.stdout).unwrap();
         assert_eq!(report["result"]["heard"], said, "{report:#}");

@@ -73,7 +73,7 @@ fn assert_recovered(orch: &Orch, server: &Server, ran: RunOutput, more_room: imp
 fn a_full_disk_stops_the_run_and_loses_no_record() {
     let server = server_with_large_replies();
     let orch = project_with_large_replies(&server);
-    let Some(disk) = Disk::small(&orch.path().join(".orch"), 600) else {
+    let Some(disk) = Disk::small(&orch.path().join(".orch"), 340) else {
         print_skipped("a full disk is not tested", "this user may not mount a small disk");
         return;
     };

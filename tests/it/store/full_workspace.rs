@@ -88,7 +88,7 @@ fn a_full_state_folder_or_workspace_is_reported_at_every_point_of_a_run() {
     let (server, orch) = project_with_large_text();
     let Some(state) = mount_small_disk(&orch, ".orch", 4096) else { return };
     let mut reports = 0;
-    for (rest, both) in [8, 16, 24, 32, 48, 64, 80, 96].into_iter().flat_map(|rest| [(rest, false), (rest, true)]) {
+    for (rest, both) in [8, 16, 24, 32, 40, 48, 64, 72].into_iter().flat_map(|rest| [(rest, false), (rest, true)]) {
         let workspace = both.then(|| mount_small_disk(&orch, "workspace", 16).unwrap());
         fill_disk(&orch, rest << 10);
         let asked = server.requests().len();
