@@ -263,7 +263,7 @@ fn an_answer_that_resumes_a_run_needs_the_agreement_too() {
     assert!(server.requests().is_empty());
     // The answer was not recorded, so the same command works after the agreement.
     project.run(&["runs", "approve", &id, "--resume", "--trust", &project.digest()]).exits(0);
-    project.run(&["runs", "approve", &id]).exits(2).says("`orch pipeline resume");
+    project.run(&["runs", "approve", &id]).exits(2).says("was answered by");
 }
 
 #[cfg(unix)]
