@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::durable::Interrupt;
 use crate::model::{Failure, FailureClass};
