@@ -110,13 +110,11 @@ impl GroupBranches for PlannedBranches<'_> {
 
     fn run(&self, index: usize) -> BoxFuture<'_, Result<BranchOutcome, Interrupt>> {
         async move {
-            match self.interpreter.remaker {
-                Some(remaker) => self.run_sent(index, remaker).await,
-                None => {
-                    let (key, work) = self.branch(index)?;
-                    run_work(self.interpreter, &key, work, self.scope).await
-                }
+            if let Some(remaker) = self.interpreter.remaker {
+                return self.run_sent(index, remaker).await;
             }
+            let (key, work) = self.branch(index)?;
+            run_work(self.interpreter, &key, work, self.scope).await
         }
         .boxed()
     }
