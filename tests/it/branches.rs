@@ -85,12 +85,12 @@ steps:
   - { id: draft, agent: a, prompt: draft.md, output: plan }
   - { id: call, pipeline: sub/called.yaml, with: { topic: "'x'" }, output: called }
 "#;
-const CALLED: &str = r#"name: called
+const CALLED: &str = r"name: called
 inputs: { topic: { type: string } }
 steps:
   - { id: again, pipeline: deeper/inner.yaml, output: inner }
 outputs: { inner: inner }
-"#;
+";
 const INNER: &str =
     "name: inner\nsteps: [{ id: list, run: [ls], access: none, output: listed }]\noutputs: { listed: listed }\n";
 const ASKED: &str = "name: asked\nsteps: [{ id: note, run: [echo, note], access: none }]\n";

@@ -193,7 +193,7 @@ fn of_several_answers_at_the_same_time_one_counts() {
     let accepted: Vec<usize> = (0..4).filter(|number| outputs[*number].code == 0).collect();
     assert_eq!(accepted.len(), 1, "{outputs:?}");
     // This also holds for a process that begins after the answer and finds no pending approval.
-    let verdict = if accepted[0] % 2 == 0 { "approved" } else { "rejected" };
+    let verdict = if accepted[0].is_multiple_of(2) { "approved" } else { "rejected" };
     let winner = format!("was answered by user {} before ({verdict})", accepted[0]);
     let is_told = |output: &&RunOutput| output.code == 2 && output.stderr.contains(&winner);
     assert_eq!(outputs.iter().filter(is_told).count(), 3, "{outputs:?}");

@@ -21,9 +21,11 @@ fn cut_off() -> CallAnswer {
     CallAnswer::Reply(Reply::status(200, r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#).cut_after(20))
 }
 
+type NewAnswer = fn() -> CallAnswer;
+
 #[test]
 fn a_call_that_may_have_taken_effect_without_a_result_says_so() {
-    let answers: [(&str, fn() -> CallAnswer); 8] = [
+    let answers: [(&str, NewAnswer); 8] = [
         ("a body that is cut off", cut_off),
         ("an error of the server", || CallAnswer::Status(500)),
         ("a limit of the server", || CallAnswer::Status(429)),

@@ -63,6 +63,16 @@ pub(crate) struct SessionScript {
     pub(crate) stop_delays: Vec<Duration>,
 }
 
+/// The limits of the providers of a project.
+fn rate_limiters(project: &Project) -> RateLimiters {
+    let limits = |provider: &config::ProviderSettings| ProviderLimits {
+        requests: provider.requests_per_minute,
+        ..ProviderLimits::default()
+    };
+    let providers = project.settings.providers.iter();
+    RateLimiters::new(64, providers.map(|(name, provider)| (name.clone(), limits(provider))))
+}
+
 /// Runs a test in virtual time. `pipeline` contains the steps of the pipeline, and `script` the replies of the server.
 pub(crate) fn simulate(
     pipeline: &str,
@@ -178,12 +188,6 @@ impl SimulatedRun {
         let lock = Lock::acquire(&self.journal.lock_file(self.run), "the run", "a test").unwrap();
         let (clock, calls_in_flight, pauses) = (self.clock.clone(), self.calls_in_flight.clone(), self.pauses.clone());
         let observer = Arc::new(CallObserver { clock, calls_in_flight, pauses });
-        let provider_limits = |provider: &config::ProviderSettings| ProviderLimits {
-            requests: provider.requests_per_minute,
-            ..ProviderLimits::default()
-        };
-        let providers =
-            project.settings.providers.iter().map(|(name, provider)| (name.clone(), provider_limits(provider)));
         let supervisor = SupervisorSpec::from(std::path::PathBuf::from(env!("CARGO_BIN_EXE_orch")));
         let sandbox = Arc::new(SandboxContext::new(
             SandboxProbe::new(env!("CARGO_BIN_EXE_orch").into()),
@@ -211,7 +215,7 @@ impl SimulatedRun {
             artifact_files: Arc::new(PathIndex::new(plan.artifact_paths())),
             project_files: Arc::default(),
             env_vars: env_lookup(),
-            rates: Arc::new(RateLimiters::new(64, providers)),
+            rates: Arc::new(rate_limiters(&project)),
             budgets: meter.local_budgets(&plan, &events, self.crash_time),
             meter,
             record_replay: RecordReplay::default(),
