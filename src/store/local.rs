@@ -27,7 +27,8 @@ use super::halt_signal::HaltSignal;
 use super::listings::CurrentListings;
 use super::stop_signal::StopSignal;
 use super::sync_policy::{may_repeat, needs_sync};
-use super::writer::{AckReceiver, JournalWriter};
+use super::write_job::AckReceiver;
+use super::writer::JournalWriter;
 use super::{ApprovalPrompter, Heartbeat, Journal, ResultCache, StoreError, Workspace};
 
 /// The parts of a [`LocalRun`].

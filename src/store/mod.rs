@@ -51,6 +51,7 @@ mod take_message;
 mod value_reference;
 mod wait_log;
 mod workspace;
+mod write_job;
 mod writer;
 
 pub use approval::ApprovalPrompter;

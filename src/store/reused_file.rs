@@ -4,7 +4,7 @@ use crate::durable::Interrupt;
 use crate::model::Artifact;
 
 use super::LocalRun;
-use super::writer::ReusedFile;
+use super::write_job::ReusedFile;
 
 impl LocalRun {
     /// Records that orch is about to write the file of a reused result, and waits until all facts so far are committed
