@@ -142,6 +142,21 @@ pub struct CallOutcome {
 }
 
 impl CallOutcome {
+    /// The outcome of a call about which orch knows only its result and its times.
+    pub fn new(started: Timestamp, ended: Timestamp, result: Result<CallReply, Failure>) -> Self {
+        Self {
+            started,
+            ended,
+            result,
+            agent_activity: None,
+            cost: None,
+            estimated: None,
+            estimated_cost: None,
+            reverted_files: Vec::new(),
+            sandbox: None,
+        }
+    }
+
     /// The usage that the provider reported, with a reply or with a failure.
     pub fn reported_usage(&self) -> Option<ReportedUsage> {
         let (reply, failure) = match &self.result {

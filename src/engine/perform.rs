@@ -135,18 +135,13 @@ impl Perform for Performer {
             // record that the files were reverted.
             performer.files.forget(&reverted_files);
             let result = performer.redact_result(result).await;
-            let (estimated, estimated_cost) = (None, None);
             let sandbox = call_sandbox(&performer, &key, server.as_ref(), runs_program);
             let outcome = CallOutcome {
-                started,
-                ended: performer.clock.now(),
-                result,
                 agent_activity: activity,
                 cost,
-                estimated,
-                estimated_cost,
                 reverted_files,
                 sandbox,
+                ..CallOutcome::new(started, performer.clock.now(), result)
             };
             let outcome = performer.with_cost(outcome, &bound);
             drop(call_timer);
@@ -200,19 +195,8 @@ impl Perform for Performer {
             };
             self.files.forget(&reverted_files);
             let ended = self.clock.now();
-            let (result, estimated, estimated_cost) = (Err(failure), None, None);
-            let outcome = CallOutcome {
-                started,
-                ended,
-                result,
-                // orch dropped the call before it compared the files. A resume compares them.
-                agent_activity: None,
-                cost: None,
-                estimated,
-                estimated_cost,
-                reverted_files,
-                sandbox,
-            };
+            // orch dropped the call before it compared the files, so the outcome has no activity. A resume compares them.
+            let outcome = CallOutcome { reverted_files, sandbox, ..CallOutcome::new(started, ended, Err(failure)) };
             let outcome = self.with_cost(outcome, &call.effect.usage_bound());
             self.meter.settle(&*self.budgets, &call.key.step, call.effect.model(), &outcome);
             outcome

@@ -181,16 +181,10 @@ mod tests {
         let arguments = json!({});
         let call = RequestedCall { position: 1, id: "1", name: "shell", arguments: &arguments };
         let changes_files = |tool: BuiltinTool, agent_activity: Option<AgentActivity>| {
+            let (time, failure) = (jiff::Timestamp::UNIX_EPOCH, Failure::new(FailureClass::Crashed, "orch was killed"));
             let outcome = CallOutcome {
-                started: jiff::Timestamp::UNIX_EPOCH,
-                ended: jiff::Timestamp::UNIX_EPOCH,
-                result: Err(Failure::new(FailureClass::Crashed, "orch was killed")),
                 agent_activity: agent_activity.map(Box::new),
-                cost: None,
-                estimated: None,
-                estimated_cost: None,
-                reverted_files: Vec::new(),
-                sandbox: None,
+                ..CallOutcome::new(time, time, Err(failure))
             };
             ToolCallResult::from_outcome(&call, &ToolTarget::Builtin(tool), outcome).unwrap().changes_files
         };

@@ -144,15 +144,9 @@ mod tests {
 
     fn outcome(result: Result<CallReply, Failure>) -> CallOutcome {
         CallOutcome {
-            started: Timestamp::UNIX_EPOCH,
-            ended: Timestamp::UNIX_EPOCH,
-            result,
-            agent_activity: None,
             cost: Some(0.5),
-            estimated: None,
-            estimated_cost: None,
             reverted_files: vec!["a.txt".to_owned()],
-            sandbox: None,
+            ..CallOutcome::new(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, result)
         }
     }
 

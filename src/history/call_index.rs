@@ -174,18 +174,7 @@ impl CallIndex {
             .collect();
         for (call, request_digest, at) in interrupted {
             let failure = Failure::new(FailureClass::Crashed, "orch was killed during the call");
-            let outcome = CallOutcome {
-                started: at,
-                ended: at,
-                result: Err(failure),
-                agent_activity: None,
-                cost: None,
-                estimated: None,
-                estimated_cost: None,
-                reverted_files: Vec::new(),
-                sandbox: None,
-            };
-            self.add_outcome(&call, &request_digest, outcome, true);
+            self.add_outcome(&call, &request_digest, CallOutcome::new(at, at, Err(failure)), true);
         }
     }
 
@@ -225,15 +214,11 @@ impl CallIndex {
         };
         let is_transferable = fact.reply.is_some() || is_tool_result;
         let outcome = CallOutcome {
-            started: fact.started,
-            ended: fact.ended,
-            result,
             agent_activity: fact.agent_activity.clone().filter(|_| fact.reply.is_none()),
             cost: fact.cost,
             estimated: fact.estimated,
             estimated_cost: fact.estimated_cost,
-            reverted_files: Vec::new(),
-            sandbox: None,
+            ..CallOutcome::new(fact.started, fact.ended, result)
         };
         self.add_outcome(&fact.call, &fact.request_digest, outcome, is_transferable);
     }

@@ -216,6 +216,19 @@ fn files_that_a_killed_command_removed_must_be_decided() {
     assert_eq!(seen_files(&orch), json!("b.py\nnew"));
 }
 
+/// Adds the agent `p`, which is a shell script.
+#[cfg(unix)]
+fn add_program_agent(orch: &Orch, script: &str) {
+    orch.write("program.sh", script);
+    let program = orch.path().join("program.sh").display().to_string();
+    orch.edit(
+        "pipelines/main.yaml",
+        "  a: { model: auto }",
+        &format!("  a: {{ model: auto }}\n  p: {{ command: [sh, \"{program}\"], tools: [edit] }}"),
+    );
+    orch.disable_unsupported_sandboxes();
+}
+
 #[cfg(unix)]
 #[test]
 fn files_that_a_killed_turn_removed_are_not_reported() {
@@ -224,14 +237,7 @@ fn files_that_a_killed_turn_removed_are_not_reported() {
         project_with_failed_run(&server, "  - { id: edit, agent: p, schema: any, prompt: one.md, output: edited }\n");
     let hangs_once =
         "cat > /dev/null\nif [ -e again ]; then echo 1; exit; fi\ntouch again; rm src/a.py; touch gone; sleep 60\n";
-    orch.write("program.sh", hangs_once);
-    let program = orch.path().join("program.sh").display().to_string();
-    orch.edit(
-        "pipelines/main.yaml",
-        "  a: { model: auto }",
-        &format!("  a: {{ model: auto }}\n  p: {{ command: [sh, \"{program}\"], tools: [edit] }}"),
-    );
-    orch.disable_unsupported_sandboxes();
+    add_program_agent(&orch, hangs_once);
     let mut child = orch.start(&["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"]);
     while !orch.exists("workspace/gone") {
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -272,14 +278,7 @@ fn deleted_files_of_an_agent_program_are_restored_with_discard_changed() {
         &server,
         "  - { id: edit, agent: p, schema: any, prompt: one.md, output: edited }\n  - { id: last, agent: a, schema: any, prompt: three.md, output: x }\n",
     );
-    orch.write("program.sh", "cat > /dev/null\necho mine > made.txt\necho 1\n");
-    let program = orch.path().join("program.sh").display().to_string();
-    orch.edit(
-        "pipelines/main.yaml",
-        "  a: { model: auto }",
-        &format!("  a: {{ model: auto }}\n  p: {{ command: [sh, \"{program}\"], tools: [edit] }}"),
-    );
-    orch.disable_unsupported_sandboxes();
+    add_program_agent(&orch, "cat > /dev/null\necho mine > made.txt\necho 1\n");
     run(&orch, &[]).0.exits(1);
     std::fs::remove_file(orch.path().join("workspace/made.txt")).unwrap();
     orch.run(&["pipeline", "resume"]).exits(2).says("made.txt`, which step `edit` wrote, was deleted");

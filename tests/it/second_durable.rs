@@ -9,19 +9,21 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use orch::config::load;
 use orch::durable::{
-    ArtifactRef, BeginOutcome, BranchOutcome, BranchSpec, Call, CallOutcome, CallReply, Durable, EarlierCall, Effect,
-    ExecutionId, GroupBranches, Interrupt, StepFact, StepSpec, Wait, WaitOutcome,
+    ArtifactRef, BeginOutcome, BranchOutcome, BranchSpec, Call, CallOutcome, Durable, EarlierCall, Effect, ExecutionId,
+    GroupBranches, Interrupt, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use orch::engine::{Plan, PlannedModel, StepDefaults, interpret, run_branch};
 use orch::history::{
     GroupProgress, HaltedGroups, HistoryIndex, ReusedStep, StepRecord, call_ended, call_started, outcome_or_interrupt,
 };
-use orch::model::event::{CallOutput, CommandOutput, Event, Fact};
+use orch::model::event::{Event, Fact};
 use orch::model::{CallKey, ModelRef, RunId, RunStatus, StepKey};
 use orch::runner::{PlanBundle, plan_project};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+
+use crate::support::command_output::command_output;
 
 const PIPELINE: &str = r#"
 name: main
@@ -144,27 +146,7 @@ impl EventsDurable {
         let text = command.argv[1].clone();
         let exit_code = i32::from(text == self.failing_command);
         self.lock().commands.push(text.clone());
-        let output = CommandOutput {
-            exit_code,
-            stdout: text,
-            stderr: String::new(),
-            truncated: false,
-            folder: String::new(),
-            probable_limit: None,
-            hidden_program: None,
-            replayed: false,
-        };
-        CallOutcome {
-            started: Timestamp::UNIX_EPOCH,
-            ended: Timestamp::UNIX_EPOCH,
-            result: Ok(CallReply::Output(CallOutput::Command(output))),
-            agent_activity: None,
-            cost: None,
-            estimated: None,
-            estimated_cost: None,
-            reverted_files: Vec::new(),
-            sandbox: None,
-        }
+        CallOutcome::new(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, Ok(command_output(exit_code, text)))
     }
 
     fn record_fact(&self, fact: StepFact) -> Result<ExecutionId, Interrupt> {

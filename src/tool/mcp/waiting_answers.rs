@@ -213,7 +213,7 @@ mod tests {
             let mut transport = AnswerLimitTransport::new(Asking { reads: false }, answers.clone());
             let (waiting, count) = answer_all(&mut transport, &text).await;
             assert_eq!((waiting.len(), count, answers.is_over_limit()), (limit, limit + 1, true));
-            // The answers are given up, so the crate does not wait for them.
+            // The connection ends without these answers, so the crate must not wait until they are sent.
             for sending in waiting {
                 sending.await.unwrap();
             }

@@ -10,13 +10,14 @@ use orch::durable::{
     RunFlow, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use orch::model::approval::ApprovalDecision;
-use orch::model::event::{CallOutput, CommandOutput};
+use orch::model::event::CallOutput;
 use orch::model::{
     CallKey, ChatReply, Content, Failure, FailureClass, StepKey, StopReason, ToolCallOutput, ToolOutput, Usage,
 };
 use serde_json::{Value, json};
 
 use super::generate::{Rng, ValueChoice, fitting_value};
+use crate::support::command_output::command_output;
 
 /// Values or failures of steps.
 pub(crate) type StepResults<T> = Vec<(StepKey, T)>;
@@ -80,16 +81,7 @@ impl MemoryDurable {
             Effect::ModelRequest(ask) => CallReply::Chat(self.reply(call, ask.request.schema.as_deref())),
             Effect::Command(command) => {
                 self.commands.lock().unwrap().push((call.key.step.clone(), command.argv.clone()));
-                CallReply::Output(CallOutput::Command(CommandOutput {
-                    exit_code: i32::from(fails),
-                    stdout: self.text(),
-                    stderr: String::new(),
-                    truncated: false,
-                    folder: String::new(),
-                    probable_limit: None,
-                    hidden_program: None,
-                    replayed: false,
-                }))
+                command_output(i32::from(fails), self.text())
             }
             Effect::Tool(invocation) => {
                 let result = ToolOutput { content: self.text(), is_error: fails, ..ToolOutput::default() };
@@ -141,20 +133,7 @@ impl Durable for MemoryDurable {
 
     fn call(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>> {
         let now = Timestamp::UNIX_EPOCH;
-        async move {
-            Ok(CallOutcome {
-                started: now,
-                ended: now,
-                result: self.answer(&call),
-                agent_activity: None,
-                cost: None,
-                estimated: None,
-                estimated_cost: None,
-                reverted_files: Vec::new(),
-                sandbox: None,
-            })
-        }
-        .boxed()
+        async move { Ok(CallOutcome::new(now, now, self.answer(&call))) }.boxed()
     }
 
     fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>> {

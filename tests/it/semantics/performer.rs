@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use orch::durable::{Call, CallOutcome, CallProgress, CallReply, Effect, Interrupt, Observer, Perform, Permit};
 use orch::files::{ChangeSet, PathIndex, ReservedFiles, Tree, parse_entries};
 use orch::model::effect::CallEnding;
-use orch::model::event::{ApprovalDecision, CallOutput, CommandOutput};
+use orch::model::event::{ApprovalDecision, CallOutput};
 use orch::model::{ChatReply, Content, Event, Failure, FailureClass, StepKey, StopReason, Usage};
 use orch::store::ApprovalPrompter;
 use tokio::sync::oneshot;
 
 use super::script::{Script, ScriptedOutcome, answer};
+use crate::support::command_output::command_output;
 
 /// The start, the end and the step of a call.
 pub(crate) type TimedCall = (u64, u64, String);
@@ -159,16 +160,7 @@ impl ScriptedPerformer {
                     _ => answer(&command.argv[1]).to_string(),
                 };
                 let exit_code = if outcome == ScriptedOutcome::PermanentFailure { 7 } else { 0 };
-                Ok(CallReply::Output(CallOutput::Command(CommandOutput {
-                    exit_code,
-                    stdout,
-                    stderr: String::new(),
-                    truncated: false,
-                    folder: String::new(),
-                    probable_limit: None,
-                    hidden_program: None,
-                    replayed: false,
-                })))
+                Ok(command_output(exit_code, stdout))
             }
             Effect::Snapshot(files) => {
                 let change_set = tree()?.prepare(
@@ -188,22 +180,8 @@ impl ScriptedPerformer {
     }
 }
 
-fn call_outcome(time: Timestamp, result: Result<CallReply, Failure>) -> CallOutcome {
-    CallOutcome {
-        started: time,
-        ended: time,
-        result,
-        agent_activity: None,
-        cost: None,
-        estimated: None,
-        estimated_cost: None,
-        reverted_files: Vec::new(),
-        sandbox: None,
-    }
-}
-
 fn cancelled_call(time: Timestamp) -> CallOutcome {
-    call_outcome(time, Err(Failure::new(FailureClass::Cancelled, "the call was cancelled")))
+    CallOutcome::new(time, time, Err(Failure::new(FailureClass::Cancelled, "the call was cancelled")))
 }
 
 impl Perform for ScriptedPerformer {
@@ -220,7 +198,8 @@ impl Perform for ScriptedPerformer {
                 biased;
                 outcome = receiver => {
                     let outcome = outcome.unwrap_or(ScriptedOutcome::PermanentFailure);
-                    call_outcome(Timestamp::UNIX_EPOCH, performer.perform_effect(&call.effect, outcome))
+                    let result = performer.perform_effect(&call.effect, outcome);
+                    CallOutcome::new(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, result)
                 }
                 () = stop, if ends_early => cancelled_call(Timestamp::UNIX_EPOCH),
             }

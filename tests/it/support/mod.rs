@@ -5,6 +5,7 @@ pub(crate) mod agents;
 pub(crate) mod ajv;
 pub(crate) mod branches;
 mod closed_port;
+pub(crate) mod command_output;
 pub(crate) mod convex;
 mod editor;
 #[path = "../../../local-llm/tests/support/gguf.rs"]
