@@ -196,7 +196,7 @@ pub enum Interrupt {
     /// A call does not fit the budget.
     #[error("{0}")]
     OverBudget(Failure),
-    /// The journal, a blob or the workspace failed.
+    /// The journal, a blob or the workspace failed, or orch has a defect.
     #[error("{0}")]
     Storage(Failure),
 }
@@ -218,19 +218,13 @@ pub trait Durable: Send + Sync {
     /// number of an attempt, these are only the calls that the conversation of this attempt does not contain.
     fn earlier_calls<'a>(
         &'a self,
-        _spec: &'a StepSpec,
-        _attempt: Option<u32>,
-    ) -> BoxFuture<'a, Result<Vec<EarlierCall>, Interrupt>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
-    }
+        spec: &'a StepSpec,
+        attempt: Option<u32>,
+    ) -> BoxFuture<'a, Result<Vec<EarlierCall>, Interrupt>>;
 
     /// Begins a call of a pipeline by a model, unless the call has a recorded result.
-    fn begin_pipeline_call<'a>(
-        &'a self,
-        _call: &'a PipelineCall,
-    ) -> BoxFuture<'a, Result<PipelineCallStart, Interrupt>> {
-        Box::pin(std::future::ready(Ok(PipelineCallStart::Started(Timestamp::UNIX_EPOCH))))
-    }
+    fn begin_pipeline_call<'a>(&'a self, call: &'a PipelineCall)
+    -> BoxFuture<'a, Result<PipelineCallStart, Interrupt>>;
 
     /// Performs calls of one step that may run in parallel, and returns their outcomes in the order of the calls. If
     /// one of them is interrupted, those in flight run to their end, so that their outcomes are recorded.

@@ -3,9 +3,9 @@
 //!
 //! [`Perform`](crate::durable::Perform) asks an account by a key: the step for budgets, the provider for rates, the path
 //! for files. The arguments contain no plan, no prices and no request: `engine/budget_meter.rs` computes the amounts
-//! before. So an account can be in another place than the calls. In this process, [`LocalBudgets`], [`RateLimiters`] and
-//! [`LocalFiles`] hold the accounts in memory. An engine whose branches run on several machines needs one account for
-//! all of them, so that two machines never spend the same dollar.
+//! before. In this process, [`LocalBudgets`], [`RateLimiters`] and [`LocalFiles`] hold the accounts in memory. An engine
+//! whose branches run on several machines needs one account for all of them, so that two machines never spend the same
+//! dollar: what budgets and rates receive is data that can be sent there, while [`FileAccount`] works on an open folder.
 
 mod amount;
 mod budget_ledger;

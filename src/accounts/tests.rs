@@ -1,4 +1,4 @@
-//! The accounts decide by their keys, and what they receive and return is data.
+//! The accounts decide by their keys, and what budgets and rates receive and return is data.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};

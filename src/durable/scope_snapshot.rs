@@ -62,8 +62,8 @@ pub struct PreviousIteration {
 pub enum SnapshotArtifact {
     /// The value is recorded ([`Durable::artifact`](super::Durable::artifact)).
     Recorded(ArtifactRef),
-    /// No record has the value, such as that of an output of a called pipeline, or may have it: the value of a group is
-    /// computed again in each session.
+    /// The value itself, since no record is sure to have it: an output of a called pipeline has no record, and the value
+    /// of a group is computed again in each session.
     Value(Arc<Value>),
 }
 
@@ -100,7 +100,7 @@ impl ArtifactRef {
     pub fn missing(&self) -> Interrupt {
         let message = format!("the records of the run do not contain the artifact of step `{}`", self.step);
         let failure = Failure::new(FailureClass::Storage, message);
-        Interrupt::Storage(failure.with_hint("another process has changed them; run `orch pipeline resume`"))
+        Interrupt::Storage(failure.with_hint("run `orch pipeline resume`"))
     }
 }
 

@@ -1,11 +1,15 @@
 //! The branches of groups: in this process, where they share the values in scope, and as data for another process.
 
+use std::sync::OnceLock;
+
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use crate::durable::{BranchOutcome, BranchSpec, Durable, GroupBranches, Interrupt, RunFlow, ScopeDelta, ScopeItem};
-use crate::model::{Failure, FailureClass, StepKey};
+use crate::durable::{
+    BranchOutcome, BranchSpec, Durable, GroupBranches, Interrupt, RunFlow, ScopeDelta, ScopeItem, ScopeSnapshot,
+};
+use crate::model::{Failure, StepKey};
 
 use super::interpret::Interpreter;
 use super::node::PlanNode;
@@ -30,6 +34,8 @@ pub(super) struct PlannedBranches<'a> {
     group: &'a StepKey,
     /// What the group sees.
     scope: &'a ValueScope,
+    /// The data of `scope`, after the first branch has needed it.
+    snapshot: OnceLock<ScopeSnapshot>,
     work: GroupWork<'a>,
 }
 
@@ -56,7 +62,7 @@ impl<'a> PlannedBranches<'a> {
         nodes: &'a [PlanNode],
         scope: &'a ValueScope,
     ) -> Self {
-        Self { interpreter, group, scope, work: GroupWork::Steps(nodes) }
+        Self { interpreter, group, scope, snapshot: OnceLock::new(), work: GroupWork::Steps(nodes) }
     }
 
     /// The items of a step with `for_each`.
@@ -67,7 +73,7 @@ impl<'a> PlannedBranches<'a> {
         items: Vec<Value>,
         scope: &'a ValueScope,
     ) -> Self {
-        Self { interpreter, group, scope, work: GroupWork::Items(node, items) }
+        Self { interpreter, group, scope, snapshot: OnceLock::new(), work: GroupWork::Items(node, items) }
     }
 
     /// The key of a branch, and what it runs.
@@ -105,7 +111,8 @@ impl GroupBranches for PlannedBranches<'_> {
         let (key, work) = self.branch(index)?;
         let item = if let BranchWork::Item(_, item) = work { Some(item) } else { None };
         let plan = self.interpreter.plan.digest().map_err(Interrupt::Storage)?.clone();
-        Ok(BranchSpec { plan, node: key.declared_key(), key, item, scope: self.scope.to_snapshot() })
+        let scope = self.snapshot.get_or_init(|| self.scope.to_snapshot()).clone();
+        Ok(BranchSpec { plan, node: key.declared_key(), key, item, scope })
     }
 
     fn run(&self, index: usize) -> BoxFuture<'_, Result<BranchOutcome, Interrupt>> {
@@ -168,5 +175,5 @@ async fn run_work(
 
 /// The reason to stop if a branch does not fit its plan.
 fn defect(message: String) -> Interrupt {
-    Interrupt::Storage(Failure::new(FailureClass::Internal, message).with_hint("this is a defect of orch"))
+    Interrupt::Storage(Failure::defect(message))
 }

@@ -352,7 +352,7 @@ impl Performer {
         let provider = &model_request.request.model.provider;
         let reply = self.exchange_reply(key, model_request, started, cancellation).await;
         let has_responded = self.rates.observe(provider, reply.as_ref().err());
-        // A failure to connect means something else after the provider has responded in this run.
+        // `unreached` is only for a provider that has not responded in this run.
         let refine = |failure: Failure| Failure { unreached: failure.unreached && !has_responded, ..failure };
         let reply = reply.map_err(|failure| failure_with_plausible_usage(refine(failure)));
         reply.map(with_plausible_usage).map(CallReply::Chat).into()

@@ -166,7 +166,7 @@ impl Plan {
         steps
     }
 
-    /// The index of the steps. The first failure that needs a hint creates it.
+    /// The index of the steps. The first look-up creates it.
     fn index(&self) -> &PlanIndex {
         self.index.get_or_init(|| {
             let (mut index, mut outermost) = (PlanIndex::default(), None);

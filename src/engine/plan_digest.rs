@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
 use crate::model::budget::Budget;
-use crate::model::{Digest, Failure, FailureClass};
+use crate::model::{Digest, Failure};
 use crate::schema::Schema;
 
 use super::node::PlanBody;
@@ -45,10 +45,8 @@ impl Plan {
             project_root: &self.project_root,
             reserved_names: &self.reserved_names().digest,
         };
-        let text = serde_json::to_vec(&content).map_err(|error| {
-            Failure::new(FailureClass::Internal, format!("the plan can't be serialized: {error}"))
-                .with_hint("this is a defect of orch")
-        })?;
+        let text = serde_json::to_vec(&content)
+            .map_err(|error| Failure::defect(format!("the plan can't be serialized: {error}")))?;
         Ok(Digest::compute(&text))
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::durable::Interrupt;
-use crate::model::{Failure, FailureClass};
+use crate::model::Failure;
 
 use super::plan::Plan;
 
@@ -52,6 +52,5 @@ pub(super) fn sent<T: Serialize + DeserializeOwned>(value: &T) -> Result<T, Inte
 }
 
 fn unsendable(error: &serde_json::Error) -> Interrupt {
-    let failure = Failure::new(FailureClass::Internal, format!("a branch can't be sent as JSON: {error}"));
-    Interrupt::Storage(failure.with_hint("this is a defect of orch"))
+    Interrupt::Storage(Failure::defect(format!("a branch can't be sent as JSON: {error}")))
 }

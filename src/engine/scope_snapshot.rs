@@ -46,11 +46,11 @@ impl ValueScope {
             };
             names = names.for_iteration(variable, previous);
         }
-        for (name, artifact) in &restored_artifacts(snapshot.artifacts, durable).await? {
-            names.add_artifact(name.clone(), artifact.clone());
+        for (name, artifact) in snapshot.artifacts {
+            names.add_artifact(name.into(), restored_artifact(artifact, durable).await?);
         }
-        for (id, outcome) in &restored_steps(snapshot.ended_steps) {
-            names.end_step(id.clone(), outcome.clone());
+        for (id, outcome) in snapshot.ended_steps {
+            names.end_step(id.into(), outcome);
         }
         if let Some(ScopeItem { item, index }) = snapshot.item {
             names = names.for_item(item, index);
@@ -85,15 +85,18 @@ async fn restored_artifacts(
 ) -> Result<NameMap<Arc<str>, ScopeArtifact>, Interrupt> {
     let mut restored = NameMap::default();
     for (name, artifact) in artifacts {
-        let artifact = match artifact {
-            SnapshotArtifact::Recorded(reference) => {
-                ScopeArtifact::recorded(durable.artifact(&reference).await?, &reference.step)
-            }
-            SnapshotArtifact::Value(value) => ScopeArtifact::unrecorded(value),
-        };
-        restored.insert_mut(Arc::from(name), artifact);
+        restored.insert_mut(Arc::from(name), restored_artifact(artifact, durable).await?);
     }
     Ok(restored)
+}
+
+async fn restored_artifact(artifact: SnapshotArtifact, durable: &dyn Durable) -> Result<ScopeArtifact, Interrupt> {
+    Ok(match artifact {
+        SnapshotArtifact::Recorded(reference) => {
+            ScopeArtifact::recorded(durable.artifact(&reference).await?, &reference.step)
+        }
+        SnapshotArtifact::Value(value) => ScopeArtifact::unrecorded(value),
+    })
 }
 
 fn restored_steps(steps: BTreeMap<String, StepOutcome>) -> NameMap<Arc<str>, StepOutcome> {
@@ -110,8 +113,8 @@ mod tests {
 
     use super::*;
     use crate::durable::{
-        ArtifactRef, BeginOutcome, BranchOutcome, Call, CallOutcome, ExecutionId, GroupBranches, StepFact, StepSpec,
-        Wait, WaitOutcome,
+        ArtifactRef, BeginOutcome, BranchOutcome, Call, CallOutcome, EarlierCall, ExecutionId, GroupBranches,
+        PipelineCall, PipelineCallStart, StepFact, StepSpec, Wait, WaitOutcome,
     };
     use crate::engine::iteration_values::iteration_position;
     use crate::model::{CallKey, StepKey, StepStatus};
@@ -128,6 +131,21 @@ mod tests {
         }
 
         fn call(&self, _: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>> {
+            unreachable!("no step makes a call")
+        }
+
+        fn earlier_calls<'a>(
+            &'a self,
+            _: &'a StepSpec,
+            _: Option<u32>,
+        ) -> BoxFuture<'a, Result<Vec<EarlierCall>, Interrupt>> {
+            unreachable!("no step makes a call")
+        }
+
+        fn begin_pipeline_call<'a>(
+            &'a self,
+            _: &'a PipelineCall,
+        ) -> BoxFuture<'a, Result<PipelineCallStart, Interrupt>> {
             unreachable!("no step makes a call")
         }
 

@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 
 use crate::durable::{ApprovalRequest, Call, CallOutcome, Effect, Interrupt, PipelineCall, Wait, WaitOutcome};
 use crate::model::visible::escape_line_breaks;
-use crate::model::{
-    CallKey, Digest, Failure, FailureClass, InputAnswers, McpInvocation, ToolInvocation, pipeline_call_summary,
-};
+use crate::model::{CallKey, Digest, Failure, InputAnswers, McpInvocation, ToolInvocation, pipeline_call_summary};
 use crate::offload::LARGE_TEXT_BYTES;
 use crate::tool::{self, CallRules};
 
@@ -334,8 +332,7 @@ impl Conversation<'_> {
                 Ok(Call { key, request_digest: digest(&request), effect: Effect::McpTool(Box::new(invocation)) })
             }
             ToolTarget::Pipeline(pipeline) => {
-                let message = format!("the pipeline `{}` was called like a tool", pipeline.name);
-                Err(Failure::new(FailureClass::Internal, message).with_hint("this is a defect of orch"))
+                Err(Failure::defect(format!("the pipeline `{}` was called like a tool", pipeline.name)))
             }
         }
     }

@@ -44,7 +44,9 @@ impl GroupProgress {
             Err(Interrupt::Parked) => self.is_parked = true,
             Err(Interrupt::GroupHalted) if self.is_halted => {}
             // A stop, a budget, or the halt of a group around this one.
-            Err(other) => self.interrupt = Some(other),
+            Err(other) => {
+                self.interrupt.get_or_insert(other);
+            }
         }
         BranchOutcome::Cancelled
     }
@@ -111,5 +113,7 @@ mod tests {
         assert!(matches!(group_after(ends), (true, false, Err(Interrupt::Storage(_)))));
         let ends = vec![Err(Interrupt::Cancelled), Err(storage())];
         assert!(matches!(group_after(ends), (true, false, Err(Interrupt::Cancelled))), "the first reason stays");
+        let ends = vec![Err(storage()), Err(Interrupt::Cancelled)];
+        assert!(matches!(group_after(ends), (true, false, Err(Interrupt::Storage(_)))), "the first reason stays");
     }
 }

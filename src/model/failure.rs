@@ -180,6 +180,11 @@ impl Failure {
         }
     }
 
+    /// Creates a failure whose cause is a defect of orch.
+    pub fn defect(message: impl Into<String>) -> Self {
+        Self::new(FailureClass::Internal, message).with_hint("this is a defect of orch")
+    }
+
     /// The usage that the provider had reported when the request failed.
     pub fn reported_usage(&self) -> Option<ReportedUsage> {
         self.usage.as_deref().copied()

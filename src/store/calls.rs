@@ -11,7 +11,7 @@ use crate::crash::crash_point;
 use crate::durable::{Call, CallOutcome, Interrupt};
 use crate::history::{StopLevel, call_ended, call_started, outcome_or_interrupt};
 use crate::model::effect::CallEnding;
-use crate::model::{Failure, FailureClass, StepKey};
+use crate::model::{Failure, StepKey};
 
 use super::LocalRun;
 use super::call_log::{call_span, log_outcome};
@@ -104,10 +104,7 @@ impl LocalRun {
             }
         };
         let mut task = tokio::spawn(self.perform.perform(call, in_finally, stop_requested.boxed()).in_current_span());
-        let task_failure = |error| {
-            let failure = Failure::new(FailureClass::Internal, format!("the call ended unexpectedly: {error}"));
-            Interrupt::Storage(failure.with_hint("this is a defect of orch"))
-        };
+        let task_failure = |error| Interrupt::Storage(Failure::defect(format!("the call ended unexpectedly: {error}")));
         tokio::select! {
             biased;
             result = &mut task => return result.map(Some).map_err(task_failure),

@@ -13,8 +13,8 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use crate::durable::{
-    ArtifactRef, BeginOutcome, BranchOutcome, Call, CallOutcome, Durable, ExecutionId, GroupBranches, Interrupt,
-    ListTools, ListedTools, StepFact, StepSpec, Wait, WaitOutcome,
+    ArtifactRef, BeginOutcome, BranchOutcome, Call, CallOutcome, Durable, EarlierCall, ExecutionId, GroupBranches,
+    Interrupt, ListTools, ListedTools, PipelineCall, PipelineCallStart, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use crate::history::HistoryIndex;
 use crate::model::event::{Event, Fact, PartKind, SkipKind};
@@ -160,6 +160,19 @@ impl Durable for DryRunDurable {
 
     fn call(&self, _: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>> {
         // `begin` returns a result for every step, so no step makes a call.
+        async { Err(Interrupt::Cancelled) }.boxed()
+    }
+
+    fn earlier_calls<'a>(
+        &'a self,
+        _: &'a StepSpec,
+        _: Option<u32>,
+    ) -> BoxFuture<'a, Result<Vec<EarlierCall>, Interrupt>> {
+        // Only a step that makes calls asks for its earlier ones.
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn begin_pipeline_call<'a>(&'a self, _: &'a PipelineCall) -> BoxFuture<'a, Result<PipelineCallStart, Interrupt>> {
         async { Err(Interrupt::Cancelled) }.boxed()
     }
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use orch::config::load;
 use orch::durable::{
     ArtifactRef, BeginOutcome, BranchOutcome, BranchSpec, Call, CallOutcome, Durable, EarlierCall, Effect, ExecutionId,
-    GroupBranches, Interrupt, StepFact, StepSpec, Wait, WaitOutcome,
+    GroupBranches, Interrupt, PipelineCall, PipelineCallStart, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use orch::engine::{Plan, PlannedModel, StepDefaults, interpret, run_branch};
 use orch::history::{
@@ -180,6 +180,10 @@ impl Durable for EventsDurable {
         async move { Ok(sent(&self.lock().index.earlier_calls(&sent(spec), attempt))) }.boxed()
     }
 
+    fn begin_pipeline_call<'a>(&'a self, _: &'a PipelineCall) -> BoxFuture<'a, Result<PipelineCallStart, Interrupt>> {
+        unreachable!("no model calls a pipeline")
+    }
+
     fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>> {
         async move { sent(&self.record_fact(sent(&fact))) }.boxed()
     }
@@ -210,8 +214,9 @@ impl Durable for EventsDurable {
     }
 
     fn artifact<'a>(&'a self, reference: &'a ArtifactRef) -> BoxFuture<'a, Result<Arc<Value>, Interrupt>> {
+        let reference: ArtifactRef = sent(reference);
         let value = self.recorded_artifact(&reference.step).filter(|value| reference.is_to(value));
-        async move { value.map(Arc::new).ok_or_else(|| reference.missing()) }.boxed()
+        async move { value.map(|value| Arc::new(sent(&value))).ok_or_else(|| reference.missing()) }.boxed()
     }
 
     fn wait(&self, _: CallKey, _: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {

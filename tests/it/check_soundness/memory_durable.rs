@@ -6,8 +6,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use orch::durable::{
-    BeginOutcome, BranchOutcome, Call, CallOutcome, CallReply, Durable, Effect, ExecutionId, GroupBranches, Interrupt,
-    RunFlow, StepFact, StepSpec, Wait, WaitOutcome,
+    BeginOutcome, BranchOutcome, Call, CallOutcome, CallReply, Durable, EarlierCall, Effect, ExecutionId,
+    GroupBranches, Interrupt, PipelineCall, PipelineCallStart, RunFlow, StepFact, StepSpec, Wait, WaitOutcome,
 };
 use orch::model::approval::ApprovalDecision;
 use orch::model::event::CallOutput;
@@ -134,6 +134,18 @@ impl Durable for MemoryDurable {
     fn call(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>> {
         let now = Timestamp::UNIX_EPOCH;
         async move { Ok(CallOutcome::new(now, now, self.answer(&call))) }.boxed()
+    }
+
+    fn earlier_calls<'a>(
+        &'a self,
+        _: &'a StepSpec,
+        _: Option<u32>,
+    ) -> BoxFuture<'a, Result<Vec<EarlierCall>, Interrupt>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn begin_pipeline_call<'a>(&'a self, _: &'a PipelineCall) -> BoxFuture<'a, Result<PipelineCallStart, Interrupt>> {
+        async { Ok(PipelineCallStart::Started(Timestamp::UNIX_EPOCH)) }.boxed()
     }
 
     fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>> {
