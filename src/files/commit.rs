@@ -63,7 +63,7 @@ fn temporary_name(path: &str, role: &str) -> String {
 
 fn commit_failure(path: &str, error: &AccessError, unrestored: &[String]) -> Failure {
     let class = match error {
-        AccessError::Refused(_) => FailureClass::PathRefused,
+        AccessError::Refused(_) | AccessError::TooLarge => FailureClass::PathRefused,
         AccessError::Io(..) => FailureClass::Storage,
     };
     let message = format!("`{}` {error}", escaped_path(path));

@@ -50,14 +50,19 @@ pub enum FileDifference {
     Reverted,
     /// It has content that the record does not contain.
     Edited,
-    /// It has no content that orch can read, for this reason, as the predicate of a sentence.
-    Unreadable(String),
+    /// Another entry, such as a folder or a link, is in its place or on its path: the predicate of a sentence.
+    Replaced(String),
+    /// orch can't find out whether it differs, because of this error of the system.
+    Unknown(String),
 }
 
 impl FileDifference {
-    /// Whether the recorded content is lost, without new content in its place.
+    /// Whether the recorded content is certainly lost, without new content in its place.
     pub fn is_loss(&self) -> bool {
-        *self != Self::Edited
+        match self {
+            Self::Deleted | Self::Reverted | Self::Replaced(_) => true,
+            Self::Edited | Self::Unknown(_) => false,
+        }
     }
 }
 
@@ -91,8 +96,8 @@ impl FileLedger {
         }
     }
 
-    /// The files that differ from their last recorded contents, in the order in which orch first wrote them. Without a
-    /// workspace, all files count as deleted.
+    /// The files that differ from their last recorded contents, or that orch can't read, in the order in which orch first
+    /// wrote them. Without a workspace, all files count as deleted.
     pub fn differing_files(&self, tree: Option<&Tree>) -> Vec<DifferingFile> {
         let tracked = self.files.iter().filter(|(_, history)| history.is_tracked);
         let differing = tracked.filter_map(|(path, history)| {
@@ -109,8 +114,13 @@ impl PathHistory {
     fn difference(&self, current: Result<Option<FileState>, AccessError>) -> Option<FileDifference> {
         let current = match current {
             Ok(state) => digest(state.as_ref()),
+            // The record contains no content of this size.
+            Err(AccessError::TooLarge) => return Some(FileDifference::Edited),
             // If the file should be absent, another entry may be in its place.
-            Err(error) => return self.last_digest.as_ref().map(|_| FileDifference::Unreadable(error.to_string())),
+            Err(AccessError::Refused(reason)) => {
+                return self.last_digest.as_ref().map(|_| FileDifference::Replaced(reason));
+            }
+            Err(AccessError::Io(_, error)) => return Some(FileDifference::Unknown(error.to_string())),
         };
         if current == self.last_digest {
             return None;
@@ -148,9 +158,9 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
-    use super::FileDifference::{Deleted, Edited, Reverted, Unreadable};
+    use super::FileDifference::{Deleted, Edited, Replaced, Reverted, Unknown};
     use super::*;
-    use crate::files::{FileEntry, ReservedFiles};
+    use crate::files::{FileEntry, MAX_BYTES, ReservedFiles};
 
     fn write_file(tree: &Tree, ledger: &mut FileLedger, path: &str, content: Option<&str>) {
         let entry = FileEntry { path: path.to_owned(), content: content.map(str::to_owned), mode: None };
@@ -160,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_differs_in_that_it_is_deleted_reverted_edited_or_unreadable() {
+    fn a_file_differs_in_that_it_is_deleted_reverted_edited_or_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let file_path = |name: &str| folder.path().join(name);
         std::fs::write(file_path("old"), "0").unwrap();
@@ -192,9 +202,9 @@ mod tests {
         std::fs::create_dir(file_path("old")).unwrap();
         std::fs::remove_file(file_path("removed")).unwrap();
         std::fs::create_dir(file_path("removed")).unwrap();
-        let unreadable = Unreadable("is a folder, not a file".to_owned());
+        let replaced = Replaced("is a folder, not a file".to_owned());
         // The file that a step removed is still absent.
-        assert_eq!(on_disk(&ledger), [file("old", unreadable, 2), file("new", Deleted, 1)]);
+        assert_eq!(on_disk(&ledger), [file("old", replaced, 2), file("new", Deleted, 1)]);
         std::fs::remove_dir(file_path("removed")).unwrap();
         std::fs::remove_dir(file_path("old")).unwrap();
         ledger.forget("new");
@@ -207,5 +217,36 @@ mod tests {
         assert_eq!(on_disk(&ledger), [file("removed", Reverted, 4)], "it has its first content again");
         ledger.forget("removed");
         assert_eq!(differing(&ledger, None), [file("old", Deleted, 2)]);
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_for_the_record_is_edited() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tree, mut ledger) = (Tree::open(folder.path()).unwrap(), FileLedger::default());
+        write_file(&tree, &mut ledger, "large", Some("1"));
+        // The file is sparse, so it takes no space.
+        let file = std::fs::File::create(folder.path().join("large")).unwrap();
+        file.set_len(MAX_BYTES + 1).unwrap();
+        let differing = ledger.differing_files(Some(&tree));
+        assert_eq!(differing.into_iter().map(|file| file.difference).collect::<Vec<_>>(), [Edited]);
+    }
+
+    #[test]
+    fn nothing_is_known_about_a_file_that_the_system_does_not_read() {
+        let failed = || Err(AccessError::Io("read", std::io::ErrorKind::PermissionDenied.into()));
+        let refused = || Err(AccessError::Refused("is a symbolic link".to_owned()));
+        let history = |last_digest| PathHistory {
+            change_set_index: 0,
+            last_digest,
+            earlier_digests: Vec::new(),
+            is_tracked: true,
+        };
+        let (present, absent) = (history(Some(Digest::compute(b"1"))), history(None));
+        let unknown = Unknown("permission denied".to_owned());
+        assert!(!unknown.is_loss());
+        assert_eq!((present.difference(failed()), absent.difference(failed())), (Some(unknown.clone()), Some(unknown)));
+        let replaced = Replaced("is a symbolic link".to_owned());
+        assert!(replaced.is_loss());
+        assert_eq!((present.difference(refused()), absent.difference(refused())), (Some(replaced), None));
     }
 }

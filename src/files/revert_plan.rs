@@ -162,7 +162,7 @@ impl Tree {
             Err(error) => error,
         };
         let reason = error.to_string();
-        if !matches!(error, AccessError::Refused(_)) {
+        if matches!(error, AccessError::Io(..)) {
             return DiskState::Unusable(reason);
         }
         match self.find_obstacles(path) {

@@ -34,6 +34,9 @@ pub(super) enum AccessError {
     /// The entry, or a folder on its path, has the wrong type or state.
     #[error("{0}")]
     Refused(String),
+    /// The file has more bytes than orch reads.
+    #[error("is too large for orch to restore it later")]
+    TooLarge,
     /// The operating system returned an error.
     #[error("can't be {0}: {1}")]
     Io(&'static str, io::Error),
@@ -206,7 +209,7 @@ fn read_entry_in(dir: &Dir, name: &str, limit: u64) -> Result<DiskEntry, AccessE
     let mut bytes = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(cannot_be("read"))?;
     if bytes.len() as u64 > limit {
-        return Err(AccessError::Refused("is too large for orch to restore it later".to_owned()));
+        return Err(AccessError::TooLarge);
     }
     Ok(DiskEntry::File(FileState { content: bytes.into(), mode: mode_of(&metadata) }))
 }

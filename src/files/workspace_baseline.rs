@@ -58,7 +58,9 @@ impl Tree {
                     applied.files.push(FileChange { after: current, ..change.clone() });
                 }
                 Ok(_) => left_out.push((&change.path, LeftOutReason::OtherProcess)),
-                Err(AccessError::Refused(_)) => left_out.push((&change.path, LeftOutReason::Unreadable)),
+                Err(AccessError::Refused(_) | AccessError::TooLarge) => {
+                    left_out.push((&change.path, LeftOutReason::Unreadable));
+                }
                 Err(error @ AccessError::Io(..)) => unreadable.push(format!("`{}` {error}", change.path)),
             }
         }

@@ -163,14 +163,18 @@ impl ExpectedFile {
 
 impl ArtifactDrift {
     /// Restores the files that a restart of the machine damaged, and handles every other file according to the user's
-    /// choice. Returns the facts to record.
+    /// choice. Records each artifact file that it writes as a file of the run, before it writes the file. Returns the
+    /// facts to record.
     pub(crate) fn apply_choice(
         self,
+        check: &DriftCheck<'_>,
         workspace: &Workspace,
         choice: ChangedFilesPolicy,
         project: &Project,
         runner: &Runner,
     ) -> Result<AcceptedDrift, RunnerError> {
+        let record = |artifact: &Artifact| check.journal.record_file(check.run, check.workspace_path, artifact);
+        self.torn_artifacts.iter().try_for_each(record)?;
         for artifact in &self.torn_artifacts {
             workspace.write_artifact(artifact)?;
             let file = workspace.folder().join(artifact.path.as_deref().unwrap_or_default());
@@ -184,34 +188,13 @@ impl ArtifactDrift {
             ChangedFilesPolicy::Discard => {
                 // This restores all files or none, and it may refuse to.
                 self.history.restore(workspace, &self.removed_files)?;
-                self.changed_artifacts
-                    .iter()
-                    .try_for_each(|(expected, _)| workspace.write_artifact(&expected.artifact))?;
+                let artifacts = || self.changed_artifacts.iter().map(|(expected, _)| &expected.artifact);
+                artifacts().try_for_each(record)?;
+                artifacts().try_for_each(|artifact| workspace.write_artifact(artifact))?;
                 Ok(AcceptedDrift::default())
             }
             ChangedFilesPolicy::Refuse => self.refuse(workspace),
         }
-    }
-
-    /// Records the files that [`apply_choice`](Self::apply_choice) writes as files of the run.
-    pub(crate) fn record_restored_files(
-        &self,
-        journal: &Journal,
-        run: RunId,
-        workspace_path: &str,
-        choice: ChangedFilesPolicy,
-    ) -> Result<(), RunnerError> {
-        for artifact in self.restored_artifacts(choice) {
-            journal.record_file(run, workspace_path, artifact)?;
-        }
-        Ok(())
-    }
-
-    /// The artifacts whose files [`apply_choice`](Self::apply_choice) writes.
-    fn restored_artifacts(&self, choice: ChangedFilesPolicy) -> impl Iterator<Item = &Artifact> {
-        let is_discarded = choice == ChangedFilesPolicy::Discard;
-        let changed = self.changed_artifacts.iter().filter(move |_| is_discarded);
-        changed.map(|(expected, _)| &expected.artifact).chain(&self.torn_artifacts)
     }
 
     /// Checks that [`ChangedFilesPolicy::Discard`] could restore the removed files.
@@ -234,12 +217,8 @@ impl ArtifactDrift {
 
     /// Refuses to resume if a file is not as the run left it.
     fn refuse(&self, workspace: &Workspace) -> Result<AcceptedDrift, RunnerError> {
-        let messages = self.messages(workspace.folder());
-        if messages.is_empty() {
-            return Ok(AcceptedDrift::default());
-        }
-        let error = RunnerError::usage(format!("{} since this run wrote it", join_limited(&messages)));
-        Err(error
+        let Some(message) = self.message(workspace.folder()) else { return Ok(AcceptedDrift::default()) };
+        Err(RunnerError::usage(message)
             .with_hint("--accept-changed keeps the files as they are; --discard-changed restores them as recorded"))
     }
 
@@ -249,19 +228,29 @@ impl ArtifactDrift {
         changed.chain(&self.torn_artifacts).filter_map(|artifact| artifact.path.as_deref()).collect()
     }
 
-    /// A message for each changed file.
-    pub(crate) fn messages(&self, folder: &Path) -> Vec<String> {
+    /// A message about the files that changed or that orch can't read; `None` if there are none.
+    pub(crate) fn message(&self, folder: &Path) -> Option<String> {
         let artifact_message = |(expected, found): &(ExpectedFile, ArtifactFile)| {
             let change = if *found == ArtifactFile::Missing { "was deleted" } else { "was changed" };
             format!("`{}` {change}", path_for_display(&folder.join(expected.path())))
         };
-        let removed_messages = self.removed_files.iter().map(|file| file.message(folder));
-        self.changed_artifacts.iter().map(artifact_message).chain(removed_messages).collect()
+        let mut changes: Vec<String> = self.changed_artifacts.iter().map(artifact_message).collect();
+        let mut unknown = Vec::new();
+        for file in &self.removed_files {
+            match file.message(folder) {
+                Ok(change) => changes.push(change),
+                Err(problem) => unknown.push(problem),
+            }
+        }
+        let changes = (!changes.is_empty()).then(|| format!("{} since this run wrote it", join_limited(&changes)));
+        let unknown = (!unknown.is_empty()).then(|| join_limited(&unknown));
+        let messages: Vec<String> = changes.into_iter().chain(unknown).collect();
+        (!messages.is_empty()).then(|| messages.join("; "))
     }
 }
 
 /// Joins the first messages to one text, and only counts the others.
-pub(crate) fn join_limited(messages: &[String]) -> String {
+fn join_limited(messages: &[String]) -> String {
     const MAX_LISTED: usize = 5;
     match messages.get(..MAX_LISTED).filter(|_| messages.len() > MAX_LISTED + 1) {
         Some(first) => format!("{} and {} more", first.join(", "), messages.len() - MAX_LISTED),

@@ -37,23 +37,32 @@ enum LedgerEntry {
 /// The files of steps that are not as the run left them.
 #[derive(Default)]
 pub(crate) struct StepFileDrift {
-    /// The files whose recorded contents are lost, and on which the resumed run relies.
+    /// The files whose recorded contents are lost, or that orch can't read, and on which the resumed run relies.
     pub(crate) removed: Vec<RemovedFile>,
     /// A message for each edited file that orch may overwrite, because the step that wrote it may run again.
     pub(crate) overwritable: Vec<String>,
 }
 
-/// A file of a step that is deleted, has its contents before the step again, or can't be read.
+/// A file of a step that is deleted, replaced by another entry, has its contents before the step again, or can't be
+/// read.
 pub(crate) struct RemovedFile {
     /// The path relative to the workspace.
     path: String,
-    difference: FileDifference,
+    state: RemovedState,
     /// The index of the write in [`FileHistory`].
     write_index: usize,
     /// The step that wrote the file.
     step: StepKey,
     /// The `seq` of the event that records the step's result, if the step completed.
     result_seq: Option<u64>,
+}
+
+/// What orch knows about the content of a removed file.
+enum RemovedState {
+    /// It is lost: what happened to the file, as the predicate of a sentence.
+    Lost(String),
+    /// Nothing, because of this error of the system.
+    Unknown(String),
 }
 
 /// How a resume uses the files of a write.
@@ -125,13 +134,14 @@ impl FileHistory {
             return Ok(StepFileDrift::default());
         }
         let reuse = Reuse::predict(check)?;
-        let (lost, edited): (Vec<_>, Vec<_>) = differing.into_iter().partition(|file| file.difference.is_loss());
+        let (edited, lost): (Vec<_>, Vec<_>) =
+            differing.into_iter().partition(|file| file.difference == FileDifference::Edited);
         let lost_paths: HashSet<String> = lost.into_iter().map(|file| file.path).collect();
         // A later write of a step that runs again may hide that the file of an earlier step is missing.
         let (needed_files, write_indexes) = self.ledger_of(|write| self.use_of(write, &reuse).is_some());
         let needed = needed_files.differing_files(tree.as_ref()).into_iter();
         let removed = needed
-            .filter(|file| file.difference.is_loss() && lost_paths.contains(&file.path))
+            .filter(|file| lost_paths.contains(&file.path))
             .filter_map(|file| self.removed_file(file, &write_indexes, &reuse));
         let planned: HashSet<StepKey> = check.plan.planned_steps().into_iter().map(|step| step.step).collect();
         let overwritable = edited.into_iter().filter_map(|file| {
@@ -149,7 +159,8 @@ impl FileHistory {
         Ok(StepFileDrift { removed: removed.collect(), overwritable: overwritable.collect() })
     }
 
-    /// The file with the step that wrote it. `write_indexes` has the index of the write for each change set.
+    /// The file with the step that wrote it; `None` if it has new content. `write_indexes` has the index of the write for
+    /// each change set.
     fn removed_file(&self, file: DifferingFile, write_indexes: &[usize], reuse: &Reuse) -> Option<RemovedFile> {
         let write_index = *write_indexes.get(file.change_set_index)?;
         let write = self.writes.get(write_index)?;
@@ -158,7 +169,14 @@ impl FileHistory {
             Some(WriteUse::Continued) | None => None,
         };
         let DifferingFile { path, difference, .. } = file;
-        Some(RemovedFile { path, difference, write_index, step: write.step.clone(), result_seq })
+        let state = match difference {
+            FileDifference::Deleted => RemovedState::Lost("was deleted".to_owned()),
+            FileDifference::Reverted => RemovedState::Lost("was reverted to its earlier contents".to_owned()),
+            FileDifference::Replaced(reason) => RemovedState::Lost(format!("was changed (it {reason})")),
+            FileDifference::Unknown(reason) => RemovedState::Unknown(reason),
+            FileDifference::Edited => return None,
+        };
+        Some(RemovedFile { path, state, write_index, step: write.step.clone(), result_seq })
     }
 
     /// How a resume uses the files of a write; `None` if the step runs again from the start, so that nothing depends on
@@ -216,15 +234,13 @@ impl RemovedFile {
         MissingFile { path: self.path.clone(), result_seq: self.result_seq }
     }
 
-    /// A message about the difference.
-    pub(crate) fn message(&self, folder: &Path) -> String {
-        let change = match &self.difference {
-            FileDifference::Deleted => "was deleted".to_owned(),
-            FileDifference::Reverted => "was reverted to its earlier contents".to_owned(),
-            FileDifference::Edited => "was changed".to_owned(),
-            FileDifference::Unreadable(reason) => format!("was changed (it {reason})"),
-        };
-        format!("`{}`, which step `{}` wrote, {change}", path_for_display(&folder.join(&self.path)), self.step)
+    /// A message about what happened to the file; an error with a message if orch can't find out.
+    pub(crate) fn message(&self, folder: &Path) -> Result<String, String> {
+        let file = format!("`{}`, which step `{}` wrote,", path_for_display(&folder.join(&self.path)), self.step);
+        match &self.state {
+            RemovedState::Lost(change) => Ok(format!("{file} {change}")),
+            RemovedState::Unknown(reason) => Err(format!("{file} can't be compared: {reason}")),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::model::{RunId, RunState, StepKey};
 use crate::store::{Journal, Lock, RunRow, Workspace};
 
 use super::agent_choices::AgentChoices;
-use super::artifact_drift::{AcceptedDrift, ChangedFilesPolicy, DriftCheck, join_limited};
+use super::artifact_drift::{AcceptedDrift, ChangedFilesPolicy, DriftCheck};
 use super::dry_run::{PredictedStepAction, predict_actions};
 use super::error::RunnerError;
 use super::execute::{self, RunContext};
@@ -142,14 +142,13 @@ impl Runner {
         }
         // Files are restored only after all other checks that can refuse the run have passed.
         let drift = drift_check.find_drift(self)?;
-        events.truncate(recorded_count);
         let (owned_files, edited) = (journal.owned_files(&recorded_path)?, drift.artifact_paths());
         workspace.check_no_foreign_files(
             paths.iter().map(String::as_str).filter(|path| !edited.contains(path)),
             &owned_files,
         )?;
-        drift.record_restored_files(&journal, row.run, &recorded_path, request.changed_files)?;
-        let accepted = drift.apply_choice(&workspace, request.changed_files, &project, self)?;
+        let accepted = drift.apply_choice(&drift_check, &workspace, request.changed_files, &project, self)?;
+        events.truncate(recorded_count);
         refuse_secrets(&accepted, &registry)?;
         interrupted.remove_unneeded_starts(&journal, row.run);
 
@@ -231,10 +230,9 @@ impl Runner {
             from_step,
         };
         let drift = drift_check.find_drift(self)?;
-        let messages = drift.messages(&workspace_path);
-        if !messages.is_empty() {
+        if let Some(message) = drift.message(&workspace_path) {
             let preview = request.changed_files.resume_preview();
-            self.reporter.note(&format!("{} since this run wrote it\n      {preview}", join_limited(&messages)));
+            self.reporter.note(&format!("{message}\n      {preview}"));
         }
         if request.changed_files == ChangedFilesPolicy::Discard {
             drift.check_discard()?;

@@ -52,7 +52,7 @@ impl LocalRun {
     ) -> Result<WaitOutcome, Interrupt> {
         let is_approval_step = key.tool_call.is_none() && key.input_round.is_none();
         let (step, question) = (key.step.clone(), approval.text.clone());
-        let mut outcome = log_wait(&key, WaitReason::Answer, self.answer_of_user(key.clone(), approval)).await?;
+        let mut outcome = self.answer_of_user(key, approval).await?;
         if let WaitOutcome::Answered(decision) = &mut outcome
             && is_approval_step
         {
@@ -67,9 +67,21 @@ impl LocalRun {
 
     async fn answer_of_user(&self, key: CallKey, approval: ApprovalRequest) -> Result<WaitOutcome, Interrupt> {
         let digest = question_digest(&approval);
-        if let Some(decision) = self.lock().index.find_answer(&key, &digest) {
+        let recorded = self.lock().index.find_answer(&key, &digest);
+        if let Some(decision) = recorded {
+            info!(approved = decision.approved, "the question has a recorded answer");
             return Ok(WaitOutcome::Answered(decision));
         }
+        log_wait(&key, WaitReason::Answer, self.ask_user(key.clone(), approval, digest)).await
+    }
+
+    /// Asks the question, and waits for its answer.
+    async fn ask_user(
+        &self,
+        key: CallKey,
+        approval: ApprovalRequest,
+        digest: Digest,
+    ) -> Result<WaitOutcome, Interrupt> {
         let expires_at = self.record_question(&key, &approval, &digest).await?;
         info!(on_terminal = self.prompter.is_some(), "orch asks the user");
         let question = OpenQuestion { key, text: approval.text, digest, expires_at };
@@ -147,7 +159,12 @@ impl LocalRun {
     /// ([`Interrupt::Parked`]) when none can continue.
     async fn wait_for_answer(&self, question: OpenQuestion) -> Result<WaitOutcome, Interrupt> {
         if question.expires_at.is_some_and(|expires_at| self.clock.now() >= expires_at) {
-            return Ok(WaitOutcome::Elapsed);
+            // The answer of another process may be in the inbox, and it may have come in time.
+            return tokio::select! {
+                biased;
+                heard = self.wait_until_answered(&question) => Ok(WaitOutcome::Answered(heard)),
+                expired = self.wait_until_expired(&question) => expired.map(|()| WaitOutcome::Elapsed),
+            };
         }
         let step = &question.key.step;
         let finally_step = self.finally_step(step);

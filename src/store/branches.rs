@@ -24,9 +24,9 @@ pub(super) struct GroupContext<'a> {
 /// A branch that waits for the user does not count against the limit. When it continues, it does not wait for a place,
 /// so for a while one branch more than `limit` may run.
 ///
-/// After a branch ends with [`RunFlow::Halt`](crate::durable::RunFlow::Halt), no other branch starts, and each running branch continues to the end of
-/// its current call. After a stop of the run, this also waits for the running branches, so that orch records their
-/// calls in flight. If the journal fails to record events, this drops all branches at once.
+/// After a branch ends with [`RunFlow::Halt`](crate::durable::RunFlow::Halt), no other branch starts, and each running
+/// branch continues to the end of its current call. After a stop of the run, this also waits for the running branches,
+/// so that orch records their calls in flight. If the journal fails to record events, this drops all branches at once.
 pub(super) async fn run_branches(
     context: GroupContext<'_>,
     can_record: impl Fn() -> bool,

@@ -9,7 +9,7 @@ use crate::model::event::{Event, Fact, StepCompleted};
 use crate::model::{MAX_VALUES, RunId, count_values};
 
 use super::event_ids::EventIds;
-use super::last_replies::{EventKey, find_text, read_text};
+use super::last_replies::{EventKey, SizeLimit, find_text, read_text};
 use super::payload::{StoredFact, parse_fact};
 use super::value_reference::ValueReference;
 use super::{Journal, StoreError};
@@ -92,7 +92,7 @@ impl Journal {
         let mut text = find_text(earlier, reference.seq);
         if text.is_none() {
             let key = EventKey { run, seq: reference.seq };
-            text = read_text(&self.reader, &self.path, &self.blobs, key)?.map(Cow::Owned);
+            text = read_text(&self.reader, &self.path, &self.blobs, key, SizeLimit::Refuse)?.map(Cow::Owned);
         }
         let part = text.as_deref().and_then(|text| reference.part(text));
         let part = part.ok_or_else(|| damaged(format!("its value is missing in event {}", reference.seq)))?;

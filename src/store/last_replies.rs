@@ -57,12 +57,16 @@ pub(super) fn find_text(events: &[Event], seq: u64) -> Option<Cow<'_, str>> {
 }
 
 /// Reads the text of a call from a journal; `path` is its database. `None` if the event with this `seq` is not the end of
-/// a call that returned a text. Also `None` for an event with more values than a foreign run may have.
+/// a call that returned a text.
+///
+/// # Errors
+/// The event can't be read, or it has too many values and `limit` refuses them.
 pub(super) fn read_text(
     connection: &Connection,
     path: &Path,
     blobs: &Blobs,
     event: EventKey,
+    limit: SizeLimit,
 ) -> Result<Option<String>, StoreError> {
     let error = |source| StoreError::Journal { operation: "read", path: path.to_owned(), source };
     let EventKey { run, seq } = event;
@@ -73,14 +77,27 @@ pub(super) fn read_text(
         .and_then(|mut statement| statement.query_row([id], |row| StoredFact::read(row, 0)).optional())
         .map_err(error)?;
     let Some(json) = row.map(|row| row.into_json(blobs)).transpose()?.flatten() else { return Ok(None) };
-    if count_values(&json) > MAX_VALUES {
-        return Ok(None);
-    }
-    let fact = parse_fact(&json).map_err(|error| StoreError::Damaged {
+    let damaged = |problem: String| StoreError::Damaged {
         path: path.to_owned(),
-        problem: format!("run {run}, event {seq}: {error}"),
-    })?;
+        problem: format!("run {run}, event {seq}: {problem}"),
+    };
+    if count_values(&json) > MAX_VALUES {
+        return match limit {
+            SizeLimit::Refuse => Err(damaged(format!("it has more than {MAX_VALUES} values"))),
+            SizeLimit::Skip => Ok(None),
+        };
+    }
+    let fact = parse_fact(&json).map_err(|error| damaged(error.to_string()))?;
     Ok(recorded_text(&fact).map(Cow::into_owned))
+}
+
+/// What [`read_text`] returns for an event with more values than a foreign run may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SizeLimit {
+    /// An error.
+    Refuse,
+    /// `None`.
+    Skip,
 }
 
 /// Identifies an event.

@@ -102,16 +102,26 @@ fn find_json(value: &Value, json: &str, text: &str) -> Option<Range<usize>> {
             // Compare as texts: a comparison of values ignores the order of members.
             Some(Ok(found)) => {
                 let end = start + values.byte_offset();
-                let found = found.to_string();
-                if found == json {
+                let found_json = found.to_string();
+                if found_json == json {
                     return Some(start..end);
                 }
-                start = end;
+                start = if contains(&found, value) { start + opening.len_utf8() } else { end };
             }
             Some(Err(_)) | None => start += opening.len_utf8(),
         }
     }
     None
+}
+
+/// Whether a value is nested in another one, possibly with another order of members.
+fn contains(outer: &Value, value: &Value) -> bool {
+    let is_or_contains = |inner: &Value| inner == value || contains(inner, value);
+    match outer {
+        Value::Array(items) => items.iter().any(is_or_contains),
+        Value::Object(members) => members.values().any(is_or_contains),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 /// The text that a call returned and that the value of an artifact may be a part of: the text of a reply, the standard
@@ -157,6 +167,19 @@ mod tests {
         let text = Value::String("a \"b\"\nc".to_owned());
         assert_eq!(find(&text, "So: a \"b\"\nc\n"), Some((text.clone(), "a \"b\"\nc")));
         assert_eq!(find(&text, r#"So: "a \"b\"\nc""#), Some((text.clone(), r#""a \"b\"\nc""#)));
+    }
+
+    #[test]
+    fn a_value_that_is_a_part_of_other_json_has_a_reference() {
+        let value = json!({ "steps": [{ "id": 1 }, { "id": 2 }] });
+        let (json, text) = (value.to_string(), format!(r#"{{"plan": {value}, "done": true}}"#));
+        assert_eq!(find(&value, &text), Some((value.clone(), json.as_str())));
+        let drafts = vec![json!({ "id": 0 }); 2 * MAX_TRIES];
+        let outer = json!({ "drafts": drafts, "none": [{ "plan": [value] }] }).to_string();
+        assert_eq!(find(&json!([value]), &outer), Some((json!([value]), format!("[{json}]").as_str())));
+        let last = json!({ "id": 7, "done": true });
+        let (last_json, text) = (last.to_string(), format!("{outer}{last}"));
+        assert_eq!(find(&last, &text), Some((last.clone(), last_json.as_str())), "it skips all drafts at once");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::blob::Blobs;
 use super::event_rows::{insert_event, insert_file};
 use super::inbox::remove_messages;
 use super::journal_identity::JournalIdentity;
-use super::last_replies::{EventKey, LastReplies, read_text};
+use super::last_replies::{EventKey, LastReplies, SizeLimit, read_text};
 use super::payload::Payload;
 use super::value_reference::RecordedText;
 use super::write_job::{AckReceiver, AckSender, ReusedFile, WriteJob, collect_jobs, split_at_run_end};
@@ -290,7 +290,8 @@ impl Worker {
     /// Reads what the last call of a step returned.
     fn read_last_reply(&self, run: RunId, step: &StepKey) -> Result<Option<RecordedText<'static>>, StoreError> {
         let Some(seq) = self.last_replies.of_step(step) else { return Ok(None) };
-        let text = read_text(&self.connection, &self.path, &self.blobs, EventKey { run, seq })?;
+        let key = EventKey { run, seq };
+        let text = read_text(&self.connection, &self.path, &self.blobs, key, SizeLimit::Skip)?;
         Ok(text.map(|text| RecordedText { seq, text: Cow::Owned(text) }))
     }
 
