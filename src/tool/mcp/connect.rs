@@ -36,6 +36,11 @@ const OLD_VERSION: ProtocolVersion = ProtocolVersion::V_2025_11_25;
 const OLDER_VERSIONS: [ProtocolVersion; 3] =
     [ProtocolVersion::V_2025_06_18, ProtocolVersion::V_2025_03_26, ProtocolVersion::V_2024_11_05];
 
+/// The versions of the protocol that orch speaks, from the newest to the oldest.
+pub(super) fn spoken_versions() -> Vec<ProtocolVersion> {
+    NEW_VERSIONS.into_iter().chain([OLD_VERSION]).chain(OLDER_VERSIONS).collect()
+}
+
 /// How a connection begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProtocolChoice {
@@ -264,7 +269,7 @@ enum ServeError {
 /// The version of a connection that has begun, if orch does not speak it.
 fn unknown_version(service: &RunningService<RoleClient, Handler>) -> Option<ProtocolVersion> {
     let version = service.peer().peer_info()?.protocol_version.clone();
-    let is_known = version == OLD_VERSION || NEW_VERSIONS.contains(&version) || OLDER_VERSIONS.contains(&version);
+    let is_known = spoken_versions().contains(&version);
     (!is_known).then_some(version)
 }
 

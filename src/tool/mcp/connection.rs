@@ -97,6 +97,16 @@ impl Connection {
         self.peer.is_transport_closed() || self.has_too_many_answers()
     }
 
+    /// Whether the connection has ended, and orch did not end it because of what the server sends.
+    pub(super) fn has_ended_by_itself(&self) -> bool {
+        let is_message_too_long = match &self.server_end {
+            ServerEnd::Program(program) => program.is_message_too_long(),
+            // The failure of the call still has to find out.
+            ServerEnd::Http(events) => events.has_too_large(),
+        };
+        self.is_closed() && !self.has_too_many_answers() && !is_message_too_long
+    }
+
     /// Whether orch started the server.
     pub(super) fn is_program(&self) -> bool {
         matches!(self.server_end, ServerEnd::Program(_))

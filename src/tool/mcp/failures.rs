@@ -10,6 +10,7 @@ use crate::process::{ProcessError, shorten_middle};
 use crate::secret::Redactor;
 
 use super::MAX_MESSAGE_BYTES;
+use super::connect::spoken_versions;
 use super::hints::missing_program_hint;
 use super::http_error::{HttpError, HttpProblem};
 use super::http_failures::http_failure;
@@ -23,9 +24,6 @@ const MAX_QUOTED_BYTES: usize = 1 << 10;
 const MAX_VERSION_CHARS: usize = 64;
 /// How many versions of the protocol a message names.
 const MAX_NAMED_VERSIONS: usize = 5;
-/// What the user can do about a server that speaks other versions of the protocol.
-const VERSION_HINT: &str = "orch speaks 2026-07-28, 2025-11-25, 2025-06-18, 2025-03-26 and 2024-11-05; use another version \
-                            of the server";
 /// What the user can do about a message that is too large.
 const TOO_LARGE_HINT: &str = "ask its tools for less at once, for example for one page or one file";
 
@@ -64,7 +62,14 @@ pub(super) fn version_failure(server: &str, versions: &[ProtocolVersion], redact
     let versions = versions.join(", ");
     let message =
         format!("the MCP server `{server}` speaks no version of the protocol that orch speaks, but {versions}");
-    Failure::new(FailureClass::AgentError, message).with_hint(VERSION_HINT)
+    Failure::new(FailureClass::AgentError, message).with_hint(version_hint())
+}
+
+/// What the user can do about a server that speaks other versions of the protocol.
+fn version_hint() -> String {
+    let versions = spoken_versions();
+    let versions: Vec<&str> = versions.iter().map(ProtocolVersion::as_str).collect();
+    format!("orch speaks the versions {}; use another version of the server", versions.join(", "))
 }
 
 /// A text of a server for a message: without secrets, on one line, and not too long. The text may have been cut off.
@@ -260,6 +265,13 @@ mod tests {
 
     fn failure_of(error: &DynamicTransportError) -> Failure {
         transport_failure("docs", error, &Redactor::default())
+    }
+
+    #[test]
+    fn the_hint_for_an_unknown_version_names_the_known_ones() {
+        let hint = version_failure("docs", &[ProtocolVersion::V_2025_11_25], &Redactor::default()).hint.unwrap();
+        let expected = "orch speaks the versions 2026-07-28, 2025-11-25, 2025-06-18, 2025-03-26, 2024-11-05; ";
+        assert!(hint.starts_with(expected), "{hint}");
     }
 
     #[test]

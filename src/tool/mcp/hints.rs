@@ -15,20 +15,22 @@ pub(super) fn with_server_hint(failure: Failure, server: &McpServerSpec) -> Fail
 
 fn server_hint(class: FailureClass, server: &McpServerSpec) -> Option<String> {
     let name = &server.name;
-    let look = format!("`orch tools list --server {name}` tries to reach it");
     Some(match (class, &server.transport) {
         (FailureClass::ProviderUnavailable, McpTransport::Http { url, .. }) => {
             let url = without_secrets(url);
-            format!("check that the MCP server `{name}` runs and that `mcp.{name}.url` is its address ({url}); {look}")
+            format!("check that the MCP server `{name}` runs and that `mcp.{name}.url` is its address ({url})")
         }
         (FailureClass::ProviderUnavailable, McpTransport::Stdio { .. }) => {
-            format!("find out why the program in `mcp.{name}.command` ended; {look}")
+            format!(
+                "find out why the program in `mcp.{name}.command` ended, for example by running it in a terminal, in the \
+                 workspace"
+            )
         }
-        (FailureClass::RateLimited, _) => format!("wait until the MCP server `{name}` accepts requests again; {look}"),
-        (FailureClass::Timeout, _) => format!("find out why the MCP server `{name}` takes so long; {look}"),
-        (FailureClass::Auth, _) => format!("check the credentials that `mcp.{name}` sends; {look}"),
+        (FailureClass::RateLimited, _) => format!("wait until the MCP server `{name}` accepts requests again"),
+        (FailureClass::Timeout, _) => format!("find out why the MCP server `{name}` takes so long"),
+        (FailureClass::Auth, _) => format!("check the credentials that `mcp.{name}` sends"),
         (FailureClass::AgentError | FailureClass::BadRequest, _) => {
-            format!("see in the message what the MCP server `{name}` did; {look}")
+            format!("check `mcp.{name}` in `orch.yaml`; if it is right, report this to the author of the server")
         }
         _ => return None,
     })
@@ -44,10 +46,14 @@ pub fn missing_program_hint(server: &str, program: &str) -> String {
     if !program.contains(['/', '\\']) {
         return format!("install `{program}`, or give its full path in `mcp.{server}.command`");
     }
-    let file = program.trim_start_matches("./");
+    // A file of the project is below its folder, and the workspace may be, too.
+    let mut file = program;
+    while let Some(rest) = ["./", "../"].into_iter().find_map(|start| file.strip_prefix(start)) {
+        file = rest;
+    }
     format!(
-        "write `{{{{ project.root }}}}/{file}` in `mcp.{server}.command` if it is a file of the project: the server \
-         starts in the workspace, in which its relative paths begin"
+        "write `{{{{ project.root }}}}/{file}` in `mcp.{server}.command` if it is a file of the project, whose \
+         folder `{{{{ project.root }}}}` is: the server starts in the workspace, in which its relative paths begin"
     )
 }
 
@@ -69,14 +75,21 @@ mod tests {
         let unreachable = hint(FailureClass::ProviderUnavailable, http()).unwrap();
         assert_eq!(
             unreachable,
-            "check that the MCP server `docs` runs and that `mcp.docs.url` is its address (https://docs.example/mcp); \
-             `orch tools list --server docs` tries to reach it"
+            "check that the MCP server `docs` runs and that `mcp.docs.url` is its address (https://docs.example/mcp)"
         );
+        let with_hint = [
+            FailureClass::RateLimited,
+            FailureClass::ProviderUnavailable,
+            FailureClass::Timeout,
+            FailureClass::Auth,
+            FailureClass::BadRequest,
+            FailureClass::AgentError,
+        ];
         for class in FailureClass::ALL {
-            let hint = hint(*class, http()).unwrap_or_default();
-            assert!(!hint.contains("model"), "{class}: {hint}");
+            let hint = hint(*class, http());
+            assert_eq!(hint.is_some(), with_hint.contains(class), "{class}: {hint:?}");
+            assert!(hint.is_none_or(|hint| hint.contains("docs") && !hint.contains("model")), "{class}");
         }
-        assert_eq!(hint(FailureClass::Cancelled, http()), None);
     }
 
     #[test]
@@ -84,6 +97,8 @@ mod tests {
         for (program, expected) in [
             ("docs-server", "install `docs-server`, or give its full path"),
             ("servers/docs", "write `{{ project.root }}/servers/docs` in `mcp.docs.command`"),
+            ("../servers/docs", "write `{{ project.root }}/servers/docs` in `mcp.docs.command`"),
+            (".././../docs", "write `{{ project.root }}/docs` in `mcp.docs.command`"),
             ("./docs", "write `{{ project.root }}/docs` in `mcp.docs.command`"),
         ] {
             let hint = missing_program_hint("docs", program);

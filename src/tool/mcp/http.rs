@@ -63,18 +63,25 @@ pub(super) fn open(
     Ok((StreamableHttpClientTransport::with_client(client, config), events))
 }
 
-/// Follows redirects that keep the message, to the same host and port only: others would get the headers.
+/// Follows up to [`MAX_REDIRECTS`] redirects, unless there is a [`redirect_refusal`].
 fn redirect_policy() -> Policy {
     Policy::custom(|attempt| {
-        let keeps_message = matches!(attempt.status().as_u16(), 307 | 308);
+        let status = attempt.status().as_u16();
         let first = attempt.previous().first();
-        let is_same_origin = first.is_some_and(|first| first.origin() == attempt.url().origin());
-        if keeps_message && is_same_origin && attempt.previous().len() <= MAX_REDIRECTS {
-            attempt.follow()
-        } else {
-            attempt.stop()
-        }
+        let is_allowed = first.is_some_and(|first| redirect_refusal(status, first, attempt.url()).is_none());
+        if is_allowed && attempt.previous().len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
     })
+}
+
+/// Why orch does not follow a redirect with this status from `url` to `target`, if it does not. It follows only redirects
+/// that keep the message, and only to the same host and port: others would get the headers.
+pub(super) fn redirect_refusal(status: u16, url: &Url, target: &Url) -> Option<&'static str> {
+    if !matches!(status, 307 | 308) {
+        return Some("only the statuses 307 and 308 keep the message");
+    }
+    (url.origin() != target.origin()).then_some(
+        "the scheme, the host or the port differs, and orch would send the headers and the arguments of calls there",
+    )
 }
 
 /// The headers of each request, with the values of their variables.

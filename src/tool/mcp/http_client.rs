@@ -31,6 +31,11 @@ impl EventSizes {
         self.0.swap(false, Ordering::Relaxed)
     }
 
+    /// What [`Self::is_too_large`] returns when it is asked next.
+    pub(super) fn has_too_large(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Passes on the events of an answer, and notes if one is too large.
     fn observe(&self, events: BoxedSseResponse) -> BoxedSseResponse {
         let is_too_large = self.0.clone();

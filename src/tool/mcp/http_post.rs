@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage};
 use rmcp::transport::common::http_header::{
     EVENT_STREAM_MIME_TYPE, HEADER_LAST_EVENT_ID, HEADER_SESSION_ID, JSON_MIME_TYPE,
@@ -22,7 +22,7 @@ use crate::network::send_logged;
 use crate::tool::http_client::describe_problem;
 
 use super::event_limit::limited_events;
-use super::http::MAX_REDIRECTS;
+use super::http::{MAX_REDIRECTS, redirect_refusal};
 use super::http_error::{HttpError, HttpProblem};
 use super::messages::read_message;
 use super::request_ids::is_same_id;
@@ -56,8 +56,8 @@ impl Post {
             | ClientJsonRpcMessage::Error(_) => (None, false),
         };
         let has_session = self.session_id.is_some();
-        let (is_discovery, uri, limits) = (is_discovery && !has_session, self.uri.clone(), self.limits);
-        let sent = SentMessage { id, is_discovery, has_session, uri, limits, worker: self.worker.clone() };
+        let (is_discovery, limits) = (is_discovery && !has_session, self.limits);
+        let sent = SentMessage { id, is_discovery, has_session, limits, worker: self.worker.clone() };
         drop(self);
         sent.read(send_logged("mcp", "POST", request).await?).await
     }
@@ -92,8 +92,6 @@ struct SentMessage {
     /// Whether the message asks for the version of the protocol, outside of a session.
     is_discovery: bool,
     has_session: bool,
-    /// The address of the settings.
-    uri: Arc<str>,
     limits: StreamableHttpResponseLimits,
     worker: TextWorker,
 }
@@ -104,7 +102,7 @@ impl SentMessage {
         if let Some(error) = challenge_error(&response) {
             return Err(error);
         }
-        if let Some(problem) = redirect_problem(&response, &self.uri) {
+        if let Some(problem) = redirect_problem(&response) {
             return Err(problem.into());
         }
         if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
@@ -227,24 +225,21 @@ fn challenge_error(response: &Response) -> Option<HttpError> {
     }
 }
 
-/// Why orch did not follow a redirect, if the response is one. `uri` is the address of the settings.
-fn redirect_problem(response: &Response, uri: &str) -> Option<HttpProblem> {
+/// Why orch did not follow a redirect, if the response is one. The redirects before it had the same origin.
+fn redirect_problem(response: &Response) -> Option<HttpProblem> {
     let status = response.status().as_u16();
     if !matches!(status, 301 | 302 | 303 | 307 | 308) {
         return None;
     }
     let location = header_text(response, LOCATION.as_str());
     let target = location.as_deref().and_then(|location| response.url().join(location).ok());
-    let is_elsewhere = |target: &Url| Url::parse(uri).is_ok_and(|url| url.origin() != target.origin());
     let reason = match &target {
         None if location.is_none() => "it names no address".to_owned(),
         None => "its address can't be read".to_owned(),
-        Some(_) if !matches!(status, 307 | 308) => "only the statuses 307 and 308 keep the message".to_owned(),
-        Some(target) if is_elsewhere(target) => {
-            "the scheme, the host or the port differs, and orch would send the headers and the arguments of calls there"
-                .to_owned()
-        }
-        Some(_) => format!("it has followed {MAX_REDIRECTS} redirects already"),
+        Some(target) => match redirect_refusal(status, response.url(), target) {
+            Some(refusal) => refusal.to_owned(),
+            None => format!("it has followed {MAX_REDIRECTS} redirects already"),
+        },
     };
     Some(HttpProblem::Redirect { status, target: target.map(String::from).or(location), reason })
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::json_parts::{elements, find, measure, members};
-use super::messages::{MAX_DEPTH, repeated_member};
+use super::messages::{MAX_DEPTH, UnreadableJson, read_value};
 use super::tool_pages::MAX_TOOLS;
 
 /// How many levels a tool may be nested, which is in a list in a result in a message.
@@ -30,10 +30,8 @@ pub(super) fn replace_wrong_tools(json: &[u8]) -> Option<Vec<u8>> {
     for (name, value) in listed {
         let value: Value = if name == TOOLS {
             elements(value).into_iter().take(MAX_READ_TOOLS).map(read_tool).collect()
-        } else if repeated_member(value).is_some() {
-            return None;
         } else {
-            serde_json::from_slice(value).ok()?
+            read_value(value).ok()?
         };
         result.insert(name, value);
     }
@@ -45,12 +43,11 @@ pub(super) fn replace_wrong_tools(json: &[u8]) -> Option<Vec<u8>> {
 fn read_tool(json: &[u8]) -> Value {
     let reason = if measure(json).depth > MAX_TOOL_DEPTH {
         format!("its definition is nested more than {MAX_TOOL_DEPTH} levels deep")
-    } else if let Some(problem) = repeated_member(json) {
-        format!("its definition has {problem}")
     } else {
-        match serde_json::from_slice(json) {
+        match read_value(json) {
             Ok(tool) => return tool,
-            Err(error) => format!("its definition is not valid JSON ({error})"),
+            Err(UnreadableJson::Repeated(problem)) => format!("its definition has {problem}"),
+            Err(UnreadableJson::Invalid(error)) => format!("its definition is not valid JSON ({error})"),
         }
     };
     let members = members(json);

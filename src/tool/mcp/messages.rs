@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use rmcp::model::{ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage};
 use serde::de::IgnoredAny;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::model::repeated_keys::{read_json, repeated_key};
 use crate::model::surrogates::replace_halves;
@@ -131,35 +131,51 @@ fn parse(json: &[u8], envelope: &[(String, &[u8])], size: JsonSize) -> Result<(S
         return Err(format!("its result has the member {name} twice"));
     }
     let json = replace_halves(json);
+    let wrong_envelope = envelope_problem(envelope);
     let problem = if has_too_many_tools(&result) {
-        "a part of it that is no tool can't be read".to_owned()
+        wrong_envelope.unwrap_or("a part of it that is no tool can't be read").to_owned()
     } else {
         match parse_whole(&json, envelope, size) {
             Ok(message) => return Ok((message, matches!(json, Cow::Owned(_)))),
             Err(problem) => problem,
         }
     };
+    // The replacement has no other members of the envelope.
+    if wrong_envelope.is_some() {
+        return Err(problem);
+    }
     let other = replace_wrong_tools(&json).and_then(|other| serde_json::from_slice(&other).ok());
     other.map(|message| (message, true)).ok_or(problem)
 }
 
 fn parse_whole(json: &[u8], envelope: &[(String, &[u8])], size: JsonSize) -> Result<ServerJsonRpcMessage, String> {
-    match repeated_member(json) {
-        Some(problem) => Err(format!("it has {problem}")),
-        None => serde_json::from_slice(json).map_err(|error| describe_problem(envelope, size, &error)),
+    match read_value(json) {
+        Err(UnreadableJson::Repeated(problem)) => Err(format!("it has {problem}")),
+        Ok(_) | Err(UnreadableJson::Invalid(_)) => {
+            serde_json::from_slice(json).map_err(|error| describe_problem(envelope, size, &error))
+        }
     }
 }
 
-/// What an object in this JSON has, at any level, if it has a member several times with different values. `None` also
-/// for JSON that is wrong in another way.
-pub(super) fn repeated_member(json: &[u8]) -> Option<String> {
+/// Why orch does not read some JSON.
+pub(super) enum UnreadableJson {
+    /// An object in it has this, at any level: a member several times with different values.
+    Repeated(String),
+    /// It is wrong in another way.
+    Invalid(serde_json::Error),
+}
+
+/// Reads JSON in which no object has a member several times with different values.
+pub(super) fn read_value(json: &[u8]) -> Result<Value, UnreadableJson> {
     match read_json(json) {
         Ok(read) if read.has_repeated_keys => {
             let name = repeated_key(&read.value).unwrap_or_default();
-            Some(format!("the member {} twice, with different values", quote_name(name)))
+            let problem = format!("the member {} twice, with different values", quote_name(name));
+            Err(UnreadableJson::Repeated(problem))
         }
-        Ok(_) => None,
-        Err(error) => error.is_data().then(|| format!("a member too often ({error})")),
+        Ok(read) => Ok(read.value),
+        Err(error) if error.is_data() => Err(UnreadableJson::Repeated(format!("a member too often ({error})"))),
+        Err(error) => Err(UnreadableJson::Invalid(error)),
     }
 }
 
@@ -182,16 +198,22 @@ fn describe_problem(envelope: &[(String, &[u8])], size: JsonSize, error: &serde_
     if !error.is_data() {
         return format!("it is not valid JSON ({error})");
     }
+    if let Some(problem) = envelope_problem(envelope) {
+        return problem.to_owned();
+    }
+    let problem = wrong_member(envelope).unwrap_or_else(|| error.to_string());
+    format!("a member of it is missing or has a wrong type ({problem})")
+}
+
+/// Why a message is no answer, whatever its result or its error contains.
+fn envelope_problem(envelope: &[(String, &[u8])]) -> Option<&'static str> {
     if find(envelope, "jsonrpc") != Some(&br#""2.0""#[..]) {
-        return "its `jsonrpc` is not \"2.0\"".to_owned();
+        return Some("its `jsonrpc` is not \"2.0\"");
     }
     match (has(envelope, "result"), has(envelope, "error")) {
-        (true, true) => "it has both `result` and `error`".to_owned(),
-        (false, false) => "it has neither `result` nor `error`".to_owned(),
-        (true, false) | (false, true) => {
-            let problem = wrong_member(envelope).unwrap_or_else(|| error.to_string());
-            format!("a member of it is missing or has a wrong type ({problem})")
-        }
+        (true, true) => Some("it has both `result` and `error`"),
+        (false, false) => Some("it has neither `result` nor `error`"),
+        (true, false) | (false, true) => None,
     }
 }
 
@@ -309,6 +331,22 @@ mod tests {
         let (_, rejection) = rejected(&message(MAX_VALUES / 2), &[7]).unwrap();
         assert_eq!(rejection, Rejection::TooManyValues);
         assert_eq!(rejected(&message(100), &[7]), None);
+    }
+
+    #[test]
+    fn the_envelope_of_a_list_with_wrong_or_too_many_tools_is_checked() {
+        let many = vec![r#"{"n":1}"#; 1_000].join(",");
+        let error = r#","error":{"code":1,"message":"m"}"#;
+        for (version, tools, error, reason) in [
+            (r#""jsonrpc":"1.0","#, many.as_str(), "", "its `jsonrpc` is not"),
+            ("", many.as_str(), "", "its `jsonrpc` is not"),
+            (r#""jsonrpc":"2.0","#, many.as_str(), error, "both `result` and `error`"),
+            (r#""jsonrpc":"2.0","#, r#"{"n":NaN}"#, error, "not valid JSON"),
+        ] {
+            let text = format!(r#"{{{version}"id":7,"result":{{"tools":[{tools}]}}{error}}}"#);
+            let (_, rejection) = rejected(&text, &[7]).unwrap_or_else(|| panic!("{reason}"));
+            assert!(matches!(&rejection, Rejection::Malformed(found) if found.contains(reason)), "{rejection:?}");
+        }
     }
 
     #[test]

@@ -52,6 +52,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Ends a connection that no other caller ends, and logs its end.
+async fn close_logged(server: &str, connection: &Connection) -> Option<ProgramExit> {
+    let ended_by_itself = connection.has_ended_by_itself();
+    let exit = connection.close().await;
+    log_end(server, ended_by_itself, exit.as_ref());
+    exit
+}
+
 impl Server {
     /// The connection, if a request can use it.
     fn open_connection(&self) -> Option<Arc<Connection>> {
@@ -66,12 +74,7 @@ impl Server {
     async fn close(&self) -> Option<ProgramExit> {
         let connection = lock(&self.connection).take();
         let exit = match connection {
-            Some(connection) => {
-                let ended_by_itself = connection.is_closed();
-                let exit = connection.close().await;
-                log_end(&self.name, ended_by_itself, exit.as_ref());
-                exit
-            }
+            Some(connection) => close_logged(&self.name, &connection).await,
             None => None,
         };
         self.processes.wait_ended().await;
@@ -227,20 +230,13 @@ impl McpServers {
         let started = Box::pin(connect(spec, &self.context, &server.processes)).await;
         let (connection, note) = started.map_err(|failure| self.redacted(failure))?;
         let connection = Arc::new(connection);
-        let listed = match self.list_tools(spec, &connection).await {
-            Ok(mut listed) => {
-                listed.notes.extend(note);
-                listed
-            }
-            Err(failure) => {
-                drop(connection.close().await);
-                return Err(failure);
-            }
-        };
+        let mut listed = self.list_tools(spec, &connection).await?;
+        listed.notes.extend(note);
         if let Some(known) = known
             && known.listing.digest() != listed.listing.digest()
         {
-            drop(connection.close().await);
+            // How a server ended that orch no longer needs does not matter.
+            drop(close_logged(&spec.name, &connection).await);
             return Err(changed_tools_failure(&spec.name));
         }
         *lock(&server.listed) = Some(listed.clone());
@@ -248,12 +244,13 @@ impl McpServers {
         Ok((connection, listed))
     }
 
-    /// Lists the tools over a new connection.
+    /// Lists the tools over a new connection. If this fails, ends the connection.
     async fn list_tools(&self, spec: &McpServerSpec, connection: &Connection) -> Result<ListedServer, Failure> {
         let name = &spec.name;
         let pages = match connection.list_tools().await {
             Ok(pages) => pages,
             Err(error) => {
+                let exit = close_logged(name, connection).await;
                 let failure = match error {
                     RequestError::Refused(reason) => {
                         let message = format!("the MCP server `{name}` does not list its tools: {reason}");
@@ -266,7 +263,6 @@ impl McpServers {
                     RequestError::Closed if connection.has_too_many_answers() => unread_answers_failure(name),
                     RequestError::Closed if connection.is_message_too_long() => too_large_failure(name),
                     RequestError::Closed => {
-                        let exit = connection.close().await;
                         let failure = closed_failure(name, "before it listed its tools");
                         with_exit(name, failure, exit.as_ref(), &self.context.redactor)
                     }

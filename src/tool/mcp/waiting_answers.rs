@@ -117,7 +117,9 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for AnswerLimitTr
         item: service::TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
         let is_answer = matches!(item, ClientJsonRpcMessage::Response(_) | ClientJsonRpcMessage::Error(_));
-        let answer = is_answer.then(|| self.answers.add(serde_json::to_vec(&item).unwrap_or_default().len()));
+        // An answer of unknown size takes all the room that there is.
+        let size = || serde_json::to_vec(&item).map_or(MAX_WAITING_BYTES, |json| json.len());
+        let answer = is_answer.then(|| self.answers.add(size()));
         let (answers, sending) = (self.answers.clone(), self.inner.send(item));
         async move {
             let sent = tokio::select! {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::calls::calling_project;
-use super::scripted::McpServer;
+use super::scripted::{McpServer, Protocol, text};
 use crate::logging::{records, span_names, span_start};
 use crate::support::RunOutput;
 
@@ -42,4 +42,18 @@ fn the_span_of_a_step_ends_before_the_server_that_it_started() {
     for text in ["argument-52c8", "about birds", "found about"] {
         assert!(!records.iter().any(|record| record.to_string().contains(text)), "{text}: {records:#?}");
     }
+}
+
+#[test]
+fn the_end_of_a_server_that_does_not_list_its_tools_is_logged() {
+    let server = McpServer::start(Protocol::Old, || json!(5), |_| text("unused"));
+    let orch = calling_project(&json!({}), &[], &json!({ "docs": server.settings("write") }));
+    let args = ["pipeline", "run", "pipelines/main.yaml", "--log-format", "json"];
+    let ran = RunOutput::of(&orch.command(&args).env("ORCH_LOG", "info").output().unwrap());
+    assert_ne!(ran.code, 0, "{ran:?}");
+    let records = records(&ran.stderr);
+    let is_end = |record: &&Value| record["message"] == "orch ended the MCP server" && record["server"] == "docs";
+    let count = |message: &str| records.iter().filter(|record| record["message"] == message).count();
+    assert!(count("orch starts the MCP server") > 0, "{records:#?}");
+    assert_eq!(records.iter().filter(is_end).count(), count("orch starts the MCP server"), "{records:#?}");
 }

@@ -246,9 +246,7 @@ fn a_server_that_cannot_be_reached_is_named_without_a_second_try() {
     let beginning = format!("the MCP server `peer` can't be reached at {}/mcp: ", closed.url());
     assert!(failure.message.starts_with(&beginning) && !failure.message.contains("hidden"), "{failure}");
     let hint = failure.hint.unwrap();
-    let expected = format!(
-        "check that the MCP server `peer` runs and that `mcp.peer.url` is its address ({}/mcp); ",
-        closed.url()
-    );
-    assert!(hint.starts_with(&expected) && hint.contains("`orch tools list --server peer`"), "{hint}");
+    let expected =
+        format!("check that the MCP server `peer` runs and that `mcp.peer.url` is its address ({}/mcp)", closed.url());
+    assert_eq!(hint, expected);
 }

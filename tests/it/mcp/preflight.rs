@@ -112,7 +112,7 @@ fn the_hint_for_a_server_that_is_down_names_it_and_no_model() {
     ] {
         let agent = json!({ "model": "auto", "tools": ["docs.find"] });
         let (_model, orch) = project_with(&agent, &last_step, &json!({ "docs": { "url": url, "access": "read" } }));
-        let ran = orch.run(&RUN).exits(1).says("`orch tools list --server docs`").says(&format!("its address ({url})"));
+        let ran = orch.run(&RUN).exits(1).says("the MCP server `docs` runs").says(&format!("its address ({url})"));
         assert!(!ran.stderr.contains("--model"), "{}", ran.stderr);
     }
 }
