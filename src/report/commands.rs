@@ -28,7 +28,7 @@ pub struct SuggestedCommands {
 
 /// The commands that read a journal and therefore accept `--state`.
 const STATE_COMMANDS: &[&str] =
-    &["orch runs ", "orch pipeline resume", "orch pipeline run", "orch resume", "orch run "];
+    &["orch runs ", "orch pipeline resume", "orch pipeline run", "orch resume", "orch run ", "orch tools "];
 /// The commands that use the latest run when the user names none.
 const RUN_COMMANDS: &[&str] = &["orch pipeline resume", "orch runs show", "orch runs approve", "orch runs reject"];
 /// The commands that resume a run.
@@ -112,7 +112,7 @@ impl SuggestedCommands {
 }
 
 /// Quotes an argument for a POSIX shell, if necessary.
-fn quote_for_shell(text: &str) -> String {
+pub(crate) fn quote_for_shell(text: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "_-./:@%+=,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();

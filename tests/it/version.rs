@@ -39,7 +39,8 @@ fn self_update_describes_the_installation_and_changes_nothing() {
     assert_eq!(shown["method"], "build", "{shown}");
     assert_eq!(shown["version"], env!("CARGO_PKG_VERSION"));
     let text = orch.run(&["self-update"]).exits(0).stdout;
-    let command = shown["command"].as_str().unwrap();
-    assert!(text.contains("built by cargo") && text.contains(command), "{text}");
+    let (note, command) = (shown["note"].as_str().unwrap(), shown["command"].as_str().unwrap());
+    assert!(note.starts_with("built by cargo"), "{note}");
+    assert!(text.ends_with(&format!(": {note}\n\nto update it, run: {command}\n")), "{text}");
     assert!(orch.files().is_empty());
 }
