@@ -1,6 +1,5 @@
 //! Shows progress as plain lines, for pipes and logs: a line when a step starts and a line when the step ends.
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
@@ -8,6 +7,7 @@ use crate::durable::{CallProgress, Observer};
 use crate::model::visible::escape_line_breaks;
 use crate::model::{Event, Fact, RunId, RunState, StepKey, StepStatus};
 
+use super::early_waits::EarlyWaits;
 use super::human;
 use super::style::to_printable;
 use super::summary::describe_step_result;
@@ -21,8 +21,7 @@ pub struct LineReporter {
 struct LineReportState {
     state: RunState,
     tool_failures: ToolFailures,
-    /// The steps whose call waits for budget and whose start is not shown yet: progress can come before the event.
-    early_waits: HashSet<StepKey>,
+    early_waits: EarlyWaits,
     out: Box<dyn Write + Send>,
 }
 
@@ -30,7 +29,7 @@ impl LineReporter {
     /// Creates a reporter for a run. `events` are the run's events so far.
     pub fn new(run: RunId, events: &[Event], out: Box<dyn Write + Send>) -> Self {
         let (state, tool_failures) = (RunState::fold(run, events), ToolFailures::default());
-        Self { inner: Mutex::new(LineReportState { state, tool_failures, early_waits: HashSet::new(), out }) }
+        Self { inner: Mutex::new(LineReportState { state, tool_failures, early_waits: EarlyWaits::default(), out }) }
     }
 }
 
@@ -42,7 +41,7 @@ impl Observer for LineReporter {
         let step = event.fact.step();
         let failure_lines = tool_failures.iter().filter_map(|failure| Some(format!("{}: {failure}", step?)));
         let wait_line = match &event.fact {
-            Fact::StepStarted(fact) if inner.early_waits.remove(&fact.step) => Some(budget_wait_line(&fact.step)),
+            Fact::StepStarted(fact) if inner.early_waits.take(&fact.step) => Some(budget_wait_line(&fact.step)),
             _ => None,
         };
         for line in failure_lines.chain(render_event(event, &inner.state)).chain(wait_line) {
@@ -61,7 +60,7 @@ impl Observer for LineReporter {
             CallProgress::AwaitingBudget(step) => {
                 let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
                 if inner.state.step(step).is_none_or(|step| step.status == StepStatus::Pending) {
-                    inner.early_waits.insert(step.clone());
+                    inner.early_waits.add(step);
                     return;
                 }
                 budget_wait_line(step)
@@ -71,8 +70,11 @@ impl Observer for LineReporter {
                     .into_owned()
             }
             CallProgress::Stopping { immediately } => format!("\n{}", stop_message(*immediately)),
-            CallProgress::Sent(_)
-            | CallProgress::ReadingPrompt(..)
+            CallProgress::Sent(call) => {
+                self.inner.lock().unwrap_or_else(PoisonError::into_inner).early_waits.take(&call.step);
+                return;
+            }
+            CallProgress::ReadingPrompt(..)
             | CallProgress::Text(..)
             | CallProgress::Reasoning(..)
             | CallProgress::Output(..)

@@ -4,6 +4,7 @@
 //! provider. It writes only to writers that the caller passes.
 
 pub mod commands;
+mod early_waits;
 pub mod human;
 pub mod junit;
 pub mod lines;

@@ -1,11 +1,12 @@
 //! The running steps of a run, for the live lines.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use crate::durable::CallProgress;
 use crate::model::StepKey;
 
+use super::early_waits::EarlyWaits;
 use super::style::to_printable;
 use super::width::display_width;
 
@@ -35,8 +36,7 @@ pub(super) struct RunningSteps {
     /// How many steps have a name of this width, in columns.
     name_widths: BTreeMap<usize, usize>,
     next_position: u64,
-    /// The steps whose call waits for budget and whose start is not shown yet: progress can come before the event.
-    early_waits: HashSet<StepKey>,
+    early_waits: EarlyWaits,
 }
 
 impl RunningSteps {
@@ -44,10 +44,10 @@ impl RunningSteps {
     pub(super) fn remember_early_wait(&mut self, progress: &CallProgress) {
         match progress {
             CallProgress::AwaitingBudget(key) if !self.positions.contains_key(key) => {
-                self.early_waits.insert(key.clone());
+                self.early_waits.add(key);
             }
             CallProgress::Sent(call) => {
-                self.early_waits.remove(&call.step);
+                self.early_waits.take(&call.step);
             }
             _ => {}
         }
@@ -55,7 +55,7 @@ impl RunningSteps {
 
     /// Whether the call of a step whose start is shown now waits for budget already.
     pub(super) fn take_early_wait(&mut self, key: &StepKey) -> bool {
-        self.early_waits.remove(key)
+        self.early_waits.take(key)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -146,6 +146,7 @@ fn report_mcp_servers(
     runner: &Runner,
     report: &mut DoctorReport<'_>,
 ) -> Result<()> {
+    let runtime = runtime()?;
     for spec in mcp_servers(settings).values() {
         let McpServerSpec { name, transport, .. } = spec;
         let transport = match transport {
@@ -154,7 +155,7 @@ fn report_mcp_servers(
         };
         let text = format!("{name}: {transport}; `orch tools list --server {name}` lists its tools");
         report.print_check(None, "mcp", text)?;
-        let hidden = runtime()?.block_on(runner.hidden_server(spec, root));
+        let hidden = runtime.block_on(runner.hidden_server(spec, root));
         for missing in runner.missing_for_servers([spec], root).into_iter().chain(hidden) {
             report.print_check(None, "mcp", missing.message)?;
         }

@@ -22,8 +22,8 @@ use actions::{ListedAction, ProjectActions};
 /// The mark of a risky line. It is a word, because colours may be off.
 const RISK: &str = "risk";
 /// What the mark means.
-const RISKS: &str = "what needs your agreement, and programs and tools that have no sandbox or accept a weaker one \
-                     than `full`, reach every host, or get variables of your environment.";
+const RISKS: &str = "what needs your agreement; programs and tools that have no sandbox, may run below the level \
+                     `full`, reach every host, or get variables of your environment; and pipelines that orch can't read.";
 
 /// Trust a project to send keys and runs to the addresses in its orch.yaml
 ///

@@ -92,10 +92,14 @@ pub(super) fn run(args: &RunsBudgetArgs, ui: &Ui) -> Result<ExitStatus> {
                 None => format!("run {run}: the run has taken the request"),
             }
         }
-        Delivery::NotRunning => {
-            let suffix = budget.map(|budget| unraised_suffix(&limits, &budget)).unwrap_or_default();
-            format!("the next resume of run {run} raises its budget{suffix}")
-        }
+        Delivery::NotRunning => match budget {
+            Some(budget) => {
+                format!("the next resume of run {run} raises its budget{}", unraised_suffix(&limits, &budget))
+            }
+            None => format!(
+                "the next resume of run {run} raises its budget, if it has these limits; orch can't read it now"
+            ),
+        },
         Delivery::NotHeard => format!("run {run} has the request; its process has not heard it yet"),
     });
     Ok(ExitStatus::Success)
