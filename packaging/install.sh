@@ -7,7 +7,7 @@ set -eu
 
 version="@VERSION@"
 from="https://github.com/@REPOSITORY@/releases/download"
-prefix="${HOME:-}/.local"
+prefix=""
 expected=""
 
 fail() {
@@ -28,6 +28,11 @@ while [ $# -gt 0 ]; do
   *) fail "there is no option \`$1\`; the options are --version, --prefix, --from and --sha256" ;;
   esac
 done
+
+if [ -z "$prefix" ]; then
+  [ -n "${HOME:-}" ] || fail "the variable HOME is not set; name a folder with --prefix"
+  prefix="$HOME/.local"
+fi
 
 case "$version$from" in
 *@*@*) fail "this script is not from a release; name a version with --version and the address of releases with --from" ;;
@@ -61,8 +66,10 @@ fetch() {
 digest() {
   if command -v sha256sum >/dev/null 2>&1; then
     sha256sum "$1" | cut -d ' ' -f 1
-  else
+  elif command -v shasum >/dev/null 2>&1; then
     shasum -a 256 "$1" | cut -d ' ' -f 1
+  else
+    fail "neither sha256sum nor shasum is installed; install one of them"
   fi
 }
 
@@ -72,6 +79,7 @@ if [ -z "$expected" ]; then
   expected=$(sed -n "s/^\([0-9a-f]*\)  $name\.tar\.gz\$/\1/p" "$work/SHA256SUMS")
   [ -n "$expected" ] || fail "$from/v$version/SHA256SUMS does not list $name.tar.gz"
 fi
+expected=$(echo "$expected" | tr A-F a-f)
 found=$(digest "$work/$name.tar.gz")
 if [ "$found" != "$expected" ]; then
   echo "install.sh: $name.tar.gz has the digest $found instead of $expected; nothing was installed" >&2

@@ -88,7 +88,8 @@ def control(platform, needs, size):
         "Package": project.PACKAGE,
         "Version": debian_version(),
         "Architecture": platform.debian,
-        "Maintainer": "The maintainers of orch <noreply@invalid>",
+        # Without an author, dpkg-deb takes a name alone; packaging/ready does not.
+        "Maintainer": (project.authors() or ["The maintainers of orch"])[0],
         "Installed-Size": str((size + 1023) // 1024),
         "Depends": ", ".join(depends(needs)),
         # Without certificates, no TLS connection to a provider works.

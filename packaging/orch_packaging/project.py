@@ -17,11 +17,16 @@ class PackagingError(Exception):
     """Ends a script with a message and exit code 2."""
 
 
-def cargo_field(name, manifest=ROOT / "Cargo.toml"):
-    """A text of the section `[package]` of a Cargo.toml; `None` if it is not there."""
+def package_section(manifest):
+    """The section `[package]` of a Cargo.toml; empty if it is not there."""
     text = manifest.read_text(encoding="utf-8")
     section = re.search(r"^\[package\]\n(.*?)(?=^\[|\Z)", text, re.S | re.M)
-    field = section and re.search(rf'^{re.escape(name)} = "([^"]*)"$', section[1], re.M)
+    return section[1] if section else ""
+
+
+def cargo_field(name, manifest=ROOT / "Cargo.toml"):
+    """A text of the section `[package]` of a Cargo.toml; `None` if it is not there."""
+    field = re.search(rf'^{re.escape(name)} = "([^"]*)"$', package_section(manifest), re.M)
     return field[1] if field else None
 
 
@@ -40,8 +45,10 @@ def repository():
     return cargo_field("repository")
 
 
-def minimum_rust():
-    return cargo_field("rust-version")
+def authors():
+    """The authors, such as `Name <address>`; empty if Cargo.toml names none."""
+    found = re.search(r"^authors = \[(.*?)\]", package_section(ROOT / "Cargo.toml"), re.S | re.M)
+    return re.findall(r'"([^"]*)"', found[1]) if found else []
 
 
 def pep440(version):

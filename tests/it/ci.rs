@@ -203,6 +203,12 @@ fn run_action(orch: &Orch, given: &[(&str, &str)]) -> RunOutput {
     let fill = |text: &str| match text.strip_prefix("${{ ").and_then(|rest| rest.strip_suffix(" }}")) {
         Some("github.action_path") => env!("CARGO_MANIFEST_DIR").to_owned(),
         Some("github.action_ref") => String::new(),
+        Some(output) if output.starts_with("steps.choose.outputs.") => {
+            let name = output.replace("steps.choose.outputs.", "");
+            let text = orch.read("runner/output");
+            let value = text.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
+            value.unwrap_or_else(|| panic!("{name} in {text}")).to_owned()
+        }
         // The address of releases has a default that depends on the repository.
         Some(expression) => input(expression.strip_prefix("inputs.").unwrap().split(' ').next().unwrap()),
         None => text.to_owned(),
@@ -214,6 +220,7 @@ fn run_action(orch: &Orch, given: &[(&str, &str)]) -> RunOutput {
         _ => step["run"].is_null(),
     };
     orch.write("runner/path", "");
+    orch.write("runner/output", "");
     let mut last = None;
     for step in action["runs"]["steps"].as_array().unwrap().iter().filter(|step| !is_skipped(step)) {
         let script = step["run"].as_str().unwrap();
@@ -222,6 +229,7 @@ fn run_action(orch: &Orch, given: &[(&str, &str)]) -> RunOutput {
         // The earlier steps added these folders to the path.
         command.env("PATH", format!("{added}:{}", std::env::var("PATH").unwrap()));
         command.env("RUNNER_TEMP", orch.path().join("runner")).env("GITHUB_PATH", orch.path().join("runner/path"));
+        command.env("GITHUB_OUTPUT", orch.path().join("runner/output"));
         command.env("GITHUB_STEP_SUMMARY", orch.path().join("runner/summary"));
         for (name, value) in step["env"].as_object().unwrap() {
             command.env(name, fill(value.as_str().unwrap()));
@@ -271,8 +279,18 @@ fn the_action_writes_a_second_report_and_a_summary() {
     assert!(summary.contains("nobody"), "the summary has the findings: {summary}");
     let uses = |checks: &'static str| run_action(&orch, &[binary, ("checks", checks), ("summary", "false")]);
     uses("test").exits(2).says("there are no test cases");
-    let ran = uses("tests").exits(2);
-    assert!(ran.stdout.contains("the checks are validate, schemas and test"), "{}", ran.stdout);
+    for checks in ["tests", "", " \n"] {
+        let ran = uses(checks).exits(2);
+        assert!(ran.stdout.contains("the checks are validate, schemas and test"), "{}", ran.stdout);
+    }
+    orch.write("runner/summary", "");
+    run_action(&orch, &[binary, ("checks", "schemas")]).exits(2);
+    let summary = orch.read("runner/summary");
+    assert!(!summary.contains("nobody"), "only `validate` shows the findings: {summary}");
+    orch.edit("schemas/plan.schema.json", "\"type\": \"objekt\"", "\"type\": \"object\"");
+    // A report that can't be made fails the action, although the checks that were asked for pass.
+    let failing = [binary, ("checks", "schemas"), ("sarif", "orch.sarif"), ("paths", "--nowhere")];
+    run_action(&orch, &failing).exits(2);
 }
 
 /// Makes a release whose archive has a script that starts the tested program. Returns its address and digest.
@@ -291,20 +309,45 @@ fn release(orch: &Orch) -> (String, String) {
     (format!("file://{}/release", orch.path().display()), digest)
 }
 
+/// How many programs the action installed.
+fn installed(orch: &Orch) -> usize {
+    let folders = fs::read_dir(orch.path().join("runner")).unwrap();
+    folders.filter(|folder| folder.as_ref().unwrap().path().join("bin/orch").exists()).count()
+}
+
 #[test]
 fn the_action_installs_a_release_only_with_the_right_digest() {
     let orch = Orch::new();
     let (address, digest) = release(&orch);
     let version = ("version", "v9.9.9");
-    run_action(&orch, &[version, ("releases", address.as_str()), ("sha256", digest.as_str())]).exits(0);
-    assert!(orch.exists("runner/orch/bin/orch"));
+    let given = [version, ("releases", address.as_str()), ("sha256", digest.as_str())];
+    run_action(&orch, &given).exits(0);
+    assert_eq!(installed(&orch), 1);
     // The second time, the program is there as from a cache.
-    let ran = run_action(&orch, &[version, ("releases", "file:///nowhere")]).exits(0);
-    assert!(!ran.stderr.contains("nowhere"), "{ran:?}");
-    let orch = Orch::new();
-    let (address, _) = release(&orch);
+    fs::remove_dir_all(orch.path().join("release")).unwrap();
+    run_action(&orch, &given).exits(0);
+    // It does not serve another digest, release or place.
     let wrong = "0".repeat(64);
+    run_action(&orch, &[given[0], given[1], ("sha256", wrong.as_str())]).exits(1);
+    run_action(&orch, &[("version", "v9.9.8"), given[1], given[2]]).exits(1);
+    run_action(&orch, &[given[0], ("releases", "file:///nowhere"), given[2]]).exits(1).says("nowhere");
+    assert_eq!(installed(&orch), 1);
+    let orch = Orch::new();
+    let (address, digest) = release(&orch);
     let ran = run_action(&orch, &[version, ("releases", address.as_str()), ("sha256", wrong.as_str())]).exits(3);
     assert!(ran.stderr.contains("nothing was installed"), "{ran:?}");
-    assert!(!orch.exists("runner/orch/bin/orch"));
+    // In capitals, it is the same digest.
+    let capitals = digest.to_uppercase();
+    run_action(&orch, &[version, ("releases", address.as_str()), ("sha256", capitals.as_str())]).exits(0);
+    assert_eq!(installed(&orch), 1);
+}
+
+#[test]
+fn the_action_does_not_build_orch_if_a_digest_is_given() {
+    let orch = Orch::new();
+    let digest = ("sha256", "0123456789abcdef");
+    let ran = run_action(&orch, &[digest]).exits(2);
+    assert!(ran.stdout.starts_with("::error::`sha256` needs a release"), "{ran:?}");
+    let ran = run_action(&orch, &[digest, ("git", "file:///nowhere"), ("version", "v9.9.9")]).exits(2);
+    assert!(ran.stdout.starts_with("::error::`sha256` is the digest of a release"), "{ran:?}");
 }
