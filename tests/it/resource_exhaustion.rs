@@ -45,11 +45,29 @@ fn run_within_limits(orch: &Orch, args: &[&str]) -> RunOutput {
     RunOutput { code: status.code().unwrap_or(-1), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
 }
 
-/// The peak memory of a process so far, in kB; 0 when it has ended.
+/// The peak memory of the program so far, in kB; 0 before it has begun and when it has ended. A new process has the
+/// name and the memory of this one for a moment. It gets the name of its program after the memory of its own.
 fn memory(child: &Child) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    if !status.starts_with("Name:\torch\n") {
+        return 0;
+    }
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|text| text.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn the_memory_of_the_program_is_measured() {
+    let orch = Orch::empty();
+    orch.write("pipelines/main.yaml", "name: main\nsteps:\n  - { id: wait, run: [sleep, '600'] }\n");
+    let mut child = orch.command(&["pipeline", "run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while memory(&child) == 0 {
+        assert!(begun.elapsed() < TIME && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
