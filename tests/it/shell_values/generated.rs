@@ -128,6 +128,8 @@ impl ScriptFolder {
         let mut values = script.values.clone();
         values.push(("PATH".to_owned(), self.0.path().join("bin").display().to_string()));
         let (output, code) = shell.run(&ShellScript { script: script.script.clone(), values }, work.path());
+        // A script can print the name of its folder: `export` alone prints all exported variables.
+        let output = output.replace(&work.path().display().to_string(), "FOLDER");
         // A process in the background may write a file while this folder is removed, so errors of that are ignored.
         let was_executed = work.path().join("hacked").exists();
         (output, code, was_executed)
