@@ -26,7 +26,7 @@ const TIME_LIMITS: &[(&[&str], &str)] = &[
     (
         &["orch tools list ", "orch tools show ", "orch validate ", "orch pipeline validate "],
         "an MCP server has one minute to start and one to list its tools, and no option changes that; only \
-         `orch tools call` has `--timeout`",
+         `orch tools call` has `--timeout` for its call",
     ),
 ];
 

@@ -238,7 +238,8 @@ async fn find_ollama(models: &ModelRegistry) -> Option<(String, Vec<String>)> {
     if !is_loopback_address(&endpoint.base_url) {
         return None;
     }
-    let names = served_models(endpoint, Duration::from_millis(300)).await.ok()?;
+    // If no server listens, this fails at once.
+    let names = served_models(endpoint, Duration::from_secs(5)).await.ok()?;
     Some((endpoint.base_url.clone(), names))
 }
 

@@ -63,7 +63,7 @@ fn a_default_model_without_its_key_is_an_error_and_auto_names_its_choice() {
 #[test]
 fn doctor_lists_versions_of_installed_programs_and_how_to_install_the_others() {
     let Some(agents) = Agents::one("acp: { command: [codex-acp] }", "", |_| Reply::anthropic_text("x")) else { return };
-    let here = RunOutput::of(&agents.command(&["doctor"]).output().unwrap()).exits(0);
+    let here = RunOutput::of(&agents.command(&["doctor", "--timeout", "30m"]).output().unwrap()).exits(0);
     assert!(
         line(&here, "claude ").contains("(Claude Code)") && line(&here, "codex ").contains("codex-cli "),
         "{here:?}"
@@ -107,7 +107,7 @@ fn a_probe_calls_each_model_and_each_program() {
     );
     agents.orch.disable_sandboxes();
     agents.orch.edit("pipelines/main.yaml", "steps:", "  b: { command: [cat] }\nsteps:");
-    let ran = RunOutput::of(&agents.command(&["doctor", "--probe"]).output().unwrap()).exits(0);
+    let ran = RunOutput::of(&agents.command(&["doctor", "--probe", "--timeout", "30m"]).output().unwrap()).exits(0);
     let probes: Vec<&str> = ran.stdout.lines().filter(|line| line.contains(" probe ")).collect();
     for name in [
         "anthropic/claude-sonnet-5-5",

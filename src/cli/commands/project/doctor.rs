@@ -5,15 +5,16 @@ mod probe;
 mod providers;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::cli::args::{StateArgs, TrustArgs};
+use crate::cli::args::{StateArgs, TrustArgs, parse_time_limit};
 use crate::cli::output::Ui;
 use crate::cli::startup::{runner, runtime};
 use crate::config;
 use crate::model::visible::escape_line_breaks;
-use crate::model::{McpServerSpec, McpTransport, SandboxLevel, counted};
+use crate::model::{HumanDuration, McpServerSpec, McpTransport, SandboxLevel, counted};
 use crate::runner::passed_variables::project_variables_needing_agreement;
 use crate::runner::prepare::mcp_servers;
 use crate::runner::project_state::{pipeline_files, project_root, project_settings};
@@ -33,6 +34,10 @@ pub(in crate::cli) struct DoctorArgs {
     #[arg(long)]
     probe: bool,
 
+    /// How long each server, program and CLI agent may take to answer, such as `90s` or `5m`
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_time_limit)]
+    timeout: HumanDuration,
+
     #[command(flatten)]
     trust: TrustArgs,
 
@@ -44,6 +49,8 @@ pub(in crate::cli) struct DoctorArgs {
 struct DoctorReport<'a> {
     ui: &'a Ui,
     problem_count: usize,
+    /// How long each server, program and CLI agent may take to answer.
+    timeout: Duration,
 }
 
 impl DoctorReport<'_> {
@@ -64,7 +71,7 @@ pub(in crate::cli) fn run(args: &DoctorArgs, ui: &Ui) -> Result<ExitStatus> {
     let runner = runner(ui)?;
     let current_dir = runner.current_dir();
     let root = project_root(current_dir);
-    let mut report = DoctorReport { ui, problem_count: 0 };
+    let mut report = DoctorReport { ui, problem_count: 0, timeout: args.timeout.0 };
     let version = format!("{} ({} {})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
     report.print_check(Some(true), "orch", version)?;
     let (pipelines, findings) = pipeline_files(&root, current_dir);

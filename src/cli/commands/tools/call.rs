@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use crate::cli::args::OutputFormat;
+use crate::cli::args::{OutputFormat, parse_time_limit};
 use crate::cli::interrupt::wait_for_signal;
 use crate::cli::output::Ui;
 use crate::cli::startup::{runner, runtime};
@@ -41,7 +41,7 @@ pub(in crate::cli) struct ToolsCallArgs {
     answer: Option<String>,
 
     /// The time limit of the call, such as `90s` or `5m`
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_timeout)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_time_limit)]
     timeout: HumanDuration,
 
     /// Call a tool that may change something without asking
@@ -62,10 +62,6 @@ const MAX_ARGUMENT_BYTES: u64 = 64 << 20;
 fn parse_argument(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| "write the name, `=` and the value".to_owned())?;
     Ok((name.to_owned(), value.to_owned()))
-}
-
-fn parse_timeout(text: &str) -> Result<HumanDuration, String> {
-    HumanDuration::parse(text).ok_or_else(|| "write a number with a unit, as in `90s`, `5m` or `1h30m`".to_owned())
 }
 
 pub(super) fn run(args: &ToolsCallArgs, ui: &Ui) -> Result<ExitStatus> {

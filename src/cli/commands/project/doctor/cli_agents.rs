@@ -26,7 +26,7 @@ pub(super) fn report_cli_agents(
     let mut usable_agents = Vec::new();
     for kind in [CliAgentKind::Claude, CliAgentKind::Codex] {
         let name = kind.as_str();
-        match program_version(name, runner) {
+        match program_version(name, runner, report.timeout) {
             Ok(Some(version)) => {
                 report.print_check(Some(true), name, version)?;
                 usable_agents.push(default_cli_agent(kind, settings));
@@ -113,14 +113,14 @@ fn is_executable(path: &Path) -> bool {
 ///
 /// # Errors
 /// The reason why a program that is installed prints no version.
-fn program_version(program: &str, runner: &Runner) -> Result<Option<String>, String> {
+fn program_version(program: &str, runner: &Runner, timeout: Duration) -> Result<Option<String>, String> {
     let spec = ProgramSpec {
         argv: vec![program.to_owned(), "--version".to_owned()],
         cwd: std::env::temp_dir(),
         // The program may belong to the project, so it gets no keys.
         env: command_environment(&*runner.environment.variable_lookup(), []),
         stdin: None,
-        timeout: Some(Duration::from_secs(10)),
+        timeout: Some(timeout),
         max_captured_bytes: 4096,
         max_output_bytes: None,
         supervisor: runner.environment.supervisor().to_owned().into(),

@@ -22,8 +22,6 @@ use crate::runner::{Runner, RunnerError};
 
 use super::DoctorReport;
 
-/// The time limit for a reply.
-const REPLY_TIMEOUT: Duration = Duration::from_mins(1);
 /// The maximum length of a reply in tokens, including reasoning.
 const MAX_OUTPUT_TOKENS: u32 = 256;
 /// The same for a reply with a call, before which some models reason longer.
@@ -39,12 +37,12 @@ pub(super) fn probe_all(
 ) -> Result<()> {
     for model in probed_models {
         let started = Instant::now();
-        let reply = runtime()?.block_on(probe_model(registry, &probe_request(model.clone())));
+        let reply = runtime()?.block_on(probe_model(registry, &probe_request(model.clone()), report.timeout));
         let cost = reply.as_ref().ok().and_then(|reply| registry.cost(model, &reply.usage.complete()?));
         let has_answered = reply.is_ok();
         report_probe(registry, &model.to_string(), started, reply, cost, report)?;
         if has_answered {
-            let reply = runtime()?.block_on(probe_model(registry, &tool_request(model.clone())));
+            let reply = runtime()?.block_on(probe_model(registry, &tool_request(model.clone()), report.timeout));
             report_tool_probe(registry, model, reply, report)?;
         }
     }
@@ -55,7 +53,7 @@ pub(super) fn probe_all(
             continue;
         }
         let started = Instant::now();
-        let result = probe_cli_agent(registry, cli_agent, runner)?;
+        let result = probe_cli_agent(registry, cli_agent, runner, report.timeout)?;
         report_probe(registry, &name, started, result.reply, result.cost, report)?;
     }
     Ok(())
@@ -129,14 +127,19 @@ fn probe_request(model: ModelRef) -> ChatRequest {
     }
 }
 
-async fn probe_model(registry: &ModelRegistry, request: &ChatRequest) -> Result<ChatReply, Failure> {
+async fn probe_model(registry: &ModelRegistry, request: &ChatRequest, timeout: Duration) -> Result<ChatReply, Failure> {
     let provider = registry.provider(&request.model.provider)?;
-    let limits = RequestLimits { first_byte_timeout: REPLY_TIMEOUT, total_timeout: REPLY_TIMEOUT, ..provider.limits() };
+    let limits = RequestLimits { first_byte_timeout: timeout, total_timeout: timeout, ..provider.limits() };
     provider.chat(request, &limits, &|_| {}).await
 }
 
 /// Runs one turn in a new empty folder, and deletes the folder afterwards.
-fn probe_cli_agent(registry: &ModelRegistry, cli_agent: &CliAgent, runner: &Runner) -> Result<TurnResult> {
+fn probe_cli_agent(
+    registry: &ModelRegistry,
+    cli_agent: &CliAgent,
+    runner: &Runner,
+    timeout: Duration,
+) -> Result<TurnResult> {
     let folder = tempfile::tempdir()
         .map_err(|error| RunnerError::usage(format!("can't create a folder for the probe: {error}")))?;
     let workspace = folder.path().join("workspace");
@@ -155,7 +158,6 @@ fn probe_cli_agent(registry: &ModelRegistry, cli_agent: &CliAgent, runner: &Runn
         ending_process_groups: EndingGroups::default(),
         sandbox,
     };
-    let timeout_ms = u64::try_from(REPLY_TIMEOUT.as_millis()).ok();
     let request = probe_request(cli_agent.model_ref());
     let turn = AgentTurn {
         program: cli_agent.clone(),
@@ -163,7 +165,7 @@ fn probe_cli_agent(registry: &ModelRegistry, cli_agent: &CliAgent, runner: &Runn
         estimate: TurnEstimate::default(),
         session: None,
         session_usage: None,
-        timeout_ms,
+        timeout_ms: u64::try_from(timeout.as_millis()).ok(),
         until: None,
     };
     let call_key = CallKey { step: StepKey::root("probe"), attempt: 1, ordinal: 1, tool_call: None, input_round: None };

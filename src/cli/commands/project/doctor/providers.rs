@@ -1,7 +1,5 @@
 //! Reports which model APIs are usable, and which model `model: auto` selects.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use crate::agent::{AUTO_CANDIDATES, ModelRegistry, choose_model};
@@ -13,9 +11,6 @@ use crate::provider::{Dialect, Endpoint, is_loopback_address, served_models};
 use crate::runner::Runner;
 
 use super::DoctorReport;
-
-/// The time limit for a server on this machine to list its models. A busy machine needs seconds for a TLS handshake.
-const SERVER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of the check of a provider.
 pub(super) struct ProviderCheck {
@@ -71,7 +66,7 @@ fn report_server(
             Ok(())
         };
     }
-    match runtime()?.block_on(served_models(endpoint, SERVER_TIMEOUT)) {
+    match runtime()?.block_on(served_models(endpoint, report.timeout)) {
         Ok(list) if list.is_empty() => {
             let advice = if name == "ollama" { "; get one: `ollama pull qwen3`" } else { "" };
             report.print_check(None, name, format!("{url} answers, but serves no model{advice}"))
