@@ -60,7 +60,12 @@ fn memory(child: &Child) -> u64 {
 fn the_memory_of_the_program_is_measured() {
     let orch = Orch::empty();
     orch.write("pipelines/main.yaml", "name: main\nsteps:\n  - { id: wait, run: [sleep, '600'] }\n");
-    let mut child = orch.command(&["pipeline", "run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = orch
+        .command(&["pipeline", "run", "pipelines/main.yaml"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let begun = Instant::now();
     while memory(&child) == 0 {
         assert!(begun.elapsed() < TIME && child.try_wait().unwrap().is_none());
