@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 
@@ -65,6 +65,17 @@ fn torn_states(recorded: &[u8]) -> [Option<Vec<u8>>; 5] {
     ]
 }
 
+/// The last heartbeat of the killed run: the time of the lock file, or the time in it once another process had the lock.
+fn last_heartbeat(orch: &Orch) -> SystemTime {
+    let path = lock_file(orch);
+    let text = fs::read_to_string(&path).unwrap();
+    let kept = text.lines().find_map(|line| line.strip_prefix("last seen "));
+    match kept {
+        Some(nanoseconds) => SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds.parse().unwrap()),
+        None => fs::metadata(&path).unwrap().modified().unwrap(),
+    }
+}
+
 /// Leaves the file in a state that a power failure caused: it was not changed after the last heartbeat of the run.
 fn set_torn_state(orch: &Orch, state: Option<&[u8]>) {
     set_state(orch, state, Duration::ZERO);
@@ -75,8 +86,8 @@ fn set_state(orch: &Orch, state: Option<&[u8]>, after_heartbeat: Duration) {
     let path = orch.path().join(FILE);
     let Some(bytes) = state else { return fs::remove_file(path).unwrap() };
     fs::write(&path, bytes).unwrap();
-    let heartbeat = fs::metadata(lock_file(orch)).unwrap().modified().unwrap();
-    fs::File::options().write(true).open(&path).unwrap().set_modified(heartbeat + after_heartbeat).unwrap();
+    let time = last_heartbeat(orch) + after_heartbeat;
+    fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
 }
 
 /// An edit by the user.
